@@ -1,0 +1,78 @@
+// Reading JSON configs strictly: every key is asked for by name, what is left over is an error that
+// names the nearest valid key.
+//
+//   ConfigReader r(json, "bccd.json");
+//   r.get("epochs", epochs);            // keeps the default when absent
+//   ConfigReader s = r.child("solver");
+//   s.require("lr0", lr0);
+//   s.finish(); r.finish();             // throws: bccd.json: unknown key 'epoch'; nearest is
+//   'epochs'
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/error.h"
+
+namespace sextant {
+
+using Json = nlohmann::ordered_json;
+
+// Parses a file (comments allowed). Throws Error naming file, line and column.
+Json load_json(const std::filesystem::path& path);
+
+// The member of `names` with the smallest edit distance to `name`; empty when `names` is empty.
+std::string nearest_name(std::string_view name, const std::vector<std::string>& names);
+
+class ConfigReader {
+ public:
+  // `where` starts each message: the file's name.
+  ConfigReader(Json json, std::string where, std::string prefix = "");
+
+  // Optional: leaves `value` alone when the key is absent.
+  template <class T>
+  void get(const std::string& key, T& value) {
+    known_.push_back(key);
+    if (!json_.contains(key)) return;
+    try {
+      value = json_.at(key).get<T>();
+    } catch (const nlohmann::json::exception&) {
+      fail("{}: '{}{}' has the wrong type: {}", where_, prefix_, key, json_.at(key).dump());
+    }
+  }
+  template <class T>
+  void require(const std::string& key, T& value) {
+    check(has(key), "{}: '{}{}' is missing", where_, prefix_, key);
+    get(key, value);
+  }
+  // A string out of a list; throws naming the list.
+  void choice(const std::string& key, std::string& value, const std::vector<std::string>& allowed);
+  // A number with bounds, both included.
+  template <class T>
+  void number(const std::string& key, T& value, double low, double high) {
+    get(key, value);
+    check(static_cast<double>(value) >= low && static_cast<double>(value) <= high,
+          "{}: '{}{}' is {}, must be in [{}, {}]", where_, prefix_, key, value, low, high);
+  }
+  bool has(const std::string& key) const { return json_.contains(key); }
+  // An object under `key`; empty when absent.
+  ConfigReader child(const std::string& key);
+  const Json& json() const { return json_; }
+  const std::string& where() const { return where_; }
+  // Throws when a key was never asked for.
+  void finish() const;
+
+ private:
+  Json json_;
+  std::string where_;
+  std::string prefix_;
+  std::vector<std::string> known_;
+};
+
+// Sets json["a"]["b"] from "a.b=v"; v is JSON, or a string when it does not parse as JSON.
+void apply_override(Json& json, const std::string& assignment);
+
+}  // namespace sextant

@@ -1,0 +1,34 @@
+// Errors. One exception type, thrown where the fact is known.
+//
+// A message names what was expected, what came, and where:
+//   conv2d: weight [64,3,3,32] has 32 input channels, input [8,80,80,48] has 48
+// Whatever a user can cause (config, image, label, checkpoint, command line) ends as one such line
+// and exit code 2; see apps/main.cpp.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <stdexcept>
+#include <string>
+
+namespace sextant {
+
+class Error : public std::runtime_error {
+ public:
+  explicit Error(const std::string& message) : std::runtime_error(message) {}
+};
+
+// Throws Error with a message formatted as by fmt::format.
+template <class... Args>
+[[noreturn]] void fail(fmt::format_string<Args...> format, Args&&... args) {
+  throw Error(fmt::format(format, std::forward<Args>(args)...));
+}
+
+// Throws unless `condition` holds. The message is formatted only on failure.
+template <class... Args>
+void check(bool condition, fmt::format_string<Args...> format, Args&&... args) {
+  if (!condition) [[unlikely]]
+    throw Error(fmt::format(format, std::forward<Args>(args)...));
+}
+
+}  // namespace sextant

@@ -1,0 +1,59 @@
+#include "core/progress.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+
+namespace sextant {
+namespace {
+constexpr double kTerminalInterval = 0.1;
+constexpr double kLogInterval = 30.0;
+}  // namespace
+
+std::string format_duration(double seconds) {
+  const auto s = static_cast<int64_t>(seconds + 0.5);
+  if (s >= 3600) return fmt::format("{}h{:02}m", s / 3600, s % 3600 / 60);
+  if (s >= 60) return fmt::format("{}m{:02}s", s / 60, s % 60);
+  return fmt::format("{}s", s);
+}
+
+Progress::Progress(std::string label, int64_t total)
+    : label_(std::move(label)),
+      total_(std::max<int64_t>(total, 1)),
+      terminal_(::isatty(STDERR_FILENO) != 0),
+      start_(std::chrono::steady_clock::now()),
+      last_(start_) {}
+
+Progress::~Progress() { finish(); }
+
+void Progress::update(int64_t done, const std::string& note) {
+  const auto now = std::chrono::steady_clock::now();
+  const double since = std::chrono::duration<double>(now - last_).count();
+  if (since < (terminal_ ? kTerminalInterval : kLogInterval) && !(terminal_ && done == total_))
+    return;
+  last_ = now;
+  const double elapsed = std::chrono::duration<double>(now - start_).count();
+  const double eta =
+      done > 0 ? elapsed / static_cast<double>(done) * static_cast<double>(total_ - done) : 0.0;
+  if (terminal_) {
+    constexpr int kWidth = 24;
+    const auto filled = static_cast<size_t>(kWidth * done / total_);
+    fmt::print(stderr, "\r\x1b[K{} [{}{}] {}/{} eta {} {}", label_, std::string(filled, '#'),
+               std::string(kWidth - filled, '.'), done, total_, format_duration(eta), note);
+    open_ = true;
+  } else {
+    fmt::print(stderr, "{} {}/{} eta {} {}\n", label_, done, total_, format_duration(eta), note);
+  }
+  std::fflush(stderr);
+}
+
+void Progress::finish() {
+  if (!open_) return;
+  fmt::print(stderr, "\r\x1b[K");
+  std::fflush(stderr);
+  open_ = false;
+}
+
+}  // namespace sextant

@@ -1,0 +1,34 @@
+// Progress of long work: a bar with an ETA on a terminal, a plain line now and then in a log.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+namespace sextant {
+
+class Progress {
+ public:
+  // Prints to stderr. `label` leads the line: "epoch 3/60".
+  Progress(std::string label, int64_t total);
+  ~Progress();
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+  // `note` follows the bar: current losses, say.
+  void update(int64_t done, const std::string& note = "");
+  // Removes the bar (terminal) or does nothing (log).
+  void finish();
+
+ private:
+  std::string label_;
+  int64_t total_;
+  bool terminal_;
+  bool open_ = false;
+  std::chrono::steady_clock::time_point start_;
+  std::chrono::steady_clock::time_point last_;
+};
+
+// "1h02m", "3m07s", "12s".
+std::string format_duration(double seconds);
+
+}  // namespace sextant

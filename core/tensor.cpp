@@ -1,0 +1,110 @@
+#include "core/tensor.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "core/allocator.h"
+
+namespace sextant {
+
+struct Tensor::Storage {
+  explicit Storage(int64_t n) : bytes(n), data(host_allocate(n)) {}
+  ~Storage() { host_free(data, bytes); }
+  Storage(const Storage&) = delete;
+  Storage& operator=(const Storage&) = delete;
+  int64_t bytes;
+  void* data;
+};
+
+Tensor::Tensor(Shape shape, DType dtype)
+    : shape_(shape),
+      dtype_(dtype),
+      storage_(std::make_shared<Storage>(shape.numel() * size_of(dtype))) {}
+
+Tensor Tensor::zeros(Shape shape, DType dtype) {
+  Tensor t(shape, dtype);
+  t.fill_zero();
+  return t;
+}
+
+Tensor Tensor::full(Shape shape, float value) {
+  Tensor t(shape);
+  std::fill_n(t.f32(), t.numel(), value);
+  return t;
+}
+
+void* Tensor::raw() const {
+  check(defined(), "tensor: data of an empty tensor");
+  return storage_->data;
+}
+
+Tensor Tensor::clone() const {
+  Tensor t(shape_, dtype_);
+  std::memcpy(t.raw(), raw(), static_cast<size_t>(bytes()));
+  return t;
+}
+
+Tensor Tensor::reshape(Shape shape) const {
+  check(shape.numel() == numel(), "reshape: {} to {}", shape_.str(), shape.str());
+  Tensor t = *this;
+  t.shape_ = shape;
+  return t;
+}
+
+void Tensor::copy_from(const Tensor& source) const {
+  check(shape_ == source.shape_ && dtype_ == source.dtype_, "copy: {} {} into {} {}",
+        name_of(source.dtype_), source.shape_.str(), name_of(dtype_), shape_.str());
+  std::memcpy(raw(), source.raw(), static_cast<size_t>(bytes()));
+}
+
+void Tensor::fill_zero() const { std::memset(raw(), 0, static_cast<size_t>(bytes())); }
+
+double Tensor::item() const {
+  check(numel() == 1, "item: shape {} has not one element", shape_.str());
+  return dtype_ == DType::kF64 ? *data<double>() : *f32();
+}
+
+namespace {
+
+// out[i] = in[..] with output dimension d taken from input dimension perm[d].
+template <class T>
+void permute4(const T* in, T* out, const Shape& s, const std::array<int, 4>& perm) {
+  const std::array<int64_t, 4> stride{s[1] * s[2] * s[3], s[2] * s[3], s[3], 1};
+  int64_t o = 0;
+  for (int64_t a = 0; a < s[perm[0]]; ++a)
+    for (int64_t b = 0; b < s[perm[1]]; ++b)
+      for (int64_t c = 0; c < s[perm[2]]; ++c) {
+        const T* p = in + a * stride[perm[0]] + b * stride[perm[1]] + c * stride[perm[2]];
+        for (int64_t d = 0; d < s[perm[3]]; ++d) out[o++] = p[d * stride[perm[3]]];
+      }
+}
+
+Tensor permuted(const Tensor& t, const std::array<int, 4>& perm) {
+  const Shape& s = t.shape();
+  check(s.rank() == 4, "permute: shape {} is not of rank 4", s.str());
+  Tensor out(Shape{s[perm[0]], s[perm[1]], s[perm[2]], s[perm[3]]}, t.dtype());
+  switch (size_of(t.dtype())) {
+    case 1:
+      permute4(static_cast<const uint8_t*>(t.raw()), static_cast<uint8_t*>(out.raw()), s, perm);
+      break;
+    case 2:
+      permute4(static_cast<const uint16_t*>(t.raw()), static_cast<uint16_t*>(out.raw()), s, perm);
+      break;
+    case 4:
+      permute4(static_cast<const uint32_t*>(t.raw()), static_cast<uint32_t*>(out.raw()), s, perm);
+      break;
+    default:
+      permute4(static_cast<const uint64_t*>(t.raw()), static_cast<uint64_t*>(out.raw()), s, perm);
+  }
+  return out;
+}
+
+}  // namespace
+
+Tensor nchw_to_nhwc(const Tensor& t) { return permuted(t, {0, 2, 3, 1}); }
+Tensor nhwc_to_nchw(const Tensor& t) { return permuted(t, {0, 3, 1, 2}); }
+Tensor iohw_to_ohwi(const Tensor& t) { return permuted(t, {1, 2, 3, 0}); }
+Tensor ohwi_to_iohw(const Tensor& t) { return permuted(t, {3, 0, 1, 2}); }
+
+}  // namespace sextant

@@ -1,0 +1,51 @@
+// Fake quantization: q = clamp(round(x / scale), low, high), y = q * scale.
+//
+// As pytorch-quantization 2.2.1 (tensor_quant.py): scale = amax / bound with bound 127 for signed
+// int8 (range [-127, 127]; narrow range) and 255 for unsigned (range [0, 255]); rounding half to
+// even of x * (bound / amax). amax at or below 2^-24 gives all zeros. Straight-through gradient:
+// dx = dy where |x| <= amax (0 <= x <= amax when unsigned), else 0.
+//
+// Layout: x is [outer, channels, inner] contiguous; amax has `channels` entries (1 for per-tensor,
+// then outer = inner = 1 is allowed with channels = 1 and inner = n). f32.
+#pragma once
+
+#include <cstdint>
+
+#include "core/stream.h"
+
+namespace sextant::kernels {
+
+struct FakeQuantForward {
+  const float* x = nullptr;
+  const float* amax = nullptr;
+  float* y = nullptr;
+  int64_t outer = 1;
+  int64_t channels = 1;
+  int64_t inner = 1;
+  int bits = 8;
+  bool is_unsigned = false;
+  bool narrow_range = true;  // signed only: [-(2^(bits-1) - 1), ...] rather than [-2^(bits-1), ...]
+};
+
+struct FakeQuantBackward {
+  const float* x = nullptr;
+  const float* amax = nullptr;
+  const float* dy = nullptr;
+  float* dx = nullptr;  // overwritten
+  int64_t outer = 1;
+  int64_t channels = 1;
+  int64_t inner = 1;
+  bool is_unsigned = false;
+};
+
+namespace cpu {
+void fake_quant_forward(const FakeQuantForward& p);
+void fake_quant_backward(const FakeQuantBackward& p);
+}  // namespace cpu
+
+namespace cuda {
+void fake_quant_forward(const FakeQuantForward& p, Stream stream);
+void fake_quant_backward(const FakeQuantBackward& p, Stream stream);
+}  // namespace cuda
+
+}  // namespace sextant::kernels

@@ -1,0 +1,82 @@
+// Batch-norm of one to three parallel branches, their sum, and an activation, as one operation:
+//
+//   y = act( sum_b  gamma_b * (x_b - mean_b) * inv_std_b + beta_b )
+//
+// The RepVGG block's training form with three branches (3x3, 1x1, identity), an ordinary
+// conv + BN + activation with one. inv_std = 1 / sqrt(var + eps). Batch statistics are over all
+// rows of a channel; normalisation uses the biased variance, the running variance takes the
+// unbiased one, as PyTorch's BatchNorm2d.
+//
+// All tensors f32: x_b, y, dy, dx_b are [rows, channels] (NHWC flattened), the rest [channels].
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "core/stream.h"
+#include "kernels/activation.h"
+
+namespace sextant::kernels {
+
+inline constexpr int kMaxBranches = 3;
+
+struct RepBnActForward {
+  struct Branch {
+    const float* x = nullptr;
+    const float* gamma = nullptr;
+    const float* beta = nullptr;
+    // training: updated, running = (1 - momentum) * running + momentum * batch; may be null, then
+    // nothing is updated. eval: read.
+    float* running_mean = nullptr;
+    float* running_var = nullptr;
+    // training: written, for backward. eval: unused, may be null.
+    float* mean = nullptr;
+    float* inv_std = nullptr;
+  };
+  std::array<Branch, kMaxBranches> branch;
+  int branches = 1;
+  float* y = nullptr;
+  int64_t rows = 0;  // training needs rows >= 2
+  int64_t channels = 0;
+  Activation act = Activation::kIdentity;
+  float eps = 1e-3f;
+  float momentum = 0.03f;
+  bool training = true;
+};
+
+// Gradients of the above. The pre-activation is recomputed from the branches, so y is not needed.
+// With training false, mean and inv_std are those of the running statistics and constants:
+// dx_b = gamma_b * inv_std_b * g where g = dy * act'(pre).
+struct RepBnActBackward {
+  struct Branch {
+    const float* x = nullptr;
+    const float* gamma = nullptr;
+    const float* beta = nullptr;
+    const float* mean = nullptr;
+    const float* inv_std = nullptr;
+    float* dx = nullptr;      // overwritten; null when not wanted
+    float* dgamma = nullptr;  // overwritten
+    float* dbeta = nullptr;   // overwritten
+  };
+  std::array<Branch, kMaxBranches> branch;
+  int branches = 1;
+  const float* dy = nullptr;
+  int64_t rows = 0;
+  int64_t channels = 0;
+  Activation act = Activation::kIdentity;
+  bool training = true;
+};
+
+namespace cpu {
+void rep_bn_act_forward(const RepBnActForward& p);
+void rep_bn_act_backward(const RepBnActBackward& p);
+}  // namespace cpu
+
+namespace cuda {
+// `workspace`: device memory of rep_bn_act_workspace() bytes, contents undefined.
+int64_t rep_bn_act_workspace(int branches, int64_t rows, int64_t channels);
+void rep_bn_act_forward(const RepBnActForward& p, void* workspace, Stream stream);
+void rep_bn_act_backward(const RepBnActBackward& p, void* workspace, Stream stream);
+}  // namespace cuda
+
+}  // namespace sextant::kernels

@@ -1,0 +1,62 @@
+// What the tests share.
+#pragma once
+
+#if CATCH_MAJOR == 2
+#include <catch2/catch.hpp>
+#else
+#include <catch2/catch_all.hpp>
+#endif
+
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "core/rng.h"
+#include "core/safetensors.h"
+#include "core/tensor.h"
+
+namespace sextant::test {
+
+// The folder of shared reference data: $SEXTANT_SHARED, else ../shared beside the source tree, else
+// nothing.
+std::optional<std::filesystem::path> shared_folder();
+
+// A file under the shared folder's fixtures ("blocks/repvgg_identity"), or, when absent, under
+// tests/fixtures of the source tree; nothing when neither is there.
+std::optional<SafeTensors> fixture(const std::string& name);
+
+// Declares `name` as the fixture, or prints why and returns from the test.
+#define SEXTANT_REQUIRE_FIXTURE(variable, name)                              \
+  const auto variable##_file = ::sextant::test::fixture(name);               \
+  if (!variable##_file) {                                                    \
+    WARN("skipped: fixture " << (name) << " is absent; set SEXTANT_SHARED"); \
+    return;                                                                  \
+  }                                                                          \
+  const ::sextant::SafeTensors& variable = *variable##_file
+
+// Uniform in [low, high).
+Tensor random_tensor(Shape shape, uint64_t seed, double low = -1.0, double high = 1.0);
+
+// max |a - b| / max(max |b|, tiny); both f32 (or f64), equal shapes. NaN anywhere gives infinity.
+double relative_difference(const Tensor& a, const Tensor& b);
+double max_difference(const Tensor& a, const Tensor& b);
+
+// A folder of its own for a test, removed at the end.
+class TemporaryFolder {
+ public:
+  TemporaryFolder();
+  ~TemporaryFolder();
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  const std::filesystem::path& path() const { return path_; }
+  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+// The message of the Error that `f` throws; "no error" when it throws none.
+std::string error_of(const std::function<void()>& f);
+
+}  // namespace sextant::test
