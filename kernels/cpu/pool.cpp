@@ -1,0 +1,102 @@
+#include "kernels/pool.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "core/parallel.h"
+
+namespace sextant::kernels::cpu {
+
+void max_pool_forward(const MaxPoolForward& p) {
+  const int64_t oh = p.oh(), ow = p.ow();
+  parallel_for(p.n * oh, 1, [&](int64_t begin, int64_t end) {
+    std::vector<int32_t> winner(static_cast<size_t>(p.c));
+    for (int64_t r = begin; r < end; ++r) {
+      const int64_t image = r / oh, i = r % oh;
+      const int64_t y0 = std::max<int64_t>(0, i * p.stride - p.pad);
+      const int64_t y1 = std::min(p.h, i * p.stride - p.pad + p.kernel);
+      for (int64_t j = 0; j < ow; ++j) {
+        const int64_t x0 = std::max<int64_t>(0, j * p.stride - p.pad);
+        const int64_t x1 = std::min(p.w, j * p.stride - p.pad + p.kernel);
+        float* out = p.y + (r * ow + j) * p.c;
+        int32_t* win = winner.data();
+        bool first = true;
+        for (int64_t y = y0; y < y1; ++y)
+          for (int64_t x = x0; x < x1; ++x) {
+            const float* in = p.x + ((image * p.h + y) * p.w + x) * p.c;
+            const auto at = static_cast<int32_t>(y * p.w + x);
+            if (first) {
+              std::copy_n(in, p.c, out);
+              std::fill_n(win, p.c, at);
+              first = false;
+              continue;
+            }
+#pragma omp simd
+            for (int64_t c = 0; c < p.c; ++c) {
+              const bool better = in[c] > out[c];
+              win[c] = better ? at : win[c];
+              out[c] = better ? in[c] : out[c];
+            }
+          }
+        if (p.index) std::copy_n(win, p.c, p.index + (r * ow + j) * p.c);
+      }
+    }
+  });
+}
+
+void max_pool_backward(const MaxPoolBackward& p) {
+  // Windows overlap, so a whole image's channel block belongs to one thread.
+  parallel_for(p.n, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t image = begin; image < end; ++image) {
+      float* dx = p.dx + image * p.h * p.w * p.c;
+      std::fill_n(dx, p.h * p.w * p.c, 0.0f);
+      const int64_t from = image * p.oh * p.ow;
+      for (int64_t o = from; o < from + p.oh * p.ow; ++o)
+        for (int64_t c = 0; c < p.c; ++c) dx[p.index[o * p.c + c] * p.c + c] += p.dy[o * p.c + c];
+    }
+  });
+}
+
+void upsample_forward(const Upsample& p) {
+  parallel_for(p.n * p.h * p.scale, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r)
+      for (int64_t j = 0; j < p.w * p.scale; ++j)
+        std::copy_n(p.from + ((r / p.scale) * p.w + j / p.scale) * p.c, p.c,
+                    p.to + (r * p.w * p.scale + j) * p.c);
+  });
+}
+
+void upsample_backward(const Upsample& p) {
+  parallel_for(p.n * p.h, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r)
+      for (int64_t j = 0; j < p.w; ++j) {
+        float* to = p.to + (r * p.w + j) * p.c;
+        std::fill_n(to, p.c, 0.0f);
+        for (int64_t a = 0; a < p.scale; ++a)
+          for (int64_t b = 0; b < p.scale; ++b) {
+            const float* from =
+                p.from + ((r * p.scale + a) * p.w * p.scale + j * p.scale + b) * p.c;
+#pragma omp simd
+            for (int64_t c = 0; c < p.c; ++c) to[c] += from[c];
+          }
+      }
+  });
+}
+
+void copy_channels(const CopyChannels& p) {
+  parallel_for(p.rows, std::max<int64_t>(1, (1 << 14) / p.channels),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t r = begin; r < end; ++r)
+                   std::copy_n(p.from + r * p.from_pitch + p.from_offset, p.channels,
+                               p.to + r * p.to_pitch + p.to_offset);
+               });
+}
+
+void bytes_to_float(const uint8_t* x, float* y, int64_t n) {
+  parallel_for(n, 1 << 15, [&](int64_t begin, int64_t end) {
+#pragma omp simd
+    for (int64_t i = begin; i < end; ++i) y[i] = static_cast<float>(x[i]) / 255.0f;
+  });
+}
+
+}  // namespace sextant::kernels::cpu

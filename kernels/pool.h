@@ -1,0 +1,52 @@
+// Max-pooling, nearest up-sampling, channel copies, image bytes to floats. f32, NHWC.
+#pragma once
+
+#include <cstdint>
+
+namespace sextant::kernels {
+
+// Windows are clipped at the border (padding never wins), as PyTorch's MaxPool2d.
+struct MaxPoolForward {
+  int64_t n = 1, h = 1, w = 1, c = 1;
+  int64_t kernel = 2, stride = 2, pad = 0;
+  const float* x = nullptr;
+  float* y = nullptr;
+  int32_t* index = nullptr;  // position h*w of the winner (the first in row order), or null
+  int64_t oh() const { return (h + 2 * pad - kernel) / stride + 1; }
+  int64_t ow() const { return (w + 2 * pad - kernel) / stride + 1; }
+};
+
+struct MaxPoolBackward {
+  int64_t n = 1, h = 1, w = 1, c = 1, oh = 1, ow = 1;
+  const float* dy = nullptr;
+  const int32_t* index = nullptr;
+  float* dx = nullptr;  // overwritten
+};
+
+// y[n, i, j, c] = x[n, i / scale, j / scale, c]; backward sums.
+struct Upsample {
+  int64_t n = 1, h = 1, w = 1, c = 1, scale = 2;
+  const float* from = nullptr;
+  float* to = nullptr;
+};
+
+// to[r, to_offset + k] = from[r, from_offset + k] for k < channels; pitches are channels per row.
+struct CopyChannels {
+  int64_t rows = 0, channels = 0;
+  const float* from = nullptr;
+  int64_t from_pitch = 0, from_offset = 0;
+  float* to = nullptr;
+  int64_t to_pitch = 0, to_offset = 0;
+};
+
+namespace cpu {
+void max_pool_forward(const MaxPoolForward& p);
+void max_pool_backward(const MaxPoolBackward& p);
+void upsample_forward(const Upsample& p);   // from x [n,h,w,c] to y [n,h*s,w*s,c]
+void upsample_backward(const Upsample& p);  // from dy to dx, overwritten; sizes are x's
+void copy_channels(const CopyChannels& p);
+// y = x / 255
+void bytes_to_float(const uint8_t* x, float* y, int64_t n);
+}  // namespace cpu
+
+}  // namespace sextant::kernels

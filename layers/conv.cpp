@@ -1,0 +1,296 @@
+// conv2d, conv_transpose2d and the functions with batch-norm behind a convolution.
+#include "kernels/conv.h"
+
+#include "core/trace.h"
+#include "kernels/elementwise.h"
+#include "kernels/rep_bn_act.h"
+#include "layers/functional.h"
+
+namespace sextant {
+
+namespace cpu = kernels::cpu;
+using kernels::ConvShape;
+
+namespace {
+
+ConvShape conv_shape(const char* name, const Shape& x, const Shape& w, ConvParams p) {
+  check(x.rank() == 4, "{}: input {} is not [N,H,W,C]", name, x.str());
+  check(w.rank() == 4, "{}: weight {} is not [O,kh,kw,I]", name, w.str());
+  check(p.stride >= 1 && p.padding >= 0 && p.groups >= 1, "{}: stride {}, padding {}, groups {}",
+        name, p.stride, p.padding, p.groups);
+  check(w[3] * p.groups == x[3] && w[0] % p.groups == 0,
+        "{}: weight {} has {} input channels, input {} has {} (groups {})", name, w.str(),
+        w[3] * p.groups, x.str(), x[3], p.groups);
+  const ConvShape s{x[0], x[1], x[2], x[3], w[0], w[1], w[2], p.stride, p.padding, p.groups};
+  check(x[1] + 2 * p.padding >= w[1] && x[2] + 2 * p.padding >= w[2],
+        "{}: kernel {}x{} is larger than the padded input {}", name, w[1], w[2], x.str());
+  return s;
+}
+
+Shape output_shape(const ConvShape& s) { return {s.n, s.oh(), s.ow(), s.oc}; }
+
+void check_bias(const char* name, const Variable& bias, int64_t channels) {
+  check(!bias.defined() || bias.shape() == Shape{channels}, "{}: bias {} for {} channels", name,
+        bias.defined() ? bias.shape().str() : "", channels);
+}
+
+// Per-branch results of a forward pass that its backward needs.
+struct SavedStatistics {
+  std::vector<Tensor> mean, inv_std;
+};
+
+kernels::RepBnActForward forward_params(const std::vector<Tensor>& x,
+                                        const std::vector<BatchNormState>& norms, const Tensor& y,
+                                        Activation act, BatchNormParams params,
+                                        SavedStatistics& saved) {
+  const int64_t channels = y.dim(-1);
+  const int64_t rows = y.numel() / channels;
+  check(!params.training || rows >= 2,
+        "rep_bn_act: training on shape {} has one value per channel, needs two", y.shape().str());
+  kernels::RepBnActForward p;
+  p.branches = static_cast<int>(x.size());
+  p.y = y.f32();
+  p.rows = rows;
+  p.channels = channels;
+  p.act = act;
+  p.eps = params.eps;
+  p.momentum = params.momentum;
+  p.training = params.training;
+  for (size_t b = 0; b < x.size(); ++b) {
+    const BatchNormState& n = norms[b];
+    check(x[b].shape() == y.shape(), "rep_bn_act: branches {} and {} differ", y.shape().str(),
+          x[b].shape().str());
+    for (const Tensor& t : {n.gamma.data(), n.beta.data(), n.running_mean, n.running_var})
+      check(t.shape() == Shape{channels}, "rep_bn_act: parameter {} for {} channels",
+            t.shape().str(), channels);
+    saved.mean.emplace_back(Shape{channels});
+    saved.inv_std.emplace_back(Shape{channels});
+    if (!params.training)
+      for (int64_t c = 0; c < channels; ++c) {
+        saved.mean[b].f32()[c] = n.running_mean.f32()[c];
+        saved.inv_std[b].f32()[c] = static_cast<float>(
+            1.0 / std::sqrt(static_cast<double>(n.running_var.f32()[c]) + params.eps));
+      }
+    p.branch[b] = {
+        x[b].f32(),          n.gamma.f32(),       n.beta.f32(),          n.running_mean.f32(),
+        n.running_var.f32(), saved.mean[b].f32(), saved.inv_std[b].f32()};
+  }
+  return p;
+}
+
+struct BranchGradients {
+  std::vector<Tensor> dx, dgamma, dbeta;
+};
+
+// What backward keeps of a rep_bn_act.
+struct RepBnActSaved {
+  std::vector<Tensor> x, gamma, beta;
+  SavedStatistics statistics;
+  Activation act;
+  bool training;
+
+  BranchGradients backward(const Tensor& dy, const std::vector<bool>& wants_dx) const {
+    BranchGradients g;
+    const int64_t channels = dy.dim(-1);
+    kernels::RepBnActBackward p;
+    p.branches = static_cast<int>(x.size());
+    p.dy = dy.f32();
+    p.rows = dy.numel() / channels;
+    p.channels = channels;
+    p.act = act;
+    p.training = training;
+    for (size_t b = 0; b < x.size(); ++b) {
+      g.dx.push_back(wants_dx[b] ? Tensor(dy.shape()) : Tensor());
+      g.dgamma.emplace_back(Shape{channels});
+      g.dbeta.emplace_back(Shape{channels});
+      p.branch[b] = {x[b].f32(),
+                     gamma[b].f32(),
+                     beta[b].f32(),
+                     statistics.mean[b].f32(),
+                     statistics.inv_std[b].f32(),
+                     wants_dx[b] ? g.dx[b].f32() : nullptr,
+                     g.dgamma[b].f32(),
+                     g.dbeta[b].f32()};
+    }
+    cpu::rep_bn_act_backward(p);
+    return g;
+  }
+};
+
+RepBnActSaved save(std::vector<Tensor> x, const std::vector<BatchNormState>& norms,
+                   SavedStatistics statistics, Activation act, bool training) {
+  RepBnActSaved s{std::move(x), {}, {}, std::move(statistics), act, training};
+  for (const auto& n : norms) {
+    s.gamma.push_back(n.gamma.data());
+    s.beta.push_back(n.beta.data());
+  }
+  return s;
+}
+
+void record_conv(const Variable& x, const Variable& w, const Variable& b, const Variable& y,
+                 ConvParams p) {
+  trace::record({"conv2d",
+                 {x, w, b},
+                 y,
+                 {{"stride", p.stride}, {"padding", p.padding}, {"groups", p.groups}}});
+}
+
+void record_rep_bn_act(const std::vector<Variable>& branches,
+                       const std::vector<BatchNormState>& norms, const Variable& y, Activation act,
+                       BatchNormParams params) {
+  std::vector<Variable> inputs = branches;
+  for (const auto& n : norms) {
+    inputs.push_back(n.gamma);
+    inputs.push_back(n.beta);
+    inputs.emplace_back(n.running_mean);
+    inputs.emplace_back(n.running_var);
+  }
+  trace::record({"rep_bn_act",
+                 inputs,
+                 y,
+                 {{"branches", branches.size()}, {"eps", params.eps}, {"act", name_of(act)}}});
+}
+
+std::vector<Variable> parameters_of(const std::vector<BatchNormState>& norms) {
+  std::vector<Variable> out;
+  for (const auto& n : norms) {
+    out.push_back(n.gamma);
+    out.push_back(n.beta);
+  }
+  return out;
+}
+
+}  // namespace
+
+Variable conv2d(const Variable& x, const Variable& weight, const Variable& bias,
+                ConvParams params) {
+  const ConvShape s = conv_shape("conv2d", x.shape(), weight.shape(), params);
+  check_bias("conv2d", bias, s.oc);
+  const Tensor y(output_shape(s));
+  cpu::conv_forward({s, x.f32(), weight.f32(), bias.defined() ? bias.f32() : nullptr, y.f32()});
+  Variable out = make_result(
+      "conv2d", y, {x, weight, bias},
+      [s, xt = x.data(), wt = weight.data()](const Tensor& dy, const std::vector<bool>& needs) {
+        Tensor dx, dw, db;
+        if (needs[0]) {
+          dx = Tensor(xt.shape());
+          cpu::conv_backward_data({s, dy.f32(), wt.f32(), dx.f32()});
+        }
+        if (needs[1] || needs[2]) {
+          dw = Tensor(wt.shape());
+          if (needs[2]) db = Tensor(Shape{s.oc});
+          cpu::conv_backward_weight(
+              {s, xt.f32(), dy.f32(), dw.f32(), needs[2] ? db.f32() : nullptr});
+        }
+        return std::vector<Tensor>{dx, dw, db};
+      });
+  if (trace::active()) record_conv(x, weight, bias, out, params);
+  return out;
+}
+
+Variable conv_transpose2d(const Variable& x, const Variable& weight, const Variable& bias) {
+  const Shape &xs = x.shape(), &ws = weight.shape();
+  check(xs.rank() == 4 && ws.rank() == 4 && ws[1] == ws[2],
+        "conv_transpose2d: input {}, weight {} (needs [N,H,W,I] and [O,k,k,I])", xs.str(),
+        ws.str());
+  check(xs[3] == ws[3], "conv_transpose2d: weight {} has {} input channels, input {} has {}",
+        ws.str(), ws[3], xs.str(), xs[3]);
+  check_bias("conv_transpose2d", bias, ws[0]);
+  const kernels::ConvTransposeShape s{xs[0], xs[1], xs[2], xs[3], ws[0], ws[1]};
+  const Tensor y(Shape{s.n, s.h * s.k, s.w * s.k, s.oc});
+  cpu::conv_transpose_forward(
+      {s, x.f32(), weight.f32(), bias.defined() ? bias.f32() : nullptr, y.f32()});
+  Variable out = make_result(
+      "conv_transpose2d", y, {x, weight, bias},
+      [s, xt = x.data(), wt = weight.data()](const Tensor& dy, const std::vector<bool>& needs) {
+        Tensor dx, dw, db;
+        if (needs[0]) dx = Tensor(xt.shape());
+        if (needs[1]) dw = Tensor(wt.shape());
+        if (needs[2]) db = Tensor(Shape{s.oc});
+        cpu::conv_transpose_backward({s, xt.f32(), wt.f32(), dy.f32(),
+                                      needs[0] ? dx.f32() : nullptr, needs[1] ? dw.f32() : nullptr,
+                                      needs[2] ? db.f32() : nullptr});
+        return std::vector<Tensor>{dx, dw, db};
+      });
+  if (trace::active())
+    trace::record({"conv_transpose2d", {x, weight, bias}, out, {{"stride", s.k}}});
+  return out;
+}
+
+Variable rep_bn_act(const std::vector<Variable>& branches, const std::vector<BatchNormState>& norms,
+                    Activation act, BatchNormParams params) {
+  check(!branches.empty() && branches.size() <= kernels::kMaxBranches &&
+            branches.size() == norms.size(),
+        "rep_bn_act: {} branches with {} batch-norms (1 to {} of each)", branches.size(),
+        norms.size(), kernels::kMaxBranches);
+  std::vector<Tensor> x;
+  for (const auto& v : branches) x.push_back(v.data());
+  const Tensor y(branches[0].shape());
+  SavedStatistics statistics;
+  cpu::rep_bn_act_forward(forward_params(x, norms, y, act, params, statistics));
+  std::vector<Variable> inputs = branches;
+  for (auto& v : parameters_of(norms)) inputs.push_back(v);
+  Variable out = make_result("rep_bn_act", y, inputs,
+                             [saved = save(x, norms, std::move(statistics), act, params.training)](
+                                 const Tensor& dy, const std::vector<bool>& needs) {
+                               const size_t k = saved.x.size();
+                               BranchGradients g = saved.backward(
+                                   dy, {needs.begin(), needs.begin() + static_cast<long>(k)});
+                               std::vector<Tensor> grads = std::move(g.dx);
+                               for (size_t b = 0; b < k; ++b) {
+                                 grads.push_back(g.dgamma[b]);
+                                 grads.push_back(g.dbeta[b]);
+                               }
+                               return grads;
+                             });
+  if (trace::active()) record_rep_bn_act(branches, norms, out, act, params);
+  return out;
+}
+
+Variable rep_vgg(const Variable& x, const Variable& weight3, const Variable& weight1,
+                 const std::vector<BatchNormState>& norms, int64_t stride, Activation act,
+                 BatchNormParams params) {
+  const ConvParams p3{stride, 1, 1}, p1{stride, 0, 1};
+  const bool identity = norms.size() == 3;
+  check(norms.size() == 2 || identity, "rep_vgg: {} batch-norms, needs 2 or 3", norms.size());
+  if (trace::active()) {
+    std::vector<Variable> branches{conv2d(x, weight3, {}, p3), conv2d(x, weight1, {}, p1)};
+    if (identity) branches.push_back(x);
+    return rep_bn_act(branches, norms, act, params);
+  }
+  const ConvShape s3 = conv_shape("rep_vgg", x.shape(), weight3.shape(), p3);
+  const ConvShape s1 = conv_shape("rep_vgg", x.shape(), weight1.shape(), p1);
+  check(s1.kh == 1 && s3.kh == 3 && s1.oc == s3.oc, "rep_vgg: weights {} and {}",
+        weight3.shape().str(), weight1.shape().str());
+  std::vector<Tensor> branches{Tensor(output_shape(s3)), Tensor(output_shape(s1))};
+  cpu::conv_forward({s3, x.f32(), weight3.f32(), nullptr, branches[0].f32()});
+  cpu::conv_forward({s1, x.f32(), weight1.f32(), nullptr, branches[1].f32()});
+  if (identity) branches.push_back(x.data());
+  const Tensor y(output_shape(s3));
+  SavedStatistics statistics;
+  cpu::rep_bn_act_forward(forward_params(branches, norms, y, act, params, statistics));
+  std::vector<Variable> inputs{x, weight3, weight1};
+  for (auto& v : parameters_of(norms)) inputs.push_back(v);
+  return make_result("rep_vgg", y, inputs,
+                     [s3, s1, xt = x.data(), w3 = weight3.data(), w1 = weight1.data(), identity,
+                      saved = save(branches, norms, std::move(statistics), act, params.training)](
+                         const Tensor& dy, const std::vector<bool>& needs) {
+                       BranchGradients g = saved.backward(dy, {true, true, identity && needs[0]});
+                       Tensor dx, dw3(w3.shape()), dw1(w1.shape());
+                       if (needs[0]) {
+                         dx = identity ? g.dx[2] : Tensor(xt.shape());
+                         cpu::conv_backward_data({s3, g.dx[0].f32(), w3.f32(), dx.f32(), identity});
+                         cpu::conv_backward_data({s1, g.dx[1].f32(), w1.f32(), dx.f32(), true});
+                       }
+                       cpu::conv_backward_weight({s3, xt.f32(), g.dx[0].f32(), dw3.f32()});
+                       cpu::conv_backward_weight({s1, xt.f32(), g.dx[1].f32(), dw1.f32()});
+                       std::vector<Tensor> grads{dx, dw3, dw1};
+                       for (size_t b = 0; b < g.dgamma.size(); ++b) {
+                         grads.push_back(g.dgamma[b]);
+                         grads.push_back(g.dbeta[b]);
+                       }
+                       return grads;
+                     });
+}
+
+}  // namespace sextant

@@ -1,0 +1,80 @@
+// Modules: named parameters, buffers and children, in the order of the official state dict.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/safetensors.h"
+#include "core/variable.h"
+
+namespace sextant {
+
+// How a tensor's memory maps to PyTorch's in a file.
+enum class Layout {
+  kPlain,          // the same
+  kConv,           // [O,kh,kw,I] here, [O,I,kh,kw] there
+  kConvTranspose,  // [O,kh,kw,I] here, [I,O,kh,kw] there
+};
+Tensor to_file_layout(const Tensor& t, Layout layout);
+Tensor from_file_layout(const Tensor& t, Layout layout);
+
+struct ParameterRef {
+  std::string name;
+  Variable variable;
+  Layout layout;
+};
+struct BufferRef {
+  std::string name;
+  Tensor tensor;
+};
+// One entry of a state dict: a parameter or a buffer.
+struct StateRef {
+  std::string name;
+  Tensor tensor;  // shares the module's memory
+  Layout layout;
+};
+
+class Module {
+ public:
+  Module() = default;
+  virtual ~Module() = default;
+  Module(const Module&) = delete;
+  Module& operator=(const Module&) = delete;
+
+  // Official names: "backbone.stem.rbr_dense.conv.weight".
+  std::vector<ParameterRef> parameters() const;
+  std::vector<BufferRef> buffers() const;
+  // Parameters and buffers together, in PyTorch's order.
+  std::vector<StateRef> state() const;
+
+  // Training or evaluation mode, for this module and all below it.
+  void train(bool on);
+  bool training() const { return training_; }
+
+  // The state dict in file layout, each name with `prefix` before it.
+  void save_state(SafeTensors& file, const std::string& prefix = "") const;
+  // Throws Error naming file and tensor when one is missing or of another shape, or when the file
+  // has one (under `prefix`) that the module has not.
+  void load_state(const SafeTensors& file, const std::string& prefix = "");
+
+ protected:
+  Variable register_parameter(const std::string& name, Tensor init, Layout layout = Layout::kPlain);
+  Tensor register_buffer(const std::string& name, Tensor init);
+  template <class M>
+  std::shared_ptr<M> register_module(const std::string& name, std::shared_ptr<M> module) {
+    children_.emplace_back(name, module);
+    return module;
+  }
+
+ private:
+  void collect(const std::string& prefix, std::vector<ParameterRef>* parameters,
+               std::vector<BufferRef>* buffers, std::vector<StateRef>* state) const;
+  std::vector<ParameterRef> parameters_;
+  std::vector<BufferRef> buffers_;
+  std::vector<std::pair<std::string, std::shared_ptr<Module>>> children_;
+  bool training_ = true;
+};
+
+}  // namespace sextant
