@@ -1,0 +1,34 @@
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "apps/checkpoint.h"
+#include "apps/command_line.h"
+#include "apps/commands.h"
+#include "core/file.h"
+#include "deploy/info.h"
+
+namespace sextant::apps {
+
+void add_info_command(CLI::App& app) {
+  struct Options {
+    std::string model, json;
+    int image_size = 0;
+  };
+  auto o = std::make_shared<Options>();
+  CLI::App* c =
+      app.add_subcommand("info", "Layers, shapes, parameters, FLOPs, precision and scales");
+  c->add_option("MODEL", o->model, "Checkpoint or deploy file")->required();
+  c->add_option("--img", o->image_size, "Image size (default: as trained)");
+  c->add_option("--json", o->json, "Write the table to this file");
+  c->callback([o] {
+    const deploy::Graph graph = load_model_graph(o->model);
+    const int size = choose_image_size(o->image_size, graph);
+    const auto summary = deploy::summarize(graph, size, size);
+    fmt::print("{}", deploy::format_summary(summary));
+    if (!o->json.empty())
+      write_atomically(o->json, deploy::summary_to_json(summary).dump(2) + "\n");
+  });
+}
+
+}  // namespace sextant::apps

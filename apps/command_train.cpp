@@ -1,0 +1,29 @@
+#include <memory>
+
+#include "apps/commands.h"
+#include "apps/trainer.h"
+
+namespace sextant::apps {
+
+void add_train_command(CLI::App& app) {
+  struct Options {
+    std::string config, out;
+    std::vector<std::string> overrides;
+    bool resume = false;
+  };
+  auto o = std::make_shared<Options>();
+  CLI::App* c = app.add_subcommand("train", "Train a detector from a JSON config");
+  c->add_option("CONFIG", o->config, "JSON config; configs/ has examples")->required();
+  c->add_option("--set", o->overrides, "Override a key: --set solver.lr0=0.01")->expected(1);
+  c->add_option("--out", o->out, "Run folder (default: runs/<config name>)");
+  c->add_flag("--resume", o->resume, "Go on with the run in the folder");
+  c->callback([o] {
+    const TrainConfig config = load_train_config(o->config, o->overrides);
+    const std::filesystem::path out =
+        o->out.empty() ? std::filesystem::path("runs") / std::filesystem::path(o->config).stem()
+                       : std::filesystem::path(o->out);
+    train(config, out, o->resume);
+  });
+}
+
+}  // namespace sextant::apps

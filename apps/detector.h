@@ -1,0 +1,44 @@
+// From an image to boxes: the one path that evaluation, `detect` and the int8 binary take.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "data/image.h"
+#include "deploy/engine.h"
+#include "kernels/nms.h"
+
+namespace sextant::apps {
+
+struct DetectorConfig {
+  int image_size = 640;
+  deploy::Precision precision = deploy::Precision::kFloat32;
+  kernels::NmsOptions nms;
+};
+
+// Seconds spent, summed over all images so far.
+struct DetectorTimes {
+  double preprocess = 0;   // letterbox
+  double inference = 0;    // engine, decoding included
+  double postprocess = 0;  // suppression, boxes back to the image
+  int64_t images = 0;
+};
+
+class Detector {
+ public:
+  Detector(const deploy::Graph& graph, const DetectorConfig& config);
+  // Boxes in pixels of `image`, clipped to it, best first.
+  std::vector<kernels::Detection> run(const data::Image& image);
+  const DetectorTimes& times() const { return times_; }
+  // Runs once on an empty image, so that what the first call costs is not counted.
+  void warm_up();
+  const deploy::Engine& engine() const { return engine_; }
+
+ private:
+  DetectorConfig config_;
+  deploy::Engine engine_;
+  Tensor input_;
+  DetectorTimes times_;
+};
+
+}  // namespace sextant::apps

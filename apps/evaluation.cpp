@@ -1,0 +1,59 @@
+#include "apps/evaluation.h"
+
+#include <algorithm>
+
+#include "core/progress.h"
+
+namespace sextant::apps {
+
+Json EvalResult::json(const std::vector<std::string>& names) const {
+  Json j = metrics.to_json(names);
+  const double ms = 1e3 / static_cast<double>(std::max<int64_t>(times.images, 1));
+  j["images"] = times.images;
+  j["ms_per_image"] = times.inference * ms;
+  j["ms_preprocess"] = times.preprocess * ms;
+  j["ms_postprocess"] = times.postprocess * ms;
+  return j;
+}
+
+std::vector<data::GroundTruth> ground_truth(const data::Sample& sample) {
+  std::vector<data::GroundTruth> out;
+  const double w = sample.width, h = sample.height;
+  for (const auto& l : sample.labels)
+    out.push_back({l.category,
+                   {(static_cast<double>(l.cx) - l.w / 2.0) * w,
+                    (static_cast<double>(l.cy) - l.h / 2.0) * h, l.w * w, l.h * h},
+                   l.area > 0 ? std::optional<double>(l.area) : std::nullopt,
+                   l.crowd});
+  return out;
+}
+
+EvalResult evaluate(const deploy::Graph& graph, const data::Dataset& dataset, int image_size,
+                    deploy::Precision precision, double conf, double iou) {
+  check(graph.class_names.size() == dataset.names.size(), "{}: has {} classes, the model {} has {}",
+        dataset.path, dataset.names.size(), graph.source.empty() ? "in training" : graph.source,
+        graph.class_names.size());
+  DetectorConfig config;
+  config.image_size = image_size;
+  config.precision = precision;
+  config.nms.conf = static_cast<float>(conf);
+  config.nms.iou = iou;
+  config.nms.multi_label = true;
+  Detector detector(graph, config);
+  detector.warm_up();
+  std::vector<data::ImageEval> images;
+  Progress progress("evaluate", dataset.size());
+  for (const auto& sample : dataset.samples) {
+    data::ImageEval image;
+    image.truths = ground_truth(sample);
+    for (const auto& d : detector.run(data::load_image(sample.image)))
+      image.detections.push_back(
+          {d.class_id, data::CocoBox::from_corners(d.x1, d.y1, d.x2, d.y2), d.score});
+    images.push_back(std::move(image));
+    progress.update(static_cast<int64_t>(images.size()));
+  }
+  progress.finish();
+  return {data::evaluate_coco(images, static_cast<int>(dataset.names.size())), detector.times()};
+}
+
+}  // namespace sextant::apps

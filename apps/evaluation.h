@@ -1,0 +1,29 @@
+// Evaluation of a graph on a dataset: COCO mAP and milliseconds per image.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "apps/detector.h"
+#include "data/coco_map.h"
+#include "data/dataset.h"
+
+namespace sextant::apps {
+
+struct EvalResult {
+  data::CocoMetrics metrics;
+  DetectorTimes times;
+  // {"map50", "map50_95", ..., "per_class", "ms_per_image", ...}
+  Json json(const std::vector<std::string>& names) const;
+};
+
+// Each image once, batch 1, through the same Detector as `detect`; multi-label suppression with
+// `conf` and `iou`, 300 boxes, as the official evaluator. Throws Error naming the image that does
+// not decode, and when the classes of model and dataset differ in number.
+EvalResult evaluate(const deploy::Graph& graph, const data::Dataset& dataset, int image_size,
+                    deploy::Precision precision, double conf = 0.03, double iou = 0.65);
+
+// The dataset's boxes in pixels of the original images.
+std::vector<data::GroundTruth> ground_truth(const data::Sample& sample);
+
+}  // namespace sextant::apps

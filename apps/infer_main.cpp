@@ -1,0 +1,21 @@
+// sextant-infer: runs a deploy file on images. Links no training code.
+#include "apps/command_line.h"
+#include "apps/detect_command.h"
+#include "deploy/file.h"
+
+int main(int argc, char** argv) {
+  CLI::App app("Detect objects with a Sextant deploy file; writes annotated PNGs and JSON",
+               "sextant-infer");
+  sextant::apps::DetectOptions options;
+  sextant::apps::add_detect_options(app, options);
+  app.callback([&] {
+    sextant::apps::run_detect(options, [](const std::string& path) {
+      const sextant::SafeTensors file = sextant::load_safetensors(path);
+      sextant::check(sextant::deploy::is_deploy_file(file),
+                     "{}: is not a deploy file; `sextant export` or `sextant quantize` makes one",
+                     path);
+      return sextant::deploy::load_deploy(file);
+    });
+  });
+  return sextant::apps::run_app(app, argc, argv);
+}

@@ -1,0 +1,19 @@
+#include "apps/command_line.h"
+#include "apps/commands.h"
+
+int main(int argc, char** argv) {
+  using namespace sextant::apps;
+  CLI::App app("Sextant: train YOLOv6 detectors, quantize them, run them in int8", "sextant");
+  app.require_subcommand(1);
+  app.set_help_all_flag("--help-all", "Help of all subcommands");
+  add_train_command(app);
+  add_eval_command(app);
+  add_quantize_command(app);
+  add_detect_command(app);
+  add_bench_command(app);
+  add_info_command(app);
+  add_export_command(app);
+  add_shapes_command(app);
+  add_report_command(app);
+  return run_app(app, argc, argv);
+}

@@ -1,0 +1,43 @@
+// The files of a run folder that only training reads and writes.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "core/config.h"
+#include "models/yolov6.h"
+#include "optim/ema.h"
+#include "optim/sgd.h"
+
+namespace sextant::apps {
+
+// One row of results.csv.
+struct EpochRow {
+  int64_t epoch = 0;
+  double lr = 0;
+  double loss_iou = 0, loss_dfl = 0, loss_cls = 0;
+  double map50 = -1, map50_95 = -1;  // -1: not evaluated (an empty cell)
+  double seconds = 0;
+};
+void write_results(const std::filesystem::path& path, const std::vector<EpochRow>& rows);
+std::vector<EpochRow> rows_from_json(const Json& json);
+Json rows_to_json(const std::vector<EpochRow>& rows);
+// Loss and mAP by epoch as one picture each: <folder>/loss.png, <folder>/map.png.
+void write_curves(const std::filesystem::path& folder, const std::vector<EpochRow>& rows);
+
+// Where a run stands between two epochs.
+struct RunState {
+  int64_t epoch = 0;  // the next one
+  std::vector<EpochRow> rows;
+  double best_map50 = -1, best_map50_95 = -1;
+  int64_t best_epoch = -1;
+};
+void save_run(const std::filesystem::path& path, const Json& config, const RunState& state,
+              const Yolov6& model, const optim::ModelEma& ema, const optim::Optimizer& optimizer);
+// Restores everything into the given objects. Throws Error naming file and what is wrong, and when
+// the run's config differs from `config`.
+RunState load_run(const std::filesystem::path& path, const Json& config, Yolov6& model,
+                  optim::ModelEma& ema, optim::Optimizer& optimizer);
+
+}  // namespace sextant::apps

@@ -1,0 +1,66 @@
+// The JSON config of a training run.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "core/config.h"
+#include "data/augment.h"
+#include "models/yolov6_config.h"
+
+namespace sextant::apps {
+
+struct DataConfig {
+  std::string path;  // dataset folder, JSON or data.yaml; relative to the config file
+  std::string train = "train";
+  std::string val = "val";
+  std::string on_error = "skip";  // or "stop": what a mistake in labels or images leads to
+};
+
+struct SolverConfig {
+  double lr0 = 0.02;
+  double lrf = 0.01;
+  std::string schedule = "cosine";
+  double momentum = 0.937;
+  double weight_decay = 5e-4;
+  double warmup_epochs = 3.0;
+  int64_t warmup_iterations = -1;  // used instead of warmup_epochs when not negative
+  double warmup_momentum = 0.8;
+  double warmup_bias_lr = 0.1;
+  int64_t nominal_batch = 64;  // gradients are accumulated up to about so many images
+  double ema_decay = 0.9999;
+  double ema_tau = 2000;
+};
+
+struct TrainConfig {
+  uint64_t seed = 0;
+  std::string device = "auto";
+  int64_t epochs = 60;
+  int64_t batch = 16;
+  int image_size = 320;
+  int workers = 1;
+  int64_t close_mosaic = 10;  // the last epochs are without mosaic and mixup
+  int64_t eval_interval = 5;  // epochs between evaluations; the last epoch is always evaluated
+  double eval_conf = 0.03;
+  double eval_iou = 0.65;
+  int64_t cache_mb = 1024;
+  DataConfig data;
+  SolverConfig solver;
+  data::AugmentConfig augment;
+  Json model = Json::object();  // as given; read once the number of classes is known
+
+  Json json() const;
+};
+
+// Reads and validates. Throws Error naming file and key: unknown (with the nearest valid name),
+// missing, of the wrong type or out of range. `overrides` are "a.b=value".
+TrainConfig load_train_config(const std::string& path, const std::vector<std::string>& overrides);
+// The same from JSON; relative paths are taken relative to `folder`.
+TrainConfig parse_train_config(const Json& json, const std::string& where,
+                               const std::string& folder);
+
+// The first key, dotted, in which two configs differ; nothing when they are equal.
+std::optional<std::string> first_difference(const Json& a, const Json& b);
+
+}  // namespace sextant::apps

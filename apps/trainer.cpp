@@ -1,0 +1,234 @@
+#include "apps/trainer.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cmath>
+
+#include "apps/checkpoint.h"
+#include "apps/evaluation.h"
+#include "apps/run_folder.h"
+#include "core/file.h"
+#include "core/progress.h"
+#include "data/loader.h"
+#include "deploy/file.h"
+#include "layers/functional.h"
+#include "models/loss.h"
+#include "optim/schedule.h"
+
+namespace sextant::apps {
+namespace {
+
+namespace fs = std::filesystem;
+
+void print_report(const data::Dataset& dataset) {
+  if (!dataset.report.empty())
+    fmt::print(stderr, "{} ({}): {}\n", dataset.path, dataset.split, dataset.report.summary());
+}
+
+optim::Schedule make_schedule(const TrainConfig& c, int64_t iterations_per_epoch) {
+  optim::ScheduleConfig s;
+  s.shape = optim::schedule_shape_from_name(c.solver.schedule);
+  s.epochs = c.epochs;
+  s.iterations_per_epoch = iterations_per_epoch;
+  s.lr0 = c.solver.lr0;
+  s.lrf = c.solver.lrf;
+  s.warmup_epochs = c.solver.warmup_epochs;
+  s.warmup_iterations = c.solver.warmup_iterations;
+  s.warmup_bias_lr = c.solver.warmup_bias_lr;
+  s.momentum = c.solver.momentum;
+  s.warmup_momentum = c.solver.warmup_momentum;
+  s.batch = c.batch;
+  s.nominal_batch = c.solver.nominal_batch;
+  return optim::Schedule(s);
+}
+
+class Trainer {
+ public:
+  Trainer(const TrainConfig& config, fs::path out)
+      : config_(config),
+        out_(std::move(out)),
+        train_set_(data::open_dataset(config.data.path, config.data.train, {config.data.on_error})),
+        val_set_(data::open_dataset(config.data.path, config.data.val, {config.data.on_error})),
+        model_config_(read_yolov6_config(ConfigReader(config.model, "model", "model."),
+                                         train_set_.num_classes())),
+        model_(model_config_, config.seed),
+        loss_(model_config_.loss()),
+        ema_(named_state(), config.solver.ema_decay, config.solver.ema_tau),
+        sgd_(named_parameters(),
+             {optim::scaled_weight_decay(config.solver.weight_decay, config.batch,
+                                         config.solver.nominal_batch),
+              true}),
+        loader_(train_set_, loader_config()),
+        schedule_(make_schedule(config, loader_.batches_per_epoch())) {
+    print_report(train_set_);
+    print_report(val_set_);
+    resolved_ = config.json();
+    resolved_["model"] = model_config_.json();
+  }
+
+  TrainResult run(bool resume, int64_t stop_after) {
+    const fs::path state_file = out_ / "resume.safetensors";
+    if (resume && fs::exists(state_file))
+      state_ = load_run(state_file, resolved_, model_, ema_, sgd_);
+    write_atomically(out_ / "config.json", resolved_.dump(2) + "\n");
+    fmt::print("{} train and {} val images, {} classes; {} parameters; {} iterations per epoch{}\n",
+               train_set_.size(), val_set_.size(), train_set_.num_classes(), parameter_count(),
+               loader_.batches_per_epoch(),
+               state_.epoch > 0 ? fmt::format("; going on with epoch {}", state_.epoch + 1) : "");
+    if (state_.epoch >= config_.epochs) fmt::print("the run is complete\n");
+    for (int64_t done = 0; state_.epoch < config_.epochs; ++done) {
+      if (stop_after > 0 && done == stop_after) return result();
+      one_epoch();
+    }
+    finish();
+    return result();
+  }
+
+ private:
+  optim::NamedTensors named_state() const {
+    optim::NamedTensors out;
+    for (const auto& s : model_.state()) out.emplace_back(s.name, s.tensor);
+    return out;
+  }
+  std::vector<optim::NamedParameter> named_parameters() const {
+    std::vector<optim::NamedParameter> out;
+    for (const auto& p : model_.parameters())
+      out.push_back(optim::named_parameter(p.name, p.variable));
+    return out;
+  }
+  int64_t parameter_count() const {
+    int64_t n = 0;
+    for (const auto& p : model_.parameters()) n += p.variable.data().numel();
+    return n;
+  }
+  data::LoaderConfig loader_config() const {
+    data::LoaderConfig c;
+    c.batch = config_.batch;
+    c.size = config_.image_size;
+    c.shuffle = true;
+    c.augment = config_.augment;
+    c.seed = config_.seed;
+    c.threads = config_.workers;
+    c.cache_bytes = config_.cache_mb << 20;
+    c.on_error = config_.data.on_error;
+    return c;
+  }
+
+  // One forward and backward pass; the gradients add up in the parameters.
+  LossItems iterate(const data::Batch& batch) {
+    const HeadOutput head = model_.forward(Variable(image_to_float(batch.images)));
+    const LossResult r =
+        loss_(head.cls_logits, head.reg, batch.targets, config_.image_size, config_.image_size);
+    check(std::isfinite(r.loss.data().item()),
+          "training: the loss is not finite in epoch {}; a lower solver.lr0 may help",
+          state_.epoch + 1);
+    backward(r.loss);
+    return r.items;
+  }
+
+  void one_epoch() {
+    const auto start = std::chrono::steady_clock::now();
+    const int64_t epoch = state_.epoch, total = loader_.batches_per_epoch();
+    const bool mosaic = epoch < config_.epochs - config_.close_mosaic;
+    model_.train(true);
+    loader_.begin_epoch(epoch, mosaic);
+    EpochRow row;
+    row.epoch = epoch + 1;
+    data::Batch batch;
+    Progress progress(fmt::format("epoch {}/{}", epoch + 1, config_.epochs), total);
+    for (int64_t i = 0; loader_.next(batch); ++i) {
+      const optim::StepValues v = schedule_.at(epoch * total + i);
+      const LossItems items = iterate(batch);
+      if (v.step) {
+        sgd_.step(v.lr, v.momentum);
+        sgd_.zero_grad();
+        ema_.update();
+      }
+      row.lr = v.lr[1];
+      row.loss_iou += items.iou / static_cast<double>(total);
+      row.loss_dfl += items.dfl / static_cast<double>(total);
+      row.loss_cls += items.cls / static_cast<double>(total);
+      progress.update(
+          i + 1, fmt::format("iou {:.3f} cls {:.3f} lr {:.5f}", items.iou, items.cls, v.lr[1]));
+    }
+    progress.finish();
+    row.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    state_.epoch = epoch + 1;
+    finish_epoch(row);
+  }
+
+  void finish_epoch(EpochRow row) {
+    const bool evaluated =
+        state_.epoch % config_.eval_interval == 0 || state_.epoch == config_.epochs;
+    CheckpointInfo info{model_config_.json(), train_set_.names, config_.image_size, state_.epoch};
+    {
+      const optim::EmaScope average(ema_);
+      if (evaluated) {
+        const EvalResult r = evaluate(to_graph(model_, train_set_.names, config_.image_size),
+                                      val_set_, config_.image_size, deploy::Precision::kFloat32,
+                                      config_.eval_conf, config_.eval_iou);
+        row.map50 = std::max(0.0, r.metrics.ap50);
+        row.map50_95 = std::max(0.0, r.metrics.ap);
+        info.metrics = {{"map50", row.map50}, {"map50_95", row.map50_95}};
+      }
+      if (evaluated && row.map50_95 > state_.best_map50_95) {
+        state_.best_map50 = row.map50;
+        state_.best_map50_95 = row.map50_95;
+        state_.best_epoch = state_.epoch;
+        save_checkpoint(out_ / "best.safetensors", model_, info);
+      }
+      save_checkpoint(out_ / "last.safetensors", model_, info);
+    }
+    state_.rows.push_back(row);
+    write_results(out_ / "results.csv", state_.rows);
+    write_curves(out_, state_.rows);
+    save_run(out_ / "resume.safetensors", resolved_, state_, model_, ema_, sgd_);
+    fmt::print(
+        "epoch {:>3}/{}  {:>6.1f} s  iou {:.4f}  cls {:.4f}  lr {:.5f}{}\n", row.epoch,
+        config_.epochs, row.seconds, row.loss_iou, row.loss_cls, row.lr,
+        evaluated ? fmt::format("  mAP50 {:.4f}  mAP50-95 {:.4f}", row.map50, row.map50_95) : "");
+    std::fflush(stdout);
+  }
+
+  void finish() {
+    const auto report = loader_.report();
+    if (!report.empty()) fmt::print(stderr, "{}\n", report.summary());
+    deploy::save_deploy(out_ / "model.safetensors",
+                        load_model_graph((out_ / "best.safetensors").string()));
+    fmt::print("best epoch {}: mAP50 {:.4f}, mAP50-95 {:.4f}; deploy file {}\n", state_.best_epoch,
+               state_.best_map50, state_.best_map50_95, (out_ / "model.safetensors").string());
+  }
+
+  TrainResult result() const {
+    TrainResult r{state_.best_map50_95, state_.best_map50, state_.best_epoch, 0};
+    for (const auto& row : state_.rows)
+      r.seconds_per_epoch += row.seconds / static_cast<double>(state_.rows.size());
+    return r;
+  }
+
+  TrainConfig config_;
+  fs::path out_;
+  data::Dataset train_set_, val_set_;
+  Yolov6Config model_config_;
+  Yolov6 model_;
+  DetectionLoss loss_;
+  optim::ModelEma ema_;
+  optim::Sgd sgd_;
+  data::Loader loader_;
+  optim::Schedule schedule_;
+  Json resolved_;
+  RunState state_;
+};
+
+}  // namespace
+
+TrainResult train(const TrainConfig& config, const fs::path& out, bool resume, int64_t stop_after) {
+  check(resume || !fs::exists(out / "config.json"),
+        "{}: already holds a run; go on with it (--resume) or choose another folder (--out)",
+        out.string());
+  Trainer trainer(config, out);
+  return trainer.run(resume, stop_after);
+}
+
+}  // namespace sextant::apps

@@ -1,0 +1,32 @@
+// The training loop.
+//
+// A run folder holds: config.json (resolved), results.csv (a row per epoch), last.safetensors and
+// best.safetensors (weights of the moving average, official names), model.safetensors (best, fused
+// for deployment, written at the end), curves.png, and resume.safetensors (everything that goes on
+// with the next epoch: weights, averages, momenta, gradients not yet stepped). Each is written
+// under a temporary name and renamed, resume.safetensors last, so that a run can be killed at any
+// moment and resumed from its last finished epoch, bit for bit.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+
+#include "apps/train_config.h"
+
+namespace sextant::apps {
+
+struct TrainResult {
+  double best_map50_95 = -1;
+  double best_map50 = -1;
+  int64_t best_epoch = -1;
+  double seconds_per_epoch = 0;
+};
+
+// Trains into `out`. With `resume` goes on with the run there (from the start when no epoch was
+// finished); without, throws Error when `out` already holds a run. Throws Error for a resumed run
+// whose config differs, naming the key, and when the loss stops being finite.
+// `stop_after` > 0 ends after that many epochs of this call, as if killed there (for tests).
+TrainResult train(const TrainConfig& config, const std::filesystem::path& out, bool resume,
+                  int64_t stop_after = 0);
+
+}  // namespace sextant::apps

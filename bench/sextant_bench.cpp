@@ -1,0 +1,142 @@
+// Figures that need the inside of the engine: the machine's own f32 limit, and a training step
+// taken apart. Each prints one line of JSON.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+
+#include "apps/command_line.h"
+#include "core/allocator.h"
+#include "core/config.h"
+#include "core/parallel.h"
+#include "core/rng.h"
+#include "kernels/cpu/vec.h"
+#include "layers/functional.h"
+#include "models/loss.h"
+#include "models/yolov6.h"
+#include "optim/ema.h"
+#include "optim/sgd.h"
+
+namespace {
+
+using namespace sextant;
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+double median(std::vector<double> v) {
+  std::ranges::sort(v);
+  return v[v.size() / 2];
+}
+
+// Multiply-adds on registers only, on all threads: what no kernel can exceed.
+double peak_gflops() {
+  using kernels::cpu::kVec;
+  using kernels::cpu::Vec;
+  constexpr int kChains = 14;
+  constexpr int64_t kSteps = 4'000'000;
+  double best = 0;
+  for (int run = 0; run < 5; ++run) {
+    const double start = now();
+    float sink = 0;
+#pragma omp parallel reduction(+ : sink)
+    {
+      Vec acc[kChains];
+      for (int i = 0; i < kChains; ++i) acc[i] = Vec{} + static_cast<float>(i);
+      Vec a = Vec{} + 0.999f, b = Vec{} + 1e-3f;
+      for (int64_t s = 0; s < kSteps; ++s) {
+        for (int i = 0; i < kChains; ++i) acc[i] = acc[i] * a + b;
+        asm volatile("" : "+x"(a), "+x"(b));
+      }
+      for (int i = 0; i < kChains; ++i) sink += acc[i][0];
+    }
+    const double seconds = now() - start + 0.0 * static_cast<double>(sink);
+    best = std::max(best, 2.0 * kVec * kChains * kSteps * num_threads() / seconds * 1e-9);
+  }
+  return best;
+}
+
+struct StepOptions {
+  int64_t batch = 16, classes = 80;
+  int image_size = 320, runs = 7;
+};
+
+Json train_step(const StepOptions& o) {
+  Yolov6Config config;
+  config.num_classes = o.classes;
+  Yolov6 model(config, 1);
+  std::vector<optim::NamedParameter> parameters;
+  for (const auto& p : model.parameters())
+    parameters.push_back(optim::named_parameter(p.name, p.variable));
+  optim::NamedTensors state;
+  for (const auto& s : model.state()) state.emplace_back(s.name, s.tensor);
+  optim::Sgd sgd(parameters, {5e-4, true});
+  optim::ModelEma ema(state);
+  const DetectionLoss loss(config.loss());
+  Rng rng(3);
+  const Tensor images(Shape{o.batch, o.image_size, o.image_size, 3}, DType::kU8);
+  for (auto& v : images.span<uint8_t>()) v = static_cast<uint8_t>(rng.below(256));
+  std::vector<float> rows;
+  for (int64_t n = 0; n < o.batch; ++n)
+    for (int k = 0; k < 14; ++k)  // about as many boxes as a picture of BCCD has
+      for (const double v : {static_cast<double>(n), static_cast<double>(rng.below(o.classes)),
+                             rng.uniform(0.15, 0.85), rng.uniform(0.15, 0.85),
+                             rng.uniform(0.05, 0.3), rng.uniform(0.05, 0.3)})
+        rows.push_back(static_cast<float>(v));
+  const Tensor targets = Tensor::from(Shape{static_cast<int64_t>(rows.size() / 6), 6}, rows);
+  std::vector<double> forward, losses, back, update, total;
+  for (int r = -2; r < o.runs; ++r) {
+    const double t0 = now();
+    const HeadOutput head = model.forward(Variable(image_to_float(images)));
+    const double t1 = now();
+    const LossResult l = loss(head.cls_logits, head.reg, targets, o.image_size, o.image_size);
+    const double t2 = now();
+    backward(l.loss);
+    const double t3 = now();
+    sgd.step({1e-3, 1e-3, 1e-3}, 0.9);
+    sgd.zero_grad();
+    ema.update();
+    const double t4 = now();
+    if (r < 0) continue;
+    forward.push_back(t1 - t0);
+    losses.push_back(t2 - t1);
+    back.push_back(t3 - t2);
+    update.push_back(t4 - t3);
+    total.push_back(t4 - t0);
+  }
+  return {{"what", "train_step"},
+          {"batch", o.batch},
+          {"image_size", o.image_size},
+          {"classes", o.classes},
+          {"threads", num_threads()},
+          {"forward_s", median(forward)},
+          {"loss_s", median(losses)},
+          {"backward_s", median(back)},
+          {"update_s", median(update)},
+          {"total_s", median(total)},
+          {"total_min_s", *std::ranges::min_element(total)},
+          {"peak_memory_mb", static_cast<double>(host_stats().peak_bytes) / 1e6}};
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Benchmarks of the engine's inside; one line of JSON each", "sextant_bench");
+  app.require_subcommand(1);
+  CLI::App* peak = app.add_subcommand("peak", "The machine's f32 multiply-add rate");
+  peak->callback([] {
+    fmt::print(
+        "{}\n",
+        Json{{"what", "peak"}, {"threads", num_threads()}, {"gflops", peak_gflops()}}.dump());
+  });
+  StepOptions o;
+  CLI::App* step = app.add_subcommand("train_step", "A training step of YOLOv6-N in its parts");
+  step->add_option("--batch", o.batch)->capture_default_str();
+  step->add_option("--img", o.image_size)->capture_default_str();
+  step->add_option("--classes", o.classes)->capture_default_str();
+  step->add_option("--runs", o.runs)->capture_default_str();
+  step->callback([&] { fmt::print("{}\n", train_step(o).dump()); });
+  return apps::run_app(app, argc, argv);
+}

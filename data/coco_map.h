@@ -1,0 +1,108 @@
+// COCO's box metric: what pycocotools' COCOeval computes, number for number.
+//
+// Ten IoU thresholds 0.50:0.05:0.95, precision read off at 101 recall points, at most 100
+// detections per image and class, four area ranges. The definition is the reference implementation,
+// cocoeval.py of cocodataset/cocoapi (evaluateImg, accumulate, summarize); the vectors under
+// tests/fixtures/coco_map come from it.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <limits>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/config.h"
+
+namespace sextant::data {
+
+// A box in pixels of the original image, as COCO stores it: left, top, width, height. Kept in this
+// form because IoU is compared with its thresholds bit for bit.
+struct CocoBox {
+  double x = 0, y = 0, w = 0, h = 0;
+  static CocoBox from_corners(double x0, double y0, double x1, double y1) {
+    return {x0, y0, x1 - x0, y1 - y0};
+  }
+};
+
+struct GroundTruth {
+  int class_id = 0;
+  CocoBox box;
+  // COCO's `area` (of the segmentation, where there is one); the box's own when absent. Decides
+  // between small (< 32^2), medium and large (> 96^2); the limits belong to both neighbours.
+  std::optional<double> area;
+  // A group: any number of detections may fall in it, none counts.
+  bool crowd = false;
+};
+
+struct Detection {
+  int class_id = 0;
+  CocoBox box;
+  double score = 0;
+};
+
+struct ImageEval {
+  std::vector<GroundTruth> truths;
+  std::vector<Detection> detections;  // in any order; equal scores keep this order
+};
+
+struct ClassMetrics {
+  int64_t truths = 0;  // crowds not counted
+  double ap = -1;      // mean over the ten thresholds
+  double ap50 = -1;
+  double ap75 = -1;
+  double ar_100 = -1;
+};
+
+// All in [0, 1]; -1 where there is nothing to measure (no ground truth of that class or size), as
+// in pycocotools. Such classes do not enter the means.
+struct CocoMetrics {
+  double ap = -1, ap50 = -1, ap75 = -1;
+  double ap_small = -1, ap_medium = -1, ap_large = -1;
+  double ar_1 = -1, ar_10 = -1, ar_100 = -1;
+  double ar_small = -1, ar_medium = -1, ar_large = -1;
+  std::vector<ClassMetrics> per_class;
+
+  // The twelve numbers in the order of COCOeval.stats.
+  std::array<double, 12> stats() const;
+  // {"map50_95", "map50", "map75", "map_small", ..., "ar_1", ..., "per_class": [{"name", "truths",
+  // "map50_95", "map50", "map75", "ar_100"}]}; null instead of -1. `names` may be empty.
+  Json to_json(const std::vector<std::string>& names) const;
+};
+
+// Images in the order of their ids: between images, equal scores rank in this order. The result
+// does not depend on the number of threads. Throws Error naming image and entry for a class outside
+// [0, classes) and for a box, area or score that is not finite.
+CocoMetrics evaluate_coco(std::span<const ImageEval> images, int classes);
+
+// One row of COCO's results form.
+struct CocoResult {
+  int64_t image_id = 0;
+  int64_t category_id = 0;  // as in the annotation file, which often counts from 1
+  CocoBox box;
+  double score = 0;
+};
+
+// [{"image_id": ..., "category_id": ..., "bbox": [x, y, w, h], "score": ...}, ...], one to a line,
+// numbers so that they read back unchanged: the file for COCO.loadRes(). Written atomically.
+void write_coco_results(const std::filesystem::path& path, std::span<const CocoResult> results);
+// Throws Error naming file, entry and key for anything missing or of the wrong type.
+std::vector<CocoResult> read_coco_results(const std::filesystem::path& path);
+
+struct CocoImageInfo {
+  int64_t id = 0;
+  std::string file_name;
+  int64_t width = 0, height = 0;
+};
+
+// An annotation file ("images", "annotations", "categories") for a dataset that has none, so that
+// pycocotools can judge it too: category id = class id + first_category, annotation ids from 1.
+// images and evals run in step. Throws Error when they differ in length.
+void write_coco_annotations(const std::filesystem::path& path,
+                            std::span<const CocoImageInfo> images, std::span<const ImageEval> evals,
+                            const std::vector<std::string>& names, int64_t first_category = 1);
+
+}  // namespace sextant::data

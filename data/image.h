@@ -1,0 +1,54 @@
+// Images in memory: 8-bit RGB, interleaved.
+//
+// RGB is the order everywhere in this engine: training, evaluation, calibration and deployment.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace sextant::data {
+
+// `pixels` holds height * width * 3 bytes, row by row, R G B.
+struct Image {
+  int width = 0;
+  int height = 0;
+  std::vector<uint8_t> pixels;
+
+  bool empty() const { return pixels.empty(); }
+  int64_t pitch() const { return int64_t{3} * width; }  // bytes from one row to the next
+  uint8_t* row(int y) { return pixels.data() + y * pitch(); }
+  const uint8_t* row(int y) const { return pixels.data() + y * pitch(); }
+};
+
+// An image of one grey level. Throws Error unless both sides are positive.
+Image make_image(int width, int height, uint8_t value = 0);
+
+// The longest side and the largest number of pixels that a file may have.
+inline constexpr int kMaxImageSide = 32768;
+inline constexpr int64_t kMaxImagePixels = int64_t{1} << 28;
+
+// Decodes a JPEG or PNG file. Grey becomes RGB, alpha is dropped, 16-bit becomes 8-bit, EXIF
+// rotation is ignored (labels are drawn on the pixels as stored). Throws Error naming the file when
+// it is missing, of another format, truncated, broken, or larger than the limits above.
+Image load_image(const std::filesystem::path& path);
+
+// The same from memory; `name` is what messages call it.
+Image decode_image(std::span<const uint8_t> bytes, const std::string& name);
+
+// Width and height out of a file's header, without decoding. Throws as load_image().
+struct ImageSize {
+  int width = 0;
+  int height = 0;
+};
+ImageSize image_size(const std::filesystem::path& path);
+
+// Whether the name ends in .jpg, .jpeg or .png, in either case.
+bool is_image_name(const std::filesystem::path& path);
+
+// Writes a PNG atomically (core/file.h). Throws Error naming the file.
+void save_png(const std::filesystem::path& path, const Image& image);
+
+}  // namespace sextant::data

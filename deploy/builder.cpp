@@ -1,0 +1,354 @@
+#include "deploy/builder.h"
+
+#include <algorithm>
+
+#include "deploy/conv_step.h"
+#include "deploy/data_steps.h"
+#include "deploy/ranges.h"
+
+namespace sextant::deploy {
+namespace {
+
+// Kinds whose kernels are ours: they read and write with a pitch. oneDNN's convolutions want dense
+// tensors: with a pitch on the destination they fall back to a reference kernel, 300 times slower.
+bool writes_with_pitch(NodeKind kind) {
+  return kind != NodeKind::kInput && kind != NodeKind::kConv && kind != NodeKind::kDecode;
+}
+bool reads_with_pitch(NodeKind kind) {
+  return kind != NodeKind::kConv && kind != NodeKind::kDeconv && kind != NodeKind::kDecode;
+}
+
+class Builder {
+ public:
+  Builder(const Graph& graph, const EngineConfig& config)
+      : graph_(graph), config_(config), int8_(config.precision == Precision::kInt8) {}
+
+  Program build() {
+    validate(graph_);
+    consumers_ = graph_.consumers();
+    producers_ = graph_.producers();
+    program_.shapes = infer_shapes(graph_, config_.batch, config_.height, config_.width);
+    check_ranges();
+    assign_places();
+    for (size_t i = 0; i < graph_.nodes.size(); ++i) {
+      node_ = static_cast<int>(i);
+      emit(graph_.nodes[i]);
+    }
+    finish();
+    return std::move(program_);
+  }
+
+ private:
+  // ---- tensors
+
+  const Shape& shape(int t) const { return program_.shapes[static_cast<size_t>(t)]; }
+  int64_t rows(int t) const { return shape(t).numel() / shape(t)[-1]; }
+  const TensorInfo& info(int t) const { return graph_.tensors[static_cast<size_t>(t)]; }
+  const Place& place(int t) const { return program_.tensors[static_cast<size_t>(t)]; }
+  bool quantized(int t) const { return program_.quantized[static_cast<size_t>(t)]; }
+  Meaning meaning(int t) const {
+    return {
+        .quantized = quantized(t), .is_unsigned = info(t).is_unsigned, .scale = info(t).scale()};
+  }
+  NodeKind made_by(int t) const {
+    return graph_.nodes[static_cast<size_t>(producers_[static_cast<size_t>(t)])].kind;
+  }
+
+  void check_ranges() {
+    const std::string source = graph_.source.empty() ? "the model" : graph_.source;
+    for (const Node& node : graph_.nodes)
+      check(node.kind != NodeKind::kBatchNorm, "{}: node '{}' is not fused; fuse() first", source,
+            node.name);
+    program_.quantized.assign(graph_.tensors.size(), false);
+    if (!int8_) return;
+    check(!config_.float_images, "engine: float_images needs precision fp32");
+    check(graph_.quantized(), "{}: has no activation ranges; run sextant quantize", source);
+    for (size_t t = 0; t < graph_.tensors.size(); ++t)
+      program_.quantized[t] = graph_.tensors[t].has_range();
+    for (const Node& node : graph_.nodes)
+      check(!node.has_weight() || node.precision == Precision::kFloat32 ||
+                !quantized(node.inputs[0]) || !node.weight_scale.empty(),
+            "{}: node '{}' has no weight scales; run sextant quantize", source, node.name);
+    program_.stats.requantizations = count_requantizations(graph_);
+    check(program_.stats.requantizations == 0,
+          "{}: {} nodes join tensors of different ranges; run sextant quantize", source,
+          program_.stats.requantizations);
+  }
+
+  DType held_as(int t) const {
+    if (!quantized(t) || config_.simulate) return DType::kF32;
+    return info(t).is_unsigned ? DType::kU8 : DType::kI8;
+  }
+
+  int new_storage(int64_t bytes) {
+    storage_bytes_.push_back(bytes);
+    return static_cast<int>(storage_bytes_.size()) - 1;
+  }
+  static Place dense(int storage, int64_t channels, DType dtype) {
+    return {.storage = storage, .pitch = channels, .channels = channels, .dtype = dtype};
+  }
+  Place scratch(int64_t row_count, int64_t channels, DType dtype) {
+    return dense(new_storage(row_count * channels * size_of(dtype)), channels, dtype);
+  }
+  // Channels [begin, begin + count) of a place.
+  static Place part(Place p, int64_t begin, int64_t count) {
+    p.byte_offset += begin * size_of(p.dtype);
+    p.channels = count;
+    return p;
+  }
+
+  // Whether a concat's input can lie in the concat's buffer: producer and consumers take a pitch.
+  bool fits_in_place(const Node& concat, int t) const {
+    const auto& readers = consumers_[static_cast<size_t>(t)];
+    return t != graph_.output && writes_with_pitch(made_by(t)) &&
+           std::count(concat.inputs.begin(), concat.inputs.end(), t) == 1 &&
+           std::all_of(readers.begin(), readers.end(), [&](int n) {
+             return reads_with_pitch(graph_.nodes[static_cast<size_t>(n)].kind);
+           });
+  }
+
+  // Last node to first, so that a concat inside another finds its own place settled.
+  void assign_places() {
+    program_.tensors.resize(graph_.tensors.size());
+    storage_bytes_ = {0, 0};
+    std::vector<bool> placed(graph_.tensors.size(), false);
+    for (size_t i = graph_.nodes.size(); i-- > 0;) {
+      const Node& node = graph_.nodes[i];
+      const size_t out = static_cast<size_t>(node.output);
+      if (!placed[out]) {
+        const bool external = node.kind == NodeKind::kInput &&
+                              (config_.float_images || held_as(node.output) == DType::kU8);
+        const int64_t bytes = shape(node.output).numel() * size_of(held_as(node.output));
+        const int storage = external                         ? kImages
+                            : node.kind == NodeKind::kDecode ? kResult
+                                                             : new_storage(bytes);
+        program_.tensors[out] = dense(storage, shape(node.output)[-1], held_as(node.output));
+        placed[out] = true;
+      }
+      if (node.kind != NodeKind::kConcat) continue;
+      int64_t channel = 0;
+      for (const int t : node.inputs) {
+        const size_t in = static_cast<size_t>(t);
+        if (!placed[in] && fits_in_place(node, t)) {
+          program_.tensors[in] = part(program_.tensors[out], channel, shape(t)[3]);
+          placed[in] = true;
+        }
+        channel += shape(t)[3];
+      }
+    }
+  }
+
+  // ---- steps
+
+  void add(std::unique_ptr<Step> step) {
+    step->node = node_;
+    program_.stats.weight_bytes += step->weight_bytes;
+    program_.steps.push_back(std::move(step));
+  }
+
+  // The tensor as dense f32: its place when it is held so, else a converted copy.
+  Place as_float(int t) {
+    if (!quantized(t) && place(t).dense()) return place(t);
+    const Place copy = scratch(rows(t), shape(t)[-1], DType::kF32);
+    add(make_map_step(place(t), meaning(t), copy, {}, rows(t), Activation::kIdentity));
+    return copy;
+  }
+
+  void emit(const Node& node) {
+    const int out = node.output;
+    const int in = node.inputs.empty() ? -1 : node.inputs[0];
+    switch (node.kind) {
+      case NodeKind::kInput:
+        if (place(out).storage != kImages)
+          add(make_input_step(dense(kImages, 3, DType::kU8), place(out), shape(out).numel(),
+                              quantized(out)));
+        return;
+      case NodeKind::kConv:
+      case NodeKind::kDeconv:
+        return emit_conv(node);
+      case NodeKind::kMaxPool:
+        return add(
+            make_max_pool_step(place(in), place(out), shape(in), shape(out), node.attributes));
+      case NodeKind::kUpsample:
+        return add(make_upsample_step(place(in), place(out), shape(in), node.attributes.scale));
+      case NodeKind::kConcat:
+        return emit_concat(node);
+      case NodeKind::kAdd:
+        return add(
+            make_add_step(place(in), place(node.inputs[1]), place(out), rows(out), meaning(out)));
+      case NodeKind::kActivation:
+        return add(make_map_step(place(in), meaning(in), place(out), meaning(out), rows(out),
+                                 node.attributes.activation));
+      case NodeKind::kSlice:
+        return add(make_copy_step(part(place(in), node.attributes.begin, shape(out)[3]), place(out),
+                                  rows(out)));
+      case NodeKind::kDecode: {
+        std::vector<Place> sources;
+        std::vector<Shape> shapes;
+        for (const int t : node.inputs) {
+          sources.push_back(as_float(t));
+          shapes.push_back(shape(t));
+        }
+        return add(make_decode_step(sources, shapes, place(out), node.attributes));
+      }
+      case NodeKind::kBatchNorm:
+        return;
+    }
+  }
+
+  void emit_concat(const Node& node) {
+    int64_t channel = 0;
+    for (const int t : node.inputs) {
+      const Place slice = part(place(node.output), channel, shape(t)[3]);
+      channel += shape(t)[3];
+      if (place(t).storage == slice.storage && place(t).byte_offset == slice.byte_offset) {
+        ++program_.stats.concats_in_place;
+        continue;
+      }
+      ++program_.stats.concat_copies;
+      add(make_copy_step(place(t), slice, rows(t)));
+    }
+  }
+
+  // The convolution's result may take over the residual's memory: nobody reads that, nor any other
+  // tensor in the same memory, later.
+  bool can_overwrite(const Node& node, int residual, DType wanted) const {
+    const Place& r = place(residual);
+    const auto& readers = consumers_[static_cast<size_t>(residual)];
+    if (!r.dense() || r.dtype != wanted || r.byte_offset != 0 || r.storage <= kResult ||
+        r.storage == place(node.inputs[0]).storage ||
+        std::count(readers.begin(), readers.end(), node_) != 1 ||
+        storage_bytes_[static_cast<size_t>(r.storage)] !=
+            shape(residual).numel() * size_of(r.dtype))
+      return false;
+    for (size_t t = 0; t < program_.tensors.size(); ++t) {
+      if (program_.tensors[t].storage != r.storage) continue;
+      const bool read_later = !consumers_[t].empty() && consumers_[t].back() > node_;
+      if (read_later || static_cast<int>(t) == graph_.output) return false;
+    }
+    return true;
+  }
+
+  ConvSpec spec_of(const Node& node, bool integer) {
+    const int in = node.inputs[0];
+    const int out = node.output;
+    const bool deconv = node.kind == NodeKind::kDeconv;
+    ConvSpec spec;
+    spec.integer = integer;
+    spec.simulate = integer && config_.simulate;
+    spec.source = integer ? place(in) : as_float(in);
+    spec.batch = shape(in)[0];
+    spec.height = shape(in)[1];
+    spec.width = shape(in)[2];
+    spec.out_height = deconv ? spec.height : shape(out)[1];
+    spec.out_width = deconv ? spec.width : shape(out)[2];
+    spec.stride = deconv ? 1 : node.attributes.stride;
+    spec.padding = deconv ? 0 : node.attributes.padding;
+    spec.groups = deconv ? 1 : node.attributes.groups;
+    spec.activation = node.attributes.activation;
+    spec.residual = node.attributes.residual;
+    spec.residual_before_activation = node.attributes.residual_before_activation;
+    spec.weight = deconv ? deconv_as_pointwise(node.weight) : node.weight;
+    spec.bias = deconv ? four_times(node.bias) : node.bias;
+    if (!integer) return spec;
+    spec.source_scale = info(in).scale();
+    spec.destination_scale = quantized(out) ? info(out).scale() : 1.0f;
+    spec.destination_unsigned = info(out).is_unsigned;
+    spec.round = quantized(out);
+    for (int tap = 0; tap < (deconv ? 4 : 1); ++tap)
+      spec.weight_scale.insert(spec.weight_scale.end(), node.weight_scale.begin(),
+                               node.weight_scale.end());
+    return spec;
+  }
+
+  void emit_conv(const Node& node) {
+    const int out = node.output;
+    const bool integer = int8_ && node.precision == Precision::kInt8 && quantized(node.inputs[0]) &&
+                         (!node.attributes.residual || quantized(node.inputs[1]) == quantized(out));
+    ConvSpec spec = spec_of(node, integer);
+    // what the convolution itself writes: the tensor, or scratch to scatter or convert from
+    const bool deconv = node.kind == NodeKind::kDeconv;
+    const bool convert = !integer && quantized(out);
+    const int64_t channels = spec.weight.dim(0);
+    const int64_t pixels = spec.batch * spec.out_height * spec.out_width;
+    const DType wanted = integer ? held_as(out) : DType::kF32;
+    spec.destination = deconv || convert ? scratch(pixels, channels, wanted) : place(out);
+    if (spec.residual) place_residual(node, spec, wanted, convert);
+    const Place sums = spec.simulate ? scratch(pixels, channels, DType::kF32) : Place{};
+    add(make_conv_step(spec, spec.simulate ? &sums : nullptr));
+
+    Place result = spec.destination;
+    if (deconv) {
+      const Place target = convert ? scratch(rows(out), shape(out)[3], DType::kF32) : place(out);
+      add(make_scatter_step(result, target, shape(node.inputs[0])));
+      result = target;
+    }
+    if (convert)
+      add(make_map_step(result, {}, place(out), meaning(out), rows(out), Activation::kIdentity));
+  }
+
+  void place_residual(const Node& node, ConvSpec& spec, DType wanted, bool convert) {
+    const int residual = node.inputs[1];
+    if (!convert && can_overwrite(node, residual, wanted)) {
+      program_.tensors[static_cast<size_t>(node.output)] = place(residual);
+      spec.destination = place(residual);
+      return;
+    }
+    if (spec.integer || !quantized(residual))
+      add(make_copy_step(place(residual), spec.destination, rows(residual)));
+    else
+      add(make_map_step(place(residual), meaning(residual), spec.destination, {}, rows(residual),
+                        Activation::kIdentity));
+  }
+
+  static Tensor four_times(const Tensor& bias) {
+    if (!bias.defined()) return {};
+    Tensor result(Shape{4 * bias.numel()});
+    for (int64_t tap = 0; tap < 4; ++tap)
+      std::copy_n(bias.f32(), bias.numel(), result.f32() + tap * bias.numel());
+    return result;
+  }
+
+  // ---- memory
+
+  void finish() {
+    std::vector<Interval> lives(storage_bytes_.size());
+    for (size_t s = 0; s < lives.size(); ++s) lives[s] = {storage_bytes_[s], -1, -1};
+    for (size_t i = 0; i < program_.steps.size(); ++i) {
+      for (const int s : program_.steps[i]->storages) {
+        Interval& life = lives[static_cast<size_t>(s)];
+        if (life.first < 0) life.first = static_cast<int>(i);
+        life.last = static_cast<int>(i);
+      }
+    }
+    // the result is read after the last step
+    lives[static_cast<size_t>(place(graph_.output).storage)].last =
+        static_cast<int>(program_.steps.size());
+    // a storage nothing touches any more (its tensor moved into a residual) takes no room
+    for (Interval& life : lives)
+      if (life.first < 0) life.bytes = 0;
+    lives[kImages].bytes = lives[kResult].bytes = 0;
+    const MemoryPlan plan = plan_memory(lives);
+    program_.offsets = plan.offsets;
+    program_.stats.arena_bytes = plan.bytes;
+    program_.stats.unplanned_bytes = plan.unshared_bytes;
+    program_.stats.steps = static_cast<int64_t>(program_.steps.size());
+  }
+
+  const Graph& graph_;
+  const EngineConfig& config_;
+  const bool int8_;
+  std::vector<std::vector<int>> consumers_;
+  std::vector<int> producers_;
+  Program program_;
+  std::vector<int64_t> storage_bytes_;
+  int node_ = -1;
+};
+
+}  // namespace
+
+Program build_program(const Graph& graph, const EngineConfig& config) {
+  return Builder(graph, config).build();
+}
+
+}  // namespace sextant::deploy

@@ -1,0 +1,29 @@
+// From a graph to the steps of an engine.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "deploy/engine.h"
+#include "deploy/plan.h"
+#include "deploy/step.h"
+
+namespace sextant::deploy {
+
+// Storages 0 and 1 lie outside the arena: the caller's images and the result.
+inline constexpr int kImages = 0;
+inline constexpr int kResult = 1;
+
+struct Program {
+  std::vector<std::unique_ptr<Step>> steps;  // in node order
+  std::vector<Place> tensors;                // where each tensor of the graph is
+  std::vector<Shape> shapes;
+  std::vector<bool> quantized;   // held as integers, per tensor
+  std::vector<int64_t> offsets;  // in the arena, per storage; unused for 0 and 1
+  EngineStats stats;
+};
+
+// Throws as Engine's constructor.
+Program build_program(const Graph& graph, const EngineConfig& config);
+
+}  // namespace sextant::deploy

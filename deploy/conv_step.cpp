@@ -1,0 +1,255 @@
+#include "deploy/conv_step.h"
+
+#include <cmath>
+#include <cstring>
+#include <oneapi/dnnl/dnnl.hpp>
+#include <unordered_map>
+
+#include "core/parallel.h"
+#include "deploy/ranges.h"
+
+namespace sextant::deploy {
+namespace {
+
+using Memory = dnnl::memory;
+
+// act(a v) = a act(v) for a > 0: the destination's scale can go into the factor before it.
+bool homogeneous(Activation a) {
+  return a == Activation::kIdentity || a == Activation::kReLU || a == Activation::kLeakyReLU;
+}
+
+// Runs f; a oneDNN failure becomes an Error that says where.
+template <class F>
+auto onednn(const char* what, const F& f) {
+  try {
+    return f();
+  } catch (const dnnl::error& e) {
+    fail("oneDNN: {}: {} (status {})", what, e.message, static_cast<int>(e.status));
+  }
+}
+
+const dnnl::engine& cpu_engine() {
+  static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  return engine;
+}
+
+Memory::data_type type_of(DType t) {
+  switch (t) {
+    case DType::kU8:
+      return Memory::data_type::u8;
+    case DType::kI8:
+      return Memory::data_type::s8;
+    default:
+      return Memory::data_type::f32;
+  }
+}
+
+void append_activation(dnnl::post_ops& ops, Activation a, float scale) {
+  using dnnl::algorithm;
+  switch (a) {
+    case Activation::kIdentity:
+      return;
+    case Activation::kReLU:
+      return ops.append_eltwise(scale, algorithm::eltwise_relu, 0.0f, 0.0f);
+    case Activation::kLeakyReLU:
+      return ops.append_eltwise(scale, algorithm::eltwise_relu, kernels::kLeakySlope, 0.0f);
+    case Activation::kSiLU:
+      return ops.append_eltwise(scale, algorithm::eltwise_swish, 1.0f, 0.0f);
+    case Activation::kHardswish:
+      return ops.append_eltwise(scale, algorithm::eltwise_hardswish, 0.0f, 0.0f);
+    case Activation::kSigmoid:
+      return ops.append_eltwise(scale, algorithm::eltwise_logistic, 0.0f, 0.0f);
+    case Activation::kMish:
+      return ops.append_eltwise(scale, algorithm::eltwise_mish, 0.0f, 0.0f);
+  }
+}
+
+// The numbers of the integer form, per output channel.
+struct Epilogue {
+  std::vector<float> bias;    // bias / (s_x s_w)
+  std::vector<float> factor;  // s_x s_w / s_y, or s_x s_w
+  float residual_scale = 1.0f;
+  float activation_scale = 1.0f;
+};
+
+Epilogue epilogue_of(const ConvSpec& spec) {
+  Epilogue e;
+  const bool fold = homogeneous(spec.activation);
+  const int64_t channels = spec.weight.dim(0);
+  for (int64_t o = 0; o < channels; ++o) {
+    const double s =
+        static_cast<double>(spec.source_scale) * spec.weight_scale[static_cast<size_t>(o)];
+    const double b = spec.bias.defined() ? spec.bias.f32()[o] : 0.0;
+    e.bias.push_back(static_cast<float>(b / s));
+    e.factor.push_back(static_cast<float>(fold ? s / spec.destination_scale : s));
+  }
+  e.activation_scale = fold ? 1.0f : 1.0f / spec.destination_scale;
+  e.residual_scale = !fold && spec.residual_before_activation ? spec.destination_scale : 1.0f;
+  return e;
+}
+
+template <Activation A>
+void simulate_rows(const ConvSpec& spec, const Epilogue& e, const float* sums, float* y,
+                   int64_t begin, int64_t end) {
+  const int64_t channels = static_cast<int64_t>(e.factor.size());
+  const float low = spec.destination_unsigned ? 0.0f : -128.0f;
+  const float high = spec.destination_unsigned ? 255.0f : 127.0f;
+  const bool before = spec.residual && spec.residual_before_activation;
+  const bool after = spec.residual && !spec.residual_before_activation;
+  const float* bias = e.bias.data();
+  const float* factor = e.factor.data();
+  for (int64_t r = begin; r < end; ++r) {
+    const float* in = sums + r * channels;
+    float* out = y + r * channels;
+#pragma omp simd
+    for (int64_t o = 0; o < channels; ++o) {
+      float v = (in[o] + bias[o]) * factor[o];
+      if (before) v += e.residual_scale * out[o];
+      v = kernels::activate<A>(v) * e.activation_scale;
+      if (after) v += out[o];
+      if (spec.round) {
+        v = std::nearbyint(v);
+        v = v < low ? low : (v > high ? high : v);
+      }
+      out[o] = v;
+    }
+  }
+}
+
+class ConvStep : public Step {
+ public:
+  explicit ConvStep(const ConvSpec& spec) : spec_(spec), stream_(cpu_engine()) {
+    kind = "conv";
+    storages = {spec.source.storage, spec.destination.storage};
+    const Shape w = spec.weight.shape();
+    flops = 2.0 * static_cast<double>(spec.batch * spec.out_height * spec.out_width) *
+            static_cast<double>(spec.weight.numel());
+    if (spec.integer) epilogue_ = epilogue_of(spec);
+    onednn("convolution", [&] { build(w); });
+  }
+
+  void run(const Bases& bases) override {
+    const Place& target = spec_.simulate && spec_.integer ? sums_ : spec_.destination;
+    source_.set_data_handle(spec_.source.at(bases));
+    destination_.set_data_handle(target.at(bases));
+    onednn("convolution", [&] { primitive_.execute(stream_, arguments_); });
+    if (spec_.simulate && spec_.integer) {
+      const int64_t rows = spec_.batch * spec_.out_height * spec_.out_width;
+      const float* sums = sums_.as<float>(bases);
+      float* y = spec_.destination.as<float>(bases);
+      kernels::dispatch_activation(spec_.activation, [&](auto tag) {
+        parallel_for(rows, 64, [&](int64_t begin, int64_t end) {
+          simulate_rows<decltype(tag)::value>(spec_, epilogue_, sums, y, begin, end);
+        });
+      });
+    }
+  }
+
+  // A simulation keeps its sums apart, since the residual waits in the destination.
+  void set_sums(const Place& place) {
+    sums_ = place;
+    storages.push_back(place.storage);
+  }
+
+ private:
+  void build(const Shape& w) {
+    const bool integer = spec_.integer && !spec_.simulate;
+    const int64_t g = spec_.groups;
+    const Memory::dims weight_dims =
+        g == 1 ? Memory::dims{w[0], w[3], w[1], w[2]} : Memory::dims{g, w[0] / g, w[3], w[1], w[2]};
+    const auto weight_tag = g == 1 ? Memory::format_tag::ohwi : Memory::format_tag::gohwi;
+    const auto weight_type = integer ? Memory::data_type::s8 : Memory::data_type::f32;
+    const auto nhwc = Memory::format_tag::nhwc;
+    const Memory::desc source({spec_.batch, w[3] * g, spec_.height, spec_.width},
+                              type_of(spec_.source.dtype), nhwc);
+    const Memory::desc destination({spec_.batch, w[0], spec_.out_height, spec_.out_width},
+                                   type_of(spec_.destination.dtype), nhwc);
+    const Memory::desc weight_any(weight_dims, weight_type, Memory::format_tag::any);
+    const Memory::desc bias({w[0]}, Memory::data_type::f32, Memory::format_tag::x);
+    const Memory::desc no_bias;
+    const bool with_bias = spec_.simulate && spec_.integer ? false : spec_.bias.defined();
+    const dnnl::convolution_forward::desc op(
+        dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct, source, weight_any,
+        with_bias ? bias : no_bias, destination, {spec_.stride, spec_.stride},
+        {spec_.padding, spec_.padding}, {spec_.padding, spec_.padding});
+    const dnnl::convolution_forward::primitive_desc chosen(op, attributes(), cpu_engine());
+    implementation = chosen.impl_info_str();
+    primitive_ = dnnl::convolution_forward(chosen);
+
+    source_ = Memory(chosen.src_desc(), cpu_engine(), nullptr);
+    destination_ = Memory(chosen.dst_desc(), cpu_engine(), nullptr);
+    weight_ = Memory(chosen.weights_desc(), cpu_engine());
+    reorder_weight(Memory::desc(weight_dims, weight_type, weight_tag));
+    weight_bytes = static_cast<int64_t>(chosen.weights_desc().get_size());
+    arguments_ = {
+        {DNNL_ARG_SRC, source_}, {DNNL_ARG_WEIGHTS, weight_}, {DNNL_ARG_DST, destination_}};
+    if (with_bias) {
+      bias_ = Memory(bias, cpu_engine());
+      const float* from = spec_.integer ? epilogue_.bias.data() : spec_.bias.f32();
+      std::memcpy(bias_.get_data_handle(), from, static_cast<size_t>(w[0]) * sizeof(float));
+      arguments_[DNNL_ARG_BIAS] = bias_;
+      weight_bytes += w[0] * 4;
+    }
+    spec_.bias = Tensor();
+    spec_.weight = Tensor();
+  }
+
+  dnnl::primitive_attr attributes() const {
+    dnnl::primitive_attr attr;
+    dnnl::post_ops ops;
+    if (spec_.integer && spec_.simulate) return attr;
+    if (spec_.integer) attr.set_output_scales(1 << 1, epilogue_.factor);
+    if (spec_.residual && spec_.residual_before_activation)
+      ops.append_sum(epilogue_.residual_scale);
+    append_activation(ops, spec_.activation, epilogue_.activation_scale);
+    if (spec_.residual && !spec_.residual_before_activation) ops.append_sum(1.0f);
+    attr.set_post_ops(ops);
+    return attr;
+  }
+
+  void reorder_weight(const Memory::desc& ours) {
+    if (!spec_.integer) {
+      reorder(Memory(ours, cpu_engine(), spec_.weight.raw()));
+      return;
+    }
+    std::vector<int8_t> q = quantize_weight(spec_.weight, spec_.weight_scale);
+    if (!spec_.simulate) {
+      reorder(Memory(ours, cpu_engine(), q.data()));
+      return;
+    }
+    std::vector<float> values(q.begin(), q.end());
+    reorder(Memory(ours, cpu_engine(), values.data()));
+  }
+  void reorder(Memory from) {
+    dnnl::reorder(from, weight_).execute(stream_, from, weight_);
+    stream_.wait();
+  }
+
+  ConvSpec spec_;
+  Epilogue epilogue_;
+  Place sums_;
+  dnnl::stream stream_;
+  dnnl::convolution_forward primitive_;
+  Memory source_, destination_, weight_, bias_;
+  std::unordered_map<int, Memory> arguments_;
+};
+
+}  // namespace
+
+std::unique_ptr<Step> make_conv_step(const ConvSpec& spec, const Place* sums) {
+  auto step = std::make_unique<ConvStep>(spec);
+  if (sums) step->set_sums(*sums);
+  return step;
+}
+
+Tensor deconv_as_pointwise(const Tensor& weight) {
+  const int64_t o = weight.dim(0);
+  const int64_t i = weight.dim(3);
+  Tensor result(Shape{4 * o, 1, 1, i});
+  for (int64_t oc = 0; oc < o; ++oc)
+    for (int64_t tap = 0; tap < 4; ++tap)
+      std::copy_n(weight.f32() + (oc * 4 + tap) * i, i, result.f32() + (tap * o + oc) * i);
+  return result;
+}
+
+}  // namespace sextant::deploy

@@ -1,0 +1,250 @@
+#include "deploy/data_steps.h"
+
+#include <array>
+#include <cmath>
+
+#include "core/parallel.h"
+#include "deploy/data_kernels.h"
+#include "kernels/decode.h"
+
+namespace sextant::deploy {
+namespace {
+
+// A step made of a function.
+template <class F>
+class FunctionStep : public Step {
+ public:
+  FunctionStep(const char* step_kind, std::vector<int> touched, F f) : f_(std::move(f)) {
+    kind = step_kind;
+    storages = std::move(touched);
+  }
+  void run(const Bases& bases) override { f_(bases); }
+
+ private:
+  F f_;
+};
+
+template <class F>
+std::unique_ptr<Step> step(const char* kind, std::vector<int> touched, F f) {
+  return std::make_unique<FunctionStep<F>>(kind, std::move(touched), std::move(f));
+}
+
+// Calls f with a value of the place's element type.
+template <class F>
+void dispatch(DType type, F&& f) {
+  if (type == DType::kU8) return f(uint8_t{});
+  if (type == DType::kI8) return f(int8_t{});
+  f(float{});
+}
+
+int64_t bytes_of(const Place& p) { return p.channels * size_of(p.dtype); }
+int64_t pitch_bytes(const Place& p) { return p.pitch * size_of(p.dtype); }
+
+float quantized(float v, const Meaning& m) {
+  v = std::nearbyint(v / m.scale);
+  return v < m.low() ? m.low() : (v > m.high() ? m.high() : v);
+}
+
+template <class From, class To, Activation A>
+void map_rows(const From* x, To* y, const Place& from, const Place& to, const Meaning& in,
+              const Meaning& out, int64_t begin, int64_t end) {
+  const float in_scale = in.quantized ? in.scale : 1.0f;
+  for (int64_t r = begin; r < end; ++r) {
+    const From* source = x + r * from.pitch;
+    To* destination = y + r * to.pitch;
+    for (int64_t c = 0; c < from.channels; ++c) {
+      const float v = kernels::activate<A>(static_cast<float>(source[c]) * in_scale);
+      destination[c] = static_cast<To>(out.quantized ? quantized(v, out) : v);
+    }
+  }
+}
+
+// The result for each of the 256 values of a byte, by its bit pattern.
+template <class From, class To>
+std::array<To, 256> make_table(const Meaning& from, const Meaning& to, Activation activation) {
+  std::array<To, 256> table{};
+  kernels::dispatch_activation(activation, [&](auto tag) {
+    for (int i = 0; i < 256; ++i) {
+      const From q = static_cast<From>(i);
+      const float v = kernels::activate<decltype(tag)::value>(static_cast<float>(q) * from.scale);
+      table[static_cast<size_t>(i)] = static_cast<To>(quantized(v, to));
+    }
+  });
+  return table;
+}
+
+template <class From, class To>
+std::unique_ptr<Step> table_step(const char* kind, const Place& source, const Meaning& from,
+                                 const Place& destination, const Meaning& to, int64_t rows,
+                                 Activation activation) {
+  const auto table = make_table<From, To>(from, to, activation);
+  return step(kind, {source.storage, destination.storage}, [=](const Bases& bases) {
+    const uint8_t* x = source.as<uint8_t>(bases);
+    To* y = destination.as<To>(bases);
+    parallel_for(rows, 256, [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r)
+        for (int64_t c = 0; c < source.channels; ++c)
+          y[r * destination.pitch + c] = table[x[r * source.pitch + c]];
+    });
+  });
+}
+
+template <class From, class To>
+std::unique_ptr<Step> map_step(const char* kind, const Place& source, const Meaning& from,
+                               const Place& destination, const Meaning& to, int64_t rows,
+                               Activation activation) {
+  return step(kind, {source.storage, destination.storage}, [=](const Bases& bases) {
+    const From* x = source.as<From>(bases);
+    To* y = destination.as<To>(bases);
+    kernels::dispatch_activation(activation, [&](auto tag) {
+      parallel_for(rows, 256, [&](int64_t begin, int64_t end) {
+        map_rows<From, To, decltype(tag)::value>(x, y, source, destination, from, to, begin, end);
+      });
+    });
+  });
+}
+
+}  // namespace
+
+std::unique_ptr<Step> make_input_step(const Place& pixels, const Place& image, int64_t n,
+                                      bool simulate) {
+  return step("input", {pixels.storage, image.storage}, [=](const Bases& bases) {
+    const uint8_t* x = pixels.as<uint8_t>(bases);
+    float* y = image.as<float>(bases);
+    const float divisor = simulate ? 1.0f : 255.0f;
+    parallel_for(n, 1 << 15, [&](int64_t begin, int64_t end) {
+#pragma omp simd
+      for (int64_t i = begin; i < end; ++i) y[i] = static_cast<float>(x[i]) / divisor;
+    });
+  });
+}
+
+std::unique_ptr<Step> make_copy_step(const Place& source, const Place& destination, int64_t rows) {
+  return step("copy", {source.storage, destination.storage}, [=](const Bases& bases) {
+    copy_rows({.source = source.at(bases),
+               .destination = destination.at(bases),
+               .rows = rows,
+               .bytes = bytes_of(source),
+               .source_pitch = pitch_bytes(source),
+               .destination_pitch = pitch_bytes(destination)});
+  });
+}
+
+std::unique_ptr<Step> make_scatter_step(const Place& source, const Place& destination,
+                                        const Shape& shape) {
+  return step("scatter", {source.storage, destination.storage}, [=](const Bases& bases) {
+    scatter_2x2({.source = source.at(bases),
+                 .destination = destination.at(bases),
+                 .batch = shape[0],
+                 .height = shape[1],
+                 .width = shape[2],
+                 .bytes = bytes_of(destination),
+                 .destination_pitch = pitch_bytes(destination)});
+  });
+}
+
+std::unique_ptr<Step> make_upsample_step(const Place& source, const Place& destination,
+                                         const Shape& shape, int64_t scale) {
+  return step("upsample", {source.storage, destination.storage}, [=](const Bases& bases) {
+    upsample({.source = source.at(bases),
+              .destination = destination.at(bases),
+              .batch = shape[0],
+              .height = shape[1],
+              .width = shape[2],
+              .scale = scale,
+              .bytes = bytes_of(source),
+              .source_pitch = pitch_bytes(source),
+              .destination_pitch = pitch_bytes(destination)});
+  });
+}
+
+std::unique_ptr<Step> make_max_pool_step(const Place& source, const Place& destination,
+                                         const Shape& shape, const Shape& out,
+                                         const Attributes& attributes) {
+  const int64_t kernel = attributes.kernel;
+  const int64_t stride = attributes.stride;
+  const int64_t padding = attributes.padding;
+  return step("max_pool", {source.storage, destination.storage}, [=](const Bases& bases) {
+    dispatch(source.dtype, [&](auto zero) {
+      using T = decltype(zero);
+      max_pool<T>({.source = source.as<T>(bases),
+                   .destination = destination.as<T>(bases),
+                   .batch = shape[0],
+                   .height = shape[1],
+                   .width = shape[2],
+                   .channels = shape[3],
+                   .out_height = out[1],
+                   .out_width = out[2],
+                   .kernel = kernel,
+                   .stride = stride,
+                   .padding = padding,
+                   .source_pitch = source.pitch,
+                   .destination_pitch = destination.pitch});
+    });
+  });
+}
+
+std::unique_ptr<Step> make_add_step(const Place& a, const Place& b, const Place& y, int64_t rows,
+                                    const Meaning& meaning) {
+  return step("add", {a.storage, b.storage, y.storage}, [=](const Bases& bases) {
+    dispatch(y.dtype, [&](auto zero) {
+      using T = decltype(zero);
+      add_rows<T>({.a = a.as<T>(bases),
+                   .b = b.as<T>(bases),
+                   .y = y.as<T>(bases),
+                   .rows = rows,
+                   .channels = y.channels,
+                   .a_pitch = a.pitch,
+                   .b_pitch = b.pitch,
+                   .y_pitch = y.pitch,
+                   .low = meaning.quantized ? meaning.low() : 0.0f,
+                   .high = meaning.quantized ? meaning.high() : 0.0f});
+    });
+  });
+}
+
+std::unique_ptr<Step> make_map_step(const Place& source, const Meaning& from,
+                                    const Place& destination, const Meaning& to, int64_t rows,
+                                    Activation activation) {
+  const char* kind = activation == Activation::kIdentity ? "convert" : "activation";
+  std::unique_ptr<Step> result;
+  dispatch(source.dtype, [&](auto x) {
+    dispatch(destination.dtype, [&](auto y) {
+      using From = decltype(x);
+      using To = decltype(y);
+      if constexpr (sizeof(From) == 1 && sizeof(To) == 1)
+        result = table_step<From, To>(kind, source, from, destination, to, rows, activation);
+      else
+        result = map_step<From, To>(kind, source, from, destination, to, rows, activation);
+    });
+  });
+  return result;
+}
+
+std::unique_ptr<Step> make_decode_step(const std::vector<Place>& sources,
+                                       const std::vector<Shape>& shapes, const Place& destination,
+                                       const Attributes& attributes) {
+  std::vector<int> touched{destination.storage};
+  for (const Place& p : sources) touched.push_back(p.storage);
+  kernels::Decode decode;
+  decode.levels = static_cast<int>(attributes.strides.size());
+  decode.batch = shapes[0][0];
+  decode.classes = attributes.num_classes;
+  decode.reg_max = attributes.reg_max;
+  decode.cell_offset = attributes.grid_cell_offset;
+  for (size_t l = 0; l < attributes.strides.size(); ++l) {
+    decode.level[l].height = shapes[2 * l][1];
+    decode.level[l].width = shapes[2 * l][2];
+    decode.level[l].stride = static_cast<float>(attributes.strides[l]);
+  }
+  return step("decode", touched, [=](const Bases& bases) {
+    kernels::Decode p = decode;
+    for (size_t l = 0; l < sources.size() / 2; ++l) {
+      p.level[l].cls = sources[2 * l].as<float>(bases);
+      p.level[l].reg = sources[2 * l + 1].as<float>(bases);
+    }
+    kernels::cpu::decode(p, destination.as<float>(bases));
+  });
+}
+
+}  // namespace sextant::deploy

@@ -1,0 +1,55 @@
+// The steps that are not convolutions. All places may have a pitch unless said otherwise.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "deploy/graph.h"
+#include "deploy/step.h"
+
+namespace sextant::deploy {
+
+// u8 pixels (dense) -> f32: pixel / 255, or the pixel itself in a simulation. n values.
+std::unique_ptr<Step> make_input_step(const Place& pixels, const Place& image, int64_t n,
+                                      bool simulate);
+
+// `rows` pixels from one place to another of as many channels and the same type.
+std::unique_ptr<Step> make_copy_step(const Place& source, const Place& destination, int64_t rows);
+
+// Dense source [N,H,W,2,2,C]; shape is [N,H,W,*].
+std::unique_ptr<Step> make_scatter_step(const Place& source, const Place& destination,
+                                        const Shape& shape);
+
+std::unique_ptr<Step> make_upsample_step(const Place& source, const Place& destination,
+                                         const Shape& shape, int64_t scale);
+
+// `shape` of the source, `out` of the destination.
+std::unique_ptr<Step> make_max_pool_step(const Place& source, const Place& destination,
+                                         const Shape& shape, const Shape& out,
+                                         const Attributes& attributes);
+
+// What the integers of a place mean.
+struct Meaning {
+  bool quantized = false;
+  bool is_unsigned = false;
+  float scale = 1.0f;
+  float low() const { return is_unsigned ? 0.0f : -128.0f; }
+  float high() const { return is_unsigned ? 255.0f : 127.0f; }
+};
+
+// a + b in one scale.
+std::unique_ptr<Step> make_add_step(const Place& a, const Place& b, const Place& y, int64_t rows,
+                                    const Meaning& meaning);
+
+// y = quantize(act(dequantize(x))): an activation on its own, and with identity every conversion
+// between f32 and integers. From integers to integers through a table.
+std::unique_ptr<Step> make_map_step(const Place& source, const Meaning& from,
+                                    const Place& destination, const Meaning& to, int64_t rows,
+                                    Activation activation);
+
+// Dense f32 sources, two per level; the destination is dense f32 [N, A, 5 + classes].
+std::unique_ptr<Step> make_decode_step(const std::vector<Place>& sources,
+                                       const std::vector<Shape>& shapes, const Place& destination,
+                                       const Attributes& attributes);
+
+}  // namespace sextant::deploy

@@ -1,0 +1,91 @@
+// Runs a fused graph on the CPU: f32 or int8 (u8/s8 activations, s8 weights, i32 sums), on oneDNN.
+//
+// Everything is settled at construction, for one batch and image size: shapes, primitives, weights
+// in the layout and precision each primitive wants, and one arena that holds all activations at
+// offsets chosen by when each is alive. run() then only executes.
+//
+//   Engine engine(graph, {.batch = 1, .height = 640, .width = 640, .precision = Precision::kInt8});
+//   Tensor pred = engine.run(images);   // u8 [1,640,640,3] RGB -> f32 [1,8400,5+classes]
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "deploy/graph.h"
+
+namespace sextant::deploy {
+
+struct EngineConfig {
+  int64_t batch = 1;
+  int64_t height = 640;
+  int64_t width = 640;
+  Precision precision = Precision::kFloat32;
+  // fp32 only: images are f32 in 0..1 instead of u8, to compare with float references.
+  bool float_images = false;
+  // int8 only: compute each integer operation in f32 on integer values instead; see simulate.h.
+  bool simulate = false;
+};
+
+// A tensor as an observer sees it, valid during the call. Value = stored number * scale.
+struct TensorView {
+  int id = -1;  // in graph.tensors
+  const TensorInfo* info = nullptr;
+  Shape shape;  // [N,H,W,C]
+  const void* data = nullptr;
+  DType dtype = DType::kF32;  // f32, u8 or s8
+  int64_t pitch = 0;          // elements from one pixel to the next; C when dense
+  float scale = 1.0f;         // of one step; 1 for a tensor held as f32
+
+  Tensor values() const;    // dense f32 copy, dequantized
+  Tensor integers() const;  // dense i32 copy of the stored numbers; throws for plain f32 tensors
+  bool quantized = false;  // stored numbers are integers (also in a simulation, where they are f32)
+};
+using Observer = std::function<void(const TensorView&)>;
+
+struct EngineStats {
+  int64_t arena_bytes = 0;      // activations and scratch, as planned
+  int64_t unplanned_bytes = 0;  // the same without sharing memory
+  int64_t weight_bytes = 0;
+  int64_t steps = 0;
+  int64_t requantizations = 0;   // steps that only rescale integers: none, by construction
+  int64_t concats_in_place = 0;  // concat inputs written straight into the concat's buffer
+  int64_t concat_copies = 0;     // concat inputs copied there
+};
+
+struct StepTime {
+  std::string name;            // node name
+  std::string kind;            // "conv", "copy", ...
+  std::string implementation;  // oneDNN's name for its kernel; "own"
+  double milliseconds = 0;     // sum over all timed runs
+  double flops = 0;            // of one run; 0 for anything but convolutions
+};
+
+class Engine {
+ public:
+  // Throws Error when the graph is not fused, the size does not fit, or precision is int8 and the
+  // graph has no ranges ("FILE: has no activation ranges; run sextant quantize").
+  Engine(const Graph& graph, const EngineConfig& config);
+  ~Engine();
+  Engine(Engine&&) noexcept;
+  Engine& operator=(Engine&&) noexcept;
+
+  // images: u8 [N,H,W,3] of the configured size. Returns the output tensor of the graph as f32:
+  // with a decode node [N, A, 5 + num_classes], rows (cx, cy, w, h in pixels, 1, class scores). Not
+  // thread-safe; one engine per thread. `observer` is called after each node, in node order, with
+  // the node's output.
+  Tensor run(const Tensor& images, const Observer& observer = nullptr);
+
+  const EngineConfig& config() const;
+  const Graph& graph() const;
+  const EngineStats& stats() const;
+  // Runs with a clock around each step; the sum of `runs` runs per step.
+  std::vector<StepTime> profile(const Tensor& images, int runs);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace sextant::deploy

@@ -1,0 +1,70 @@
+#include "deploy/graph.h"
+
+#include <array>
+
+#include "deploy/ranges.h"
+
+namespace sextant::deploy {
+namespace {
+
+constexpr std::array<const char*, 11> kKindNames = {
+    "input", "conv",       "deconv", "max_pool",   "upsample", "concat",
+    "add",   "activation", "slice",  "rep_bn_act", "decode"};
+
+}  // namespace
+
+const char* name_of(NodeKind kind) { return kKindNames[static_cast<size_t>(kind)]; }
+
+NodeKind node_kind_from_name(const std::string& name) {
+  for (size_t i = 0; i < kKindNames.size(); ++i)
+    if (name == kKindNames[i]) return static_cast<NodeKind>(i);
+  fail("deploy: unknown node kind '{}'", name);
+}
+
+const char* name_of(Precision p) { return p == Precision::kInt8 ? "int8" : "fp32"; }
+
+Precision precision_from_name(const std::string& name) {
+  if (name == "int8") return Precision::kInt8;
+  check(name == "fp32", "unknown precision '{}', must be fp32 or int8", name);
+  return Precision::kFloat32;
+}
+
+float TensorInfo::scale() const {
+  if (!has_range()) return 1.0f;
+  return amax / (is_unsigned ? 255.0f : 127.0f);
+}
+
+int Graph::find_tensor(const std::string& name) const {
+  for (size_t i = 0; i < tensors.size(); ++i)
+    if (tensors[i].name == name) return static_cast<int>(i);
+  return -1;
+}
+
+const Node* Graph::find_node(const std::string& name) const {
+  for (const Node& node : nodes)
+    if (node.name == name) return &node;
+  return nullptr;
+}
+
+std::vector<int> Graph::producers() const {
+  std::vector<int> made(tensors.size(), -1);
+  for (size_t i = 0; i < nodes.size(); ++i)
+    made[static_cast<size_t>(nodes[i].output)] = static_cast<int>(i);
+  return made;
+}
+
+std::vector<std::vector<int>> Graph::consumers() const {
+  std::vector<std::vector<int>> read(tensors.size());
+  for (size_t i = 0; i < nodes.size(); ++i)
+    for (const int t : nodes[i].inputs) read[static_cast<size_t>(t)].push_back(static_cast<int>(i));
+  return read;
+}
+
+bool Graph::quantized() const {
+  if (input < 0 || !tensors[static_cast<size_t>(input)].has_range()) return false;
+  for (size_t i = 0; i < tensors.size(); ++i)
+    if (static_cast<int>(i) != input && tensors[i].has_range()) return true;
+  return false;
+}
+
+}  // namespace sextant::deploy

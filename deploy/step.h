@@ -1,0 +1,53 @@
+// What an engine executes: a list of steps over places in the arena.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/dtype.h"
+
+namespace sextant::deploy {
+
+// Where each storage starts, settled before a run.
+using Bases = std::vector<std::byte*>;
+
+// Pixels of C elements in a storage. `pitch` elements lie between one pixel and the next: C when
+// dense, more for a slice of a concat's buffer.
+struct Place {
+  int storage = -1;
+  int64_t byte_offset = 0;
+  int64_t pitch = 0;
+  int64_t channels = 0;
+  DType dtype = DType::kF32;
+
+  bool dense() const { return pitch == channels; }
+  std::byte* at(const Bases& bases) const {
+    return bases[static_cast<size_t>(storage)] + byte_offset;
+  }
+  template <class T>
+  T* as(const Bases& bases) const {
+    return reinterpret_cast<T*>(at(bases));
+  }
+};
+
+class Step {
+ public:
+  Step() = default;
+  virtual ~Step() = default;
+  Step(const Step&) = delete;
+  Step& operator=(const Step&) = delete;
+
+  virtual void run(const Bases& bases) = 0;
+
+  std::string kind;
+  std::string implementation = "own";
+  int node = -1;              // index in graph.nodes
+  std::vector<int> storages;  // all it touches
+  double flops = 0;
+  int64_t weight_bytes = 0;
+};
+
+}  // namespace sextant::deploy

@@ -1,0 +1,176 @@
+#include "kernels/assign.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "core/parallel.h"
+
+namespace sextant::kernels::cpu {
+namespace {
+
+double extent(double low, double high) { return high > low ? high - low : 0.0; }
+
+double iou(const double* a, const double* b, double eps) {
+  const double w = extent(std::max(a[0], b[0]), std::min(a[2], b[2]));
+  const double h = extent(std::max(a[1], b[1]), std::min(a[3], b[3]));
+  const double overlap = w * h;
+  const double area_a = extent(a[0], a[2]) * extent(a[1], a[3]);
+  const double area_b = extent(b[0], b[2]) * extent(b[1], b[3]);
+  return overlap / (area_a + area_b - overlap + eps);
+}
+
+double power(double x, double e) {
+  if (e == 1.0) return x;
+  if (e == 6.0) return (x * x) * (x * x) * (x * x);
+  return std::pow(x, e);
+}
+
+bool inside(const double* point, const double* box, double eps) {
+  const double dx = std::min(point[0] - box[0], box[2] - point[0]);
+  const double dy = std::min(point[1] - box[1], box[3] - point[1]);
+  return std::min(dx, dy) > eps;
+}
+
+// One image's assignment. The vectors are kept from image to image.
+class ImageAssigner {
+ public:
+  explicit ImageAssigner(const TaskAlignedAssign& p) : p_(p) {}
+
+  void run(int64_t n) {
+    n_ = n;
+    boxes_ = p_.gt_begin[n + 1] - p_.gt_begin[n];
+    assigned_ = p_.assigned + n * p_.anchors;
+    target_ = p_.target + n * p_.anchors;
+    std::fill_n(assigned_, p_.anchors, -1);
+    std::fill_n(target_, p_.anchors, 0.0);
+    positives_.clear();
+    conflicts_.clear();
+    for (int64_t g = 0; g < boxes_; ++g) select(static_cast<int32_t>(g));
+    for (const int64_t a : conflicts_) assigned_[a] = closest_box(a);
+    score();
+  }
+
+ private:
+  struct Aligned {
+    int64_t anchor;
+    double value;
+  };
+  static constexpr int32_t kConflict = -2;
+
+  const double* gt(int64_t g) const { return p_.gt_boxes + 4 * (p_.gt_begin[n_] + g); }
+  const double* pred(int64_t a) const { return p_.pred_boxes + 4 * (n_ * p_.anchors + a); }
+
+  double class_score(int64_t a, int64_t g) const {
+    const int32_t c = p_.gt_classes[p_.gt_begin[n_] + g];
+    int b = 0;
+    while (a >= p_.scores[b].anchors) a -= p_.scores[b++].anchors;
+    const double s = p_.scores[b].data[n_ * p_.scores[b].image_stride + a * p_.classes + c];
+    return p_.logits ? 1.0 / (1.0 + std::exp(-s)) : s;
+  }
+  double alignment(int64_t a, int64_t g, double overlap) const {
+    const double t = power(class_score(a, g), p_.alpha) * power(overlap, p_.beta);
+    return t > 0.0 ? t : 0.0;  // also for NaN, which would break the order of sorting
+  }
+
+  void claim(int64_t a, int32_t g) {
+    if (assigned_[a] == -1) {
+      assigned_[a] = g;
+      positives_.push_back(a);
+    } else if (assigned_[a] != kConflict) {
+      assigned_[a] = kConflict;
+      conflicts_.push_back(a);
+    }
+  }
+
+  // Claims the topk anchors of box g.
+  void select(int32_t g) {
+    const double* box = gt(g);
+    aligned_.clear();
+    zeros_.clear();
+    for (int64_t a = 0; a < p_.anchors; ++a) {
+      if (!inside(p_.points + 2 * a, box, p_.eps)) continue;
+      const double t = alignment(a, g, iou(box, pred(a), p_.eps));
+      // Anchors before this one that are 0: those outside count as 0 too.
+      if (t == 0.0)
+        zeros_.push_back({a, static_cast<double>(a - static_cast<int64_t>(aligned_.size()))});
+      else
+        aligned_.push_back({a, t});
+    }
+    const int64_t found = static_cast<int64_t>(aligned_.size());
+    const int64_t take = std::min(p_.topk, found);
+    std::partial_sort(aligned_.begin(), aligned_.begin() + take, aligned_.end(),
+                      [](const Aligned& x, const Aligned& y) {
+                        return x.value != y.value ? x.value > y.value : x.anchor < y.anchor;
+                      });
+    for (int64_t i = 0; i < take; ++i) claim(aligned_[i].anchor, g);
+    for (const Aligned& z : zeros_)
+      if (z.value < static_cast<double>(p_.topk - take)) claim(z.anchor, g);
+  }
+
+  int32_t closest_box(int64_t a) const {
+    int32_t best = 0;
+    double best_overlap = -1.0;
+    for (int64_t g = 0; g < boxes_; ++g) {
+      const double u = iou(gt(g), pred(a), p_.eps);
+      if (u > best_overlap) {
+        best_overlap = u;
+        best = static_cast<int32_t>(g);
+      }
+    }
+    return best;
+  }
+
+  void score() {
+    max_overlap_.assign(boxes_, 0.0);
+    max_alignment_.assign(boxes_, 0.0);
+    for (const int64_t a : positives_) {
+      const int32_t g = assigned_[a];
+      const double u = iou(gt(g), pred(a), p_.eps);
+      target_[a] = alignment(a, g, u);
+      max_overlap_[g] = std::max(max_overlap_[g], u);
+      max_alignment_[g] = std::max(max_alignment_[g], target_[a]);
+    }
+    for (const int64_t a : positives_) {
+      const int32_t g = assigned_[a];
+      target_[a] = target_[a] * max_overlap_[g] / (max_alignment_[g] + p_.eps);
+    }
+  }
+
+  const TaskAlignedAssign& p_;
+  int64_t n_ = 0;
+  int64_t boxes_ = 0;
+  int32_t* assigned_ = nullptr;
+  double* target_ = nullptr;
+  std::vector<Aligned> aligned_;
+  std::vector<Aligned> zeros_;  // value: its place among all anchors of alignment 0
+  std::vector<int64_t> positives_;
+  std::vector<int64_t> conflicts_;
+  std::vector<double> max_overlap_;
+  std::vector<double> max_alignment_;
+};
+
+}  // namespace
+
+void task_aligned_assign(const TaskAlignedAssign& p) {
+  parallel_for(p.batch, 1, [&](int64_t begin, int64_t end) {
+    ImageAssigner assigner(p);
+    for (int64_t n = begin; n < end; ++n) assigner.run(n);
+  });
+}
+
+void anchors_inside(const TaskAlignedAssign& p, uint8_t* result) {
+  parallel_for(p.batch, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; ++n) {
+      uint8_t* out = result + n * p.anchors;
+      std::fill_n(out, p.anchors, uint8_t{0});
+      for (int64_t g = p.gt_begin[n]; g < p.gt_begin[n + 1]; ++g) {
+        const double* box = p.gt_boxes + 4 * g;
+        for (int64_t a = 0; a < p.anchors; ++a)
+          out[a] |= static_cast<uint8_t>(inside(p.points + 2 * a, box, p.eps));
+      }
+    }
+  });
+}
+
+}  // namespace sextant::kernels::cpu

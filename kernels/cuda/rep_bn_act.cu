@@ -1,0 +1,225 @@
+// rep_bn_act on the device: shapes of the launches; the kernels are in rep_bn_act.cuh.
+//
+// Memory traffic, in passes over one [rows, channels] tensor for k branches: forward k (moments) +
+// k + 1, backward (k + 1) + (k + 1) + k; nothing in between is stored but the chunks' partials.
+#include <limits>
+
+#include "kernels/cuda/rep_bn_act.cuh"
+#include "kernels/rep_bn_act.h"
+
+namespace sextant::kernels::cuda {
+namespace {
+
+using namespace rep;
+
+// Chunks come from the shape alone, never from the device, so that sums have one order everywhere.
+constexpr int64_t kBlocksWanted = 528;  // four for each of an H200's 132 multiprocessors
+constexpr int64_t kRowsPerThreadAtLeast = 4;
+
+struct Layout {
+  int width;      // channels a thread owns
+  int lanes;      // blockDim.x; blockDim.y = kThreads / lanes
+  int64_t tiles;  // gridDim.x
+  int64_t row_lanes() const { return kThreads / lanes; }
+  Size size;
+};
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Threads across the channels: at least a 128-byte line wide with packs where there are as many
+// channels, and as few idle threads as that allows (68 channels: 17 packs in 3 tiles of 8).
+int channel_lanes(int64_t groups) {
+  if (groups < 8) {
+    int lanes = 1;
+    while (lanes < groups) lanes *= 2;
+    return lanes;
+  }
+  int best = 32;
+  for (const int lanes : {16, 8})
+    if (ceil_div(groups, lanes) * lanes < ceil_div(groups, best) * best) best = lanes;
+  return best;
+}
+
+Layout layout_of(int64_t rows, int64_t channels, int width) {
+  Layout l{};
+  l.width = width;
+  const int64_t groups = ceil_div(channels, width);
+  l.lanes = channel_lanes(groups);
+  l.tiles = ceil_div(groups, l.lanes);
+  const int64_t most = ceil_div(rows, l.row_lanes() * kRowsPerThreadAtLeast);
+  const int64_t chunks =
+      std::clamp<int64_t>(kBlocksWanted / l.tiles, 1, std::max<int64_t>(most, 1));
+  l.size.rows = rows;
+  l.size.channels = static_cast<int>(channels);
+  l.size.rows_per_chunk = ceil_div(rows, chunks);
+  l.size.chunks = static_cast<int>(ceil_div(rows, std::max<int64_t>(l.size.rows_per_chunk, 1)));
+  return l;
+}
+
+dim3 block_of(const Layout& l) {
+  return dim3(static_cast<unsigned>(l.lanes), static_cast<unsigned>(l.row_lanes()));
+}
+dim3 reduce_grid(const Layout& l) {
+  return dim3(static_cast<unsigned>(l.tiles), static_cast<unsigned>(l.size.chunks));
+}
+dim3 finish_grid(const Layout& l, int values) {
+  return dim3(static_cast<unsigned>(ceil_div(l.size.channels, kFinishChannels)),
+              static_cast<unsigned>(values));
+}
+// Two rows a thread and turn; as many blocks as the device holds at once.
+dim3 apply_grid(const Layout& l) {
+  const int64_t resident = int64_t{multiprocessors()} * (2048 / kThreads);
+  const int64_t blocks = std::clamp<int64_t>(ceil_div(l.size.rows, 2 * l.row_lanes()), 1,
+                                             std::max<int64_t>(1, resident / l.tiles));
+  return dim3(static_cast<unsigned>(l.tiles), static_cast<unsigned>(blocks));
+}
+const dim3 kFinishBlock(kFinishChannels, kFinishLanes);
+
+template <class P>
+void check_shape(const char* name, const P& p, int64_t rows_at_least) {
+  check(p.branches >= 1 && p.branches <= kMaxBranches, "{}: {} branches, must be 1 to {}", name,
+        p.branches, kMaxBranches);
+  check(p.channels >= 1 && p.channels <= std::numeric_limits<int>::max(),
+        "{}: {} channels, must be 1 or more", name, p.channels);
+  check(p.rows >= rows_at_least, "{}: {} rows, must be {} or more", name, p.rows, rows_at_least);
+}
+
+// Calls f with the number of branches and the pack width as constants.
+template <class F>
+void dispatch_shape(int branches, bool packed, F&& f) {
+  const auto with_width = [&](auto b) {
+    if (packed)
+      f(b, std::integral_constant<int, kPackWidth>{});
+    else
+      f(b, std::integral_constant<int, 1>{});
+  };
+  if (branches == 1) return with_width(std::integral_constant<int, 1>{});
+  if (branches == 2) return with_width(std::integral_constant<int, 2>{});
+  return with_width(std::integral_constant<int, 3>{});
+}
+
+template <int B>
+Branches<B> branches_of(const RepBnActForward& p) {
+  Branches<B> out{};
+  for (int b = 0; b < B; ++b) {
+    const auto& from = p.branch[static_cast<size_t>(b)];
+    out.x[b] = from.x;
+    out.gamma[b] = from.gamma;
+    out.beta[b] = from.beta;
+    out.mean[b] = p.training ? from.mean : from.running_mean;
+    out.spread[b] = p.training ? from.inv_std : from.running_var;
+  }
+  out.spread_is_variance = !p.training;
+  out.eps = p.eps;
+  return out;
+}
+
+template <int B>
+Branches<B> branches_of(const RepBnActBackward& p) {
+  Branches<B> out{};
+  for (int b = 0; b < B; ++b) {
+    const auto& from = p.branch[static_cast<size_t>(b)];
+    out.x[b] = from.x;
+    out.gamma[b] = from.gamma;
+    out.beta[b] = from.beta;
+    out.mean[b] = from.mean;
+    out.spread[b] = from.inv_std;
+  }
+  return out;
+}
+
+template <int B, int kWidth>
+void forward(const RepBnActForward& p, float* partial, Stream stream) {
+  const Layout l = layout_of(p.rows, p.channels, kWidth);
+  const Branches<B> in = branches_of<B>(p);
+  if (p.training) {
+    Statistics<B> out{};
+    for (int b = 0; b < B; ++b) {
+      const auto& to = p.branch[static_cast<size_t>(b)];
+      out.mean[b] = to.mean;
+      out.inv_std[b] = to.inv_std;
+      out.running_mean[b] = to.running_mean;
+      out.running_var[b] = to.running_var;
+    }
+    out.eps = p.eps;
+    out.momentum = p.momentum;
+    constexpr size_t kShared = (2 * B * kWidth + 1) * kThreads * sizeof(float);
+    launch(SEXTANT_KERNEL(moments_kernel<B, kWidth>), reduce_grid(l), block_of(l), kShared, stream,
+           in, partial, l.size);
+    launch(SEXTANT_KERNEL(finish_moments_kernel<B>), finish_grid(l, B), kFinishBlock, 0, stream,
+           partial, out, l.size);
+  }
+  dispatch_activation(p.act, [&](auto act) {
+    constexpr Activation kAct = decltype(act)::value;
+    launch(SEXTANT_KERNEL(apply_kernel<kAct, B, kWidth>), apply_grid(l), block_of(l), 0, stream, in,
+           p.y, l.size);
+  });
+}
+
+template <int B, int kWidth>
+void backward(const RepBnActBackward& p, float* partial, Stream stream) {
+  const Layout l = layout_of(p.rows, p.channels, kWidth);
+  const Branches<B> in = branches_of<B>(p);
+  Sums<B> sums{};
+  InputGradients<B> out{};
+  bool wanted = false;
+  for (int b = 0; b < B; ++b) {
+    const auto& to = p.branch[static_cast<size_t>(b)];
+    sums.inv_std[b] = to.inv_std;
+    sums.dgamma[b] = to.dgamma;
+    sums.dbeta[b] = to.dbeta;
+    out.dgamma[b] = to.dgamma;
+    out.dx[b] = to.dx;
+    wanted = wanted || to.dx != nullptr;
+  }
+  out.dy = p.dy;
+  out.dbeta = p.branch[0].dbeta;
+  out.training = p.training;
+  dispatch_activation(p.act, [&](auto act) {
+    constexpr Activation kAct = decltype(act)::value;
+    constexpr size_t kShared = (B + 1) * kWidth * kThreads * sizeof(float);
+    launch(SEXTANT_KERNEL(gradient_sums_kernel<kAct, B, kWidth>), reduce_grid(l), block_of(l),
+           kShared, stream, in, p.dy, partial, l.size);
+    launch(SEXTANT_KERNEL(finish_sums_kernel<B>), finish_grid(l, B + 1), kFinishBlock, 0, stream,
+           partial, sums, l.size);
+    if (wanted)
+      launch(SEXTANT_KERNEL(input_gradient_kernel<kAct, B, kWidth>), apply_grid(l), block_of(l), 0,
+             stream, in, out, l.size);
+  });
+}
+
+}  // namespace
+
+int64_t rep_bn_act_workspace(int branches, int64_t rows, int64_t channels) {
+  if (rows <= 0 || channels <= 0) return 0;
+  // Alignment, and so the pack width, is known only later: enough for either. 2 k values a channel
+  // forward, k + 1 backward.
+  const int64_t chunks = std::max(layout_of(rows, channels, 1).size.chunks,
+                                  layout_of(rows, channels, kPackWidth).size.chunks);
+  return chunks * 2 * branches * channels * static_cast<int64_t>(sizeof(float));
+}
+
+void rep_bn_act_forward(const RepBnActForward& p, void* workspace, Stream stream) {
+  check_shape("rep_bn_act_forward", p, p.training ? 2 : 0);
+  if (p.rows == 0) return;
+  bool packed = p.channels % kPackWidth == 0 && aligned_to_pack({p.y});
+  for (int b = 0; b < p.branches; ++b)
+    packed = packed && aligned_to_pack({p.branch[static_cast<size_t>(b)].x});
+  dispatch_shape(p.branches, packed, [&](auto branches, auto width) {
+    forward<branches(), width()>(p, static_cast<float*>(workspace), stream);
+  });
+}
+
+void rep_bn_act_backward(const RepBnActBackward& p, void* workspace, Stream stream) {
+  check_shape("rep_bn_act_backward", p, p.training ? 2 : 1);
+  bool packed = p.channels % kPackWidth == 0 && aligned_to_pack({p.dy});
+  for (int b = 0; b < p.branches; ++b) {
+    const auto& branch = p.branch[static_cast<size_t>(b)];
+    packed = packed && aligned_to_pack({branch.x, branch.dx});
+  }
+  dispatch_shape(p.branches, packed, [&](auto branches, auto width) {
+    backward<branches(), width()>(p, static_cast<float*>(workspace), stream);
+  });
+}
+
+}  // namespace sextant::kernels::cuda

@@ -1,0 +1,62 @@
+// Boxes as four distances from an anchor point, and the distribution focal loss over them
+// (Generalized Focal Loss, Li et al. 2020, equation 6).
+//
+// Distances are l t r b in units of the level's stride. With reg_max > 0 each is the expectation of
+// a softmax over 0, 1, ..., reg_max.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/activation.h"
+
+namespace sextant::kernels {
+
+// box = x1 y1 x2 y2 around (px, py).
+template <class T>
+SEXTANT_HD void dist2bbox(T px, T py, const T* dist, T* box) {
+  box[0] = px - dist[0];
+  box[1] = py - dist[1];
+  box[2] = px + dist[2];
+  box[3] = py + dist[3];
+}
+
+// The distances of a box, each clipped to [0, reg_max - 0.01].
+template <class T>
+SEXTANT_HD void bbox2dist(T px, T py, const T* box, T reg_max, T* dist) {
+  const T raw[4] = {px - box[0], py - box[1], box[2] - px, box[3] - py};
+  const T high = reg_max - T(0.01);
+  for (int i = 0; i < 4; ++i) dist[i] = raw[i] < T(0) ? T(0) : (raw[i] > high ? high : raw[i]);
+}
+
+// Softmax of `bins` logits and its expectation over 0 .. bins-1. prob may be null.
+template <class T>
+struct Expectation {
+  const float* logits = nullptr;  // [rows, bins]
+  T* prob = nullptr;              // [rows, bins]
+  T* mean = nullptr;              // [rows]
+  int64_t rows = 0;
+  int64_t bins = 0;
+};
+
+// loss[r] = mean over the four sides of  (i + 1 - t) ce(i) + (t - i) ce(i + 1),  i = floor(t) and
+// ce(k) = -log softmax(logits)[k].
+struct DflLoss {
+  const float* logits = nullptr;       // [rows, 4, reg_max + 1]
+  const double* target = nullptr;      // [rows, 4] in [0, reg_max)
+  const double* grad_scale = nullptr;  // [rows]
+  double* loss = nullptr;              // [rows]
+  double* grad = nullptr;  // [rows, 4, reg_max + 1]: grad_scale[r] * d loss[r] / d logits; may be
+                           // null
+  int64_t rows = 0;
+  int64_t reg_max = 16;
+};
+
+namespace cpu {
+// T is float or double.
+template <class T>
+void expectation(const Expectation<T>& p);
+void dfl_loss(const DflLoss& p);
+}  // namespace cpu
+// The same contracts get CUDA twins, namespace cuda, with a Stream.
+
+}  // namespace sextant::kernels

@@ -1,0 +1,48 @@
+// Box losses of the IoU family, 1 - similarity, with their gradient:
+//
+//   iou   u                                                            (UnitBox, Yu et al. 2016)
+//   giou  u - (hull - union) / hull                        (Rezatofighi et al. 2019, equation 2)
+//   diou  u - rho^2 / c^2                                            (Zheng et al. 2020, eq. 7)
+//   ciou  u - rho^2 / c^2 - a v, a held constant in the gradient    (Zheng et al. 2020, eq. 8-11)
+//   siou  u - (distance cost + shape cost) / 2                          (SIoU, Gevorgyan 2022)
+//
+// eps as the official yolov6/utils/figure_iou.py has it: added to both heights (not the widths), to
+// the union, the hull, c^2, and for siou to both centre offsets. Where that gives 0/0 (siou of two
+// boxes of zero width, ciou of equal boxes in float32) the term in question is 0 here, so losses
+// and gradients are finite for all finite boxes of moderate size.
+// Subgradients are PyTorch's: half to each side where min or max tie, 0 for |x| at 0, 1 for
+// max(x, 0) at 0.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace sextant::kernels {
+
+enum class IouType : int { kIoU, kGIoU, kDIoU, kCIoU, kSIoU };
+
+// "iou", "giou", "diou", "ciou", "siou".
+const char* name_of(IouType t);
+// Throws Error for another name.
+IouType iou_type_from_name(const std::string& name);
+
+template <class T>
+struct IouLoss {
+  const T* pred = nullptr;    // [rows,4] x1 y1 x2 y2
+  const T* target = nullptr;  // [rows,4]
+  T* loss = nullptr;          // [rows]
+  T* grad = nullptr;          // [rows,4]: d loss[r] / d pred[r]; may be null
+  int64_t rows = 0;
+  IouType type = IouType::kGIoU;
+  double eps = 1e-10;
+  bool xywh = false;  // boxes are cx cy w h instead
+};
+
+namespace cpu {
+// T is float or double.
+template <class T>
+void iou_loss(const IouLoss<T>& p);
+}  // namespace cpu
+// The same contract gets a CUDA twin, namespace cuda, with a Stream.
+
+}  // namespace sextant::kernels

@@ -1,0 +1,55 @@
+// Adam and AdamW, as torch.optim.Adam / AdamW (Kingma & Ba 2015; Loshchilov & Hutter 2019):
+//
+//   Adam:  g = grad + weight_decay * p        AdamW:  p *= 1 - lr * weight_decay, g = grad
+//   m = beta1 m + (1 - beta1) g      v = beta2 v + (1 - beta2) g^2
+//   p -= lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
+//
+// t counts the updates of each parameter by itself, since one without a gradient is left out.
+#pragma once
+
+#include <array>
+#include <string>
+#include <vector>
+
+#include "optim/optimizer.h"
+
+namespace sextant::optim {
+
+struct AdamOptions {
+  double weight_decay = 0.0;  // of the kWeight group
+  bool decoupled = false;     // true: AdamW
+  double beta1 = 0.9;         // the official YOLOv6 gives its momentum, 0.937
+  double beta2 = 0.999;
+  double eps = 1e-8;
+};
+
+class Adam : public Optimizer {
+ public:
+  Adam(const std::vector<NamedParameter>& parameters, const AdamOptions& options);
+
+  // "<prefix>exp_avg.<name>", "<prefix>exp_avg_sq.<name>" (F32, the parameter's shape) and
+  // "<prefix>step.<name>" (I64, one value).
+  NamedTensors state(const std::string& prefix) const override;
+
+ protected:
+  // `momentum` is not used.
+  void prepare(const std::array<double, kGroups>& lr, double momentum,
+               const std::vector<const float*>& grads) override;
+  void update(size_t i, const float* grad, int64_t begin, int64_t end) const override;
+
+ private:
+  // What a parameter's update needs beside its values.
+  struct Scalars {
+    float keep = 1;        // 1 - lr * weight_decay (AdamW)
+    float decay = 0;       // weight_decay (Adam)
+    float step_size = 0;   // lr / (1 - beta1^t)
+    float correction = 1;  // 1 / sqrt(1 - beta2^t)
+  };
+  AdamOptions options_;
+  std::vector<Tensor> mean_;
+  std::vector<Tensor> square_;
+  std::vector<Tensor> steps_;
+  std::vector<Scalars> scalars_;
+};
+
+}  // namespace sextant::optim

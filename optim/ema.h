@@ -1,0 +1,63 @@
+// Exponential moving average of a model, parameters and running statistics alike, as the official
+// YOLOv6 (utils/ema.py, ModelEMA):
+//
+//   n += 1;  d = decay * (1 - exp(-n / tau));  ema = d * ema + (1 - d) * model
+//
+// The small d of the first updates lets the average follow a model that still moves fast.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "optim/multi_tensor.h"
+#include "optim/param_groups.h"
+
+namespace sextant::optim {
+
+class ModelEma {
+ public:
+  // `model`: parameters and running statistics, under their names; the tensors share the model's
+  // memory, which update() reads (see optimizer.h on set_data). Tensors that are not F32 (the
+  // counters num_batches_tracked) are left out. Starts as a copy of the model.
+  explicit ModelEma(const NamedTensors& model, double decay = 0.9999, double tau = 2000.0);
+
+  // One update from the model's present values, after an optimizer step. One pass, in place.
+  void update();
+
+  // d of the n-th update, n from 1.
+  double decay_at(int64_t n) const;
+  int64_t updates() const;
+  // The averages, under the model's names and in its order.
+  const NamedTensors& tensors() const { return average_; }
+
+  // Exchanges the values of model and average; a second call puts them back. See EmaScope.
+  void swap_with_model();
+
+  // "<prefix><name>" for each average and "<prefix>ema_updates" (I64, one value).
+  NamedTensors state(const std::string& prefix) const;
+  // The reverse. Throws Error naming file and tensor when one is missing or of another shape.
+  void load_state(const SafeTensors& file, const std::string& prefix);
+
+ private:
+  double decay_;
+  double tau_;
+  Tensor updates_;
+  NamedTensors model_;
+  NamedTensors average_;
+  MultiTensor pass_;
+};
+
+// While it lives the model holds the averages: for evaluation and for saving.
+class EmaScope {
+ public:
+  explicit EmaScope(ModelEma& ema) : ema_(ema) { ema_.swap_with_model(); }
+  ~EmaScope() { ema_.swap_with_model(); }
+  EmaScope(const EmaScope&) = delete;
+  EmaScope& operator=(const EmaScope&) = delete;
+
+ private:
+  ModelEma& ema_;
+};
+
+}  // namespace sextant::optim

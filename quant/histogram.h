@@ -1,0 +1,44 @@
+// Histograms of |x|, counted fast.
+//
+// A calibration counts every activation of a detector on every image, some 10 million values per
+// image at 640 px, so counting has to run at memory speed: bin numbers are computed in vectors, a
+// block at a time, and added into four tables in turn (after a ReLU half the values fall into bin
+// 0, and increments of one counter wait for each other).
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace sextant::quant {
+
+// counts[k] values lie in [edges[k], edges[k + 1]), the last bin's upper edge included. Bins are of
+// equal width but for rounding; edges has one entry more than counts, both are empty before any
+// value other than 0 was seen. Edges are double only for numpy's sake; all others hold f32 values.
+struct Histogram {
+  std::vector<int64_t> counts;
+  std::vector<double> edges;
+
+  int64_t bins() const { return static_cast<int64_t>(counts.size()); }
+  int64_t total() const;
+};
+
+// Largest |x|; 0 for an empty span. Throws Error when a value is NaN or infinite, saying how many.
+float max_abs(std::span<const float> x);
+
+// Adds every |x| to the bin min(trunc(|x| / range * bins), bins - 1) of `counts` in f32, as
+// torch.histc(x.abs(), bins, 0, range) of PyTorch 1.13 does. range > 0; bins < 2^24; x finite.
+// Several threads, the counts do not depend on how many.
+void count_linear(std::span<const float> x, float range, std::span<int64_t> counts);
+
+// Adds every |x| that lies within the edges to its bin, by comparison with the edges, as
+// numpy.histogram does. Slower, one thread; edges ascend by about equal steps.
+void count_by_edges(std::span<const float> x, std::span<const double> edges,
+                    std::span<int64_t> counts);
+
+// amax[c] = max(amax[c], largest |x| of channel c) for x of [outer, amax.size(), inner]: the max
+// calibrator along an axis. Throws Error when x does not divide so, or has a NaN or an infinity.
+void update_channel_max(std::span<const float> x, int64_t outer, int64_t inner,
+                        std::span<float> amax);
+
+}  // namespace sextant::quant

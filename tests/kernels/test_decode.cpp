@@ -1,0 +1,172 @@
+#include <algorithm>
+#include <cmath>
+
+#include "core/parallel.h"
+#include "kernels/decode.h"
+#include "support/support.h"
+
+using namespace sextant;
+using namespace sextant::kernels;
+using namespace sextant::test;
+
+namespace {
+
+// Head outputs of three levels with the memory behind the pointers. With a pitch, the maps are
+// slices of wider buffers whose other elements hold NaN.
+struct Head {
+  std::vector<std::vector<float>> cls, reg;
+  Decode p;
+
+  Head(int64_t batch, int64_t classes, int64_t reg_max, uint64_t seed, int64_t extra = 0) {
+    p.batch = batch;
+    p.classes = classes;
+    p.reg_max = reg_max;
+    p.levels = 3;
+    Rng rng(seed);
+    const int64_t shapes[3][2] = {{12, 16}, {6, 8}, {3, 4}};
+    const int64_t channels = 4 * (reg_max + 1);
+    for (int l = 0; l < 3; ++l) {
+      const int64_t pixels = batch * shapes[l][0] * shapes[l][1];
+      cls.emplace_back(pixels * (classes + extra), std::nanf(""));
+      reg.emplace_back(pixels * (channels + extra), std::nanf(""));
+      for (int64_t i = 0; i < pixels; ++i) {
+        for (int64_t c = 0; c < classes; ++c)
+          cls[l][i * (classes + extra) + c] = static_cast<float>(rng.uniform(-8, 3));
+        for (int64_t c = 0; c < channels; ++c)
+          reg[l][i * (channels + extra) + c] =
+              static_cast<float>(reg_max > 0 ? rng.uniform(-4, 4) : rng.uniform(0.1, 6));
+      }
+    }
+    for (int l = 0; l < 3; ++l) {
+      p.level[l].cls = cls[l].data();
+      p.level[l].reg = reg[l].data();
+      p.level[l].height = shapes[l][0];
+      p.level[l].width = shapes[l][1];
+      p.level[l].stride = static_cast<float>(8 << l);
+      if (extra > 0) {
+        p.level[l].cls_pitch = classes + extra;
+        p.level[l].reg_pitch = channels + extra;
+      }
+    }
+  }
+  std::vector<float> decoded() const {
+    std::vector<float> out(p.batch * p.anchors() * (5 + p.classes), -7.0f);
+    cpu::decode(p, out.data());
+    return out;
+  }
+};
+
+bool same(const Detection& a, const Detection& b) {
+  return a.x1 == b.x1 && a.y1 == b.y1 && a.x2 == b.x2 && a.y2 == b.y2 && a.score == b.score &&
+         a.class_id == b.class_id;
+}
+
+}  // namespace
+
+TEST_CASE("decode equals its plain definition") {
+  for (const int64_t reg_max : {0, 7, 16, 80})
+    for (const int64_t classes : {1, 3, 20}) {
+      const Head h(2, classes, reg_max, 40 + classes + reg_max);
+      const auto out = h.decoded();
+      const int64_t width = 5 + classes, bins = reg_max + 1;
+      size_t at = 0;
+      double worst_box = 0, worst_score = 0;
+      for (int64_t n = 0; n < 2; ++n)
+        for (int l = 0; l < 3; ++l) {
+          const DecodeLevel& v = h.p.level[l];
+          for (int64_t y = 0; y < v.height; ++y)
+            for (int64_t x = 0; x < v.width; ++x, at += static_cast<size_t>(width)) {
+              const int64_t pixel = (n * v.height + y) * v.width + x;
+              double dist[4];
+              for (int64_t s = 0; s < 4; ++s) {
+                const float* z = v.reg + pixel * 4 * bins + s * bins;
+                double sum = 0, moment = 0;
+                for (int64_t k = 0; k < bins; ++k) {
+                  sum += std::exp(static_cast<double>(z[k]));
+                  moment += std::exp(static_cast<double>(z[k])) * static_cast<double>(k);
+                }
+                dist[s] = reg_max > 0 ? moment / sum : static_cast<double>(z[0]);
+              }
+              const double stride = v.stride, px = static_cast<double>(x) + 0.5,
+                           py = static_cast<double>(y) + 0.5;
+              const double want[4] = {(px + (dist[2] - dist[0]) / 2) * stride,
+                                      (py + (dist[3] - dist[1]) / 2) * stride,
+                                      (dist[0] + dist[2]) * stride, (dist[1] + dist[3]) * stride};
+              for (size_t k = 0; k < 4; ++k)
+                worst_box = std::max(worst_box, std::abs(want[k] - out[at + k]));
+              REQUIRE(out[at + 4] == 1.0f);
+              for (int64_t c = 0; c < classes; ++c) {
+                const double z = v.cls[pixel * classes + c];
+                worst_score = std::max(worst_score, std::abs(1 / (1 + std::exp(-z)) -
+                                                             out[at + 5 + static_cast<size_t>(c)]));
+              }
+            }
+        }
+      REQUIRE(at == out.size());
+      REQUIRE(worst_box < 2e-3);  // pixels, of coordinates up to 3,000
+      REQUIRE(worst_score < 3e-7);
+    }
+}
+
+TEST_CASE("decode reads slices of wider buffers") {
+  for (const int64_t reg_max : {0, 16}) {
+    const Head dense(2, 5, reg_max, 9), sliced(2, 5, reg_max, 9, 3);
+    REQUIRE(dense.decoded() == sliced.decoded());
+    const auto a = cpu::decode_candidates(dense.p, 0.4f, true);
+    const auto b = cpu::decode_candidates(sliced.p, 0.4f, true);
+    for (size_t n = 0; n < 2; ++n)
+      REQUIRE(std::equal(a[n].begin(), a[n].end(), b[n].begin(), b[n].end(), same));
+  }
+}
+
+TEST_CASE("decode_candidates gives the candidates of decode's output bit for bit") {
+  for (const int64_t reg_max : {0, 16})
+    for (const int64_t classes : {1, 3, 37})
+      for (const float conf : {0.0f, 0.03f, 0.5f, 0.9f, 0.9999f, 1.0f})
+        for (const bool multi : {false, true}) {
+          const Head h(3, classes, reg_max, 100 + classes);
+          const auto rows = h.decoded();
+          const auto found = cpu::decode_candidates(h.p, conf, multi);
+          REQUIRE(found.size() == 3);
+          for (int64_t n = 0; n < 3; ++n) {
+            std::vector<Detection> want;
+            for (int64_t a = 0; a < h.p.anchors(); ++a)
+              cpu::append_candidates(rows.data() + (n * h.p.anchors() + a) * (5 + classes), classes,
+                                     conf, multi, want);
+            REQUIRE(std::equal(want.begin(), want.end(), found[n].begin(), found[n].end(), same));
+            if (conf < 0.9f) REQUIRE(!want.empty());
+            if (conf == 1.0f) REQUIRE(want.empty());
+          }
+        }
+}
+
+TEST_CASE("decode_candidates finds scores just above the threshold") {
+  Head h(1, 2, 0, 1);
+  for (auto& level : h.cls) std::fill(level.begin(), level.end(), -9.0f);
+  const auto score_of = [&](float z) {
+    h.cls[1][7] = z;
+    return h.decoded()[static_cast<size_t>((12 * 16 + 3) * 7 + 6)];
+  };
+  for (const float z : {-6.0f, -3.5f, -0.7f, 0.3f, 2.0f, 5.0f, 12.0f, 15.5f}) {
+    const float score = score_of(z);
+    CAPTURE(z, score);
+    REQUIRE(cpu::decode_candidates(h.p, std::nextafter(score, 0.0f), true)[0].size() == 1);
+    REQUIRE(cpu::decode_candidates(h.p, score, true)[0].empty());
+  }
+}
+
+TEST_CASE("decode does not depend on the number of threads") {
+  const Head h(2, 6, 16, 3);
+  const int before = omp_get_max_threads();
+  omp_set_num_threads(1);
+  const auto one = h.decoded();
+  const auto found_one = cpu::decode_candidates(h.p, 0.2f, true);
+  omp_set_num_threads(3);
+  const auto three = h.decoded();
+  const auto found_three = cpu::decode_candidates(h.p, 0.2f, true);
+  omp_set_num_threads(before);
+  REQUIRE(one == three);
+  for (size_t n = 0; n < 2; ++n)
+    REQUIRE(std::equal(found_one[n].begin(), found_one[n].end(), found_three[n].begin(),
+                       found_three[n].end(), same));
+}

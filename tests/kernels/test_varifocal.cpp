@@ -1,0 +1,195 @@
+#include <cmath>
+
+#include "core/parallel.h"
+#include "kernels/varifocal.h"
+#include "support/support.h"
+
+using namespace sextant;
+using namespace sextant::kernels;
+using namespace sextant::test;
+
+namespace {
+
+struct Case {
+  std::vector<float> pred;
+  std::vector<int32_t> label;
+  std::vector<double> target;
+  std::vector<float> grad;
+  Varifocal p;
+
+  Case(int64_t rows, int64_t classes, uint64_t seed, double low, double high) {
+    Rng rng(seed);
+    for (int64_t i = 0; i < rows * classes; ++i)
+      pred.push_back(static_cast<float>(rng.uniform(low, high)));
+    for (int64_t r = 0; r < rows; ++r) {
+      label.push_back(rng.below(3) == 0 ? static_cast<int32_t>(rng.below(classes)) : -1);
+      target.push_back(rng.uniform());
+    }
+    grad.resize(rows * classes);
+    p.rows = rows;
+    p.classes = classes;
+    link();
+  }
+  void link() {
+    p.pred = pred.data();
+    p.label = label.data();
+    p.target = target.data();
+    p.grad = grad.data();
+  }
+};
+
+// The definition on one probability, given both logarithms.
+double plain_term(const Varifocal& p, int64_t r, int64_t c, double prob, double log_p,
+                  double log_not_p) {
+  if (c == p.label[r]) {
+    const double q = p.target[r];
+    return q * (-q * log_p - (1 - q) * log_not_p);
+  }
+  return p.alpha * std::pow(prob, p.gamma) * -log_not_p;
+}
+
+double plain_logits(const Varifocal& p) {
+  double sum = 0;
+  for (int64_t r = 0; r < p.rows; ++r)
+    for (int64_t c = 0; c < p.classes; ++c) {
+      const double z = p.pred[r * p.classes + c];
+      const double log_p = z > 0 ? -std::log1p(std::exp(-z)) : z - std::log1p(std::exp(z));
+      const double log_not_p = z > 0 ? -z - std::log1p(std::exp(-z)) : -std::log1p(std::exp(z));
+      sum += plain_term(p, r, c, std::exp(log_p), log_p, log_not_p);
+    }
+  return sum;
+}
+
+// Central differences of `f` by every prediction against the gradient.
+template <class F>
+double gradient_error(Case& k, float step, const F& f) {
+  f(k.p);
+  const std::vector<float> grad = k.grad;
+  double worst = 0, largest = 0;
+  for (size_t i = 0; i < k.pred.size(); ++i) {
+    const float x = k.pred[i];
+    k.pred[i] = x + step;
+    const double up = f(k.p);
+    k.pred[i] = x - step;
+    const double down = f(k.p);
+    k.pred[i] = x;
+    const double width = static_cast<double>(x + step) - static_cast<double>(x - step);
+    const double numeric = k.p.grad_scale * (up - down) / width;
+    worst = std::max(worst, std::abs(numeric - static_cast<double>(grad[i])));
+    largest = std::max(largest, std::abs(numeric));
+  }
+  return worst / largest;
+}
+
+}  // namespace
+
+TEST_CASE("varifocal loss matches the official one") {
+  for (const char* name : {"losses/varifocal_random", "losses/varifocal_extreme"}) {
+    SEXTANT_REQUIRE_FIXTURE(f, name);
+    // Labels of the fixture are dense, so each element is a row of one class.
+    const Tensor& pred = f.at("input.pred_score");
+    const Tensor& label = f.at("input.label");
+    const Tensor& score = f.at("input.gt_score");
+    std::vector<int32_t> labels;
+    std::vector<double> targets;
+    for (int64_t i = 0; i < pred.numel(); ++i) {
+      labels.push_back(label.f32()[i] > 0 ? 0 : -1);
+      targets.push_back(score.f32()[i]);
+    }
+    Tensor grad(pred.shape());
+    Varifocal p;
+    p.pred = pred.f32();
+    p.label = labels.data();
+    p.target = targets.data();
+    p.grad = grad.f32();
+    p.rows = pred.numel();
+    p.classes = 1;
+    p.alpha = std::stod(f.meta("alpha"));
+    p.gamma = std::stod(f.meta("gamma"));
+    const double loss = cpu::varifocal(p);
+    const double expected = f.at("output.loss").item();
+    REQUIRE(std::abs(loss - expected) < 1e-6 * expected);
+    // Gradients range over 40 decades in the extreme case, so each is compared by itself; below
+    // 1e-20 the official log(1 - p) has lost its digits.
+    const Tensor& want = f.at("grad.pred_score");
+    for (int64_t i = 0; i < grad.numel(); ++i) {
+      const double w = want.f32()[i];
+      REQUIRE(std::abs(static_cast<double>(grad.f32()[i]) - w) <= 2e-6 * std::abs(w) + 1e-27);
+    }
+  }
+}
+
+TEST_CASE("varifocal gradients are those of the loss") {
+  for (const double gamma : {2.0, 1.5}) {
+    Case scores(9, 5, 1, 0.05, 0.95);
+    scores.p.gamma = gamma;
+    scores.p.grad_scale = 0.25;
+    REQUIRE(gradient_error(scores, 0x1p-12f, cpu::varifocal) < 1e-5);
+    Case logits(9, 5, 2, -4, 4);
+    logits.p.gamma = gamma;
+    logits.p.grad_scale = 0.25;
+    REQUIRE(gradient_error(logits, 0x1p-7f, cpu::varifocal_logits) < 1e-4);
+  }
+}
+
+TEST_CASE("varifocal on logits equals the definition in double") {
+  for (const int64_t classes : {1, 3, 80}) {
+    Case k(700, classes, 3, -12, 12);
+    const double want = plain_logits(k.p);
+    REQUIRE(std::abs(cpu::varifocal_logits(k.p) - want) < 1e-6 * want);
+    k.p.grad = nullptr;
+    REQUIRE(std::abs(cpu::varifocal_logits(k.p) - want) < 1e-6 * want);
+  }
+}
+
+TEST_CASE("varifocal on logits agrees with the form on probabilities") {
+  Case logits(50, 4, 4, -6, 6);
+  Case scores(50, 4, 4, -6, 6);
+  for (float& v : scores.pred) v = 1.0f / (1.0f + std::exp(-v));
+  const double a = cpu::varifocal_logits(logits.p);
+  const double b = cpu::varifocal(scores.p);
+  REQUIRE(std::abs(a - b) < 1e-5 * b);
+  for (size_t i = 0; i < logits.pred.size(); ++i) {
+    const double s = scores.pred[i];
+    const double chained = static_cast<double>(scores.grad[i]) * s * (1 - s);
+    REQUIRE(std::abs(static_cast<double>(logits.grad[i]) - chained) <
+            1e-4 * (1 + std::abs(chained)));
+  }
+}
+
+TEST_CASE("varifocal stays finite at certainty") {
+  Case k(2, 8, 5, 0, 1);
+  k.label = {1, -1};
+  k.target = {0.5, 0.0};
+  k.pred = {0, 1, 1, 0, 1e-38f, 0, 1, 0, 0, 1, 0, 1, 0, 1, 0, 1};
+  k.link();
+  REQUIRE(std::isfinite(cpu::varifocal(k.p)));
+  for (const float g : k.grad) REQUIRE(std::isfinite(g));
+
+  // For the wrong class the loss grows along the logit and its gradient tends to alpha.
+  std::vector<float> z = {-1000, -200, -100, -88, 88, 100, 200, 1000};
+  z.insert(z.end(), z.begin(), z.end());
+  k.pred = z;
+  k.label = {7, 0};
+  k.target = {1.0, 0.25};
+  k.link();
+  const double loss = cpu::varifocal_logits(k.p);
+  const double want = plain_logits(k.p);
+  REQUIRE(std::abs(loss - want) < 1e-6 * want);
+  for (const float g : k.grad) REQUIRE(std::isfinite(g));
+  REQUIRE(k.grad[14] == Approx(0.75));
+  REQUIRE(k.grad[0] == 0.0f);
+}
+
+TEST_CASE("varifocal does not depend on the number of threads") {
+  Case k(6000, 7, 6, -5, 5);
+  const int before = omp_get_max_threads();
+  omp_set_num_threads(1);
+  const double one = cpu::varifocal_logits(k.p);
+  const std::vector<float> grad = k.grad;
+  omp_set_num_threads(3);
+  const double three = cpu::varifocal_logits(k.p);
+  omp_set_num_threads(before);
+  REQUIRE(one == three);
+  REQUIRE(grad == k.grad);
+}

@@ -1,0 +1,96 @@
+#include <map>
+
+#include "core/config.h"
+#include "optim/param_groups.h"
+#include "support/support.h"
+
+using namespace sextant;
+using namespace sextant::optim;
+
+TEST_CASE("the kind of a parameter follows from its official name") {
+  const std::map<std::string, ParameterKind> expected = {
+      {"backbone.stem.rbr_dense.conv.weight", ParameterKind::kWeight},
+      {"backbone.stem.rbr_dense.bn.weight", ParameterKind::kBnWeight},
+      {"backbone.stem.rbr_dense.bn.bias", ParameterKind::kBias},
+      {"backbone.ERBlock_2.1.conv1.rbr_identity.weight", ParameterKind::kBnWeight},
+      {"backbone.ERBlock_2.1.conv1.rbr_identity.bias", ParameterKind::kBias},
+      {"backbone.ERBlock_2.1.conv1.rbr_identity.running_var", ParameterKind::kFrozen},
+      {"backbone.stem.bn.num_batches_tracked", ParameterKind::kFrozen},
+      {"backbone.ERBlock_2.1.conv1.scale_conv.weight", ParameterKind::kWeight},
+      {"neck.upsample0.upsample_transpose.weight", ParameterKind::kWeight},
+      {"neck.upsample0.upsample_transpose.bias", ParameterKind::kBias},
+      {"neck.Rep_p4.m.conv1.alpha", ParameterKind::kFrozen},
+      {"detect.cls_preds.0.weight", ParameterKind::kWeight},
+      {"detect.cls_preds.0.bias", ParameterKind::kBias},
+      {"detect.proj", ParameterKind::kFrozen},
+      {"detect.proj_conv.weight", ParameterKind::kFrozen},
+      {"weight", ParameterKind::kWeight},
+  };
+  for (const auto& [name, kind] : expected) {
+    INFO(name);
+    CHECK(kind_from_name(name) == kind);
+  }
+}
+
+TEST_CASE("kinds agree with the groups of the official optimizer") {
+  SEXTANT_REQUIRE_FIXTURE(f, "optim/yolov6_sgd");
+  const Json groups = Json::parse(f.meta("param_groups"));
+  REQUIRE(groups.size() == 3);
+  size_t grouped = 0;
+  for (size_t g = 0; g < 3; ++g) {
+    for (const std::string name : groups[g]) {
+      INFO(name);
+      CHECK(static_cast<size_t>(kind_from_name(name)) == g);
+      ++grouped;
+    }
+  }
+  CHECK(grouped == 23);
+  for (const std::string name : Json::parse(f.meta("not_in_any_group"))) {
+    INFO(name);
+    CHECK(kind_from_name(name) == ParameterKind::kFrozen);
+  }
+}
+
+TEST_CASE("kinds agree with the state dicts of whole models") {
+  const auto shared = test::shared_folder();
+  if (!shared) {
+    WARN("skipped: fixtures of models are absent; set SEXTANT_SHARED");
+    return;
+  }
+  const std::map<std::string, ParameterKind> kinds = {
+      {"conv.weight", ParameterKind::kWeight},    {"convT.weight", ParameterKind::kWeight},
+      {"conv.bias", ParameterKind::kBias},        {"cls_preds.bias", ParameterKind::kBias},
+      {"reg_preds.bias", ParameterKind::kBias},   {"bn.weight", ParameterKind::kBnWeight},
+      {"bn.bias", ParameterKind::kBias},          {"bn.running_mean", ParameterKind::kFrozen},
+      {"bn.running_var", ParameterKind::kFrozen}, {"scale.weight", ParameterKind::kWeight},
+      {"alpha", ParameterKind::kFrozen},          {"keep", ParameterKind::kFrozen},
+  };
+  for (const std::string model :
+       {"yolov6n_opt_repvgg", "yolov6n_opt_hyper_search", "yolov6n_opt_repopt", "yolov6m"}) {
+    const Json json = load_json(*shared / "fixtures/models" / (model + ".json"));
+    const Json& entries = json.at("state_dict");
+    REQUIRE(entries.size() > 100);
+    for (const Json& entry : entries) {
+      const std::string name = entry.at("name");
+      const std::string kind = entry.at("kind");
+      INFO(model << ": " << name << " (" << kind << ")");
+      CHECK(kind_from_name(name) == kinds.at(kind));
+    }
+  }
+}
+
+TEST_CASE("weight decay and learning rate follow the batch") {
+  CHECK(accumulation(64) == 1);
+  CHECK(accumulation(32) == 2);
+  CHECK(accumulation(16) == 4);
+  CHECK(accumulation(128) == 1);  // 0.5 to even is 0, at least 1
+  CHECK(accumulation(43) == 1);
+  CHECK(accumulation(24) == 3);
+  CHECK(accumulation(1) == 64);
+  CHECK(scaled_weight_decay(0.0005, 16) == Approx(0.0005));
+  CHECK(scaled_weight_decay(0.0005, 128) == Approx(0.001));
+  CHECK(scaled_weight_decay(0.0005, 24) == Approx(0.0005 * 72 / 64));
+  CHECK(scaled_learning_rate(0.02, 16, 32) == Approx(0.01));
+  CHECK(test::error_of([] { accumulation(0); }) ==
+        "accumulation: batch 0 and nominal batch 64 must be > 0");
+}

@@ -1,0 +1,153 @@
+#include <cmath>
+
+#include "kernels/elementwise.h"
+#include "simt/cases.h"
+
+namespace sextant::test {
+namespace {
+
+using namespace sextant::kernels;
+
+// The device's expf and the CPU's polynomial are within 2 ulp of e^x.
+constexpr double kTolerance = 2e-6;
+const std::vector<Activation> kActivations = {
+    Activation::kIdentity,  Activation::kReLU,    Activation::kLeakyReLU, Activation::kSiLU,
+    Activation::kHardswish, Activation::kSigmoid, Activation::kMish};
+// One element, around the pack of four, around a warp, a block; 20,001 reaches the second and third
+// turn of the loop on the SIMT runner, which claims two multiprocessors.
+const std::vector<int64_t> kSizes = {1, 3, 4, 5, 31, 33, 1023, 1025, 20001};
+
+double sigmoid_of(double x) { return 1.0 / (1.0 + std::exp(-x)); }
+
+// From the textbook definitions, not from kernels/activation.h.
+double reference(Activation a, double x) {
+  switch (a) {
+    case Activation::kIdentity:
+      return x;
+    case Activation::kReLU:
+      return std::max(x, 0.0);
+    case Activation::kLeakyReLU:
+      return x > 0 ? x : double{kLeakySlope} * x;
+    case Activation::kSiLU:
+      return x * sigmoid_of(x);
+    case Activation::kHardswish:
+      return x * std::min(std::max(x + 3.0, 0.0), 6.0) / 6.0;
+    case Activation::kSigmoid:
+      return sigmoid_of(x);
+    case Activation::kMish:
+      return x * std::tanh(std::log1p(std::exp(x)));
+  }
+  return 0;
+}
+double reference_grad(Activation a, double x) {
+  const double s = sigmoid_of(x);
+  switch (a) {
+    case Activation::kIdentity:
+      return 1;
+    case Activation::kReLU:
+      return x > 0 ? 1 : 0;
+    case Activation::kLeakyReLU:
+      return x > 0 ? 1 : double{kLeakySlope};
+    case Activation::kSiLU:
+      return s + x * s * (1 - s);
+    case Activation::kHardswish:
+      return x < -3 ? 0 : (x > 3 ? 1 : (2 * x + 3) / 6);
+    case Activation::kSigmoid:
+      return s * (1 - s);
+    case Activation::kMish: {
+      const double t = std::tanh(std::log1p(std::exp(x)));
+      return t + x * (1 - t * t) * s;
+    }
+  }
+  return 0;
+}
+
+std::vector<float> inputs(int64_t n, uint64_t seed) {
+  std::vector<float> x = random_values(n, seed, -8, 8);
+  const float edges[] = {0.0f, -0.0f, 60.0f, -60.0f, 3.5f, -3.5f};
+  for (size_t i = 0; i < std::size(edges) && i + 3 < x.size(); ++i) x[i + 3] = edges[i];
+  return x;
+}
+
+void check_activation(Backend& backend, Activation act, int64_t n, int64_t offset) {
+  CAPTURE(name_of(act), n, offset);
+  const std::vector<float> x = inputs(n, 7), dy = random_values(n, 8, -2, 2);
+  std::vector<double> y_ref, dx_ref;
+  for (size_t i = 0; i < x.size(); ++i) {
+    y_ref.push_back(reference(act, x[i]));
+    dx_ref.push_back(dy[i] * reference_grad(act, x[i]));
+  }
+  std::vector<float> y_cpu = undefined(n), dx_cpu = undefined(n);
+  cpu::act_forward({x.data(), y_cpu.data(), n, act});
+  cpu::act_backward({x.data(), dy.data(), dx_cpu.data(), n, act});
+
+  // x is offset, the outputs are not: the pack width has to come from all pointers.
+  const DeviceArray xd(backend, x, offset), dyd(backend, dy), y(backend, undefined(n)),
+      dx(backend, undefined(n));
+  cuda::act_forward({xd.data(), y.data(), n, act}, backend.stream());
+  cuda::act_backward({xd.data(), dyd.data(), dx.data(), n, act}, backend.stream());
+  CHECK(worst_error(y.values(), y_ref) < kTolerance);
+  CHECK(worst_error(y.values(), y_cpu) < kTolerance);
+  CHECK(worst_error(dx.values(), dx_ref) < kTolerance);
+  CHECK(worst_error(dx.values(), dx_cpu) < kTolerance);
+  xd.require_unchanged();
+  dyd.require_unchanged();
+}
+
+void check_add(Backend& backend, int64_t n, int64_t offset) {
+  CAPTURE(n, offset);
+  const std::vector<float> a = random_values(n, 1, -3, 3), b = random_values(n, 2, -3, 3);
+  std::vector<double> ref;
+  for (size_t i = 0; i < a.size(); ++i) ref.push_back(0.75 * a[i] - 1.5 * b[i]);
+  std::vector<float> twin = undefined(n);
+  cpu::add_scaled({a.data(), b.data(), twin.data(), n, 0.75f, -1.5f});
+  const DeviceArray ad(backend, a), bd(backend, b), y(backend, undefined(n), offset);
+  cuda::add_scaled({ad.data(), bd.data(), y.data(), n, 0.75f, -1.5f}, backend.stream());
+  CHECK(worst_error(y.values(), ref) < 1e-6);
+  CHECK(worst_error(y.values(), twin) < 1e-6);
+  ad.require_unchanged();
+  bd.require_unchanged();
+}
+
+}  // namespace
+
+void elementwise_cases(Backend& backend) {
+  for (const uint64_t seed : backend.seeds()) {
+    backend.start(seed);
+    for (const int64_t n : kSizes)
+      for (const int64_t offset : {0, 1}) {
+        check_add(backend, n, offset);
+        for (const Activation act : kActivations)
+          if (n < 10000 || act == Activation::kSiLU) check_activation(backend, act, n, offset);
+      }
+  }
+}
+
+void elementwise_in_place_cases(Backend& backend) {
+  for (const uint64_t seed : backend.seeds()) {
+    backend.start(seed);
+    const int64_t n = 20001;
+    const std::vector<float> x = inputs(n, 3), dy = random_values(n, 4, -2, 2);
+    const Activation act = Activation::kHardswish;
+    std::vector<float> y_cpu = undefined(n), dx_cpu = undefined(n), sum = undefined(n);
+    cpu::act_forward({x.data(), y_cpu.data(), n, act});
+    cpu::act_backward({x.data(), dy.data(), dx_cpu.data(), n, act});
+    cpu::add_scaled({x.data(), dy.data(), sum.data(), n, 2.0f, -1.0f});
+
+    const DeviceArray y(backend, x), dx(backend, dy), a(backend, x), x_in(backend, x),
+        b(backend, dy);
+    cuda::act_forward({y.data(), y.data(), n, act}, backend.stream());
+    cuda::act_backward({x_in.data(), dx.data(), dx.data(), n, act}, backend.stream());
+    cuda::add_scaled({a.data(), b.data(), a.data(), n, 2.0f, -1.0f}, backend.stream());
+    CHECK(worst_error(y.values(), y_cpu) < kTolerance);
+    CHECK(worst_error(dx.values(), dx_cpu) < kTolerance);
+    CHECK(worst_error(a.values(), sum) < kTolerance);
+
+    // Nothing to do: nothing is touched, no launch is refused.
+    const DeviceArray none(backend, undefined(4));
+    cuda::act_forward({none.data(), none.data(), 0, act}, backend.stream());
+    none.require_unchanged();
+  }
+}
+
+}  // namespace sextant::test
