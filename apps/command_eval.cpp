@@ -36,6 +36,7 @@ void add_eval_command(CLI::App& app) {
     std::string model, data, split = "val", precision, json, on_error = "skip";
     int image_size = 0;
     double conf = 0.03, iou = 0.65;
+    bool simulate = false;
   };
   auto o = std::make_shared<Options>();
   CLI::App* c = app.add_subcommand("eval", "COCO mAP and milliseconds per image of a model");
@@ -51,6 +52,7 @@ void add_eval_command(CLI::App& app) {
   c->add_option("--iou", o->iou, "Suppression threshold")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
+  c->add_flag("--simulate", o->simulate, "The fake-quant simulation in place of the int8 engine");
   c->add_option("--on-error", o->on_error, "Label mistakes: skip or stop")
       ->check(CLI::IsMember({"skip", "stop"}))
       ->capture_default_str();
@@ -60,8 +62,10 @@ void add_eval_command(CLI::App& app) {
     const data::Dataset dataset = data::open_dataset(o->data, o->split, {o->on_error});
     if (!dataset.report.empty()) fmt::print(stderr, "{}\n", dataset.report.summary());
     const auto precision = choose_precision(o->precision, graph);
+    check(!o->simulate || precision == deploy::Precision::kInt8,
+          "--simulate: is for int8, not for fp32");
     const int size = choose_image_size(o->image_size, graph);
-    const EvalResult r = evaluate(graph, dataset, size, precision, o->conf, o->iou);
+    const EvalResult r = evaluate(graph, dataset, size, precision, o->conf, o->iou, o->simulate);
     print_table(r, dataset.names);
     Json j = r.json(dataset.names);
     fmt::print(

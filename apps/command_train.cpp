@@ -14,7 +14,8 @@ void add_train_command(CLI::App& app) {
   auto o = std::make_shared<Options>();
   CLI::App* c = app.add_subcommand("train", "Train a detector from a JSON config");
   c->add_option("CONFIG", o->config, "JSON config; configs/ has examples")->required();
-  c->add_option("--set", o->overrides, "Override a key: --set solver.lr0=0.01")->expected(1);
+  c->add_option("--set", o->overrides, "Override a key: --set solver.lr0=0.01")
+      ->allow_extra_args(false);
   c->add_option("--out", o->out, "Run folder (default: runs/<config name>)");
   c->add_flag("--resume", o->resume, "Go on with the run in the folder");
   c->callback([o] {

@@ -18,7 +18,7 @@ double seconds_since(std::chrono::steady_clock::time_point& from) {
 
 Detector::Detector(const deploy::Graph& graph, const DetectorConfig& config)
     : config_(config),
-      engine_(graph, {1, config.image_size, config.image_size, config.precision}),
+      engine_(graph, {1, config.image_size, config.image_size, config.precision, config.simulate}),
       input_(Shape{1, config.image_size, config.image_size, 3}, DType::kU8) {}
 
 std::vector<kernels::Detection> Detector::run(const data::Image& image) {

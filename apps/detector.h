@@ -13,6 +13,7 @@ namespace sextant::apps {
 struct DetectorConfig {
   int image_size = 640;
   deploy::Precision precision = deploy::Precision::kFloat32;
+  bool simulate = false;  // int8: the fake-quant simulation in place of the engine
   kernels::NmsOptions nms;
 };
 

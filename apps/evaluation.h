@@ -21,7 +21,8 @@ struct EvalResult {
 // `conf` and `iou`, 300 boxes, as the official evaluator. Throws Error naming the image that does
 // not decode, and when the classes of model and dataset differ in number.
 EvalResult evaluate(const deploy::Graph& graph, const data::Dataset& dataset, int image_size,
-                    deploy::Precision precision, double conf = 0.03, double iou = 0.65);
+                    deploy::Precision precision, double conf = 0.03, double iou = 0.65,
+                    bool simulate = false);
 
 // The dataset's boxes in pixels of the original images.
 std::vector<data::GroundTruth> ground_truth(const data::Sample& sample);

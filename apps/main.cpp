@@ -15,5 +15,6 @@ int main(int argc, char** argv) {
   add_export_command(app);
   add_shapes_command(app);
   add_report_command(app);
+  add_verify_command(app);
   return run_app(app, argc, argv);
 }

@@ -4,6 +4,7 @@
 
 #include "apps/train_config.h"
 #include "core/file.h"
+#include "data/draw.h"
 #include "data/plot.h"
 
 namespace sextant::apps {
@@ -44,9 +45,14 @@ std::vector<EpochRow> rows_from_json(const Json& json) {
 }
 
 void write_curves(const std::filesystem::path& folder, const std::vector<EpochRow>& rows) {
-  data::PlotSpec loss{
-      "Training loss", "epoch", "loss", {{"total", {}, {}}, {"box", {}, {}}, {"class", {}, {}}}};
-  data::PlotSpec map{"Validation", "epoch", "mAP", {{"mAP50", {}, {}}, {"mAP50-95", {}, {}}}};
+  data::PlotSpec loss, map;
+  loss.title = "Training loss";
+  loss.y_label = "loss";
+  loss.series = {{"total", {}, {}}, {"box", {}, {}}, {"class", {}, {}}};
+  map.title = "Validation";
+  map.y_label = "mAP";
+  map.series = {{"mAP50", {}, {}}, {"mAP50-95", {}, {}}};
+  loss.x_label = map.x_label = "epoch";
   for (const auto& r : rows) {
     const auto e = static_cast<double>(r.epoch);
     const double values[] = {r.loss_iou + r.loss_dfl + r.loss_cls, r.loss_iou, r.loss_cls};
@@ -63,6 +69,34 @@ void write_curves(const std::filesystem::path& folder, const std::vector<EpochRo
   map.y_min = 0.0;
   data::save_line_plot(folder / "loss.png", loss);
   if (!map.series[0].x.empty()) data::save_line_plot(folder / "map.png", map);
+}
+
+void write_batch_picture(const std::filesystem::path& path, const data::Batch& batch,
+                         const std::vector<std::string>& names) {
+  const int64_t side = batch.size() >= 9 ? 3 : (batch.size() >= 4 ? 2 : 1);
+  const auto size = static_cast<int>(batch.images.dim(1));
+  data::Image sheet;
+  sheet.width = sheet.height = size * static_cast<int>(side);
+  sheet.pixels.resize(static_cast<size_t>(sheet.width) * static_cast<size_t>(sheet.height) * 3);
+  std::vector<data::LabelledBox> boxes;
+  const int64_t row = int64_t{size} * 3;
+  for (int64_t k = 0; k < side * side; ++k)
+    for (int64_t y = 0; y < size; ++y)
+      std::copy_n(batch.images.data<uint8_t>() + (k * size + y) * row, row,
+                  sheet.pixels.data() + ((k / side * size + y) * side + k % side) * row);
+  for (int64_t i = 0; i < batch.targets.dim(0); ++i) {
+    const float* t = batch.targets.f32() + i * 6;
+    const auto k = static_cast<int64_t>(t[0]);
+    if (k >= side * side) continue;
+    const double x = static_cast<double>(k % side) + t[2], y = static_cast<double>(k / side) + t[3];
+    const auto c = static_cast<size_t>(t[1]);
+    boxes.push_back({{(x - t[4] / 2.0) * size, (y - t[5] / 2.0) * size, (x + t[4] / 2.0) * size,
+                      (y + t[5] / 2.0) * size},
+                     static_cast<int>(c),
+                     c < names.size() ? names[c] : std::to_string(c)});
+  }
+  data::draw_detections(sheet, boxes);
+  data::save_png(path, sheet);
 }
 
 void save_run(const std::filesystem::path& path, const Json& config, const RunState& state,

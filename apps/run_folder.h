@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/config.h"
+#include "data/loader.h"
 #include "models/yolov6.h"
 #include "optim/ema.h"
 #include "optim/sgd.h"
@@ -25,6 +26,10 @@ std::vector<EpochRow> rows_from_json(const Json& json);
 Json rows_to_json(const std::vector<EpochRow>& rows);
 // Loss and mAP by epoch as one picture each: <folder>/loss.png, <folder>/map.png.
 void write_curves(const std::filesystem::path& folder, const std::vector<EpochRow>& rows);
+
+// The first pictures of a batch with their boxes, as the network sees them, in a square grid.
+void write_batch_picture(const std::filesystem::path& path, const data::Batch& batch,
+                         const std::vector<std::string>& names);
 
 // Where a run stands between two epochs.
 struct RunState {

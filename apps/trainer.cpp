@@ -138,6 +138,8 @@ class Trainer {
     data::Batch batch;
     Progress progress(fmt::format("epoch {}/{}", epoch + 1, config_.epochs), total);
     for (int64_t i = 0; loader_.next(batch); ++i) {
+      if (epoch == 0 && i == 0)
+        write_batch_picture(out_ / "train_batch.png", batch, train_set_.names);
       const optim::StepValues v = schedule_.at(epoch * total + i);
       const LossItems items = iterate(batch);
       if (v.step) {

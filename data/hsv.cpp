@@ -48,23 +48,26 @@ void rgb_to_hsv(const uint8_t* rgb, uint8_t* hsv, int64_t n) {
 }
 
 void hsv_to_rgb(const uint8_t* hsv, uint8_t* rgb, int64_t n) {
-  // Each channel is v, p = v(1-s), q = v(1-sf) or t = v(1-s(1-f)), by the sector of the hue.
+  // Each channel is v, p = v(1-s), q = v(1-sf) or t = v(1-s(1-f)), by the sector of the hue; f in
+  // 1/30, s in 1/255.
   constexpr uint8_t kRed[6] = {0, 2, 1, 1, 3, 0};
   constexpr uint8_t kGreen[6] = {3, 0, 0, 2, 1, 1};
   constexpr uint8_t kBlue[6] = {1, 1, 3, 0, 0, 2};
+  constexpr uint32_t kSector = kHueRange / 6;
+  constexpr uint32_t kUnit = 255 * kSector;
   for (int64_t i = 0; i < n; ++i, hsv += 3, rgb += 3) {
-    float h = static_cast<float>(hsv[0]) * (6.0f / kHueRange);
-    const float s = static_cast<float>(hsv[1]) * (1.0f / 255.0f);
-    const float v = static_cast<float>(hsv[2]) * (1.0f / 255.0f);
-    int sector = static_cast<int>(h);
-    h -= static_cast<float>(sector);
-    if (sector >= 6) sector %= 6;  // a hue byte of 180..255
-    const float values[4] = {v, v * (1.0f - s), v * (1.0f - s * h), v * (1.0f - s * (1.0f - h))};
-    uint8_t bytes[4];
-    for (int k = 0; k < 4; ++k) bytes[k] = static_cast<uint8_t>(std::lrintf(values[k] * 255.0f));
-    rgb[0] = bytes[kRed[sector]];
-    rgb[1] = bytes[kGreen[sector]];
-    rgb[2] = bytes[kBlue[sector]];
+    const uint32_t hue = hsv[0] % kHueRange;
+    const uint32_t s = hsv[1];
+    const uint32_t v = hsv[2];
+    const uint32_t sector = hue / kSector;
+    const uint32_t f = hue % kSector;
+    auto value = [&](uint32_t share) {
+      return static_cast<uint8_t>((v * (kUnit - s * share) + kUnit / 2) / kUnit);
+    };
+    const uint8_t values[4] = {hsv[2], value(kSector), value(f), value(kSector - f)};
+    rgb[0] = values[kRed[sector]];
+    rgb[1] = values[kGreen[sector]];
+    rgb[2] = values[kBlue[sector]];
   }
 }
 

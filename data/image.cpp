@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <fstream>
 #include <memory>
 #include <string_view>
@@ -10,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "data/image_jpeg.h"
 
 #define STBI_ONLY_JPEG
 #define STBI_ONLY_PNG
@@ -34,39 +34,6 @@ constexpr std::array<uint8_t, 8> kPngSignature{0x89, 'P', 'N', 'G', '\r', '\n', 
 
 bool starts_with(std::span<const uint8_t> bytes, std::span<const uint8_t> prefix) {
   return bytes.size() >= prefix.size() && std::equal(prefix.begin(), prefix.end(), bytes.begin());
-}
-
-bool is_jpeg(std::span<const uint8_t> bytes) {
-  return starts_with(bytes, std::array<uint8_t, 3>{0xFF, 0xD8, 0xFF});
-}
-
-// Whether the end-of-image marker is there. The decoder itself fills what is missing with grey and
-// says nothing. Segments before the scan are stepped over, since an embedded thumbnail has an end
-// marker of its own.
-bool jpeg_is_complete(std::span<const uint8_t> bytes) {
-  size_t at = 2;
-  bool in_scan = false;
-  while (at + 1 < bytes.size()) {
-    if (bytes[at] != 0xFF) {
-      const void* next = std::memchr(bytes.data() + at, 0xFF, bytes.size() - at);
-      if (next == nullptr) return false;
-      at = static_cast<size_t>(static_cast<const uint8_t*>(next) - bytes.data());
-      continue;
-    }
-    const uint8_t marker = bytes[at + 1];
-    if (marker == 0xD9) return true;
-    const bool alone = marker == 0x00 || marker == 0x01 || (marker >= 0xD0 && marker <= 0xD8);
-    if (marker == 0xFF) {  // fill byte
-      at += 1;
-    } else if (alone || (in_scan && marker < 0xC0)) {
-      at += 2;
-    } else {
-      if (at + 3 >= bytes.size()) return false;
-      in_scan = marker == 0xDA;
-      at += 2 + (size_t{bytes[at + 2]} << 8 | bytes[at + 3]);
-    }
-  }
-  return false;
 }
 
 const char* reason() {
@@ -96,6 +63,8 @@ ImageSize header_size(std::span<const uint8_t> bytes, const std::string& name) {
   check(is_jpeg(bytes) || starts_with(bytes, kPngSignature), "{}: neither a JPEG nor a PNG file",
         name);
   check(bytes.size() <= static_cast<size_t>(INT32_MAX), "{}: the file is larger than 2 GiB", name);
+  if (is_jpeg(bytes))
+    check(check_jpeg(bytes, true) == JpegState::kGood, "{}: the image header is broken", name);
   int width = 0;
   int height = 0;
   int channels = 0;
@@ -144,7 +113,11 @@ Image make_image(int width, int height, uint8_t value) {
 
 Image decode_image(std::span<const uint8_t> bytes, const std::string& name) {
   const ImageSize size = header_size(bytes, name);
-  check(!is_jpeg(bytes) || jpeg_is_complete(bytes), "{}: the JPEG file is cut off", name);
+  if (is_jpeg(bytes)) {
+    const JpegState state = check_jpeg(bytes, false);
+    check(state != JpegState::kCutOff, "{}: the JPEG file is cut off", name);
+    check(state == JpegState::kGood, "{}: the image does not decode (broken Huffman table)", name);
+  }
   int width = 0;
   int height = 0;
   int channels = 0;
@@ -167,14 +140,8 @@ ImageSize image_size(const std::filesystem::path& path) {
   // The frame header of a JPEG stands behind its metadata, which can be long.
   constexpr size_t kHead = size_t{1} << 16;
   std::vector<uint8_t> bytes = read_head(path, kHead);
-  if (bytes.size() == kHead) {
-    int width = 0;
-    int height = 0;
-    int channels = 0;
-    if (stbi_info_from_memory(bytes.data(), static_cast<int>(kHead), &width, &height, &channels) ==
-        0)
-      bytes = read_bytes(path);
-  }
+  if (bytes.size() == kHead && is_jpeg(bytes) && check_jpeg(bytes, true) == JpegState::kCutOff)
+    bytes = read_bytes(path);
   return header_size(bytes, path.string());
 }
 

@@ -7,6 +7,7 @@
 #include <map>
 #include <mutex>
 #include <numeric>
+#include <system_error>
 #include <thread>
 
 #include "core/error.h"
@@ -109,9 +110,15 @@ struct Loader::State {
         config(std::move(c)),
         store(d, config.size, config.cache_bytes, config.on_error == "stop"),
         source{d.size(), [this](int64_t index) { return store.load_good(index); }} {
-    for (int k = 0; k < config.threads; ++k) workers.emplace_back([this] { work(); });
+    try {
+      for (int k = 0; k < config.threads; ++k) workers.emplace_back([this] { work(); });
+    } catch (const std::system_error& e) {
+      stop();
+      fail("loader: no {} threads can be started ({})", config.threads, e.what());
+    }
   }
-  ~State() {
+  ~State() { stop(); }
+  void stop() {
     {
       const std::lock_guard lock(mutex);
       stopping = true;

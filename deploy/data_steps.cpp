@@ -42,7 +42,7 @@ int64_t pitch_bytes(const Place& p) { return p.pitch * size_of(p.dtype); }
 
 float quantized(float v, const Meaning& m) {
   v = std::nearbyint(v / m.scale);
-  return v < m.low() ? m.low() : (v > m.high() ? m.high() : v);
+  return v >= m.low() ? (v <= m.high() ? v : m.high()) : m.low();  // NaN becomes low
 }
 
 template <class From, class To, Activation A>

@@ -7,7 +7,8 @@
 //
 // Quantization is part of the graph. A tensor with a range (amax > 0) is held as 8-bit integers in
 // an int8 engine: unsigned, 0..255 with scale amax / 255, where it cannot be negative, else signed,
-// -127..127 with scale amax / 127. A tensor without a range stays f32. Weights are signed,
+// -127..127 with scale amax / 127 (a value below -amax may saturate at -128 instead of -127, as the
+// hardware's own saturation does). A tensor without a range stays f32. Weights are signed,
 // -127..127, one scale per output channel.
 #pragma once
 

@@ -14,39 +14,49 @@ import pathlib
 import statistics
 import subprocess
 import sys
+import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
-TIME_KEYS = ("median_ms", "step_ms", "ms", "ms_per_image")
+JSON_FILE = "{json}"  # in a command: the file that it writes its figures to
 
 
-def milliseconds(result, command):
-    for key in TIME_KEYS:
-        if key in result:
-            return float(result[key])
-    raise SystemExit(f"{command[0]}: none of {', '.join(TIME_KEYS)} in its JSON")
+def milliseconds(result):
+    """The median in the JSON of a peer, of sextant_bench train_step and of sextant bench."""
+    if "median_ms" in result:
+        return result["median_ms"]
+    if "total_s" in result:
+        return result["total_s"] * 1e3
+    return result["results"]["fp32"]["ms_median"]
 
 
 def run(command, threads):
-    """Runs the command and returns the last JSON object that it printed."""
+    """Runs the command; returns the JSON of the last line it printed, or of the file JSON_FILE."""
     environment = dict(
         os.environ,
         OMP_NUM_THREADS=str(threads),
         MKL_NUM_THREADS=str(threads),
         PYTHONDONTWRITEBYTECODE="1",
     )
-    done = subprocess.run(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
-    )
-    if done.returncode != 0:
-        raise SystemExit(f"exit status {done.returncode} from: {' '.join(map(str, command))}")
-    output = done.stdout.strip()
-    start = output.find("{")
-    for text in (output[start:], output.splitlines()[-1] if output else ""):
-        try:
-            return json.loads(text)
-        except json.JSONDecodeError:
-            continue
-    raise SystemExit(f"no JSON from: {' '.join(map(str, command))}")
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder) / "result.json"
+        command = [str(file) if word == JSON_FILE else str(word) for word in command]
+        done = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+        )
+        if done.returncode != 0:
+            raise SystemExit(f"exit status {done.returncode} from: {' '.join(command)}")
+        return json.loads(file.read_text() if file.exists() else done.stdout.splitlines()[-1])
+
+
+def weights_of(model, classes):
+    """The peer's arguments for the same weights; for a deploy file, which has none of the training
+    form, those for as many classes and random weights (the time does not depend on them)."""
+    from safetensors import safe_open
+
+    with safe_open(model, "pt") as file:
+        if "backbone.stem.rbr_dense.conv.weight" in file.keys():
+            return ["--weights", model]
+    return ["--classes", str(classes)]
 
 
 def tasks_of(args):
@@ -57,7 +67,7 @@ def tasks_of(args):
     tasks = [
         (
             "training step, 320 px, batch 16",
-            [build / "sextant_bench", "train_step", "--json"],
+            [build / "sextant_bench", "train_step"],
             {
                 "torch channels_last": [*step, "--layout", "channels_last"],
                 "torch contiguous": [*step, "--layout", "contiguous"],
@@ -65,12 +75,13 @@ def tasks_of(args):
         )
     ]
     if args.model:
-        infer = [python, HERE / "infer.py", *threads, "--forms"]
+        weights = weights_of(args.model, args.classes)
+        infer = [python, HERE / "infer.py", *threads, *weights, "--forms"]
         bench = [build / "sextant", "bench", args.model, "--img", "640", "--batch", "1"]
         tasks.append(
             (
                 "inference fp32, 640 px, batch 1",
-                [*bench, "--precision", "fp32", "--json", "-"],
+                [*bench, "--precision", "fp32", "--json", JSON_FILE],
                 {
                     "torch channels_last": [*infer, "eager"],
                     "torch jit": [*infer, "jit"],
@@ -85,6 +96,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", required=True, help="folder with sextant and sextant_bench")
     parser.add_argument("--model", help="checkpoint or deploy file for the inference comparison")
+    parser.add_argument("--classes", type=int, default=80, help="of a model in deploy form")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", help="run only tasks whose title contains this")
@@ -101,9 +113,9 @@ def main():
         runs = {name: [] for name in sides}
         for _ in range(args.rounds):
             for name, command in sides.items():
-                runs[name].append(run(list(map(str, command)), args.threads))
+                runs[name].append(run(command, args.threads))
         medians = {
-            name: statistics.median(milliseconds(r, sides[name]) for r in results)
+            name: statistics.median(milliseconds(r) for r in results)
             for name, results in runs.items()
         }
         print(f"\n{title} ({args.threads} threads, median of {args.rounds} rounds)")

@@ -3,9 +3,9 @@
     python eval_detections.py DETECTIONS.json GROUND_TRUTH.json
 
 Both in COCO's own form: a list of {image_id, category_id, bbox [x, y, w, h], score}, and
-{images, annotations, categories}. An image_id that is a string is taken as the image's file name
-(with or without folder and suffix), and `category` may hold a category's name instead of
-category_id. Annotations without area or iscrowd get w * h and 0.
+{images, annotations, categories}. Rows with a file_name and a category_name, as `sextant detect`
+writes them, are matched by these rather than by the ids, which differ from one file to another.
+Annotations without area or iscrowd get w * h and 0.
 """
 
 import argparse
@@ -39,17 +39,17 @@ def read_detections(path, truth):
     categories = {c["name"]: c["id"] for c in truth["categories"]}
     result = []
     for number, row in enumerate(rows):
-        image, category = row["image_id"], row.get("category_id")
-        if isinstance(image, str):
-            path_in_row = pathlib.PurePath(image)
-            keys = (image, path_in_row.name, path_in_row.stem)
+        image, category = row.get("image_id"), row.get("category_id")
+        if "file_name" in row:
+            name = pathlib.PurePath(row["file_name"])
+            keys = (str(name), name.name, name.stem)
             image = next((images[key] for key in keys if key in images), None)
             if image is None:
-                raise SystemExit(f"{path}: row {number}: no image {row['image_id']!r}")
-        if category is None:
-            if row["category"] not in categories:
-                raise SystemExit(f"{path}: row {number}: no category {row['category']!r}")
-            category = categories[row["category"]]
+                raise SystemExit(f"{path}: row {number}: no image {row['file_name']!r}")
+        if "category_name" in row:
+            category = categories.get(row["category_name"])
+            if category is None:
+                raise SystemExit(f"{path}: row {number}: no category {row['category_name']!r}")
         result.append(
             {"image_id": image, "category_id": category, "bbox": row["bbox"], "score": row["score"]}
         )
@@ -66,7 +66,7 @@ def evaluate(truth, detections):
         coco.dataset = truth
         coco.createIndex()
         if not detections:
-            return {"detections": 0}
+            return {**dict.fromkeys(NAMES.split(), 0.0), "detections": 0}
         run = COCOeval(coco, coco.loadRes(detections), "bbox")
         run.evaluate()
         run.accumulate()

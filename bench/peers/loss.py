@@ -101,7 +101,7 @@ def detection_loss(scores, distances, targets, height, width):
         scores.detach(), boxes.detach() * strides, points * strides, gt_boxes, gt_classes, valid
     )
     labels = torch.zeros_like(scores)
-    labels.scatter_(2, gt_classes.gather(1, index)[:, :, None], foreground[:, :, None].float())
+    labels.scatter_(2, gt_classes.gather(1, index)[:, :, None], foreground[:, :, None].to(labels.dtype))
     total = target.sum().clamp(min=1)
     class_loss = varifocal_loss(scores, labels * target[:, :, None], labels) / total
     iou_loss = boxes.sum() * 0

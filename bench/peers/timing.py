@@ -15,7 +15,7 @@ sys.dont_write_bytecode = True
 def add_common(parser, img, batch, repeats):
     parser.add_argument("--img", type=int, default=img, help="image side in pixels")
     parser.add_argument("--batch", type=int, default=batch)
-    parser.add_argument("--classes", type=int, default=3)
+    parser.add_argument("--classes", type=int, default=80)
     parser.add_argument("--warmup", type=int, default=2, help="runs before the timed ones")
     parser.add_argument("--repeats", type=int, default=repeats, help="timed runs")
     parser.add_argument("--threads", type=int, default=os.cpu_count())

@@ -1,4 +1,6 @@
 // Reading, writing and resizing pictures.
+#include <algorithm>
+#include <array>
 #include <cstdlib>
 
 #include "data/image.h"
@@ -93,6 +95,18 @@ TEST_CASE("image: any flipped byte of a JPEG decodes or is refused") {
     CHECK((text == "no error" || text.starts_with("flipped.jpg: ")));
     bytes[k] = before;
   }
+}
+
+TEST_CASE("image: a JPEG with an impossible Huffman table is refused") {
+  std::vector<uint8_t> bytes(std::begin(test::kJpeg), std::end(test::kJpeg));
+  const std::array<uint8_t, 2> marker{0xFF, 0xC4};
+  const auto table = std::ranges::search(bytes, marker);
+  REQUIRE_FALSE(table.empty());
+  // More values than the segment holds, and more than a table can have.
+  *(table.begin() + 5 + 15) = 200;
+  CHECK_THAT(error_of([&] { decode_image(bytes, "bad.jpg"); }), Contains("bad.jpg: the image"));
+  std::fill_n(table.begin() + 5, 16, uint8_t{255});
+  CHECK_THAT(error_of([&] { decode_image(bytes, "bad.jpg"); }), Contains("bad.jpg: the image"));
 }
 
 TEST_CASE("image: metadata larger than what is read ahead") {

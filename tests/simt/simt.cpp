@@ -4,17 +4,12 @@
 #include <exception>
 #include <map>
 #include <memory>
-#include <new>
 #include <utility>
 #include <vector>
 
 #include "core/error.h"
 #include "core/rng.h"
-
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/asan_interface.h>
-#include <sanitizer/common_interface_defs.h>
-#endif
+#include "simt/fiber_memory.h"
 
 uint3 threadIdx{};
 uint3 blockIdx{};
@@ -26,46 +21,8 @@ namespace {
 
 using boost::context::fiber;
 
-constexpr size_t kStackBytes = 64 * 1024;
 constexpr size_t kStaticSharedLimit = 48 * 1024;
 constexpr size_t kSharedLimit = 227 * 1024;  // compute capability 9.0
-constexpr int kGarbage = 0xFF;
-
-void start_switch(void** fake_stack, const void* bottom, size_t size) {
-#if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_start_switch_fiber(fake_stack, bottom, size);
-#else
-  static_cast<void>(fake_stack), static_cast<void>(bottom), static_cast<void>(size);
-#endif
-}
-void finish_switch(void* fake_stack, const void** bottom, size_t* size) {
-#if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_finish_switch_fiber(fake_stack, bottom, size);
-#else
-  static_cast<void>(fake_stack), static_cast<void>(bottom), static_cast<void>(size);
-#endif
-}
-
-// Memory of exactly `bytes` bytes, so that ASan sees the first byte past it.
-class Memory {
- public:
-  Memory(size_t bytes, size_t alignment)
-      : data_(::operator new (bytes, std::align_val_t{alignment}),
-              Free{std::align_val_t{alignment}}),
-        bytes_(bytes) {
-    std::memset(data_.get(), kGarbage, bytes);
-  }
-  void* get() const { return data_.get(); }
-  size_t bytes() const { return bytes_; }
-
- private:
-  struct Free {
-    std::align_val_t alignment;
-    void operator()(void* p) const { ::operator delete(p, alignment); }
-  };
-  std::unique_ptr<void, Free> data_;
-  size_t bytes_;
-};
 
 struct Unwind {};  // thrown in waiting threads when the launch has failed
 
@@ -79,18 +36,6 @@ struct Thread {
   void* fake_stack = nullptr;  // ASan's
   fiber self;                  // while suspended
   fiber scheduler;             // while running
-};
-
-// Hands Boost the stack that a Thread owns.
-struct OwnedStack {
-  char* bottom;
-  boost::context::stack_context allocate() {
-    boost::context::stack_context context;
-    context.size = kStackBytes;
-    context.sp = bottom + kStackBytes;
-    return context;
-  }
-  void deallocate(boost::context::stack_context&) noexcept {}
 };
 
 std::string text(const dim3& d) { return fmt::format("({},{},{})", d.x, d.y, d.z); }
@@ -258,13 +203,13 @@ void Runner::start_threads(const std::function<void()>& body) {
 }
 
 void Runner::finish_threads() {
-  // Waiting threads unwind first; then every fiber returns from its loop. One that never ran has
-  // no loop to return from: closing_ lets it pass through.
-  unwinding_ = true;
-  for (int i = 0; i < size_; ++i)
-    if (Thread& t = *threads_[static_cast<size_t>(i)]; t.state == State::kWaiting) resume(t);
-  closing_ = true;
-  for (int i = 0; i < size_; ++i) resume(*threads_[static_cast<size_t>(i)]);
+  // A thread suspended inside the kernel unwinds and leaves its loop, one that never ran passes the
+  // loop by.
+  unwinding_ = closing_ = true;
+  for (int i = 0; i < size_; ++i) {
+    Thread& thread = *threads_[static_cast<size_t>(i)];
+    while (thread.self) resume(thread);
+  }
   error_ = nullptr;
   ready_.clear();
   static_.clear();

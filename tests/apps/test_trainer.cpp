@@ -1,0 +1,171 @@
+// The whole training path on a handful of drawn shapes.
+#include <fstream>
+
+#include "apps/checkpoint.h"
+#include "apps/evaluation.h"
+#include "apps/trainer.h"
+#include "core/file.h"
+#include "data/shapes.h"
+#include "deploy/file.h"
+#include "deploy/simulate.h"
+#include "support/support.h"
+
+namespace {
+
+using namespace sextant;
+using namespace sextant::apps;
+using test::error_of;
+
+// A model of a few thousand parameters, so that an epoch takes a moment.
+TrainConfig tiny_config(const std::filesystem::path& data) {
+  const Json json = {{"seed", 7},
+                     {"epochs", 3},
+                     {"batch", 4},
+                     {"image_size", 64},
+                     {"close_mosaic", 1},
+                     {"eval_interval", 2},
+                     {"data", {{"path", data.string()}}},
+                     {"model", {{"width_multiple", 0.05}, {"depth_multiple", 0.1}}},
+                     // Accumulation over 3 batches of 3 an epoch and a half: gradients are
+                     // pending when an epoch ends.
+                     {"solver", {{"nominal_batch", 8}, {"warmup_epochs", 1}}}};
+  return parse_train_config(json, "test", "");
+}
+
+void make_shapes(const std::filesystem::path& folder) {
+  data::ShapesConfig c;
+  c.train = 10;
+  c.val = 4;
+  c.width = 80;
+  c.height = 64;
+  data::generate_shapes(folder, c);
+}
+
+void check_equal(const std::filesystem::path& a, const std::filesystem::path& b) {
+  const SafeTensors x = load_safetensors(a), y = load_safetensors(b);
+  REQUIRE(x.tensors.size() == y.tensors.size());
+  for (size_t i = 0; i < x.tensors.size(); ++i) {
+    INFO(x.tensors[i].first);
+    REQUIRE(x.tensors[i].first == y.tensors[i].first);
+    REQUIRE(x.tensors[i].second.bytes() == y.tensors[i].second.bytes());
+    CHECK(std::memcmp(x.tensors[i].second.raw(), y.tensors[i].second.raw(),
+                      static_cast<size_t>(x.tensors[i].second.bytes())) == 0);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a run can be stopped after any epoch and goes on bit for bit") {
+  const test::TemporaryFolder folder;
+  make_shapes(folder / "data");
+  const TrainConfig config = tiny_config(folder / "data");
+  train(config, folder / "whole", false);
+
+  train(config, folder / "parts", false, 1);
+  CHECK(load_safetensors(folder / "parts" / "resume.safetensors").tensors.size() > 10);
+  TrainConfig more_workers = config;
+  more_workers.workers = 3;  // must not matter
+  train(more_workers, folder / "parts", true, 1);
+  // What a kill while writing leaves behind: a temporary file, and results ahead of the state.
+  std::ofstream(folder / "parts" / "resume.safetensors.tmp999") << "half";
+  std::ofstream(folder / "parts" / "results.csv", std::ios::app) << "9,nonsense\n";
+  train(more_workers, folder / "parts", true);
+  for (const char* name : {"last.safetensors", "best.safetensors", "model.safetensors"})
+    check_equal(folder / "whole" / name, folder / "parts" / name);
+
+  const std::string csv = read_text(folder / "parts" / "results.csv");
+  CHECK(std::ranges::count(csv, '\n') == 4);
+  CHECK(csv.starts_with("epoch,lr,loss,"));
+  CHECK(std::filesystem::exists(folder / "parts" / "loss.png"));
+  CHECK(load_json(folder / "parts" / "config.json").at("epochs") == 3);
+
+  // A finished run resumes to nothing; another config is refused by the key.
+  train(config, folder / "whole", true);
+  check_equal(folder / "whole" / "last.safetensors", folder / "parts" / "last.safetensors");
+  TrainConfig other = config;
+  other.solver.lr0 = 0.5;
+  CHECK(error_of([&] { train(other, folder / "whole", true); }).find("solver.lr0") !=
+        std::string::npos);
+  CHECK(error_of([&] { train(config, folder / "whole", false); }).find("already holds a run") !=
+        std::string::npos);
+}
+
+TEST_CASE("the loss falls, and another seed gives another run") {
+  const test::TemporaryFolder folder;
+  make_shapes(folder / "data");
+  TrainConfig config = tiny_config(folder / "data");
+  config.epochs = 12;
+  config.eval_interval = 100;
+  config.solver.nominal_batch = 4;
+  train(config, folder / "a", false);
+  std::vector<double> losses;
+  std::istringstream csv(read_text(folder / "a" / "results.csv"));
+  std::string line;
+  std::getline(csv, line);
+  while (std::getline(csv, line)) {
+    std::istringstream cells(line);
+    std::string cell;
+    for (int i = 0; i < 3; ++i) std::getline(cells, cell, ',');
+    losses.push_back(std::stod(cell));
+  }
+  REQUIRE(losses.size() == 12);
+  CHECK(losses.back() < 0.8 * losses.front());
+  config.epochs = 1;
+  config.seed = 8;
+  train(config, folder / "b", false);
+  config.seed = 7;
+  train(config, folder / "c", false);
+  const SafeTensors b = load_safetensors(folder / "b" / "last.safetensors"),
+                    c = load_safetensors(folder / "c" / "last.safetensors");
+  CHECK(test::max_difference(b.tensors[0].second, c.tensors[0].second) > 0);
+}
+
+TEST_CASE("a checkpoint evaluates like the graph made from it, and foreign files are refused") {
+  const test::TemporaryFolder folder;
+  make_shapes(folder / "data");
+  TrainConfig config = tiny_config(folder / "data");
+  config.epochs = 1;
+  train(config, folder / "run", false);
+  const auto dataset = data::open_dataset(folder / "data", "val");
+  const std::string best = (folder / "run" / "best.safetensors").string(),
+                    deployed = (folder / "run" / "model.safetensors").string();
+  const deploy::Graph a = load_model_graph(best), b = load_model_graph(deployed);
+  const auto x = evaluate(a, dataset, 64, deploy::Precision::kFloat32),
+             y = evaluate(b, dataset, 64, deploy::Precision::kFloat32);
+  CHECK(x.metrics.stats() == y.metrics.stats());
+  CHECK(x.times.images == 4);
+
+  write_atomically(folder / "text", std::string_view("not a model"));
+  CHECK(error_of([&] {
+          load_model_graph((folder / "text").string());
+        }).find("text: is not a safetensors file") != std::string::npos);
+  SafeTensors foreign;
+  foreign.add("w", Tensor::zeros(Shape{1}));
+  save_safetensors(folder / "foreign", foreign);
+  CHECK(error_of([&] {
+          load_model_graph((folder / "foreign").string());
+        }).find("neither a checkpoint nor a deploy file") != std::string::npos);
+  CHECK(error_of([&] {
+          evaluate(a, dataset, 64, deploy::Precision::kInt8);
+        }).find("has no activation ranges; run sextant quantize") != std::string::npos);
+}
+
+TEST_CASE("configs are checked before anything is read or written") {
+  const auto error = [](const char* text) {
+    return error_of([&] { parse_train_config(Json::parse(text), "c.json", ""); });
+  };
+  CHECK(error(R"({"epoch": 1})") == "c.json: 'data.path' is missing");
+  CHECK(error(R"({"epoch": 1, "data": {"path": "x"}})") ==
+        "c.json: unknown key 'epoch'; nearest is 'epochs'");
+  CHECK(error(R"({"data": {"path": "x"}, "model": {"widht_multiple": 1}})") ==
+        "c.json: unknown key 'model.widht_multiple'; nearest is 'model.width_multiple'");
+  CHECK(error(R"({"data": {"path": "x"}, "image_size": 100})") ==
+        "c.json: 'image_size' is 100, must be a multiple of 32");
+  CHECK(error(R"({"data": {"path": "x"}, "solver": {"lr0": -1}})") ==
+        "c.json: 'solver.lr0' is -1, must be in [0, 10]");
+  CHECK(error(R"({"data": {"path": "x"}, "model": {"type": "yolov7"}})")
+            .find("must be one of yolov6n_opt") != std::string::npos);
+  CHECK(first_difference(Json::parse(R"({"a": {"b": 1}})"), Json::parse(R"({"a": {"b": 2}})")) ==
+        "a.b");
+  CHECK(!first_difference(Json::parse(R"({"a": 1})"), Json::parse(R"({"a": 1})")));
+}

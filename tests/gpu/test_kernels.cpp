@@ -1,0 +1,78 @@
+// The CUDA kernels on a device, against the references and the CPU kernels: the cases that
+// test_simt runs on the host. Each is run twice, and has to repeat bit for bit.
+#include <cuda_runtime_api.h>
+
+#include "simt/cases.h"
+
+namespace sextant::test {
+namespace {
+
+void must(cudaError_t status, const char* what) {
+  sextant::check(status == cudaSuccess, "{}: {} ({})", what, cudaGetErrorString(status),
+                 cudaGetErrorName(status));
+}
+
+class CudaBackend : public Backend {
+ public:
+  CudaBackend() { must(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream"); }
+  ~CudaBackend() override { static_cast<void>(cudaStreamDestroy(stream_)); }
+  CudaBackend(const CudaBackend&) = delete;
+  CudaBackend& operator=(const CudaBackend&) = delete;
+
+  void* allocate(int64_t bytes) override {
+    void* p = nullptr;
+    must(cudaMalloc(&p, static_cast<size_t>(bytes)), "cudaMalloc");
+    return p;
+  }
+  void release(void* p) override { static_cast<void>(cudaFree(p)); }
+  void upload(void* to, const void* from, int64_t bytes) override {
+    copy(to, from, bytes, cudaMemcpyHostToDevice);
+  }
+  void download(void* to, const void* from, int64_t bytes) override {
+    copy(to, from, bytes, cudaMemcpyDeviceToHost);
+  }
+  void forbid(void*, int64_t) override {}  // the guards' values are checked
+  void allow(void*, int64_t) override {}
+  Stream stream() override { return {stream_}; }
+  std::vector<uint64_t> seeds() const override { return {0, 1}; }
+  void start(uint64_t) override {}
+
+ private:
+  void copy(void* to, const void* from, int64_t bytes, cudaMemcpyKind kind) {
+    must(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), kind, stream_), "copy");
+    must(cudaStreamSynchronize(stream_), "kernels and copy");
+  }
+
+  cudaStream_t stream_ = nullptr;
+};
+
+// Runs the cases, or says why not.
+void on_device(void (*cases)(Backend&)) {
+  int devices = 0;
+  const cudaError_t status = cudaGetDeviceCount(&devices);
+  if (status != cudaSuccess || devices == 0) {
+    WARN("skipped: no CUDA device ("
+         << (status != cudaSuccess ? cudaGetErrorString(status) : "none found") << ")");
+    return;
+  }
+  CudaBackend backend;
+  cases(backend);
+}
+
+TEST_CASE("elementwise kernels", "[gpu]") { on_device(elementwise_cases); }
+TEST_CASE("elementwise kernels in place", "[gpu]") { on_device(elementwise_in_place_cases); }
+TEST_CASE("fake_quant kernels", "[gpu]") { on_device(fake_quant_cases); }
+TEST_CASE("fake_quant kernels: ties, range ends, NaN", "[gpu]") {
+  on_device(fake_quant_edge_cases);
+}
+TEST_CASE("rep_bn_act kernels", "[gpu]") { on_device(rep_bn_act_cases); }
+TEST_CASE("rep_bn_act kernels: means far from zero, outliers, constant channels", "[gpu]") {
+  on_device(rep_bn_act_hard_statistics);
+}
+TEST_CASE("rep_bn_act kernels: alignment and optional outputs", "[gpu]") {
+  on_device(rep_bn_act_option_cases);
+}
+TEST_CASE("kernels refuse bad parameters", "[gpu]") { on_device(refusal_cases); }
+
+}  // namespace
+}  // namespace sextant::test
