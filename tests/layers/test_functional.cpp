@@ -57,15 +57,15 @@ TEST_CASE("conv2d equals a plain convolution, forward and in all gradients") {
     bool bias;
   };
   for (const Case& c : {Case{1, 1, 1, 1, 1, 1, {1, 0, 1}, false},
-                       {2, 5, 7, 3, 4, 3, {1, 1, 1}, true},
-                       {1, 8, 6, 3, 16, 3, {2, 1, 1}, false},
-                       {2, 7, 9, 17, 5, 3, {2, 1, 1}, true},
-                       {2, 6, 5, 16, 32, 1, {1, 0, 1}, true},
-                       {1, 7, 6, 8, 3, 1, {2, 0, 1}, false},
-                       {1, 6, 6, 8, 8, 3, {1, 1, 8}, false},
-                       {1, 6, 6, 8, 12, 3, {1, 1, 2}, true},
-                       {1, 9, 9, 4, 4, 5, {1, 2, 1}, false},
-                       {1, 9, 9, 4, 4, 3, {1, 0, 1}, false}}) {
+                        {2, 5, 7, 3, 4, 3, {1, 1, 1}, true},
+                        {1, 8, 6, 3, 16, 3, {2, 1, 1}, false},
+                        {2, 7, 9, 17, 5, 3, {2, 1, 1}, true},
+                        {2, 6, 5, 16, 32, 1, {1, 0, 1}, true},
+                        {1, 7, 6, 8, 3, 1, {2, 0, 1}, false},
+                        {1, 6, 6, 8, 8, 3, {1, 1, 8}, false},
+                        {1, 6, 6, 8, 12, 3, {1, 1, 2}, true},
+                        {1, 9, 9, 4, 4, 5, {1, 2, 1}, false},
+                        {1, 9, 9, 4, 4, 3, {1, 0, 1}, false}}) {
     INFO(c.n << "x" << c.h << "x" << c.w << "x" << c.in << " to " << c.out << " kernel " << c.k
              << " stride " << c.p.stride << " groups " << c.p.groups);
     const Tensor x = random_tensor(Shape{c.n, c.h, c.w, c.in}, 1);
