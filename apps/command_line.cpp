@@ -2,9 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <new>
 
+#include "core/config.h"
 #include "core/error.h"
 
 namespace sextant::apps {
@@ -14,6 +16,14 @@ int run_app(CLI::App& app, int argc, char** argv) {
     fmt::print(stderr, "{}: {}\n", app.get_name(), what);
     return 2;
   };
+  const auto commands = app.get_subcommands([](const CLI::App*) { return true; });
+  if (argc > 1 && argv[1][0] != '-' && !commands.empty()) {
+    std::vector<std::string> names;
+    for (const CLI::App* c : commands) names.push_back(c->get_name());
+    if (std::ranges::find(names, argv[1]) == names.end())
+      return complain(fmt::format("no command '{}'; nearest is '{}' (see --help)", argv[1],
+                                  nearest_name(argv[1], names)));
+  }
   try {
     app.parse(argc, argv);
     return 0;

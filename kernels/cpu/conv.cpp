@@ -181,7 +181,8 @@ void run_backward_data(const ConvBackwardData& p) {
 // 180 degrees and its channels exchanged; unlike oneDNN's backward it can add into dx.
 void backward_data_as_forward(const ConvBackwardData& p) {
   const ConvShape& s = p.shape;
-  std::vector<float> turned(static_cast<size_t>(s.w_numel()));
+  const Tensor turned(Shape{s.w_numel()});
+  float* out = turned.f32();
   const int64_t taps = s.kh * s.kw;
   // Sixteen rows at a time: each cache line of w is read once, each written row runs on.
   parallel_for((s.ic + 15) / 16, 1, [&](int64_t begin, int64_t end) {
@@ -189,11 +190,10 @@ void backward_data_as_forward(const ConvBackwardData& p) {
       for (int64_t t = 0; t < taps; ++t)
         for (int64_t o = 0; o < s.oc; ++o)
           for (int64_t i = block * 16; i < std::min(s.ic, block * 16 + 16); ++i)
-            turned[static_cast<size_t>((i * taps + taps - 1 - t) * s.oc + o)] =
-                p.w[(o * taps + t) * s.ic + i];
+            out[(i * taps + taps - 1 - t) * s.oc + o] = p.w[(o * taps + t) * s.ic + i];
   });
   ConvShape back{s.n, s.oh(), s.ow(), s.oc, s.ic, s.kh, s.kw, 1, s.kh - 1 - s.pad, 1};
-  run_forward({back, p.dy, turned.data(), nullptr, p.dx, p.accumulate});
+  run_forward({back, p.dy, turned.f32(), nullptr, p.dx, p.accumulate});
 }
 
 // A 1x1 convolution with a stride reads every stride-th pixel only. It is run as a dense one over
