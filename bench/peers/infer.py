@@ -97,6 +97,7 @@ def main():
     warnings.simplefilter("ignore")
 
     model = load_model(args.weights) if args.weights else YOLOv6N(args.classes)
+    args.classes = len(model.detect.cls_preds[0].bias)
     model = FromBytes(fuse(model)).eval().requires_grad_(False)
     images = torch.randint(256, (args.batch, 3, args.img, args.img), dtype=torch.uint8)
     results, skipped, first = {}, {}, None
