@@ -105,7 +105,8 @@ deploy::Graph with_ranges(const deploy::Graph& fused, const Tensor& images, floa
   deploy::Engine engine(graph, {images.dim(0), images.dim(1), images.dim(2)});
   engine.run(images, [&](const deploy::TensorView& v) {
     float& m = amax[static_cast<size_t>(v.info->group)];
-    for (const float x : v.values().span<float>()) m = std::max(m, std::abs(x) * shrink);
+    const Tensor values = v.values();
+    for (const float x : values.span<float>()) m = std::max(m, std::abs(x) * shrink);
   });
   deploy::assign_ranges(graph, amax);
   return graph;

@@ -76,7 +76,8 @@ TEST_CASE("max ranges are the largest values of each group") {
   for (const Tensor& b : batches)
     deploy::Engine(grouped, {b.dim(0), 16, 16}).run(b, [&](const deploy::TensorView& v) {
       float& m = amax[static_cast<size_t>(v.info->group)];
-      for (const float x : v.values().span<float>()) m = std::max(m, std::abs(x));
+      const Tensor values = v.values();
+      for (const float x : values.span<float>()) m = std::max(m, std::abs(x));
     });
   for (const deploy::TensorInfo& t : g.tensors) {
     CAPTURE(t.name);
