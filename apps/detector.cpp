@@ -18,7 +18,12 @@ double seconds_since(std::chrono::steady_clock::time_point& from) {
 
 Detector::Detector(const deploy::Graph& graph, const DetectorConfig& config)
     : config_(config),
-      engine_(graph, {1, config.image_size, config.image_size, config.precision, config.simulate}),
+      engine_(graph, {.batch = 1,
+                      .height = config.image_size,
+                      .width = config.image_size,
+                      .precision = config.precision,
+                      .float_images = false,
+                      .simulate = config.simulate}),
       input_(Shape{1, config.image_size, config.image_size, 3}, DType::kU8) {}
 
 std::vector<kernels::Detection> Detector::run(const data::Image& image) {
