@@ -28,8 +28,8 @@ double median(std::vector<double> v) {
   return v[v.size() / 2];
 }
 
-void print_layers(deploy::Engine& engine, const Tensor& images, int runs, Json& out) {
-  for (const auto& s : engine.profile(images, runs)) {
+void print_layers(const std::vector<deploy::StepTime>& steps, int runs, Json& out) {
+  for (const auto& s : steps) {
     const double ms = s.milliseconds / runs;
     const double gflops = s.flops / ms * 1e-6;
     fmt::print("  {:<44} {:<10} {:>8.3f} ms {:>8.1f} GOP/s  {}\n", s.name, s.kind, ms, gflops,
@@ -79,9 +79,11 @@ void run(const Options& o) {
                 {"weights_mb", static_cast<double>(engines[e].stats().weight_bytes) / 1e6}};
     double conv_ms = 0, conv_flops = 0;
     Json layers = Json::array();
-    for (const auto& s : engines[e].profile(images, std::max(3, o.runs / 4)))
+    const int runs = std::max(3, o.runs / 4);
+    const auto steps = engines[e].profile(images, runs);
+    for (const auto& s : steps)
       if (s.flops > 0) {
-        conv_ms += s.milliseconds / std::max(3, o.runs / 4);
+        conv_ms += s.milliseconds / runs;
         conv_flops += s.flops;
       }
     row["conv_ms"] = conv_ms;
@@ -92,7 +94,7 @@ void run(const Options& o) {
         names[e], ms, low, row["images_per_second"].get<double>(), conv_ms,
         row["conv_gops"].get<double>(), row["arena_mb"].get<double>());
     if (o.layers) {
-      print_layers(engines[e], images, std::max(3, o.runs / 4), layers);
+      print_layers(steps, runs, layers);
       row["layers"] = layers;
     }
     j["results"][names[e]] = row;
