@@ -18,6 +18,7 @@ void save_checkpoint(const std::filesystem::path& path, const Yolov6& model,
                      {"model", info.model},
                      {"class_names", info.class_names},
                      {"image_size", info.image_size},
+                     {"gray_border", info.gray_border},
                      {"epoch", info.epoch},
                      {"metrics", info.metrics}};
   file.metadata["sextant"] = meta.dump();
@@ -38,6 +39,7 @@ LoadedCheckpoint load_checkpoint(const SafeTensors& file) {
         version);
   r.require("class_names", out.info.class_names);
   r.require("image_size", out.info.image_size);
+  r.number("gray_border", out.info.gray_border, 0, 1024);
   r.get("epoch", out.info.epoch);
   r.get("metrics", out.info.metrics);
   ConfigReader m = r.child("model");
@@ -51,8 +53,28 @@ LoadedCheckpoint load_checkpoint(const SafeTensors& file) {
   return out;
 }
 
-deploy::Graph to_graph(Yolov6& model, const std::vector<std::string>& class_names,
-                       int64_t image_size) {
+int64_t initialise_from(const SafeTensors& file, Yolov6& model) {
+  std::vector<std::pair<Tensor, Tensor>> copies;  // nothing is written before all is checked
+  int64_t fresh = 0;
+  for (const auto& s : model.state()) {
+    const Tensor& t = file.at(s.name);
+    const bool same_rank =
+        t.shape().rank() == s.tensor.shape().rank() && t.dtype() == s.tensor.dtype();
+    const Tensor here = same_rank ? from_file_layout(t, s.layout) : t;
+    if (same_rank && here.shape() == s.tensor.shape()) {
+      copies.emplace_back(s.tensor, here);
+      continue;
+    }
+    check(same_rank && s.name.find("cls_preds") != std::string::npos,
+          "{}: tensor '{}' is {} {}, the model's is {} {}", file.path, s.name, name_of(t.dtype()),
+          here.shape().str(), name_of(s.tensor.dtype()), s.tensor.shape().str());
+    ++fresh;
+  }
+  for (const auto& [to, from] : copies) to.copy_from(from);
+  return fresh;
+}
+
+deploy::Graph to_graph(Yolov6& model, const CheckpointInfo& info) {
   const bool training = model.training();
   model.train(false);
   deploy::NamedVariables parameters;
@@ -60,8 +82,9 @@ deploy::Graph to_graph(Yolov6& model, const std::vector<std::string>& class_name
   deploy::Graph graph = deploy::fuse(deploy::trace_model(
       [&](const Variable& x) { return model.predict(x); }, parameters, Shape{1, 64, 64, 3}));
   model.train(training);
-  graph.class_names = class_names;
-  graph.image_size = image_size;
+  graph.class_names = info.class_names;
+  graph.image_size = info.image_size;
+  graph.gray_border = info.gray_border;
   return graph;
 }
 
@@ -71,7 +94,7 @@ deploy::Graph load_model_graph(const std::string& path) {
   check(file.metadata.contains("sextant"),
         "{}: is neither a checkpoint nor a deploy file of Sextant", path);
   LoadedCheckpoint c = load_checkpoint(file);
-  deploy::Graph graph = to_graph(*c.model, c.info.class_names, c.info.image_size);
+  deploy::Graph graph = to_graph(*c.model, c.info);
   graph.source = path;
   return graph;
 }

@@ -17,6 +17,7 @@ struct CheckpointInfo {
   Json model;  // as in the training config
   std::vector<std::string> class_names;
   int64_t image_size = 0;
+  int64_t gray_border = 0;
   int64_t epoch = -1;
   Json metrics = Json::object();  // of the evaluation at that epoch, if there was one
 };
@@ -31,10 +32,14 @@ struct LoadedCheckpoint {
 // Throws Error naming file and key or tensor.
 LoadedCheckpoint load_checkpoint(const SafeTensors& file);
 
+// Starts `model` from a file with weights under the official names. Class predictions stay as they
+// are where the file has another number of classes; returns how many tensors did. Throws Error
+// naming file and tensor when any other is missing or of another shape.
+int64_t initialise_from(const SafeTensors& file, Yolov6& model);
+
 // Traces the model in evaluation mode and fuses the graph; copies the weights. Leaves the model in
-// the mode it was in.
-deploy::Graph to_graph(Yolov6& model, const std::vector<std::string>& class_names,
-                       int64_t image_size);
+// the mode it was in. Class names, image size and border are taken from `info`.
+deploy::Graph to_graph(Yolov6& model, const CheckpointInfo& info);
 
 // A MODEL argument: a deploy file, or a checkpoint, which is traced and fused.
 deploy::Graph load_model_graph(const std::string& path);

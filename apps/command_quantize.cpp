@@ -47,7 +47,8 @@ void add_quantize_command(CLI::App& app) {
         [&] {
           if (next == total) return Tensor();
           const int64_t i = next++ * dataset.size() / total;
-          return data::load_batch(dataset, i, i + 1, size).images;
+          return data::load_batch(dataset, i, i + 1, size, static_cast<int>(graph.gray_border))
+              .images;
         },
         o->ptq, &report);
     deploy::save_deploy(o->out, quantized);

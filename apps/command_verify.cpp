@@ -40,8 +40,9 @@ void add_verify_command(CLI::App& app) {
     const int64_t total = std::min(o->images, dataset.size());
     Progress progress("verify", total);
     for (int64_t i = 0; i < total; ++i) {
-      const auto found = deploy::compare_engines(engine, simulation,
-                                                 data::load_batch(dataset, i, i + 1, size).images);
+      const auto found = deploy::compare_engines(
+          engine, simulation,
+          data::load_batch(dataset, i, i + 1, size, static_cast<int>(graph.gray_border)).images);
       worst.resize(found.size());
       for (size_t k = 0; k < found.size(); ++k) {
         worst[k].tensor = found[k].tensor;

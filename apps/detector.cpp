@@ -2,8 +2,6 @@
 
 #include <chrono>
 
-#include "data/letterbox.h"
-
 namespace sextant::apps {
 namespace {
 
@@ -18,6 +16,8 @@ double seconds_since(std::chrono::steady_clock::time_point& from) {
 
 Detector::Detector(const deploy::Graph& graph, const DetectorConfig& config)
     : config_(config),
+      letterbox_{config.image_size, config.image_size, true, 114,
+                 static_cast<int>(graph.gray_border)},
       engine_(graph, {.batch = 1,
                       .height = config.image_size,
                       .width = config.image_size,
@@ -28,10 +28,8 @@ Detector::Detector(const deploy::Graph& graph, const DetectorConfig& config)
 
 std::vector<kernels::Detection> Detector::run(const data::Image& image) {
   auto clock = std::chrono::steady_clock::now();
-  data::LetterboxOptions options;
-  options.width = options.height = config_.image_size;
-  const auto geometry = data::letterbox_geometry(image.width, image.height, options);
-  data::letterbox_into(image, geometry, options.pad, input_.data<uint8_t>());
+  const auto geometry = data::letterbox_geometry(image.width, image.height, letterbox_);
+  data::letterbox_into(image, geometry, letterbox_.pad, input_.data<uint8_t>());
   times_.preprocess += seconds_since(clock);
 
   const Tensor pred = engine_.run(input_);

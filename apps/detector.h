@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "data/image.h"
+#include "data/letterbox.h"
 #include "deploy/engine.h"
 #include "kernels/nms.h"
 
@@ -27,6 +28,7 @@ struct DetectorTimes {
 
 class Detector {
  public:
+  // The grey border of the images is the graph's.
   Detector(const deploy::Graph& graph, const DetectorConfig& config);
   // Boxes in pixels of `image`, clipped to it, best first.
   std::vector<kernels::Detection> run(const data::Image& image);
@@ -37,6 +39,7 @@ class Detector {
 
  private:
   DetectorConfig config_;
+  data::LetterboxOptions letterbox_;
   deploy::Engine engine_;
   Tensor input_;
   DetectorTimes times_;

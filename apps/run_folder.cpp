@@ -105,8 +105,6 @@ void save_run(const std::filesystem::path& path, const Json& config, const RunSt
   for (const auto& s : model.state()) file.add("model." + s.name, s.tensor);
   for (const auto& [name, t] : ema.state("ema.")) file.add(name, t);
   for (const auto& [name, t] : optimizer.state("optimizer.")) file.add(name, t);
-  for (const auto& p : model.parameters())
-    if (p.variable.grad().defined()) file.add("grad." + p.name, p.variable.grad());
   const Json meta = {{"format", "sextant-run"},
                      {"version", 1},
                      {"epoch", state.epoch},
@@ -137,12 +135,6 @@ RunState load_run(const std::filesystem::path& path, const Json& config, Yolov6&
   for (const auto& s : model.state()) optim::restore_tensor(file, "model." + s.name, s.tensor);
   ema.load_state(file, "ema.");
   optimizer.load_state(file, "optimizer.");
-  for (const auto& p : model.parameters())
-    if (const Tensor* g = file.find("grad." + p.name)) {
-      check(g->shape() == p.variable.shape(), "{}: tensor 'grad.{}' has shape {}", file.path,
-            p.name, g->shape().str());
-      p.variable.meta()->grad = *g;
-    }
   return state;
 }
 

@@ -18,6 +18,11 @@ Json TrainConfig::json() const {
           {"eval_conf", eval_conf},
           {"eval_iou", eval_iou},
           {"cache_mb", cache_mb},
+          {"multi_scale", multi_scale},
+          {"gray_border", gray_border},
+          {"patience", patience},
+          {"init", init},
+          {"freeze", freeze},
           {"data",
            {{"path", data.path},
             {"train", data.train},
@@ -51,6 +56,14 @@ Json TrainConfig::json() const {
             {"hsv_v", augment.hsv_v}}}};
 }
 
+namespace {
+// A path of the config, relative to the folder it lies in.
+std::string beside(const std::string& folder, const std::string& path) {
+  return fs::path(path).is_relative() ? (fs::path(folder) / path).lexically_normal().string()
+                                      : path;
+}
+}  // namespace
+
 TrainConfig parse_train_config(const Json& json, const std::string& where,
                                const std::string& folder) {
   TrainConfig c;
@@ -68,11 +81,18 @@ TrainConfig parse_train_config(const Json& json, const std::string& where,
   r.number("eval_conf", c.eval_conf, 0, 1);
   r.number("eval_iou", c.eval_iou, 0, 1);
   r.number("cache_mb", c.cache_mb, 0, 1 << 20);
+  r.number("multi_scale", c.multi_scale, 0, 0.9);
+  r.number("gray_border", c.gray_border, 0, 64);
+  check(2 * c.gray_border < c.image_size, "{}: 'gray_border' is {}, leaves nothing of {} pixels",
+        where, c.gray_border, c.image_size);
+  r.number("patience", c.patience, 0, 100000);
+  r.get("init", c.init);
+  if (!c.init.empty()) c.init = beside(folder, c.init);
+  r.get("freeze", c.freeze);
 
   ConfigReader d = r.child("data");
   d.require("path", c.data.path);
-  if (fs::path(c.data.path).is_relative())
-    c.data.path = (fs::path(folder) / c.data.path).lexically_normal().string();
+  c.data.path = beside(folder, c.data.path);
   d.get("train", c.data.train);
   d.get("val", c.data.val);
   d.choice("on_error", c.data.on_error, {"skip", "stop"});

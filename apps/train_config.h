@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/config.h"
 #include "data/augment.h"
@@ -45,6 +46,12 @@ struct TrainConfig {
   double eval_conf = 0.03;
   double eval_iou = 0.65;
   int64_t cache_mb = 1024;
+  // Each batch is resized to a side drawn from image_size * [1 - multi_scale, 1 + multi_scale].
+  double multi_scale = 0;
+  int64_t gray_border = 0;          // pixels of each side of every image that stay grey
+  int64_t patience = 0;             // epochs without a better mAP50-95 that end the run; 0: never
+  std::string init;                 // checkpoint to start from; relative to the config file
+  std::vector<std::string> freeze;  // modules that are not trained: "backbone", "neck.Rep_p4"
   DataConfig data;
   SolverConfig solver;
   data::AugmentConfig augment;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 
@@ -11,6 +12,7 @@
 #include "core/file.h"
 #include "core/progress.h"
 #include "data/loader.h"
+#include "data/resize.h"
 #include "deploy/file.h"
 #include "layers/functional.h"
 #include "models/loss.h"
@@ -45,14 +47,15 @@ optim::Schedule make_schedule(const TrainConfig& c, int64_t iterations_per_epoch
 
 class Trainer {
  public:
-  Trainer(const TrainConfig& config, fs::path out)
+  Trainer(const TrainConfig& config, fs::path out, bool resume)
       : config_(config),
         out_(std::move(out)),
+        resuming_(resume && fs::exists(state_file())),
         train_set_(data::open_dataset(config.data.path, config.data.train, {config.data.on_error})),
         val_set_(data::open_dataset(config.data.path, config.data.val, {config.data.on_error})),
         model_config_(read_yolov6_config(ConfigReader(config.model, "model", "model."),
                                          train_set_.num_classes())),
-        model_(model_config_, config.seed),
+        model_(start_model()),
         loss_(model_config_.loss()),
         ema_(named_state(), config.solver.ema_decay, config.solver.ema_tau),
         sgd_(named_parameters(),
@@ -67,17 +70,15 @@ class Trainer {
     resolved_["model"] = model_config_.json();
   }
 
-  TrainResult run(bool resume, int64_t stop_after) {
-    const fs::path state_file = out_ / "resume.safetensors";
-    if (resume && fs::exists(state_file))
-      state_ = load_run(state_file, resolved_, model_, ema_, sgd_);
+  TrainResult run(int64_t stop_after) {
+    if (resuming_) state_ = load_run(state_file(), resolved_, *model_, ema_, sgd_);
     write_atomically(out_ / "config.json", resolved_.dump(2) + "\n");
     fmt::print("{} train and {} val images, {} classes; {} parameters; {} iterations per epoch{}\n",
                train_set_.size(), val_set_.size(), train_set_.num_classes(), parameter_count(),
                loader_.batches_per_epoch(),
                state_.epoch > 0 ? fmt::format("; going on with epoch {}", state_.epoch + 1) : "");
-    if (state_.epoch >= config_.epochs) fmt::print("the run is complete\n");
-    for (int64_t done = 0; state_.epoch < config_.epochs; ++done) {
+    if (finished()) fmt::print("the run is complete\n");
+    for (int64_t done = 0; !finished(); ++done) {
       if (stop_after > 0 && done == stop_after) return result();
       one_epoch();
     }
@@ -86,26 +87,55 @@ class Trainer {
   }
 
  private:
+  std::unique_ptr<Yolov6> start_model() const {
+    auto model = std::make_unique<Yolov6>(model_config_, config_.seed);
+    if (!config_.init.empty() && !resuming_) {
+      const int64_t fresh = initialise_from(load_safetensors(config_.init), *model);
+      fmt::print(
+          "weights from {}{}\n", config_.init,
+          fresh > 0 ? fmt::format("; {} tensors of the class predictions start anew", fresh) : "");
+    }
+    for (const auto& path : config_.freeze) {
+      Module* module = model->find(path);
+      check(module != nullptr && !path.empty(), "training: 'freeze' names '{}', which is no module",
+            path);
+      module->freeze();
+    }
+    check(std::ranges::any_of(model->parameters(),
+                              [](const auto& p) { return p.variable.requires_grad(); }),
+          "training: 'freeze' leaves nothing to train");
+    return model;
+  }
+  fs::path state_file() const { return out_ / "resume.safetensors"; }
+  bool finished() const {
+    return state_.epoch >= config_.epochs || (config_.patience > 0 && state_.best_epoch > 0 &&
+                                              state_.epoch - state_.best_epoch >= config_.patience);
+  }
+  CheckpointInfo checkpoint_info() const {
+    return {model_config_.json(), train_set_.names, config_.image_size, config_.gray_border,
+            state_.epoch};
+  }
   optim::NamedTensors named_state() const {
     optim::NamedTensors out;
-    for (const auto& s : model_.state()) out.emplace_back(s.name, s.tensor);
+    for (const auto& s : model_->state()) out.emplace_back(s.name, s.tensor);
     return out;
   }
   std::vector<optim::NamedParameter> named_parameters() const {
     std::vector<optim::NamedParameter> out;
-    for (const auto& p : model_.parameters())
-      out.push_back(optim::named_parameter(p.name, p.variable));
+    for (const auto& p : model_->parameters())
+      if (p.variable.requires_grad()) out.push_back(optim::named_parameter(p.name, p.variable));
     return out;
   }
   int64_t parameter_count() const {
     int64_t n = 0;
-    for (const auto& p : model_.parameters()) n += p.variable.data().numel();
+    for (const auto& p : model_->parameters()) n += p.variable.data().numel();
     return n;
   }
   data::LoaderConfig loader_config() const {
     data::LoaderConfig c;
     c.batch = config_.batch;
     c.size = config_.image_size;
+    c.border = static_cast<int>(config_.gray_border);
     c.shuffle = true;
     c.augment = config_.augment;
     c.seed = config_.seed;
@@ -115,11 +145,28 @@ class Trainer {
     return c;
   }
 
+  // The side of an iteration's images.
+  int64_t side_of(int64_t iteration) const {
+    constexpr uint64_t kStream = 0x7363616C65;  // of its own ("scale")
+    if (config_.multi_scale == 0) return config_.image_size;
+    const int64_t step = model_config_.max_stride();
+    const double size = config_.image_size / static_cast<double>(step);
+    const int64_t low =
+        std::max<int64_t>(1, static_cast<int64_t>(std::ceil(size * (1 - config_.multi_scale))));
+    const int64_t high =
+        std::max<int64_t>(low, static_cast<int64_t>(size * (1 + config_.multi_scale)));
+    Rng rng(config_.seed ^ kStream, static_cast<uint64_t>(iteration));
+    return step * (low + rng.below(high - low + 1));
+  }
+
   // One forward and backward pass; the gradients add up in the parameters.
-  LossItems iterate(const data::Batch& batch) {
-    const HeadOutput head = model_.forward(Variable(image_to_float(batch.images)));
-    const LossResult r =
-        loss_(head.cls_logits, head.reg, batch.targets, config_.image_size, config_.image_size);
+  LossItems iterate(const data::Batch& batch, int64_t side) {
+    const Tensor images =
+        side == config_.image_size
+            ? batch.images
+            : data::resize_batch(batch.images, static_cast<int>(side), static_cast<int>(side));
+    const HeadOutput head = model_->forward(Variable(image_to_float(images)));
+    const LossResult r = loss_(head.cls_logits, head.reg, batch.targets, side, side);
     check(std::isfinite(r.loss.data().item()),
           "training: the loss is not finite in epoch {}; a lower solver.lr0 may help",
           state_.epoch + 1);
@@ -131,7 +178,8 @@ class Trainer {
     const auto start = std::chrono::steady_clock::now();
     const int64_t epoch = state_.epoch, total = loader_.batches_per_epoch();
     const bool mosaic = epoch < config_.epochs - config_.close_mosaic;
-    model_.train(true);
+    model_->train(true);
+    sgd_.zero_grad();  // an accumulation that the last epoch left unfinished; officially so
     loader_.begin_epoch(epoch, mosaic);
     EpochRow row;
     row.epoch = epoch + 1;
@@ -141,7 +189,7 @@ class Trainer {
       if (epoch == 0 && i == 0)
         write_batch_picture(out_ / "train_batch.png", batch, train_set_.names);
       const optim::StepValues v = schedule_.at(epoch * total + i);
-      const LossItems items = iterate(batch);
+      const LossItems items = iterate(batch, side_of(epoch * total + i));
       if (v.step) {
         sgd_.step(v.lr, v.momentum);
         sgd_.zero_grad();
@@ -163,13 +211,13 @@ class Trainer {
   void finish_epoch(EpochRow row) {
     const bool evaluated =
         state_.epoch % config_.eval_interval == 0 || state_.epoch == config_.epochs;
-    CheckpointInfo info{model_config_.json(), train_set_.names, config_.image_size, state_.epoch};
+    CheckpointInfo info = checkpoint_info();
     {
       const optim::EmaScope average(ema_);
       if (evaluated) {
-        const EvalResult r = evaluate(to_graph(model_, train_set_.names, config_.image_size),
-                                      val_set_, config_.image_size, deploy::Precision::kFloat32,
-                                      config_.eval_conf, config_.eval_iou);
+        const EvalResult r =
+            evaluate(to_graph(*model_, info), val_set_, config_.image_size,
+                     deploy::Precision::kFloat32, config_.eval_conf, config_.eval_iou);
         row.map50 = std::max(0.0, r.metrics.ap50);
         row.map50_95 = std::max(0.0, r.metrics.ap);
         info.metrics = {{"map50", row.map50}, {"map50_95", row.map50_95}};
@@ -178,14 +226,14 @@ class Trainer {
         state_.best_map50 = row.map50;
         state_.best_map50_95 = row.map50_95;
         state_.best_epoch = state_.epoch;
-        save_checkpoint(out_ / "best.safetensors", model_, info);
+        save_checkpoint(out_ / "best.safetensors", *model_, info);
       }
-      save_checkpoint(out_ / "last.safetensors", model_, info);
+      save_checkpoint(out_ / "last.safetensors", *model_, info);
     }
     state_.rows.push_back(row);
     write_results(out_ / "results.csv", state_.rows);
     write_curves(out_, state_.rows);
-    save_run(out_ / "resume.safetensors", resolved_, state_, model_, ema_, sgd_);
+    save_run(state_file(), resolved_, state_, *model_, ema_, sgd_);
     fmt::print(
         "epoch {:>3}/{}  {:>6.1f} s  iou {:.4f}  cls {:.4f}  lr {:.5f}{}\n", row.epoch,
         config_.epochs, row.seconds, row.loss_iou, row.loss_cls, row.lr,
@@ -196,6 +244,9 @@ class Trainer {
   void finish() {
     const auto report = loader_.report();
     if (!report.empty()) fmt::print(stderr, "{}\n", report.summary());
+    if (state_.epoch < config_.epochs)
+      fmt::print("no better mAP50-95 in {} epochs: stopped after epoch {}\n",
+                 state_.epoch - state_.best_epoch, state_.epoch);
     deploy::save_deploy(out_ / "model.safetensors",
                         load_model_graph((out_ / "best.safetensors").string()));
     fmt::print("best epoch {}: mAP50 {:.4f}, mAP50-95 {:.4f}; deploy file {}\n", state_.best_epoch,
@@ -211,9 +262,10 @@ class Trainer {
 
   TrainConfig config_;
   fs::path out_;
+  bool resuming_;
   data::Dataset train_set_, val_set_;
   Yolov6Config model_config_;
-  Yolov6 model_;
+  std::unique_ptr<Yolov6> model_;
   DetectionLoss loss_;
   optim::ModelEma ema_;
   optim::Sgd sgd_;
@@ -229,8 +281,8 @@ TrainResult train(const TrainConfig& config, const fs::path& out, bool resume, i
   check(resume || !fs::exists(out / "config.json"),
         "{}: already holds a run; go on with it (--resume) or choose another folder (--out)",
         out.string());
-  Trainer trainer(config, out);
-  return trainer.run(resume, stop_after);
+  Trainer trainer(config, out, resume);
+  return trainer.run(stop_after);
 }
 
 }  // namespace sextant::apps

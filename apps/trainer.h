@@ -3,8 +3,8 @@
 // A run folder holds: config.json (resolved), results.csv (a row per epoch), last.safetensors and
 // best.safetensors (weights of the moving average, official names), model.safetensors (best, fused
 // for deployment, written at the end), loss.png and map.png (curves), train_batch.png (what the
-// network saw first), and resume.safetensors (everything that goes on
-// with the next epoch: weights, averages, momenta, gradients not yet stepped). Each is written
+// network saw first), and resume.safetensors (everything that the
+// next epoch goes on from: weights, averages, momenta). Each is written
 // under a temporary name and renamed, resume.safetensors last, so that a run can be killed at any
 // moment and resumed from its last finished epoch, bit for bit.
 #pragma once

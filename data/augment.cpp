@@ -61,7 +61,7 @@ std::vector<PixelLabel> Picture::single(int64_t index, uint8_t* out) const {
   const LoadedSample sample = source.load(index);
   const Image& image = *sample.image;
   const LetterboxGeometry g =
-      letterbox_geometry(image.width, image.height, {size, size, true, kPad});
+      letterbox_geometry(image.width, image.height, {size, size, true, kPad, source.border});
   Image& canvas = buffers.image;
   canvas.width = size;
   canvas.height = size;

@@ -50,10 +50,11 @@ struct LoadedSample {
   const std::vector<Label>* labels = nullptr;
 };
 
-// Where augment_sample() takes samples from: index in [0, count).
+// Where augment_sample() takes samples from: index in [0, count). `border` as in LetterboxOptions.
 struct SampleSource {
   int64_t count = 0;
   std::function<LoadedSample(int64_t index)> load;
+  int border = 0;
 };
 
 // Memory kept from one sample to the next; one per thread.

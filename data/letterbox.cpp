@@ -38,8 +38,13 @@ LetterboxGeometry letterbox_geometry(int image_width, int image_height,
   check(image_width > 0 && image_height > 0 && options.width > 0 && options.height > 0,
         "letterbox: image {}x{} onto canvas {}x{}: every side must be positive", image_width,
         image_height, options.width, options.height);
-  double ratio = std::min(static_cast<double>(options.height) / image_height,
-                          static_cast<double>(options.width) / image_width);
+  const int width = options.width - 2 * options.border;
+  const int height = options.height - 2 * options.border;
+  check(options.border >= 0 && width > 0 && height > 0,
+        "letterbox: a border of {} leaves nothing of a canvas {}x{}", options.border, options.width,
+        options.height);
+  double ratio = std::min(static_cast<double>(height) / image_height,
+                          static_cast<double>(width) / image_width);
   if (!options.scale_up) ratio = std::min(ratio, 1.0);
   LetterboxGeometry g;
   g.image_width = image_width;
@@ -47,8 +52,8 @@ LetterboxGeometry letterbox_geometry(int image_width, int image_height,
   g.canvas_width = options.width;
   g.canvas_height = options.height;
   g.ratio = ratio;
-  g.resized_width = std::clamp(rounded(image_width * ratio), 1, options.width);
-  g.resized_height = std::clamp(rounded(image_height * ratio), 1, options.height);
+  g.resized_width = std::clamp(rounded(image_width * ratio), 1, width);
+  g.resized_height = std::clamp(rounded(image_height * ratio), 1, height);
   g.left = std::max(0, rounded((options.width - g.resized_width) / 2.0 - 0.1));
   g.top = std::max(0, rounded((options.height - g.resized_height) / 2.0 - 0.1));
   return g;

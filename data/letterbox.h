@@ -23,6 +23,9 @@ struct LetterboxOptions {
   int height = 640;
   bool scale_up = true;  // false: small images keep their size
   uint8_t pad = 114;
+  // Pixels of every side that stay grey: the image is scaled to fit what they leave (the official
+  // "shrink size", 2 * border; 640 with 3 is its 634 + 3 + 3).
+  int border = 0;
 };
 
 struct LetterboxGeometry {
@@ -43,7 +46,7 @@ struct LetterboxGeometry {
   Box to_image(const Box& box) const;
 };
 
-// Throws Error unless all sides are positive.
+// Throws Error unless all sides are positive and the border leaves something.
 LetterboxGeometry letterbox_geometry(int image_width, int image_height,
                                      const LetterboxOptions& options);
 

@@ -96,6 +96,8 @@ void check_config(const Dataset& dataset, const LoaderConfig& c) {
   check(!dataset.samples.empty(), "loader: the dataset {} has no sample", dataset.path);
   check(c.batch > 0, "loader: batch is {}, must be positive", c.batch);
   check(c.size > 0, "loader: size is {}, must be positive", c.size);
+  check(c.border >= 0 && 2 * c.border < c.size, "loader: a border of {} with size {}", c.border,
+        c.size);
   check(c.threads > 0 && c.threads <= 256, "loader: threads is {}, must be in [1, 256]", c.threads);
   check(c.prefetch > 0, "loader: prefetch is {}, must be positive", c.prefetch);
   check(c.on_error == "skip" || c.on_error == "stop",
@@ -108,8 +110,9 @@ struct Loader::State {
   State(const Dataset& d, LoaderConfig c)
       : dataset(d),
         config(std::move(c)),
-        store(d, config.size, config.cache_bytes, config.on_error == "stop"),
-        source{d.size(), [this](int64_t index) { return store.load_good(index); }} {
+        store(d, {config.size, config.size, true, kPad, config.border}, config.cache_bytes,
+              config.on_error == "stop"),
+        source{d.size(), [this](int64_t index) { return store.load_good(index); }, config.border} {
     try {
       for (int k = 0; k < config.threads; ++k) workers.emplace_back([this] { work(); });
     } catch (const std::system_error& e) {
@@ -283,7 +286,7 @@ LabelReport Loader::report() const {
   return report;
 }
 
-Batch load_batch(const Dataset& dataset, int64_t begin, int64_t end, int size) {
+Batch load_batch(const Dataset& dataset, int64_t begin, int64_t end, int size, int border) {
   check(begin >= 0 && begin < end && end <= dataset.size(),
         "load_batch: samples [{}, {}) of {} asked for", begin, end, dataset.size());
   check(size > 0, "load_batch: size is {}, must be positive", size);
@@ -294,7 +297,8 @@ Batch load_batch(const Dataset& dataset, int64_t begin, int64_t end, int size) {
     Slot& slot = slots[static_cast<size_t>(k)];
     slot.index = begin + k;
     const Sample& sample = dataset.samples[static_cast<size_t>(slot.index)];
-    slot.geometry = letterbox_geometry(sample.width, sample.height, {size, size, true, kPad});
+    slot.geometry =
+        letterbox_geometry(sample.width, sample.height, {size, size, true, kPad, border});
     letterbox_into(load_resized(sample, slot.geometry), slot.geometry, kPad,
                    images.data<uint8_t>() + k * bytes);
     slot.labels = canvas_labels(sample, slot.geometry);

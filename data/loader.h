@@ -37,6 +37,7 @@ struct Batch {
 struct LoaderConfig {
   int64_t batch = 16;
   int size = 320;  // side of the square canvas
+  int border = 0;  // grey pixels on every side of it, see LetterboxOptions
   bool shuffle = false;
   std::optional<AugmentConfig> augment;  // nothing: letterboxed only
   uint64_t seed = 0;
@@ -78,6 +79,6 @@ class Loader {
 // Letterboxed samples [begin, end) of a dataset, in order, on the calling thread: calibration, and
 // evaluation where a loader is too much. Throws Error naming the file for an image that does not
 // decode.
-Batch load_batch(const Dataset& dataset, int64_t begin, int64_t end, int size);
+Batch load_batch(const Dataset& dataset, int64_t begin, int64_t end, int size, int border = 0);
 
 }  // namespace sextant::data

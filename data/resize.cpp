@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/parallel.h"
 
 namespace sextant::data {
 namespace {
@@ -207,6 +208,24 @@ Image resize_area(const Image& image, int width, int height) {
       for (size_t i = 0; i < n; ++i) o[i] = to_byte(sum[i]);
     }
   }
+  return out;
+}
+
+Tensor resize_batch(const Tensor& images, int height, int width) {
+  check(images.shape().rank() == 4 && images.dtype() == DType::kU8 && images.dim(3) == 3,
+        "resize: batch {} is not U8 [N,H,W,3]", images.shape().str());
+  Tensor out(Shape{images.dim(0), height, width, 3}, DType::kU8);
+  const int64_t pitch = int64_t{3} * width, bytes = images.numel() / images.dim(0);
+  parallel_for(images.dim(0), 1, [&](int64_t begin, int64_t end) {
+    Image image;
+    image.width = static_cast<int>(images.dim(2));
+    image.height = static_cast<int>(images.dim(1));
+    for (int64_t n = begin; n < end; ++n) {
+      const uint8_t* from = images.data<uint8_t>() + n * bytes;
+      image.pixels.assign(from, from + bytes);
+      resize_bilinear_into(image, width, height, out.data<uint8_t>() + n * height * pitch, pitch);
+    }
+  });
   return out;
 }
 

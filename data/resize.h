@@ -3,6 +3,7 @@
 // data/load_image.
 #pragma once
 
+#include "core/tensor.h"
 #include "data/image.h"
 
 namespace sextant::data {
@@ -18,5 +19,8 @@ Image resize_area(const Image& image, int width, int height);
 
 // As resize_bilinear(), into rows of `pitch` bytes at `out` (height rows of 3 * width bytes).
 void resize_bilinear_into(const Image& image, int width, int height, uint8_t* out, int64_t pitch);
+
+// A batch u8 [N,H,W,3] at height x width, each image by resize_bilinear().
+Tensor resize_batch(const Tensor& images, int height, int width);
 
 }  // namespace sextant::data

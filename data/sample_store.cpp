@@ -15,9 +15,10 @@ Image load_resized(const Sample& sample, const LetterboxGeometry& geometry) {
   return resize_bilinear(image, geometry.resized_width, geometry.resized_height);
 }
 
-SampleStore::SampleStore(const Dataset& dataset, int size, int64_t budget_bytes, bool stop)
+SampleStore::SampleStore(const Dataset& dataset, LetterboxOptions canvas, int64_t budget_bytes,
+                         bool stop)
     : dataset_(dataset),
-      options_{size, size, true, 114},
+      options_(canvas),
       stop_(stop),
       left_bytes_(budget_bytes),
       images_(dataset.samples.size()),

@@ -15,9 +15,9 @@ namespace sextant::data {
 // Thread-safe. What it returns does not depend on what is in memory.
 class SampleStore {
  public:
-  // Images are resized as letterbox_geometry() has it for a size x size canvas. `stop`: a broken
-  // image throws; else it is reported once. Keeps a reference to the dataset.
-  SampleStore(const Dataset& dataset, int size, int64_t budget_bytes, bool stop);
+  // Images are resized as letterbox_geometry() has it for `canvas`. `stop`: a broken image throws;
+  // else it is reported once. Keeps a reference to the dataset.
+  SampleStore(const Dataset& dataset, LetterboxOptions canvas, int64_t budget_bytes, bool stop);
 
   // Null for an image that does not decode (or throws).
   std::shared_ptr<const Image> load(int64_t index);

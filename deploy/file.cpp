@@ -82,7 +82,10 @@ Json node_to_json(const Graph& graph, const Node& node) {
 }
 
 Json graph_to_json(const Graph& graph) {
-  Json j = {{"format", "sextant-deploy"}, {"version", kVersion}, {"image_size", graph.image_size}};
+  Json j = {{"format", "sextant-deploy"},
+            {"version", kVersion},
+            {"image_size", graph.image_size},
+            {"gray_border", graph.gray_border}};
   j["class_names"] = graph.class_names;
   j["input"] = graph.tensors[static_cast<size_t>(graph.input)].name;
   j["output"] = graph.tensors[static_cast<size_t>(graph.output)].name;
@@ -112,6 +115,7 @@ class Loader {
     check(version == kVersion, "{}: version {} is not known, only {}", file_.path, version,
           kVersion);
     graph_.image_size = integer(r, "image_size", 0, 1 << 16);
+    if (r.has("gray_border")) graph_.gray_border = integer(r, "gray_border", 0, 1 << 10);
     r.require("class_names", graph_.class_names);
     Json tensors;
     Json nodes;

@@ -102,8 +102,9 @@ struct Graph {
   int output = -1;  // tensor id
 
   std::vector<std::string> class_names;
-  int64_t image_size = 0;  // the model was trained at; 0 when not known
-  std::string source;      // file it came from, for messages; may be empty
+  int64_t image_size = 0;   // the model was trained at; 0 when not known
+  int64_t gray_border = 0;  // grey pixels on each side of its images (data/letterbox.h)
+  std::string source;       // file it came from, for messages; may be empty
 
   // -1 / nullptr when absent.
   int find_tensor(const std::string& name) const;

@@ -199,6 +199,7 @@ Graph remove_dead(const Graph& graph) {
   Graph result;
   result.class_names = graph.class_names;
   result.image_size = graph.image_size;
+  result.gray_border = graph.gray_border;
   result.source = graph.source;
   std::vector<int> renumbered(graph.tensors.size(), -1);
   for (size_t i = 0; i < graph.nodes.size(); ++i) {

@@ -1,5 +1,6 @@
 #include "layers/module.h"
 
+#include <algorithm>
 #include <set>
 
 namespace sextant {
@@ -49,8 +50,24 @@ std::vector<StateRef> Module::state() const {
 }
 
 void Module::train(bool on) {
-  training_ = on;
+  training_ = on && !frozen_;
   for (const auto& [name, child] : children_) child->train(on);
+}
+
+void Module::freeze() {
+  frozen_ = true;
+  training_ = false;
+  for (auto& p : parameters_) p.variable.set_requires_grad(false);
+  for (const auto& [name, child] : children_) child->freeze();
+}
+
+Module* Module::find(std::string_view path) {
+  if (path.empty()) return this;
+  const size_t dot = std::min(path.find('.'), path.size());
+  for (const auto& [name, child] : children_)
+    if (name == path.substr(0, dot))
+      return child->find(path.substr(std::min(dot + 1, path.size())));
+  return nullptr;
 }
 
 void Module::save_state(SafeTensors& file, const std::string& prefix) const {

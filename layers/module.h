@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -53,6 +54,11 @@ class Module {
   void train(bool on);
   bool training() const { return training_; }
 
+  // No gradients, and evaluation mode whatever train() says, for this module and all below it.
+  void freeze();
+  // The module at `path` ("backbone.ERBlock_2"; "" is this one); null when there is none.
+  Module* find(std::string_view path);
+
   // The state dict in file layout, each name with `prefix` before it.
   void save_state(SafeTensors& file, const std::string& prefix = "") const;
   // Throws Error naming file and tensor when one is missing or of another shape, or when the file
@@ -75,6 +81,7 @@ class Module {
   std::vector<BufferRef> buffers_;
   std::vector<std::pair<std::string, std::shared_ptr<Module>>> children_;
   bool training_ = true;
+  bool frozen_ = false;
 };
 
 }  // namespace sextant

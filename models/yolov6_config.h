@@ -27,6 +27,7 @@ struct Yolov6Config {
   std::string iou_type = "siou";
 
   static constexpr int64_t kStrides[3] = {8, 16, 32};
+  int64_t max_stride() const { return kStrides[2]; }  // image sides are multiples of it
   // ceil(c * width_multiple / 8) * 8
   int64_t channels(int64_t c) const;
   // max(round(n * depth_multiple), 1) for n > 1, rounding halves to even; n otherwise

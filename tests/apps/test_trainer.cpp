@@ -26,8 +26,7 @@ TrainConfig tiny_config(const std::filesystem::path& data) {
                      {"eval_interval", 2},
                      {"data", {{"path", data.string()}}},
                      {"model", {{"width_multiple", 0.05}, {"depth_multiple", 0.1}}},
-                     // Accumulation over 3 batches of 3 an epoch and a half: gradients are
-                     // pending when an epoch ends.
+                     // Accumulation over 2 of an epoch's 3 batches: one is left over, and dropped.
                      {"solver", {{"nominal_batch", 8}, {"warmup_epochs", 1}}}};
   return parse_train_config(json, "test", "");
 }
@@ -88,6 +87,70 @@ TEST_CASE("a run can be stopped after any epoch and goes on bit for bit") {
         std::string::npos);
   CHECK(error_of([&] { train(config, folder / "whole", false); }).find("already holds a run") !=
         std::string::npos);
+}
+
+TEST_CASE("fine-tuning: another class count, frozen modules, a grey border, scales, patience") {
+  const test::TemporaryFolder folder;
+  make_shapes(folder / "data");
+  TrainConfig config = tiny_config(folder / "data");
+  config.epochs = 1;
+  train(config, folder / "base", false);
+  const std::string base = (folder / "base" / "last.safetensors").string();
+
+  // The same weights with two classes instead of three: only the class predictions start anew.
+  LoadedCheckpoint loaded = load_checkpoint(load_safetensors(base));
+  Yolov6Config fewer = loaded.model->config();
+  fewer.num_classes -= 1;
+  Yolov6 other(fewer, 99), fresh(fewer, 99);
+  CHECK(initialise_from(load_safetensors(base), other) == 6);  // weight and bias of three levels
+  const auto a = other.state(), b = loaded.model->state(), f = fresh.state();
+  for (size_t i = 0; i < a.size(); ++i) {
+    INFO(a[i].name);
+    const bool prediction = a[i].name.find("cls_preds") != std::string::npos;
+    if (a[i].tensor.dtype() == DType::kF32)
+      CHECK(test::max_difference(a[i].tensor, (prediction ? f : b)[i].tensor) == 0);
+  }
+  Yolov6Config wider = fewer;
+  wider.width_multiple *= 3;
+  Yolov6 wrong(wider, 1);
+  CHECK(error_of([&] {
+          initialise_from(load_safetensors(base), wrong);
+        }).find("backbone.stem.rbr_dense.conv.weight") != std::string::npos);
+
+  config.init = base;
+  config.freeze = {"backbone", "neck.Rep_p4"};
+  config.gray_border = 3;
+  config.multi_scale = 0.5;
+  config.epochs = 2;
+  train(config, folder / "tuned", false);
+  const SafeTensors before = load_safetensors(base),
+                    after = load_safetensors(folder / "tuned" / "last.safetensors");
+  bool moved = false;
+  for (const auto& [name, t] : after.tensors) {
+    if (t.dtype() != DType::kF32) continue;
+    const double d = test::max_difference(t, before.at(name));
+    INFO(name);
+    if (name.starts_with("backbone.") || name.starts_with("neck.Rep_p4.")) CHECK(d == 0);
+    moved = moved || d > 0;
+  }
+  CHECK(moved);
+  CHECK(load_model_graph((folder / "tuned" / "model.safetensors").string()).gray_border == 3);
+  config.freeze = {"backbon"};
+  CHECK(error_of([&] { train(config, folder / "typo", false); }).find("'backbon'") !=
+        std::string::npos);
+
+  // A rate of zero never gets better than its first evaluation.
+  config.freeze = {};
+  config.multi_scale = 0;
+  config.solver.lr0 = config.solver.warmup_bias_lr = 0;
+  config.solver.ema_decay = 0;
+  config.epochs = 9;
+  config.eval_interval = 1;
+  config.patience = 2;
+  CHECK(train(config, folder / "patient", false).best_epoch == 1);
+  CHECK(load_json(folder / "patient" / "config.json").at("patience") == 2);
+  const std::string rows = read_text(folder / "patient" / "results.csv");
+  CHECK(std::ranges::count(rows, '\n') == 4);  // the header, and epochs 1 to 3
 }
 
 TEST_CASE("the loss falls, and another seed gives another run") {

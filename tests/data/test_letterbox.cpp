@@ -33,6 +33,24 @@ TEST_CASE("letterbox: geometry by hand") {
   CHECK_THAT(test::error_of([] { letterbox_geometry(0, 5, {}); }), Contains("0x5"));
 }
 
+TEST_CASE("letterbox: a grey border") {
+  const LetterboxGeometry g = letterbox_geometry(1280, 960, {640, 640, true, 114, 3});
+  CHECK(g.resized_width == 634);
+  CHECK(g.resized_height == 476);  // 475.5
+  CHECK(g.left == 3);
+  CHECK(g.top == 82);
+  const Letterboxed out = letterbox(test::pattern(20, 20, 1), {16, 16, true, 114, 2});
+  for (int i = 0; i < 16; ++i)
+    for (const int edge : {0, 1, 14, 15}) {
+      CHECK(out.canvas.row(edge)[3 * i] == 114);
+      CHECK(out.canvas.row(i)[3 * edge] == 114);
+    }
+  CHECK_THAT(test::error_of([] {
+               letterbox_geometry(9, 9, {16, 16, true, 114, 8});
+             }),
+             Contains("leaves nothing of a canvas 16x16"));
+}
+
 TEST_CASE("letterbox: boxes go there and back") {
   const LetterboxGeometry g = letterbox_geometry(31, 640, {320, 320, true, 114});
   const Box box{3.5f, 100.25f, 20.0f, 600.0f};
