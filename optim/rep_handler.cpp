@@ -14,10 +14,10 @@ void check_handler(const RepHandler& handler, const Shape& target) {
         "rep optimizer: '{}' is {}, needs [O,k,k,I] with k odd", name, target.str());
   check(!handler.branches.empty(), "rep optimizer: '{}' has no branches", name);
   for (const LinearBranch& b : handler.branches) {
-    check(b.scale.defined() && b.scale.dtype() == DType::kF32 &&
-              b.scale.shape() == Shape{target[0]},
-          "rep optimizer: a scale of '{}' is {}, needs F32 [{}]", name,
-          b.scale.defined() ? b.scale.shape().str() : "undefined", target[0]);
+    check(
+        b.scale.defined() && b.scale.dtype() == DType::kF32 && b.scale.shape() == Shape{target[0]},
+        "rep optimizer: a scale of '{}' is {}, needs F32 [{}]", name,
+        b.scale.defined() ? b.scale.shape().str() : "undefined", target[0]);
     if (b.kind == LinearBranch::Kind::kIdentity) {
       check(target[3] * handler.groups == target[0],
             "rep optimizer: '{}' {} (groups {}) cannot hold an identity", name, target.str(),
@@ -34,11 +34,10 @@ void check_handler(const RepHandler& handler, const Shape& target) {
   }
 }
 
-// out[o,:,:,i] += value(o, j) over the branch's elements, whose index in its own kernel is j (in the
-// identity: 0).
+// out[o,:,:,i] += value(o, j) over the branch's elements, whose index in its own kernel is j (in
+// the identity: 0).
 template <class Value>
-void add_branch(const LinearBranch& branch, const Tensor& out,
-                const Value& value) {
+void add_branch(const LinearBranch& branch, const Tensor& out, const Value& value) {
   const Shape& shape = out.shape();
   const int64_t k = shape[1], inputs = shape[3], edge = (k - branch.kernel) / 2;
   float* p = out.f32();

@@ -43,7 +43,8 @@ struct LinearBranch {
   Kind kind = Kind::kConv;
   int64_t kernel = 1;  // side, odd; 1 for the identity
   Tensor scale;        // F32 [O]; the identity's is where its trained scale starts
-  // kConv: the branch's kernel [O,kernel,kernel,I/groups] at the start. Undefined: see reinitialised().
+  // kConv: the branch's kernel [O,kernel,kernel,I/groups] at the start. Undefined: see
+  // reinitialised().
   Tensor weight = {};
 };
 inline LinearBranch conv_branch(int64_t kernel, Tensor scale, Tensor weight = {}) {

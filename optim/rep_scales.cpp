@@ -58,14 +58,15 @@ void check_same(const RepScales& scales, const RepScales& expected) {
       const auto it = given->second.find(branch);
       check(it != given->second.end(), "{}: block '{}': scale_{} is missing", scales.source, block,
             branch);
-      check(it->second.shape() == tensor.shape(), "{}: block '{}': scale_{} is {}, the model's is {}",
-            scales.source, block, branch, it->second.shape().str(), tensor.shape().str());
+      check(it->second.shape() == tensor.shape(),
+            "{}: block '{}': scale_{} is {}, the model's is {}", scales.source, block, branch,
+            it->second.shape().str(), tensor.shape().str());
     }
   }
   for (const auto& [block, branches] : scales.blocks) {
     const auto wanted = expected.blocks.find(block);
-    check(wanted != expected.blocks.end(), "{}: block '{}' has scales, but the model has no such block",
-          scales.source, block);
+    check(wanted != expected.blocks.end(),
+          "{}: block '{}' has scales, but the model has no such block", scales.source, block);
     for (const auto& [branch, tensor] : branches)
       check(wanted->second.contains(branch),
             "{}: block '{}': scale_{} is one too many, the model's block has no such branch",
@@ -78,8 +79,8 @@ LinearBranch make_branch(const std::string& name, const Tensor& scale, int64_t t
   if (name == "identity") return identity_branch(scale);
   if (name == "conv") return conv_branch(target_kernel, scale);
   const int64_t kernel = std::strtoll(name.c_str(), nullptr, 10);
-  check(name == fmt::format("{0}x{0}", kernel), "{}: scale_{} is neither conv, <k>x<k> nor identity",
-        where, name);
+  check(name == fmt::format("{0}x{0}", kernel),
+        "{}: scale_{} is neither conv, <k>x<k> nor identity", where, name);
   return conv_branch(kernel, scale);
 }
 
@@ -122,8 +123,8 @@ std::vector<RepHandler> rep_handlers(const RepScales& scales, const RepScales& e
       check(shape.rank() == 4 && scale.shape() == Shape{shape[0]},
             "{}: block '{}': scale_{} is {}, '{}' is {}", scales.source, block, branch,
             scale.shape().str(), handler.parameter, shape.str());
-      handler.branches.push_back(make_branch(
-          branch, scale, shape[1], fmt::format("{}: block '{}'", scales.source, block)));
+      handler.branches.push_back(make_branch(branch, scale, shape[1],
+                                             fmt::format("{}: block '{}'", scales.source, block)));
     }
     handlers.push_back(std::move(handler));
   }

@@ -31,7 +31,8 @@ struct RepScales {
 
 // All tensors named like a scale whose name starts with `prefix`, which is taken off: from a
 // search's checkpoint, or from a file that holds scales only. Throws Error naming file and block
-// when there are none, when a block has no scale_conv, or for one that is not F32 [C] or not finite.
+// when there are none, when a block has no scale_conv, or for one that is not F32 [C] or not
+// finite.
 RepScales extract_scales(const SafeTensors& file, const std::string& prefix = "");
 // The same from a model, in memory of their own.
 RepScales extract_scales(const Module& model);

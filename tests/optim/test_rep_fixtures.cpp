@@ -41,8 +41,8 @@ double number(const Json& hyper, const std::string& key) {
 
 std::unique_ptr<Optimizer> make_yolov6_sgd(const SafeTensors& f,
                                            const std::vector<NamedParameter>& p) {
-  const double decay = scaled_weight_decay(std::stod(f.meta("weight_decay_cfg")),
-                                           std::stoll(f.meta("batch_size")));
+  const double decay =
+      scaled_weight_decay(std::stod(f.meta("weight_decay_cfg")), std::stoll(f.meta("batch_size")));
   CHECK(decay == Approx(std::stod(f.meta("weight_decay_scaled"))));
   CHECK(f.meta("dampening") == "0");
   return std::make_unique<Sgd>(
@@ -50,8 +50,8 @@ std::unique_ptr<Optimizer> make_yolov6_sgd(const SafeTensors& f,
 }
 std::unique_ptr<Optimizer> make_sgd(const SafeTensors& f, const std::vector<NamedParameter>& p) {
   const Json h = Json::parse(f.meta("hyper"));
-  return std::make_unique<Sgd>(
-      p, SgdOptions{.weight_decay = number(h, "weight_decay"), .nesterov = h["nesterov"] == "True"});
+  return std::make_unique<Sgd>(p, SgdOptions{.weight_decay = number(h, "weight_decay"),
+                                             .nesterov = h["nesterov"] == "True"});
 }
 std::unique_ptr<Optimizer> make_adamw(const SafeTensors& f, const std::vector<NamedParameter>& p) {
   const Json h = Json::parse(f.meta("hyper"));
@@ -70,10 +70,8 @@ std::optional<Recorded> recorded(const SafeTensors& f, const std::string& file) 
   const std::string& rule = f.meta("rule");
   if (rule != "sgd" && rule != "adamw") return std::nullopt;
   const bool adam = rule == "adamw";
-  Recorded r{{},
-             "output.grad_mult.",
-             adam ? make_adamw : make_sgd,
-             adam ? RepRule::kAdam : RepRule::kSgd};
+  Recorded r{
+      {}, "output.grad_mult.", adam ? make_adamw : make_sgd, adam ? RepRule::kAdam : RepRule::kSgd};
   for (const std::string conv : Json::parse(f.meta("convs")))  // "<block>.conv"
     r.blocks.push_back(conv.substr(0, conv.rfind('.')));
   return r;
@@ -149,8 +147,9 @@ void run_recorded(const SafeTensors& f, const Recorded& r) {
       p.variable.meta()->grad = ours(f.at("input.grad." + tag + p.name));
     take_step(f, steps, *optimizer);
     for (const NamedParameter& p : parameters)
-      worst_step = std::max(worst_step, test::relative_difference(
-                                            p.variable.data(), ours(f.at("output." + tag + p.name))));
+      worst_step = std::max(
+          worst_step,
+          test::relative_difference(p.variable.data(), ours(f.at("output." + tag + p.name))));
   }
   CHECK(steps >= 5);
   double worst_state = 0;
