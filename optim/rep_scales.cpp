@@ -49,7 +49,54 @@ RepScales collect(const NamedTensors& tensors, const std::string& source) {
   return out;
 }
 
-void check_same(const RepScales& scales, const RepScales& expected) {
+LinearBranch make_branch(const std::string& name, const Tensor& scale, int64_t target_kernel,
+                         const std::string& where) {
+  if (name == "identity") return identity_branch(scale);
+  if (name == "conv") return conv_branch(target_kernel, scale);
+  const int64_t kernel = std::strtoll(name.c_str(), nullptr, 10);
+  check(name == fmt::format("{0}x{0}", kernel),
+        "{}: scale_{} is neither conv, <k>x<k> nor identity", where, name);
+  return conv_branch(kernel, scale);
+}
+
+}  // namespace
+
+NamedTensors RepScales::named() const {
+  NamedTensors out;
+  for (const auto& [block, branches] : blocks)
+    for (const auto& [branch, tensor] : branches)
+      out.emplace_back(scale_name(block, branch), tensor);
+  return out;
+}
+
+std::string RepScales::fingerprint() const {
+  uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a, 64 bits
+  const auto mix = [&](const void* data, size_t bytes) {
+    for (size_t i = 0; i < bytes; ++i)
+      hash = (hash ^ static_cast<const unsigned char*>(data)[i]) * 0x100000001b3u;
+  };
+  for (const auto& [name, tensor] : named()) {
+    mix(name.data(), name.size());
+    mix(tensor.raw(), static_cast<size_t>(tensor.bytes()));
+  }
+  return fmt::format("{:016x}", hash);
+}
+
+RepScales extract_scales(const SafeTensors& file, const std::string& prefix) {
+  NamedTensors tensors;
+  for (const auto& [name, tensor] : file.tensors)
+    if (name.starts_with(prefix)) tensors.emplace_back(name.substr(prefix.size()), tensor);
+  return collect(tensors, file.path);
+}
+
+RepScales extract_scales(const Module& model) {
+  NamedTensors tensors;
+  for (const ParameterRef& p : model.parameters())
+    if (!parse(p.name).block.empty()) tensors.emplace_back(p.name, p.variable.data().clone());
+  return collect(tensors, "search model");
+}
+
+void check_scales(const RepScales& scales, const RepScales& expected) {
   for (const auto& [block, branches] : expected.blocks) {
     const auto given = scales.blocks.find(block);
     check(given != scales.blocks.end(), "{}: the scales of block '{}' are missing", scales.source,
@@ -74,43 +121,9 @@ void check_same(const RepScales& scales, const RepScales& expected) {
   }
 }
 
-LinearBranch make_branch(const std::string& name, const Tensor& scale, int64_t target_kernel,
-                         const std::string& where) {
-  if (name == "identity") return identity_branch(scale);
-  if (name == "conv") return conv_branch(target_kernel, scale);
-  const int64_t kernel = std::strtoll(name.c_str(), nullptr, 10);
-  check(name == fmt::format("{0}x{0}", kernel),
-        "{}: scale_{} is neither conv, <k>x<k> nor identity", where, name);
-  return conv_branch(kernel, scale);
-}
-
-}  // namespace
-
-NamedTensors RepScales::named() const {
-  NamedTensors out;
-  for (const auto& [block, branches] : blocks)
-    for (const auto& [branch, tensor] : branches)
-      out.emplace_back(scale_name(block, branch), tensor);
-  return out;
-}
-
-RepScales extract_scales(const SafeTensors& file, const std::string& prefix) {
-  NamedTensors tensors;
-  for (const auto& [name, tensor] : file.tensors)
-    if (name.starts_with(prefix)) tensors.emplace_back(name.substr(prefix.size()), tensor);
-  return collect(tensors, file.path);
-}
-
-RepScales extract_scales(const Module& model) {
-  NamedTensors tensors;
-  for (const ParameterRef& p : model.parameters())
-    if (!parse(p.name).block.empty()) tensors.emplace_back(p.name, p.variable.data().clone());
-  return collect(tensors, "search model");
-}
-
 std::vector<RepHandler> rep_handlers(const RepScales& scales, const RepScales& expected,
                                      const std::vector<NamedParameter>& target) {
-  check_same(scales, expected);
+  check_scales(scales, expected);
   std::vector<RepHandler> handlers;
   for (const auto& [block, branches] : scales.blocks) {
     RepHandler handler;

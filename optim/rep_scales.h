@@ -27,6 +27,8 @@ struct RepScales {
 
   // "<block>.scale_<branch>.weight": what extract_scales() reads back.
   NamedTensors named() const;
+  // Of names and values, 16 hexadecimal digits: whether two runs have the same scales.
+  std::string fingerprint() const;
 };
 
 // All tensors named like a scale whose name starts with `prefix`, which is taken off: from a
@@ -37,10 +39,13 @@ RepScales extract_scales(const SafeTensors& file, const std::string& prefix = ""
 // The same from a model, in memory of their own.
 RepScales extract_scales(const Module& model);
 
-// One handler for each block of `expected`, the scales of the target's parallel form (what
-// extract_scales(search model) finds in a model of the same config; only names and shapes are
-// looked at). Throws Error naming block and branch when `scales` lacks one, has one more or one of
-// another shape, and when `target` has no "<block>.conv.weight" that goes with it.
+// Throws Error naming block and branch when `scales` lacks one of `expected`, has one more or one
+// of another shape. `expected`: the scales of the target's parallel form, i.e. what
+// extract_scales(search model) finds in a model of the same config; its values do not matter.
+void check_scales(const RepScales& scales, const RepScales& expected);
+
+// One handler for each block, after check_scales(). Throws Error naming the block when `target` has
+// no "<block>.conv.weight" that goes with it.
 std::vector<RepHandler> rep_handlers(const RepScales& scales, const RepScales& expected,
                                      const std::vector<NamedParameter>& target);
 

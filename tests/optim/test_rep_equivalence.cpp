@@ -1,6 +1,7 @@
 // The claim of RepOptimizer: a block of constant-scaled linear branches under a plain optimizer and
 // its single operator under the optimizer with multipliers are the same training. Here through the
-// engine in f32; test_rep_reference.cpp does it in double, where the difference can be rounding only.
+// engine in f32; test_rep_reference.cpp does it in double, where the difference can be rounding
+// only.
 #include "layers/blocks.h"
 #include "optim/adam.h"
 #include "optim/rep_handler.h"
@@ -43,18 +44,18 @@ class Block : public Module {
 class SingleBlock : public Block {
  public:
   SingleBlock(const Geometry& g, Rng& rng) {
-    conv = register_module("conv", std::make_shared<Conv2d>(g.in, g.out, g.kernel,
-                                                            ConvParams{g.stride, g.kernel / 2, 1},
-                                                            false, rng));
+    conv = register_module(
+        "conv", std::make_shared<Conv2d>(g.in, g.out, g.kernel,
+                                         ConvParams{g.stride, g.kernel / 2, 1}, false, rng));
     add_bn(g.out);
   }
   Variable linear(const Variable& x) const override { return conv->forward(x); }
   std::shared_ptr<Conv2d> conv;
 };
 
-// Kernels of all odd sizes up to the target's, each with its constant scale, and the identity with a
-// trained one. The scales are the weights of batch-norms in evaluation mode that normalise nothing:
-// mean 0, variance + eps 1.
+// Kernels of all odd sizes up to the target's, each with its constant scale, and the identity with
+// a trained one. The scales are the weights of batch-norms in evaluation mode that normalise
+// nothing: mean 0, variance + eps 1.
 class ParallelBlock : public Block {
  public:
   ParallelBlock(const Geometry& g, uint64_t seed) {
@@ -85,9 +86,9 @@ class ParallelBlock : public Block {
     RepHandler h{parameter, 1, {}};
     for (size_t b = 0; b < scales_.size(); ++b) {
       const Tensor& scale = scales_[b].gamma.data();
-      h.branches.push_back(b < convs_.size() ? conv_branch(convs_[b]->weight.dim(1), scale,
-                                                           convs_[b]->weight.data())
-                                             : identity_branch(scale));
+      h.branches.push_back(
+          b < convs_.size() ? conv_branch(convs_[b]->weight.dim(1), scale, convs_[b]->weight.data())
+                            : identity_branch(scale));
     }
     return h;
   }
@@ -127,8 +128,7 @@ struct Trial {
 };
 
 std::unique_ptr<Optimizer> make_optimizer(const std::vector<NamedParameter>& p, bool adam) {
-  if (adam)
-    return std::make_unique<Adam>(p, AdamOptions{.weight_decay = 0.05, .decoupled = true});
+  if (adam) return std::make_unique<Adam>(p, AdamOptions{.weight_decay = 0.05, .decoupled = true});
   return std::make_unique<Sgd>(p, SgdOptions{.weight_decay = 5e-4});
 }
 
@@ -157,8 +157,7 @@ double divergence(const Trial& trial) {
     // Half the squared distance to a constant target.
     const Tensor grad = test::random_tensor(y.shape(), 9, 0.0, 2.0);
     const auto rows = static_cast<float>(trial.adam ? 1 : y.data().numel() / y.dim(-1));
-    for (int64_t i = 0; i < grad.numel(); ++i)
-      grad.f32()[i] = (y.f32()[i] - grad.f32()[i]) / rows;
+    for (int64_t i = 0; i < grad.numel(); ++i) grad.f32()[i] = (y.f32()[i] - grad.f32()[i]) / rows;
     backward({{y, grad}});
     optimizer.step({lr, lr, lr}, 0.9);
     optimizer.zero_grad();

@@ -15,8 +15,7 @@ Tensor scales_of(int64_t channels, uint64_t seed) {
 // y[...,c] * scale[c], added into `sum`.
 void add_scaled(const Tensor& y, const Tensor& scale, const Tensor& sum) {
   const int64_t channels = scale.numel();
-  for (int64_t i = 0; i < y.numel(); ++i)
-    sum.f32()[i] += y.f32()[i] * scale.f32()[i % channels];
+  for (int64_t i = 0; i < y.numel(); ++i) sum.f32()[i] += y.f32()[i] * scale.f32()[i % channels];
 }
 
 }  // namespace
@@ -26,9 +25,9 @@ TEST_CASE("the re-initialised operator computes the sum of the branches") {
     int64_t in, out, kernel, stride, groups;
     bool identity;
   };
-  const Case c = GENERATE(Case{5, 7, 3, 1, 1, false}, Case{6, 6, 3, 1, 1, true},
-                          Case{6, 10, 3, 2, 1, false}, Case{8, 8, 5, 1, 2, true},
-                          Case{6, 6, 7, 1, 6, true}, Case{4, 4, 1, 1, 1, true});
+  const Case c =
+      GENERATE(Case{5, 7, 3, 1, 1, false}, Case{6, 6, 3, 1, 1, true}, Case{6, 10, 3, 2, 1, false},
+               Case{8, 8, 5, 1, 2, true}, Case{6, 6, 7, 1, 6, true}, Case{4, 4, 1, 1, 1, true});
   INFO("kernel " << c.kernel << ", stride " << c.stride << ", groups " << c.groups);
   const Tensor x = test::random_tensor({2, 9, 9, c.in}, 3);
   const Tensor target = test::random_tensor({c.out, c.kernel, c.kernel, c.in / c.groups}, 4);
@@ -37,11 +36,10 @@ TEST_CASE("the re-initialised operator computes the sum of the branches") {
   for (int64_t k = 1; k <= c.kernel; k += 2) {
     const auto seed = static_cast<uint64_t>(10 + k);
     const Tensor scale = scales_of(c.out, seed);
-    const Tensor w = k == c.kernel ? target
-                                   : test::random_tensor({c.out, k, k, c.in / c.groups}, seed + 50);
+    const Tensor w =
+        k == c.kernel ? target : test::random_tensor({c.out, k, k, c.in / c.groups}, seed + 50);
     handler.branches.push_back(conv_branch(k, scale, k == c.kernel ? Tensor() : w));
-    const Tensor y =
-        conv2d(Variable(x), Variable(w), {}, {c.stride, (k - 1) / 2, c.groups}).data();
+    const Tensor y = conv2d(Variable(x), Variable(w), {}, {c.stride, (k - 1) / 2, c.groups}).data();
     if (!sum.defined()) sum = Tensor::zeros(y.shape());
     add_scaled(y, scale, sum);
   }
@@ -51,9 +49,8 @@ TEST_CASE("the re-initialised operator computes the sum of the branches") {
   }
   Rng rng(1);
   const Tensor weight = reinitialised(handler, target, rng);
-  const Tensor y = conv2d(Variable(x), Variable(weight), {},
-                          {c.stride, (c.kernel - 1) / 2, c.groups})
-                       .data();
+  const Tensor y =
+      conv2d(Variable(x), Variable(weight), {}, {c.stride, (c.kernel - 1) / 2, c.groups}).data();
   CHECK(test::relative_difference(y, sum) < 1e-6);
 }
 

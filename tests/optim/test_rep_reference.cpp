@@ -102,7 +102,8 @@ struct Trial {
 Tensor scales_of(int64_t channels, uint64_t seed, double sign) {
   Rng rng(seed);
   Tensor t(Shape{channels});
-  for (float& v : t.span<float>()) v = static_cast<float>(sign * static_cast<double>(4 + rng.below(20)) / 16);
+  for (float& v : t.span<float>())
+    v = static_cast<float>(sign * static_cast<double>(4 + rng.below(20)) / 16);
   return t;
 }
 
@@ -176,9 +177,8 @@ double divergence(const Trial& t) {
     const Values dy = output_gradient(y, goal), dz = output_gradient(z, goal);
     for (size_t b = 0; b < convs.size(); ++b) {
       Values grad(convs[b].numel_w());
-      convs[b].each([&](size_t i, size_t w, size_t o) {
-        grad[w] += scales[b][channel(o)] * dy[o] * x[i];
-      });
+      convs[b].each(
+          [&](size_t i, size_t w, size_t o) { grad[w] += scales[b][channel(o)] * dy[o] * x[i]; });
       t.rule.step(branches[b], grad, {}, step);
     }
     Values grad(diagonal.p.size());

@@ -112,7 +112,8 @@ TEST_CASE("scales survive a checkpoint and a file of their own") {
 
 TEST_CASE("scales go to the block of their name") {
   const RepScales scales = extract_scales(*search_model(3));
-  const auto handlers = rep_handlers(scales, extract_scales(*search_model(77)), target_parameters());
+  const auto handlers =
+      rep_handlers(scales, extract_scales(*search_model(77)), target_parameters());
   REQUIRE(handlers.size() == 2);
   for (const RepHandler& handler : handlers) {
     const std::string block = handler.parameter == "stem.conv.weight" ? "stem" : "stage";
@@ -175,7 +176,8 @@ TEST_CASE("scales that do not fit are named") {
     CHECK(error() == "hs.safetensors: block 'stem': scale_conv is not finite");
   }
   SECTION("no scales at all") {
-    std::erase_if(file.tensors, [](const auto& t) { return t.first.find("scale_") != std::string::npos; });
+    std::erase_if(file.tensors,
+                  [](const auto& t) { return t.first.find("scale_") != std::string::npos; });
     CHECK(error() ==
           "hs.safetensors: has no scales ('<block>.scale_conv.weight'); is it the checkpoint of a "
           "hyper-search?");
@@ -238,8 +240,8 @@ TEST_CASE("the official search and target models have the same blocks") {
     for (const Json& e : to.at("state_dict")) {
       const std::vector<int64_t> d = e.at("shape");
       if (e.at("kind") == "conv.weight")
-        target.push_back(named_parameter(
-            e.at("name"), Variable(Tensor(Shape{d[0], d[2], d[3], d[1]}), true)));
+        target.push_back(
+            named_parameter(e.at("name"), Variable(Tensor(Shape{d[0], d[2], d[3], d[1]}), true)));
     }
     const RepScales scales = extract_scales(search);
     const auto handlers = rep_handlers(scales, scales, target);
