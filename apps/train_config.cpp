@@ -6,6 +6,11 @@ namespace sextant::apps {
 
 namespace fs = std::filesystem;
 
+Json TrainingConfig::json() const {
+  if (mode == "plain") return {{"mode", mode}};
+  return {{"mode", mode}, {"search", {{"epochs", search_epochs}}}};
+}
+
 Json TrainConfig::json() const {
   return {{"seed", seed},
           {"device", device},
@@ -28,6 +33,7 @@ Json TrainConfig::json() const {
             {"train", data.train},
             {"val", data.val},
             {"on_error", data.on_error}}},
+          {"training", training.json()},
           {"model", model},
           {"solver",
            {{"lr0", solver.lr0},
@@ -62,6 +68,26 @@ std::string beside(const std::string& folder, const std::string& path) {
   return fs::path(path).is_relative() ? (fs::path(folder) / path).lexically_normal().string()
                                       : path;
 }
+
+// After `epochs` and `model`: search.epochs defaults to the one, repopt sets the mode of the other.
+void read_training(ConfigReader r, TrainConfig& c) {
+  r.choice("mode", c.training.mode, {"plain", "repopt"});
+  const bool repopt = c.training.mode == "repopt";
+  check(repopt || !r.has("search"), "{}: 'training.search' goes with 'training.mode' \"repopt\"",
+        r.where());
+  c.training.search_epochs = c.epochs;
+  ConfigReader s = r.child("search");
+  s.number("epochs", c.training.search_epochs, 1, 100000);
+  s.finish();
+  r.finish();
+  if (!repopt) return;
+  const Json given = c.model.value("training_mode", Json("repopt"));
+  check(given == "repopt",
+        "{}: 'model.training_mode' is {}; leave it out, 'training.mode' \"repopt\" sets it",
+        r.where(), given.dump());
+  c.model["training_mode"] = "repopt";
+}
+
 }  // namespace
 
 TrainConfig parse_train_config(const Json& json, const std::string& where,
@@ -100,7 +126,9 @@ TrainConfig parse_train_config(const Json& json, const std::string& where,
 
   ConfigReader m = r.child("model");
   c.model = m.json();
-  read_yolov6_config(m, 1);  // reported now, not after the data has been read
+  read_training(r.child("training"), c);
+  // Reported now, not after the data has been read.
+  read_yolov6_config(ConfigReader(c.model, where, "model."), 1);
 
   ConfigReader s = r.child("solver");
   s.number("lr0", c.solver.lr0, 0, 10);

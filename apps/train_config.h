@@ -34,6 +34,14 @@ struct SolverConfig {
   double ema_tau = 2000;
 };
 
+// How the model is arrived at: trained as `model` says, or by RepOptimizer (apps/repopt.h).
+struct TrainingConfig {
+  std::string mode = "plain";  // or "repopt"
+  int64_t search_epochs = 0;   // repopt: "search.epochs"; when not given, the run's epochs
+
+  Json json() const;
+};
+
 struct TrainConfig {
   uint64_t seed = 0;
   std::string device = "auto";
@@ -55,6 +63,7 @@ struct TrainConfig {
   DataConfig data;
   SolverConfig solver;
   data::AugmentConfig augment;
+  TrainingConfig training;
   Json model = Json::object();  // as given; read once the number of classes is known
 
   Json json() const;

@@ -8,6 +8,7 @@
 
 #include "apps/checkpoint.h"
 #include "apps/evaluation.h"
+#include "apps/repopt.h"
 #include "apps/run_folder.h"
 #include "core/file.h"
 #include "core/progress.h"
@@ -47,7 +48,7 @@ optim::Schedule make_schedule(const TrainConfig& c, int64_t iterations_per_epoch
 
 class Trainer {
  public:
-  Trainer(const TrainConfig& config, fs::path out, bool resume)
+  Trainer(const TrainConfig& config, fs::path out, bool resume, const optim::RepScales* scales)
       : config_(config),
         out_(std::move(out)),
         resuming_(resume && fs::exists(state_file())),
@@ -56,30 +57,32 @@ class Trainer {
         model_config_(read_yolov6_config(ConfigReader(config.model, "model", "model."),
                                          train_set_.num_classes())),
         model_(start_model()),
+        parameters_(make_parameters(scales)),
         loss_(model_config_.loss()),
         ema_(named_state(), config.solver.ema_decay, config.solver.ema_tau),
-        sgd_(named_parameters(),
-             {optim::scaled_weight_decay(config.solver.weight_decay, config.batch,
-                                         config.solver.nominal_batch),
-              true}),
+        sgd_(parameters_, {optim::scaled_weight_decay(config.solver.weight_decay, config.batch,
+                                                      config.solver.nominal_batch),
+                           true}),
         loader_(train_set_, loader_config()),
         schedule_(make_schedule(config, loader_.batches_per_epoch())) {
     print_report(train_set_);
     print_report(val_set_);
     resolved_ = config.json();
     resolved_["model"] = model_config_.json();
+    resumable_ = resolved_;
+    if (scales != nullptr) resumable_["scales"] = scales->fingerprint();
   }
 
   TrainResult run(int64_t stop_after) {
-    if (resuming_) state_ = load_run(state_file(), resolved_, *model_, ema_, sgd_);
+    if (resuming_) state_ = load_run(state_file(), resumable_, *model_, ema_, sgd_);
     write_atomically(out_ / "config.json", resolved_.dump(2) + "\n");
     fmt::print("{} train and {} val images, {} classes; {} parameters; {} iterations per epoch{}\n",
                train_set_.size(), val_set_.size(), train_set_.num_classes(), parameter_count(),
                loader_.batches_per_epoch(),
                state_.epoch > 0 ? fmt::format("; going on with epoch {}", state_.epoch + 1) : "");
     if (finished()) fmt::print("the run is complete\n");
-    for (int64_t done = 0; !finished(); ++done) {
-      if (stop_after > 0 && done == stop_after) return result();
+    for (; !finished(); ++trained_) {
+      if (stop_after > 0 && trained_ == stop_after) return result();
       one_epoch();
     }
     finish();
@@ -120,10 +123,18 @@ class Trainer {
     for (const auto& s : model_->state()) out.emplace_back(s.name, s.tensor);
     return out;
   }
-  std::vector<optim::NamedParameter> named_parameters() const {
+  // With scales, the weights of their blocks get another start and multipliers.
+  std::vector<optim::NamedParameter> make_parameters(const optim::RepScales* scales) const {
     std::vector<optim::NamedParameter> out;
     for (const auto& p : model_->parameters())
-      if (p.variable.requires_grad()) out.push_back(optim::named_parameter(p.name, p.variable));
+      out.push_back(optim::named_parameter(p.name, p.variable));
+    if (scales != nullptr) {
+      const auto handlers = optim::rep_handlers(*scales, scales_of_search(model_config_), out);
+      Rng rng(config_.seed, 0x7265706f7074);  // a stream of its own ("repopt")
+      if (config_.init.empty()) optim::reinitialise(handlers, out, rng);
+      optim::set_multipliers(handlers, out, optim::RepRule::kSgd);
+    }
+    std::erase_if(out, [](const auto& p) { return !p.variable.requires_grad(); });
     return out;
   }
   int64_t parameter_count() const {
@@ -233,7 +244,7 @@ class Trainer {
     state_.rows.push_back(row);
     write_results(out_ / "results.csv", state_.rows);
     write_curves(out_, state_.rows);
-    save_run(state_file(), resolved_, state_, *model_, ema_, sgd_);
+    save_run(state_file(), resumable_, state_, *model_, ema_, sgd_);
     fmt::print(
         "epoch {:>3}/{}  {:>6.1f} s  iou {:.4f}  cls {:.4f}  lr {:.5f}{}\n", row.epoch,
         config_.epochs, row.seconds, row.loss_iou, row.loss_cls, row.lr,
@@ -254,7 +265,8 @@ class Trainer {
   }
 
   TrainResult result() const {
-    TrainResult r{state_.best_map50_95, state_.best_map50, state_.best_epoch, 0};
+    TrainResult r{
+        state_.best_map50_95, state_.best_map50, state_.best_epoch, 0, trained_, finished()};
     for (const auto& row : state_.rows)
       r.seconds_per_epoch += row.seconds / static_cast<double>(state_.rows.size());
     return r;
@@ -266,22 +278,29 @@ class Trainer {
   data::Dataset train_set_, val_set_;
   Yolov6Config model_config_;
   std::unique_ptr<Yolov6> model_;
+  std::vector<optim::NamedParameter> parameters_;
   DetectionLoss loss_;
   optim::ModelEma ema_;
   optim::Sgd sgd_;
   data::Loader loader_;
   optim::Schedule schedule_;
   Json resolved_;
+  Json resumable_;  // what a run has to agree in to be resumed: resolved_ and the scales
   RunState state_;
+  int64_t trained_ = 0;  // epochs of this call
 };
 
 }  // namespace
 
-TrainResult train(const TrainConfig& config, const fs::path& out, bool resume, int64_t stop_after) {
+TrainResult train(const TrainConfig& config, const fs::path& out, bool resume, int64_t stop_after,
+                  const optim::RepScales* scales) {
+  check((config.training.mode == "repopt") == (scales != nullptr),
+        "training: mode \"{}\" {} scales", config.training.mode,
+        scales != nullptr ? "takes no" : "needs");
   check(resume || !fs::exists(out / "config.json"),
         "{}: already holds a run; go on with it (--resume) or choose another folder (--out)",
         out.string());
-  Trainer trainer(config, out, resume);
+  Trainer trainer(config, out, resume, scales);
   return trainer.run(stop_after);
 }
 

@@ -39,24 +39,35 @@ void Adam::prepare(const std::array<double, kGroups>& lr, double /*momentum*/,
   }
 }
 
-void Adam::update(size_t i, const float* grad, int64_t begin, int64_t end) const {
+template <bool kMultiplied>
+void Adam::run(size_t i, const float* grad, int64_t begin, int64_t end) const {
   const Scalars s = scalars_[i];
   const auto beta1 = static_cast<float>(options_.beta1);
   const auto beta2 = static_cast<float>(options_.beta2);
   const auto rest1 = static_cast<float>(1.0 - options_.beta1);
   const auto rest2 = static_cast<float>(1.0 - options_.beta2);
   const auto eps = static_cast<float>(options_.eps);
+  const float* multiplier = kMultiplied ? parameters()[i].multiplier.f32() : nullptr;
   float* __restrict p = parameters()[i].variable.f32();
   float* __restrict mean = mean_[i].f32();
   float* __restrict square = square_[i].f32();
 #pragma omp simd
   for (int64_t k = begin; k < end; ++k) {
-    const float g = grad[k] + s.decay * p[k];
+    const float factor = kMultiplied ? multiplier[k] : 1.0f;
+    const float g = factor * grad[k] + s.decay * p[k];
     const float m = beta1 * mean[k] + rest1 * g;
     const float v = beta2 * square[k] + rest2 * g * g;
     mean[k] = m;
     square[k] = v;
-    p[k] = s.keep * p[k] - s.step_size * m / (std::sqrt(v) * s.correction + eps);
+    p[k] = s.keep * p[k] - factor * (s.step_size * m / (std::sqrt(v) * s.correction + eps));
+  }
+}
+
+void Adam::update(size_t i, const float* grad, int64_t begin, int64_t end) const {
+  if (parameters()[i].multiplier.defined()) {
+    run<true>(i, grad, begin, end);
+  } else {
+    run<false>(i, grad, begin, end);
   }
 }
 

@@ -4,6 +4,9 @@
 //   m = beta1 m + (1 - beta1) g      v = beta2 v + (1 - beta2) g^2
 //   p -= lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
 //
+// With a multiplier (RepOptimizer, official repoptimizer/repoptimizer_adamw.py), `grad` is
+// multiplied by it and so is what is taken from p, since m / sqrt(v) forgets a factor of g.
+//
 // t counts the updates of each parameter by itself, since one without a gradient is left out.
 #pragma once
 
@@ -45,6 +48,9 @@ class Adam : public Optimizer {
     float step_size = 0;   // lr / (1 - beta1^t)
     float correction = 1;  // 1 / sqrt(1 - beta2^t)
   };
+  template <bool kMultiplied>
+  void run(size_t i, const float* grad, int64_t begin, int64_t end) const;
+
   AdamOptions options_;
   std::vector<Tensor> mean_;
   std::vector<Tensor> square_;

@@ -16,6 +16,10 @@ Optimizer::Optimizer(const std::vector<NamedParameter>& parameters) {
     check(names.insert(p.name).second, "optimizer: parameter '{}' is given twice", p.name);
     check(ids.insert(p.variable.id()).second,
           "optimizer: parameter '{}' is the same Variable as another", p.name);
+    check(!p.multiplier.defined() ||
+              (p.multiplier.dtype() == DType::kF32 && p.multiplier.shape() == p.variable.shape()),
+          "optimizer: multiplier of '{}' is {} {}, the parameter F32 {}", p.name,
+          name_of(p.multiplier.dtype()), p.multiplier.shape().str(), p.variable.shape().str());
     all_.push_back(p.variable);
     if (p.kind == ParameterKind::kFrozen) continue;
     parameters_.push_back(p);

@@ -43,7 +43,8 @@ class Optimizer {
   const std::vector<NamedParameter>& parameters() const { return parameters_; }
 
  protected:
-  // Throws Error for an undefined or non-f32 parameter, a name twice or a Variable twice.
+  // Throws Error for an undefined or non-f32 parameter, a name twice, a Variable twice, or a
+  // multiplier of another dtype or shape than its parameter.
   explicit Optimizer(const std::vector<NamedParameter>& parameters);
 
   // Called once before the pass.

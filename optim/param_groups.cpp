@@ -33,7 +33,7 @@ ParameterKind kind_from_name(std::string_view name) {
 
 NamedParameter named_parameter(std::string name, Variable variable) {
   const ParameterKind kind = kind_from_name(name);
-  return {std::move(name), std::move(variable), kind};
+  return {std::move(name), std::move(variable), kind, {}};
 }
 
 int64_t accumulation(int64_t batch, int64_t nominal_batch) {

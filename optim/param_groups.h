@@ -25,6 +25,8 @@ struct NamedParameter {
   std::string name;
   Variable variable;
   ParameterKind kind = ParameterKind::kWeight;
+  // RepOptimizer's gradient multipliers (rep_handler.h), F32 of the variable's shape; undefined: 1.
+  Tensor multiplier = {};
 };
 
 // Name and tensor, the form in which SafeTensors holds them. Tensors share memory with whoever gave

@@ -1,8 +1,10 @@
 // Stochastic gradient descent with momentum, as torch.optim.SGD (dampening 0):
 //
-//   g   = grad + weight_decay * p          (weights only; see param_groups.h)
+//   g   = multiplier * grad + weight_decay * p     (decay: weights only; see param_groups.h)
 //   buf = momentum * buf + g               (buf = g at first, the same as starting from 0)
 //   p  -= lr * (nesterov ? g + momentum * buf : buf)
+//
+// Parameters without a multiplier take the plain rule.
 #pragma once
 
 #include <array>

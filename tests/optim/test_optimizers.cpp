@@ -98,7 +98,8 @@ TEST_CASE("AdamW takes PyTorch's steps") {
 
 TEST_CASE("SGD follows its formula in double, group by group") {
   const bool nesterov = GENERATE(true, false);
-  const auto parameters = some_parameters(1);
+  auto parameters = some_parameters(1);
+  parameters[0].multiplier = test::random_tensor(parameters[0].variable.shape(), 8, 0.2, 3);
   const std::array<double, 3> lr{0.01, 0.02, 0.03};
   const double momentum = 0.9;
   std::vector<std::vector<double>> p(4), buffer(4);
@@ -115,7 +116,8 @@ TEST_CASE("SGD follows its formula in double, group by group") {
       const double decay = parameters[i].kind == ParameterKind::kWeight ? 0.05 : 0.0;
       const float* grad = parameters[i].variable.grad().f32();
       for (size_t k = 0; k < p[i].size(); ++k) {
-        const double g = grad[k] + decay * p[i][k];
+        const double factor = i == 0 ? parameters[0].multiplier.f32()[k] : 1.0;
+        const double g = factor * grad[k] + decay * p[i][k];
         double& b = buffer[i][k];
         b = step == 0 ? g : momentum * b + g;
         p[i][k] -= lr[group] * (nesterov ? g + momentum * b : b);
@@ -135,7 +137,10 @@ TEST_CASE("SGD follows its formula in double, group by group") {
 
 TEST_CASE("AdamW and Adam follow their formulas in double") {
   const bool decoupled = GENERATE(true, false);
-  const auto parameters = some_parameters(5);
+  const bool multiplied = GENERATE(true, false);
+  auto parameters = some_parameters(5);
+  const Tensor factors = test::random_tensor(parameters[0].variable.shape(), 8, 0.2, 3);
+  if (multiplied) parameters[0].multiplier = factors;
   const Variable& w = parameters[0].variable;
   const auto values = w.data().span<float>();
   std::vector<double> p(values.begin(), values.end()), m(p.size(), 0.0), v(p.size(), 0.0);
@@ -144,7 +149,8 @@ TEST_CASE("AdamW and Adam follow their formulas in double") {
   for (int t = 1; t <= 4; ++t) {
     some_gradients(parameters, 500 + static_cast<uint64_t>(t));
     for (size_t k = 0; k < p.size(); ++k) {
-      double g = w.grad().f32()[k];
+      const double factor = multiplied ? factors.f32()[k] : 1.0;
+      double g = factor * w.grad().f32()[k];
       if (decoupled) {
         p[k] *= 1 - lr * 0.1;
       } else {
@@ -152,7 +158,7 @@ TEST_CASE("AdamW and Adam follow their formulas in double") {
       }
       m[k] = 0.9 * m[k] + 0.1 * g;
       v[k] = 0.999 * v[k] + 0.001 * g * g;
-      p[k] -= lr * (m[k] / (1 - std::pow(0.9, t))) /
+      p[k] -= factor * lr * (m[k] / (1 - std::pow(0.9, t))) /
               (std::sqrt(v[k] / (1 - std::pow(0.999, t))) + 1e-8);
     }
     adam.step({1.0, lr, 1.0}, 0);
@@ -237,6 +243,9 @@ TEST_CASE("the optimizer refuses what it cannot use") {
   CHECK(test::error_of([&] {
           Sgd({{"w", v}, {"u", v}}, {});
         }) == "optimizer: parameter 'u' is the same Variable as another");
+  CHECK(test::error_of([&] {
+          Sgd({{"w", v, ParameterKind::kWeight, Tensor::zeros({2, 2})}}, {});
+        }) == "optimizer: multiplier of 'w' is F32 [2,2], the parameter F32 [4]");
   Sgd sgd({{"w", v}}, {});
   set_grad(v, Tensor::zeros({3}));
   CHECK(test::error_of([&] {
