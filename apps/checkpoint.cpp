@@ -13,6 +13,11 @@ void save_checkpoint(const std::filesystem::path& path, const Yolov6& model,
                      const CheckpointInfo& info) {
   SafeTensors file;
   model.save_state(file);
+  save_checkpoint(path, std::move(file), info);
+}
+
+void save_checkpoint(const std::filesystem::path& path, SafeTensors state,
+                     const CheckpointInfo& info) {
   const Json meta = {{"format", kFormat},
                      {"version", 1},
                      {"model", info.model},
@@ -21,16 +26,27 @@ void save_checkpoint(const std::filesystem::path& path, const Yolov6& model,
                      {"gray_border", info.gray_border},
                      {"epoch", info.epoch},
                      {"metrics", info.metrics}};
-  file.metadata["sextant"] = meta.dump();
-  save_safetensors(path, file);
+  state.metadata["sextant"] = meta.dump();
+  save_safetensors(path, state);
 }
+
+namespace {
+
+Json read_metadata(const SafeTensors& file) {
+  const auto text = file.metadata.find("sextant");
+  Json meta = text == file.metadata.end() ? Json() : Json::parse(text->second, nullptr, false);
+  check(meta.is_object() && meta.value("format", "") == kFormat,
+        "{}: is neither a checkpoint nor a deploy file of Sextant", file.path);
+  return meta;
+}
+
+}  // namespace
+
+void check_is_checkpoint(const SafeTensors& file) { read_metadata(file); }
 
 LoadedCheckpoint load_checkpoint(const SafeTensors& file) {
   LoadedCheckpoint out;
-  Json meta = Json::parse(file.meta("sextant"), nullptr, false);
-  check(meta.is_object() && meta.value("format", "") == kFormat,
-        "{}: is neither a checkpoint nor a deploy file of Sextant", file.path);
-  ConfigReader r(meta, file.path);
+  ConfigReader r(read_metadata(file), file.path);
   std::string format;
   int64_t version = 0;
   r.get("format", format);
@@ -91,8 +107,6 @@ deploy::Graph to_graph(Yolov6& model, const CheckpointInfo& info) {
 deploy::Graph load_model_graph(const std::string& path) {
   const SafeTensors file = load_safetensors(path);
   if (deploy::is_deploy_file(file)) return deploy::load_deploy(file);
-  check(file.metadata.contains("sextant"),
-        "{}: is neither a checkpoint nor a deploy file of Sextant", path);
   LoadedCheckpoint c = load_checkpoint(file);
   deploy::Graph graph = to_graph(*c.model, c.info);
   graph.source = path;

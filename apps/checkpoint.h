@@ -24,6 +24,12 @@ struct CheckpointInfo {
 
 void save_checkpoint(const std::filesystem::path& path, const Yolov6& model,
                      const CheckpointInfo& info);
+// Of a state dict under the official names, in PyTorch's layout.
+void save_checkpoint(const std::filesystem::path& path, SafeTensors state,
+                     const CheckpointInfo& info);
+
+// Throws Error naming the file unless it is a checkpoint.
+void check_is_checkpoint(const SafeTensors& file);
 
 struct LoadedCheckpoint {
   std::unique_ptr<Yolov6> model;  // in evaluation mode

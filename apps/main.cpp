@@ -13,6 +13,7 @@ int main(int argc, char** argv) {
   add_bench_command(app);
   add_info_command(app);
   add_export_command(app);
+  add_import_command(app);
   add_shapes_command(app);
   add_report_command(app);
   add_verify_command(app);
