@@ -174,8 +174,8 @@ class Builder {
       case NodeKind::kConcat:
         return emit_concat(node);
       case NodeKind::kAdd:
-        return add(
-            make_add_step(place(in), place(node.inputs[1]), place(out), rows(out), meaning(out)));
+        return add(make_add_step(place(in), place(node.inputs[1]), place(out), rows(out),
+                                 meaning(out), node.attributes.residual_scale));
       case NodeKind::kActivation:
         return add(make_map_step(place(in), meaning(in), place(out), meaning(out), rows(out),
                                  node.attributes.activation));
@@ -248,6 +248,7 @@ class Builder {
     spec.activation = node.attributes.activation;
     spec.residual = node.attributes.residual;
     spec.residual_before_activation = node.attributes.residual_before_activation;
+    spec.residual_scale = node.attributes.residual_scale;
     spec.weight = deconv ? deconv_as_pointwise(node.weight) : node.weight;
     spec.bias = deconv ? four_times(node.bias) : node.bias;
     if (!integer) return spec;

@@ -84,7 +84,8 @@ Epilogue epilogue_of(const ConvSpec& spec) {
     e.factor.push_back(static_cast<float>(fold ? s / spec.destination_scale : s));
   }
   e.activation_scale = fold ? 1.0f : 1.0f / spec.destination_scale;
-  e.residual_scale = !fold && spec.residual_before_activation ? spec.destination_scale : 1.0f;
+  e.residual_scale = spec.residual_scale;
+  if (!fold && spec.residual_before_activation) e.residual_scale *= spec.destination_scale;
   return e;
 }
 
@@ -104,9 +105,9 @@ void simulate_rows(const ConvSpec& spec, const Epilogue& e, const float* sums, f
 #pragma omp simd
     for (int64_t o = 0; o < channels; ++o) {
       float v = (in[o] + bias[o]) * factor[o];
-      if (before) v += e.residual_scale * out[o];
+      if (before) v = std::fma(e.residual_scale, out[o], v);
       v = kernels::activate<A>(v) * e.activation_scale;
-      if (after) v += out[o];
+      if (after) v = std::fma(e.residual_scale, out[o], v);
       if (spec.round) {
         v = std::nearbyint(v);
         v = v < low ? low : (v > high ? high : v);
@@ -124,6 +125,7 @@ class ConvStep : public Step {
     const Shape w = spec.weight.shape();
     flops = 2.0 * static_cast<double>(spec.batch * spec.out_height * spec.out_width) *
             static_cast<double>(spec.weight.numel());
+    epilogue_.residual_scale = spec.residual_scale;
     if (spec.integer) epilogue_ = epilogue_of(spec);
     onednn("convolution", [&] { build(w); });
   }
@@ -202,7 +204,8 @@ class ConvStep : public Step {
     if (spec_.residual && spec_.residual_before_activation)
       ops.append_sum(epilogue_.residual_scale);
     append_activation(ops, spec_.activation, epilogue_.activation_scale);
-    if (spec_.residual && !spec_.residual_before_activation) ops.append_sum(1.0f);
+    if (spec_.residual && !spec_.residual_before_activation)
+      ops.append_sum(epilogue_.residual_scale);
     attr.set_post_ops(ops);
     return attr;
   }

@@ -10,12 +10,12 @@
 
 namespace sextant::deploy {
 
-// y = act(conv(x) + bias) + residual, or act(conv(x) + bias + residual); the residual lies in the
-// destination before the step and is overwritten.
+// y = act(conv(x) + bias) + a residual, or act(conv(x) + bias + a residual), a = residual_scale; the
+// residual lies in the destination before the step and is overwritten.
 //
 // Integer form, with q integers and s scales:
 //   v = (sum q_x q_w + bias / (s_x s_w)) * (s_x s_w / s_y)        (act identity, ReLU, leaky ReLU)
-//   q_y = saturate(round_half_even(act(v + q_r) or act(v) + q_r))
+//   q_y = saturate(round_half_even(act(v + a q_r) or act(v) + a q_r))
 // and for an activation that is not positively homogeneous act(v) is act(v s_y) / s_y. A f32
 // destination has s_y = 1 and is not rounded. Saturation is that of the type: -128..127 or 0..255.
 struct ConvSpec {
@@ -27,6 +27,7 @@ struct ConvSpec {
   Activation activation = Activation::kIdentity;
   bool residual = false;
   bool residual_before_activation = false;
+  float residual_scale = 1.0f;
   Tensor weight;  // f32 [O,kh,kw,I/groups]
   Tensor bias;    // f32 [O] or empty
 

@@ -1,6 +1,7 @@
 #include "deploy/data_kernels.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <type_traits>
@@ -124,8 +125,18 @@ void add_rows(const AddRows<T>& p) {
       if constexpr (std::is_same_v<T, float>) {
 #pragma omp simd
         for (int64_t c = 0; c < p.channels; ++c) {
-          const float v = a[c] + b[c];
-          y[c] = !clamp ? v : (v < p.low ? p.low : (v > p.high ? p.high : v));
+          const float v = std::fma(p.factor, b[c], a[c]);
+          const float q = std::nearbyint(v);
+          y[c] = !clamp ? v : (q < p.low ? p.low : (q > p.high ? p.high : q));
+        }
+      } else if (p.factor != 1.0f) {
+        constexpr float kLow = std::numeric_limits<T>::min();
+        constexpr float kHigh = std::numeric_limits<T>::max();
+#pragma omp simd
+        for (int64_t c = 0; c < p.channels; ++c) {
+          const float q = std::nearbyint(
+              std::fma(p.factor, static_cast<float>(b[c]), static_cast<float>(a[c])));
+          y[c] = static_cast<T>(q < kLow ? kLow : (q > kHigh ? kHigh : q));
         }
       } else {
         constexpr int kLow = std::numeric_limits<T>::min();

@@ -185,7 +185,7 @@ std::unique_ptr<Step> make_max_pool_step(const Place& source, const Place& desti
 }
 
 std::unique_ptr<Step> make_add_step(const Place& a, const Place& b, const Place& y, int64_t rows,
-                                    const Meaning& meaning) {
+                                    const Meaning& meaning, float factor) {
   return step("add", {a.storage, b.storage, y.storage}, [=](const Bases& bases) {
     dispatch(y.dtype, [&](auto zero) {
       using T = decltype(zero);
@@ -197,6 +197,7 @@ std::unique_ptr<Step> make_add_step(const Place& a, const Place& b, const Place&
                    .a_pitch = a.pitch,
                    .b_pitch = b.pitch,
                    .y_pitch = y.pitch,
+                   .factor = factor,
                    .low = meaning.quantized ? meaning.low() : 0.0f,
                    .high = meaning.quantized ? meaning.high() : 0.0f});
     });

@@ -37,9 +37,9 @@ struct Meaning {
   float high() const { return is_unsigned ? 255.0f : 127.0f; }
 };
 
-// a + b in one scale.
+// a + factor * b in one scale.
 std::unique_ptr<Step> make_add_step(const Place& a, const Place& b, const Place& y, int64_t rows,
-                                    const Meaning& meaning);
+                                    const Meaning& meaning, float factor);
 
 // y = quantize(act(dequantize(x))): an activation on its own, and with identity every conversion
 // between f32 and integers. From integers to integers through a table.

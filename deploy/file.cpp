@@ -49,6 +49,7 @@ Json node_to_json(const Graph& graph, const Node& node) {
       j["residual"] = !a.residual                    ? "none"
                       : a.residual_before_activation ? "before_activation"
                                                      : "after_activation";
+      if (a.residual_scale != 1.0f) j["residual_scale"] = a.residual_scale;
       [[fallthrough]];
     case NodeKind::kDeconv:
       j["bias"] = node.bias.defined();
@@ -64,6 +65,9 @@ Json node_to_json(const Graph& graph, const Node& node) {
       break;
     case NodeKind::kUpsample:
       j["scale"] = a.scale;
+      break;
+    case NodeKind::kAdd:
+      if (a.residual_scale != 1.0f) j["residual_scale"] = a.residual_scale;
       break;
     case NodeKind::kSlice:
       j["begin"] = a.begin;
@@ -241,6 +245,7 @@ class Loader {
         r.choice("residual", residual, {"none", "before_activation", "after_activation"});
         a.residual = residual != "none";
         a.residual_before_activation = residual == "before_activation";
+        r.get("residual_scale", a.residual_scale);
         [[fallthrough]];
       }
       case NodeKind::kDeconv: {
@@ -263,6 +268,9 @@ class Loader {
         break;
       case NodeKind::kUpsample:
         a.scale = integer(r, "scale", 1, kLarge);
+        break;
+      case NodeKind::kAdd:
+        r.get("residual_scale", a.residual_scale);
         break;
       case NodeKind::kSlice:
         a.begin = integer(r, "begin", 0, kLarge);

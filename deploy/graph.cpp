@@ -34,6 +34,17 @@ float TensorInfo::scale() const {
   return amax / (is_unsigned ? 255.0f : 127.0f);
 }
 
+std::string common_path(const std::string& a, const std::string& b) {
+  size_t same = 0;
+  for (size_t i = 0;; ++i) {
+    const bool end_a = i == a.size() || a[i] == '.';
+    const bool end_b = i == b.size() || b[i] == '.';
+    if (end_a && end_b) same = i;
+    if (i >= a.size() || i >= b.size() || a[i] != b[i]) break;
+  }
+  return a.substr(0, same);
+}
+
 int Graph::find_tensor(const std::string& name) const {
   for (size_t i = 0; i < tensors.size(); ++i)
     if (tensors[i].name == name) return static_cast<int>(i);

@@ -28,7 +28,7 @@ enum class NodeKind {
   kMaxPool,     // kernel, stride, padding
   kUpsample,    // nearest, by `scale`
   kConcat,      // channels
-  kAdd,         // two inputs of equal shape
+  kAdd,         // two inputs of equal shape, the second times residual_scale
   kActivation,  // on its own
   kSlice,       // channels [begin, end)
   kBatchNorm,   // rep_bn_act as traced; gone after fuse()
@@ -57,6 +57,7 @@ struct Attributes {
   Activation activation = Activation::kIdentity;  // conv, deconv, activation, rep_bn_act
   bool residual = false;                          // conv: its second input is added ...
   bool residual_before_activation = false;        // ... act(conv + r), else act(conv) + r
+  float residual_scale = 1.0f;                    // conv with residual, add: factor of r
   float eps = 1e-3f;                              // rep_bn_act
   std::vector<int64_t> strides;                   // decode: pixels per cell, one per level
   int64_t num_classes = 0;                        // decode
@@ -126,6 +127,9 @@ void validate(const Graph& graph);
 // the size does not fit (a size that is no multiple of the largest stride makes concat inputs
 // differ).
 std::vector<Shape> infer_shapes(const Graph& graph, int64_t batch, int64_t height, int64_t width);
+
+// The leading path components that both names have: "a.b" of "a.b.c" and "a.b.d.e".
+std::string common_path(const std::string& a, const std::string& b);
 
 // The largest stride of the decode node: image sizes have to be multiples of it. 1 without one.
 int64_t size_multiple(const Graph& graph);

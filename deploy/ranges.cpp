@@ -52,7 +52,7 @@ void unify_ranges(Graph& graph) {
         sets.join(t, node.output);
         all = all && positive[static_cast<size_t>(t)];
       }
-      positive[out] = all;
+      positive[out] = all && node.attributes.residual_scale >= 0;
     } else if (node.kind == NodeKind::kInput) {
       positive[out] = true;
     } else if (node.kind != NodeKind::kDecode) {
@@ -61,7 +61,8 @@ void unify_ranges(Graph& graph) {
       if (a.residual) {
         sets.join(node.inputs[1], node.output);
         if (!a.residual_before_activation)
-          positive[out] = positive[out] && positive[static_cast<size_t>(node.inputs[1])];
+          positive[out] = positive[out] && positive[static_cast<size_t>(node.inputs[1])] &&
+                          a.residual_scale >= 0;
       }
     }
   }

@@ -43,6 +43,7 @@ class Inference {
         return concat(node);
       case NodeKind::kAdd:
         inputs(node, 2);
+        residual_scale(node);
         same(node, in(node, 0), in(node, 1));
         return in(node, 0);
       case NodeKind::kActivation:
@@ -79,6 +80,9 @@ class Inference {
   }
   void same(const Node& node, const Shape& a, const Shape& b) const {
     if (!(a == b)) require(node, false, fmt::format("inputs {} and {} differ", a.str(), b.str()));
+  }
+  void residual_scale(const Node& node) const {
+    require(node, std::isfinite(node.attributes.residual_scale), "residual_scale is not finite");
   }
   const Shape& in(const Node& node, size_t i) const {
     const Shape& s = shapes_[static_cast<size_t>(node.inputs[i])];
@@ -120,6 +124,7 @@ class Inference {
                   (x[2] + 2 * a.padding - w[2]) / a.stride + 1, w[0]};
     require(node, x[1] + 2 * a.padding >= w[1] && x[2] + 2 * a.padding >= w[2],
             fmt::format("input {} is smaller than the kernel", x.str()));
+    residual_scale(node);
     if (a.residual) same(node, in(node, 1), y);
     return y;
   }

@@ -17,18 +17,6 @@ std::string module_of(const std::string& parameter) {
   return dot == std::string::npos ? parameter : parameter.substr(0, dot);
 }
 
-// The leading path components that both have.
-std::string common_path(const std::string& a, const std::string& b) {
-  size_t same = 0;
-  for (size_t i = 0;; ++i) {
-    const bool end_a = i == a.size() || a[i] == '.';
-    const bool end_b = i == b.size() || b[i] == '.';
-    if (end_a && end_b) same = i;
-    if (i >= a.size() || i >= b.size() || a[i] != b[i]) break;
-  }
-  return a.substr(0, same);
-}
-
 class Builder {
  public:
   Builder(const Variable& input, const NamedVariables& parameters) {
@@ -73,6 +61,7 @@ class Builder {
         read(node, op, 0, 1);
       } else if (op.kind == "concat" || op.kind == "add") {
         node.kind = op.kind == "add" ? NodeKind::kAdd : NodeKind::kConcat;
+        node.attributes.residual_scale = a.value("alpha", 1.0f);
         read(node, op, 0, op.inputs.size());
       } else if (op.kind == "slice_channels") {
         node.kind = NodeKind::kSlice;

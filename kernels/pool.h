@@ -1,4 +1,4 @@
-// Max-pooling, nearest up-sampling, channel copies, image bytes to floats. f32, NHWC.
+// Max- and average-pooling, nearest up-sampling, channel copies, image bytes to floats. f32, NHWC.
 #pragma once
 
 #include <cstdint>
@@ -23,6 +23,15 @@ struct MaxPoolBackward {
   float* dx = nullptr;  // overwritten
 };
 
+// Mean of the kernel x kernel neighbourhood (odd kernel, stride 1); outside the image is zero and
+// counts, as PyTorch's AvgPool2d. The operation is its own adjoint: backward is the same on dy.
+struct AveragePool {
+  int64_t n = 1, h = 1, w = 1, c = 1;
+  int64_t kernel = 3;
+  const float* x = nullptr;
+  float* y = nullptr;  // overwritten
+};
+
 // y[n, i, j, c] = x[n, i / scale, j / scale, c]; backward sums.
 struct Upsample {
   int64_t n = 1, h = 1, w = 1, c = 1, scale = 2;
@@ -42,6 +51,7 @@ struct CopyChannels {
 namespace cpu {
 void max_pool_forward(const MaxPoolForward& p);
 void max_pool_backward(const MaxPoolBackward& p);
+void average_pool(const AveragePool& p);
 void upsample_forward(const Upsample& p);   // from x [n,h,w,c] to y [n,h*s,w*s,c]
 void upsample_backward(const Upsample& p);  // from dy to dx, overwritten; sizes are x's
 void copy_channels(const CopyChannels& p);

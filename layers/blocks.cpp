@@ -37,93 +37,115 @@ BatchNormState BatchNorm2d::state_for_forward() const {
   return state;
 }
 
-namespace {
-BatchNormParams norm_params(const Module& m) {
-  return {kBatchNormEps, kBatchNormMomentum, m.training()};
-}
-}  // namespace
-
 ConvModule::ConvModule(int64_t in, int64_t out, int64_t kernel, int64_t stride, Activation act,
                        Rng& rng, int64_t groups)
     : act_(act) {
-  conv_ = register_module(
+  conv = register_module(
       "conv", std::make_shared<Conv2d>(in, out, kernel, ConvParams{stride, kernel / 2, groups},
                                        false, rng));
-  bn_ = register_module("bn", std::make_shared<BatchNorm2d>(out));
+  bn = register_module("bn", std::make_shared<BatchNorm2d>(out));
 }
 
 Variable ConvModule::forward(const Variable& x) const {
-  return rep_bn_act({conv_->forward(x)}, {bn_->state_for_forward()}, act_, norm_params(*this));
+  return rep_bn_act({conv->forward(x)}, {bn->state_for_forward()}, act_, bn->params());
 }
 
 ConvBNAct::ConvBNAct(int64_t in, int64_t out, int64_t kernel, int64_t stride, Activation act,
-                     Rng& rng)
-    : block_(register_module("block",
-                             std::make_shared<ConvModule>(in, out, kernel, stride, act, rng))) {}
+                     Rng& rng, int64_t groups)
+    : block_(register_module(
+          "block", std::make_shared<ConvModule>(in, out, kernel, stride, act, rng, groups))) {}
 
-struct RepVGGBlock::ConvBn : Module {
-  ConvBn(int64_t in, int64_t out, int64_t kernel, int64_t stride, Rng& rng) {
-    conv = register_module(
-        "conv",
-        std::make_shared<Conv2d>(in, out, kernel, ConvParams{stride, kernel / 2, 1}, false, rng));
-    bn = register_module("bn", std::make_shared<BatchNorm2d>(out));
-  }
-  std::shared_ptr<Conv2d> conv;
-  std::shared_ptr<BatchNorm2d> bn;
-};
-
-RepVGGBlock::RepVGGBlock(int64_t in, int64_t out, int64_t stride, Rng& rng) : stride_(stride) {
+RepVGGBlock::RepVGGBlock(int64_t in, int64_t out, int64_t stride, Rng& rng, Activation act,
+                         int64_t groups)
+    : stride_(stride), act_(act) {
   if (in == out && stride == 1)
     identity_ = register_module("rbr_identity", std::make_shared<BatchNorm2d>(in));
-  dense_ = register_module("rbr_dense", std::make_shared<ConvBn>(in, out, 3, stride, rng));
-  pointwise_ = register_module("rbr_1x1", std::make_shared<ConvBn>(in, out, 1, stride, rng));
+  const auto branch = [&](int64_t kernel) {
+    return std::make_shared<ConvModule>(in, out, kernel, stride, Activation::kIdentity, rng,
+                                        groups);
+  };
+  dense_ = register_module("rbr_dense", branch(3));
+  pointwise_ = register_module("rbr_1x1", branch(1));
 }
 
 Variable RepVGGBlock::forward(const Variable& x) const {
   std::vector<BatchNormState> norms{dense_->bn->state_for_forward(),
                                     pointwise_->bn->state_for_forward()};
   if (identity_) norms.push_back(identity_->state_for_forward());
-  return rep_vgg(x, dense_->conv->weight, pointwise_->conv->weight, norms, stride_,
-                 Activation::kReLU, norm_params(*this));
+  return rep_vgg(x, dense_->conv->weight, pointwise_->conv->weight, norms, stride_, act_,
+                 dense_->bn->params());
 }
 
-RepBlock::RepBlock(int64_t in, int64_t out, int64_t n, Rng& rng) {
-  check(n >= 1, "RepBlock: {} blocks", n);
-  blocks_.push_back(register_module("conv1", std::make_shared<RepVGGBlock>(in, out, 1, rng)));
-  if (n == 1) return;
-  auto rest = register_module("block", std::make_shared<Sequence>());
-  for (int64_t i = 1; i < n; ++i)
-    blocks_.push_back(rest->push(std::make_shared<RepVGGBlock>(out, out, 1, rng)));
+QARepVGGBlock::QARepVGGBlock(int64_t in, int64_t out, int64_t stride, int version, Rng& rng,
+                             Activation act)
+    : identity_(in == out && stride == 1), average_(identity_ && version == 2), act_(act) {
+  dense_ = register_module("rbr_dense", std::make_shared<ConvModule>(
+                                            in, out, 3, stride, Activation::kIdentity, rng));
+  pointwise_ = register_module(
+      "rbr_1x1", std::make_shared<Conv2d>(in, out, 1, ConvParams{stride, 0, 1}, false, rng));
+  bn_ = register_module("bn", std::make_shared<BatchNorm2d>(out));
 }
 
-Variable RepBlock::forward(const Variable& x) const {
-  Variable v = x;
-  for (const auto& b : blocks_) v = b->forward(v);
-  return v;
+Variable QARepVGGBlock::forward(const Variable& x) const {
+  std::vector<Variable> branches{dense_->forward(x), pointwise_->forward(x)};
+  if (identity_) branches.push_back(x);
+  if (average_) branches.push_back(average_pool2d(x, 3));
+  return rep_bn_act({branch_sum(branches, {})}, {bn_->state_for_forward()}, act_, bn_->params());
 }
 
-namespace {
-struct Nest : Module {
-  template <class M>
-  std::shared_ptr<M> push(const std::string& name, std::shared_ptr<M> m) {
-    return register_module(name, std::move(m));
-  }
+// Official ScaleLayer without bias.
+class LinearAddBlock::Scale : public Module {
+ public:
+  explicit Scale(int64_t channels)
+      : weight(register_parameter("weight", Tensor::full(Shape{channels}, 1.0f))) {}
+  Variable weight;
 };
-}  // namespace
 
-SimSPPF::SimSPPF(int64_t in, int64_t out, Activation act, Rng& rng, int64_t kernel)
-    : kernel_(kernel) {
-  auto nest = register_module("sppf", std::make_shared<Nest>());
-  cv1_ = nest->push("cv1", std::make_shared<ConvBNAct>(in, in / 2, 1, 1, act, rng));
-  cv2_ = nest->push("cv2", std::make_shared<ConvBNAct>(in / 2 * 4, out, 1, 1, act, rng));
+LinearAddBlock::LinearAddBlock(int64_t in, int64_t out, int64_t stride, Rng& rng, Activation act,
+                               bool csla)
+    : act_(act) {
+  conv_ = register_module(
+      "conv", std::make_shared<Conv2d>(in, out, 3, ConvParams{stride, 1, 1}, false, rng));
+  scale_conv_ = register_module("scale_conv", std::make_shared<Scale>(out));
+  pointwise_ = register_module(
+      "conv_1x1", std::make_shared<Conv2d>(in, out, 1, ConvParams{stride, 0, 1}, false, rng));
+  scale_pointwise_ = register_module("scale_1x1", std::make_shared<Scale>(out));
+  if (in == out && stride == 1)
+    scale_identity_ = register_module("scale_identity", std::make_shared<Scale>(out));
+  bn_ = register_module("bn", std::make_shared<BatchNorm2d>(out));
+  if (!csla) return;
+  scale_conv_->weight.set_requires_grad(false);
+  scale_pointwise_->weight.set_requires_grad(false);
 }
 
-Variable SimSPPF::forward(const Variable& x) const {
-  const PoolParams pool{kernel_, 1, kernel_ / 2};
-  const Variable a = cv1_->forward(x);
-  const Variable b = max_pool2d(a, pool);
-  const Variable c = max_pool2d(b, pool);
-  return cv2_->forward(concat({a, b, c, max_pool2d(c, pool)}));
+Variable LinearAddBlock::forward(const Variable& x) const {
+  std::vector<Variable> branches{conv_->forward(x), pointwise_->forward(x)};
+  std::vector<Variable> scales{scale_conv_->weight, scale_pointwise_->weight};
+  if (scale_identity_) {
+    branches.push_back(x);
+    scales.push_back(scale_identity_->weight);
+  }
+  return rep_bn_act({branch_sum(branches, scales)}, {bn_->state_for_forward()}, act_,
+                    bn_->params());
+}
+
+std::shared_ptr<Layer> make_block(BlockStyle style, int64_t in, int64_t out, int64_t stride,
+                                  Rng& rng) {
+  switch (style.kind) {
+    case BlockKind::kRepVGG:
+      return std::make_shared<RepVGGBlock>(in, out, stride, rng, style.act);
+    case BlockKind::kQARepVGG:
+      return std::make_shared<QARepVGGBlock>(in, out, stride, 1, rng, style.act);
+    case BlockKind::kQARepVGGV2:
+      return std::make_shared<QARepVGGBlock>(in, out, stride, 2, rng, style.act);
+    case BlockKind::kLinearAdd:
+      return std::make_shared<LinearAddBlock>(in, out, stride, rng, style.act);
+    case BlockKind::kRealVGG:
+      return std::make_shared<ConvModule>(in, out, 3, stride, style.act, rng);
+    case BlockKind::kConvBN:
+      return std::make_shared<ConvBNAct>(in, out, 3, stride, style.act, rng);
+  }
+  fail("make_block: kind {}", static_cast<int>(style.kind));
 }
 
 Transpose::Transpose(int64_t in, int64_t out, Rng& rng) {
@@ -132,6 +154,12 @@ Transpose::Transpose(int64_t in, int64_t out, Rng& rng) {
   weight_ = register_parameter("upsample_transpose.weight",
                                uniform(Shape{out, 2, 2, in}, bound, rng), Layout::kConvTranspose);
   bias_ = register_parameter("upsample_transpose.bias", uniform(Shape{out}, bound, rng));
+}
+
+Variable Sequence::forward(const Variable& x) const {
+  Variable v = x;
+  for (const auto& layer : layers_) v = layer->forward(v);
+  return v;
 }
 
 }  // namespace sextant

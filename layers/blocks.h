@@ -1,5 +1,6 @@
-// The building blocks of YOLOv6, named and structured as in the official yolov6/layers/common.py,
-// so that parameter names agree.
+// The convolution blocks of YOLOv6, named and structured as in the official
+// yolov6/layers/common.py, so that parameter names agree. What is made of them is in
+// layers/stages.h.
 #pragma once
 
 #include <memory>
@@ -16,12 +17,18 @@ namespace sextant {
 inline constexpr float kBatchNormEps = 1e-3f;
 inline constexpr float kBatchNormMomentum = 0.03f;
 
+// A module from one tensor to one tensor.
+class Layer : public Module {
+ public:
+  virtual Variable forward(const Variable& x) const = 0;
+};
+
 // Convolution with optional bias. Default initialisation as PyTorch's Conv2d: kaiming uniform with
 // a = sqrt(5), i.e. uniform in +-1/sqrt(fan_in), weight and bias alike.
-class Conv2d : public Module {
+class Conv2d : public Layer {
  public:
   Conv2d(int64_t in, int64_t out, int64_t kernel, ConvParams params, bool bias, Rng& rng);
-  Variable forward(const Variable& x) const { return conv2d(x, weight, bias, params); }
+  Variable forward(const Variable& x) const override { return conv2d(x, weight, bias, params); }
   Variable weight, bias;
   ConvParams params;
 };
@@ -31,27 +38,32 @@ class BatchNorm2d : public Module {
   explicit BatchNorm2d(int64_t channels);
   // Counts the batch when training; pass the state to rep_bn_act.
   BatchNormState state_for_forward() const;
+  BatchNormParams params() const { return {kBatchNormEps, kBatchNormMomentum, training()}; }
   BatchNormState state;
   Tensor num_batches_tracked;  // i64 scalar
 };
 
-// conv (no bias) + BN + activation: official ConvModule and its wrappers ConvBNReLU, ConvBNSiLU,
-// ConvBN, whose parameters sit under "block.".
-class ConvModule : public Module {
+// conv (no bias, "same" padding) + BN + activation. Official ConvModule; with a 3x3 kernel also
+// RealVGGBlock, the target block of the RepOptimizer route.
+class ConvModule : public Layer {
  public:
   ConvModule(int64_t in, int64_t out, int64_t kernel, int64_t stride, Activation act, Rng& rng,
              int64_t groups = 1);
-  Variable forward(const Variable& x) const;
+  Variable forward(const Variable& x) const override;
+
+  std::shared_ptr<Conv2d> conv;
+  std::shared_ptr<BatchNorm2d> bn;
 
  private:
-  std::shared_ptr<Conv2d> conv_;
-  std::shared_ptr<BatchNorm2d> bn_;
   Activation act_;
 };
-class ConvBNAct : public Module {
+
+// A ConvModule under "block.": official ConvBNReLU, ConvBNSiLU, ConvBNHS, ConvBN.
+class ConvBNAct : public Layer {
  public:
-  ConvBNAct(int64_t in, int64_t out, int64_t kernel, int64_t stride, Activation act, Rng& rng);
-  Variable forward(const Variable& x) const { return block_->forward(x); }
+  ConvBNAct(int64_t in, int64_t out, int64_t kernel, int64_t stride, Activation act, Rng& rng,
+            int64_t groups = 1);
+  Variable forward(const Variable& x) const override { return block_->forward(x); }
 
  private:
   std::shared_ptr<ConvModule> block_;
@@ -59,59 +71,95 @@ class ConvBNAct : public Module {
 
 // RepVGGBlock in training form: 3x3 + BN, 1x1 + BN, and BN alone where input and output agree
 // (Ding et al., RepVGG, 2021, fig. 2).
-class RepVGGBlock : public Module {
+class RepVGGBlock : public Layer {
  public:
-  RepVGGBlock(int64_t in, int64_t out, int64_t stride, Rng& rng);
-  Variable forward(const Variable& x) const;
+  RepVGGBlock(int64_t in, int64_t out, int64_t stride, Rng& rng,
+              Activation act = Activation::kReLU, int64_t groups = 1);
+  Variable forward(const Variable& x) const override;
 
  private:
-  struct ConvBn;
   std::shared_ptr<BatchNorm2d> identity_;
-  std::shared_ptr<ConvBn> dense_, pointwise_;
+  std::shared_ptr<ConvModule> dense_, pointwise_;
   int64_t stride_;
+  Activation act_;
 };
 
-// n RepVGGBlocks in a row: conv1, then block.0 ... block.(n-2).
-class RepBlock : public Module {
+// QARepVGGBlock: act(BN(BN(conv3x3(x)) + conv1x1(x) [+ x])); version 2 adds the average of the 3x3
+// neighbourhood where there is an identity (Chu et al., QARepVGG, 2022).
+class QARepVGGBlock : public Layer {
  public:
-  RepBlock(int64_t in, int64_t out, int64_t n, Rng& rng);
-  Variable forward(const Variable& x) const;
+  QARepVGGBlock(int64_t in, int64_t out, int64_t stride, int version, Rng& rng,
+                Activation act = Activation::kReLU);
+  Variable forward(const Variable& x) const override;
 
  private:
-  std::vector<std::shared_ptr<RepVGGBlock>> blocks_;
+  std::shared_ptr<ConvModule> dense_;
+  std::shared_ptr<Conv2d> pointwise_;
+  std::shared_ptr<BatchNorm2d> bn_;
+  bool identity_, average_;
+  Activation act_;
 };
 
-// Spatial pyramid pooling with three chained 5x5 pools; parameters under "sppf.".
-class SimSPPF : public Module {
+// The hyper-search block of the RepOptimizer route (Ding et al., RepOpt, 2022):
+// act(BN(s3 conv3x3(x) + s1 conv1x1(x) [+ s0 x])) with a scale per channel for each branch. `csla`:
+// s3 and s1 stay what they are.
+class LinearAddBlock : public Layer {
  public:
-  SimSPPF(int64_t in, int64_t out, Activation act, Rng& rng, int64_t kernel = 5);
-  Variable forward(const Variable& x) const;
+  LinearAddBlock(int64_t in, int64_t out, int64_t stride, Rng& rng,
+                 Activation act = Activation::kReLU, bool csla = false);
+  Variable forward(const Variable& x) const override;
 
  private:
-  std::shared_ptr<ConvBNAct> cv1_, cv2_;
-  int64_t kernel_;
+  class Scale;
+  std::shared_ptr<Conv2d> conv_, pointwise_;
+  std::shared_ptr<Scale> scale_conv_, scale_pointwise_, scale_identity_;
+  std::shared_ptr<BatchNorm2d> bn_;
+  Activation act_;
 };
+
+// The 3x3 block that a network is made of.
+enum class BlockKind { kRepVGG, kQARepVGG, kQARepVGGV2, kLinearAdd, kRealVGG, kConvBN };
+struct BlockStyle {
+  BlockKind kind = BlockKind::kRepVGG;
+  Activation act = Activation::kReLU;
+};
+std::shared_ptr<Layer> make_block(BlockStyle style, int64_t in, int64_t out, int64_t stride,
+                                  Rng& rng);
 
 // 2x2 stride-2 transposed convolution with bias ("upsample_transpose").
-class Transpose : public Module {
+class Transpose : public Layer {
  public:
   Transpose(int64_t in, int64_t out, Rng& rng);
-  Variable forward(const Variable& x) const { return conv_transpose2d(x, weight_, bias_); }
+  Variable forward(const Variable& x) const override {
+    return conv_transpose2d(x, weight_, bias_);
+  }
 
  private:
   Variable weight_, bias_;
 };
 
-// Children under the names "0", "1", ...
-class Sequence : public Module {
+// Layers under the names "0", "1", ..., one after the other.
+class Sequence : public Layer {
  public:
-  template <class M>
-  std::shared_ptr<M> push(std::shared_ptr<M> m) {
-    return register_module(std::to_string(count_++), std::move(m));
+  template <class L>
+  std::shared_ptr<L> push(std::shared_ptr<L> layer) {
+    register_module(std::to_string(layers_.size()), layer);
+    layers_.push_back(layer);
+    return layer;
   }
+  Variable forward(const Variable& x) const override;
+  const std::vector<std::shared_ptr<Layer>>& layers() const { return layers_; }
 
  private:
-  int count_ = 0;
+  std::vector<std::shared_ptr<Layer>> layers_;
+};
+
+// Only a name between a module and its children.
+struct Nest : Module {
+  template <class M>
+  std::shared_ptr<M> push(const std::string& name, std::shared_ptr<M> m) {
+    return register_module(name, std::move(m));
+  }
 };
 
 }  // namespace sextant

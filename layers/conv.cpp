@@ -1,6 +1,8 @@
 // conv2d, conv_transpose2d and the functions with batch-norm behind a convolution.
 #include "kernels/conv.h"
 
+#include <algorithm>
+
 #include "core/trace.h"
 #include "kernels/elementwise.h"
 #include "kernels/rep_bn_act.h"
@@ -250,7 +252,8 @@ Variable rep_bn_act(const std::vector<Variable>& branches, const std::vector<Bat
 Variable rep_vgg(const Variable& x, const Variable& weight3, const Variable& weight1,
                  const std::vector<BatchNormState>& norms, int64_t stride, Activation act,
                  BatchNormParams params) {
-  const ConvParams p3{stride, 1, 1}, p1{stride, 0, 1};
+  const int64_t groups = x.dim(-1) / std::max<int64_t>(weight3.dim(-1), 1);
+  const ConvParams p3{stride, 1, groups}, p1{stride, 0, groups};
   const bool identity = norms.size() == 3;
   check(norms.size() == 2 || identity, "rep_vgg: {} batch-norms, needs 2 or 3", norms.size());
   if (trace::active()) {

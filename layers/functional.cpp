@@ -1,6 +1,7 @@
 #include "layers/functional.h"
 
 #include "core/trace.h"
+#include "kernels/branch_sum.h"
 #include "kernels/elementwise.h"
 #include "kernels/fake_quant.h"
 #include "kernels/pool.h"
@@ -53,6 +54,26 @@ Variable max_pool2d(const Variable& x, PoolParams params) {
   return out;
 }
 
+Variable average_pool2d(const Variable& x, int64_t kernel) {
+  const Shape s = x.shape();
+  check(s.rank() == 4 && kernel >= 1 && kernel % 2 == 1, "average_pool2d: kernel {} on input {}",
+        kernel, s.str());
+  if (trace::active()) {
+    const float weight = 1.0f / static_cast<float>(kernel * kernel);
+    return conv2d(x, Variable(Tensor::full(Shape{s[3], kernel, kernel, 1}, weight)), {},
+                  {1, kernel / 2, s[3]});
+  }
+  const auto pooled = [s, kernel](const Tensor& t) {
+    const Tensor y(s);
+    cpu::average_pool({s[0], s[1], s[2], s[3], kernel, t.f32(), y.f32()});
+    return y;
+  };
+  return make_result("average_pool2d", pooled(x.data()), {x},
+                     [pooled](const Tensor& dy, const std::vector<bool>&) {
+                       return std::vector<Tensor>{pooled(dy)};
+                     });
+}
+
 Variable upsample_nearest(const Variable& x, int64_t factor) {
   const Shape s = x.shape();
   check(s.rank() == 4 && factor >= 1, "upsample_nearest: input {}, scale {}", s.str(), factor);
@@ -77,6 +98,102 @@ Variable add(const Variable& a, const Variable& b) {
   });
   if (trace::active()) trace::record({"add", {a, b}, out, {}});
   return out;
+}
+
+namespace {
+
+// Sum over all but the last axis of a * b: [C].
+Tensor dot_by_channel(const Tensor& a, const Tensor& b) {
+  const Tensor out(Shape{a.dim(-1)});
+  cpu::channel_dot({a.f32(), b.f32(), out.f32(), a.numel() / a.dim(-1), a.dim(-1)});
+  return out;
+}
+
+}  // namespace
+
+Variable add(const Variable& a, const Variable& b, const Variable& alpha) {
+  check(a.shape() == b.shape(), "add: shapes {} and {}", a.shape().str(), b.shape().str());
+  check(alpha.shape() == Shape{1}, "add: alpha {} is not [1]", alpha.shape().str());
+  const float factor = alpha.data().item();
+  const Tensor y(a.shape());
+  cpu::add_scaled({a.f32(), b.f32(), y.f32(), y.numel(), 1.0f, factor});
+  Variable out = make_result(
+      "add", y, {a, b, alpha},
+      [factor, bt = b.data()](const Tensor& dy, const std::vector<bool>& needs) {
+        Tensor db, dalpha;
+        if (needs[1]) {
+          db = Tensor(dy.shape());
+          cpu::add_scaled({dy.f32(), dy.f32(), db.f32(), db.numel(), factor, 0.0f});
+        }
+        if (needs[2]) {
+          double sum = 0;
+          for (const float v : dot_by_channel(dy, bt).span<float>()) sum += v;
+          dalpha = Tensor::full(Shape{1}, static_cast<float>(sum));
+        }
+        return std::vector<Tensor>{dy, db, dalpha};
+      });
+  if (trace::active()) trace::record({"add", {a, b}, out, {{"alpha", factor}}});
+  return out;
+}
+
+Variable branch_sum(const std::vector<Variable>& branches, const std::vector<Variable>& scales) {
+  const size_t k = branches.size();
+  check(k >= 2 && k <= kernels::kMaxSummands && (scales.empty() || scales.size() == k),
+        "branch_sum: {} branches with {} scales (2 to {} branches)", k, scales.size(),
+        kernels::kMaxSummands);
+  const Shape s = branches[0].shape();
+  for (const auto& v : branches)
+    check(v.shape() == s, "branch_sum: shapes {} and {}", s.str(), v.shape().str());
+  for (const auto& w : scales)
+    check(w.shape() == Shape{s[-1]}, "branch_sum: scale {} for {} channels", w.shape().str(),
+          s[-1]);
+  if (trace::active()) {
+    Variable sum;
+    for (size_t b = 0; b < k; ++b) {
+      Variable v = branches[b];
+      if (!scales.empty())
+        v = conv2d(v, Variable(scales[b].data().reshape(Shape{s[-1], 1, 1, 1})), {},
+                   {1, 0, s[-1]});
+      sum = b == 0 ? v : add(sum, v);
+    }
+    return sum;
+  }
+  const Tensor y(s);
+  kernels::BranchSum p;
+  p.branches = static_cast<int>(k);
+  p.y = y.f32();
+  p.channels = s[-1];
+  p.rows = s.numel() / s[-1];
+  std::vector<Tensor> x, w;  // what backward needs, none of it without scales
+  for (size_t b = 0; b < k; ++b) {
+    p.x[b] = branches[b].f32();
+    if (scales.empty()) continue;
+    p.scale[b] = scales[b].f32();
+    x.push_back(branches[b].data());
+    w.push_back(scales[b].data());
+  }
+  cpu::branch_sum(p);
+  std::vector<Variable> inputs = branches;
+  inputs.insert(inputs.end(), scales.begin(), scales.end());
+  return make_result("branch_sum", y, inputs,
+                     [k, x, w](const Tensor& dy, const std::vector<bool>& needs) {
+                       if (w.empty()) return std::vector<Tensor>(k, dy);
+                       std::vector<Tensor> grads(2 * k);
+                       const int64_t channels = dy.dim(-1);
+                       for (size_t b = 0; b < k; ++b) {
+                         if (needs[b]) {
+                           grads[b] = Tensor(dy.shape());
+                           cpu::branch_sum({{dy.f32()},
+                                            {w[b].f32()},
+                                            1,
+                                            grads[b].f32(),
+                                            dy.numel() / channels,
+                                            channels});
+                         }
+                         if (needs[k + b]) grads[k + b] = dot_by_channel(dy, x[b]);
+                       }
+                       return grads;
+                     });
 }
 
 Variable scale(const Variable& x, float alpha) {

@@ -46,7 +46,7 @@ inline Variable batch_norm(const Variable& x, const BatchNormState& norm, BatchN
 // The RepVGG block's training form as one node, y = act(BN3(conv3x3(x)) + BN1(conv1x1(x))
 // [+ BN0(x)]): as rep_bn_act over two convolutions, but the three gradients with respect to x are
 // added up inside the convolutions instead of in passes of their own. norms = {3x3, 1x1[,
-// identity]}.
+// identity]}; the weights' last dimension says how many groups there are.
 Variable rep_vgg(const Variable& x, const Variable& weight3, const Variable& weight1,
                  const std::vector<BatchNormState>& norms, int64_t stride, Activation act,
                  BatchNormParams params);
@@ -64,8 +64,18 @@ struct PoolParams {
 // Padding never wins; the gradient goes to the first maximum of a window.
 Variable max_pool2d(const Variable& x, PoolParams params);
 
+// Mean of the kernel x kernel neighbourhood, odd kernel, stride 1; zeros outside count. Traced as
+// the depthwise convolution that it is.
+Variable average_pool2d(const Variable& x, int64_t kernel);
+
 Variable upsample_nearest(const Variable& x, int64_t scale);
 Variable add(const Variable& a, const Variable& b);
+// a + alpha * b, alpha [1].
+Variable add(const Variable& a, const Variable& b, const Variable& alpha);
+// sum_b scales[b] * branches[b], channel by channel, as one node: two to four branches [..,C] of
+// equal shape; `scales` empty (all 1) or one [C] for each branch. Traced as depthwise 1x1
+// convolutions and additions.
+Variable branch_sum(const std::vector<Variable>& branches, const std::vector<Variable>& scales);
 // alpha * x
 Variable scale(const Variable& x, float alpha);
 // Along the last axis (channels); all other dimensions equal.

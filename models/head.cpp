@@ -2,45 +2,93 @@
 
 #include <cmath>
 
+#include "core/parallel.h"
 #include "core/trace.h"
 #include "kernels/decode.h"
+#include "kernels/dfl.h"
 
 namespace sextant {
 
-EffiDeHead::EffiDeHead(const std::vector<int64_t>& in_channels, int64_t num_classes,
-                       int64_t reg_max, std::vector<int64_t> strides, Rng& rng)
-    : num_classes_(num_classes), reg_max_(reg_max), strides_(std::move(strides)) {
-  check(in_channels.size() == strides_.size(), "EffiDeHead: {} inputs for {} strides",
-        in_channels.size(), strides_.size());
+EffiDeHead::EffiDeHead(const HeadConfig& config, Rng& rng) : config_(config) {
+  const size_t levels = config.strides.size();
+  check(config.in_channels.size() == levels && levels >= 1 && levels <= kernels::kMaxLevels,
+        "EffiDeHead: {} inputs for {} strides", config.in_channels.size(), levels);
+  check(config.anchors.empty() || config.anchors.size() == levels,
+        "EffiDeHead: anchors of {} levels for {} strides", config.anchors.size(), levels);
   // proj and proj_conv are in every official model, with reg_max 0 too (then 17 entries, unused).
-  const int64_t bins = (reg_max > 0 ? reg_max : 16) + 1;
+  const int64_t bins = (config.reg_max > 0 ? config.reg_max : 16) + 1;
   Tensor proj(Shape{bins});
   for (int64_t i = 0; i < bins; ++i) proj.f32()[i] = static_cast<float>(i);
   register_parameter("proj", proj).set_requires_grad(false);
   register_parameter("proj_conv.weight", proj.clone().reshape(Shape{1, 1, 1, bins}), Layout::kConv)
       .set_requires_grad(false);
 
-  auto stems = register_module("stems", std::make_shared<Sequence>());
-  auto cls_convs = register_module("cls_convs", std::make_shared<Sequence>());
-  auto reg_convs = register_module("reg_convs", std::make_shared<Sequence>());
-  auto cls_preds = register_module("cls_preds", std::make_shared<Sequence>());
-  auto reg_preds = register_module("reg_preds", std::make_shared<Sequence>());
-  const auto silu = Activation::kSiLU;
-  for (const int64_t c : in_channels) {
-    stems_.push_back(stems->push(std::make_shared<ConvBNAct>(c, c, 1, 1, silu, rng)));
-    cls_convs_.push_back(cls_convs->push(std::make_shared<ConvBNAct>(c, c, 3, 1, silu, rng)));
-    reg_convs_.push_back(reg_convs->push(std::make_shared<ConvBNAct>(c, c, 3, 1, silu, rng)));
-    const auto prediction = [&](const std::shared_ptr<Sequence>& list, int64_t out, float bias) {
+  const auto convs = [&](const char* name, int64_t kernel) {
+    auto list = register_module(name, std::make_shared<Sequence>());
+    std::vector<std::shared_ptr<ConvBNAct>> out;
+    for (const int64_t c : config.in_channels)
+      out.push_back(
+          list->push(std::make_shared<ConvBNAct>(c, c, kernel, 1, Activation::kSiLU, rng)));
+    return out;
+  };
+  const auto predictions = [&](const char* name, int64_t out, float bias) {
+    auto list = register_module(name, std::make_shared<Sequence>());
+    Predictions made;
+    for (const int64_t c : config.in_channels) {
       auto m = list->push(std::make_shared<Conv2d>(c, out, 1, ConvParams{}, true, rng));
       m->weight.data().fill_zero();
       for (float& b : m->bias.data().span<float>()) b = bias;
-      return m;
-    };
-    // A prior of 1% for each class: -log((1 - p) / p).
-    cls_preds_.push_back(prediction(cls_preds, num_classes, -std::log(99.0f)));
-    reg_preds_.push_back(prediction(reg_preds, 4 * (reg_max + 1), 1.0f));
-  }
+      made.push_back(std::move(m));
+    }
+    return made;
+  };
+  const float prior = -std::log(99.0f);  // 1% for each class: -log((1 - p) / p)
+  stems_ = convs("stems", 1);
+  cls_convs_ = convs("cls_convs", 3);
+  reg_convs_ = convs("reg_convs", 3);
+  cls_ = predictions("cls_preds", config.num_classes, prior);
+  reg_ = predictions(config.distill_ns ? "reg_preds_dist" : "reg_preds", 4 * (config.reg_max + 1),
+                     1.0f);
+  if (config.distill_ns) lrtb_ = predictions("reg_preds", 4, 1.0f);
+  if (config.anchors.empty()) return;
+  const auto anchors = static_cast<int64_t>(config.anchors[0].size()) / 2;
+  cls_ab_ = predictions("cls_preds_ab", anchors * config.num_classes, prior);
+  reg_ab_ = predictions("reg_preds_ab", anchors * 4, 1.0f);
 }
+
+namespace {
+
+// Channels 2 and 3 of each anchor become (2 sigmoid(v))^2 times the anchor's side in cells.
+Variable anchor_boxes(const Variable& x, const std::vector<double>& sides, int64_t stride) {
+  const int64_t channels = x.dim(3);
+  std::vector<float> side(static_cast<size_t>(channels), 0.0f);  // 0: passes through
+  for (size_t i = 0; i < sides.size(); ++i)
+    side[i / 2 * 4 + 2 + i % 2] = static_cast<float>(sides[i] / static_cast<double>(stride));
+  const auto map = [side, channels](const Tensor& in, const Tensor& out, const auto& f) {
+    parallel_for(in.numel() / channels, 256, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin * channels; i < end * channels; ++i)
+        out.f32()[i] = f(i, side[static_cast<size_t>(i % channels)]);
+    });
+  };
+  const Tensor xt = x.data(), y(x.shape());
+  map(xt, y, [&](int64_t i, float s) {
+    const float p = 2.0f * kernels::sigmoid(xt.f32()[i]);
+    return s > 0 ? p * p * s : xt.f32()[i];
+  });
+  return make_result("anchor_boxes", y, {x},
+                     [map, y, xt](const Tensor& dy, const std::vector<bool>&) {
+                       const Tensor dx(dy.shape());
+                       // d (2 p)^2 s / dv = 2 (2 p)^2 s (1 - p)
+                       map(dy, dx, [&](int64_t i, float s) {
+                         if (!(s > 0)) return dy.f32()[i];
+                         const float p = kernels::sigmoid(xt.f32()[i]);
+                         return dy.f32()[i] * 2.0f * y.f32()[i] * (1.0f - p);
+                       });
+                       return std::vector<Tensor>{dx};
+                     });
+}
+
+}  // namespace
 
 HeadOutput EffiDeHead::forward(const std::vector<Variable>& features) const {
   check(features.size() == stems_.size(), "EffiDeHead: {} features for {} levels", features.size(),
@@ -48,27 +96,59 @@ HeadOutput EffiDeHead::forward(const std::vector<Variable>& features) const {
   HeadOutput out;
   for (size_t l = 0; l < stems_.size(); ++l) {
     const Variable x = stems_[l]->forward(features[l]);
-    out.cls_logits.push_back(cls_preds_[l]->forward(cls_convs_[l]->forward(x)));
-    out.reg.push_back(reg_preds_[l]->forward(reg_convs_[l]->forward(x)));
+    const Variable cls = cls_convs_[l]->forward(x), reg = reg_convs_[l]->forward(x);
+    out.cls_logits.push_back(cls_[l]->forward(cls));
+    out.reg.push_back(reg_[l]->forward(reg));
+    if (!lrtb_.empty()) out.reg_lrtb.push_back(lrtb_[l]->forward(reg));
+    if (cls_ab_.empty()) continue;
+    out.cls_logits_ab.push_back(cls_ab_[l]->forward(cls));
+    out.reg_ab.push_back(
+        anchor_boxes(reg_ab_[l]->forward(reg), config_.anchors[l], config_.strides[l]));
   }
   return out;
 }
 
 namespace {
 
+// What backward needs to know of decode's inputs.
+struct DecodeSaved {
+  Tensor pred;
+  std::vector<Shape> shapes;  // of the inputs, logits and distances of each level in turn
+  std::vector<Tensor> reg;    // the raw distributions; only with reg_max
+  std::vector<int64_t> strides;
+  int64_t reg_max = 0;
+};
+
+// Gradient of one distance with respect to its distribution: p_j (j - mean).
+void distribution_backward(const float* logits, float gradient, int64_t bins, float* out) {
+  float mean = 0;
+  kernels::cpu::expectation(kernels::Expectation<float>{logits, out, &mean, 1, bins});
+  for (int64_t j = 0; j < bins; ++j) out[j] *= gradient * (static_cast<float>(j) - mean);
+}
+
 // Gradient of the decoded rows with respect to one level's logits and distances.
-void decode_backward(const Tensor& pred, const Tensor& dy, int64_t first, float stride,
-                     int64_t classes, const Tensor& dcls, const Tensor& dreg) {
-  const int64_t cells = dcls.dim(1) * dcls.dim(2), row = 5 + classes, anchors = pred.dim(1);
+void decode_backward(const DecodeSaved& s, const Tensor& dy, size_t level, int64_t first,
+                     const Tensor& dcls, const Tensor& dreg) {
+  const Tensor& pred = s.pred;
+  const auto stride = static_cast<float>(s.strides[level]);
+  const int64_t cells = dcls.dim(1) * dcls.dim(2), anchors = pred.dim(1), row = pred.dim(2);
+  const int64_t classes = row - 5, bins = s.reg_max + 1;
   for (int64_t n = 0; n < pred.dim(0); ++n)
     for (int64_t i = 0; i < cells; ++i) {
       const float* g = dy.f32() + (n * anchors + first + i) * row;
       const float* p = pred.f32() + (n * anchors + first + i) * row;
-      float* d = dreg.f32() + (n * cells + i) * 4;
+      float d[4];
       for (int k = 0; k < 2; ++k) {  // centre = cell + (high - low) / 2, size = low + high
         d[k] = stride * (g[2 + k] - 0.5f * g[k]);
         d[2 + k] = stride * (g[2 + k] + 0.5f * g[k]);
       }
+      const int64_t at = (n * cells + i) * 4 * bins;
+      for (int64_t k = 0; k < 4; ++k)
+        if (bins == 1)
+          dreg.f32()[at + k] = d[k];
+        else
+          distribution_backward(s.reg[level].f32() + at + k * bins, d[k], bins,
+                                dreg.f32() + at + k * bins);
       for (int64_t c = 0; c < classes; ++c)
         dcls.f32()[(n * cells + i) * classes + c] = g[5 + c] * p[5 + c] * (1.0f - p[5 + c]);
     }
@@ -77,46 +157,51 @@ void decode_backward(const Tensor& pred, const Tensor& dy, int64_t first, float 
 }  // namespace
 
 Variable EffiDeHead::decode(const HeadOutput& output) const {
+  const std::vector<Variable>& distances =
+      output.reg_lrtb.empty() ? output.reg : output.reg_lrtb;
+  DecodeSaved saved;
+  saved.strides = config_.strides;
+  saved.reg_max = output.reg_lrtb.empty() ? config_.reg_max : 0;
   kernels::Decode p;
-  p.levels = static_cast<int>(strides_.size());
+  p.levels = static_cast<int>(config_.strides.size());
   p.batch = output.cls_logits[0].dim(0);
-  p.classes = num_classes_;
-  p.reg_max = reg_max_;
+  p.classes = config_.num_classes;
+  p.reg_max = saved.reg_max;
   std::vector<Variable> inputs;
-  for (size_t l = 0; l < strides_.size(); ++l) {
-    const Variable &cls = output.cls_logits[l], &reg = output.reg[l];
-    p.level[l] = {cls.f32(), reg.f32(), cls.dim(1), cls.dim(2), static_cast<float>(strides_[l])};
-    inputs.push_back(cls);
-    inputs.push_back(reg);
+  for (size_t l = 0; l < config_.strides.size(); ++l) {
+    const Variable &cls = output.cls_logits[l], &reg = distances[l];
+    p.level[l] = {cls.f32(), reg.f32(), cls.dim(1), cls.dim(2),
+                  static_cast<float>(config_.strides[l])};
+    for (const Variable& v : {cls, reg}) {
+      inputs.push_back(v);
+      saved.shapes.push_back(v.shape());
+    }
+    if (p.reg_max > 0) saved.reg.push_back(reg.data());
   }
-  const Tensor pred(Shape{p.batch, p.anchors(), 5 + num_classes_});
-  kernels::cpu::decode(p, pred.f32());
-  check(reg_max_ == 0 || !needs_grad(inputs), "detect_decode: no gradient with reg_max {}",
-        reg_max_);
-  std::vector<Shape> shapes;
-  for (const auto& v : inputs) shapes.push_back(v.shape());
-  Variable out = make_result("detect_decode", pred, inputs,
-                             [pred, shapes, strides = strides_, classes = num_classes_](
-                                 const Tensor& dy, const std::vector<bool>&) {
-                               std::vector<Tensor> grads;
-                               int64_t first = 0;
-                               for (size_t l = 0; l < strides.size(); ++l) {
-                                 const Tensor dcls(shapes[2 * l]), dreg(shapes[2 * l + 1]);
-                                 decode_backward(pred, dy, first, static_cast<float>(strides[l]),
-                                                 classes, dcls, dreg);
-                                 first += dcls.dim(1) * dcls.dim(2);
-                                 grads.push_back(dcls);
-                                 grads.push_back(dreg);
-                               }
-                               return grads;
-                             });
+  saved.pred = Tensor(Shape{p.batch, p.anchors(), 5 + p.classes});
+  kernels::cpu::decode(p, saved.pred.f32());
+  const Tensor pred = saved.pred;
+  Variable out = make_result(
+      "detect_decode", pred, inputs,
+      [saved = std::move(saved)](const Tensor& dy, const std::vector<bool>&) {
+        std::vector<Tensor> grads;
+        int64_t first = 0;
+        for (size_t l = 0; l < saved.strides.size(); ++l) {
+          const Tensor dcls(saved.shapes[2 * l]), dreg(saved.shapes[2 * l + 1]);
+          decode_backward(saved, dy, l, first, dcls, dreg);
+          first += dcls.dim(1) * dcls.dim(2);
+          grads.push_back(dcls);
+          grads.push_back(dreg);
+        }
+        return grads;
+      });
   if (trace::active())
     trace::record({"detect_decode",
                    inputs,
                    out,
-                   {{"strides", strides_},
-                    {"num_classes", num_classes_},
-                    {"reg_max", reg_max_},
+                   {{"strides", config_.strides},
+                    {"num_classes", config_.num_classes},
+                    {"reg_max", p.reg_max},
                     {"grid_cell_offset", 0.5}}});
   return out;
 }

@@ -1,5 +1,6 @@
 // The decoupled head (EffiDeHead): per level a 1x1 stem, then a class and a box branch of one 3x3
-// convolution and one 1x1 prediction each. Official yolov6/models/effidehead.py.
+// convolution and one 1x1 prediction each. Official yolov6/models/effidehead.py; with anchors
+// effidehead_fuseab.py, with distill_ns effidehead_distill_ns.py.
 #pragma once
 
 #include <memory>
@@ -9,25 +10,41 @@
 
 namespace sextant {
 
+struct HeadConfig {
+  std::vector<int64_t> in_channels;  // per level
+  int64_t num_classes = 80;
+  int64_t reg_max = 0;           // 0: four plain distances
+  std::vector<int64_t> strides;  // per level, pixels per cell
+  // fuse_ab: w, h in pixels of each anchor, per level; empty: no anchor-based branch.
+  std::vector<std::vector<double>> anchors;
+  // An extra branch of plain distances, which is what is decoded; the one with reg_max is for
+  // training.
+  bool distill_ns = false;
+};
+
 struct HeadOutput {
   std::vector<Variable> cls_logits;  // per level [N,H,W,num_classes], before the sigmoid
   std::vector<Variable> reg;         // per level [N,H,W,4*(reg_max+1)], distances in cells
+  // Anchor-based branch, empty without: per level [N,H,W,a*num_classes] before the sigmoid, and
+  // [N,H,W,a*4], a anchors a level, all channels of one anchor together. The four: offset of the
+  // box centre from the cell's point, width and height, in cells.
+  std::vector<Variable> cls_logits_ab, reg_ab;
+  std::vector<Variable> reg_lrtb;  // distill_ns, else empty: per level [N,H,W,4], distances in cells
 };
 
 class EffiDeHead : public Module {
  public:
-  EffiDeHead(const std::vector<int64_t>& in_channels, int64_t num_classes, int64_t reg_max,
-             std::vector<int64_t> strides, Rng& rng);
+  EffiDeHead(const HeadConfig& config, Rng& rng);
   HeadOutput forward(const std::vector<Variable>& features) const;
-  // Boxes in pixels and scores: [N, A, 5 + num_classes], rows cx cy w h 1 scores; kernels/decode.h.
-  // Differentiable for reg_max 0 only (throws otherwise when a gradient is wanted).
+  // Boxes in pixels and scores of the anchor-free branch (reg_lrtb where there is one):
+  // [N, A, 5 + num_classes], rows cx cy w h 1 scores; kernels/decode.h.
   Variable decode(const HeadOutput& output) const;
 
  private:
+  using Predictions = std::vector<std::shared_ptr<Conv2d>>;
+  HeadConfig config_;
   std::vector<std::shared_ptr<ConvBNAct>> stems_, cls_convs_, reg_convs_;
-  std::vector<std::shared_ptr<Conv2d>> cls_preds_, reg_preds_;
-  int64_t num_classes_, reg_max_;
-  std::vector<int64_t> strides_;
+  Predictions cls_, reg_, cls_ab_, reg_ab_, lrtb_;
 };
 
 }  // namespace sextant

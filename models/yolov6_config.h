@@ -6,37 +6,70 @@
 #include <vector>
 
 #include "core/config.h"
+#include "layers/stages.h"
 #include "models/loss.h"
 
 namespace sextant {
 
-// Defaults: YOLOv6-N in the legacy RepPAN form (official configs/repopt/yolov6n_opt.py with
-// training mode repvgg).
+// Names and numbers are those of the official configs. Defaults: YOLOv6-N in the legacy RepPAN form
+// (configs/repopt/yolov6n_opt.py with training mode repvgg).
 struct Yolov6Config {
   std::string type = "yolov6n_opt";  // a preset that fills in what is not given
   int64_t num_classes = 80;
   double depth_multiple = 0.33;
   double width_multiple = 0.25;
+  // EfficientRep, EfficientRep6, CSPBepBackbone, CSPBepBackbone_P6
+  std::string backbone = "EfficientRep";
   std::vector<int64_t> backbone_channels = {64, 128, 256, 512, 1024};
   std::vector<int64_t> backbone_repeats = {1, 6, 12, 18, 6};
+  // RepPANNeck, RepBiFPANNeck, RepBiFPANNeck6, CSPRepBiFPANNeck, CSPRepBiFPANNeck_P6
+  std::string neck = "RepPANNeck";
   std::vector<int64_t> neck_channels = {256, 128, 128, 256, 256, 512};
   std::vector<int64_t> neck_repeats = {12, 12, 12, 12};
+  bool cspsppf = false;               // the bundled pyramid pooling at the backbone's end
+  std::string stage_block = "BepC3";  // of CSP backbones and necks: BepC3 or MBLABlock
+  double csp_e = 0.5;                 // share of the channels inside such a stage
+  // repvgg, hyper_search, repopt, conv_relu, conv_silu, qarepvgg, qarepvggv2
   std::string training_mode = "repvgg";
+  std::string activation = "relu";  // of backbone and neck; the head's is SiLU
+  bool fuse_ab = false;             // anchor-aided training: an extra anchor-based branch
+  bool distill_ns = false;          // self-distillation of small models: an extra DFL branch
+  // Pixels w, h of each anchor, per level; used with fuse_ab.
+  std::vector<std::vector<double>> anchors = {
+      {10, 13, 19, 19, 33, 23}, {30, 61, 59, 59, 59, 119}, {116, 90, 185, 185, 373, 326}};
   bool use_dfl = false;
   int64_t reg_max = 0;
   std::string iou_type = "siou";
 
-  static constexpr int64_t kStrides[3] = {8, 16, 32};
-  int64_t max_stride() const { return kStrides[2]; }  // image sides are multiples of it
+  // Pixels per cell of each level: 8, 16, 32 and, of the P6 models, 64.
+  std::vector<int64_t> strides() const;
+  int64_t max_stride() const { return strides().back(); }  // image sides are multiples of it
+  bool p6() const { return backbone.ends_with("6"); }  // four levels instead of three
+  bool csp_backbone() const { return backbone.starts_with("CSP"); }
+  bool csp_neck() const { return neck.starts_with("CSP"); }
+  // The neck reads the stride-4 map as well.
+  bool fuse_p2() const { return neck != "RepPANNeck"; }
   // ceil(c * width_multiple / 8) * 8
   int64_t channels(int64_t c) const;
   // max(round(n * depth_multiple), 1) for n > 1, rounding halves to even; n otherwise
   int64_t repeats(int64_t n) const;
+  BlockStyle block() const;
+  StageStyle backbone_stage() const;
+  StageStyle neck_stage() const;
+  // Of the neck's convolutions between its stages: the official conv_silu models keep ReLU there.
+  Activation neck_activation() const;
+
   LossConfig loss() const;
+  // What read_yolov6_config() reads: round-trips.
   Json json() const;
 };
 
-// Reads the object under "model"; num_classes comes from the data. Throws Error naming the key.
+// The names that `type` may have, and the config of one of them. Throws Error for another name.
+const std::vector<std::string>& yolov6_preset_names();
+Yolov6Config yolov6_preset(const std::string& type);
+
+// Reads the object under "model"; num_classes comes from the data. Throws Error naming the key and
+// the reason when something is wrong or fits nothing else that was given.
 Yolov6Config read_yolov6_config(ConfigReader reader, int64_t num_classes);
 
 }  // namespace sextant

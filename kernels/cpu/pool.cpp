@@ -57,6 +57,35 @@ void max_pool_backward(const MaxPoolBackward& p) {
   });
 }
 
+void average_pool(const AveragePool& p) {
+  const int64_t half = p.kernel / 2, line = p.w * p.c;
+  const float factor = 1.0f / static_cast<float>(p.kernel * p.kernel);
+  parallel_for(p.n * p.h, 1, [&](int64_t begin, int64_t end) {
+    std::vector<float> column(static_cast<size_t>(line));  // sums over the rows of a window
+    for (int64_t r = begin; r < end; ++r) {
+      const int64_t image = r / p.h, i = r % p.h;
+      std::fill(column.begin(), column.end(), 0.0f);
+      float* sums = column.data();
+      for (int64_t y = std::max<int64_t>(0, i - half); y <= std::min(p.h - 1, i + half); ++y) {
+        const float* in = p.x + (image * p.h + y) * line;
+#pragma omp simd
+        for (int64_t k = 0; k < line; ++k) sums[k] += in[k];
+      }
+      for (int64_t j = 0; j < p.w; ++j) {
+        float* out = p.y + r * line + j * p.c;
+        std::fill_n(out, p.c, 0.0f);
+        for (int64_t x = std::max<int64_t>(0, j - half); x <= std::min(p.w - 1, j + half); ++x) {
+          const float* in = sums + x * p.c;
+#pragma omp simd
+          for (int64_t c = 0; c < p.c; ++c) out[c] += in[c];
+        }
+#pragma omp simd
+        for (int64_t c = 0; c < p.c; ++c) out[c] *= factor;
+      }
+    }
+  });
+}
+
 void upsample_forward(const Upsample& p) {
   parallel_for(p.n * p.h * p.scale, 1, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r)

@@ -53,19 +53,23 @@ MixedNet::MixedNet(Activation act, uint64_t seed) : act_(act) {
   up_ = register_module("up", std::make_shared<Transpose>(32, 16, rng));
   mix_ = conv("mix", 72, 16, 1, 1, act);
   part_ = conv("part", 20, 24, 3, 1, Activation::kReLU);
-  head_ = register_module("detect", std::make_shared<EffiDeHead>(std::vector<int64_t>{24, 32}, 3, 0,
-                                                                 std::vector<int64_t>{2, 4}, rng));
+  HeadConfig head;
+  head.in_channels = {24, 32};
+  head.num_classes = 3;
+  head.strides = {2, 4};
+  head_ = register_module("detect", std::make_shared<EffiDeHead>(head, rng));
   randomize(*this, seed);
   train(false);
 }
 
 Variable MixedNet::predict(const Variable& x) const {
   const Variable a = block_->forward(stem_->forward(x));
-  const Variable after = add(c1_->forward(a), a);                             // act(conv) + r
-  const Variable before = activation(add(after, c2_->forward(after)), act_);  // act(r + conv)
+  const auto factor = [](float f) { return Variable(Tensor::full(Shape{1}, f)); };
+  const Variable after = add(c1_->forward(a), a, factor(0.75f));          // act(conv) + 0.75 r
+  const Variable before = activation(add(a, c2_->forward(after)), act_);  // act(r + conv)
   const Variable d = depthwise_->forward(c3_->forward(before));
   const Variable shared = linear_->forward(d);  // read twice: neither add nor act can be folded
-  const Variable loose = add(shared, activation(shared, Activation::kLeakyReLU));
+  const Variable loose = add(shared, activation(shared, Activation::kLeakyReLU), factor(0.6f));
   const Variable s = sppf_->forward(loose);
   const Variable low = down_->forward(s);
   const Variable wide = concat({up_->forward(low), slice_channels(s, 0, 8),

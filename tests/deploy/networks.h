@@ -8,7 +8,7 @@
 #include "deploy/passes.h"
 #include "deploy/ranges.h"
 #include "deploy/trace.h"
-#include "layers/blocks.h"
+#include "layers/stages.h"
 #include "models/head.h"
 #include "models/yolov6.h"
 #include "support/support.h"
@@ -21,7 +21,7 @@ void randomize(const Module& module, uint64_t seed);
 deploy::NamedVariables named(const Module& module);
 
 // Every kind of node that a model can have: RepVGG blocks with and without identity, stride 2, conv
-// + BN with several activations, residual before and after the activation, an add and an activation
+// + BN with several activations, residual before and after the activation, scaled or not, an add and an activation
 // that cannot be folded, chained pools into a concat, deconv, upsample, slice, depthwise, two-level
 // head. Strides 2 and 4.
 class MixedNet : public Module {

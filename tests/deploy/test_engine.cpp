@@ -48,13 +48,16 @@ TEST_CASE("tracing names nodes by their modules and fusing folds what it can") {
   REQUIRE(g.find_node("c1.block.conv"));
   CHECK(g.find_node("c1.block.conv")->attributes.residual);
   CHECK_FALSE(g.find_node("c1.block.conv")->attributes.residual_before_activation);
+  CHECK(g.find_node("c1.block.conv")->attributes.residual_scale == 0.75f);
   REQUIRE(g.find_node("c2.block.conv"));
   CHECK(g.find_node("c2.block.conv")->attributes.residual_before_activation);
   CHECK(g.find_node("detect.cls_preds.0") != nullptr);
 }
 
 TEST_CASE("the fp32 engine computes what the model computes, at any size and batch") {
-  const MixedNet net(GENERATE(Activation::kReLU, Activation::kSiLU), 2);
+  const MixedNet net(GENERATE(Activation::kReLU, Activation::kLeakyReLU, Activation::kSiLU,
+                              Activation::kHardswish, Activation::kMish),
+                     2);
   const Graph g = fuse(test::traced(net, {1, 32, 48, 3}));
   for (const Shape& size : {Shape{1, 32, 48, 3}, Shape{2, 16, 40, 3}}) {
     Engine engine(g, {.batch = size[0], .height = size[1], .width = size[2]});
@@ -135,7 +138,8 @@ TEST_CASE("ranges: one scale across concat, add, residual and pools") {
 }
 
 TEST_CASE("int8 engine and simulation agree within one step at every tensor") {
-  const Activation act = GENERATE(Activation::kReLU, Activation::kSiLU, Activation::kHardswish);
+  const Activation act = GENERATE(Activation::kReLU, Activation::kLeakyReLU, Activation::kSiLU,
+                                  Activation::kHardswish, Activation::kMish);
   const float shrink = GENERATE(1.0f, 0.6f);  // the second clips
   CAPTURE(name_of(act), shrink);
   const MixedNet net(act, 9);

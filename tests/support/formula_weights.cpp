@@ -25,6 +25,10 @@ void fill_formula_weights(const std::string& name, const Tensor& t, const std::s
       const double g = has(".rbr_") ? 0.45 * gain : (has("_preds") ? 1.0 : gain);
       scale = g * std::sqrt(3.0 / fan);
     }
+  } else if (ends("alpha")) {
+    scale = 0.1, offset = 0.4;
+  } else if (has(".scale_")) {
+    scale = 0.2, offset = 0.7;
   } else if (ends("running_mean")) {
     scale = 0.1;
   } else if (ends("running_var")) {

@@ -1,0 +1,40 @@
+// Parallel branches, each scaled channel by channel, added up: what a block does to its branches
+// before one common batch-norm.
+//
+//   y[r, c] = sum_b scale_b[c] * x_b[r, c]
+//
+// f32, [rows, channels] (NHWC flattened).
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+namespace sextant::kernels {
+
+inline constexpr int kMaxSummands = 4;
+
+struct BranchSum {
+  std::array<const float*, kMaxSummands> x{};
+  std::array<const float*, kMaxSummands> scale{};  // [channels], or null for 1
+  int branches = 1;
+  float* y = nullptr;
+  int64_t rows = 0;
+  int64_t channels = 0;
+};
+
+// out[c] = sum over rows of a[r, c] * b[r, c]: the gradient with respect to a scale. Summed in
+// double, in chunks of rows that depend on their number alone.
+struct ChannelDot {
+  const float* a = nullptr;
+  const float* b = nullptr;
+  float* out = nullptr;
+  int64_t rows = 0;
+  int64_t channels = 0;
+};
+
+namespace cpu {
+void branch_sum(const BranchSum& p);
+void channel_dot(const ChannelDot& p);
+}  // namespace cpu
+
+}  // namespace sextant::kernels

@@ -1,0 +1,34 @@
+#include "models/backbone.h"
+
+namespace sextant {
+
+Backbone::Backbone(const Yolov6Config& c, Rng& rng) : fuse_p2_(c.fuse_p2()) {
+  const auto channels = [&](size_t i) { return c.channels(c.backbone_channels[i]); };
+  const StageStyle style = c.backbone_stage();
+  stem_ = register_module("stem", make_block(style.block, 3, channels(0), 2, rng));
+  const size_t count = c.backbone_channels.size();
+  for (size_t i = 1; i < count; ++i) {
+    auto stage = register_module("ERBlock_" + std::to_string(i + 1), std::make_shared<Sequence>());
+    stage->push(make_block(style.block, channels(i - 1), channels(i), 2, rng));
+    stage->push(
+        make_stage(style, channels(i), channels(i), c.repeats(c.backbone_repeats[i]), rng));
+    stages_.push_back(stage);
+  }
+  const int64_t last = channels(count - 1);
+  if (c.cspsppf)
+    stages_.back()->push(std::make_shared<CSPSPPF>(last, last, style.block.act, rng));
+  else
+    stages_.back()->push(std::make_shared<SimSPPF>(last, last, style.block.act, rng));
+}
+
+std::vector<Variable> Backbone::forward(const Variable& x) const {
+  std::vector<Variable> out;
+  Variable v = stem_->forward(x);
+  for (size_t i = 0; i < stages_.size(); ++i) {
+    v = stages_[i]->forward(v);
+    if (i > 0 || fuse_p2_) out.push_back(v);
+  }
+  return out;
+}
+
+}  // namespace sextant

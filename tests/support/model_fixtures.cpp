@@ -1,0 +1,45 @@
+#include "support/model_fixtures.h"
+
+#include <algorithm>
+
+#include "support/formula_weights.h"
+
+namespace sextant::test {
+
+Yolov6Config ModelFixture::config() const {
+  std::string preset;  // the longest that the name starts with
+  for (const std::string& p : yolov6_preset_names())
+    if (name.starts_with(p) && p.size() > preset.size()) preset = p;
+  const std::string rest = name.substr(preset.size());
+  Json model = {{"type", preset}, {"training_mode", json.at("training_mode")}};
+  if (rest == "_fuseab") model["fuse_ab"] = true;
+  if (rest == "_distill_ns") model["distill_ns"] = true;
+  model["use_dfl"] = json.at("head").at("use_dfl");
+  model["reg_max"] = json.at("head").at("reg_max");
+  return read_yolov6_config(ConfigReader(model, name, "model."),
+                            json.at("num_classes").get<int64_t>());
+}
+
+std::vector<ModelFixture> model_fixtures() {
+  const auto shared = shared_folder();
+  std::vector<ModelFixture> found;
+  if (!shared || !std::filesystem::is_directory(*shared / "fixtures/models")) return found;
+  for (const auto& entry : std::filesystem::directory_iterator(*shared / "fixtures/models"))
+    if (entry.path().extension() == ".json" && entry.path().stem() != "summary")
+      found.push_back({entry.path().stem().string(), load_json(entry.path())});
+  std::sort(found.begin(), found.end(),
+            [](const ModelFixture& a, const ModelFixture& b) { return a.name < b.name; });
+  return found;
+}
+
+std::unique_ptr<Yolov6> formula_model(const Yolov6Config& config, const std::string& salt,
+                                      double gain) {
+  auto model = std::make_unique<Yolov6>(config, 1);
+  SafeTensors state;
+  model->save_state(state);
+  for (const auto& [name, t] : state.tensors) fill_formula_weights(name, t, salt, gain);
+  model->load_state(state);
+  return model;
+}
+
+}  // namespace sextant::test

@@ -1,0 +1,30 @@
+// The models of fixtures/models: which config a file means, and models with its formula weights.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "models/yolov6.h"
+#include "support/support.h"
+
+namespace sextant::test {
+
+struct ModelFixture {
+  std::string name;  // "yolov6n_opt_repvgg"
+  Json json;
+
+  // By the name: a preset, "_fuseab" or "_distill_ns"; training mode and DFL as the file says.
+  Yolov6Config config() const;
+  // The tensors of NAME.safetensors; nothing when there are none.
+  std::optional<SafeTensors> numbers() const { return fixture("models/" + name); }
+};
+
+// All models of the folder, in the order of their names; empty without it.
+std::vector<ModelFixture> model_fixtures();
+
+// A model with formula weights.
+std::unique_ptr<Yolov6> formula_model(const Yolov6Config& config, const std::string& salt,
+                                      double gain);
+
+}  // namespace sextant::test
