@@ -79,7 +79,6 @@ struct BranchLoss {
   double objectness = 0;
   int64_t positives = 0;
   double target_score = 0;
-  double total() const { return iou + dfl + cls + objectness; }
 };
 
 // For an assignment, which counts as constant. Fills the gradients of class and objectness maps
