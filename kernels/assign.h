@@ -1,16 +1,19 @@
-// Task-aligned label assignment (TOOD, Feng et al. 2021, section 3.2; the official
-// yolov6/assigners/tal_assigner.py), which decides what box each anchor is trained towards.
+// Label assignment: what box each anchor is trained towards, and with what target score.
 //
-// For box g and anchor a, with s the predicted score of g's class at a and u the IoU of g and a's
-// predicted box (union + eps), the alignment is t = s^alpha * u^beta. Positive for g are the
-// anchors strictly inside g (by more than eps on each side) among its topk largest t, t counting
-// as 0 outside g. An anchor that is positive for several boxes goes to the box of the largest u
-// among all boxes of the image, the first one at a tie, whether or not it was positive for that
-// one. The target score of a, assigned to g, is t * max u / (max t + eps), both maxima over the
-// anchors assigned to g.
+// LabelAssign is what the three assigners share. Computed in double; each image by itself, so the
+// result does not depend on threads. Where equal values compete for the last places, the lower
+// anchor index wins (PyTorch leaves that open).
 //
-// Where equal t compete for the last places, the lower anchor index wins (PyTorch leaves that
-// open). Computed in double; each image by itself, so the result does not depend on threads.
+// Task-aligned assignment (TOOD, Feng et al. 2021, section 3.2; the official
+// yolov6/assigners/tal_assigner.py): for box g and anchor a, with s the predicted score of g's
+// class at a and u the IoU of g and a's predicted box (union + eps), the alignment is
+// t = s^alpha * u^beta. Positive for g are the anchors strictly inside g (by more than eps on each
+// side) among its topk largest t, t counting as 0 outside g. An anchor that is positive for several
+// boxes goes to the box of the largest u among all boxes of the image, the first one at a tie,
+// whether or not it was positive for that one. The target score of a, assigned to g, is
+// t * max u / (max t + eps), both maxima over the anchors assigned to g.
+//
+// kernels/atss.h and kernels/simota.h hold the other two.
 #pragma once
 
 #include <array>
@@ -20,43 +23,51 @@
 
 namespace sextant::kernels {
 
-// A block of class predictions: element (n, a, c) is at data[n * image_stride + a * classes + c].
-// A level of NHWC head outputs has image_stride H*W*classes; a level inside a concatenated
-// [N,A,classes] tensor has A*classes.
+// A block of predictions, `classes` channels an anchor: element (n, a, c) is at
+// data[n * image_stride + a * anchor_stride + c]. A level of NHWC head outputs has image_stride
+// H*W*classes and anchor_stride classes; one of its three anchors a cell in the anchor-aided branch
+// has three times as much of both.
 struct ScoreBlock {
   const float* data = nullptr;
   int64_t anchors = 0;
   int64_t image_stride = 0;
+  int64_t anchor_stride = 0;
 };
 
-struct TaskAlignedAssign {
-  std::array<ScoreBlock, kMaxLevels> scores;  // anchors in the order of the blocks
-  int blocks = 0;
-  bool logits = false;                  // scores are given before the sigmoid
-  const double* pred_boxes = nullptr;   // [N,A,4] x1 y1 x2 y2, pixels; read only at anchors that
-                                        // lie strictly inside one of their image's boxes
+inline constexpr int kMaxScoreBlocks = 3 * kMaxLevels;
+
+struct LabelAssign {
+  const double* pred_boxes = nullptr;   // [N,A,4] x1 y1 x2 y2, pixels; read only where each
+                                        // assigner says so
   const double* points = nullptr;       // [A,2] pixels
   const double* gt_boxes = nullptr;     // [boxes,4] x1 y1 x2 y2, pixels, those of image 0 first
-  const int32_t* gt_classes = nullptr;  // [boxes]
+  const int32_t* gt_classes = nullptr;  // [boxes]; not read by ATSS
   const int64_t* gt_begin = nullptr;    // [N+1]: image n has boxes gt_begin[n] .. gt_begin[n+1]-1
   int64_t batch = 0;
   int64_t anchors = 0;
-  int64_t classes = 0;
-  int64_t topk = 13;
-  double alpha = 1.0;
-  double beta = 6.0;
   double eps = 1e-9;
   // Results, overwritten.
   int32_t* assigned = nullptr;  // [N,A]: index of the box within its image, -1 for background
   double* target = nullptr;     // [N,A]: target score of that box's class, 0 for background
 };
 
+// pred_boxes are read at anchors that lie strictly inside one of their image's boxes.
+struct TaskAlignedAssign : LabelAssign {
+  std::array<ScoreBlock, kMaxScoreBlocks> scores;  // anchors in the order of the blocks
+  int blocks = 0;
+  bool logits = false;  // scores are given before the sigmoid
+  int64_t classes = 0;
+  int64_t topk = 13;
+  double alpha = 1.0;
+  double beta = 6.0;
+};
+
 namespace cpu {
 void task_aligned_assign(const TaskAlignedAssign& p);
 
-// inside[n*A + a] = 1 where a lies inside at least one box of image n as above, else 0: the anchors
-// whose pred_boxes are read. Uses points, gt_*, batch, anchors and eps.
-void anchors_inside(const TaskAlignedAssign& p, uint8_t* inside);
+// inside[n*A + a] = 1 where a lies inside at least one box of image n as above, else 0. Uses
+// points, gt_*, batch, anchors and eps.
+void anchors_inside(const LabelAssign& p, uint8_t* inside);
 }  // namespace cpu
 // The same contract gets a CUDA twin, namespace cuda, with a Stream.
 

@@ -6,6 +6,10 @@
 //   ciou  u - rho^2 / c^2 - a v, a held constant in the gradient    (Zheng et al. 2020, eq. 8-11)
 //   siou  u - (distance cost + shape cost) / 2                          (SIoU, Gevorgyan 2022)
 //
+// and, for all but siou, with every term raised to the power `alpha` (alpha-IoU, He et al. 2021,
+// equations 3-4): alpha_iou u^alpha, alpha_giou u^alpha - ((hull - union) / hull)^alpha,
+// alpha_diou u^alpha - (rho^2 / c^2)^alpha, alpha_ciou that - (a v)^alpha.
+//
 // eps as the official yolov6/utils/figure_iou.py has it: added to both heights (not the widths), to
 // the union, the hull, c^2, and for siou to both centre offsets. Where that gives 0/0 (siou of two
 // boxes of zero width, ciou of equal boxes in float32) the term in question is 0 here, so losses
@@ -19,9 +23,19 @@
 
 namespace sextant::kernels {
 
-enum class IouType : int { kIoU, kGIoU, kDIoU, kCIoU, kSIoU };
+enum class IouType : int {
+  kIoU,
+  kGIoU,
+  kDIoU,
+  kCIoU,
+  kSIoU,
+  kAlphaIoU,
+  kAlphaGIoU,
+  kAlphaDIoU,
+  kAlphaCIoU
+};
 
-// "iou", "giou", "diou", "ciou", "siou".
+// "iou", "giou", "diou", "ciou", "siou", "alpha_iou", "alpha_giou", "alpha_diou", "alpha_ciou".
 const char* name_of(IouType t);
 // Throws Error for another name.
 IouType iou_type_from_name(const std::string& name);
@@ -35,7 +49,8 @@ struct IouLoss {
   int64_t rows = 0;
   IouType type = IouType::kGIoU;
   double eps = 1e-10;
-  bool xywh = false;  // boxes are cx cy w h instead
+  double alpha = 3.0;  // at least 1; the alpha types only
+  bool xywh = false;   // boxes are cx cy w h instead
 };
 
 namespace cpu {

@@ -104,6 +104,12 @@ template <class T>
 SEXTANT_HD Dual<T> arctangent(const Dual<T>& a) {
   return chain(static_cast<T>(std::atan(a.v)), T(1) / (T(1) + a.v * a.v), a);
 }
+// a^e for a >= 0, and 0 without slope where rounding has made a negative.
+template <class T>
+SEXTANT_HD Dual<T> power(const Dual<T>& a, T e) {
+  if (a.v <= T(0)) return e == T(1) ? a : Dual<T>{};
+  return chain(static_cast<T>(std::pow(a.v, e)), e * static_cast<T>(std::pow(a.v, e - T(1))), a);
+}
 // a / b, and 0 without slope where b is 0.
 template <class T>
 SEXTANT_HD Dual<T> ratio(const Dual<T>& a, const Dual<T>& b) {
@@ -152,10 +158,29 @@ SEXTANT_HD Dual<T> ciou_aspect_cost(const BoxPair<T>& b, T iou) {
   return v * a;
 }
 
+// The alpha types' plain form, and the power their terms are raised to: 1 for the plain types.
+SEXTANT_HD IouType plain_type(IouType type) {
+  switch (type) {
+    case IouType::kAlphaIoU:
+      return IouType::kIoU;
+    case IouType::kAlphaGIoU:
+      return IouType::kGIoU;
+    case IouType::kAlphaDIoU:
+      return IouType::kDIoU;
+    case IouType::kAlphaCIoU:
+      return IouType::kCIoU;
+    default:
+      return type;
+  }
+}
+
 // The similarity of the predicted box p and the target t, both x1 y1 x2 y2.
 template <class T>
-SEXTANT_HD Dual<T> box_similarity(IouType type, const Dual<T>* p, const T* t, T eps) {
+SEXTANT_HD Dual<T> box_similarity(IouType type, const Dual<T>* p, const T* t, T eps, T alpha) {
   using namespace dual;
+  const IouType plain = plain_type(type);
+  const bool powered = plain != type;
+  const auto term = [&](const Dual<T>& x) { return powered ? power(x, alpha) : x; };
   BoxPair<T> b;
   b.p = p;
   b.t = t;
@@ -169,24 +194,27 @@ SEXTANT_HD Dual<T> box_similarity(IouType type, const Dual<T>* p, const T* t, T 
   const Dual<T> inter = positive_part(minimum(p[2], t[2]) - maximum(p[0], t[0])) *
                         positive_part(minimum(p[3], t[3]) - maximum(p[1], t[1]));
   const Dual<T> joint = b.w1 * b.h1 + b.w2 * b.h2 - inter + eps;
-  const Dual<T> iou = ratio(inter, joint);
-  switch (type) {
+  const Dual<T> overlap = ratio(inter, joint);
+  const Dual<T> iou = term(overlap);
+  switch (plain) {
     case IouType::kIoU:
       break;
     case IouType::kGIoU: {
       const Dual<T> hull = b.hull_w * b.hull_h + eps;
-      return iou - ratio(hull - joint, hull);
+      return iou - term(ratio(hull - joint, hull));
     }
     case IouType::kDIoU:
     case IouType::kCIoU: {
       const Dual<T> diagonal = square(b.hull_w) + square(b.hull_h) + eps;
       const Dual<T> centre =
           (square(t[0] + t[2] - (p[0] + p[2])) + square(t[1] + t[3] - (p[1] + p[3]))) * T(0.25);
-      const Dual<T> diou = iou - ratio(centre, diagonal);
-      return type == IouType::kDIoU ? diou : diou - ciou_aspect_cost(b, iou.v);
+      const Dual<T> diou = iou - term(ratio(centre, diagonal));
+      return plain == IouType::kDIoU ? diou : diou - term(ciou_aspect_cost(b, overlap.v));
     }
     case IouType::kSIoU:
       return iou - siou_cost(b);
+    default:
+      break;
   }
   return iou;
 }

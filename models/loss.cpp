@@ -1,145 +1,284 @@
 #include "models/loss.h"
 
+#include <cmath>
+#include <numbers>
+
 #include "core/parallel.h"
 #include "kernels/anchors.h"
+#include "kernels/kl_div.h"
 #include "models/loss_evaluation.h"
 
 namespace sextant {
 namespace {
 
-using loss_detail::assign_boxes;
-using loss_detail::evaluate_loss;
-using loss_detail::LevelView;
-using loss_detail::Predictions;
-using loss_detail::read_targets;
+using loss_detail::BoxForm;
+using loss_detail::Branch;
+using loss_detail::BranchLoss;
+using loss_detail::LevelMaps;
 using loss_detail::Truth;
 
-LossItems evaluate(const LossConfig& config, const Predictions& pred, const Truth& truth) {
-  return evaluate_loss(config, pred, truth, assign_boxes(config, pred, truth));
-}
+// Sums of target scores that are 0 but for rounding do not divide anything.
+constexpr double kNoScore = 1e-9;
 
-// The scalar, with gradients that were computed along with it.
-LossResult finish(const LossItems& items, const std::vector<Variable>& inputs,
-                  std::vector<Tensor> grads) {
-  const Tensor value = Tensor::full({1}, static_cast<float>(items.cls + items.iou + items.dfl));
-  const auto backward = [grads = std::move(grads)](const Tensor& grad, const std::vector<bool>&) {
-    const auto scale = static_cast<float>(grad.item());
-    if (scale == 1.0f) return grads;
-    for (const Tensor& g : grads) {  // this runs once, so they can be scaled in place
-      float* v = g.f32();
-      parallel_for(g.numel(), 1 << 14, [&](int64_t begin, int64_t end) {
+// The inputs of one loss with memory for their gradients.
+class Inputs {
+ public:
+  explicit Inputs(const LossInput& in) {
+    for (const auto* maps : {&in.cls_logits, &in.reg, &in.objectness, &in.reg_lrtb,
+                             &in.cls_logits_ab, &in.reg_ab, &in.features})
+      variables_.insert(variables_.end(), maps->begin(), maps->end());
+    differentiate_ = needs_grad(variables_);
+    variables_.clear();
+  }
+
+  // Takes v in; returns where its gradient goes, null when none is wanted. A sparse gradient is
+  // zero but for what gets written, another is written entirely.
+  float* add(const Variable& v, bool sparse) {
+    variables_.push_back(v);
+    if (!differentiate_) return nullptr;
+    grads_.push_back(sparse ? Tensor::zeros(v.shape()) : Tensor(v.shape()));
+    return grads_.back().f32();
+  }
+
+  // The scalar, with the gradients that were computed along with it.
+  LossResult finish(const LossItems& items) {
+    const Tensor value = Tensor::full({1}, static_cast<float>(items.total()));
+    const auto backward = [grads = std::move(grads_)](const Tensor& grad,
+                                                      const std::vector<bool>&) {
+      const auto scale = static_cast<float>(grad.item());
+      if (scale == 1.0f) return grads;
+      for (const Tensor& g : grads) {  // this runs once, so they can be scaled in place
+        float* v = g.f32();
+        parallel_for(g.numel(), 1 << 14, [&](int64_t begin, int64_t end) {
 #pragma omp simd
-        for (int64_t i = begin; i < end; ++i) v[i] *= scale;
-      });
-    }
-    return grads;
-  };
-  return {make_result("detection_loss", value, inputs, backward), items};
+          for (int64_t i = begin; i < end; ++i) v[i] *= scale;
+        });
+      }
+      return grads;
+    };
+    return {make_result("detection_loss", value, variables_, backward), items};
+  }
+
+ private:
+  bool differentiate_ = false;
+  std::vector<Variable> variables_;
+  std::vector<Tensor> grads_;
+};
+
+struct MapSpec {
+  const char* name;
+  int64_t channels;
+};
+
+// One map per level, of the shapes of the class maps but for the channels.
+void check_maps(const std::vector<Variable>& maps, const std::vector<Variable>& like,
+                MapSpec spec) {
+  check(maps.size() == like.size(), "detection loss: {} {}s for {} strides", maps.size(), spec.name,
+        like.size());
+  for (size_t l = 0; l < maps.size(); ++l) {
+    const Variable& v = maps[l];
+    check(v.defined() && v.data().dtype() == DType::kF32 && v.shape().rank() == 4 &&
+              v.dim(3) == spec.channels,
+          "detection loss: {} of level {} is {}, expected F32 [N,H,W,{}]", spec.name, l,
+          v.defined() ? v.shape().str() : std::string("undefined"), spec.channels);
+    const Shape &s = v.shape(), &c = like[l].shape();
+    check(s[0] == like[0].dim(0) && s[1] == c[1] && s[2] == c[2],
+          "detection loss: class map {} and {} {} of level {} in a batch of {}", c.str(), spec.name,
+          s.str(), l, like[0].dim(0));
+  }
 }
 
-void check_map(const Variable& v, const char* what, size_t level, int64_t channels) {
-  check(v.defined() && v.data().dtype() == DType::kF32 && v.shape().rank() == 4 &&
-            v.dim(3) == channels,
-        "detection loss: {} of level {} is {}, expected F32 [N,H,W,{}]", what, level,
-        v.defined() ? v.shape().str() : std::string("undefined"), channels);
+// The teacher's maps have the shapes of the student's.
+void check_teacher(const std::vector<Tensor>& teacher, const std::vector<Variable>& student,
+                   const char* name) {
+  check(teacher.size() == student.size(),
+        "detection loss: {} {}s of the teacher, {} of the student", teacher.size(), name,
+        student.size());
+  for (size_t l = 0; l < teacher.size(); ++l)
+    check(teacher[l].defined() && teacher[l].dtype() == DType::kF32 &&
+              teacher[l].shape() == student[l].shape(),
+          "detection loss: {} of level {} is {} of the teacher, {} of the student", name, l,
+          teacher[l].defined() ? teacher[l].shape().str() : std::string("undefined"),
+          student[l].shape().str());
+}
+
+// Levels with their class and box maps.
+Branch make_branch(const std::vector<Variable>& cls, const std::vector<Variable>& reg,
+                   int64_t per_cell, Inputs& inputs) {
+  Branch b;
+  b.batch = cls[0].dim(0);
+  b.per_cell = per_cell;
+  for (size_t l = 0; l < cls.size(); ++l) {
+    LevelMaps m;
+    m.cls = cls[l].f32();
+    m.reg = reg[l].f32();
+    m.cls_grad = inputs.add(cls[l], false);
+    m.reg_grad = inputs.add(reg[l], true);
+    m.height = cls[l].dim(1);
+    m.width = cls[l].dim(2);
+    m.first_anchor = b.anchors;
+    b.anchors += m.pixels() * per_cell;
+    b.levels.push_back(m);
+  }
+  return b;
+}
+
+// The official decay of the distillation weights.
+double distill_decay(const LossConfig& config, int64_t epoch) {
+  const double done = static_cast<double>(epoch) / static_cast<double>(config.max_epoch);
+  return (1.0 - std::cos(std::numbers::pi * done)) / 2.0 * (0.01 - 1.0) + 1.0;
+}
+
+// The anchor-free branch with all that goes with it.
+Branch main_branch(const LossConfig& config, const LossInput& in, const TeacherOutput* teacher,
+                   int64_t epoch, Inputs& inputs) {
+  const size_t levels = config.strides.size();
+  check(in.cls_logits.size() == levels && in.reg.size() == levels,
+        "detection loss: {} class maps and {} distance maps for {} strides", in.cls_logits.size(),
+        in.reg.size(), levels);
+  check_maps(in.cls_logits, in.cls_logits, {"class map", config.num_classes});
+  check_maps(in.reg, in.cls_logits, {"distance map", config.reg_channels()});
+  Branch b = make_branch(in.cls_logits, in.reg, 1, inputs);
+  b.form = config.use_dfl ? BoxForm::kDistribution : BoxForm::kDistances;
+  b.reg_channels = config.reg_channels();
+  b.assigner = epoch < config.atss_warmup_epochs ? Assigner::kAtss : config.assigner;
+  b.topk = config.topk;
+  if (config.objectness_weight > 0.0) {
+    check_maps(in.objectness, in.cls_logits, {"objectness map", 1});
+    for (size_t l = 0; l < levels; ++l) {
+      b.levels[l].objectness = in.objectness[l].f32();
+      b.levels[l].objectness_grad = inputs.add(in.objectness[l], false);
+    }
+  }
+  if (!in.reg_lrtb.empty()) {
+    check_maps(in.reg_lrtb, in.cls_logits, {"lrtb map", 4});
+    for (size_t l = 0; l < levels; ++l) {
+      b.levels[l].lrtb = in.reg_lrtb[l].f32();
+      b.levels[l].lrtb_grad = inputs.add(in.reg_lrtb[l], true);
+    }
+  }
+  if (teacher) {
+    check(config.max_epoch > 0, "detection loss: a teacher needs max_epoch, which is {}",
+          config.max_epoch);
+    check_teacher(teacher->cls_logits, in.cls_logits, "class map");
+    if (config.use_dfl) check_teacher(teacher->reg, in.reg, "distance map");
+    b.undivided = kNoScore;
+    b.distill_decay = distill_decay(config, epoch);
+    for (size_t l = 0; l < levels; ++l) {
+      b.levels[l].teacher_cls = teacher->cls_logits[l].f32();
+      if (config.use_dfl) b.levels[l].teacher_reg = teacher->reg[l].f32();
+    }
+  }
+  return b;
+}
+
+Branch aided_branch(const LossConfig& config, const LossInput& in, Inputs& inputs) {
+  check(in.reg_ab.size() == config.strides.size() && in.reg_ab[0].defined() &&
+            in.cls_logits_ab.size() == in.reg_ab.size(),
+        "detection loss: {} class maps and {} box maps of the anchor-aided branch for {} strides",
+        in.cls_logits_ab.size(), in.reg_ab.size(), config.strides.size());
+  const int64_t per_cell = config.anchors.empty()
+                               ? in.reg_ab[0].shape()[-1] / 4
+                               : static_cast<int64_t>(config.anchors[0].size()) / 2;
+  check(per_cell >= 1 && per_cell <= 3, "detection loss: {} anchors a cell, must be 1 to 3",
+        per_cell);
+  check_maps(in.cls_logits_ab, in.cls_logits,
+             {"anchor-aided class map", per_cell * config.num_classes});
+  check_maps(in.reg_ab, in.cls_logits, {"anchor-aided box map", per_cell * 4});
+  Branch b = make_branch(in.cls_logits_ab, in.reg_ab, per_cell, inputs);
+  b.form = BoxForm::kCentre;
+  b.topk = config.topk_ab;
+  b.undivided = kNoScore;
+  return b;
+}
+
+double feature_distillation(const LossConfig& config, const LossInput& in,
+                            const TeacherOutput& teacher, double decay, Inputs& inputs) {
+  check(!in.features.empty(),
+        "detection loss: distill_feat_weight is {}, but there are no features",
+        config.distill_feat_weight);
+  for (size_t l = 0; l < in.features.size(); ++l)
+    check(in.features[l].defined() && in.features[l].shape().rank() == 4 &&
+              in.features[l].data().dtype() == DType::kF32,
+          "detection loss: feature map {} is not F32 [N,H,W,C]", l);
+  check_teacher(teacher.features, in.features, "feature map");
+  double sum = 0.0;
+  for (size_t l = 0; l < in.features.size(); ++l) {
+    const Shape& s = in.features[l].shape();
+    kernels::KlDiv d;
+    d.student = in.features[l].f32();
+    d.teacher = teacher.features[l].f32();
+    d.grad = inputs.add(in.features[l], false);
+    d.outer = s[0];
+    d.axis = s[1] * s[2];
+    d.inner = s[3];
+    d.grad_scale = config.distill_feat_weight * decay / static_cast<double>(s[0] * s[3]);
+    sum += d.grad_scale * kernels::cpu::kl_div(d);
+  }
+  return sum;
+}
+
+BranchLoss assign_and_evaluate(const LossConfig& config, const Branch& branch, const Truth& truth) {
+  return evaluate_branch(config, branch, truth, assign_boxes(config, branch, truth));
 }
 
 }  // namespace
 
 DetectionLoss::DetectionLoss(LossConfig config) : config_(std::move(config)) {
-  check(!config_.strides.empty() && config_.strides.size() <= kernels::kMaxLevels,
-        "detection loss: {} levels, must be 1 to {}", config_.strides.size(), kernels::kMaxLevels);
-  for (const int64_t s : config_.strides)
-    check(s > 0, "detection loss: stride {} is not positive", s);
-  check(config_.num_classes > 0, "detection loss: {} classes", config_.num_classes);
-  check(!config_.use_dfl || config_.reg_max > 0,
-        "detection loss: reg_max {} with DFL, must be at least 1", config_.reg_max);
-  check(config_.topk > 0, "detection loss: topk {} is not positive", config_.topk);
-  check(config_.varifocal_gamma >= 1.0, "detection loss: varifocal gamma {} is below 1",
-        config_.varifocal_gamma);
+  const LossConfig& c = config_;
+  check(!c.strides.empty() && c.strides.size() <= kernels::kMaxLevels,
+        "detection loss: {} levels, must be 1 to {}", c.strides.size(), kernels::kMaxLevels);
+  for (const int64_t s : c.strides) check(s > 0, "detection loss: stride {} is not positive", s);
+  check(c.num_classes > 0, "detection loss: {} classes", c.num_classes);
+  check(!c.use_dfl || c.reg_max > 0, "detection loss: reg_max {} with DFL, must be at least 1",
+        c.reg_max);
+  for (const int64_t k : {c.topk, c.topk_ab, c.atss_topk, c.simota_dynamic_k})
+    check(k > 0, "detection loss: topk {} is not positive", k);
+  check(c.varifocal_gamma >= 1.0, "detection loss: varifocal gamma {} is below 1",
+        c.varifocal_gamma);
+  check(c.focal_gamma >= 1.0, "detection loss: focal gamma {} is below 1", c.focal_gamma);
+  check(c.quality_focal_beta >= 1.0, "detection loss: quality focal beta {} is below 1",
+        c.quality_focal_beta);
+  check(c.iou_alpha >= 1.0, "detection loss: IoU alpha {} is below 1", c.iou_alpha);
+  check(c.temperature > 0.0, "detection loss: temperature {} is not positive", c.temperature);
+  if (c.anchors.empty()) return;
+  check(c.anchors.size() == c.strides.size(), "detection loss: anchors of {} levels for {} strides",
+        c.anchors.size(), c.strides.size());
+  for (const std::vector<double>& level : c.anchors) {
+    check(level.size() == c.anchors[0].size() && level.size() >= 2 && level.size() % 2 == 0,
+          "detection loss: {} numbers for the anchors of a level, must be pairs and as many for "
+          "each",
+          level.size());
+    for (const double v : level)
+      check(v > 0.0, "detection loss: anchor size {} is not positive", v);
+  }
 }
 
-LossResult DetectionLoss::operator()(const std::vector<Variable>& cls_logits,
-                                     const std::vector<Variable>& reg, const Tensor& targets,
-                                     int64_t image_h, int64_t image_w) const {
-  const size_t levels = config_.strides.size();
-  check(cls_logits.size() == levels && reg.size() == levels,
-        "detection loss: {} class maps and {} distance maps for {} strides", cls_logits.size(),
-        reg.size(), levels);
-  std::vector<Variable> inputs = cls_logits;
-  inputs.insert(inputs.end(), reg.begin(), reg.end());
-  const bool differentiate = needs_grad(inputs);
-  std::vector<Tensor> grads(differentiate ? 2 * levels : 0);
-  Predictions pred;
-  pred.logits = true;
-  for (size_t l = 0; l < levels; ++l) {
-    check_map(cls_logits[l], "class map", l, config_.num_classes);
-    check_map(reg[l], "distance map", l, config_.reg_channels());
-    const Shape& c = cls_logits[l].shape();
-    const Shape& r = reg[l].shape();
-    check(c[0] == cls_logits[0].dim(0) && r[0] == c[0] && r[1] == c[1] && r[2] == c[2],
-          "detection loss: class map {} and distance map {} of level {} in a batch of {}", c.str(),
-          r.str(), l, cls_logits[0].dim(0));
-    LevelView v;
-    v.cls = cls_logits[l].f32();
-    v.reg = reg[l].f32();
-    v.height = c[1];
-    v.width = c[2];
-    v.image_anchors = v.anchors();
-    if (differentiate) {
-      grads[l] = Tensor(c);
-      grads[levels + l] = Tensor::zeros(r);
-      v.cls_grad = grads[l].f32();
-      v.reg_grad = grads[levels + l].f32();
-    }
-    pred.levels.push_back(v);
-    pred.blocks.push_back({v.cls, v.cls_grad, static_cast<int>(l), static_cast<int>(l) + 1});
-    pred.anchors += v.anchors();
+LossResult DetectionLoss::operator()(const LossInput& input, const Tensor& targets,
+                                     const LossStep& step, const TeacherOutput* teacher) const {
+  Inputs inputs(input);
+  const Branch branch = main_branch(config_, input, teacher, step.epoch, inputs);
+  const Truth truth = loss_detail::read_targets(targets, branch.batch, config_.num_classes,
+                                                step.image_h, step.image_w);
+  const BranchLoss main = assign_and_evaluate(config_, branch, truth);
+  LossItems items;
+  items.iou = main.iou;
+  items.dfl = main.dfl;
+  items.cls = main.cls;
+  items.objectness = main.objectness;
+  items.positives = main.positives;
+  items.target_score = main.target_score;
+  if (!input.cls_logits_ab.empty() || !input.reg_ab.empty()) {
+    const BranchLoss aided =
+        assign_and_evaluate(config_, aided_branch(config_, input, inputs), truth);
+    items.iou += aided.iou;
+    items.cls += aided.cls;
+    items.positives_ab = aided.positives;
+    items.target_score_ab = aided.target_score;
   }
-  pred.batch = cls_logits[0].dim(0);
-  const Truth truth = read_targets(targets, pred.batch, config_.num_classes, image_h, image_w);
-  return finish(evaluate(config_, pred, truth), inputs, std::move(grads));
-}
-
-LossResult DetectionLoss::from_scores(const Variable& scores, const Variable& reg,
-                                      const std::vector<FeatureShape>& shapes,
-                                      const Tensor& targets, int64_t image_h,
-                                      int64_t image_w) const {
-  check(shapes.size() == config_.strides.size(), "detection loss: {} feature shapes for {} strides",
-        shapes.size(), config_.strides.size());
-  Predictions pred;
-  for (const FeatureShape& s : shapes) pred.anchors += s.height * s.width;
-  const auto fits = [&](const Variable& v, int64_t channels) {
-    return v.defined() && v.data().dtype() == DType::kF32 && v.shape().rank() == 3 &&
-           v.dim(0) == scores.dim(0) && v.dim(1) == pred.anchors && v.dim(2) == channels;
-  };
-  check(fits(scores, config_.num_classes) && fits(reg, config_.reg_channels()),
-        "detection loss: scores {} and distances {}, expected F32 [N,{},{}] and [N,{},{}]",
-        scores.shape().str(), reg.shape().str(), pred.anchors, config_.num_classes, pred.anchors,
-        config_.reg_channels());
-  const std::vector<Variable> inputs = {scores, reg};
-  std::vector<Tensor> grads;
-  if (needs_grad(inputs)) grads = {Tensor(scores.shape()), Tensor::zeros(reg.shape())};
-  int64_t offset = 0;
-  for (const FeatureShape& s : shapes) {
-    LevelView v;
-    v.height = s.height;
-    v.width = s.width;
-    v.image_anchors = pred.anchors;
-    v.cls = scores.f32() + offset * config_.num_classes;
-    v.reg = reg.f32() + offset * config_.reg_channels();
-    if (!grads.empty()) {
-      v.cls_grad = grads[0].f32() + offset * config_.num_classes;
-      v.reg_grad = grads[1].f32() + offset * config_.reg_channels();
-    }
-    offset += v.anchors();
-    pred.levels.push_back(v);
-  }
-  pred.blocks = {
-      {scores.f32(), grads.empty() ? nullptr : grads[0].f32(), 0, static_cast<int>(shapes.size())}};
-  pred.batch = scores.dim(0);
-  const Truth truth = read_targets(targets, pred.batch, config_.num_classes, image_h, image_w);
-  return finish(evaluate(config_, pred, truth), inputs, std::move(grads));
+  if (teacher && config_.distill_feat_weight > 0.0)
+    items.cwd = feature_distillation(config_, input, *teacher, branch.distill_decay, inputs);
+  return inputs.finish(items);
 }
 
 }  // namespace sextant

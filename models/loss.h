@@ -1,49 +1,81 @@
-// The training loss of a YOLOv6 detector: task-aligned assignment, varifocal classification loss,
-// IoU-family box loss and distribution focal loss.
+// The training loss of a YOLOv6 detector: label assignment, then classification, box and
+// distribution focal loss, optionally objectness, the anchor-aided branch and distillation.
 //
-//   loss = class_weight * cls + iou_weight * iou + dfl_weight * dfl
+//   loss = class_weight * cls + iou_weight * iou + dfl_weight * dfl [+ objectness + cwd]
 //
-// each summed over the batch and divided by the sum of the target scores when that is above 1
-// (the official yolov6/models/losses/loss.py). Computed in double, except for the classification
-// loss on logits, which is vectorised in float and summed in double. The order of all sums is
-// fixed, so the result does not depend on the number of threads.
+// The first three are summed over the batch and divided by the sum of the target scores: when that
+// is above 1 (the official yolov6/models/losses/loss.py), or, with a teacher and in the
+// anchor-aided branch, when it is above 0 (loss_distill.py, loss_distill_ns.py, loss_fuseab.py).
+// Computed in double, except for the classification loss, which is vectorised in float and summed
+// in double. The order of all sums is fixed, so the result does not depend on the number of
+// threads.
+//
+// The variants are made by what is given beside the two maps of every head:
+//
+//   teacher       cls += T^2 KL over all anchors of the softmaxed class scores (not divided), dfl
+//   +=
+//                 T^2 KL of the side distributions, its mean over the sides of positive anchors
+//                 times the sum of their target scores divided as above; both times
+//                 distill_..._weight and a decay from 1 at epoch 0 to 0.01 at max_epoch. With one
+//                 class the first is 0.
+//   features      with a teacher and distill_feat_weight: cwd is the channel-wise distillation of
+//                 each map (layers/distill.h, temperature 1), with that weight and decay
+//   reg_lrtb      a second IoU loss, of four plain distances, for the same assignment (the
+//                 distribution branch is then there for DFL and distillation)
+//   ..._ab        the anchor-aided branch: a loss of its own with task-aligned assignment, topk_ab,
+//                 added to the others; no DFL
+//   objectness    binary cross-entropy to 1 at assigned anchors and 0 elsewhere, divided as the
+//                 others, times objectness_weight. SimOTA then multiplies it into class scores, as
+//                 inference has to.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
 #include "core/variable.h"
-#include "kernels/iou_loss.h"
+#include "models/loss_config.h"
 
 namespace sextant {
 
-struct LossConfig {
-  int64_t num_classes = 80;
-  std::vector<int64_t> strides = {8, 16, 32};  // pixels per cell of each level
-  kernels::IouType iou_type = kernels::IouType::kGIoU;
-  int64_t reg_max = 16;
-  bool use_dfl = true;  // false: the four distances come straight, reg_max does not matter
-  double class_weight = 1.0;
-  double iou_weight = 2.5;
-  double dfl_weight = 0.5;
-  int64_t topk = 13;
-  double assign_alpha = 1.0;
-  double assign_beta = 6.0;
-  double varifocal_alpha = 0.75;
-  double varifocal_gamma = 2.0;
-  double iou_eps = 1e-10;
-
-  // Channels of the distance maps: 4, or 4 * (reg_max + 1) with DFL.
-  int64_t reg_channels() const { return use_dfl ? 4 * (reg_max + 1) : 4; }
+// What a detector gives, one map per stride, all f32. Empty lists are absent parts.
+struct LossInput {
+  std::vector<Variable> cls_logits;  // [N,H,W,num_classes] before the sigmoid
+  std::vector<Variable> reg;         // [N,H,W,reg_channels()]
+  std::vector<Variable> objectness;  // [N,H,W,1] before the sigmoid
+  std::vector<Variable> reg_lrtb;    // [N,H,W,4] distances l t r b in cells
+  // B boxes a cell, those of one anchor together.
+  std::vector<Variable> cls_logits_ab;  // [N,H,W,B*num_classes] before the sigmoid
+  std::vector<Variable> reg_ab;         // [N,H,W,B*4], see LossConfig::anchors
+  std::vector<Variable> features;       // [N,H,W,C], those that are distilled
 };
 
-// Already weighted; their sum is the loss.
+// The same maps of the teacher, of the shapes of the student's.
+struct TeacherOutput {
+  std::vector<Tensor> cls_logits;
+  std::vector<Tensor> reg;       // not read without DFL
+  std::vector<Tensor> features;  // not read with distill_feat_weight 0
+};
+
+struct LossStep {
+  int64_t image_h = 0;  // pixels
+  int64_t image_w = 0;
+  int64_t epoch = 0;  // from 0
+};
+
+// Already weighted; their sum is the loss. iou, dfl and cls hold the parts of both branches and of
+// class and DFL distillation, as the official items do.
 struct LossItems {
   double iou = 0;
   double dfl = 0;
   double cls = 0;
+  double objectness = 0;
+  double cwd = 0;           // channel-wise distillation of the features
   int64_t positives = 0;    // anchors assigned to a box
   double target_score = 0;  // sum of the target scores
+  int64_t positives_ab = 0;
+  double target_score_ab = 0;
+
+  double total() const { return iou + dfl + cls + objectness + cwd; }
 };
 
 struct LossResult {
@@ -51,31 +83,29 @@ struct LossResult {
   LossItems items;
 };
 
-struct FeatureShape {
-  int64_t height = 0;
-  int64_t width = 0;
-};
-
 class DetectionLoss {
  public:
-  // Throws Error for impossible values: no level, non-positive stride, reg_max < 1 with DFL.
+  // Throws Error for impossible values: no level, non-positive stride, reg_max < 1 with DFL, an
+  // exponent below 1, anchors that do not fit the levels.
   explicit DetectionLoss(LossConfig config);
   const LossConfig& config() const { return config_; }
 
-  // `cls_logits[l]` [N,H_l,W_l,num_classes] before the sigmoid, `reg[l]`
-  // [N,H_l,W_l,reg_channels()], both f32, one pair per stride. `targets` f32 [M,6]: image index,
-  // class, cx, cy, w, h relative to the image of image_h x image_w pixels, in any order; M may be
-  // 0. Every input gets a gradient, also in a batch without positives. Throws Error for shapes that
-  // do not fit, a class outside [0, num_classes), an image index outside the batch or a box that is
-  // not finite, naming the row.
-  LossResult operator()(const std::vector<Variable>& cls_logits, const std::vector<Variable>& reg,
-                        const Tensor& targets, int64_t image_h, int64_t image_w) const;
+  // `targets` f32 [M,6]: image index, class, cx, cy, w, h relative to the image, in any order; M
+  // may be 0. Every input gets a gradient, also in a batch without positives. Throws Error for
+  // shapes that do not fit, a part the config asks for that is absent, a class outside
+  // [0, num_classes), an image index outside the batch or a box that is not finite, naming the row.
+  LossResult operator()(const LossInput& input, const Tensor& targets, const LossStep& step,
+                        const TeacherOutput* teacher = nullptr) const;
 
-  // The same over concatenated predictions: `scores` [N,A,num_classes] after the sigmoid, `reg`
-  // [N,A,reg_channels()], A the cells of `shapes` in order.
-  LossResult from_scores(const Variable& scores, const Variable& reg,
-                         const std::vector<FeatureShape>& shapes, const Tensor& targets,
-                         int64_t image_h, int64_t image_w) const;
+  // The two maps of every head only.
+  LossResult operator()(const std::vector<Variable>& cls_logits, const std::vector<Variable>& reg,
+                        const Tensor& targets, int64_t image_h, int64_t image_w,
+                        int64_t epoch = 0) const {
+    LossInput input;
+    input.cls_logits = cls_logits;
+    input.reg = reg;
+    return (*this)(input, targets, {image_h, image_w, epoch});
+  }
 
  private:
   LossConfig config_;

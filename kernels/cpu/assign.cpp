@@ -5,31 +5,15 @@
 #include <vector>
 
 #include "core/parallel.h"
+#include "kernels/cpu/assign_geometry.h"
 
 namespace sextant::kernels::cpu {
 namespace {
-
-double extent(double low, double high) { return high > low ? high - low : 0.0; }
-
-double iou(const double* a, const double* b, double eps) {
-  const double w = extent(std::max(a[0], b[0]), std::min(a[2], b[2]));
-  const double h = extent(std::max(a[1], b[1]), std::min(a[3], b[3]));
-  const double overlap = w * h;
-  const double area_a = extent(a[0], a[2]) * extent(a[1], a[3]);
-  const double area_b = extent(b[0], b[2]) * extent(b[1], b[3]);
-  return overlap / (area_a + area_b - overlap + eps);
-}
 
 double power(double x, double e) {
   if (e == 1.0) return x;
   if (e == 6.0) return (x * x) * (x * x) * (x * x);
   return std::pow(x, e);
-}
-
-bool inside(const double* point, const double* box, double eps) {
-  const double dx = std::min(point[0] - box[0], box[2] - point[0]);
-  const double dy = std::min(point[1] - box[1], box[3] - point[1]);
-  return std::min(dx, dy) > eps;
 }
 
 // One image's assignment. The vectors are kept from image to image.
@@ -62,10 +46,7 @@ class ImageAssigner {
   const double* pred(int64_t a) const { return p_.pred_boxes + 4 * (n_ * p_.anchors + a); }
 
   double class_score(int64_t a, int64_t g) const {
-    const int32_t c = p_.gt_classes[p_.gt_begin[n_] + g];
-    int b = 0;
-    while (a >= p_.scores[b].anchors) a -= p_.scores[b++].anchors;
-    const double s = p_.scores[b].data[n_ * p_.scores[b].image_stride + a * p_.classes + c];
+    const double s = scores_at(p_.scores, n_, a)[p_.gt_classes[p_.gt_begin[n_] + g]];
     return p_.logits ? 1.0 / (1.0 + std::exp(-s)) : s;
   }
   double alignment(int64_t a, int64_t g, double overlap) const {
@@ -159,7 +140,7 @@ void task_aligned_assign(const TaskAlignedAssign& p) {
   });
 }
 
-void anchors_inside(const TaskAlignedAssign& p, uint8_t* result) {
+void anchors_inside(const LabelAssign& p, uint8_t* result) {
   parallel_for(p.batch, 1, [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n) {
       uint8_t* out = result + n * p.anchors;

@@ -9,7 +9,8 @@
 
 namespace sextant::kernels {
 namespace {
-constexpr std::array<const char*, 5> kNames = {"iou", "giou", "diou", "ciou", "siou"};
+constexpr std::array<const char*, 9> kNames = {
+    "iou", "giou", "diou", "ciou", "siou", "alpha_iou", "alpha_giou", "alpha_diou", "alpha_ciou"};
 }
 
 const char* name_of(IouType t) { return kNames[static_cast<size_t>(t)]; }
@@ -17,7 +18,10 @@ const char* name_of(IouType t) { return kNames[static_cast<size_t>(t)]; }
 IouType iou_type_from_name(const std::string& name) {
   for (size_t i = 0; i < kNames.size(); ++i)
     if (name == std::string_view(kNames[i])) return static_cast<IouType>(i);
-  fail("iou type '{}' is not one of iou, giou, diou, ciou, siou", name);
+  fail(
+      "iou type '{}' is not one of iou, giou, diou, ciou, siou, alpha_iou, alpha_giou, alpha_diou, "
+      "alpha_ciou",
+      name);
 }
 
 namespace cpu {
@@ -46,7 +50,8 @@ void rows(const IouLoss<T>& p, int64_t begin, int64_t end) {
         target[i] = to[i];
       }
     }
-    const Dual<T> s = box_similarity(p.type, pred, target, static_cast<T>(p.eps));
+    const Dual<T> s =
+        box_similarity(p.type, pred, target, static_cast<T>(p.eps), static_cast<T>(p.alpha));
     p.loss[r] = T(1) - s.v;
     if (p.grad)
       for (int i = 0; i < 4; ++i) p.grad[4 * r + i] = -s.d[i];

@@ -2,11 +2,10 @@
 #include <cmath>
 #include <numeric>
 
-#include "core/config.h"
 #include "kernels/anchors.h"
 #include "kernels/assign.h"
-#include "kernels/dfl.h"
-#include "support/support.h"
+#include "kernels/assign_problem.h"
+#include "support/fixture_folder.h"
 
 using namespace sextant;
 using namespace sextant::kernels;
@@ -14,80 +13,29 @@ using namespace sextant::test;
 
 namespace {
 
-std::vector<double> doubles(const Tensor& t) {
-  const auto s = t.span<float>();
-  return {s.begin(), s.end()};
-}
-
-// An assignment problem with the memory behind its pointers.
-struct Problem {
-  std::vector<float> scores;
-  std::vector<double> pred_boxes, points, gt_boxes;
-  std::vector<int32_t> gt_classes;
-  std::vector<int64_t> gt_begin;
-  std::vector<int32_t> assigned;
-  std::vector<double> target;
+struct TalProblem : Problem {
   TaskAlignedAssign p;
 
+  explicit TalProblem(Problem problem) : Problem(std::move(problem)) {}
   void run() {
+    link(p);
     p.blocks = 1;
-    p.scores[0] = {scores.data(), p.anchors, p.anchors * p.classes};
-    p.pred_boxes = pred_boxes.data();
-    p.points = points.data();
-    p.gt_boxes = gt_boxes.data();
-    p.gt_classes = gt_classes.data();
-    p.gt_begin = gt_begin.data();
-    assigned.assign(p.batch * p.anchors, 99);
-    target.assign(p.batch * p.anchors, 99.0);
-    p.assigned = assigned.data();
-    p.target = target.data();
+    p.scores[0] = score_block();
+    p.classes = classes;
     cpu::task_aligned_assign(p);
   }
 };
 
-Problem random_problem(uint64_t seed, int64_t grid, int64_t batch, int64_t classes, int max_boxes) {
-  Problem q;
-  Rng rng(seed);
-  q.p.batch = batch;
-  q.p.anchors = grid * grid;
-  q.p.classes = classes;
-  const auto side = static_cast<double>(grid);
-  for (int64_t y = 0; y < grid; ++y)
-    for (int64_t x = 0; x < grid; ++x) {
-      q.points.push_back(static_cast<double>(x) + 0.5);
-      q.points.push_back(static_cast<double>(y) + 0.5);
-    }
-  q.gt_begin = {0};
-  for (int64_t n = 0; n < batch; ++n) {
-    const int64_t boxes = rng.below(max_boxes + 1);
-    for (int64_t g = 0; g < boxes; ++g) {
-      const double x = rng.uniform(0, side), y = rng.uniform(0, side);
-      const double w = rng.uniform(0.5, side * 0.7), h = rng.uniform(0.5, side * 0.7);
-      for (const double v : {x - w / 2, y - h / 2, x + w / 2, y + h / 2}) q.gt_boxes.push_back(v);
-      q.gt_classes.push_back(static_cast<int32_t>(rng.below(classes)));
-    }
-    q.gt_begin.push_back(q.gt_begin.back() + boxes);
-    for (int64_t a = 0; a < q.p.anchors; ++a) {
-      for (int i = 0; i < 4; ++i)
-        q.pred_boxes.push_back(q.points[2 * a + (i & 1)] +
-                               (i < 2 ? -1 : 1) * rng.uniform(0.2, side * 0.4));
-      for (int64_t c = 0; c < classes; ++c)
-        q.scores.push_back(static_cast<float>(rng.uniform(0.01, 0.99)));
-    }
-  }
-  return q;
-}
-
-double plain_iou(const double* a, const double* b) {
-  const double w = std::min(a[2], b[2]) - std::max(a[0], b[0]);
-  const double h = std::min(a[3], b[3]) - std::max(a[1], b[1]);
-  const double inter = std::max(w, 0.0) * std::max(h, 0.0);
-  return inter / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inter + 1e-9);
+TalProblem random_problem(uint64_t seed, int64_t grid, int64_t batch, int64_t classes,
+                          int max_boxes) {
+  return TalProblem(
+      test::random_problem(seed, {{{grid, grid, 1.0}}, batch, classes, 0, max_boxes}));
 }
 
 // The definition, written down over dense [boxes, anchors] matrices.
-void plain_assign(const Problem& q, std::vector<int32_t>& assigned, std::vector<double>& target) {
-  const auto& p = q.p;
+void plain_assign(const TalProblem& q, std::vector<int32_t>& assigned,
+                  std::vector<double>& target) {
+  const TalProblem& p = q;
   assigned.assign(p.batch * p.anchors, -1);
   target.assign(p.batch * p.anchors, 0.0);
   for (int64_t n = 0; n < p.batch; ++n) {
@@ -104,16 +52,14 @@ void plain_assign(const Problem& q, std::vector<int32_t>& assigned, std::vector<
         align[g][a] = static_cast<double>(
                           q.scores[(n * p.anchors + a) * p.classes + q.gt_classes[first + g]]) *
                       std::pow(overlap[g][a], 6.0);
-        const double margin = std::min(std::min(pt[0] - box[0], pt[1] - box[1]),
-                                       std::min(box[2] - pt[0], box[3] - pt[1]));
-        positive[g][a] = margin > 1e-9;
+        positive[g][a] = plain_margin(pt, box) > 1e-9;
         masked[a] = align[g][a] * positive[g][a];
       }
       std::vector<int64_t> order(p.anchors);
       std::iota(order.begin(), order.end(), 0);
       std::stable_sort(order.begin(), order.end(),
                        [&](int64_t x, int64_t y) { return masked[x] > masked[y]; });
-      for (int64_t i = std::min(p.topk, p.anchors); i < p.anchors; ++i) positive[g][order[i]] = 0;
+      for (int64_t i = std::min(q.p.topk, p.anchors); i < p.anchors; ++i) positive[g][order[i]] = 0;
     }
     std::vector<double> best_align(boxes), best_overlap(boxes);
     for (int64_t a = 0; a < p.anchors; ++a) {
@@ -151,7 +97,7 @@ AnchorGrid grid_of(const SafeTensors& f, bool anchor_based) {
 }  // namespace
 
 TEST_CASE("anchors match the official generator") {
-  for (const char* name : {"assigners/anchors_p5", "assigners/anchors_p6"}) {
+  for (const std::string& name : fixtures_of(kAssignerFixtures, "anchors_")) {
     SEXTANT_REQUIRE_FIXTURE(f, name);
     for (const std::string mode : {"af", "ab"}) {
       GenerateAnchors g;
@@ -188,93 +134,52 @@ TEST_CASE("anchors run level by level, rows first") {
   REQUIRE(strides == std::vector<float>{8, 8, 8, 8, 8, 8, 16});
 }
 
+TEST_CASE("every fixture of assigners/ belongs to a test") {
+  for (const std::string& name : unclaimed_fixtures(kAssignerFixtures))
+    FAIL_CHECK("no test reads " << name);
+}
+
 TEST_CASE("task-aligned assignment matches the official assigner") {
-  for (const char* name : {"basic", "padded_one_empty", "overlap", "big", "tiny", "duplicate",
-                           "many", "over100", "p6", "topk26_ab", "zero_gt"}) {
+  for (const std::string& name : fixtures_of(kAssignerFixtures, "tal_")) {
     CAPTURE(name);
-    SEXTANT_REQUIRE_FIXTURE(f, std::string("assigners/tal_") + name);
-    const Tensor& scores = f.at("input.pd_scores");
-    const Tensor& gt = f.at("input.gt_bboxes");
-    const Tensor& labels = f.at("input.gt_labels");
-    const Tensor& mask = f.at("input.mask_gt");
-    Problem q;
-    q.p.batch = scores.dim(0);
-    q.p.anchors = scores.dim(1);
-    q.p.classes = scores.dim(2);
+    SEXTANT_REQUIRE_FIXTURE(f, name);
+    TalProblem q(fixture_problem(f));
     q.p.topk = std::stoll(f.meta("topk"));
     q.p.alpha = std::stod(f.meta("alpha"));
     q.p.beta = std::stod(f.meta("beta"));
     q.p.eps = std::stod(f.meta("eps"));
-    q.scores.assign(scores.f32(), scores.f32() + scores.numel());
-    q.pred_boxes = doubles(f.at("input.pd_bboxes"));
-    q.points = doubles(f.at("input.anchor_points"));
-    q.gt_begin = {0};
-    const int64_t rows = gt.dim(1);
-    for (int64_t n = 0; n < q.p.batch; ++n) {
-      int64_t count = 0;
-      for (int64_t g = 0; g < rows; ++g) {
-        const int64_t i = n * rows + g;
-        if (mask.f32()[i] == 0) continue;
-        REQUIRE(g == count);  // padding comes last, so that indices are those of the fixture
-        ++count;
-        for (int k = 0; k < 4; ++k) q.gt_boxes.push_back(gt.f32()[4 * i + k]);
-        q.gt_classes.push_back(static_cast<int32_t>(labels.f32()[i]));
-      }
-      q.gt_begin.push_back(q.gt_begin.back() + count);
-    }
     q.run();
-
-    const uint8_t* foreground = f.at("output.fg_mask").data<uint8_t>();
-    const int64_t* target_label = f.at("output.target_labels").data<int64_t>();
-    const float* target_box = f.at("output.target_bboxes").f32();
-    const float* target_score = f.at("output.target_scores").f32();
-    int64_t wrong = 0, positives = 0;
-    double worst = 0;
-    for (int64_t n = 0; n < q.p.batch; ++n)
-      for (int64_t a = 0; a < q.p.anchors; ++a) {
-        const int64_t i = n * q.p.anchors + a;
-        const int32_t g = q.assigned[i];
-        wrong += (g >= 0) != (foreground[i] != 0);
-        if (g < 0) {
-          wrong += q.target[i] != 0.0;
-        } else {
-          ++positives;
-          wrong += q.gt_classes[q.gt_begin[n] + g] != target_label[i];
-          for (int k = 0; k < 4; ++k)
-            wrong += static_cast<float>(q.gt_boxes[4 * (q.gt_begin[n] + g) + k]) !=
-                     target_box[4 * i + k];
-        }
-        for (int64_t c = 0; c < q.p.classes; ++c) {
-          const double expected = target_score[i * q.p.classes + c];
-          const bool own = g >= 0 && q.gt_classes[q.gt_begin[n] + g] == c;
-          worst = std::max(worst, std::abs(expected - (own ? q.target[i] : 0.0)));
-        }
-      }
-    REQUIRE(wrong == 0);
-    REQUIRE(positives == std::stoll(f.meta("n_pos")));
-    REQUIRE(worst < 1e-6);
+    require_fixture_result(q, f);
   }
 }
 
 TEST_CASE("task-aligned assignment equals its plain definition") {
-  int64_t positives = 0;
-  for (uint64_t seed = 0; seed < 12; ++seed) {
-    Problem q = random_problem(seed, 12, 3, 4, 9);
-    q.run();
-    std::vector<int32_t> assigned;
-    std::vector<double> target;
-    plain_assign(q, assigned, target);
-    REQUIRE(q.assigned == assigned);
-    for (size_t i = 0; i < target.size(); ++i) {
-      REQUIRE(std::abs(q.target[i] - target[i]) < 1e-12);
-      positives += assigned[i] >= 0;
+  // The last three: fewer anchors than topk, no boxes, more than 100 boxes.
+  const std::vector<ProblemSize> sizes = {{{{12, 12, 1.0}}, 3, 4, 0, 9},
+                                          {{{8, 8, 8.0}, {4, 4, 16.0}, {2, 2, 32.0}}, 2, 3, 1, 8},
+                                          {{{3, 3, 1.0}, {1, 1, 2.0}}, 3, 2, 1, 3},
+                                          {{{6, 6, 1.0}}, 2, 2, 0, 0},
+                                          {{{16, 16, 8.0}, {8, 8, 16.0}}, 2, 5, 101, 130}};
+  for (const ProblemSize& size : sizes) {
+    int64_t positives = 0;
+    for (uint64_t seed = 0; seed < 12; ++seed) {
+      TalProblem q(test::random_problem(seed, size));
+      q.run();
+      std::vector<int32_t> assigned;
+      std::vector<double> target;
+      plain_assign(q, assigned, target);
+      REQUIRE(q.assigned == assigned);
+      for (size_t i = 0; i < target.size(); ++i) {
+        REQUIRE(std::abs(q.target[i] - target[i]) < 1e-12);
+        positives += assigned[i] >= 0;
+      }
     }
+    REQUIRE((positives > 20) == (size.most_boxes > 0));
   }
-  REQUIRE(positives > 500);
 }
 
 TEST_CASE("task-aligned assignment breaks ties by the lower index") {
-  Problem q = random_problem(5, 8, 1, 1, 0);
+  TalProblem q = random_problem(5, 8, 1, 1, 0);
   q.p.topk = 5;
   q.gt_boxes = {0, 0, 8, 8};
   q.gt_classes = {0};
@@ -308,7 +213,7 @@ TEST_CASE("task-aligned assignment breaks ties by the lower index") {
 }
 
 TEST_CASE("task-aligned assignment survives predictions that are not numbers") {
-  Problem q = random_problem(6, 8, 2, 2, 5);
+  TalProblem q = random_problem(6, 8, 2, 2, 5);
   for (size_t i = 0; i < q.scores.size(); i += 3) q.scores[i] = std::nanf("");
   for (size_t i = 0; i < q.pred_boxes.size(); i += 7) q.pred_boxes[i] = std::nan("");
   q.run();
@@ -316,63 +221,65 @@ TEST_CASE("task-aligned assignment survives predictions that are not numbers") {
 }
 
 TEST_CASE("task-aligned assignment takes logits and blocks of levels") {
-  Problem q = random_problem(7, 10, 3, 3, 6);
+  TalProblem q = random_problem(7, 10, 3, 3, 6);
   q.run();
   const auto assigned = q.assigned;
   const auto target = q.target;
   // The same scores as logits, cut into two levels that are tensors of their own.
-  const int64_t first = 60, second = q.p.anchors - first;
+  const int64_t first = 60, second = q.anchors - first;
   std::vector<float> one, two;
-  for (int64_t n = 0; n < q.p.batch; ++n)
-    for (int64_t a = 0; a < q.p.anchors; ++a)
-      for (int64_t c = 0; c < q.p.classes; ++c) {
-        const double s = q.scores[(n * q.p.anchors + a) * q.p.classes + c];
+  for (int64_t n = 0; n < q.batch; ++n)
+    for (int64_t a = 0; a < q.anchors; ++a)
+      for (int64_t c = 0; c < q.classes; ++c) {
+        const double s = q.scores[(n * q.anchors + a) * q.classes + c];
         (a < first ? one : two).push_back(static_cast<float>(std::log(s / (1 - s))));
       }
   q.p.logits = true;
   q.p.blocks = 2;
-  q.p.scores[0] = {one.data(), first, first * q.p.classes};
-  q.p.scores[1] = {two.data(), second, second * q.p.classes};
+  q.p.scores[0] = {one.data(), first, first * q.classes, q.classes};
+  q.p.scores[1] = {two.data(), second, second * q.classes, q.classes};
   cpu::task_aligned_assign(q.p);
   REQUIRE(q.assigned == assigned);
   for (size_t i = 0; i < target.size(); ++i) REQUIRE(std::abs(q.target[i] - target[i]) < 1e-6);
 }
 
 TEST_CASE("anchors_inside marks the anchors within any box") {
-  Problem q = random_problem(8, 9, 2, 1, 4);
-  std::vector<uint8_t> inside(q.p.batch * q.p.anchors, 7);
+  TalProblem q = random_problem(8, 9, 2, 1, 4);
+  std::vector<uint8_t> inside(q.batch * q.anchors, 7);
   q.run();
   cpu::anchors_inside(q.p, inside.data());
-  for (int64_t n = 0; n < q.p.batch; ++n)
-    for (int64_t a = 0; a < q.p.anchors; ++a) {
+  for (int64_t n = 0; n < q.batch; ++n)
+    for (int64_t a = 0; a < q.anchors; ++a) {
       int expected = 0;
       for (int64_t g = q.gt_begin[n]; g < q.gt_begin[n + 1]; ++g) {
         const double* b = &q.gt_boxes[4 * g];
         const double x = q.points[2 * a], y = q.points[2 * a + 1];
         if (x - b[0] > 1e-9 && b[2] - x > 1e-9 && y - b[1] > 1e-9 && b[3] - y > 1e-9) expected = 1;
       }
-      REQUIRE(inside[n * q.p.anchors + a] == expected);
-      if (q.assigned[n * q.p.anchors + a] >= 0) REQUIRE(expected == 1);
+      REQUIRE(inside[n * q.anchors + a] == expected);
+      if (q.assigned[n * q.anchors + a] >= 0) REQUIRE(expected == 1);
     }
   REQUIRE(std::accumulate(inside.begin(), inside.end(), 0) > 0);
 }
 
 TEST_CASE("anchors_inside matches the official candidate test") {
-  SEXTANT_REQUIRE_FIXTURE(f, "assigners/box_geometry");
-  const Tensor& expected = f.at("output.select_candidates_in_gts");
-  const auto points = doubles(f.at("input.anchor_points"));
-  const auto boxes = doubles(f.at("input.gts"));
-  const std::vector<int64_t> begin = {0, 1};
-  TaskAlignedAssign p;
-  p.points = points.data();
-  p.gt_begin = begin.data();
-  p.batch = 1;
-  p.anchors = expected.dim(2);
-  std::vector<uint8_t> inside(p.anchors);
-  for (int64_t g = 0; g < expected.dim(0) * expected.dim(1); ++g) {
-    p.gt_boxes = &boxes[4 * g];
-    cpu::anchors_inside(p, inside.data());
-    for (int64_t a = 0; a < p.anchors; ++a)
-      REQUIRE(static_cast<float>(inside[a]) == expected.f32()[g * p.anchors + a]);
+  for (const std::string& name : fixtures_of(kAssignerFixtures, "box_geometry")) {
+    SEXTANT_REQUIRE_FIXTURE(f, name);
+    const Tensor& expected = f.at("output.select_candidates_in_gts");
+    const auto points = doubles(f.at("input.anchor_points"));
+    const auto boxes = doubles(f.at("input.gts"));
+    const std::vector<int64_t> begin = {0, 1};
+    LabelAssign p;
+    p.points = points.data();
+    p.gt_begin = begin.data();
+    p.batch = 1;
+    p.anchors = expected.dim(2);
+    std::vector<uint8_t> inside(p.anchors);
+    for (int64_t g = 0; g < expected.dim(0) * expected.dim(1); ++g) {
+      p.gt_boxes = &boxes[4 * g];
+      cpu::anchors_inside(p, inside.data());
+      for (int64_t a = 0; a < p.anchors; ++a)
+        REQUIRE(static_cast<float>(inside[a]) == expected.f32()[g * p.anchors + a]);
+    }
   }
 }

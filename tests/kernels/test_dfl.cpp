@@ -2,7 +2,7 @@
 
 #include "kernels/dfl.h"
 #include "kernels/iou_loss.h"
-#include "support/support.h"
+#include "support/fixture_folder.h"
 
 using namespace sextant;
 using namespace sextant::kernels;
@@ -35,14 +35,16 @@ struct DflRun {
 }  // namespace
 
 TEST_CASE("distribution focal loss matches the official one") {
-  SEXTANT_REQUIRE_FIXTURE(f, "losses/df_loss");
-  const Tensor& logits = f.at("input.pred_dist");
-  const DflRun r({logits.f32(), logits.f32() + logits.numel()}, doubles(f.at("input.target")),
-                 doubles(f.at("grad_output")), 16);
-  REQUIRE(test::max_difference(Tensor::from(f.at("output.loss").shape(), r.loss),
-                               f.at("output.loss")) < 1e-6);
-  REQUIRE(test::max_difference(Tensor::from(logits.shape(), r.grad), f.at("grad.pred_dist")) <
-          1e-6);
+  for (const std::string& name : fixtures_of(kLossFixtures, "df_loss")) {
+    SEXTANT_REQUIRE_FIXTURE(f, name);
+    const Tensor& logits = f.at("input.pred_dist");
+    const DflRun r({logits.f32(), logits.f32() + logits.numel()}, doubles(f.at("input.target")),
+                   doubles(f.at("grad_output")), std::stoll(f.meta("reg_max")));
+    REQUIRE(test::max_difference(Tensor::from(f.at("output.loss").shape(), r.loss),
+                                 f.at("output.loss")) < 1e-6);
+    REQUIRE(test::max_difference(Tensor::from(logits.shape(), r.grad), f.at("grad.pred_dist")) <
+            1e-6);
+  }
 }
 
 TEST_CASE("distribution focal loss: value and gradient of a small case") {
@@ -115,22 +117,24 @@ TEST_CASE("expectation over a softmax") {
 }
 
 TEST_CASE("distances and boxes match the official conversions") {
-  SEXTANT_REQUIRE_FIXTURE(f, "assigners/box_geometry");
-  const auto points = doubles(f.at("input.anchor_points"));
-  const auto dist = doubles(f.at("input.distance"));
-  const auto boxes = doubles(f.at("input.bbox"));
-  const auto want_box = doubles(f.at("output.dist2bbox.xyxy"));
-  const size_t anchors = points.size() / 2;
-  for (size_t i = 0; i < dist.size() / 4; ++i) {
-    const double px = points[2 * (i % anchors)], py = points[2 * (i % anchors) + 1];
-    double out[4];
-    dist2bbox(px, py, &dist[4 * i], out);
-    for (size_t k = 0; k < 4; ++k) REQUIRE(std::abs(out[k] - want_box[4 * i + k]) < 5e-6);
-    for (const int reg_max : {8, 16}) {
-      const Tensor& want = f.at("output.bbox2dist.rm" + std::to_string(reg_max));
-      bbox2dist(px, py, &boxes[4 * i], static_cast<double>(reg_max), out);
-      for (size_t k = 0; k < 4; ++k)
-        REQUIRE(std::abs(out[k] - static_cast<double>(want.f32()[4 * i + k])) < 2e-6);
+  for (const std::string& name : fixtures_of(kAssignerFixtures, "box_geometry")) {
+    SEXTANT_REQUIRE_FIXTURE(f, name);
+    const auto points = doubles(f.at("input.anchor_points"));
+    const auto dist = doubles(f.at("input.distance"));
+    const auto boxes = doubles(f.at("input.bbox"));
+    const auto want_box = doubles(f.at("output.dist2bbox.xyxy"));
+    const size_t anchors = points.size() / 2;
+    for (size_t i = 0; i < dist.size() / 4; ++i) {
+      const double px = points[2 * (i % anchors)], py = points[2 * (i % anchors) + 1];
+      double out[4];
+      dist2bbox(px, py, &dist[4 * i], out);
+      for (size_t k = 0; k < 4; ++k) REQUIRE(std::abs(out[k] - want_box[4 * i + k]) < 5e-6);
+      for (const int reg_max : {8, 16}) {
+        const Tensor& want = f.at("output.bbox2dist.rm" + std::to_string(reg_max));
+        bbox2dist(px, py, &boxes[4 * i], static_cast<double>(reg_max), out);
+        for (size_t k = 0; k < 4; ++k)
+          REQUIRE(std::abs(out[k] - static_cast<double>(want.f32()[4 * i + k])) < 2e-6);
+      }
     }
   }
 }
@@ -147,69 +151,63 @@ TEST_CASE("distances of a known box, clipped") {
 
 // The two parts together, as the official BboxLoss weighs them.
 TEST_CASE("box loss parts match the official BboxLoss") {
-  const std::pair<int, std::vector<const char*>> kinds[] = {{0, {"giou", "siou"}},
-                                                            {16, {"giou", "siou", "ciou"}}};
-  for (const auto& [reg_max, types] : kinds)
-    for (const char* type : types)
-      for (const char* kind : {"normal", "small_sum", "no_pos"}) {
-        const std::string name =
-            "losses/bboxloss_rm" + std::to_string(reg_max) + "_" + type + "_" + kind;
-        CAPTURE(name);
-        SEXTANT_REQUIRE_FIXTURE(f, name);
-        const auto points = doubles(f.at("input.anchor_points"));
-        const auto target = doubles(f.at("input.target_bboxes"));
-        const auto scores = doubles(f.at("input.target_scores"));
-        const Tensor& logits = f.at("input.pred_dist");
-        const int64_t channels = logits.dim(2), bins = channels / 4,
-                      classes = f.at("input.target_scores").dim(2);
-        const double sum = f.at("input.target_scores_sum").item();
-        const double divisor = sum > 1 ? sum : 1;
-        const uint8_t* foreground = f.at("input.fg_mask").data<uint8_t>();
-        const int64_t total = logits.dim(0) * logits.dim(1);
-        double loss_iou = 0, loss_dfl = 0;
-        Tensor grad = Tensor::zeros(logits.shape());
-        for (int64_t i = 0; i < total; ++i) {
-          if (!foreground[i]) continue;
-          double weight = 0;
-          for (int64_t c = 0; c < classes; ++c) weight += scores[i * classes + c];
-          const double px = points[2 * (i % logits.dim(1))];
-          const double py = points[2 * (i % logits.dim(1)) + 1];
-          const float* z = logits.f32() + i * channels;
-          std::vector<double> prob(channels), mean(4), dfl_grad(channels);
-          double loss, box[4], box_grad[4], dist[4];
-          if (reg_max > 0)
-            cpu::expectation(Expectation<double>{z, prob.data(), mean.data(), 4, bins});
-          else
-            mean.assign(z, z + 4);
-          dist2bbox(px, py, mean.data(), box);
-          IouLoss<double> iou;
-          iou.pred = box;
-          iou.target = &target[4 * i];
-          iou.loss = &loss;
-          iou.grad = box_grad;
-          iou.rows = 1;
-          iou.type = iou_type_from_name(type);
-          iou.eps = 1e-10;
-          cpu::iou_loss(iou);
-          loss_iou += weight * loss / divisor;
-          if (reg_max > 0) {
-            bbox2dist(px, py, &target[4 * i], static_cast<double>(reg_max), dist);
-            const double scale = 0.5 * weight / divisor;
-            DflLoss d{z, dist, &scale, &loss, dfl_grad.data(), 1, reg_max};
-            cpu::dfl_loss(d);
-            loss_dfl += weight * loss / divisor;
-          }
-          for (int64_t k = 0; k < channels; ++k) {
-            const int64_t side = k / bins;
-            const double g = (side < 2 ? -2.5 : 2.5) * weight / divisor * box_grad[side];
-            grad.f32()[i * channels + k] = static_cast<float>(
-                reg_max > 0
-                    ? g * prob[k] * (static_cast<double>(k % bins) - mean[side]) + dfl_grad[k]
-                    : g);
-          }
-        }
-        REQUIRE(loss_iou == Approx(f.at("output.loss_iou").item()).epsilon(1e-6).margin(1e-9));
-        REQUIRE(loss_dfl == Approx(f.at("output.loss_dfl").item()).epsilon(1e-6).margin(1e-9));
-        REQUIRE(test::max_difference(grad, f.at("grad.pred_dist.of_2.5iou_plus_0.5dfl")) < 1e-6);
+  for (const std::string& name : fixtures_of(kLossFixtures, "bboxloss_")) {
+    CAPTURE(name);
+    SEXTANT_REQUIRE_FIXTURE(f, name);
+    const int64_t reg_max = std::stoll(f.meta("reg_max"));
+    const auto points = doubles(f.at("input.anchor_points"));
+    const auto target = doubles(f.at("input.target_bboxes"));
+    const auto scores = doubles(f.at("input.target_scores"));
+    const Tensor& logits = f.at("input.pred_dist");
+    const int64_t channels = logits.dim(2), bins = channels / 4,
+                  classes = f.at("input.target_scores").dim(2);
+    const double sum = f.at("input.target_scores_sum").item();
+    const double divisor = sum > 1 ? sum : 1;
+    const uint8_t* foreground = f.at("input.fg_mask").data<uint8_t>();
+    const int64_t total = logits.dim(0) * logits.dim(1);
+    double loss_iou = 0, loss_dfl = 0;
+    Tensor grad = Tensor::zeros(logits.shape());
+    for (int64_t i = 0; i < total; ++i) {
+      if (!foreground[i]) continue;
+      double weight = 0;
+      for (int64_t c = 0; c < classes; ++c) weight += scores[i * classes + c];
+      const double px = points[2 * (i % logits.dim(1))];
+      const double py = points[2 * (i % logits.dim(1)) + 1];
+      const float* z = logits.f32() + i * channels;
+      std::vector<double> prob(channels), mean(4), dfl_grad(channels);
+      double loss, box[4], box_grad[4], dist[4];
+      if (reg_max > 0)
+        cpu::expectation(Expectation<double>{z, prob.data(), mean.data(), 4, bins});
+      else
+        mean.assign(z, z + 4);
+      dist2bbox(px, py, mean.data(), box);
+      IouLoss<double> iou;
+      iou.pred = box;
+      iou.target = &target[4 * i];
+      iou.loss = &loss;
+      iou.grad = box_grad;
+      iou.rows = 1;
+      iou.type = iou_type_from_name(f.meta("iou_type"));
+      iou.eps = 1e-10;
+      cpu::iou_loss(iou);
+      loss_iou += weight * loss / divisor;
+      if (reg_max > 0) {
+        bbox2dist(px, py, &target[4 * i], static_cast<double>(reg_max), dist);
+        const double scale = 0.5 * weight / divisor;
+        DflLoss d{z, dist, &scale, &loss, dfl_grad.data(), 1, reg_max};
+        cpu::dfl_loss(d);
+        loss_dfl += weight * loss / divisor;
       }
+      for (int64_t k = 0; k < channels; ++k) {
+        const int64_t side = k / bins;
+        const double g = (side < 2 ? -2.5 : 2.5) * weight / divisor * box_grad[side];
+        grad.f32()[i * channels + k] = static_cast<float>(
+            reg_max > 0 ? g * prob[k] * (static_cast<double>(k % bins) - mean[side]) + dfl_grad[k]
+                        : g);
+      }
+    }
+    REQUIRE(loss_iou == Approx(f.at("output.loss_iou").item()).epsilon(1e-6).margin(1e-9));
+    REQUIRE(loss_dfl == Approx(f.at("output.loss_dfl").item()).epsilon(1e-6).margin(1e-9));
+    REQUIRE(test::max_difference(grad, f.at("grad.pred_dist.of_2.5iou_plus_0.5dfl")) < 1e-6);
+  }
 }

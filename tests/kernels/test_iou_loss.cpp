@@ -2,7 +2,7 @@
 
 #include "core/config.h"
 #include "kernels/iou_loss.h"
-#include "support/support.h"
+#include "support/fixture_folder.h"
 
 using namespace sextant;
 using namespace sextant::kernels;
@@ -12,6 +12,8 @@ namespace {
 
 constexpr IouType kTypes[] = {IouType::kIoU, IouType::kGIoU, IouType::kDIoU, IouType::kCIoU,
                               IouType::kSIoU};
+constexpr IouType kAlphaTypes[] = {IouType::kAlphaIoU, IouType::kAlphaGIoU, IouType::kAlphaDIoU,
+                                   IouType::kAlphaCIoU};
 
 template <class T>
 struct Result {
@@ -21,7 +23,7 @@ struct Result {
 
 template <class T>
 Result<T> run(const std::vector<T>& pred, const std::vector<T>& target, IouType type, double eps,
-              bool xywh = false) {
+              bool xywh = false, double alpha = 3.0) {
   Result<T> r;
   const int64_t rows = static_cast<int64_t>(pred.size()) / 4;
   r.loss.resize(rows);
@@ -35,6 +37,7 @@ Result<T> run(const std::vector<T>& pred, const std::vector<T>& target, IouType 
   p.type = type;
   p.eps = eps;
   p.xywh = xywh;
+  p.alpha = alpha;
   cpu::iou_loss(p);
   return r;
 }
@@ -58,72 +61,76 @@ const std::vector<double> kEdgeTarget = {1, 1, 4, 5, 5, 5, 7, 8, 2, 0, 4,    2, 
 }  // namespace
 
 TEST_CASE("box losses match the official ones") {
-  for (const IouType type : kTypes)
-    for (const char* eps : {"1e-07", "1e-10"}) {
-      const std::string name = std::string("losses/iouloss_") + name_of(type) + "_eps" + eps;
-      CAPTURE(name);
-      SEXTANT_REQUIRE_FIXTURE(f, name);
-      const auto pred = values<double>(f.at("input.pred"));
-      const auto target = values<double>(f.at("input.target"));
-      const auto scale = values<double>(f.at("grad_output"));
-      const auto loss = values<double>(f.at("output.loss"));
-      const auto grad = values<double>(f.at("grad.pred"));
-      const auto r = run(pred, target, type, std::stod(eps));
-      for (size_t i = 0; i < loss.size(); ++i) REQUIRE(far(r.loss[i], loss[i]) < 1e-6);
-      for (size_t i = 0; i < grad.size(); ++i)
-        REQUIRE(far(r.grad[i] * scale[i / 4], grad[i]) < 1e-6);
-      const auto single = run(values<float>(f.at("input.pred")),
-                              values<float>(f.at("input.target")), type, std::stod(eps));
-      for (size_t i = 0; i < loss.size(); ++i)
-        REQUIRE(far(static_cast<double>(single.loss[i]), loss[i]) < 2e-5);
-    }
+  for (const std::string& name : fixtures_of(kLossFixtures, "iouloss_")) {
+    CAPTURE(name);
+    SEXTANT_REQUIRE_FIXTURE(f, name);
+    const IouType type = iou_type_from_name(f.meta("iou_type"));
+    const double eps = std::stod(f.meta("eps"));
+    const auto pred = values<double>(f.at("input.pred"));
+    const auto target = values<double>(f.at("input.target"));
+    const auto scale = values<double>(f.at("grad_output"));
+    const auto loss = values<double>(f.at("output.loss"));
+    const auto grad = values<double>(f.at("grad.pred"));
+    const auto r = run(pred, target, type, eps);
+    for (size_t i = 0; i < loss.size(); ++i) REQUIRE(far(r.loss[i], loss[i]) < 1e-6);
+    for (size_t i = 0; i < grad.size(); ++i) REQUIRE(far(r.grad[i] * scale[i / 4], grad[i]) < 1e-6);
+    const auto single =
+        run(values<float>(f.at("input.pred")), values<float>(f.at("input.target")), type, eps);
+    for (size_t i = 0; i < loss.size(); ++i)
+      REQUIRE(far(static_cast<double>(single.loss[i]), loss[i]) < 2e-5);
+  }
 }
 
 TEST_CASE("box losses match the official ones on edge cases and are finite where those are not") {
-  for (const IouType type : kTypes)
-    for (const char* eps : {"1e-07", "1e-10"}) {
-      const std::string name = std::string("losses/iouloss_") + name_of(type) + "_eps" + eps;
-      SEXTANT_REQUIRE_FIXTURE(f, name);
-      const auto rows = Json::parse(f.meta("edge_rows")).get<std::vector<std::string>>();
-      const auto loss = values<double>(f.at("output.edge64.loss"));
-      const auto grad = values<double>(f.at("grad.edge64.pred"));
-      const auto r = run(values<double>(f.at("input.edge.pred")),
-                         values<double>(f.at("input.edge.target")), type, std::stod(eps));
-      const auto single = run(values<float>(f.at("input.edge.pred")),
-                              values<float>(f.at("input.edge.target")), type, std::stod(eps));
-      for (size_t i = 0; i < rows.size(); ++i) {
-        CAPTURE(name, rows[i]);
-        REQUIRE(std::isfinite(r.loss[i]));
-        REQUIRE(std::isfinite(single.loss[i]));
-        if (std::isfinite(loss[i])) REQUIRE(far(r.loss[i], loss[i]) < 1e-6);
-        for (size_t k = 4 * i; k < 4 * i + 4; ++k) {
-          CAPTURE(k % 4, r.grad[k], grad[k]);
-          REQUIRE(std::isfinite(r.grad[k]));
-          REQUIRE(std::isfinite(single.grad[k]));
-          if (std::isfinite(grad[k])) REQUIRE(far(r.grad[k], grad[k]) < 1e-5);
-        }
+  for (const std::string& name : fixtures_of(kLossFixtures, "iouloss_")) {
+    SEXTANT_REQUIRE_FIXTURE(f, name);
+    const IouType type = iou_type_from_name(f.meta("iou_type"));
+    const double eps = std::stod(f.meta("eps"));
+    const auto rows = Json::parse(f.meta("edge_rows")).get<std::vector<std::string>>();
+    const auto loss = values<double>(f.at("output.edge64.loss"));
+    const auto grad = values<double>(f.at("grad.edge64.pred"));
+    const auto r = run(values<double>(f.at("input.edge.pred")),
+                       values<double>(f.at("input.edge.target")), type, eps);
+    const auto single = run(values<float>(f.at("input.edge.pred")),
+                            values<float>(f.at("input.edge.target")), type, eps);
+    for (size_t i = 0; i < rows.size(); ++i) {
+      CAPTURE(name, rows[i]);
+      REQUIRE(std::isfinite(r.loss[i]));
+      REQUIRE(std::isfinite(single.loss[i]));
+      if (std::isfinite(loss[i])) REQUIRE(far(r.loss[i], loss[i]) < 1e-6);
+      for (size_t k = 4 * i; k < 4 * i + 4; ++k) {
+        CAPTURE(k % 4, r.grad[k], grad[k]);
+        REQUIRE(std::isfinite(r.grad[k]));
+        REQUIRE(std::isfinite(single.grad[k]));
+        if (std::isfinite(grad[k])) REQUIRE(far(r.grad[k], grad[k]) < 1e-5);
       }
     }
+  }
 }
 
 TEST_CASE("box losses in centre form match the official ones") {
-  SEXTANT_REQUIRE_FIXTURE(f, "losses/iouloss_xywh");
-  for (const IouType type : kTypes) {
-    const std::string t = name_of(type);
-    const auto r = run(values<double>(f.at(t + ".input.pred")),
-                       values<double>(f.at(t + ".input.target")), type, 1e-7, true);
-    const auto scale = values<double>(f.at(t + ".grad_output"));
-    const auto loss = values<double>(f.at(t + ".output.loss"));
-    const auto grad = values<double>(f.at(t + ".grad.pred"));
-    for (size_t i = 0; i < loss.size(); ++i) REQUIRE(far(r.loss[i], loss[i]) < 1e-6);
-    for (size_t i = 0; i < grad.size(); ++i) REQUIRE(far(r.grad[i] * scale[i / 4], grad[i]) < 1e-6);
+  for (const std::string& name : fixtures_of(kLossFixtures, "iouloss_xywh")) {
+    SEXTANT_REQUIRE_FIXTURE(f, name);
+    for (const IouType type : kTypes) {
+      const std::string t = name_of(type);
+      const auto r =
+          run(values<double>(f.at(t + ".input.pred")), values<double>(f.at(t + ".input.target")),
+              type, std::stod(f.meta("eps")), true);
+      const auto scale = values<double>(f.at(t + ".grad_output"));
+      const auto loss = values<double>(f.at(t + ".output.loss"));
+      const auto grad = values<double>(f.at(t + ".grad.pred"));
+      for (size_t i = 0; i < loss.size(); ++i) REQUIRE(far(r.loss[i], loss[i]) < 1e-6);
+      for (size_t i = 0; i < grad.size(); ++i)
+        REQUIRE(far(r.grad[i] * scale[i / 4], grad[i]) < 1e-6);
+    }
   }
 }
 
 TEST_CASE("box loss gradients are those of the losses") {
   // ciou is looked at by itself below: it holds a part of its value constant.
   Rng rng(11);
-  for (const IouType type : {IouType::kIoU, IouType::kGIoU, IouType::kDIoU, IouType::kSIoU})
+  for (const IouType type : {IouType::kIoU, IouType::kGIoU, IouType::kDIoU, IouType::kSIoU,
+                             IouType::kAlphaIoU, IouType::kAlphaGIoU, IouType::kAlphaDIoU})
     for (const bool xywh : {false, true}) {
       std::vector<double> pred, target;
       for (int r = 0; r < 40; ++r)
@@ -175,11 +182,43 @@ TEST_CASE("box losses of known boxes") {
           Approx(1 - 1.0 / 7 + (1 - std::exp(-1.0 / 9))));
 }
 
+TEST_CASE("alpha box losses raise every term to a power") {
+  Rng rng(12);
+  std::vector<double> pred, target;
+  for (int r = 0; r < 40; ++r)
+    for (std::vector<double>* v : {&pred, &target}) {
+      const double x = rng.uniform(0, 6), y = rng.uniform(0, 6);
+      v->insert(v->end(), {x, y, x + rng.uniform(1, 6), y + rng.uniform(1, 6)});
+    }
+  const auto iou = run(pred, target, IouType::kIoU, 0).loss;
+  for (size_t t = 0; t < std::size(kAlphaTypes); ++t) {
+    const auto plain = run(pred, target, kTypes[t], 0);
+    const auto one = run(pred, target, kAlphaTypes[t], 0, false, 1.0);
+    for (size_t i = 0; i < one.loss.size(); ++i) REQUIRE(one.loss[i] == Approx(plain.loss[i]));
+    for (size_t i = 0; i < one.grad.size(); ++i) REQUIRE(far(one.grad[i], plain.grad[i]) < 1e-12);
+    if (kTypes[t] == IouType::kCIoU) continue;  // two terms; its gradient at 1 is above
+    const auto cubed = run(pred, target, kAlphaTypes[t], 0);
+    for (size_t i = 0; i < cubed.loss.size(); ++i) {
+      const double u = 1 - iou[i], penalty = plain.loss[i] - iou[i];
+      REQUIRE(cubed.loss[i] == Approx(1 - u * u * u + std::pow(penalty, 3)));
+    }
+  }
+  // ciou: its three terms apart.
+  const auto diou = run(pred, target, IouType::kDIoU, 0).loss;
+  const auto ciou = run(pred, target, IouType::kCIoU, 0).loss;
+  const auto cubed = run(pred, target, IouType::kAlphaCIoU, 0).loss;
+  for (size_t i = 0; i < cubed.size(); ++i)
+    REQUIRE(cubed[i] == Approx(1 - std::pow(1 - iou[i], 3) + std::pow(diou[i] - iou[i], 3) +
+                               std::pow(ciou[i] - diou[i], 3)));
+}
+
 TEST_CASE("box losses are finite on boxes without size, for both precisions") {
   const std::vector<float> pred(kEdgePred.begin(), kEdgePred.end());
   const std::vector<float> target(kEdgeTarget.begin(), kEdgeTarget.end());
   REQUIRE(pred.size() == target.size());
-  for (const IouType type : kTypes)
+  std::vector<IouType> types(std::begin(kTypes), std::end(kTypes));
+  types.insert(types.end(), std::begin(kAlphaTypes), std::end(kAlphaTypes));
+  for (const IouType type : types)
     for (const double eps : {1e-7, 1e-10}) {
       CAPTURE(name_of(type), eps);
       const auto d = run(kEdgePred, kEdgeTarget, type, eps);
@@ -201,5 +240,6 @@ TEST_CASE("box losses are finite on boxes without size, for both precisions") {
 
 TEST_CASE("iou types have names") {
   for (const IouType type : kTypes) REQUIRE(iou_type_from_name(name_of(type)) == type);
+  for (const IouType type : kAlphaTypes) REQUIRE(iou_type_from_name(name_of(type)) == type);
   REQUIRE(test::error_of([] { iou_type_from_name("eiou"); }).find("eiou") != std::string::npos);
 }

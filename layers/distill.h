@@ -1,0 +1,18 @@
+// Distillation losses between feature maps.
+#pragma once
+
+#include "core/variable.h"
+
+namespace sextant {
+
+// Channel-wise distillation (Shu et al. 2021, equations 2-3): each channel of each image is a
+// distribution over its pixels, and the student's is drawn to the teacher's,
+//
+//   T^2 / (N C) * sum over images and channels of KL(softmax(teacher / T) || softmax(student / T)).
+//
+// student and teacher f32 [N,H,W,C] of equal shape (throws Error otherwise), temperature above 0.
+// Scalar [1]; the teacher counts as constant. kernels/kl_div.h.
+Variable channel_wise_distillation(const Variable& student, const Tensor& teacher,
+                                   double temperature = 1.0);
+
+}  // namespace sextant

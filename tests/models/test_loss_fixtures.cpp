@@ -1,0 +1,197 @@
+// The variants of the loss against the official ones.
+#include "models/loss_sample.h"
+#include "support/fixture_folder.h"
+
+using namespace sextant;
+using namespace sextant::test;
+
+namespace {
+
+// Scores with their logit maps.
+void set_predictions(LossSample& s, const SafeTensors& f) {
+  s.config.reg_max = std::stoll(f.meta("reg_max"));
+  s.config.use_dfl = f.meta("use_dfl") == "True";
+  s.config.atss_warmup_epochs = std::stoll(f.meta("warmup_epoch"));
+  s.step.epoch = std::stoll(f.meta("epoch_num"));
+  s.input.cls_logits = leaves(cut(logits_of(f.at("input.pred_scores")), s.shapes));
+  s.input.reg = leaves(cut(f.at("input.pred_distri"), s.shapes));
+}
+
+void set_teacher(LossSample& s, const SafeTensors& f) {
+  s.has_teacher = true;
+  s.teacher.cls_logits = cut(logits_of(f.at("input.t_pred_scores")), s.shapes);
+  s.teacher.reg = cut(f.at("input.t_pred_distri"), s.shapes);
+  s.config.temperature = std::stod(f.meta("temperature"));
+  s.config.max_epoch = std::stoll(f.meta("max_epoch"));
+  const Json distill = Json::parse(f.meta("distill_weight"));
+  s.config.distill_class_weight = distill["class"];
+  s.config.distill_dfl_weight = distill["dfl"];
+  if (f.meta("distill_feat") != "True") return;
+  s.config.distill_feat_weight = Json::parse(f.meta("loss_weight"))["cwd"];
+  for (int l = 0; const Tensor* map = f.find("input.s_featmap." + std::to_string(l)); ++l) {
+    s.input.features.emplace_back(nchw_to_nhwc(*map), true);
+    s.teacher.features.push_back(nchw_to_nhwc(f.at("input.t_featmap." + std::to_string(l))));
+  }
+}
+
+// The value, its parts (those that a fixture has, in its order) and the gradients of the scores and
+// distances.
+void require_equal(const LossSample& s, const SafeTensors& f, const std::string& items_name,
+                   const std::vector<double LossItems::*>& parts) {
+  const LossResult r = s.run();
+  const double loss = f.at("output.loss").item();
+  REQUIRE(std::abs(r.loss.data().item() - loss) < 1e-5 * std::abs(loss));
+  const Tensor& items = f.at(items_name);
+  REQUIRE(items.numel() == static_cast<int64_t>(parts.size()));
+  for (size_t i = 0; i < parts.size(); ++i)
+    REQUIRE(std::abs(r.items.*parts[i] - static_cast<double>(items.f32()[i])) < 1e-5 * loss);
+  REQUIRE(r.items.total() == Approx(loss).epsilon(1e-5));
+  REQUIRE(r.items.positives == std::stoll(f.meta("n_pos")));
+  REQUIRE(r.items.target_score ==
+          Approx(std::stod(f.meta("target_scores_sum"))).margin(1e-6).epsilon(1e-5));
+  backward(r.loss);
+  REQUIRE(relative_difference(joined_grads(s.input.cls_logits),
+                              by_logit(f.at("grad.pred_scores"), f.at("input.pred_scores"))) <
+          1e-5);
+  const Tensor got = joined_grads(s.input.reg);
+  const Tensor& want = f.at("grad.pred_distri");
+  REQUIRE(max_difference(got, want) <
+          1e-5 * std::max(1e-2, max_difference(want, Tensor::zeros(want.shape()))));
+}
+
+const std::vector<double LossItems::*> kParts = {&LossItems::iou, &LossItems::dfl, &LossItems::cls};
+const std::vector<double LossItems::*> kPartsWithCwd = {&LossItems::iou, &LossItems::dfl,
+                                                        &LossItems::cls, &LossItems::cwd};
+
+}  // namespace
+
+TEST_CASE("every fixture of losses/ belongs to a test") {
+  for (const std::string& name : unclaimed_fixtures(kLossFixtures))
+    FAIL_CHECK("no test reads " << name);
+}
+
+TEST_CASE("detection loss matches the official one") {
+  for (const std::string& name : fixtures_of(kLossFixtures, "compute_loss_")) {
+    CAPTURE(name);
+    SEXTANT_REQUIRE_FIXTURE(f, name);
+    LossSample s = fixture_loss_sample(f);
+    set_predictions(s, f);
+    require_equal(s, f, "output.loss_items_iou_dfl_cls", kParts);
+  }
+}
+
+TEST_CASE("assignment inside the loss matches the official one") {
+  for (const std::string& name : fixtures_of(kLossFixtures, "compute_loss_")) {
+    CAPTURE(name);
+    SEXTANT_REQUIRE_FIXTURE(f, name);
+    LossSample s = fixture_loss_sample(f);
+    set_predictions(s, f);
+    const loss_detail::Branch branch = branch_of(s);
+    const auto truth = loss_detail::read_targets(s.targets, branch.batch, s.config.num_classes,
+                                                 s.step.image_h, s.step.image_w);
+    const auto assignment = loss_detail::assign_boxes(s.config, branch, truth);
+    const uint8_t* foreground = f.at("assigned.fg_mask").data<uint8_t>();
+    for (int64_t i = 0; i < branch.batch * branch.anchors; ++i) {
+      const int32_t g = assignment.box[i];
+      REQUIRE((g >= 0) == (foreground[i] != 0));
+      if (g < 0) continue;
+      const int64_t row = truth.begin[i / branch.anchors] + g;
+      REQUIRE(truth.classes[row] == f.at("assigned.target_labels").data<int64_t>()[i]);
+      for (int64_t k = 0; k < 4; ++k)
+        REQUIRE(truth.boxes[4 * row + k] ==
+                Approx(f.at("assigned.target_bboxes").f32()[4 * i + k]));
+      REQUIRE(
+          assignment.target[i] ==
+          Approx(
+              f.at("assigned.target_scores").f32()[i * s.config.num_classes + truth.classes[row]])
+              .margin(1e-6));
+    }
+  }
+}
+
+TEST_CASE("distillation loss matches the official one") {
+  for (const std::string& name : fixtures_of(kLossFixtures, "distill_")) {
+    CAPTURE(name);
+    SEXTANT_REQUIRE_FIXTURE(f, name);
+    LossSample s = fixture_loss_sample(f);
+    set_predictions(s, f);
+    set_teacher(s, f);
+    require_equal(s, f, "output.loss_items_iou_dfl_cls_cwd", kPartsWithCwd);
+    for (size_t l = 0; l < s.input.features.size(); ++l)
+      REQUIRE(relative_difference(nhwc_to_nchw(s.input.features[l].grad()),
+                                  f.at("grad.s_featmap." + std::to_string(l))) < 1e-5);
+  }
+}
+
+TEST_CASE("distillation loss with plain distances beside matches the official one") {
+  for (const std::string& name : fixtures_of(kLossFixtures, "distill_ns_")) {
+    CAPTURE(name);
+    SEXTANT_REQUIRE_FIXTURE(f, name);
+    LossSample s = fixture_loss_sample(f);
+    set_predictions(s, f);
+    set_teacher(s, f);
+    s.input.reg_lrtb = leaves(cut(f.at("input.pred_lrtb"), s.shapes));
+    require_equal(s, f, "output.loss_items_iou_dfl_cls_cwd", kPartsWithCwd);
+    REQUIRE(relative_difference(joined_grads(s.input.reg_lrtb), f.at("grad.pred_lrtb")) < 1e-5);
+    for (size_t l = 0; l < s.input.features.size(); ++l)
+      REQUIRE(relative_difference(nhwc_to_nchw(s.input.features[l].grad()),
+                                  f.at("grad.s_featmap." + std::to_string(l))) < 1e-5);
+  }
+}
+
+// The official anchor-aided loss is a function of its own; here it is what the branch adds.
+TEST_CASE("anchor-aided loss matches the official one, with decoded and with raw sizes") {
+  for (const std::string& name : fixtures_of(kLossFixtures, "fuseab_")) {
+    SEXTANT_REQUIRE_FIXTURE(f, name);
+    const Tensor& scores = f.at("input.pred_scores");
+    const Tensor& boxes = f.at("input.pred_distri");
+    const Tensor& want = f.at("grad.pred_distri");
+    const int64_t per_cell = std::stoll(f.meta("num_anchors"));
+    for (const bool raw : {false, true}) {
+      CAPTURE(name, raw);
+      LossSample s = fixture_loss_sample(f);
+      s.config.use_dfl = false;
+      s.config.topk_ab = std::stoll(f.meta("topk"));
+      const int64_t batch = scores.dim(0), classes = scores.dim(2);
+      for (const MapShape& m : s.shapes) {
+        s.input.cls_logits.emplace_back(Tensor::full({batch, m.height, m.width, classes}, -4.0f));
+        s.input.reg.emplace_back(Tensor::full({batch, m.height, m.width, 4}, 1.0f));
+      }
+      const LossItems alone = s.run().items;
+
+      // Raw sizes t with size = (2 sigmoid(t))^2 anchor.
+      constexpr double kCells = 9.0;
+      const Tensor raw_boxes = boxes.clone();
+      if (raw) {
+        s.config.anchors.clear();
+        for (const int64_t stride : s.config.strides)
+          s.config.anchors.emplace_back(2 * per_cell, kCells * static_cast<double>(stride));
+        for (int64_t i = 0; i < boxes.numel(); ++i)
+          if (i % 4 >= 2) {
+            const double half = std::sqrt(static_cast<double>(boxes.f32()[i]) / kCells) / 2;
+            REQUIRE(half < 1);
+            raw_boxes.f32()[i] = static_cast<float>(std::log(half / (1 - half)));
+          }
+      }
+      s.input.cls_logits_ab = leaves(cut(logits_of(scores), s.shapes, per_cell));
+      s.input.reg_ab = leaves(cut(raw_boxes, s.shapes, per_cell));
+      const LossResult r = s.run();
+      const float* items = f.at("output.loss_items_iou_dfl_cls").f32();
+      REQUIRE(r.items.iou - alone.iou == Approx(items[0]).epsilon(1e-5));
+      REQUIRE(r.items.dfl == 0.0);
+      REQUIRE(r.items.cls - alone.cls == Approx(items[2]).epsilon(1e-5));
+      REQUIRE(r.items.total() - alone.total() == Approx(f.at("output.loss").item()).epsilon(1e-5));
+      REQUIRE(r.items.positives_ab == std::stoll(f.meta("n_pos")));
+      backward(r.loss);
+      REQUIRE(relative_difference(joined_grads(s.input.cls_logits_ab, per_cell),
+                                  by_logit(f.at("grad.pred_scores"), scores)) < 1e-5);
+      const Tensor chained = want.clone();
+      for (int64_t i = 0; raw && i < want.numel(); ++i)
+        if (i % 4 >= 2) {
+          const double size = boxes.f32()[i];
+          chained.f32()[i] *= static_cast<float>(2 * size * (1 - std::sqrt(size / kCells) / 2));
+        }
+      REQUIRE(relative_difference(joined_grads(s.input.reg_ab, per_cell), chained) < 1e-5);
+    }
+  }
+}

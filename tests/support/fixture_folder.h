@@ -1,0 +1,69 @@
+// The files of a folder of shared fixtures, each claimed by one kind of test through the start of
+// its name, so that another set of files with other sizes runs unchanged and none is left out.
+#pragma once
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "support/support.h"
+
+namespace sextant::test {
+
+struct FixtureFolder {
+  const char* name;
+  std::vector<const char*> kinds;  // starts of file names, special ones before general ones
+};
+
+inline const FixtureFolder kLossFixtures = {
+    "losses",
+    {"varifocal_", "iouloss_xywh", "iouloss_", "bboxloss_", "df_loss", "compute_loss_",
+     "distill_parts", "distill_ns_", "distill_", "fuseab_"}};
+inline const FixtureFolder kAssignerFixtures = {"assigners",
+                                                {"anchors_", "box_geometry", "tal_", "atss_"}};
+
+// All fixtures of the folder ("losses/df_loss"), sorted; none when it is absent.
+inline std::vector<std::string> fixtures_of(const FixtureFolder& folder) {
+  std::vector<std::string> names;
+  const auto shared = shared_folder();
+  const auto path = shared ? *shared / "fixtures" / folder.name : std::filesystem::path();
+  if (!shared || !std::filesystem::is_directory(path)) return names;
+  for (const auto& entry : std::filesystem::directory_iterator(path))
+    if (entry.path().extension() == ".safetensors")
+      names.push_back(std::string(folder.name) + "/" + entry.path().stem().string());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+// The kind that claims the fixture; empty for none.
+inline std::string kind_of(const FixtureFolder& folder, const std::string& fixture_name) {
+  const std::string file = fixture_name.substr(fixture_name.find('/') + 1);
+  for (const char* kind : folder.kinds)
+    if (file.starts_with(kind)) return kind;
+  return {};
+}
+
+// The fixtures of one kind. Warns when the folder is absent; fails when it is there, but without a
+// file of this kind.
+inline std::vector<std::string> fixtures_of(const FixtureFolder& folder, const std::string& kind) {
+  REQUIRE(std::find(folder.kinds.begin(), folder.kinds.end(), kind) != folder.kinds.end());
+  const std::vector<std::string> all = fixtures_of(folder);
+  std::vector<std::string> names;
+  for (const std::string& name : all)
+    if (kind_of(folder, name) == kind) names.push_back(name);
+  if (all.empty())
+    WARN("skipped: fixtures " << folder.name << "/" << kind << "* are absent; set SEXTANT_SHARED");
+  else if (names.empty())
+    FAIL("no fixture " << folder.name << "/" << kind << "*");
+  return names;
+}
+
+// Fixtures that no kind claims.
+inline std::vector<std::string> unclaimed_fixtures(const FixtureFolder& folder) {
+  std::vector<std::string> names;
+  for (const std::string& name : fixtures_of(folder))
+    if (kind_of(folder, name).empty()) names.push_back(name);
+  return names;
+}
+
+}  // namespace sextant::test
