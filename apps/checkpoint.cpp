@@ -65,7 +65,7 @@ deploy::Graph to_graph(Yolov6& model, const std::vector<std::string>& class_name
   return graph;
 }
 
-deploy::Graph load_model_graph(const std::string& path) {
+deploy::Graph load_model_graph(const std::string& path, std::unique_ptr<Yolov6>* model) {
   const SafeTensors file = load_safetensors(path);
   if (deploy::is_deploy_file(file)) return deploy::load_deploy(file);
   check(file.metadata.contains("sextant"),
@@ -73,6 +73,7 @@ deploy::Graph load_model_graph(const std::string& path) {
   LoadedCheckpoint c = load_checkpoint(file);
   deploy::Graph graph = to_graph(*c.model, c.info.class_names, c.info.image_size);
   graph.source = path;
+  if (model) *model = std::move(c.model);
   return graph;
 }
 

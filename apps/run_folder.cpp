@@ -11,9 +11,12 @@ namespace sextant::apps {
 
 namespace {
 
-// The config without what does not change the result.
+// The config without what does not change the result, the model with all its keys (an older run may
+// have been written with fewer).
 Json decisive(Json config) {
   for (const char* key : {"workers", "device", "cache_mb"}) config.erase(key);
+  config["model"] =
+      read_yolov6_config(ConfigReader(config["model"], "config", "model."), 1).json();
   return config;
 }
 

@@ -60,8 +60,6 @@ TrainConfig parse_train_config(const Json& json, const std::string& where,
   r.number("epochs", c.epochs, 1, 100000);
   r.number("batch", c.batch, 1, 4096);
   r.number("image_size", c.image_size, 64, 4096);
-  check(c.image_size % 32 == 0, "{}: 'image_size' is {}, must be a multiple of 32", where,
-        c.image_size);
   r.number("workers", c.workers, 1, 256);
   r.number("close_mosaic", c.close_mosaic, 0, 100000);
   r.number("eval_interval", c.eval_interval, 1, 100000);
@@ -80,7 +78,10 @@ TrainConfig parse_train_config(const Json& json, const std::string& where,
 
   ConfigReader m = r.child("model");
   c.model = m.json();
-  read_yolov6_config(m, 1);  // reported now, not after the data has been read
+  // a mistake is reported now, not after the data has been read
+  const int64_t multiple = read_yolov6_config(m, 1).strides().back();
+  check(c.image_size % multiple == 0, "{}: 'image_size' is {}, must be a multiple of {}", where,
+        c.image_size, multiple);
 
   ConfigReader s = r.child("solver");
   s.number("lr0", c.solver.lr0, 0, 10);
