@@ -104,12 +104,13 @@ deploy::Graph to_graph(Yolov6& model, const CheckpointInfo& info) {
   return graph;
 }
 
-deploy::Graph load_model_graph(const std::string& path) {
+deploy::Graph load_model_graph(const std::string& path, std::unique_ptr<Yolov6>* model) {
   const SafeTensors file = load_safetensors(path);
   if (deploy::is_deploy_file(file)) return deploy::load_deploy(file);
   LoadedCheckpoint c = load_checkpoint(file);
   deploy::Graph graph = to_graph(*c.model, c.info);
   graph.source = path;
+  if (model) *model = std::move(c.model);
   return graph;
 }
 

@@ -10,7 +10,8 @@ void add_detect_command(CLI::App& app) {
   auto o = std::make_shared<DetectOptions>();
   CLI::App* c = app.add_subcommand("detect", "Find objects: annotated PNGs and a JSON file");
   add_detect_options(*c, *o);
-  c->callback([o] { run_detect(*o, load_model_graph); });
+  c->callback(
+      [o] { run_detect(*o, [](const std::string& path) { return load_model_graph(path); }); });
 }
 
 }  // namespace sextant::apps

@@ -7,6 +7,7 @@
 #include "apps/commands.h"
 #include "core/file.h"
 #include "deploy/info.h"
+#include "models/official_form.h"
 
 namespace sextant::apps {
 
@@ -22,10 +23,14 @@ void add_info_command(CLI::App& app) {
   c->add_option("--img", o->image_size, "Image size (default: as trained)");
   c->add_option("--json", o->json, "Write the table to this file");
   c->callback([o] {
-    const deploy::Graph graph = load_model_graph(o->model);
+    std::unique_ptr<Yolov6> model;
+    const deploy::Graph graph = load_model_graph(o->model, &model);
     const int size = choose_image_size(o->image_size, graph);
     const auto summary = deploy::summarize(graph, size, size);
     fmt::print("{}", deploy::format_summary(summary));
+    if (model)
+      fmt::print("the official deploy form, which fuses less: {:.3f} M parameters\n",
+                 static_cast<double>(official_deploy_parameters(*model)) / 1e6);
     if (!o->json.empty())
       write_atomically(o->json, deploy::summary_to_json(summary).dump(2) + "\n");
   });

@@ -11,9 +11,11 @@ namespace sextant::apps {
 
 namespace {
 
-// The config without what does not change the result.
+// The config without what does not change the result, the model with all its keys (an older run may
+// have been written with fewer).
 Json decisive(Json config) {
   for (const char* key : {"workers", "device", "cache_mb"}) config.erase(key);
+  config["model"] = read_yolov6_config(ConfigReader(config["model"], "config", "model."), 1).json();
   return config;
 }
 
@@ -21,10 +23,10 @@ std::string cell(double v) { return v < 0 ? "" : fmt::format("{:.5f}", v); }
 }  // namespace
 
 void write_results(const std::filesystem::path& path, const std::vector<EpochRow>& rows) {
-  std::string text = "epoch,lr,loss,loss_iou,loss_dfl,loss_cls,map50,map50_95,seconds\n";
+  std::string text = "epoch,lr,loss,loss_iou,loss_dfl,loss_cls,loss_cwd,map50,map50_95,seconds\n";
   for (const auto& r : rows)
-    text += fmt::format("{},{:.8f},{:.6f},{:.6f},{:.6f},{:.6f},{},{},{:.2f}\n", r.epoch, r.lr,
-                        r.loss_iou + r.loss_dfl + r.loss_cls, r.loss_iou, r.loss_dfl, r.loss_cls,
+    text += fmt::format("{},{:.8f},{:.6f},{:.6f},{:.6f},{:.6f},{:.6f},{},{},{:.2f}\n", r.epoch,
+                        r.lr, r.loss(), r.loss_iou, r.loss_dfl, r.loss_cls, r.loss_cwd,
                         cell(r.map50), cell(r.map50_95), r.seconds);
   write_atomically(path, text);
 }
@@ -32,15 +34,16 @@ void write_results(const std::filesystem::path& path, const std::vector<EpochRow
 Json rows_to_json(const std::vector<EpochRow>& rows) {
   Json out = Json::array();
   for (const auto& r : rows)
-    out.push_back(
-        {r.epoch, r.lr, r.loss_iou, r.loss_dfl, r.loss_cls, r.map50, r.map50_95, r.seconds});
+    out.push_back({r.epoch, r.lr, r.loss_iou, r.loss_dfl, r.loss_cls, r.loss_cwd, r.map50,
+                   r.map50_95, r.seconds});
   return out;
 }
 
 std::vector<EpochRow> rows_from_json(const Json& json) {
   std::vector<EpochRow> rows;
   for (const auto& j : json)
-    rows.push_back({j.at(0), j.at(1), j.at(2), j.at(3), j.at(4), j.at(5), j.at(6), j.at(7)});
+    rows.push_back(
+        {j.at(0), j.at(1), j.at(2), j.at(3), j.at(4), j.at(5), j.at(6), j.at(7), j.at(8)});
   return rows;
 }
 
@@ -55,7 +58,7 @@ void write_curves(const std::filesystem::path& folder, const std::vector<EpochRo
   loss.x_label = map.x_label = "epoch";
   for (const auto& r : rows) {
     const auto e = static_cast<double>(r.epoch);
-    const double values[] = {r.loss_iou + r.loss_dfl + r.loss_cls, r.loss_iou, r.loss_cls};
+    const double values[] = {r.loss(), r.loss_iou, r.loss_cls};
     for (size_t i = 0; i < 3; ++i) {
       loss.series[i].x.push_back(e);
       loss.series[i].y.push_back(values[i]);

@@ -35,6 +35,8 @@ Json TrainConfig::json() const {
             {"on_error", data.on_error}}},
           {"training", training.json()},
           {"model", model},
+          {"loss", loss},
+          {"teacher", teacher},
           {"solver",
            {{"lr0", solver.lr0},
             {"lrf", solver.lrf},
@@ -99,8 +101,6 @@ TrainConfig parse_train_config(const Json& json, const std::string& where,
   r.number("epochs", c.epochs, 1, 100000);
   r.number("batch", c.batch, 1, 4096);
   r.number("image_size", c.image_size, 64, 4096);
-  check(c.image_size % 32 == 0, "{}: 'image_size' is {}, must be a multiple of 32", where,
-        c.image_size);
   r.number("workers", c.workers, 1, 256);
   r.number("close_mosaic", c.close_mosaic, 0, 100000);
   r.number("eval_interval", c.eval_interval, 1, 100000);
@@ -127,8 +127,15 @@ TrainConfig parse_train_config(const Json& json, const std::string& where,
   ConfigReader m = r.child("model");
   c.model = m.json();
   read_training(r.child("training"), c);
-  // Reported now, not after the data has been read.
-  read_yolov6_config(ConfigReader(c.model, where, "model."), 1);
+  // Mistakes are reported now, not after the data has been read.
+  const Yolov6Config model = read_yolov6_config(ConfigReader(c.model, where, "model."), 1);
+  check(c.image_size % model.max_stride() == 0, "{}: 'image_size' is {}, must be a multiple of {}",
+        where, c.image_size, model.max_stride());
+  ConfigReader l = r.child("loss");
+  c.loss = l.json();
+  read_loss_config(l, model.loss());
+  r.get("teacher", c.teacher);
+  if (!c.teacher.empty()) c.teacher = beside(folder, c.teacher);
 
   ConfigReader s = r.child("solver");
   s.number("lr0", c.solver.lr0, 0, 10);

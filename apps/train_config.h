@@ -65,6 +65,8 @@ struct TrainConfig {
   data::AugmentConfig augment;
   TrainingConfig training;
   Json model = Json::object();  // as given; read once the number of classes is known
+  Json loss = Json::object();   // as given; what is absent comes from the model
+  std::string teacher;          // self-distillation: a trained checkpoint of the same shape
 
   Json json() const;
 };

@@ -58,7 +58,8 @@ class Trainer {
                                          train_set_.num_classes())),
         model_(start_model()),
         parameters_(make_parameters(scales)),
-        loss_(model_config_.loss()),
+        teacher_(load_teacher()),
+        loss_(loss_config()),
         ema_(named_state(), config.solver.ema_decay, config.solver.ema_tau),
         sgd_(parameters_, {optim::scaled_weight_decay(config.solver.weight_decay, config.batch,
                                                       config.solver.nominal_batch),
@@ -69,6 +70,7 @@ class Trainer {
     print_report(val_set_);
     resolved_ = config.json();
     resolved_["model"] = model_config_.json();
+    resolved_["loss"] = loss_.config().json();
     resumable_ = resolved_;
     if (scales != nullptr) resumable_["scales"] = scales->fingerprint();
   }
@@ -108,6 +110,22 @@ class Trainer {
                               [](const auto& p) { return p.variable.requires_grad(); }),
           "training: 'freeze' leaves nothing to train");
     return model;
+  }
+  // The trained model that a student is drawn to; null without one. It stays in evaluation mode, as
+  // it is deployed (the official teacher normalises by the statistics of the batch).
+  std::unique_ptr<Yolov6> load_teacher() const {
+    if (config_.teacher.empty()) return nullptr;
+    LoadedCheckpoint teacher = load_checkpoint(load_safetensors(config_.teacher));
+    check(teacher.info.class_names.size() == train_set_.names.size(),
+          "{}: the teacher has {} classes, the data {}", config_.teacher,
+          teacher.info.class_names.size(), train_set_.names.size());
+    return std::move(teacher.model);
+  }
+  LossConfig loss_config() const {
+    LossConfig c =
+        read_loss_config(ConfigReader(config_.loss, "loss", "loss."), model_config_.loss());
+    c.max_epoch = config_.epochs;
+    return c;
   }
   fs::path state_file() const { return out_ / "resume.safetensors"; }
   bool finished() const {
@@ -170,14 +188,35 @@ class Trainer {
     return step * (low + rng.below(high - low + 1));
   }
 
+  TeacherOutput teach(const Variable& x) const {
+    const NoGrad guard;
+    const Yolov6::Features f = teacher_->forward_features(x);
+    TeacherOutput out;
+    for (const auto& v : f.head.cls_logits) out.cls_logits.push_back(v.data());
+    for (const auto& v : f.head.reg) out.reg.push_back(v.data());
+    for (const auto& v : f.neck) out.features.push_back(v.data());
+    return out;
+  }
+
   // One forward and backward pass; the gradients add up in the parameters.
   LossItems iterate(const data::Batch& batch, int64_t side) {
     const Tensor images =
         side == config_.image_size
             ? batch.images
             : data::resize_batch(batch.images, static_cast<int>(side), static_cast<int>(side));
-    const HeadOutput head = model_->forward(Variable(image_to_float(images)));
-    const LossResult r = loss_(head.cls_logits, head.reg, batch.targets, side, side);
+    const Variable x(image_to_float(images));
+    const bool distill_features = teacher_ && loss_.config().distill_feat_weight > 0;
+    const Yolov6::Features f = model_->forward_features(x);
+    const LossInput input{.cls_logits = f.head.cls_logits,
+                          .reg = f.head.reg,
+                          .objectness = {},
+                          .reg_lrtb = f.head.reg_lrtb,
+                          .cls_logits_ab = f.head.cls_logits_ab,
+                          .reg_ab = f.head.reg_ab,
+                          .features = distill_features ? f.neck : std::vector<Variable>{}};
+    const TeacherOutput taught = teacher_ ? teach(x) : TeacherOutput{};
+    const LossResult r =
+        loss_(input, batch.targets, {side, side, state_.epoch}, teacher_ ? &taught : nullptr);
     check(std::isfinite(r.loss.data().item()),
           "training: the loss is not finite in epoch {}; a lower solver.lr0 may help",
           state_.epoch + 1);
@@ -210,6 +249,7 @@ class Trainer {
       row.loss_iou += items.iou / static_cast<double>(total);
       row.loss_dfl += items.dfl / static_cast<double>(total);
       row.loss_cls += items.cls / static_cast<double>(total);
+      row.loss_cwd += items.cwd / static_cast<double>(total);
       progress.update(
           i + 1, fmt::format("iou {:.3f} cls {:.3f} lr {:.5f}", items.iou, items.cls, v.lr[1]));
     }
@@ -279,6 +319,7 @@ class Trainer {
   Yolov6Config model_config_;
   std::unique_ptr<Yolov6> model_;
   std::vector<optim::NamedParameter> parameters_;
+  std::unique_ptr<Yolov6> teacher_;
   DetectionLoss loss_;
   optim::ModelEma ema_;
   optim::Sgd sgd_;

@@ -23,8 +23,7 @@ bool Pickle::is_call(const PickleValue& v, std::string_view name) const {
 }
 
 const std::vector<PickleRef>* Pickle::pairs(const PickleValue& v) const {
-  const bool ordered =
-      is_call(v, "collections.OrderedDict") && values_[v.arguments].items.empty();
+  const bool ordered = is_call(v, "collections.OrderedDict") && values_[v.arguments].items.empty();
   return ordered || v.kind == PickleValue::Kind::kDict ? &v.items : nullptr;
 }
 

@@ -10,8 +10,8 @@
 
 namespace sextant::deploy {
 
-// y = act(conv(x) + bias) + a residual, or act(conv(x) + bias + a residual), a = residual_scale; the
-// residual lies in the destination before the step and is overwritten.
+// y = act(conv(x) + bias) + a residual, or act(conv(x) + bias + a residual), a = residual_scale;
+// the residual lies in the destination before the step and is overwritten.
 //
 // Integer form, with q integers and s scales:
 //   v = (sum q_x q_w + bias / (s_x s_w)) * (s_x s_w / s_y)        (act identity, ReLU, leaky ReLU)

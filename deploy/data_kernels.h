@@ -54,8 +54,8 @@ struct MaxPool {
 template <class T>
 void max_pool(const MaxPool<T>& p);  // float, uint8_t, int8_t
 
-// y = saturate(round_half_even(a + factor * b)), one scale for all three; f32 with `low` < `high` is
-// rounded and clamped to them (a simulation), else plain.
+// y = saturate(round_half_even(a + factor * b)), one scale for all three; f32 with `low` < `high`
+// is rounded and clamped to them (a simulation), else plain.
 template <class T>
 struct AddRows {
   const T* a = nullptr;
@@ -63,8 +63,8 @@ struct AddRows {
   T* y = nullptr;
   int64_t rows = 0, channels = 0;
   int64_t a_pitch = 0, b_pitch = 0, y_pitch = 0;  // elements
-  float factor = 1.0f;
   float low = 0, high = 0;
+  float factor = 1.0f;
 };
 template <class T>
 void add_rows(const AddRows<T>& p);  // float, uint8_t, int8_t

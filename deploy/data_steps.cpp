@@ -197,9 +197,9 @@ std::unique_ptr<Step> make_add_step(const Place& a, const Place& b, const Place&
                    .a_pitch = a.pitch,
                    .b_pitch = b.pitch,
                    .y_pitch = y.pitch,
-                   .factor = factor,
                    .low = meaning.quantized ? meaning.low() : 0.0f,
-                   .high = meaning.quantized ? meaning.high() : 0.0f});
+                   .high = meaning.quantized ? meaning.high() : 0.0f,
+                   .factor = factor});
     });
   });
 }

@@ -36,8 +36,7 @@ std::vector<Term> terms_of_norm(const Node& norm) {
     const float* var = norm.norm[4 * b + 3].f32();
     Term t{norm.inputs[b], {}, {}};
     for (int64_t o = 0; o < norm.norm[0].numel(); ++o) {
-      const double factor =
-          gamma[o] / std::sqrt(static_cast<double>(var[o]) + norm.attributes.eps);
+      const double factor = gamma[o] / std::sqrt(static_cast<double>(var[o]) + norm.attributes.eps);
       t.scale.push_back(factor);
       t.shift.push_back(beta[o] - mean[o] * factor);
     }
@@ -156,8 +155,7 @@ class LinearSum {
       for (int64_t a = 0; a < w[1]; ++a)
         for (int64_t b = 0; b < w[2]; ++b)
           for (int64_t i = 0; i < w[3]; ++i)
-            row[((a + border) * shape[2] + b + border) * shape[3] + shift + i] +=
-                *from++ * factor;
+            row[((a + border) * shape[2] + b + border) * shape[3] + shift + i] += *from++ * factor;
     }
   }
 

@@ -10,7 +10,8 @@ namespace sextant::deploy {
 Graph fuse(const Graph& graph);
 
 // Sums of linear functions of one tensor x become one convolution with a bias:
-// - rep_bn_act: its branches are convolutions of x, or x itself. With gamma_b / sqrt(var_b + eps) as
+// - rep_bn_act: its branches are convolutions of x, or x itself. With gamma_b / sqrt(var_b + eps)
+// as
 //   the factor of branch b,
 //     w = sum_b w_b factor_b,   bias = sum_b beta_b + (bias_b - mean_b) factor_b
 //   (RepVGG, Ding et al. 2021, section 3.3). Of no convolution: a depthwise 1x1 one. Throws Error

@@ -61,7 +61,7 @@ class Builder {
         read(node, op, 0, 1);
       } else if (op.kind == "concat" || op.kind == "add") {
         node.kind = op.kind == "add" ? NodeKind::kAdd : NodeKind::kConcat;
-        node.attributes.residual_scale = a.value("alpha", 1.0f);
+        if (a.contains("alpha")) node.attributes.residual_scale = a.at("alpha");
         read(node, op, 0, op.inputs.size());
       } else if (op.kind == "slice_channels") {
         node.kind = NodeKind::kSlice;

@@ -79,8 +79,8 @@ Variable RepVGGBlock::forward(const Variable& x) const {
 QARepVGGBlock::QARepVGGBlock(int64_t in, int64_t out, int64_t stride, int version, Rng& rng,
                              Activation act)
     : identity_(in == out && stride == 1), average_(identity_ && version == 2), act_(act) {
-  dense_ = register_module("rbr_dense", std::make_shared<ConvModule>(
-                                            in, out, 3, stride, Activation::kIdentity, rng));
+  dense_ = register_module(
+      "rbr_dense", std::make_shared<ConvModule>(in, out, 3, stride, Activation::kIdentity, rng));
   pointwise_ = register_module(
       "rbr_1x1", std::make_shared<Conv2d>(in, out, 1, ConvParams{stride, 0, 1}, false, rng));
   bn_ = register_module("bn", std::make_shared<BatchNorm2d>(out));

@@ -73,8 +73,8 @@ class ConvBNAct : public Layer {
 // (Ding et al., RepVGG, 2021, fig. 2).
 class RepVGGBlock : public Layer {
  public:
-  RepVGGBlock(int64_t in, int64_t out, int64_t stride, Rng& rng,
-              Activation act = Activation::kReLU, int64_t groups = 1);
+  RepVGGBlock(int64_t in, int64_t out, int64_t stride, Rng& rng, Activation act = Activation::kReLU,
+              int64_t groups = 1);
   Variable forward(const Variable& x) const override;
 
  private:
@@ -130,9 +130,7 @@ std::shared_ptr<Layer> make_block(BlockStyle style, int64_t in, int64_t out, int
 class Transpose : public Layer {
  public:
   Transpose(int64_t in, int64_t out, Rng& rng);
-  Variable forward(const Variable& x) const override {
-    return conv_transpose2d(x, weight_, bias_);
-  }
+  Variable forward(const Variable& x) const override { return conv_transpose2d(x, weight_, bias_); }
 
  private:
   Variable weight_, bias_;

@@ -117,21 +117,21 @@ Variable add(const Variable& a, const Variable& b, const Variable& alpha) {
   const float factor = alpha.data().item();
   const Tensor y(a.shape());
   cpu::add_scaled({a.f32(), b.f32(), y.f32(), y.numel(), 1.0f, factor});
-  Variable out = make_result(
-      "add", y, {a, b, alpha},
-      [factor, bt = b.data()](const Tensor& dy, const std::vector<bool>& needs) {
-        Tensor db, dalpha;
-        if (needs[1]) {
-          db = Tensor(dy.shape());
-          cpu::add_scaled({dy.f32(), dy.f32(), db.f32(), db.numel(), factor, 0.0f});
-        }
-        if (needs[2]) {
-          double sum = 0;
-          for (const float v : dot_by_channel(dy, bt).span<float>()) sum += v;
-          dalpha = Tensor::full(Shape{1}, static_cast<float>(sum));
-        }
-        return std::vector<Tensor>{dy, db, dalpha};
-      });
+  Variable out =
+      make_result("add", y, {a, b, alpha},
+                  [factor, bt = b.data()](const Tensor& dy, const std::vector<bool>& needs) {
+                    Tensor db, dalpha;
+                    if (needs[1]) {
+                      db = Tensor(dy.shape());
+                      cpu::add_scaled({dy.f32(), dy.f32(), db.f32(), db.numel(), factor, 0.0f});
+                    }
+                    if (needs[2]) {
+                      double sum = 0;
+                      for (const float v : dot_by_channel(dy, bt).span<float>()) sum += v;
+                      dalpha = Tensor::full(Shape{1}, static_cast<float>(sum));
+                    }
+                    return std::vector<Tensor>{dy, db, dalpha};
+                  });
   if (trace::active()) trace::record({"add", {a, b}, out, {{"alpha", factor}}});
   return out;
 }
@@ -152,8 +152,7 @@ Variable branch_sum(const std::vector<Variable>& branches, const std::vector<Var
     for (size_t b = 0; b < k; ++b) {
       Variable v = branches[b];
       if (!scales.empty())
-        v = conv2d(v, Variable(scales[b].data().reshape(Shape{s[-1], 1, 1, 1})), {},
-                   {1, 0, s[-1]});
+        v = conv2d(v, Variable(scales[b].data().reshape(Shape{s[-1], 1, 1, 1})), {}, {1, 0, s[-1]});
       sum = b == 0 ? v : add(sum, v);
     }
     return sum;
@@ -175,25 +174,21 @@ Variable branch_sum(const std::vector<Variable>& branches, const std::vector<Var
   cpu::branch_sum(p);
   std::vector<Variable> inputs = branches;
   inputs.insert(inputs.end(), scales.begin(), scales.end());
-  return make_result("branch_sum", y, inputs,
-                     [k, x, w](const Tensor& dy, const std::vector<bool>& needs) {
-                       if (w.empty()) return std::vector<Tensor>(k, dy);
-                       std::vector<Tensor> grads(2 * k);
-                       const int64_t channels = dy.dim(-1);
-                       for (size_t b = 0; b < k; ++b) {
-                         if (needs[b]) {
-                           grads[b] = Tensor(dy.shape());
-                           cpu::branch_sum({{dy.f32()},
-                                            {w[b].f32()},
-                                            1,
-                                            grads[b].f32(),
-                                            dy.numel() / channels,
-                                            channels});
-                         }
-                         if (needs[k + b]) grads[k + b] = dot_by_channel(dy, x[b]);
-                       }
-                       return grads;
-                     });
+  return make_result(
+      "branch_sum", y, inputs, [k, x, w](const Tensor& dy, const std::vector<bool>& needs) {
+        if (w.empty()) return std::vector<Tensor>(k, dy);
+        std::vector<Tensor> grads(2 * k);
+        const int64_t channels = dy.dim(-1);
+        for (size_t b = 0; b < k; ++b) {
+          if (needs[b]) {
+            grads[b] = Tensor(dy.shape());
+            cpu::branch_sum(
+                {{dy.f32()}, {w[b].f32()}, 1, grads[b].f32(), dy.numel() / channels, channels});
+          }
+          if (needs[k + b]) grads[k + b] = dot_by_channel(dy, x[b]);
+        }
+        return grads;
+      });
 }
 
 Variable scale(const Variable& x, float alpha) {

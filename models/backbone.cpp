@@ -10,8 +10,7 @@ Backbone::Backbone(const Yolov6Config& c, Rng& rng) : fuse_p2_(c.fuse_p2()) {
   for (size_t i = 1; i < count; ++i) {
     auto stage = register_module("ERBlock_" + std::to_string(i + 1), std::make_shared<Sequence>());
     stage->push(make_block(style.block, channels(i - 1), channels(i), 2, rng));
-    stage->push(
-        make_stage(style, channels(i), channels(i), c.repeats(c.backbone_repeats[i]), rng));
+    stage->push(make_stage(style, channels(i), channels(i), c.repeats(c.backbone_repeats[i]), rng));
     stages_.push_back(stage);
   }
   const int64_t last = channels(count - 1);

@@ -157,8 +157,7 @@ void decode_backward(const DecodeSaved& s, const Tensor& dy, size_t level, int64
 }  // namespace
 
 Variable EffiDeHead::decode(const HeadOutput& output) const {
-  const std::vector<Variable>& distances =
-      output.reg_lrtb.empty() ? output.reg : output.reg_lrtb;
+  const std::vector<Variable>& distances = output.reg_lrtb.empty() ? output.reg : output.reg_lrtb;
   DecodeSaved saved;
   saved.strides = config_.strides;
   saved.reg_max = output.reg_lrtb.empty() ? config_.reg_max : 0;
@@ -181,20 +180,20 @@ Variable EffiDeHead::decode(const HeadOutput& output) const {
   saved.pred = Tensor(Shape{p.batch, p.anchors(), 5 + p.classes});
   kernels::cpu::decode(p, saved.pred.f32());
   const Tensor pred = saved.pred;
-  Variable out = make_result(
-      "detect_decode", pred, inputs,
-      [saved = std::move(saved)](const Tensor& dy, const std::vector<bool>&) {
-        std::vector<Tensor> grads;
-        int64_t first = 0;
-        for (size_t l = 0; l < saved.strides.size(); ++l) {
-          const Tensor dcls(saved.shapes[2 * l]), dreg(saved.shapes[2 * l + 1]);
-          decode_backward(saved, dy, l, first, dcls, dreg);
-          first += dcls.dim(1) * dcls.dim(2);
-          grads.push_back(dcls);
-          grads.push_back(dreg);
-        }
-        return grads;
-      });
+  Variable out =
+      make_result("detect_decode", pred, inputs,
+                  [saved = std::move(saved)](const Tensor& dy, const std::vector<bool>&) {
+                    std::vector<Tensor> grads;
+                    int64_t first = 0;
+                    for (size_t l = 0; l < saved.strides.size(); ++l) {
+                      const Tensor dcls(saved.shapes[2 * l]), dreg(saved.shapes[2 * l + 1]);
+                      decode_backward(saved, dy, l, first, dcls, dreg);
+                      first += dcls.dim(1) * dcls.dim(2);
+                      grads.push_back(dcls);
+                      grads.push_back(dreg);
+                    }
+                    return grads;
+                  });
   if (trace::active())
     trace::record({"detect_decode",
                    inputs,

@@ -29,7 +29,8 @@ struct HeadOutput {
   // [N,H,W,a*4], a anchors a level, all channels of one anchor together. The four: offset of the
   // box centre from the cell's point, width and height, in cells.
   std::vector<Variable> cls_logits_ab, reg_ab;
-  std::vector<Variable> reg_lrtb;  // distill_ns, else empty: per level [N,H,W,4], distances in cells
+  std::vector<Variable>
+      reg_lrtb;  // distill_ns, else empty: per level [N,H,W,4], distances in cells
 };
 
 class EffiDeHead : public Module {

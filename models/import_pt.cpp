@@ -154,7 +154,7 @@ ImportedWeights import_safetensors(const std::filesystem::path& path) {
 
 ImportedWeights import_weights(const std::filesystem::path& path) {
   return path.extension() == ".safetensors" ? import_safetensors(path)
-                                          : import_torch(read_bytes(path), path.string());
+                                            : import_torch(read_bytes(path), path.string());
 }
 
 }  // namespace sextant

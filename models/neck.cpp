@@ -63,9 +63,9 @@ RepBiFPANNeck::RepBiFPANNeck(const Yolov6Config& c, Rng& rng) {
     Up up;
     up.reduce = conv("reduce_layer" + number, from, out, 1, 1);
     up.fuse = register_module(
-        "Bifusion" + number, std::make_shared<BiFusion>(backbone(deepest - 1 - i),
-                                                        backbone(deepest - 2 - i), out,
-                                                        c.neck_activation(), rng));
+        "Bifusion" + number,
+        std::make_shared<BiFusion>(backbone(deepest - 1 - i), backbone(deepest - 2 - i), out,
+                                   c.neck_activation(), rng));
     up.stage = stage("Rep_p" + std::to_string(steps + 2 - i), out, out);
     ups_.push_back(std::move(up));
     width.push_back(out);
@@ -80,8 +80,8 @@ RepBiFPANNeck::RepBiFPANNeck(const Yolov6Config& c, Rng& rng) {
     const int64_t out = neck(next++);
     Down down;
     down.down = conv("downsample" + std::to_string(2 - i), from, middle, 3, 2);
-    down.stage = stage("Rep_n" + std::to_string((c.p6() ? 4 : 3) + i),
-                       middle + width[steps - 1 - i], out);
+    down.stage =
+        stage("Rep_n" + std::to_string((c.p6() ? 4 : 3) + i), middle + width[steps - 1 - i], out);
     downs_.push_back(std::move(down));
     out_channels_.push_back(out);
   }

@@ -18,11 +18,11 @@ struct RecognisedModel {
   int64_t image_size = 0;  // that the official recipe of this kind trains at
 };
 
-// `state` lists names and shapes in PyTorch's layout. `classes`, if known, are the Python classes of
-// the modules ("yolov6.layers.common.QARepVGGBlock"), which tell apart what names cannot:
-// QARepVGGBlock from QARepVGGBlockV2 and ConvBNReLU from ConvBNSiLU; without them the second of each,
-// which the official configs use. The kinds and their numbers are those of the official configs.
-// Throws Error, starting with `where`, when the state dict is none of them.
+// `state` lists names and shapes in PyTorch's layout. `classes`, if known, are the Python classes
+// of the modules ("yolov6.layers.common.QARepVGGBlock"), which tell apart what names cannot:
+// QARepVGGBlock from QARepVGGBlockV2 and ConvBNReLU from ConvBNSiLU; without them the second of
+// each, which the official configs use. The kinds and their numbers are those of the official
+// configs. Throws Error, starting with `where`, when the state dict is none of them.
 RecognisedModel recognise_yolov6(const std::vector<std::pair<std::string, Shape>>& state,
                                  const std::string& where,
                                  const std::set<std::string>& classes = {});

@@ -25,13 +25,11 @@ struct Mode {
   BlockKind kind;
   const char* activation;  // "" where it is open
 };
-constexpr Mode kModes[] = {{"repvgg", BlockKind::kRepVGG, ""},
-                           {"hyper_search", BlockKind::kLinearAdd, ""},
-                           {"repopt", BlockKind::kRealVGG, ""},
-                           {"conv_relu", BlockKind::kConvBN, "relu"},
-                           {"conv_silu", BlockKind::kConvBN, "silu"},
-                           {"qarepvgg", BlockKind::kQARepVGG, ""},
-                           {"qarepvggv2", BlockKind::kQARepVGGV2, ""}};
+constexpr Mode kModes[] = {
+    {"repvgg", BlockKind::kRepVGG, ""},        {"hyper_search", BlockKind::kLinearAdd, ""},
+    {"repopt", BlockKind::kRealVGG, ""},       {"conv_relu", BlockKind::kConvBN, "relu"},
+    {"conv_silu", BlockKind::kConvBN, "silu"}, {"qarepvgg", BlockKind::kQARepVGG, ""},
+    {"qarepvggv2", BlockKind::kQARepVGGV2, ""}};
 
 const Mode& mode_of(const std::string& name) {
   for (const Mode& m : kModes)
@@ -137,8 +135,8 @@ class Reader {
              {"RepPANNeck", "RepBiFPANNeck", "RepBiFPANNeck6", "CSPRepBiFPANNeck",
               "CSPRepBiFPANNeck_P6"});
     const bool six_neck = c.neck.ends_with("6");
-    require(c.p6() == six_neck, "neck", "is {}, for {} levels, but backbone {} has {}",
-            c.neck, six_neck ? 4 : 3, c.backbone, c.p6() ? 4 : 3);
+    require(c.p6() == six_neck, "neck", "is {}, for {} levels, but backbone {} has {}", c.neck,
+            six_neck ? 4 : 3, c.backbone, c.p6() ? 4 : 3);
     const size_t stages = c.p6() ? 6 : 5;
     list("backbone_channels", c.backbone_channels, stages, c.backbone);
     list("backbone_repeats", c.backbone_repeats, stages, c.backbone);

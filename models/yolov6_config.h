@@ -44,7 +44,7 @@ struct Yolov6Config {
   // Pixels per cell of each level: 8, 16, 32 and, of the P6 models, 64.
   std::vector<int64_t> strides() const;
   int64_t max_stride() const { return strides().back(); }  // image sides are multiples of it
-  bool p6() const { return backbone.ends_with("6"); }  // four levels instead of three
+  bool p6() const { return backbone.ends_with("6"); }      // four levels instead of three
   bool csp_backbone() const { return backbone.starts_with("CSP"); }
   bool csp_neck() const { return neck.starts_with("CSP"); }
   // The neck reads the stride-4 map as well.

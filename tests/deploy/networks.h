@@ -21,9 +21,9 @@ void randomize(const Module& module, uint64_t seed);
 deploy::NamedVariables named(const Module& module);
 
 // Every kind of node that a model can have: RepVGG blocks with and without identity, stride 2, conv
-// + BN with several activations, residual before and after the activation, scaled or not, an add and an activation
-// that cannot be folded, chained pools into a concat, deconv, upsample, slice, depthwise, two-level
-// head. Strides 2 and 4.
+// + BN with several activations, residual before and after the activation, scaled or not, an add
+// and an activation that cannot be folded, chained pools into a concat, deconv, upsample, slice,
+// depthwise, two-level head. Strides 2 and 4.
 class MixedNet : public Module {
  public:
   explicit MixedNet(Activation act, uint64_t seed);

@@ -7,6 +7,7 @@
 #include "deploy/engine.h"
 #include "deploy/info.h"
 #include "deploy/simulate.h"
+#include "models/official_form.h"
 #include "networks.h"
 #include "support/model_fixtures.h"
 
@@ -82,14 +83,16 @@ void check_engines(const Yolov6& model, bool relu) {
   CHECK(engine.stats().requantizations == 0);
   int64_t steps = 0, differing = 0, values = 0;
   for (const StepDifference& d : compare_engines(engine, simulation, images)) {
+    // where they part first it is a rounding here and there
+    if (differing == 0) CHECK((d.max_steps <= 1 && d.differing * 50 <= d.values));
     steps = std::max(steps, d.max_steps);
     differing += d.differing;
     values += d.values;
   }
   CAPTURE(steps, differing, values);
-  // without exponentials both agree to the bit up to the head; with them a rounding that differs
-  // is carried on
-  CHECK(steps <= (relu ? 1 : 3));
+  // Without exponentials both agree to the bit up to the head. With them a rounding that differs
+  // is an input of everything behind it, and grows with the depth.
+  CHECK(steps <= (relu ? 1 : 8));
   CHECK(differing <= values / (relu ? 10 : 4));
 }
 
@@ -117,14 +120,16 @@ TEST_CASE("every model's deploy form has the official parameters, operations and
   for (const auto& fixture : fixtures()) {
     INFO("model " << fixture.name);
     const auto f = fixture.numbers();
-    const auto model = f ? test::formula_model(fixture.config(), f->meta("salt"),
-                                               std::stod(f->meta("G")))
-                         : std::make_unique<Yolov6>(fixture.config(), 1);
+    const auto model =
+        f ? test::formula_model(fixture.config(), f->meta("salt"), std::stod(f->meta("G")))
+          : std::make_unique<Yolov6>(fixture.config(), 1);
     model->train(false);
     const Graph g = fuse(test::traced(*model, {1, 64, 64, 3}));
     const GraphSummary s = summarize(g, 640, 640);
     CHECK(s.parameters == fused_parameters(fixture.json));
     CHECK(s.flops == fused_flops(fixture.json));
+    if (fixture.json.at("training_mode") != "hyper_search")  // its official form is not fused
+      CHECK(s.readme_flops == fixture.json.at("flops_deploy_640_thop").get<double>());
     for (const Node& n : g.nodes)
       CHECK((n.kind != NodeKind::kAdd && n.kind != NodeKind::kActivation));
     double apart = 0;
@@ -143,6 +148,43 @@ TEST_CASE("every model's deploy form has the official parameters, operations and
                   static_cast<double>(s.parameters) / 1e6,
                   fixture.json.at("params_deploy").get<double>() / 1e6, s.flops / 1e9,
                   fixture.json.at("flops_deploy_640").get<double>() / 1e9, apart);
+  }
+}
+
+TEST_CASE("the presets have the published numbers of parameters and operations") {
+  struct Published {  // README of the official project: millions, GFLOPs at this image size
+    const char* type;
+    double parameters, flops;
+    int64_t size;
+  };
+  for (const Published& p : {Published{"yolov6n", 4.7, 11.4, 640},
+                             {"yolov6s", 18.5, 45.3, 640},
+                             {"yolov6m", 34.9, 85.8, 640},
+                             {"yolov6l", 59.6, 150.7, 640},
+                             {"yolov6n6", 10.4, 49.8, 1280},
+                             {"yolov6s6", 41.4, 198.0, 1280},
+                             {"yolov6m6", 79.6, 379.5, 1280},
+                             {"yolov6l6", 140.4, 673.4, 1280},
+                             {"yolov6n_qa", 4.7, 11.4, 640},
+                             {"yolov6s_qa", 18.5, 45.3, 640},
+                             {"yolov6m_qa", 34.9, 85.8, 640},
+                             {"yolov6s_mbla", 11.6, 29.8, 640},
+                             {"yolov6m_mbla", 26.1, 66.7, 640},
+                             {"yolov6l_mbla", 46.3, 118.2, 640},
+                             {"yolov6x_mbla", 78.8, 199.0, 640}}) {
+    CAPTURE(p.type);
+    Yolov6 model(yolov6_preset(p.type), 1);
+    model.train(false);
+    const GraphSummary s = summarize(fuse(test::traced(model, {1, 64, 64, 3})), p.size, p.size);
+    CHECK(static_cast<double>(s.parameters) / 1e6 == Approx(p.parameters).margin(0.06));
+    CHECK(s.readme_flops / 1e9 == Approx(p.flops).margin(0.1));
+    if (std::getenv("SEXTANT_REPORT")) {
+      const GraphSummary at640 = summarize(fuse(test::traced(model, {1, 64, 64, 3})), 640, 640);
+      std::printf("| %s | %.3f | %.3f | %.3f | %.3f |\n", p.type,
+                  static_cast<double>(s.parameters) / 1e6,
+                  static_cast<double>(official_deploy_parameters(model)) / 1e6, at640.flops / 1e9,
+                  at640.readme_flops / 1e9);
+    }
   }
 }
 
@@ -170,8 +212,8 @@ TEST_CASE("every training mode and activation runs in fp32 and int8") {
 TEST_CASE("a deployed head keeps its anchor-free branch only") {
   const auto plain = small_model({{"type", "yolov6n"}});
   const auto aided = small_model({{"type", "yolov6n"}, {"fuse_ab", true}});
-  const auto distilled = small_model(
-      {{"type", "yolov6n"}, {"distill_ns", true}, {"use_dfl", true}, {"reg_max", 16}});
+  const auto distilled =
+      small_model({{"type", "yolov6n"}, {"distill_ns", true}, {"use_dfl", true}, {"reg_max", 16}});
   const Shape shape{1, 64, 64, 3};
   const Graph expected = fuse(test::traced(*plain, shape));
   for (const Yolov6* model : {aided.get(), distilled.get()}) {

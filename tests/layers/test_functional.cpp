@@ -275,6 +275,47 @@ TEST_CASE("upsample, add, scale, concat and slices") {
   CHECK_THROWS_AS(concat({Variable(a), up}), Error);
 }
 
+TEST_CASE("average_pool2d is a convolution with equal weights") {
+  const Tensor x = random_tensor({2, 5, 4, 3}, 31);
+  const Tensor w = Tensor::full({3, 3, 3, 1}, 1.0f / 9);
+  const Tensor y = average_pool2d(Variable(x), 3).data();
+  CHECK(test::max_difference(y, reference_conv(x, w, {}, {1, 1, 3})) < 1e-6);
+  CHECK(gradcheck([](const Inputs& v) { return average_pool2d(v[0], 3); }, {x}) < kTolerance);
+  CHECK(test::error_of([&] { average_pool2d(Variable(x), 2); }) ==
+        "average_pool2d: kernel 2 on input [2,5,4,3]");
+}
+
+TEST_CASE("branch_sum and the scaled add") {
+  const Shape s{2, 3, 4, 5};
+  const Inputs x{Variable(random_tensor(s, 32)), Variable(random_tensor(s, 33)),
+                 Variable(random_tensor(s, 34))};
+  const Inputs w{Variable(random_tensor({5}, 35)), Variable(random_tensor({5}, 36)),
+                 Variable(random_tensor({5}, 37))};
+  const Tensor y = branch_sum(x, w).data(), plain = branch_sum(x, {}).data();
+  for (int64_t i = 0; i < y.numel(); ++i) {
+    double sum = 0, all = 0;
+    for (size_t b = 0; b < 3; ++b) {
+      sum += static_cast<double>(w[b].f32()[i % 5]) * x[b].f32()[i];
+      all += x[b].f32()[i];
+    }
+    CHECK(y.f32()[i] == Approx(sum).margin(1e-6));
+    CHECK(plain.f32()[i] == Approx(all).margin(1e-6));
+  }
+  std::vector<Tensor> inputs;
+  for (const auto& v : x) inputs.push_back(v.data());
+  const auto sum = [](const Inputs& v) { return branch_sum({v[0], v[1], v[2]}, {}); };
+  CHECK(gradcheck(sum, inputs) < kTolerance);
+  for (const auto& v : w) inputs.push_back(v.data());
+  const auto scaled = [](const Inputs& v) {
+    return branch_sum({v[0], v[1], v[2]}, {v[3], v[4], v[5]});
+  };
+  CHECK(gradcheck(scaled, inputs) < kTolerance);
+  const auto add_alpha = [](const Inputs& v) { return add(v[0], v[1], v[2]); };
+  CHECK(gradcheck(add_alpha, {x[0].data(), x[1].data(), random_tensor({1}, 38)}) < kTolerance);
+  CHECK(test::error_of([&] { branch_sum(x, {w[0]}); }) ==
+        "branch_sum: 3 branches with 1 scales (2 to 4 branches)");
+}
+
 TEST_CASE("fake_quant rounds to the grid and lets the gradient through inside the range") {
   const Variable x(Tensor::from<float>(Shape{4}, std::vector<float>{0.3f, -0.6f, 2.0f, -0.004f}),
                    true);

@@ -51,9 +51,7 @@ class Description {
     return std::any_of(structure.begin(), structure.end(),
                        [&](const Json& l) { return l.at("type") == type; });
   }
-  Activation act() const {
-    return layer_of_type("SiLU") ? Activation::kSiLU : Activation::kReLU;
-  }
+  Activation act() const { return layer_of_type("SiLU") ? Activation::kSiLU : Activation::kReLU; }
   BlockStyle style() const {
     if (has("silu")) return {BlockKind::kConvBN, Activation::kSiLU};
     if (has("realvgg")) return {BlockKind::kRealVGG, Activation::kReLU};
@@ -109,9 +107,9 @@ std::shared_ptr<Layer> make_layer(const Description& d, Rng& rng) {
   if (d.named("bottlerep")) return bottle(d, rng);
   if (d.named("repblock")) return rep_block(d, rng);
   if (d.named("bepc3"))
-    return std::make_shared<BepC3>(
-        d.in("cv1.block.conv"), d.out("cv3.block.conv"), d.repeats(),
-        expansion(d.out("cv1.block.conv"), d.out("cv3.block.conv")), d.style(), rng);
+    return std::make_shared<BepC3>(d.in("cv1.block.conv"), d.out("cv3.block.conv"), d.repeats(),
+                                   expansion(d.out("cv1.block.conv"), d.out("cv3.block.conv")),
+                                   d.style(), rng);
   if (d.named("mbla"))
     return std::make_shared<MBLABlock>(
         d.in("cv1.conv"), d.out("cv2.conv"), d.repeats(),
