@@ -65,16 +65,17 @@ deploy::Graph to_graph(Yolov6& model, const std::vector<std::string>& class_name
   return graph;
 }
 
-deploy::Graph load_model_graph(const std::string& path, std::unique_ptr<Yolov6>* model) {
+ModelFile load_model_file(const std::string& path) {
   const SafeTensors file = load_safetensors(path);
-  if (deploy::is_deploy_file(file)) return deploy::load_deploy(file);
+  if (deploy::is_deploy_file(file)) return {deploy::load_deploy(file), nullptr};
   check(file.metadata.contains("sextant"),
         "{}: is neither a checkpoint nor a deploy file of Sextant", path);
   LoadedCheckpoint c = load_checkpoint(file);
-  deploy::Graph graph = to_graph(*c.model, c.info.class_names, c.info.image_size);
-  graph.source = path;
-  if (model) *model = std::move(c.model);
-  return graph;
+  ModelFile out{to_graph(*c.model, c.info.class_names, c.info.image_size), std::move(c.model)};
+  out.graph.source = path;
+  return out;
 }
+
+deploy::Graph load_model_graph(const std::string& path) { return load_model_file(path).graph; }
 
 }  // namespace sextant::apps

@@ -36,8 +36,12 @@ LoadedCheckpoint load_checkpoint(const SafeTensors& file);
 deploy::Graph to_graph(Yolov6& model, const std::vector<std::string>& class_names,
                        int64_t image_size);
 
-// A MODEL argument: a deploy file, or a checkpoint, which is traced and fused. `model`, if given,
-// becomes the checkpoint's model.
-deploy::Graph load_model_graph(const std::string& path, std::unique_ptr<Yolov6>* model = nullptr);
+// A MODEL argument: a deploy file, or a checkpoint, which is traced and fused.
+struct ModelFile {
+  deploy::Graph graph;
+  std::unique_ptr<Yolov6> model;  // a checkpoint's
+};
+ModelFile load_model_file(const std::string& path);
+deploy::Graph load_model_graph(const std::string& path);
 
 }  // namespace sextant::apps

@@ -15,8 +15,7 @@ namespace {
 // have been written with fewer).
 Json decisive(Json config) {
   for (const char* key : {"workers", "device", "cache_mb"}) config.erase(key);
-  config["model"] =
-      read_yolov6_config(ConfigReader(config["model"], "config", "model."), 1).json();
+  config["model"] = read_yolov6_config(ConfigReader(config["model"], "config", "model."), 1).json();
   return config;
 }
 

@@ -89,11 +89,11 @@ std::string format_summary(const GraphSummary& summary) {
                         s.kind, kind, s.input.str(), s.output.str(), s.parameters, s.flops / 1e6,
                         s.precision, scale);
   }
-  text += fmt::format("{} nodes, {:.3f} M parameters, {:.3f} GFLOPs ({:.3f} as the official README counts), "
-                      "{}\n",
-                      summary.nodes.size(), static_cast<double>(summary.parameters) / 1e6,
-                      summary.flops / 1e9, summary.readme_flops / 1e9,
-                      summary.quantized ? "int8" : "fp32");
+  text += fmt::format(
+      "{} nodes, {:.3f} M parameters, {:.3f} GFLOPs ({:.3f} as the official README counts), "
+      "{}\n",
+      summary.nodes.size(), static_cast<double>(summary.parameters) / 1e6, summary.flops / 1e9,
+      summary.readme_flops / 1e9, summary.quantized ? "int8" : "fp32");
   return text;
 }
 

@@ -25,7 +25,8 @@ struct GraphSummary {
   std::vector<NodeSummary> nodes;
   int64_t parameters = 0;
   double flops = 0;
-  // As the official README counts: a 2x2 transposed convolution four times, and the DFL's projection.
+  // As the official README counts: a 2x2 transposed convolution four times, and the DFL's
+  // projection.
   double readme_flops = 0;
   bool quantized = false;
 };
