@@ -104,14 +104,15 @@ deploy::Graph to_graph(Yolov6& model, const CheckpointInfo& info) {
   return graph;
 }
 
-deploy::Graph load_model_graph(const std::string& path, std::unique_ptr<Yolov6>* model) {
+ModelFile load_model_file(const std::string& path) {
   const SafeTensors file = load_safetensors(path);
-  if (deploy::is_deploy_file(file)) return deploy::load_deploy(file);
+  if (deploy::is_deploy_file(file)) return {deploy::load_deploy(file), nullptr};
   LoadedCheckpoint c = load_checkpoint(file);
-  deploy::Graph graph = to_graph(*c.model, c.info);
-  graph.source = path;
-  if (model) *model = std::move(c.model);
-  return graph;
+  ModelFile out{to_graph(*c.model, c.info), std::move(c.model)};
+  out.graph.source = path;
+  return out;
 }
+
+deploy::Graph load_model_graph(const std::string& path) { return load_model_file(path).graph; }
 
 }  // namespace sextant::apps

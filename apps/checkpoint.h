@@ -47,8 +47,12 @@ int64_t initialise_from(const SafeTensors& file, Yolov6& model);
 // the mode it was in. Class names, image size and border are taken from `info`.
 deploy::Graph to_graph(Yolov6& model, const CheckpointInfo& info);
 
-// A MODEL argument: a deploy file, or a checkpoint, which is traced and fused. `model`, if given,
-// becomes the checkpoint's model.
-deploy::Graph load_model_graph(const std::string& path, std::unique_ptr<Yolov6>* model = nullptr);
+// A MODEL argument: a deploy file, or a checkpoint, which is traced and fused.
+struct ModelFile {
+  deploy::Graph graph;
+  std::unique_ptr<Yolov6> model;  // a checkpoint's
+};
+ModelFile load_model_file(const std::string& path);
+deploy::Graph load_model_graph(const std::string& path);
 
 }  // namespace sextant::apps

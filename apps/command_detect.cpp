@@ -11,7 +11,7 @@ void add_detect_command(CLI::App& app) {
   CLI::App* c = app.add_subcommand("detect", "Find objects: annotated PNGs and a JSON file");
   add_detect_options(*c, *o);
   c->callback(
-      [o] { run_detect(*o, [](const std::string& path) { return load_model_graph(path); }); });
+      [o] { run_detect(*o, load_model_graph); });
 }
 
 }  // namespace sextant::apps

@@ -23,8 +23,7 @@ void add_info_command(CLI::App& app) {
   c->add_option("--img", o->image_size, "Image size (default: as trained)");
   c->add_option("--json", o->json, "Write the table to this file");
   c->callback([o] {
-    std::unique_ptr<Yolov6> model;
-    const deploy::Graph graph = load_model_graph(o->model, &model);
+    const auto [graph, model] = load_model_file(o->model);
     const int size = choose_image_size(o->image_size, graph);
     const auto summary = deploy::summarize(graph, size, size);
     fmt::print("{}", deploy::format_summary(summary));
