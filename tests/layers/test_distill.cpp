@@ -1,7 +1,6 @@
-#include "layers/distill.h"
-
 #include <cmath>
 
+#include "layers/distill.h"
 #include "support/gradcheck.h"
 #include "support/support.h"
 
@@ -32,9 +31,12 @@ TEST_CASE("channel-wise distillation has the gradient of its value") {
 
 TEST_CASE("channel-wise distillation names shapes that differ") {
   const Variable student(Tensor::zeros({1, 2, 2, 3}));
-  REQUIRE_THAT(error_of([&] { channel_wise_distillation(student, Tensor::zeros({1, 2, 2, 4})); }),
+  REQUIRE_THAT(error_of([&] {
+                 channel_wise_distillation(student, Tensor::zeros({1, 2, 2, 4}));
+               }),
                Catch::Contains("[1,2,2,3] and teacher [1,2,2,4]"));
-  REQUIRE_THAT(
-      error_of([&] { channel_wise_distillation(student, Tensor::zeros({1, 2, 2, 3}), 0.0); }),
-      Catch::Contains("temperature 0"));
+  REQUIRE_THAT(error_of([&] {
+                 channel_wise_distillation(student, Tensor::zeros({1, 2, 2, 3}), 0.0);
+               }),
+               Catch::Contains("temperature 0"));
 }
