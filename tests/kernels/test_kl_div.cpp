@@ -105,7 +105,8 @@ TEST_CASE("kl divergence of equal inputs is zero, of far ones finite") {
   Case same(2, 50, 8, 6, 3.0);
   same.p.teacher = same.p.student;
   REQUIRE(cpu::kl_div(same.p) == 0.0);
-  for (const float g : same.grad.span<float>()) REQUIRE(g == 0.0f);
+  // Not exactly: the difference of two products may be fused.
+  for (const float g : same.grad.span<float>()) REQUIRE(std::abs(g) < 1e-15f);
   Case far(2, 50, 8, 7, 1e4);
   for (const double temperature : {0.1, 1.0, 20.0}) {
     far.p.temperature = temperature;
