@@ -76,6 +76,7 @@ void read_training(ConfigReader r, TrainConfig& c) {
         "{}: 'model.training_mode' is {}; leave it out, 'training.mode' \"repopt\" sets it",
         r.where(), given.dump());
   c.model["training_mode"] = "repopt";
+  read_yolov6_config(ConfigReader(c.model, r.where(), "model."), 1);
 }
 
 }  // namespace
@@ -109,9 +110,7 @@ TrainConfig parse_train_config(const Json& json, const std::string& where,
 
   ConfigReader m = r.child("model");
   c.model = m.json();
-  read_training(r.child("training"), c);
-  // Reported now, not after the data has been read.
-  read_yolov6_config(ConfigReader(c.model, where, "model."), 1);
+  read_yolov6_config(m, 1);  // reported now, not after the data has been read
 
   ConfigReader s = r.child("solver");
   s.number("lr0", c.solver.lr0, 0, 10);
@@ -141,6 +140,8 @@ TrainConfig parse_train_config(const Json& json, const std::string& where,
   a.number("hsv_s", c.augment.hsv_s, 0, 1);
   a.number("hsv_v", c.augment.hsv_v, 0, 1);
   a.finish();
+
+  read_training(r.child("training"), c);
   r.finish();
   return c;
 }
