@@ -10,8 +10,7 @@ void add_detect_command(CLI::App& app) {
   auto o = std::make_shared<DetectOptions>();
   CLI::App* c = app.add_subcommand("detect", "Find objects: annotated PNGs and a JSON file");
   add_detect_options(*c, *o);
-  c->callback(
-      [o] { run_detect(*o, load_model_graph); });
+  c->callback([o] { run_detect(*o, load_model_graph); });
 }
 
 }  // namespace sextant::apps
