@@ -1,10 +1,9 @@
-#include "apps/import.h"
-
 #include <fmt/format.h>
 
 #include <memory>
 
 #include "apps/commands.h"
+#include "apps/import.h"
 
 namespace sextant::apps {
 

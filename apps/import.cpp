@@ -10,7 +10,7 @@ ImportResult import_checkpoint(const std::filesystem::path& from, const std::fil
   ImportedWeights weights = import_weights(from);
   std::vector<std::pair<std::string, Shape>> shapes;
   for (const auto& [name, t] : weights.state.tensors) shapes.emplace_back(name, t.shape());
-  const RecognisedModel model = recognise_yolov6(shapes, from.string(), weights.classes);
+  const RecognisedModel model = recognise_yolov6(shapes, from.string(), weights.block);
 
   ImportResult r;
   r.info.model = model.model;
@@ -19,11 +19,9 @@ ImportResult import_checkpoint(const std::filesystem::path& from, const std::fil
   const int64_t stride = model.strides.back();
   check(r.info.image_size % stride == 0 && r.info.image_size <= 8192,
         "--img {}: must be a multiple of {} and at most 8192", r.info.image_size, stride);
-  r.info.class_names =
-      options.class_names.empty() ? weights.class_names : options.class_names;
+  r.info.class_names = options.class_names.empty() ? weights.class_names : options.class_names;
   if (r.info.class_names.empty())
-    for (int64_t i = 0; i < model.num_classes; ++i)
-      r.info.class_names.push_back(std::to_string(i));
+    for (int64_t i = 0; i < model.num_classes; ++i) r.info.class_names.push_back(std::to_string(i));
   check(static_cast<int64_t>(r.info.class_names.size()) == model.num_classes,
         "{}: has {} classes, but {} class names", from.string(), model.num_classes,
         r.info.class_names.size());

@@ -21,8 +21,7 @@ class ByteReader {
 
   // Throws Error when fewer than n bytes are left.
   std::span<const uint8_t> take(uint64_t n) {
-    check(n <= left(), "{}: ends at byte {}, {} more are needed", what_, bytes_.size(),
-          n - left());
+    check(n <= left(), "{}: ends at byte {}, {} more are needed", what_, bytes_.size(), n - left());
     const auto out = bytes_.subspan(position_, static_cast<size_t>(n));
     position_ += static_cast<size_t>(n);
     return out;

@@ -23,8 +23,7 @@ bool Pickle::is_call(const PickleValue& v, std::string_view name) const {
 }
 
 const std::vector<PickleRef>* Pickle::pairs(const PickleValue& v) const {
-  const bool ordered =
-      is_call(v, "collections.OrderedDict") && values_[v.arguments].items.empty();
+  const bool ordered = is_call(v, "collections.OrderedDict") && values_[v.arguments].items.empty();
   return ordered || v.kind == PickleValue::Kind::kDict ? &v.items : nullptr;
 }
 
@@ -207,7 +206,7 @@ void Parser::global() {
       require(name.size() < kMaxName, "a name without an end");
     if (end_of_part) name += end_of_part;
   }
-  check(names_.allow(name), "{}: names '{}', which no YOLOv6 checkpoint holds; nothing was run",
+  check(names_.allow(name), "{}: names '{}', which a checkpoint does not hold; nothing was run",
         where_, printable(name));
   push_new(Kind::kGlobal).text = std::move(name);
 }

@@ -111,8 +111,7 @@ TorchFile::View TorchFile::view_of(const PickleValue& v, const std::string& name
               pickle_[id.items[2]].kind == Kind::kString && pickle_[id.items[4]].kind == Kind::kInt,
           "refers to no storage");
   View view;
-  const auto type =
-      std::ranges::find(kStorageTypes, pickle_[id.items[1]].text, &StorageType::name);
+  const auto type = std::ranges::find(kStorageTypes, pickle_[id.items[1]].text, &StorageType::name);
   require(type != kStorageTypes.end(), "has a storage of an unknown type");
   view.type = &*type;
   view.storage = zip_.read(folder_ + "data/" + pickle_[id.items[2]].text);

@@ -1,5 +1,6 @@
 // Files of torch.save: a zip of one pickle and the storages its tensors refer to.
-// https://pytorch.org/docs/stable/notes/serialization.html, "Serialized file format for torch.save".
+// https://pytorch.org/docs/stable/notes/serialization.html, "Serialized file format for
+// torch.save".
 #pragma once
 
 #include <filesystem>
@@ -14,9 +15,9 @@ namespace sextant {
 // Files not to be trusted are what this reads: nothing in them is run, and every size is checked.
 class TorchFile {
  public:
-  // `path` is for messages; `names` are the global names to be accepted beside those of tensors. Throws Error naming the
-  // file when it is no such file, is of the older format without a zip, was written on a big-endian
-  // machine, or holds another name.
+  // `path` is for messages; `names` are the global names to be accepted beside those of tensors.
+  // Throws Error naming the file when it is no such file, is of the older format without a zip, was
+  // written on a big-endian machine, or holds another name.
   TorchFile(std::vector<uint8_t> bytes, std::string path, PickleNames names);
 
   const Pickle& pickle() const { return pickle_; }

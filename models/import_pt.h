@@ -2,7 +2,6 @@
 #pragma once
 
 #include <filesystem>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -11,18 +10,19 @@
 namespace sextant {
 
 struct ImportedWeights {
-  // The state dict: official names, order and layouts; f32, but for the counters (i64). No metadata.
+  // The state dict: official names, order and layouts; f32, but for the counters (i64). No
+  // metadata.
   SafeTensors state;
   std::vector<std::string> class_names;  // empty when the file has none
-  std::set<std::string> classes;         // Python classes of the modules; empty for a state dict
+  std::string block;                     // Python class of backbone.stem; empty for a state dict
   int64_t epoch = -1;
 };
 
 // Reads a .pt file of a training run ({"model", "ema", "epoch", ...}, the moving average preferred
 // as the official evaluation does), of a module, or of a state dict, or a .safetensors file of a
-// state dict. Nothing in a file is run (core/pickle.h); the names it may hold are those of PyTorch's
-// and YOLOv6's modules and of what the official trainer stores beside them. Throws Error naming the
-// file, and the module or tensor.
+// state dict. Nothing in a file is run (core/pickle.h); the names it may hold are those of
+// PyTorch's and YOLOv6's modules and of what the official trainer stores beside them. Throws Error
+// naming the file, and the module or tensor.
 ImportedWeights import_weights(const std::filesystem::path& path);
 // The same of the bytes of a .pt file; `path` is for messages.
 ImportedWeights import_torch(std::vector<uint8_t> bytes, const std::string& path);

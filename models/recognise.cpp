@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <set>
 
 namespace sextant {
 namespace {
@@ -94,11 +95,11 @@ class State {
 constexpr const char* kStem = "backbone.stem.";
 constexpr const char* kFourth = "backbone.ERBlock_4.1.";
 
-const Mode& mode_of(const State& s, const std::string& where, const std::set<std::string>& classes) {
+const Mode& mode_of(const State& s, const std::string& where, const std::string& block) {
   check(!s.has_prefix(std::string(kStem) + "rbr_reparam."),
         "{}: is fused for deployment (rbr_reparam); import the checkpoint it was made from", where);
   const auto& found = std::ranges::find_if(kModes, [&](const Mode& m) {
-    return s.has(kStem + std::string(m.stem)) && (!m.block || classes.contains(m.block));
+    return s.has(kStem + std::string(m.stem)) && (!m.block || block == m.block);
   });
   check(found != kModes.end(), "{}: has no stem of a YOLOv6 (no '{}...' of a known training mode)",
         where, kStem);
@@ -126,9 +127,9 @@ Kind structure_of(const State& s, int64_t stem) {
 }  // namespace
 
 RecognisedModel recognise_yolov6(const std::vector<std::pair<std::string, Shape>>& state,
-                                 const std::string& where, const std::set<std::string>& classes) {
+                                 const std::string& where, const std::string& block) {
   const State s(state, where);
-  const Mode& mode = mode_of(s, where, classes);
+  const Mode& mode = mode_of(s, where, block);
   Kind found = structure_of(s, s.outputs(kStem + std::string(mode.dense)));
   const auto kind = std::ranges::find_if(kKinds, [&](const Kind& k) {
     found.type = k.type;
@@ -137,8 +138,8 @@ RecognisedModel recognise_yolov6(const std::vector<std::pair<std::string, Shape>
   check(kind != kKinds.end(),
         "{}: is no YOLOv6 of the official configs: {} channels in the stem, {} levels, {} neck, {} "
         "blocks in ERBlock_4",
-        where, found.stem, found.levels,
-        found.neck == Neck::kBiFpan ? "BiFusion" : "plain", found.blocks);
+        where, found.stem, found.levels, found.neck == Neck::kBiFpan ? "BiFusion" : "plain",
+        found.blocks);
 
   RecognisedModel out;
   std::string type = kind->type;
@@ -147,13 +148,13 @@ RecognisedModel recognise_yolov6(const std::vector<std::pair<std::string, Shape>
   const bool distill_ns = s.has("detect.reg_preds_dist.0.weight");
   const int64_t sides =
       s.outputs(distill_ns ? "detect.reg_preds_dist.0.weight" : "detect.reg_preds.0.weight");
-  check(sides >= 4 && sides % 4 == 0, "{}: detect.reg_preds has {} outputs, not four times as many "
-        "as bins", where, sides);
+  check(sides >= 4 && sides % 4 == 0,
+        "{}: detect.reg_preds has {} outputs, not four times as many "
+        "as bins",
+        where, sides);
   const int64_t reg_max = sides / 4 - 1;
-  out.model = {{"type", type},
-               {"training_mode", mode.name},
-               {"use_dfl", reg_max > 0},
-               {"reg_max", reg_max}};
+  out.model = {
+      {"type", type}, {"training_mode", mode.name}, {"use_dfl", reg_max > 0}, {"reg_max", reg_max}};
   if (s.has("detect.cls_preds_ab.0.weight")) out.model["fuse_ab"] = true;
   if (distill_ns) out.model["distill_ns"] = true;
   for (int64_t l = 0; l < found.levels; ++l) out.strides.push_back(int64_t{8} << l);
