@@ -1,8 +1,7 @@
 // From an official file to our checkpoint, and back to a file for PyTorch.
-#include "apps/import.h"
-
 #include <cstring>
 
+#include "apps/import.h"
 #include "core/torch_file.h"
 #include "models/import_pt.h"
 #include "support/support.h"
@@ -58,7 +57,8 @@ TEST_CASE("a checkpoint goes to PyTorch's format and comes back as it was") {
   SafeTensors plain = first;
   plain.metadata.clear();
   save_safetensors(folder / "plain.safetensors", plain);
-  const ImportResult p = import_checkpoint(folder / "plain.safetensors", folder / "c.safetensors", {});
+  const ImportResult p =
+      import_checkpoint(folder / "plain.safetensors", folder / "c.safetensors", {});
   CHECK(p.info.class_names == std::vector<std::string>{"0", "1", "2"});
   CHECK(p.info.image_size == 640);
   check_same(first, load_safetensors(folder / "c.safetensors"));

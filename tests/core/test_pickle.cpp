@@ -1,6 +1,5 @@
 // Pickles that Python would act on, and malformed ones: each is refused in one line.
 #include "core/pickle.h"
-
 #include "support/pickles.h"
 #include "support/support.h"
 
@@ -29,19 +28,18 @@ std::string repeat(const std::string& text, size_t n) {
 
 TEST_CASE("a pickle becomes values, names and calls") {
   const std::string list = "](K\x01M\x02\x01J\xff\xff\xff\xff\x88\x89Ne";
-  const Pickle p = parse(document(dict({{"list", list},
-                                        {"big", integer(-5'000'000'000)},
-                                        {"half", std::string("G\x3f\xe0\0\0\0\0\0\0", 9)},
-                                        {"object", global("a", "B") + text("x") + "\x85R" +
-                                                       dict({{"k", "]"}}) + "b"},
-                                        {"ordered", ordered_dict({{"k", text("é")}})},
-                                        {"outside", text("id") + "Q"},
-                                        {"list again", "]"}})));
+  const Pickle p = parse(
+      document(dict({{"list", list},
+                     {"big", integer(-5'000'000'000)},
+                     {"half", std::string("G\x3f\xe0\0\0\0\0\0\0", 9)},
+                     {"object", global("a", "B") + text("x") + "\x85R" + dict({{"k", "]"}}) + "b"},
+                     {"ordered", ordered_dict({{"k", text("é")}})},
+                     {"outside", text("id") + "Q"},
+                     {"list again", "]"}})));
   const auto at = [&](const char* key) -> const PickleValue& { return *p.find(p.root(), key); };
   REQUIRE(at("list").items.size() == 6);
   const std::vector<int64_t> expected{1, 258, -1, 1, 0};
-  for (size_t i = 0; i < expected.size(); ++i)
-    CHECK(p[at("list").items[i]].integer == expected[i]);
+  for (size_t i = 0; i < expected.size(); ++i) CHECK(p[at("list").items[i]].integer == expected[i]);
   CHECK(p[at("list").items[5]].kind == Kind::kNone);
   CHECK(at("big").integer == -5'000'000'000);
   CHECK(at("half").real == 0.5);
@@ -78,12 +76,12 @@ TEST_CASE("a malformed pickle is refused") {
       {"\x80\x04N.", "protocol 4"},
       {"N.", "no protocol"},
       {"\x80\x02\x80\x02N.", "a second protocol"},
-      {document("N\x93"), "opcode 0x93"},                      // STACK_GLOBAL
-      {document("\x8b\xff\xff\xff\x7fx"), "opcode 0x8b"},      // LONG4
-      {document("i__main__\nX\n"), "opcode 0x69"},             // INST
-      {document("o"), "opcode 0x6f"},                          // OBJ
-      {document("\x82\x01"), "opcode 0x82"},                   // EXT1
-      {document("P0\n"), "opcode 0x50"},                       // PERSID
+      {document("N\x93"), "opcode 0x93"},                  // STACK_GLOBAL
+      {document("\x8b\xff\xff\xff\x7fx"), "opcode 0x8b"},  // LONG4
+      {document("i__main__\nX\n"), "opcode 0x69"},         // INST
+      {document("o"), "opcode 0x6f"},                      // OBJ
+      {document("\x82\x01"), "opcode 0x82"},               // EXT1
+      {document("P0\n"), "opcode 0x50"},                   // PERSID
       {document(""), "does not end with one value"},
       {document("NN"), "does not end with one value"},
       {document("(N"), "does not end with one value"},
@@ -104,7 +102,9 @@ TEST_CASE("a malformed pickle is refused") {
       {document("}}b"), "no object"},
       {document("h\x05"), "never kept"},
       {document("j\xff\xff\xff\xff"), "never kept"},
-      {document("X\xff\xff\xff\xff" "abc"), "ends at byte"},
+      {document("X\xff\xff\xff\xff"
+                "abc"),
+       "ends at byte"},
       {document(text("\xc0\xaf")), "not UTF-8"},
       {document(text("\xed\xa0\x80")), "not UTF-8"},
       {document(text("\xf4\x90\x80\x80")), "not UTF-8"},
@@ -129,7 +129,10 @@ TEST_CASE("a malformed pickle is refused") {
 
 TEST_CASE("cycles, a million levels and shared containers take no more than their bytes") {
   // A list that holds itself, twice over.
-  const Pickle cycle = parse(document("]q\x01h\x01" "ah\x01" "a"));
+  const Pickle cycle =
+      parse(document("]q\x01h\x01"
+                     "ah\x01"
+                     "a"));
   CHECK(&cycle[cycle.root().items[0]] == &cycle.root());
   // A list in a list in a list ... without a mark.
   const size_t depth = 500'000;

@@ -1,11 +1,10 @@
 // Zip archives and the tensors in them, valid and hostile.
-#include "core/torch_file.h"
-
 #include <cmath>
 #include <cstring>
 
 #include "core/convert.h"
 #include "core/file.h"
+#include "core/torch_file.h"
 #include "support/pickles.h"
 #include "support/support.h"
 
@@ -37,7 +36,8 @@ std::string error(const TensorPickle& t, const std::string& storage) {
 }
 
 void put(std::vector<uint8_t>& bytes, size_t at, uint64_t v, int size) {
-  for (int i = 0; i < size; ++i) bytes.at(at + static_cast<size_t>(i)) = static_cast<uint8_t>(v >> (8 * i));
+  for (int i = 0; i < size; ++i)
+    bytes.at(at + static_cast<size_t>(i)) = static_cast<uint8_t>(v >> (8 * i));
 }
 
 }  // namespace
@@ -114,12 +114,13 @@ TEST_CASE("half, bfloat and double become float, exactly") {
   const std::string halves("\x00\x3c\x01\x00\xff\x7b\x00\x80\x00\xfc\x55\x35\xff\x03\x00\x04", 16);
   const Tensor h =
       to_f32(read({.storage = "HalfStorage", .count = 8, .size = {8}, .stride = {1}}, halves));
-  const std::vector<float> expected{1.0f,      0x1p-24f, 65504.0f,       -0.0f,
+  const std::vector<float> expected{1.0f,      0x1p-24f,    65504.0f,        -0.0f,
                                     -INFINITY, 0x1.554p-2f, 1023 * 0x1p-24f, 0x1p-14f};
   for (size_t i = 0; i < 8; ++i) CHECK(h.f32()[i] == expected[i]);
   CHECK(std::signbit(h.f32()[3]));
-  const Tensor b = to_f32(read({.storage = "BFloat16Storage", .count = 2, .size = {2}, .stride = {1}},
-                               std::string("\x80\x3f\x49\xc0", 4)));
+  const Tensor b =
+      to_f32(read({.storage = "BFloat16Storage", .count = 2, .size = {2}, .stride = {1}},
+                  std::string("\x80\x3f\x49\xc0", 4)));
   CHECK(b.f32()[0] == 1.0f);
   CHECK(b.f32()[1] == -3.140625f);
   const Tensor d = to_f32(Tensor::from<double>(Shape{2}, std::vector<double>{0.1, -2.0}));
@@ -134,8 +135,8 @@ TEST_CASE("tensors that share a storage do not add up to more than twice the fil
   TorchFile f(file(document("}" + many + "u"), {data}), "x.pt", {});
   const auto& pairs = *f.pickle().pairs(f.pickle().root());
   CHECK(contains(test::error_of([&] {
-          for (size_t i = 1; i < pairs.size(); i += 2) f.tensor(f.pickle()[pairs[i]], "t");
-        }),
+                   for (size_t i = 1; i < pairs.size(); i += 2) f.tensor(f.pickle()[pairs[i]], "t");
+                 }),
                  "more than twice the file"));
 }
 
@@ -216,10 +217,9 @@ TEST_CASE("a 64-bit directory is read, and its lies are refused") {
     const std::string tail = number(0x06064b50, 4) + number(44, 8) + number(45, 2) + number(45, 2) +
                              number(0, 8) + number(f.entries, 8) + number(f.entries, 8) +
                              number(f.size, 8) + number(f.begin, 8) + number(0x07064b50, 4) +
-                             number(0, 4) + number(f.at, 8) + number(1, 4) +
-                             number(0x06054b50, 4) + number(0, 4) + number(f.entries32, 2) +
-                             number(f.entries32, 2) + number(size, 4) + number(f.begin32, 4) +
-                             number(0, 2);
+                             number(0, 4) + number(f.at, 8) + number(1, 4) + number(0x06054b50, 4) +
+                             number(0, 4) + number(f.entries32, 2) + number(f.entries32, 2) +
+                             number(size, 4) + number(f.begin32, 4) + number(0, 2);
     b.insert(b.end(), tail.begin(), tail.end());
     return test::error_of([&] {
       TorchFile t(b, "x.pt", {});

@@ -25,35 +25,46 @@ std::string zeros(size_t n) { return std::string(n, '\0'); }
 
 // A model of a convolution and a batch-norm in a list, with what the trainer stores beside it.
 std::string small_model(const Pairs& rest) {
-  const std::string conv =
-      module({"torch.nn.modules.conv",
-              "Conv2d",
-              {{"weight", parameter({.storage = "HalfStorage", .key = "0", .count = 8,
-                                     .size = {2, 1, 2, 2}, .stride = {4, 4, 2, 1}})},
-               {"bias", "N"}},
+  const std::string conv = module({"torch.nn.modules.conv",
+                                   "Conv2d",
+                                   {{"weight", parameter({.storage = "HalfStorage",
+                                                          .key = "0",
+                                                          .count = 8,
+                                                          .size = {2, 1, 2, 2},
+                                                          .stride = {4, 4, 2, 1}})},
+                                    {"bias", "N"}},
+                                   {},
+                                   {},
+                                   {{"kernel_size", integers({2, 2})}}});
+  const std::string bn =
+      module({"torch.nn.modules.batchnorm",
+              "BatchNorm2d",
+              {{"weight", parameter({.key = "1", .count = 2, .size = {2}, .stride = {1}})}},
+              {{"seen", tensor({.storage = "LongStorage", .key = "2", .count = 1})},
+               {"hidden", tensor({.key = "1", .count = 2, .size = {2}, .stride = {1}})}},
               {},
-              {},
-              {{"kernel_size", integers({2, 2})}}});
-  const std::string bn = module({"torch.nn.modules.batchnorm",
-                                 "BatchNorm2d",
-                                 {{"weight", parameter({.key = "1", .count = 2, .size = {2}, .stride = {1}})}},
-                                 {{"seen", tensor({.storage = "LongStorage", .key = "2", .count = 1})},
-                                  {"hidden", tensor({.key = "1", .count = 2, .size = {2}, .stride = {1}})}},
-                                 {},
-                                 {{"_non_persistent_buffers_set",
-                                   global("__builtin__", "set") + "](" + text("hidden") + "e\x85R"}}});
-  return module({"yolov6.models.yolo",
-                 "Model",
+              {{"_non_persistent_buffers_set",
+                global("__builtin__", "set") + "](" + text("hidden") + "e\x85R"}}});
+  return module(
+      {"yolov6.models.yolo",
+       "Model",
+       {},
+       {},
+       {{"a", conv},
+        {"backbone",
+         module({"torch.nn.modules.container",
+                 "Sequential",
                  {},
                  {},
-                 {{"a", conv},
-                  {"backbone", module({"torch.nn.modules.container", "Sequential", {}, {}, {{"stem", module({"torch.nn.modules.container", "Sequential", {}, {}, {}, {}})}}, {}})},
-                  {"list", module({"torch.nn.modules.container", "ModuleList", {}, {}, {{"0", bn}}, {}})}},
-                 rest});
+                 {{"stem", module({"torch.nn.modules.container", "Sequential", {}, {}, {}, {}})}},
+                 {}})},
+        {"list", module({"torch.nn.modules.container", "ModuleList", {}, {}, {{"0", bn}}, {}})}},
+       rest});
 }
 
 std::vector<uint8_t> small_file(const std::string& pickle) {
-  return file(pickle, {std::string("\x00\x3c", 2) + zeros(14), zeros(8), std::string("\x07") + zeros(7)});
+  return file(pickle,
+              {std::string("\x00\x3c", 2) + zeros(14), zeros(8), std::string("\x07") + zeros(7)});
 }
 
 std::string error(const std::string& pickle) {
@@ -81,7 +92,8 @@ TEST_CASE("modules are walked in the order of their state dict") {
   CHECK(w.epoch == 7);
   // The moving average comes first, a module or a state dict may stand alone.
   CHECK(import_torch(small_file(document(model)), "x.pt").state.tensors.size() == 3);
-  const std::string one = ordered_dict({{"x", tensor({.key = "1", .count = 2, .size = {2}, .stride = {1}})}});
+  const std::string one =
+      ordered_dict({{"x", tensor({.key = "1", .count = 2, .size = {2}, .stride = {1}})}});
   CHECK(import_torch(small_file(document(one)), "x.pt").state.tensors[0].first == "x");
   CHECK(import_torch(small_file(document(dict({{"model", model}, {"ema", one}}))), "x.pt")
             .state.tensors.size() == 1);
@@ -94,20 +106,25 @@ TEST_CASE("a module tree that is none is refused, naming the place") {
   const std::string t = tensor({.key = "1", .count = 2, .size = {2}, .stride = {1}});
   CHECK(contains(error(holds({{"a", integer(1)}})), "x.pt: 'a.' is not a module"));
   CHECK(contains(error(holds({{"a\nb", integer(1)}})), "the name 'a?b'"));
-  CHECK(contains(error(holds({{std::string(300, 'a'), integer(1)}})), "has a member with the name"));
+  CHECK(
+      contains(error(holds({{std::string(300, 'a'), integer(1)}})), "has a member with the name"));
   CHECK(contains(error(document(dict({{"x", integer(1)}}))), "'x' is not a tensor"));
   CHECK(contains(error(document(dict({{"x", t}, {"x", t}}))), "'x' is there twice"));
   CHECK(contains(error(document("}")), "holds no tensors"));
   CHECK(contains(error(document("N")), "is not a module"));
-  CHECK(contains(error(document(global("yolov6.models.yolo", "Model") + ")\x81N" "b")), "no tensors"));
-  CHECK(contains(error(document(global("torch.nn.modules.container", "X") + text("rm") + "\x85R")), "no tensors"));
+  CHECK(contains(error(document(global("yolov6.models.yolo", "Model") + ")\x81N"
+                                                                        "b")),
+                 "no tensors"));
+  CHECK(contains(error(document(global("torch.nn.modules.container", "X") + text("rm") + "\x85R")),
+                 "no tensors"));
   CHECK(contains(error(document(global("torch.hub", "load") + ")R")), "'torch.hub.load'"));
   // A module that is its own child, under two names: 2^32 modules if it were followed.
   const std::string self = global("yolov6.models.yolo", "Model") + ")\x81q\x01" +
                            dict({{"_modules", dict({{"a", "h\x01"}, {"b", "h\x01"}})}}) + "b";
   CHECK(contains(error(document(self)), "too deep"));
   // Without the cycle: each level holds the one below twice.
-  std::string levels = "(" + module({"yolov6.models.yolo", "Model", {}, {}, {}, {}}) + "q" + number(0, 1);
+  std::string levels =
+      "(" + module({"yolov6.models.yolo", "Model", {}, {}, {}, {}}) + "q" + number(0, 1);
   for (uint64_t i = 1; i < 30; ++i) {
     const std::string child = "h" + number(i - 1, 1);
     levels += module({"yolov6.models.yolo", "Model", {}, {}, {{"a", child}, {"b", child}}, {}}) +
@@ -213,7 +230,8 @@ TEST_CASE("each official state dict is recognised as its own kind") {
     const Json j = load_json(file.path());
     INFO(file.path().string());
     const std::string mode = j.at("training_mode");
-    // The name is the kind, then the training mode or the head's form where it is not the usual one.
+    // The name is the kind, then the training mode or the head's form where it is not the usual
+    // one.
     std::string type = file.path().stem();
     const auto drop = [&](const std::string& ending) {
       const bool there = type.ends_with(ending);
@@ -239,13 +257,13 @@ TEST_CASE("each official state dict is recognised as its own kind") {
     };
     CHECK(mode_with("yolov6.layers.common.QARepVGGBlock") ==
           (mode == "qarepvggv2" ? "qarepvgg" : mode));
-    CHECK(mode_with("yolov6.layers.common.ConvBNReLU") == (mode == "conv_silu" ? "conv_relu" : mode));
+    CHECK(mode_with("yolov6.layers.common.ConvBNReLU") ==
+          (mode == "conv_silu" ? "conv_relu" : mode));
     // Fused for deployment: no longer what training starts from, so refused where names show it.
     if (mode == "repvgg")
-      CHECK(contains(test::error_of([&] {
-                       recognise_yolov6(shapes_of(j.at("state_dict_deploy")), "x.pt");
-                     }),
-                     "is fused for deployment"));
+      CHECK(contains(
+          test::error_of([&] { recognise_yolov6(shapes_of(j.at("state_dict_deploy")), "x.pt"); }),
+          "is fused for deployment"));
     ++seen;
   }
   CHECK(seen > 0);
@@ -256,7 +274,8 @@ TEST_CASE("what is no YOLOv6 is refused, naming what is missing") {
     return test::error_of([&] { recognise_yolov6(s, "x.pt"); });
   };
   CHECK(contains(error_of({}), "x.pt: has no stem"));
-  std::vector<std::pair<std::string, Shape>> s{{"backbone.stem.rbr_1x1.conv.weight", {16, 3, 1, 1}}};
+  std::vector<std::pair<std::string, Shape>> s{
+      {"backbone.stem.rbr_1x1.conv.weight", {16, 3, 1, 1}}};
   CHECK(contains(error_of(s), "no tensor 'backbone.stem.rbr_dense.conv.weight'"));
   s.emplace_back("backbone.stem.rbr_dense.conv.weight", Shape{16});
   CHECK(contains(error_of(s), "must have four dimensions"));

@@ -54,8 +54,7 @@ inline std::string tensor(const TensorPickle& t) {
          tuple({tuple({text("storage"), global("torch", t.storage), text(t.key), text("cpu"),
                        integer(t.count)}) +
                     "Q",
-                integer(t.offset), integers(t.size), integers(t.stride), "\x89",
-                ordered_dict()}) +
+                integer(t.offset), integers(t.size), integers(t.stride), "\x89", ordered_dict()}) +
          "R";
 }
 inline std::string parameter(const TensorPickle& t) {
