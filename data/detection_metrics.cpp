@@ -43,8 +43,11 @@ double average_precision(const std::vector<double>& recall, const std::vector<do
 PrecisionRecall::Class curves(int class_id, const std::vector<const MatchedDetection*>& detections,
                               double truths) {
   constexpr size_t kPoints = PrecisionRecall::kPoints;
-  PrecisionRecall::Class out{class_id, std::vector<double>(kPoints), std::vector<double>(kPoints),
-                             std::vector<double>(kPoints), {}};
+  PrecisionRecall::Class out{class_id,
+                             std::vector<double>(kPoints),
+                             std::vector<double>(kPoints),
+                             std::vector<double>(kPoints),
+                             {}};
   if (detections.empty()) return out;
   std::vector<double> recall(detections.size()), precision(detections.size()), falling;
   for (const auto* d : detections) falling.push_back(-d->score);

@@ -1,5 +1,5 @@
-// What COCO's metric does not say and the official evaluator does: precision, recall and F1 over the
-// confidence threshold, and the confusion matrix (official yolov6/utils/metrics.py, fixtures
+// What COCO's metric does not say and the official evaluator does: precision, recall and F1 over
+// the confidence threshold, and the confusion matrix (official yolov6/utils/metrics.py, fixtures
 // post/ap_per_class_* and post/process_batch). mAP is reported from coco_map.h, not from here.
 #pragma once
 
@@ -56,8 +56,8 @@ struct ConfusionMatrix {
                   static_cast<size_t>(truth)];
   }
   // Detections above `conf` against boxes, of whatever class, with an IoU above `iou`: each takes
-  // the box it overlaps most, each box the detection that overlaps it most. As in the official code,
-  // where nothing matches in an image its detections are not counted.
+  // the box it overlaps most, each box the detection that overlaps it most. As in the official
+  // code, where nothing matches in an image its detections are not counted.
   void add(const ImageEval& image, double conf = 0.25, double iou = 0.45);
 };
 

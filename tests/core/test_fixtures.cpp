@@ -1,9 +1,10 @@
-// No shared fixture of post/, data/ and optim/ goes unused: each is claimed by a test that names it.
+// No shared fixture of post/, data/ and optim/ goes unused: each is claimed by a test that names
+// it.
 #include <algorithm>
 #include <array>
 
 #include "core/file.h"
-#include "support/support.h"
+#include "support/fixtures.h"
 
 using namespace sextant;
 
@@ -46,8 +47,8 @@ TEST_CASE("each fixture of post, data and optim has a test that reads it") {
       const auto begins = [&](const auto& claim) { return name.starts_with(claim); };
       if (std::ranges::any_of(kElsewhere, begins)) continue;
       INFO(name << " is claimed by no test");
-      const auto claim = std::ranges::find_if(
-          kClaims, [&](const Claim& c) { return name.starts_with(c.prefix); });
+      const auto claim =
+          std::ranges::find_if(kClaims, [&](const Claim& c) { return name.starts_with(c.prefix); });
       REQUIRE(claim != kClaims.end());
     }
   if (seen == 0) WARN("skipped: shared fixtures are absent; set SEXTANT_SHARED");

@@ -1,7 +1,6 @@
 // Precision, recall, AP and the confusion matrix against the official metrics.py.
 #include "data/detection_metrics.h"
-
-#include "support/support.h"
+#include "support/fixtures.h"
 
 using namespace sextant;
 using namespace sextant::data;
@@ -27,9 +26,8 @@ TEST_CASE("precision, recall and AP match the official ap_per_class") {
     const Tensor &tp = f.at("input.tp"), &conf = f.at("input.conf");
     std::vector<MatchedDetection> detections;
     for (int64_t i = 0; i < conf.numel(); ++i) {
-      MatchedDetection d{static_cast<int>(f.at("input.pred_cls").data<int64_t>()[i]),
-                         double{conf.f32()[i]},
-                         {}};
+      MatchedDetection d{
+          static_cast<int>(f.at("input.pred_cls").data<int64_t>()[i]), double{conf.f32()[i]}, {}};
       for (size_t t = 0; t < kThresholds; ++t)
         d.correct[t] = tp.data<uint8_t>()[static_cast<size_t>(i) * kThresholds + t] != 0;
       detections.push_back(d);
@@ -78,10 +76,11 @@ TEST_CASE("matching and the confusion matrix are those of the official code") {
     image.detections.push_back({static_cast<int>(value(detections, 6 * i + 5)),
                                 corners(detections, 6 * i), value(detections, 6 * i + 4)});
   for (int64_t i = 0; i < labels.dim(0); ++i)
-    image.truths.push_back({static_cast<int>(value(labels, 5 * i)), corners(labels, 5 * i + 1), {},
-                            false});
+    image.truths.push_back(
+        {static_cast<int>(value(labels, 5 * i)), corners(labels, 5 * i + 1), {}, false});
   IouThresholds thresholds{};
-  for (size_t t = 0; t < kThresholds; ++t) thresholds[t] = value(f.at("input.iouv"), static_cast<int64_t>(t));
+  for (size_t t = 0; t < kThresholds; ++t)
+    thresholds[t] = value(f.at("input.iouv"), static_cast<int64_t>(t));
   const auto matched = match_detections(image, thresholds);
   REQUIRE(static_cast<int64_t>(matched.size()) == detections.dim(0));
   const Tensor& correct = f.at("output.correct");
@@ -109,7 +108,8 @@ TEST_CASE("detections without boxes, boxes without detections, and crowds") {
   CHECK(none.f1 == 0);
   ImageEval image;
   image.truths = {{0, {0, 0, 10, 10}, {}, true}, {1, {20, 20, 10, 10}, {}, false}};
-  image.detections = {{0, {0, 0, 10, 10}, 0.9}, {1, {20, 20, 10, 10}, 0.8}, {1, {20, 20, 10, 9}, 0.7}};
+  image.detections = {
+      {0, {0, 0, 10, 10}, 0.9}, {1, {20, 20, 10, 10}, 0.8}, {1, {20, 20, 10, 9}, 0.7}};
   const auto matched = match_detections(image);
   CHECK(!matched[0].correct[0]);
   CHECK(matched[1].correct[9]);

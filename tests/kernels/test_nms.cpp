@@ -4,7 +4,7 @@
 
 #include "core/config.h"
 #include "kernels/nms.h"
-#include "support/support.h"
+#include "support/fixtures.h"
 
 using namespace sextant;
 using namespace sextant::kernels;

@@ -3,7 +3,7 @@
 
 #include "optim/param_groups.h"
 #include "optim/schedule.h"
-#include "support/support.h"
+#include "support/fixtures.h"
 
 using namespace sextant;
 using namespace sextant::optim;

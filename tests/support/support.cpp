@@ -2,7 +2,6 @@
 
 #include <unistd.h>
 
-#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdlib>
@@ -30,19 +29,6 @@ std::optional<SafeTensors> fixture(const std::string& name) {
   const fs::path own = fs::path(SEXTANT_SOURCE_DIR) / "tests/fixtures" / (name + ".safetensors");
   if (fs::exists(own)) return load_safetensors(own);
   return std::nullopt;
-}
-
-std::vector<std::string> fixture_names(const std::string& prefix) {
-  std::vector<std::string> out;
-  const auto shared = shared_folder();
-  const fs::path folder = fs::path(prefix).parent_path();
-  if (!shared || !fs::is_directory(*shared / "fixtures" / folder)) return out;
-  for (const auto& entry : fs::directory_iterator(*shared / "fixtures" / folder))
-    if (const std::string name = (folder / entry.path().stem()).string();
-        entry.path().extension() == ".safetensors" && name.starts_with(prefix))
-      out.push_back(name);
-  std::ranges::sort(out);
-  return out;
 }
 
 Tensor random_tensor(Shape shape, uint64_t seed, double low, double high) {

@@ -11,7 +11,6 @@
 #include <functional>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "core/rng.h"
 #include "core/safetensors.h"
@@ -26,10 +25,6 @@ std::optional<std::filesystem::path> shared_folder();
 // A file under the shared folder's fixtures ("blocks/repvgg_identity"), or, when absent, under
 // tests/fixtures of the source tree; nothing when neither is there.
 std::optional<SafeTensors> fixture(const std::string& name);
-
-// The names of all shared fixtures that begin with `prefix` ("post/nms_"), sorted, so that a test
-// runs on whatever files of its kind are there; empty when the folder is absent.
-std::vector<std::string> fixture_names(const std::string& prefix);
 
 // Declares `name` as the fixture, or prints why and returns from the test.
 #define SEXTANT_REQUIRE_FIXTURE(variable, name)                              \
