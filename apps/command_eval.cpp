@@ -27,6 +27,8 @@ void print_table(const EvalResult& r, const std::vector<std::string>& names) {
                  number(c.ap));
   fmt::print("small {}  medium {}  large {}\n", number(r.metrics.ap_small),
              number(r.metrics.ap_medium), number(r.metrics.ap_large));
+  fmt::print("best F1 {:.4f} at confidence {:.3f}: precision {:.4f}, recall {:.4f}\n", r.curves.f1,
+             r.curves.confidence, r.curves.precision, r.curves.recall);
 }
 
 }  // namespace

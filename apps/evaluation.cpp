@@ -13,6 +13,13 @@ Json EvalResult::json(const std::vector<std::string>& names) const {
   j["ms_per_image"] = times.inference * ms;
   j["ms_preprocess"] = times.preprocess * ms;
   j["ms_postprocess"] = times.postprocess * ms;
+  j["best_f1"] = {{"confidence", curves.confidence},
+                  {"precision", curves.precision},
+                  {"recall", curves.recall},
+                  {"f1", curves.f1}};
+  j["confusion"] = Json::array();
+  for (auto row = confusion.counts.begin(); row != confusion.counts.end(); row += confusion.size)
+    j["confusion"].push_back(std::vector<int64_t>(row, row + confusion.size));
   return j;
 }
 
@@ -42,7 +49,11 @@ EvalResult evaluate(const deploy::Graph& graph, const data::Dataset& dataset, in
   config.nms.multi_label = true;
   Detector detector(graph, config);
   detector.warm_up();
+  const int classes = static_cast<int>(dataset.names.size());
   std::vector<data::ImageEval> images;
+  std::vector<data::MatchedDetection> matched;
+  std::vector<int> truths;
+  data::ConfusionMatrix confusion(classes);
   Progress progress("evaluate", dataset.size());
   for (const auto& sample : dataset.samples) {
     data::ImageEval image;
@@ -50,11 +61,17 @@ EvalResult evaluate(const deploy::Graph& graph, const data::Dataset& dataset, in
     for (const auto& d : detector.run(data::load_image(sample.image)))
       image.detections.push_back(
           {d.class_id, data::CocoBox::from_corners(d.x1, d.y1, d.x2, d.y2), d.score});
+    const auto of_image = data::match_detections(image);
+    matched.insert(matched.end(), of_image.begin(), of_image.end());
+    for (const auto& t : image.truths)
+      if (!t.crowd) truths.push_back(t.class_id);
+    confusion.add(image);
     images.push_back(std::move(image));
     progress.update(static_cast<int64_t>(images.size()));
   }
   progress.finish();
-  return {data::evaluate_coco(images, static_cast<int>(dataset.names.size())), detector.times()};
+  return {data::evaluate_coco(images, classes), detector.times(),
+          data::precision_recall(std::move(matched), truths), std::move(confusion)};
 }
 
 }  // namespace sextant::apps

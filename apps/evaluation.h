@@ -7,13 +7,16 @@
 #include "apps/detector.h"
 #include "data/coco_map.h"
 #include "data/dataset.h"
+#include "data/detection_metrics.h"
 
 namespace sextant::apps {
 
 struct EvalResult {
   data::CocoMetrics metrics;
   DetectorTimes times;
-  // {"map50", "map50_95", ..., "per_class", "ms_per_image", ...}
+  data::PrecisionRecall curves;
+  data::ConfusionMatrix confusion;
+  // {"map50", "map50_95", ..., "per_class", "ms_per_image", ..., "best_f1", "confusion"}
   Json json(const std::vector<std::string>& names) const;
 };
 

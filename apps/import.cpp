@@ -10,7 +10,7 @@ ImportResult import_checkpoint(const std::filesystem::path& from, const std::fil
   ImportedWeights weights = import_weights(from);
   std::vector<std::pair<std::string, Shape>> shapes;
   for (const auto& [name, t] : weights.state.tensors) shapes.emplace_back(name, t.shape());
-  const RecognisedModel model = recognise_yolov6(shapes, from.string(), weights.classes);
+  const RecognisedModel model = recognise_yolov6(shapes, from.string(), weights.block);
 
   ImportResult r;
   r.info.model = model.model;

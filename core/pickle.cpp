@@ -206,7 +206,7 @@ void Parser::global() {
       require(name.size() < kMaxName, "a name without an end");
     if (end_of_part) name += end_of_part;
   }
-  check(names_.allow(name), "{}: names '{}', which no YOLOv6 checkpoint holds; nothing was run",
+  check(names_.allow(name), "{}: names '{}', which a checkpoint does not hold; nothing was run",
         where_, printable(name));
   push_new(Kind::kGlobal).text = std::move(name);
 }

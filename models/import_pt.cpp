@@ -1,6 +1,7 @@
 #include "models/import_pt.h"
 
 #include <algorithm>
+#include <set>
 
 #include "core/convert.h"
 #include "core/file.h"
@@ -32,7 +33,7 @@ class Collector {
   void module(const PickleValue& m, const std::string& prefix, int depth) {
     check(m.kind == Kind::kObject && depth < kMaxDepth, "{}: '{}' is not a module, or too deep",
           file_.path(), prefix);
-    out_.classes.insert(p_[m.callee].text);
+    if (prefix == "backbone.stem.") out_.block = p_[m.callee].text;
     const PickleValue& state = p_[m.state];
     const PickleValue* transient = member(state, "_non_persistent_buffers_set");
     for (const char* section : {"_parameters", "_buffers"})

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <filesystem>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -15,7 +14,7 @@ struct ImportedWeights {
   // metadata.
   SafeTensors state;
   std::vector<std::string> class_names;  // empty when the file has none
-  std::set<std::string> classes;         // Python classes of the modules; empty for a state dict
+  std::string block;                     // Python class of backbone.stem; empty for a state dict
   int64_t epoch = -1;
 };
 

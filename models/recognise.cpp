@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <set>
 
 namespace sextant {
 namespace {
@@ -94,12 +95,11 @@ class State {
 constexpr const char* kStem = "backbone.stem.";
 constexpr const char* kFourth = "backbone.ERBlock_4.1.";
 
-const Mode& mode_of(const State& s, const std::string& where,
-                    const std::set<std::string>& classes) {
+const Mode& mode_of(const State& s, const std::string& where, const std::string& block) {
   check(!s.has_prefix(std::string(kStem) + "rbr_reparam."),
         "{}: is fused for deployment (rbr_reparam); import the checkpoint it was made from", where);
   const auto& found = std::ranges::find_if(kModes, [&](const Mode& m) {
-    return s.has(kStem + std::string(m.stem)) && (!m.block || classes.contains(m.block));
+    return s.has(kStem + std::string(m.stem)) && (!m.block || block == m.block);
   });
   check(found != kModes.end(), "{}: has no stem of a YOLOv6 (no '{}...' of a known training mode)",
         where, kStem);
@@ -127,9 +127,9 @@ Kind structure_of(const State& s, int64_t stem) {
 }  // namespace
 
 RecognisedModel recognise_yolov6(const std::vector<std::pair<std::string, Shape>>& state,
-                                 const std::string& where, const std::set<std::string>& classes) {
+                                 const std::string& where, const std::string& block) {
   const State s(state, where);
-  const Mode& mode = mode_of(s, where, classes);
+  const Mode& mode = mode_of(s, where, block);
   Kind found = structure_of(s, s.outputs(kStem + std::string(mode.dense)));
   const auto kind = std::ranges::find_if(kKinds, [&](const Kind& k) {
     found.type = k.type;

@@ -1,0 +1,60 @@
+// No shared fixture of post/, data/ and optim/ goes unused: each is claimed by a test that names
+// it.
+#include <algorithm>
+#include <array>
+
+#include "core/file.h"
+#include "support/fixtures.h"
+
+using namespace sextant;
+
+namespace {
+
+// Fixtures whose name begins with `prefix` are read by `test`, which holds that name in quotes.
+struct Claim {
+  const char* prefix;
+  const char* test;
+};
+constexpr std::array<Claim, 17> kClaims{{
+    {"post/ap_per_class_", "data/test_detection_metrics.cpp"},
+    {"post/letterbox_geometry", "data/test_letterbox.cpp"},
+    {"post/letterbox_image", "data/test_letterbox.cpp"},
+    {"post/nms_", "kernels/test_nms.cpp"},
+    {"post/process_batch", "data/test_detection_metrics.cpp"},
+    {"post/rescale_boxes", "data/test_letterbox.cpp"},
+    {"data/box_candidates", "data/test_augment.cpp"},
+    {"data/hsv", "data/test_augment_hsv.cpp"},
+    {"data/load_image", "data/test_letterbox.cpp"},
+    {"data/mixup", "data/test_augment.cpp"},
+    {"data/mosaic", "data/test_augment.cpp"},
+    {"data/random_affine", "data/test_augment.cpp"},
+    {"optim/adamw", "optim/test_optimizers.cpp"},
+    {"optim/ema_float", "optim/test_ema.cpp"},
+    {"optim/schedule_", "optim/test_schedule.cpp"},
+    {"optim/yolov6_sgd", "optim/test_optimizers.cpp"},
+    {"optim/yolov6_adam", "optim/test_optimizers.cpp"},
+}};
+// Of the RepOptimizer, beside the engine's own optimizers.
+constexpr std::array<const char*, 2> kElsewhere{"optim/repvgg_optimizer_", "optim/repoptimizers_"};
+
+}  // namespace
+
+TEST_CASE("each fixture of post, data and optim has a test that reads it") {
+  int seen = 0;
+  for (const char* folder : {"post/", "data/", "optim/"})
+    for (const std::string& name : test::fixture_names(folder)) {
+      ++seen;
+      const auto begins = [&](const auto& claim) { return name.starts_with(claim); };
+      if (std::ranges::any_of(kElsewhere, begins)) continue;
+      INFO(name << " is claimed by no test");
+      const auto claim =
+          std::ranges::find_if(kClaims, [&](const Claim& c) { return name.starts_with(c.prefix); });
+      REQUIRE(claim != kClaims.end());
+    }
+  if (seen == 0) WARN("skipped: shared fixtures are absent; set SEXTANT_SHARED");
+  for (const Claim& c : kClaims) {
+    INFO(c.test << " does not name " << c.prefix);
+    const auto source = std::filesystem::path(SEXTANT_SOURCE_DIR) / "tests" / c.test;
+    CHECK(read_text(source).find("\"" + std::string(c.prefix)) != std::string::npos);
+  }
+}
