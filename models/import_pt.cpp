@@ -56,7 +56,9 @@ class Collector {
     for (const PickleRef i : names->items) {
       step(1);
       const PickleValue& name = p_[i];
-      check(name.kind == Kind::kString && name.text.size() <= kMaxName,
+      const bool plain =
+          std::ranges::none_of(name.text, [](unsigned char ch) { return ch < ' ' || ch == 0x7f; });
+      check(name.kind == Kind::kString && name.text.size() <= kMaxName && plain,
             "{}: 'names' of the model holds what is no class name", file_.path());
       out_.class_names.push_back(name.text);
     }

@@ -110,6 +110,8 @@ TEST_CASE("a module tree that is none is refused, naming the place") {
       contains(error(holds({{std::string(300, 'a'), integer(1)}})), "has a member with the name"));
   CHECK(contains(error(document(dict({{"x", integer(1)}}))), "'x' is not a tensor"));
   CHECK(contains(error(document(dict({{"x", t}, {"x", t}}))), "'x' is there twice"));
+  const std::string escape = "](" + text("\x1b[2J") + "e";
+  CHECK(contains(error(document(small_model({{"names", escape}}))), "holds what is no class name"));
   CHECK(contains(error(document("}")), "holds no tensors"));
   CHECK(contains(error(document("N")), "is not a module"));
   CHECK(contains(error(document(global("yolov6.models.yolo", "Model") + ")\x81N"
