@@ -58,8 +58,7 @@ void check_schedule(const SafeTensors& f) {
     wrong_accumulate += static_cast<double>(v.accumulate) != accumulate[i];
     wrong_step += static_cast<int64_t>(v.step) != stepped[i];
   }
-  INFO(name << ": factor " << worst_factor << ", lr " << worst_lr << ", momentum "
-            << worst_momentum);
+  INFO("factor " << worst_factor << ", lr " << worst_lr << ", momentum " << worst_momentum);
   CHECK(worst_factor < 1e-15);
   CHECK(worst_lr < 1e-16);
   CHECK(worst_momentum < 1e-15);
