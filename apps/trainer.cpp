@@ -124,6 +124,9 @@ class Trainer {
   LossConfig loss_config() const {
     LossConfig c =
         read_loss_config(ConfigReader(config_.loss, "loss", "loss."), model_config_.loss());
+    check(c.objectness_weight == 0,
+          "training: 'loss.objectness_weight' is {}, but no head has objectness maps",
+          c.objectness_weight);
     c.max_epoch = config_.epochs;
     return c;
   }

@@ -153,6 +153,60 @@ TEST_CASE("fine-tuning: another class count, frozen modules, a grey border, scal
   CHECK(std::ranges::count(rows, '\n') == 4);  // the header, and epochs 1 to 3
 }
 
+TEST_CASE("losses, assigners, branches and teachers by config") {
+  const test::TemporaryFolder folder;
+  make_shapes(folder / "data");
+  int count = 0;
+  const auto run = [&](const Json& model, const Json& loss, const std::string& teacher = "") {
+    Json json = tiny_config(folder / "data").json();
+    json["epochs"] = 1;
+    json["model"].update(model);
+    json["loss"] = loss;
+    json["teacher"] = teacher;
+    const auto out = folder / std::to_string(count++);
+    train(parse_train_config(json, "test", ""), out, false);
+    return out;
+  };
+  const auto row = [](const std::filesystem::path& out) {
+    std::istringstream lines(read_text(out / "results.csv"));
+    std::string line, cell;
+    std::getline(lines, line);
+    std::getline(lines, line);
+    std::istringstream cells(line);
+    std::vector<double> values;
+    while (std::getline(cells, cell, ',') && values.size() < 7) values.push_back(std::stod(cell));
+    return values;
+  };
+  const Json none = Json::object();
+  const auto plain = row(run(none, none));
+  const Json dfl = {{"use_dfl", true}, {"reg_max", 16}};
+  for (const Json& loss :
+       {Json{{"assigner", "simota"}}, Json{{"atss_warmup_epochs", 1}}, Json{{"cls", "focal"}},
+        Json{{"cls", "quality_focal"}}, Json{{"cls", "poly"}}, Json{{"iou", "alpha_iou"}}}) {
+    CAPTURE(loss.dump());
+    const auto other = row(run(none, loss));
+    CHECK(std::isfinite(other[2]));
+    CHECK(other[2] != plain[2]);
+  }
+  CHECK(row(run({{"fuse_ab", true}}, none))[2] > plain[2]);
+  CHECK(row(run({{"activation", "silu"}, {"type", "yolov6n"}}, none))[2] > 0);
+  const auto teacher = run(dfl, none);
+  const std::string file = (teacher / "last.safetensors").string();
+  CHECK(row(teacher)[4] > 0);  // DFL
+  CHECK(row(teacher)[6] == 0);
+  const auto taught = row(run(dfl, {{"distill_feat_weight", 10}}, file));
+  CHECK(taught[6] > 0);
+  Json student = dfl;
+  student["distill_ns"] = true;
+  CHECK(row(run(student, none, file))[3] > row(teacher)[3]);  // two box losses
+  CHECK(error_of([&] {
+          run(none, {{"objectness_weight", 1}});
+        }).find("objectness") != std::string::npos);
+  CHECK(error_of([&] {
+          run(none, {{"iuo", "siou"}});
+        }).find("unknown key 'loss.iuo'") != std::string::npos);
+}
+
 TEST_CASE("the loss falls, and another seed gives another run") {
   const test::TemporaryFolder folder;
   make_shapes(folder / "data");
