@@ -72,6 +72,18 @@ TEST_CASE("rep_bn_act kernels: alignment and optional outputs") {
   SimtBackend backend;
   rep_bn_act_option_cases(backend);
 }
+TEST_CASE("convolution forward kernels") {
+  SimtBackend backend;
+  conv_forward_cases(backend);
+}
+TEST_CASE("convolution forward kernels: epilogues, alignment") {
+  SimtBackend backend;
+  conv_forward_option_cases(backend);
+}
+TEST_CASE("convolution kernels refuse bad parameters") {
+  SimtBackend backend;
+  conv_refusal_cases(backend);
+}
 TEST_CASE("kernels refuse bad parameters") {
   SimtBackend backend;
   refusal_cases(backend);
