@@ -83,6 +83,11 @@ namespace cuda {
 // channels, fastest with multiples of 8 and tensors aligned to 16 bytes. No atomics: results repeat
 // bit for bit. Throw Error for groups, another dtype, a shape without output.
 void conv_forward(const ConvForward& p, Stream stream);
+void conv_backward_data(const ConvBackwardData& p, Stream stream);
+// `workspace`: device memory of conv_backward_weight_workspace() bytes (it may be 0), aligned to
+// 16, contents undefined.
+int64_t conv_backward_weight_workspace(const ConvShape& shape);
+void conv_backward_weight(const ConvBackwardWeight& p, void* workspace, Stream stream);
 }  // namespace cuda
 
 // Transposed convolution whose kernel equals its stride k (no padding): every input pixel makes a

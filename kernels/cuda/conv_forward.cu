@@ -20,16 +20,13 @@ void conv_forward(const ConvForward& p, Stream stream) {
     const PixelsByTaps<T> a{{x, piece_of(x, s.ic), input_gather(s)}};
     const Matrix<T, true> b{w, piece_of(w, k), static_cast<int>(s.oc), static_cast<int>(k), k};
     const ActivationEpilogue<T> epilogue{
-        y,
-        residual,
-        p.bias,
-        output_map(s),
-        p.act,
-        packs_of_eight(y, s.oc) && (!residual || packs_of_eight(residual, s.oc))};
-    const int steps = static_cast<int>(ceil_div(k, kTileK<Math>) * kTileK<Math>);
-    run_product<Math>(a, b, epilogue,
-                      {a.s.pixels, static_cast<int>(s.oc), static_cast<int>(k), 0, steps}, 1,
-                      stream);
+        y,      residual,
+        p.bias, output_map(s),
+        p.act,  packs_of_eight(y, s.oc) && (!residual || packs_of_eight(residual, s.oc))};
+    run_product<Math>(
+        a, b, epilogue,
+        {a.s.pixels, static_cast<int>(s.oc), static_cast<int>(k), 0, static_cast<int>(k)}, 1,
+        stream);
   });
 }
 

@@ -11,9 +11,6 @@ namespace sextant::kernels::cuda {
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-template <class Math>
-inline constexpr int kTileK = kTileRowBytes / static_cast<int>(sizeof(typename Math::Element));
-
 // Of a tile's multiprocessor time, in any unit: its area over the share of the peak it is reckoned
 // to reach (smaller tiles read more shared memory per product).
 struct TileCost {
@@ -32,10 +29,10 @@ void launch_product(const SourceA& a, const SourceB& b, const Epilogue& epilogue
   const int64_t blocks = ceil_div(size.m, Tile::kM) * size.column_tiles;
   check(blocks <= std::numeric_limits<int>::max(), "convolution: {} tiles, at most 2^31 - 1",
         blocks);
-  launch(
-      SEXTANT_KERNEL(product_kernel<Math, Tile, SourceA, SourceB, Epilogue, kVector>),
-      dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(slices)),
-      dim3(static_cast<unsigned>(Tile::kThreads)), Tile::kSharedBytes, stream, a, b, epilogue, size);
+  launch(SEXTANT_KERNEL(product_kernel<Math, Tile, SourceA, SourceB, Epilogue, kVector>),
+         dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(slices)),
+         dim3(static_cast<unsigned>(Tile::kThreads)), Tile::kSharedBytes, stream, a, b, epilogue,
+         size);
 }
 
 // Runs the product over `slices` slices of k (gridDim.y). All tile shapes give the same bits.

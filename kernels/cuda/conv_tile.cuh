@@ -19,9 +19,8 @@ struct TileShape {
   static constexpr int kStages = 4;
   static constexpr int kStageBytes = (kM + kN) * kTileRowBytes;
   static constexpr int kPitch = kN + 8;  // of the accumulators in shared memory: no bank conflicts
-  static constexpr size_t kSharedBytes = kStages * kStageBytes > kM * kPitch * 4
-                                             ? kStages * kStageBytes
-                                             : kM * kPitch * 4;
+  static constexpr size_t kSharedBytes =
+      kStages * kStageBytes > kM* kPitch * 4 ? kStages* kStageBytes : kM* kPitch * 4;
 };
 
 // One block's loads of one operand.
@@ -126,7 +125,7 @@ struct alignas(16) EightColumns {
 struct ProductSize {
   int m, n, k;
   int column_tiles;
-  int k_per_slice;  // a multiple of the tile's k
+  int k_per_slice;  // a multiple of the tile's k, where there are several slices
 };
 
 // Epilogue: write(slice, i, j, columns, eight) takes `columns` (1 to 8) results from (i, j) on.
@@ -202,8 +201,8 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
 #pragma unroll
       for (int half = 0; half < 2; ++half)
         *reinterpret_cast<Pair*>(sums + (warp_row + 16 * r + g + 8 * half) * Tile::kPitch +
-                                 warp_column + 8 * c + 2 * t) = {
-            {sum[r][c][2 * half], sum[r][c][2 * half + 1]}};
+                                 warp_column + 8 * c +
+                                 2 * t) = {{sum[r][c][2 * half], sum[r][c][2 * half + 1]}};
   __syncthreads();
   constexpr int kGroups = Tile::kN / 8;
 #pragma unroll 2

@@ -70,13 +70,13 @@ __device__ __forceinline__ void ldmatrix_x4_trans(uint32_t (&r)[4], const void* 
                : "memory");
 }
 
-#define SEXTANT_MMA(name, D, constraint, instruction)                                             \
-  __device__ __forceinline__ void name(D(&d)[4], const uint32_t(&a)[4], const uint32_t(&b)[2]) {  \
-    asm volatile("mma.sync.aligned." instruction                                                  \
-                 " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"               \
-                 : "+" constraint(d[0]), "+" constraint(d[1]), "+" constraint(d[2]),              \
-                   "+" constraint(d[3])                                                           \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));             \
+#define SEXTANT_MMA(name, D, constraint, instruction)                                            \
+  __device__ __forceinline__ void name(D(&d)[4], const uint32_t(&a)[4], const uint32_t(&b)[2]) { \
+    asm volatile("mma.sync.aligned." instruction                                                 \
+                 " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"              \
+                 : "+" constraint(d[0]), "+" constraint(d[1]), "+" constraint(d[2]),             \
+                   "+" constraint(d[3])                                                          \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));            \
   }
 SEXTANT_MMA(mma_f16, float, "f", "m16n8k16.row.col.f32.f16.f16.f32")
 SEXTANT_MMA(mma_bf16, float, "f", "m16n8k16.row.col.f32.bf16.bf16.f32")

@@ -103,6 +103,11 @@ void rep_bn_act_option_cases(Backend& backend);
 // Forward over dtypes x shapes, with epilogues; every tile shape.
 void conv_forward_cases(Backend& backend);
 void conv_forward_option_cases(Backend& backend);
+// Data, weight and bias gradients over dtypes x shapes.
+void conv_backward_data_cases(Backend& backend);
+void conv_backward_weight_cases(Backend& backend);
+// Exact integers over types, epilogues and shapes.
+void conv_int8_cases(Backend& backend);
 void conv_refusal_cases(Backend& backend);
 // Bad parameters give an Error that names them.
 void refusal_cases(Backend& backend);

@@ -7,12 +7,36 @@
 
 namespace sextant::test {
 
+using kernels::ConvPrecision;
+using kernels::ConvShape;
+
+std::vector<ConvType> conv_types() { return {kHalf, kBrain, kTensorFloat, kFloat}; }
+std::string name_of_type(const ConvType& t) {
+  return std::string(name_of(t.dtype)) + (t.dtype != DType::kF32               ? ""
+                                          : t.precision == ConvPrecision::kFma ? " fma"
+                                                                               : " 3xtf32");
+}
+
+std::vector<ConvShape> ragged_shapes() {
+  return {{1, 1, 1, 1, 1, 1, 1, 1, 0},   {1, 1, 1, 8, 8, 3, 3, 1, 1},
+          {3, 5, 7, 3, 16, 3, 3, 2, 1},  {1, 6, 5, 17, 68, 3, 3, 1, 1},
+          {1, 7, 5, 68, 17, 1, 1, 2, 0}, {1, 5, 4, 12, 4, 2, 3, 2, 1},
+          {1, 8, 9, 16, 85, 1, 1, 1, 0}, {1, 3, 3, 2, 3, 3, 3, 1, 2}};
+}
+std::vector<ConvShape> even_shapes() {
+  return {{3, 9, 5, 8, 40, 3, 3, 2, 1},
+          {2, 9, 14, 32, 56, 3, 3, 1, 1},
+          {1, 25, 10, 40, 24, 1, 1, 1, 0},
+          {1, 25, 10, 40, 120, 1, 1, 1, 0},
+          {1, 7, 9, 8, 8, 1, 1, 2, 0}};
+}
+
 std::vector<float> random_of(DType dtype, int64_t n, uint64_t seed) {
   const std::vector<float> v = random_values(n, seed, -1, 1);
   return with_type(dtype, [&](auto t) { return unpack(pack<decltype(t)>(v)); });
 }
 
-ConvProblem::ConvProblem(const kernels::ConvShape& s, DType type)
+ConvProblem::ConvProblem(const ConvShape& s, DType type)
     : shape(s),
       dtype(type),
       x(random_of(type, s.x_numel(), 1)),
@@ -44,20 +68,17 @@ double product(const std::vector<float>& a, int64_t i, const std::vector<float>&
 
 Sums ConvProblem::forward() const {
   Sums out(shape.y_numel());
-  each_product(
-      [&](int64_t iy, int64_t ix, int64_t iw) { out.add(iy, product(x, ix, w, iw)); });
+  each_product([&](int64_t iy, int64_t ix, int64_t iw) { out.add(iy, product(x, ix, w, iw)); });
   return out;
 }
 Sums ConvProblem::data_gradient() const {
   Sums out(shape.x_numel());
-  each_product(
-      [&](int64_t iy, int64_t ix, int64_t iw) { out.add(ix, product(dy, iy, w, iw)); });
+  each_product([&](int64_t iy, int64_t ix, int64_t iw) { out.add(ix, product(dy, iy, w, iw)); });
   return out;
 }
 Sums ConvProblem::weight_gradient() const {
   Sums out(shape.w_numel());
-  each_product(
-      [&](int64_t iy, int64_t ix, int64_t iw) { out.add(iw, product(dy, iy, x, ix)); });
+  each_product([&](int64_t iy, int64_t ix, int64_t iw) { out.add(iw, product(dy, iy, x, ix)); });
   return out;
 }
 Sums ConvProblem::bias_gradient() const {

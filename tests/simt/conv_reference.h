@@ -1,12 +1,37 @@
 // A convolution problem with random data, and its results in double from the definition.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "kernels/conv.h"
 #include "simt/half.h"
 
 namespace sextant::test {
+
+struct ConvType {
+  DType dtype;
+  kernels::ConvPrecision precision;
+};
+inline constexpr ConvType kHalf{DType::kF16, kernels::ConvPrecision::k3xTF32};
+inline constexpr ConvType kBrain{DType::kBF16, kernels::ConvPrecision::k3xTF32};
+inline constexpr ConvType kTensorFloat{DType::kF32, kernels::ConvPrecision::k3xTF32};
+inline constexpr ConvType kFloat{DType::kF32, kernels::ConvPrecision::kFma};
+std::vector<ConvType> conv_types();
+std::string name_of_type(const ConvType& t);
+
+// One pixel; RGB; heads of 17, 68, 85 channels; 4 and 12 channels (copied by 8 bytes in 16 bits);
+// odd sizes, stride 2, kernels that are not square.
+std::vector<kernels::ConvShape> ragged_shapes();
+// Multiples of eight, with the edges of the tile shapes 64x64, 128x64, 128x32, 128x128 in both
+// directions (of the forward product), and k of 8, 32, 40, 72, 288.
+std::vector<kernels::ConvShape> even_shapes();
+
+// Of the sum of magnitudes, before a result is rounded to its type.
+inline constexpr double kConvTolerance = 1e-5;
+
+#define CAPTURE_CONV(s, type) \
+  CAPTURE(s.n, s.h, s.w, s.ic, s.oc, s.kh, s.kw, s.stride, s.pad, name_of_type(type))
 
 // A sum, and the sum of its terms' magnitudes, which bounds its rounding errors.
 struct Sums {

@@ -80,6 +80,18 @@ TEST_CASE("convolution forward kernels: epilogues, alignment") {
   SimtBackend backend;
   conv_forward_option_cases(backend);
 }
+TEST_CASE("convolution data gradient kernels") {
+  SimtBackend backend;
+  conv_backward_data_cases(backend);
+}
+TEST_CASE("convolution weight gradient kernels") {
+  SimtBackend backend;
+  conv_backward_weight_cases(backend);
+}
+TEST_CASE("int8 convolution kernels") {
+  SimtBackend backend;
+  conv_int8_cases(backend);
+}
 TEST_CASE("convolution kernels refuse bad parameters") {
   SimtBackend backend;
   conv_refusal_cases(backend);

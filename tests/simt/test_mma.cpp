@@ -124,7 +124,8 @@ struct Place {
   int row, column;
 };
 Place a_16bit(int lane, int i) {  // m16n8k16, i in 0..7
-  return {lane / 4 + ((i >= 2 && i < 4) || i >= 6 ? 8 : 0), lane % 4 * 2 + (i & 1) + (i >= 4 ? 8 : 0)};
+  return {lane / 4 + ((i >= 2 && i < 4) || i >= 6 ? 8 : 0),
+          lane % 4 * 2 + (i & 1) + (i >= 4 ? 8 : 0)};
 }
 Place b_16bit(int lane, int i) { return {lane % 4 * 2 + (i & 1) + (i >= 2 ? 8 : 0), lane / 4}; }
 Place a_8bit(int lane, int i) {  // m16n8k32, i in 0..15
