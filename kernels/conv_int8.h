@@ -20,10 +20,10 @@ namespace sextant::kernels {
 
 struct ConvInt8Forward {
   ConvShape shape;
-  const void* x = nullptr;  // [n,h,w,ic] of x_type: kI8 or kU8
-  const int8_t* w = nullptr;  // [oc,kh,kw,ic]
-  const float* bias = nullptr;    // [oc], in units of the sum; or null
-  const float* factor = nullptr;  // [oc]
+  const void* x = nullptr;         // [n,h,w,ic] of x_type: kI8 or kU8
+  const int8_t* w = nullptr;       // [oc,kh,kw,ic]
+  const float* bias = nullptr;     // [oc], in units of the sum; or null
+  const float* factor = nullptr;   // [oc]
   const void* residual = nullptr;  // like y, may be y; or null
   void* y = nullptr;               // [n,oh,ow,oc] of y_type: kI8, kU8 or kF32
   DType x_type = DType::kI8;

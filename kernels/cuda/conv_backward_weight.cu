@@ -80,8 +80,7 @@ void weight_gradient(const ConvBackwardWeight& p, float* partial, Stream stream)
   const TapsByPixels<T> b{{x, piece_of(x, s.ic), input_gather(s)}};
   float* out = slices.count > 1 ? partial : p.dw;
   const PartialEpilogue epilogue{out, s.w_numel(), columns, packs_of_eight(out, columns)};
-  run_product<Math>(a, b, epilogue,
-                    {channels, columns, pixels, 0, static_cast<int>(slices.pixels)},
+  run_product<Math>(a, b, epilogue, {channels, columns, pixels, 0, static_cast<int>(slices.pixels)},
                     static_cast<int>(slices.count), stream);
   if (slices.count > 1) sum_slices(partial, p.dw, s.w_numel(), slices.count, stream);
 }

@@ -1,7 +1,6 @@
 // int8 convolution: the product of kernels/cuda/conv_tile.cuh on s8 or u8 by s8, and an epilogue
 // that rounds exactly as kernels/conv_int8.h says.
 #include "kernels/conv_int8.h"
-
 #include "kernels/cuda/conv_launch.cuh"
 
 namespace sextant::kernels::cuda {
@@ -34,8 +33,7 @@ struct Int8Epilogue {
   __device__ __forceinline__ void write_as(int64_t at, int j, int columns,
                                            const EightColumns<int>& sums) const {
     Eight<T> before{}, out;
-    if (residual)
-      before = load_eight(static_cast<const T*>(residual) + at, columns, packed);
+    if (residual) before = load_eight(static_cast<const T*>(residual) + at, columns, packed);
 #pragma unroll
     for (int e = 0; e < 8; ++e) {
       if (e >= columns) break;
@@ -77,23 +75,21 @@ void forward(const ConvInt8Forward& p, Stream stream) {
   const PixelsByTaps<X> a{{x, piece_of(x, s.ic), input_gather(s)}};
   const Matrix<int8_t, true> b{p.w, piece_of(p.w, k), static_cast<int>(s.oc), static_cast<int>(k),
                                k};
-  const Int8Epilogue epilogue{
-      .y = p.y,
-      .residual = p.residual,
-      .bias = p.bias,
-      .factor = p.factor,
-      .y_type = p.y_type,
-      .act = p.act,
-      .activation_scale = p.activation_scale,
-      .residual_scale = p.residual_scale,
-      .residual_before_activation = p.residual_before_activation,
-      .channels = static_cast<int>(s.oc),
-      .packed = packed_as(p.y_type, p.y, s.oc) &&
-                (!p.residual || packed_as(p.y_type, p.residual, s.oc))};
+  const Int8Epilogue epilogue{.y = p.y,
+                              .residual = p.residual,
+                              .bias = p.bias,
+                              .factor = p.factor,
+                              .y_type = p.y_type,
+                              .act = p.act,
+                              .activation_scale = p.activation_scale,
+                              .residual_scale = p.residual_scale,
+                              .residual_before_activation = p.residual_before_activation,
+                              .channels = static_cast<int>(s.oc),
+                              .packed = packed_as(p.y_type, p.y, s.oc) &&
+                                        (!p.residual || packed_as(p.y_type, p.residual, s.oc))};
   run_product<Math>(
       a, b, epilogue,
-      {a.s.pixels, static_cast<int>(s.oc), static_cast<int>(k), 0, static_cast<int>(k)}, 1,
-      stream);
+      {a.s.pixels, static_cast<int>(s.oc), static_cast<int>(k), 0, static_cast<int>(k)}, 1, stream);
 }
 
 }  // namespace
@@ -101,8 +97,8 @@ void forward(const ConvInt8Forward& p, Stream stream) {
 void conv_int8_forward(const ConvInt8Forward& p, Stream stream) {
   const ConvShape& s = p.shape;
   check_conv_shape("conv_int8_forward", s);
-  check(s.kh * s.kw * s.ic <= 65536, "conv_int8_forward: weight [{},{},{},{}]: more than 65536 terms",
-        s.oc, s.kh, s.kw, s.ic);
+  check(s.kh * s.kw * s.ic <= 65536,
+        "conv_int8_forward: weight [{},{},{},{}]: more than 65536 terms", s.oc, s.kh, s.kw, s.ic);
   check(p.y_type == DType::kI8 || p.y_type == DType::kU8 || p.y_type == DType::kF32,
         "conv_int8_forward: y is {}, must be I8, U8 or F32", name_of(p.y_type));
   if (p.x_type == DType::kI8) return forward<S8Math>(p, stream);

@@ -21,9 +21,9 @@ std::vector<float> run_data(Backend& backend, const ConvProblem& p, const ConvTy
   const DeviceArrayOf<T> dx(
       backend, pack<T>(o.accumulate ? before : undefined(static_cast<int64_t>(before.size()))),
       o.dx_offset);
-  cuda::conv_backward_data({p.shape, dy.data(), w.data(), dx.data(), o.accumulate, type.dtype,
-                            type.precision},
-                           backend.stream());
+  cuda::conv_backward_data(
+      {p.shape, dy.data(), w.data(), dx.data(), o.accumulate, type.dtype, type.precision},
+      backend.stream());
   dy.require_unchanged();
   w.require_unchanged();
   return unpack(dx.values());
@@ -41,9 +41,8 @@ void check_data(Backend& backend, const ConvShape& shape, const ConvType& type,
   std::vector<float> first;
   for (const uint64_t seed : backend.seeds()) {
     backend.start(seed);
-    const std::vector<float> dx = with_type(type.dtype, [&](auto t) {
-      return run_data<decltype(t)>(backend, p, type, o, before);
-    });
+    const std::vector<float> dx = with_type(
+        type.dtype, [&](auto t) { return run_data<decltype(t)>(backend, p, type, o, before); });
     if (first.empty()) {
       first = dx;
       CHECK(worst_error(dx, expected, type.dtype) < kConvTolerance);
@@ -73,8 +72,8 @@ WeightResults run_weight(Backend& backend, const ConvProblem& p, const ConvType&
   const DeviceArray db(backend, undefined(p.shape.oc));
   const int64_t bytes = cuda::conv_backward_weight_workspace(p.shape);
   const DeviceArray workspace(backend, undefined(bytes / static_cast<int64_t>(sizeof(float))));
-  cuda::conv_backward_weight({p.shape, x.data(), dy.data(), dw.data(),
-                              o.bias ? db.data() : nullptr, type.dtype, type.precision},
+  cuda::conv_backward_weight({p.shape, x.data(), dy.data(), dw.data(), o.bias ? db.data() : nullptr,
+                              type.dtype, type.precision},
                              workspace.data(), backend.stream());
   x.require_unchanged();
   dy.require_unchanged();
@@ -92,8 +91,8 @@ void check_weight(Backend& backend, const ConvShape& shape, const ConvType& type
   WeightResults first;
   for (const uint64_t seed : backend.seeds()) {
     backend.start(seed);
-    const WeightResults r = with_type(
-        type.dtype, [&](auto t) { return run_weight<decltype(t)>(backend, p, type, o); });
+    const WeightResults r =
+        with_type(type.dtype, [&](auto t) { return run_weight<decltype(t)>(backend, p, type, o); });
     if (first.dw.empty()) {
       first = r;
       CHECK(worst_error(r.dw, dw, DType::kF32) < kConvTolerance);

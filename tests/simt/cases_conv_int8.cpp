@@ -1,7 +1,6 @@
-#include "kernels/conv_int8.h"
-
 #include <cmath>
 
+#include "kernels/conv_int8.h"
 #include "simt/cases.h"
 #include "simt/conv_reference.h"
 
@@ -111,8 +110,7 @@ std::vector<float> run(Backend& backend, const IntegerCase& c, const std::vector
 template <class X>
 std::vector<float> run_typed(Backend& backend, const IntegerCase& c, const std::vector<int>& x,
                              const std::vector<int>& w, const std::vector<float>& bias,
-                             const std::vector<float>& factor,
-                             const std::vector<float>& residual) {
+                             const std::vector<float>& factor, const std::vector<float>& residual) {
   if (c.y_type == DType::kI8) return run<X, int8_t>(backend, c, x, w, bias, factor, residual);
   if (c.y_type == DType::kU8) return run<X, uint8_t>(backend, c, x, w, bias, factor, residual);
   return run<X, float>(backend, c, x, w, bias, factor, residual);
@@ -138,14 +136,13 @@ void check(Backend& backend, const IntegerCase& c) {
     bias[o] = std::round(bias[o]);
   }
   std::vector<float> residual(sums.size());
-  for (float& v : residual)
-    v = static_cast<float>(integer_in(rng, c.y_type == DType::kU8));
+  for (float& v : residual) v = static_cast<float>(integer_in(rng, c.y_type == DType::kU8));
   const std::vector<float> expected = reference(c, sums, bias, factor, residual);
   for (const uint64_t seed : backend.seeds()) {
     backend.start(seed);
-    const std::vector<float> y =
-        c.x_unsigned ? run_typed<uint8_t>(backend, c, x, w, bias, factor, residual)
-                     : run_typed<int8_t>(backend, c, x, w, bias, factor, residual);
+    const std::vector<float> y = c.x_unsigned
+                                     ? run_typed<uint8_t>(backend, c, x, w, bias, factor, residual)
+                                     : run_typed<int8_t>(backend, c, x, w, bias, factor, residual);
     REQUIRE(y.size() == expected.size());
     int wrong = 0;
     for (size_t i = 0; i < y.size(); ++i) {
@@ -167,7 +164,7 @@ void conv_int8_cases(Backend& backend) {
   size_t turn = 0;
   std::vector<ConvShape> shapes = ragged_shapes();
   for (const ConvShape& s : even_shapes()) shapes.push_back(s);
-  shapes.push_back({2, 9, 14, 32, 48, 3, 3, 1, 1});   // 16 channels at once
+  shapes.push_back({2, 9, 14, 32, 48, 3, 3, 1, 1});  // 16 channels at once
   shapes.push_back({1, 25, 10, 80, 120, 1, 1, 1, 0});
   for (const ConvShape& s : shapes) {
     check(backend, {.shape = s, .x_unsigned = is_unsigned, .y_type = types[turn++ % 3]});
