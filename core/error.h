@@ -6,6 +6,10 @@
 // and exit code 2; see apps/main.cpp.
 #pragma once
 
+// fmt 9 takes nvcc for a compiler without constexpr, then calls such functions from constexpr ones.
+#if defined(__NVCC__) && !defined(FMT_USE_CONSTEXPR)
+#define FMT_USE_CONSTEXPR 1
+#endif
 #include <fmt/format.h>
 
 #include <stdexcept>

@@ -1,11 +1,16 @@
 // 2-D convolution: forward, data gradient, weight gradient. Three kernels, three names.
 //
-// f32. Activations NHWC, weights [oc, kh, kw, ic / groups]. Square stride and symmetric padding.
+// Activations NHWC, weights [oc, kh, kw, ic / groups]. Square stride and symmetric padding.
 // Cost: 2 * n * oh * ow * oc * kh * kw * ic / groups FLOPs each.
+//
+// x, w, y, their gradients dx and dy, and residual are of type `dtype`; bias, dw and db are f32.
+// CPU: f32 only. CUDA: F32, F16, BF16; sums are f32.
 #pragma once
 
 #include <cstdint>
 
+#include "core/dtype.h"
+#include "core/stream.h"
 #include "kernels/activation.h"
 
 namespace sextant::kernels {
@@ -26,33 +31,44 @@ struct ConvShape {
   auto operator<=>(const ConvShape&) const = default;
 };
 
-// y = act(conv(x, w) + bias)
+// How f32 is multiplied on CUDA: 3xTF32 on tensor cores (each factor as the sum of two tf32, error
+// about 2^-22 of a product), or by fused multiply-adds.
+enum class ConvPrecision { k3xTF32, kFma };
+
+// y = act(conv(x, w) + bias) + residual
 struct ConvForward {
   ConvShape shape;
-  const float* x = nullptr;
-  const float* w = nullptr;
+  const void* x = nullptr;
+  const void* w = nullptr;
   const float* bias = nullptr;             // [oc] or null
-  float* y = nullptr;                      // overwritten, unless accumulate
-  bool accumulate = false;                 // y += conv(x, w); bias must be null and act identity
-  Activation act = Activation::kIdentity;  // kIdentity or kReLU
+  void* y = nullptr;                       // overwritten, unless accumulate
+  bool accumulate = false;                 // y += conv(x, w); bias, residual null and act identity
+  Activation act = Activation::kIdentity;  // CPU: kIdentity or kReLU
+  const void* residual = nullptr;          // like y, may be y; or null. CUDA only
+  DType dtype = DType::kF32;
+  ConvPrecision precision = ConvPrecision::k3xTF32;
 };
 
 // dx = (or +=, with accumulate) the gradient with respect to x
 struct ConvBackwardData {
   ConvShape shape;
-  const float* dy = nullptr;
-  const float* w = nullptr;
-  float* dx = nullptr;
+  const void* dy = nullptr;
+  const void* w = nullptr;
+  void* dx = nullptr;
   bool accumulate = false;
+  DType dtype = DType::kF32;
+  ConvPrecision precision = ConvPrecision::k3xTF32;
 };
 
 // dw = the gradient with respect to w; db likewise unless null. Both overwritten.
 struct ConvBackwardWeight {
   ConvShape shape;
-  const float* x = nullptr;
-  const float* dy = nullptr;
+  const void* x = nullptr;
+  const void* dy = nullptr;
   float* dw = nullptr;
   float* db = nullptr;
+  DType dtype = DType::kF32;
+  ConvPrecision precision = ConvPrecision::k3xTF32;
 };
 
 namespace cpu {
@@ -61,6 +77,18 @@ void conv_forward(const ConvForward& p);
 void conv_backward_data(const ConvBackwardData& p);
 void conv_backward_weight(const ConvBackwardWeight& p);
 }  // namespace cpu
+
+namespace cuda {
+// Our own implicit matrix products (kernels/cuda/conv_tile.cuh). groups must be 1; any number of
+// channels, fastest with multiples of 8 and tensors aligned to 16 bytes. No atomics: results repeat
+// bit for bit. Throw Error for groups, another dtype, a shape without output.
+void conv_forward(const ConvForward& p, Stream stream);
+void conv_backward_data(const ConvBackwardData& p, Stream stream);
+// `workspace`: device memory of conv_backward_weight_workspace() bytes (it may be 0), aligned to
+// 16, contents undefined.
+int64_t conv_backward_weight_workspace(const ConvShape& shape);
+void conv_backward_weight(const ConvBackwardWeight& p, void* workspace, Stream stream);
+}  // namespace cuda
 
 // Transposed convolution whose kernel equals its stride k (no padding): every input pixel makes a
 // k x k patch of its own. Input [n,h,w,ic], weight [oc,k,k,ic], output [n,h*k,w*k,oc].

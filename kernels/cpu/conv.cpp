@@ -129,7 +129,13 @@ PlanCache& cache() {
   return c;
 }
 
-void* writable(const float* p) { return const_cast<float*>(p); }
+void* writable(const void* p) { return const_cast<void*>(p); }
+const float* f32(const void* p) { return static_cast<const float*>(p); }
+float* f32(void* p) { return static_cast<float*>(p); }
+
+void check_f32(const char* name, DType dtype) {
+  check(dtype == DType::kF32, "{}: dtype {}, must be F32 on the CPU", name, name_of(dtype));
+}
 
 void run_forward(const ConvForward& p) {
   const std::lock_guard lock(cache().mutex);
@@ -183,6 +189,7 @@ void backward_data_as_forward(const ConvBackwardData& p) {
   const ConvShape& s = p.shape;
   const Tensor turned(Shape{s.w_numel()});
   float* out = turned.f32();
+  const float* w = f32(p.w);
   const int64_t taps = s.kh * s.kw;
   // Sixteen rows at a time: each cache line of w is read once, each written row runs on.
   parallel_for((s.ic + 15) / 16, 1, [&](int64_t begin, int64_t end) {
@@ -190,7 +197,7 @@ void backward_data_as_forward(const ConvBackwardData& p) {
       for (int64_t t = 0; t < taps; ++t)
         for (int64_t o = 0; o < s.oc; ++o)
           for (int64_t i = block * 16; i < std::min(s.ic, block * 16 + 16); ++i)
-            out[(i * taps + taps - 1 - t) * s.oc + o] = p.w[(o * taps + t) * s.ic + i];
+            out[(i * taps + taps - 1 - t) * s.oc + o] = w[(o * taps + t) * s.ic + i];
   });
   ConvShape back{s.n, s.oh(), s.ow(), s.oc, s.ic, s.kh, s.kw, 1, s.kh - 1 - s.pad, 1};
   run_forward({back, p.dy, turned.f32(), nullptr, p.dx, p.accumulate});
@@ -228,7 +235,8 @@ void backward_data_pointwise_strided(const ConvBackwardData& p) {
     for (int64_t r = begin; r < end; ++r)
       for (int64_t j = 0; j < ow; ++j) {
         const float* from = part.f32() + (r * ow + j) * s.ic;
-        float* to = p.dx + (((r / oh) * s.h + (r % oh) * s.stride) * s.w + j * s.stride) * s.ic;
+        float* to =
+            f32(p.dx) + (((r / oh) * s.h + (r % oh) * s.stride) * s.w + j * s.stride) * s.ic;
 #pragma omp simd
         for (int64_t c = 0; c < s.ic; ++c) to[c] += from[c];
       }
@@ -261,17 +269,20 @@ void run_backward_weight(const ConvBackwardWeight& p) {
 }  // namespace
 
 void conv_forward(const ConvForward& p) {
+  check_f32("conv_forward", p.dtype);
+  check(!p.residual, "conv_forward: a residual is not added on the CPU");
   if (!is_strided_pointwise(p.shape)) return run_forward(p);
-  const Tensor x = gather_pixels(p.shape, p.x);
+  const Tensor x = gather_pixels(p.shape, f32(p.x));
   run_forward({dense_pointwise(p.shape), x.f32(), p.w, p.bias, p.y, p.accumulate, p.act});
 }
 
 void conv_backward_data(const ConvBackwardData& p) {
+  check_f32("conv_backward_data", p.dtype);
   const ConvShape& s = p.shape;
   if (s.stride == 1 && s.groups == 1 && s.pad < s.kh && s.kh == s.kw)
     return backward_data_as_forward(p);
   if (is_strided_pointwise(s)) {
-    if (!p.accumulate) std::fill_n(p.dx, s.x_numel(), 0.0f);
+    if (!p.accumulate) std::fill_n(f32(p.dx), s.x_numel(), 0.0f);
     return backward_data_pointwise_strided(p);
   }
   if (!p.accumulate) return run_backward_data(p);
@@ -279,14 +290,16 @@ void conv_backward_data(const ConvBackwardData& p) {
   run_backward_data({s, p.dy, p.w, part.f32()});
   parallel_for(s.x_numel(), 1 << 14, [&](int64_t begin, int64_t end) {
     const float* from = part.f32();
+    float* to = f32(p.dx);
 #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) p.dx[i] += from[i];
+    for (int64_t i = begin; i < end; ++i) to[i] += from[i];
   });
 }
 
 void conv_backward_weight(const ConvBackwardWeight& p) {
+  check_f32("conv_backward_weight", p.dtype);
   if (!is_strided_pointwise(p.shape)) return run_backward_weight(p);
-  const Tensor x = gather_pixels(p.shape, p.x);
+  const Tensor x = gather_pixels(p.shape, f32(p.x));
   run_backward_weight({dense_pointwise(p.shape), x.f32(), p.dy, p.dw, p.db});
 }
 

@@ -19,10 +19,6 @@
 #include <type_traits>
 #include <utility>
 
-// fmt 9 takes nvcc for a compiler without constexpr, then calls such functions from constexpr ones.
-#if defined(__NVCC__) && !defined(FMT_USE_CONSTEXPR)
-#define FMT_USE_CONSTEXPR 1
-#endif
 #include "core/error.h"
 #include "core/stream.h"
 

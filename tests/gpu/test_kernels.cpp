@@ -72,6 +72,14 @@ TEST_CASE("rep_bn_act kernels: means far from zero, outliers, constant channels"
 TEST_CASE("rep_bn_act kernels: alignment and optional outputs", "[gpu]") {
   on_device(rep_bn_act_option_cases);
 }
+TEST_CASE("convolution forward kernels", "[gpu]") { on_device(conv_forward_cases); }
+TEST_CASE("convolution forward kernels: epilogues, alignment", "[gpu]") {
+  on_device(conv_forward_option_cases);
+}
+TEST_CASE("convolution data gradient kernels", "[gpu]") { on_device(conv_backward_data_cases); }
+TEST_CASE("convolution weight gradient kernels", "[gpu]") { on_device(conv_backward_weight_cases); }
+TEST_CASE("int8 convolution kernels", "[gpu]") { on_device(conv_int8_cases); }
+TEST_CASE("convolution kernels refuse bad parameters", "[gpu]") { on_device(conv_refusal_cases); }
 TEST_CASE("kernels refuse bad parameters", "[gpu]") { on_device(refusal_cases); }
 
 }  // namespace

@@ -7,8 +7,10 @@
 
 namespace sextant::test {
 namespace {
-// No value a kernel would write, nor read without an effect: a NaN with a pattern of its own.
-const float kSentinel = std::bit_cast<float>(0x7FBADBADu);
+// No value a kernel would write, nor read without an effect: as a float, a NaN with a pattern of
+// its own.
+constexpr uint32_t kSentinel = 0x7FBADBADu;
+char sentinel(int64_t at) { return static_cast<char>(kSentinel >> 8 * (at % 4)); }
 }  // namespace
 
 bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
@@ -43,63 +45,55 @@ double worst_error(const std::vector<float>& a, const std::vector<T>& b) {
 template double worst_error(const std::vector<float>&, const std::vector<float>&);
 template double worst_error(const std::vector<float>&, const std::vector<double>&);
 
-DeviceArray::DeviceArray(Backend& backend, const std::vector<float>& values, int64_t offset)
-    : backend_(backend),
-      n_(static_cast<int64_t>(values.size())),
-      offset_(offset),
-      base_(static_cast<float*>(
-          backend.allocate(static_cast<int64_t>(sizeof(float)) * (2 * kGuard + offset + n_)))),
-      before_(static_cast<size_t>(total()), kSentinel) {
-  std::copy(values.begin(), values.end(), before_.begin() + kGuard + offset_);
-  backend_.upload(base_, before_.data(), total() * static_cast<int64_t>(sizeof(float)));
+DeviceMemory::DeviceMemory(Backend& backend, std::vector<char> bytes, int64_t offset)
+    : backend_(backend), offset_(offset), before_(std::move(bytes)) {
+  std::vector<char> all(static_cast<size_t>(total()));
+  for (int64_t i = 0; i < total(); ++i) all[static_cast<size_t>(i)] = sentinel(i);
+  std::copy(before_.begin(), before_.end(), all.begin() + kGuard + offset_);
+  base_ = static_cast<char*>(backend.allocate(total()));
+  backend_.upload(base_, all.data(), total());
   guard(true);
 }
 
-DeviceArray::~DeviceArray() {
+DeviceMemory::~DeviceMemory() {
   guard(false);
   backend_.release(base_);
 }
 
-void DeviceArray::guard(bool forbid) const {
-  const auto size = static_cast<int64_t>(sizeof(float));
+void DeviceMemory::guard(bool forbid) const {
   if (forbid) {
-    backend_.forbid(base_, (kGuard + offset_) * size);
-    backend_.forbid(data() + n_, kGuard * size);
+    backend_.forbid(base_, kGuard + offset_);
+    backend_.forbid(begin() + size(), kGuard);
   } else {
-    backend_.allow(base_, (kGuard + offset_) * size);
-    backend_.allow(data() + n_, kGuard * size);
+    backend_.allow(base_, kGuard + offset_);
+    backend_.allow(begin() + size(), kGuard);
   }
 }
 
-std::vector<float> DeviceArray::download() const {
-  std::vector<float> all(static_cast<size_t>(total()));
+std::vector<char> DeviceMemory::download() const {
+  std::vector<char> all(static_cast<size_t>(total()));
   guard(false);
-  backend_.download(all.data(), base_, total() * static_cast<int64_t>(sizeof(float)));
+  backend_.download(all.data(), base_, total());
   guard(true);
   return all;
 }
 
-bool DeviceArray::guards_intact() const {
-  const std::vector<float> all = download();
-  const auto intact = [](auto from, auto to) {
-    return std::all_of(from, to, [](float v) {
-      return std::bit_cast<uint32_t>(v) == std::bit_cast<uint32_t>(kSentinel);
-    });
-  };
-  const auto begin = all.begin() + kGuard + offset_;
-  return intact(all.begin(), begin) && intact(begin + n_, all.end());
+bool DeviceMemory::guards_intact() const {
+  const std::vector<char> all = download();
+  for (int64_t i = 0; i < total(); ++i) {
+    const bool inside = i >= kGuard + offset_ && i < kGuard + offset_ + size();
+    if (!inside && all[static_cast<size_t>(i)] != sentinel(i)) return false;
+  }
+  return true;
 }
 
-std::vector<float> DeviceArray::values() const {
+std::vector<char> DeviceMemory::bytes() const {
   REQUIRE(guards_intact());
-  const std::vector<float> all = download();
-  const auto begin = all.begin() + kGuard + offset_;
-  return {begin, begin + n_};
+  const std::vector<char> all = download();
+  const auto from = all.begin() + kGuard + offset_;
+  return {from, from + size()};
 }
 
-void DeviceArray::require_unchanged() const {
-  const auto begin = before_.begin() + kGuard + offset_;
-  REQUIRE(same_bits(values(), {begin, begin + n_}));
-}
+void DeviceMemory::require_unchanged() const { REQUIRE(bytes() == before_); }
 
 }  // namespace sextant::test

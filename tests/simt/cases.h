@@ -31,33 +31,55 @@ class Backend {
   virtual void start(uint64_t seed) = 0;
 };
 
-// Floats in the backend's memory between two guards. `offset` floats after an aligned address.
-class DeviceArray {
+// Bytes in the backend's memory between two guards, `offset` bytes after an aligned address.
+class DeviceMemory {
  public:
-  DeviceArray(Backend& backend, const std::vector<float>& values, int64_t offset = 0);
-  ~DeviceArray();
-  DeviceArray(const DeviceArray&) = delete;
-  DeviceArray& operator=(const DeviceArray&) = delete;
+  DeviceMemory(Backend& backend, std::vector<char> bytes, int64_t offset);
+  ~DeviceMemory();
+  DeviceMemory(const DeviceMemory&) = delete;
+  DeviceMemory& operator=(const DeviceMemory&) = delete;
 
-  float* data() const { return base_ + kGuard + offset_; }
-  // The values now; fails the test when a guard was written to.
-  std::vector<float> values() const;
   bool guards_intact() const;
   // Fails the test when a guard or a value was written to.
   void require_unchanged() const;
 
+ protected:
+  char* begin() const { return base_ + kGuard + offset_; }
+  // The bytes now; fails the test when a guard was written to.
+  std::vector<char> bytes() const;
+
  private:
-  static constexpr int64_t kGuard = 64;
-  int64_t total() const { return 2 * kGuard + offset_ + n_; }
+  static constexpr int64_t kGuard = 256;
+  int64_t size() const { return static_cast<int64_t>(before_.size()); }
+  int64_t total() const { return 2 * kGuard + offset_ + size(); }
   void guard(bool forbid) const;
-  std::vector<float> download() const;
+  std::vector<char> download() const;
 
   Backend& backend_;
-  int64_t n_;
   int64_t offset_;
-  float* base_;
-  std::vector<float> before_;
+  char* base_;
+  std::vector<char> before_;
 };
+
+// Elements of one type, `offset` of them after an aligned address.
+template <class T>
+class DeviceArrayOf : public DeviceMemory {
+ public:
+  DeviceArrayOf(Backend& backend, const std::vector<T>& values, int64_t offset = 0)
+      : DeviceMemory(backend,
+                     {reinterpret_cast<const char*>(values.data()),
+                      reinterpret_cast<const char*>(values.data() + values.size())},
+                     offset * static_cast<int64_t>(sizeof(T))) {}
+  T* data() const { return reinterpret_cast<T*>(begin()); }
+  // The values now; fails the test when a guard was written to.
+  std::vector<T> values() const {
+    const std::vector<char> now = bytes();
+    std::vector<T> out(now.size() / sizeof(T));
+    if (!out.empty()) std::memcpy(out.data(), now.data(), now.size());
+    return out;
+  }
+};
+using DeviceArray = DeviceArrayOf<float>;
 
 // An output before it is written: NaN throughout.
 std::vector<float> undefined(int64_t n);
@@ -78,6 +100,15 @@ void rep_bn_act_cases(Backend& backend);
 void rep_bn_act_hard_statistics(Backend& backend);
 // Which gradients and running statistics are wanted, pointers without alignment.
 void rep_bn_act_option_cases(Backend& backend);
+// Forward over dtypes x shapes, with epilogues; every tile shape.
+void conv_forward_cases(Backend& backend);
+void conv_forward_option_cases(Backend& backend);
+// Data, weight and bias gradients over dtypes x shapes.
+void conv_backward_data_cases(Backend& backend);
+void conv_backward_weight_cases(Backend& backend);
+// Exact integers over types, epilogues and shapes.
+void conv_int8_cases(Backend& backend);
+void conv_refusal_cases(Backend& backend);
 // Bad parameters give an Error that names them.
 void refusal_cases(Backend& backend);
 

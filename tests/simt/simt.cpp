@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "core/rng.h"
 #include "simt/fiber_memory.h"
+#include "simt/warp_matrix.h"
 
 uint3 threadIdx{};
 uint3 blockIdx{};
@@ -26,6 +27,14 @@ constexpr size_t kSharedLimit = 227 * 1024;  // compute capability 9.0
 
 struct Unwind {};  // thrown in waiting threads when the launch has failed
 
+// A cp.async that has not been waited for; its group is the number of commits before it.
+struct Copy {
+  int64_t group;
+  int bytes;
+  void* to;
+  const void* from;
+};
+
 enum class State { kReady, kWaiting, kExited };
 
 struct Thread {
@@ -36,6 +45,8 @@ struct Thread {
   void* fake_stack = nullptr;  // ASan's
   fiber self;                  // while suspended
   fiber scheduler;             // while running
+  std::vector<Copy> copies;
+  int64_t groups = 0;  // committed
 };
 
 std::string text(const dim3& d) { return fmt::format("({},{},{})", d.x, d.y, d.z); }
@@ -54,12 +65,14 @@ const char* name_of(const Exchange& e) {
       return "shuffle";
     case Collective::kVote:
       return "vote";
+    case Collective::kFunction:
+      return e.name;
   }
   return "";
 }
 bool same_call(const Exchange& a, const Exchange& b) {
   return a.kind == b.kind && a.shuffle == b.shuffle && a.mask == b.mask && a.width == b.width &&
-         a.site.line() == b.site.line() && a.site.column() == b.site.column() &&
+         a.work == b.work && a.site.line() == b.site.line() && a.site.column() == b.site.column() &&
          std::strcmp(a.site.file_name(), b.site.file_name()) == 0;
 }
 
@@ -72,6 +85,7 @@ class Runner {
   void run(const Launch& launch, const std::function<void()>& body);
   void wait(Exchange& exchange);
   void* static_shared(const void* key, size_t bytes, size_t alignment);
+  Thread& thread() { return *current_; }
   void* dynamic_shared() { return dynamic_.empty() ? nullptr : dynamic_.front().get(); }
   // "kernel, block (0,0,0), thread (3,0,0)"
   std::string where() const {
@@ -248,7 +262,12 @@ void Runner::run_block() {
   if (launch_.shared_bytes > 0) dynamic_.emplace_back(launch_.shared_bytes, 16);
   waiting_ = 0;
   ready_.clear();
-  for (int i = 0; i < size_; ++i) release(*threads_[static_cast<size_t>(i)]);
+  for (int i = 0; i < size_; ++i) {
+    Thread& t = *threads_[static_cast<size_t>(i)];
+    t.copies.clear();
+    t.groups = 0;
+    release(t);
+  }
   int exited = 0;
   while (!ready_.empty()) {
     const auto pick = static_cast<size_t>(rng_.below(static_cast<int64_t>(ready_.size())));
@@ -318,6 +337,12 @@ void Runner::settle_warp(const Thread& thread) {
     if (kind == Collective::kVote)
       threads_[static_cast<size_t>(first + lane)]->exchange->result = ballot;
     if (kind == Collective::kShuffle) finish_shuffle(first, lane);
+  }
+  if (kind == Collective::kFunction) {
+    void* lanes[warpSize];
+    for (int lane = 0; lane < warpSize; ++lane)
+      lanes[lane] = threads_[static_cast<size_t>(first + lane)]->exchange->lane;
+    mine.work(lanes);
   }
   for (int lane = 0; lane < warpSize; ++lane)
     if ((mask >> lane & 1u) != 0) release(*threads_[static_cast<size_t>(first + lane)]);
@@ -423,5 +448,28 @@ void* static_shared_bytes(const void* key, size_t bytes, size_t alignment) {
 }
 void* dynamic_shared_bytes() { return runner().dynamic_shared(); }
 void collective(Exchange& exchange) { runner().wait(exchange); }
+
+void cp_async(int bytes, void* shared, const void* global, bool valid, const Site& site) {
+  const auto aligned = [&](const void* p) {
+    return reinterpret_cast<uintptr_t>(p) % static_cast<uintptr_t>(bytes) == 0;
+  };
+  if (!aligned(shared) || (valid && !aligned(global)))
+    kernel_error(fmt::format("cp.async: not aligned to {} bytes", bytes), site);
+  std::memset(shared, kGarbage, static_cast<size_t>(bytes));
+  Thread& t = runner().thread();
+  t.copies.push_back({t.groups, bytes, shared, valid ? global : nullptr});
+}
+void cp_async_commit() { ++runner().thread().groups; }
+void cp_async_wait(int newest) {
+  Thread& t = runner().thread();
+  std::erase_if(t.copies, [&](const Copy& c) {
+    if (c.group >= t.groups - newest) return false;
+    if (c.from)
+      std::memcpy(c.to, c.from, static_cast<size_t>(c.bytes));
+    else
+      std::memset(c.to, 0, static_cast<size_t>(c.bytes));
+    return true;
+  });
+}
 
 }  // namespace simt

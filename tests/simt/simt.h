@@ -14,8 +14,8 @@
 // runner tells it of each change of stack.
 //
 // Not modelled: memory order between threads within one stretch between barriers (a thread is never
-// interrupted there), warps in lock-step, streams (a launch runs at once), clusters and async
-// copies.
+// interrupted there), warps in lock-step, streams (a launch runs at once) and clusters. Tensor
+// cores and asynchronous copies are in simt/warp_matrix.h, 16-bit floating point is in simt/half.h.
 #pragma once
 
 #include <algorithm>
@@ -27,6 +27,8 @@
 #include <source_location>
 #include <string>
 #include <type_traits>
+
+#include "simt/half.h"
 
 // --- qualifiers ---------------------------------------------------------------------------------
 // __shared__ is left out on purpose: SEXTANT_SHARED of kernels/cuda/launch.h gives each block its
@@ -116,7 +118,7 @@ T* dynamic_shared() {
 
 using Site = std::source_location;
 
-enum class Collective { kBarrier, kWarpBarrier, kShuffle, kVote };
+enum class Collective { kBarrier, kWarpBarrier, kShuffle, kVote, kFunction };
 enum class Shuffle { kIndex, kUp, kDown, kXor };
 
 // What a thread brings to a collective and what it gets.
@@ -129,8 +131,29 @@ struct Exchange {
   uint64_t value = 0;   // in: bits of the value, or the predicate
   uint64_t result = 0;  // out: bits of the value; count of true predicates; ballot
   Site site;
+  // kFunction: work(lanes) runs once, when all lanes have come; lanes[i] is lane i's.
+  const char* name = "";
+  void* lane = nullptr;
+  void (*work)(void* const* lanes) = nullptr;
 };
 void collective(Exchange& exchange);
+
+// A function of a whole warp.
+inline void warp_function(const char* name, void* lane, void (*work)(void* const*),
+                          const Site& site) {
+  Exchange e{Collective::kFunction,
+             Shuffle::kIndex,
+             0xffffffffu,
+             0,
+             warpSize,
+             0,
+             0,
+             site,
+             name,
+             lane,
+             work};
+  collective(e);
+}
 
 template <class T>
 T shuffle(Shuffle how, unsigned mask, T value, int argument, int width, const Site& site) {
@@ -262,6 +285,9 @@ inline int __float_as_int(float f) {
   std::memcpy(&v, &f, sizeof v);
   return v;
 }
+// Never contracted to a fused multiply-add, hence not inlined.
+[[gnu::noinline]] inline float __fadd_rn(float a, float b) { return a + b; }
+[[gnu::noinline]] inline float __fmul_rn(float a, float b) { return a * b; }
 inline int __popc(unsigned v) { return __builtin_popcount(v); }
 inline int __ffs(int v) { return __builtin_ffs(v); }
 inline int __clz(int v) { return v == 0 ? 32 : __builtin_clz(static_cast<unsigned>(v)); }
@@ -273,3 +299,11 @@ inline float __fdividef(float a, float b) { return a / b; }
 inline float __expf(float x) { return std::exp(x); }
 inline float __logf(float x) { return std::log(x); }
 inline float __saturatef(float x) { return x > 0.0f ? std::min(x, 1.0f) : 0.0f; }
+
+// --- 16-bit floating point ----------------------------------------------------------------------
+using __half = simt::half;
+using __nv_bfloat16 = simt::bfloat16;
+inline float __half2float(__half v) { return simt::to_float(v); }
+inline __half __float2half_rn(float v) { return simt::to_half(v); }
+inline float __bfloat162float(__nv_bfloat16 v) { return simt::to_float(v); }
+inline __nv_bfloat16 __float2bfloat16_rn(float v) { return simt::to_bfloat16(v); }

@@ -72,6 +72,30 @@ TEST_CASE("rep_bn_act kernels: alignment and optional outputs") {
   SimtBackend backend;
   rep_bn_act_option_cases(backend);
 }
+TEST_CASE("convolution forward kernels") {
+  SimtBackend backend;
+  conv_forward_cases(backend);
+}
+TEST_CASE("convolution forward kernels: epilogues, alignment") {
+  SimtBackend backend;
+  conv_forward_option_cases(backend);
+}
+TEST_CASE("convolution data gradient kernels") {
+  SimtBackend backend;
+  conv_backward_data_cases(backend);
+}
+TEST_CASE("convolution weight gradient kernels") {
+  SimtBackend backend;
+  conv_backward_weight_cases(backend);
+}
+TEST_CASE("int8 convolution kernels") {
+  SimtBackend backend;
+  conv_int8_cases(backend);
+}
+TEST_CASE("convolution kernels refuse bad parameters") {
+  SimtBackend backend;
+  conv_refusal_cases(backend);
+}
 TEST_CASE("kernels refuse bad parameters") {
   SimtBackend backend;
   refusal_cases(backend);

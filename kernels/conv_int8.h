@@ -1,0 +1,43 @@
+// 2-D convolution in int8, forward, as deployed: sums of integer products, exact, then a few float
+// operations in a fixed order, so that every backend gives the same integers.
+//
+//   v = (float(sum x w) + bias) * factor
+//   v = residual_scale * r + v           with a residual before the activation; fused multiply-add
+//   v = act(v) * activation_scale
+//   v = residual_scale * r + v           with a residual after it; likewise
+//   y = saturate(round_half_even(v))     unless y is f32
+//
+// The caller folds scales into bias, factor and the two others, as deploy/conv_step.h describes.
+// Zero is zero in every range (symmetric quantization), so padding is zero. An activation with an
+// exponential may differ between backends by that function's rounding.
+#pragma once
+
+#include "core/dtype.h"
+#include "core/stream.h"
+#include "kernels/conv.h"
+
+namespace sextant::kernels {
+
+struct ConvInt8Forward {
+  ConvShape shape;
+  const void* x = nullptr;         // [n,h,w,ic] of x_type: kI8 or kU8
+  const int8_t* w = nullptr;       // [oc,kh,kw,ic]
+  const float* bias = nullptr;     // [oc], in units of the sum; or null
+  const float* factor = nullptr;   // [oc]
+  const void* residual = nullptr;  // like y, may be y; or null
+  void* y = nullptr;               // [n,oh,ow,oc] of y_type: kI8, kU8 or kF32
+  DType x_type = DType::kI8;
+  DType y_type = DType::kI8;
+  Activation act = Activation::kIdentity;
+  float activation_scale = 1.0f;
+  float residual_scale = 1.0f;
+  bool residual_before_activation = false;
+};
+
+namespace cuda {
+// groups must be 1, kh kw ic at most 65,536 (a sum fits 32 bits). Any number of channels, fastest
+// with multiples of 16. Throws Error for what it does not do.
+void conv_int8_forward(const ConvInt8Forward& p, Stream stream);
+}  // namespace cuda
+
+}  // namespace sextant::kernels

@@ -1,0 +1,119 @@
+// What becomes of a convolution's sums, eight neighbouring columns at a time.
+#pragma once
+
+#include "kernels/activation.h"
+#include "kernels/cuda/conv_tile.cuh"
+#include "kernels/cuda/pack.cuh"
+
+namespace sextant::kernels::cuda {
+
+__device__ __forceinline__ float activate_any(Activation act, float v) {
+  switch (act) {
+    case Activation::kIdentity:
+      return v;
+    case Activation::kReLU:
+      return activate<Activation::kReLU>(v);
+    case Activation::kLeakyReLU:
+      return activate<Activation::kLeakyReLU>(v);
+    case Activation::kSiLU:
+      return activate<Activation::kSiLU>(v);
+    case Activation::kHardswish:
+      return activate<Activation::kHardswish>(v);
+    case Activation::kSigmoid:
+      return activate<Activation::kSigmoid>(v);
+    case Activation::kMish:
+      return activate<Activation::kMish>(v);
+  }
+  return v;
+}
+
+template <class T>
+struct alignas(8 * sizeof(T) < 16 ? 8 * sizeof(T) : 16) Eight {
+  T v[8];
+};
+// `columns` of eight values at `p`, as packs where `packed` (then columns is 8 and p is aligned).
+template <class T>
+__device__ __forceinline__ Eight<T> load_eight(const T* p, int columns, bool packed) {
+  if (packed) return *reinterpret_cast<const Eight<T>*>(p);
+  Eight<T> out{};
+#pragma unroll
+  for (int e = 0; e < 8; ++e)
+    if (e < columns) out.v[e] = p[e];
+  return out;
+}
+template <class T>
+__device__ __forceinline__ void store_eight(T* p, const Eight<T>& values, int columns,
+                                            bool packed) {
+  if (packed) {
+    *reinterpret_cast<Eight<T>*>(p) = values;
+    return;
+  }
+#pragma unroll
+  for (int e = 0; e < 8; ++e)
+    if (e < columns) p[e] = values.v[e];
+}
+template <class T>
+bool packs_of_eight(const T* p, int64_t columns) {
+  return columns % 8 == 0 && reinterpret_cast<uintptr_t>(p) % alignof(Eight<T>) == 0;
+}
+
+// Row i of the product is pixel i of a grid [images, rows, columns]; it is written to
+// y = row * step + first_y, x likewise of a tensor [images, height, width, channels].
+struct PixelMap {
+  Divider<uint32_t> plane, row;
+  int height, width, channels;
+  int step, first_y, first_x;
+  __device__ __forceinline__ int64_t offset(int i) const {
+    const auto u = static_cast<uint32_t>(i);
+    const uint32_t image = plane.quotient(u);
+    const uint32_t within = u - image * plane.divisor;
+    const uint32_t r = row.quotient(within);
+    const int y = static_cast<int>(r) * step + first_y;
+    const int x = static_cast<int>(within - r * row.divisor) * step + first_x;
+    return ((static_cast<int64_t>(image) * height + y) * width + x) * channels;
+  }
+};
+
+// y = act(sum + bias) + residual
+template <class T>
+struct ActivationEpilogue {
+  T* y;
+  const T* residual;  // may be y
+  const float* bias;
+  PixelMap map;
+  Activation act;
+  bool packed;
+  __device__ __forceinline__ void write(int, int i, int j, int columns,
+                                        const EightColumns<float>& sums) const {
+    const int64_t at = map.offset(i) + j;
+    Eight<T> before{}, out;
+    if (residual) before = load_eight(residual + at, columns, packed);
+#pragma unroll
+    for (int e = 0; e < 8; ++e) {
+      float v = sums.v[e];
+      if (bias && e < columns) v += bias[j + e];
+      v = activate_any(act, v);
+      if (residual) v += as_float(before.v[e]);
+      out.v[e] = from_float<T>(v);
+    }
+    store_eight(y + at, out, columns, packed);
+  }
+};
+
+// The sums of a slice as they are: partial[slice][i][j].
+struct PartialEpilogue {
+  float* partial;
+  int64_t slice_pitch;
+  int columns_in_row;
+  bool packed;
+  __device__ __forceinline__ void write(int slice, int i, int j, int columns,
+                                        const EightColumns<float>& sums) const {
+    Eight<float> out;
+#pragma unroll
+    for (int e = 0; e < 8; ++e) out.v[e] = sums.v[e];
+    store_eight(partial + slice * slice_pitch + static_cast<int64_t>(i) * columns_in_row + j, out,
+                columns, packed);
+  }
+};
+
+}  // namespace sextant::kernels::cuda

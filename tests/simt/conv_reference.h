@@ -1,0 +1,106 @@
+// A convolution problem with random data, and its results in double from the definition.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "kernels/conv.h"
+#include "simt/half.h"
+
+namespace sextant::test {
+
+struct ConvType {
+  DType dtype;
+  kernels::ConvPrecision precision;
+};
+inline constexpr ConvType kHalf{DType::kF16, kernels::ConvPrecision::k3xTF32};
+inline constexpr ConvType kBrain{DType::kBF16, kernels::ConvPrecision::k3xTF32};
+inline constexpr ConvType kTensorFloat{DType::kF32, kernels::ConvPrecision::k3xTF32};
+inline constexpr ConvType kFloat{DType::kF32, kernels::ConvPrecision::kFma};
+std::vector<ConvType> conv_types();
+std::string name_of_type(const ConvType& t);
+
+// One pixel; RGB; heads of 17, 68, 85 channels; 4 and 12 channels (copied by 8 bytes in 16 bits);
+// odd sizes, stride 2, kernels that are not square.
+std::vector<kernels::ConvShape> ragged_shapes();
+// Multiples of eight, with the edges of the tile shapes 64x64, 128x64, 128x32, 128x128 in both
+// directions (of the forward product), and k of 8, 32, 40, 72, 288.
+std::vector<kernels::ConvShape> even_shapes();
+
+// Of the sum of magnitudes, before a result is rounded to its type.
+inline constexpr double kConvTolerance = 1e-5;
+
+#define CAPTURE_CONV(s, type) \
+  CAPTURE(s.n, s.h, s.w, s.ic, s.oc, s.kh, s.kw, s.stride, s.pad, name_of_type(type))
+
+// A sum, and the sum of its terms' magnitudes, which bounds its rounding errors.
+struct Sums {
+  std::vector<double> value, magnitude;
+  explicit Sums(int64_t n) : value(static_cast<size_t>(n)), magnitude(static_cast<size_t>(n)) {}
+  void add(int64_t at, double term) {
+    value[static_cast<size_t>(at)] += term;
+    magnitude[static_cast<size_t>(at)] += term < 0 ? -term : term;
+  }
+};
+
+// Values that the dtype holds exactly.
+std::vector<float> random_of(DType dtype, int64_t n, uint64_t seed);
+
+struct ConvProblem {
+  ConvProblem(const kernels::ConvShape& shape, DType dtype);
+  kernels::ConvShape shape;
+  DType dtype;
+  std::vector<float> x, w, dy;
+  Sums forward() const;
+  Sums data_gradient() const;
+  Sums weight_gradient() const;
+  Sums bias_gradient() const;
+
+ private:
+  // f(y index, x index, w index) for each product of the convolution.
+  template <class F>
+  void each_product(const F& f) const;
+};
+
+// max of (|a - value| - what rounding `value` to the dtype may take) / magnitude; infinity for NaN
+// or a different size. Where the magnitude is 0, a has to be 0.
+double worst_error(const std::vector<float>& a, const Sums& b, DType dtype);
+
+template <class T>
+struct Stored;
+template <>
+struct Stored<float> {
+  static float pack(float v) { return v; }
+  static float unpack(float v) { return v; }
+};
+template <>
+struct Stored<simt::half> {
+  static simt::half pack(float v) { return simt::to_half(v); }
+  static float unpack(simt::half v) { return simt::to_float(v); }
+};
+template <>
+struct Stored<simt::bfloat16> {
+  static simt::bfloat16 pack(float v) { return simt::to_bfloat16(v); }
+  static float unpack(simt::bfloat16 v) { return simt::to_float(v); }
+};
+template <class T>
+std::vector<T> pack(const std::vector<float>& values) {
+  std::vector<T> out;
+  for (const float v : values) out.push_back(Stored<T>::pack(v));
+  return out;
+}
+template <class T>
+std::vector<float> unpack(const std::vector<T>& values) {
+  std::vector<float> out;
+  for (const T v : values) out.push_back(Stored<T>::unpack(v));
+  return out;
+}
+// Calls f(T{}) with the stored type.
+template <class F>
+auto with_type(DType dtype, const F& f) {
+  if (dtype == DType::kF16) return f(simt::half{});
+  if (dtype == DType::kBF16) return f(simt::bfloat16{});
+  return f(float{});
+}
+
+}  // namespace sextant::test
