@@ -126,8 +126,9 @@ Variable add(const Variable& a, const Variable& b, const Variable& alpha) {
                       cpu::add_scaled({dy.f32(), dy.f32(), db.f32(), db.numel(), factor, 0.0f});
                     }
                     if (needs[2]) {
+                      const Tensor dots = dot_by_channel(dy, bt);
                       double sum = 0;
-                      for (const float v : dot_by_channel(dy, bt).span<float>()) sum += v;
+                      for (const float v : dots.span<float>()) sum += v;
                       dalpha = Tensor::full(Shape{1}, static_cast<float>(sum));
                     }
                     return std::vector<Tensor>{dy, db, dalpha};
