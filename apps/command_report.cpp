@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "apps/commands.h"
@@ -12,8 +13,10 @@ void add_report_command(CLI::App& app) {
   CLI::App* c = app.add_subcommand("report", "One table from the JSON files that eval wrote");
   c->add_option("NAME=FILE", *files, "A row each: fp32=eval_fp32.json")->required();
   c->callback([files] {
-    std::string table = fmt::format("{:<12}{:>8}{:>10}{:>12}{:>12}\n", "model", "mAP50", "mAP50-95",
-                                    "ms/image", "size MB");
+    size_t width = 12;
+    for (const auto& f : *files) width = std::max(width, f.find('=') + 2);
+    std::string table = fmt::format("{:<{}}{:>8}{:>10}{:>12}{:>12}\n", "model", width, "mAP50",
+                                    "mAP50-95", "ms/image", "size MB");
     for (const auto& f : *files) {
       const size_t eq = f.find('=');
       check(eq != std::string::npos, "report {}: must be NAME=FILE", f);
@@ -25,8 +28,8 @@ void add_report_command(CLI::App& app) {
         return j.at(key).get<double>();
       };
       table +=
-          fmt::format("{:<12}{:>8.4f}{:>10.4f}{:>12.2f}{:>12.2f}\n", f.substr(0, eq), get("map50"),
-                      get("map50_95"), get("ms_per_image"), get("file_bytes") / 1e6);
+          fmt::format("{:<{}}{:>8.4f}{:>10.4f}{:>12.2f}{:>12.2f}\n", f.substr(0, eq), width,
+                      get("map50"), get("map50_95"), get("ms_per_image"), get("file_bytes") / 1e6);
     }
     fmt::print("{}", table);
   });

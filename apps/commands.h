@@ -15,6 +15,7 @@ void add_export_command(CLI::App& app);
 void add_import_command(CLI::App& app);
 void add_shapes_command(CLI::App& app);
 void add_report_command(CLI::App& app);
+void add_spread_command(CLI::App& app);
 void add_verify_command(CLI::App& app);
 
 }  // namespace sextant::apps

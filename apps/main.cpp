@@ -16,6 +16,7 @@ int main(int argc, char** argv) {
   add_import_command(app);
   add_shapes_command(app);
   add_report_command(app);
+  add_spread_command(app);
   add_verify_command(app);
   return run_app(app, argc, argv);
 }

@@ -61,11 +61,13 @@ double peak_gflops() {
 struct StepOptions {
   int64_t batch = 16, classes = 80;
   int image_size = 320, runs = 7;
+  std::string mode = "repvgg";
 };
 
 Json train_step(const StepOptions& o) {
   Yolov6Config config;
   config.num_classes = o.classes;
+  config.training_mode = o.mode;
   Yolov6 model(config, 1);
   std::vector<optim::NamedParameter> parameters;
   for (const auto& p : model.parameters())
@@ -107,6 +109,7 @@ Json train_step(const StepOptions& o) {
     total.push_back(t4 - t0);
   }
   return {{"what", "train_step"},
+          {"mode", o.mode},
           {"batch", o.batch},
           {"image_size", o.image_size},
           {"classes", o.classes},
@@ -137,6 +140,8 @@ int main(int argc, char** argv) {
   step->add_option("--img", o.image_size)->capture_default_str();
   step->add_option("--classes", o.classes)->capture_default_str();
   step->add_option("--runs", o.runs)->capture_default_str();
+  step->add_option("--mode", o.mode, "Blocks in training, as model.training_mode")
+      ->capture_default_str();
   step->callback([&] { fmt::print("{}\n", train_step(o).dump()); });
   return apps::run_app(app, argc, argv);
 }

@@ -76,12 +76,6 @@ void host_free(void* p, int64_t bytes) noexcept {
 #endif
 }
 
-void host_release_cache() noexcept {
-  Cache& c = cache();
-  const std::lock_guard lock(c.mutex);
-  release(c);
-}
-
 AllocatorStats host_stats() {
   Cache& c = cache();
   const std::lock_guard lock(c.mutex);

@@ -18,7 +18,6 @@ struct AllocatorStats {
 // 64-byte aligned; contents undefined. Thread-safe. Throws Error when memory runs out.
 void* host_allocate(int64_t bytes);
 void host_free(void* p, int64_t bytes) noexcept;
-void host_release_cache() noexcept;
 AllocatorStats host_stats();
 void host_reset_peak();
 

@@ -8,7 +8,6 @@
 
 #include <array>
 #include <cstdint>
-#include <filesystem>
 #include <limits>
 #include <optional>
 #include <span>
@@ -77,32 +76,5 @@ struct CocoMetrics {
 // does not depend on the number of threads. Throws Error naming image and entry for a class outside
 // [0, classes) and for a box, area or score that is not finite.
 CocoMetrics evaluate_coco(std::span<const ImageEval> images, int classes);
-
-// One row of COCO's results form.
-struct CocoResult {
-  int64_t image_id = 0;
-  int64_t category_id = 0;  // as in the annotation file, which often counts from 1
-  CocoBox box;
-  double score = 0;
-};
-
-// [{"image_id": ..., "category_id": ..., "bbox": [x, y, w, h], "score": ...}, ...], one to a line,
-// numbers so that they read back unchanged: the file for COCO.loadRes(). Written atomically.
-void write_coco_results(const std::filesystem::path& path, std::span<const CocoResult> results);
-// Throws Error naming file, entry and key for anything missing or of the wrong type.
-std::vector<CocoResult> read_coco_results(const std::filesystem::path& path);
-
-struct CocoImageInfo {
-  int64_t id = 0;
-  std::string file_name;
-  int64_t width = 0, height = 0;
-};
-
-// An annotation file ("images", "annotations", "categories") for a dataset that has none, so that
-// pycocotools can judge it too: category id = class id + first_category, annotation ids from 1.
-// images and evals run in step. Throws Error when they differ in length.
-void write_coco_annotations(const std::filesystem::path& path,
-                            std::span<const CocoImageInfo> images, std::span<const ImageEval> evals,
-                            const std::vector<std::string>& names, int64_t first_category = 1);
 
 }  // namespace sextant::data

@@ -48,11 +48,6 @@ double scaled_weight_decay(double weight_decay, int64_t batch, int64_t nominal_b
          static_cast<double>(nominal_batch);
 }
 
-double scaled_learning_rate(double lr0, int64_t batch, int64_t reference_batch) {
-  check(reference_batch > 0, "learning rate: reference batch {} must be > 0", reference_batch);
-  return lr0 * static_cast<double>(batch) / static_cast<double>(reference_batch);
-}
-
 void restore_tensor(const SafeTensors& file, const std::string& name, const Tensor& target) {
   const Tensor& source = file.at(name);
   check(source.dtype() == target.dtype() && source.shape() == target.shape(),

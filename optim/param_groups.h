@@ -53,9 +53,6 @@ int64_t accumulation(int64_t batch, int64_t nominal_batch = 64);
 // it (core/engine.py). Gradients of gathered iterations are summed, not averaged.
 double scaled_weight_decay(double weight_decay, int64_t batch, int64_t nominal_batch = 64);
 
-// lr0 * batch / reference_batch: the learning rate given for `reference_batch` images.
-double scaled_learning_rate(double lr0, int64_t batch, int64_t reference_batch);
-
 // Copies the tensor `name` of `file` into `target`. Throws Error naming file and tensor when it is
 // absent or its dtype or shape is another.
 void restore_tensor(const SafeTensors& file, const std::string& name, const Tensor& target);

@@ -33,7 +33,7 @@ struct ScheduleConfig {
   ScheduleShape shape = ScheduleShape::kCosine;
   int64_t epochs = 1;
   int64_t iterations_per_epoch = 1;
-  double lr0 = 0.01;               // as used: scaled_learning_rate() is the caller's
+  double lr0 = 0.01;               // as used, whatever the batch
   double lrf = 0.01;               // last factor of the cosine
   double warmup_epochs = 3.0;      // any fraction; 0 for none
   int64_t warmup_iterations = -1;  // used instead of warmup_epochs when not negative

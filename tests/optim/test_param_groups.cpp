@@ -90,7 +90,6 @@ TEST_CASE("weight decay and learning rate follow the batch") {
   CHECK(scaled_weight_decay(0.0005, 16) == Approx(0.0005));
   CHECK(scaled_weight_decay(0.0005, 128) == Approx(0.001));
   CHECK(scaled_weight_decay(0.0005, 24) == Approx(0.0005 * 72 / 64));
-  CHECK(scaled_learning_rate(0.02, 16, 32) == Approx(0.01));
   CHECK(test::error_of([] { accumulation(0); }) ==
         "accumulation: batch 0 and nominal batch 64 must be > 0");
 }

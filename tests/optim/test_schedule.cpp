@@ -17,8 +17,9 @@ void check_schedule(const SafeTensors& f) {
   c.epochs = std::stoll(f.meta("epochs"));
   c.iterations_per_epoch = std::stoll(f.meta("iters_per_epoch"));
   c.batch = std::stoll(f.meta("batch_size"));
+  // officially the rate of the config is that of bs_per_gpu images
   c.lr0 =
-      scaled_learning_rate(std::stod(f.meta("lr0_cfg")), c.batch, std::stoll(f.meta("bs_per_gpu")));
+      std::stod(f.meta("lr0_cfg")) * static_cast<double>(c.batch) / std::stod(f.meta("bs_per_gpu"));
   c.lrf = std::stod(f.meta("lrf"));
   c.warmup_epochs = quant ? 0.0 : std::stod(f.meta("warmup_epochs"));
   c.warmup_min_iterations = quant ? 0 : 1000;  // the official floor
