@@ -5,62 +5,132 @@
 #include "apps/checkpoint.h"
 #include "apps/command_line.h"
 #include "apps/commands.h"
+#include "core/progress.h"
 #include "data/dataset.h"
 #include "data/loader.h"
 #include "deploy/file.h"
 #include "quant/ptq.h"
 
 namespace sextant::apps {
+namespace {
 
-void add_quantize_command(CLI::App& app) {
-  struct Options {
-    std::string model, data, split = "train", out;
-    int image_size = 0;
-    quant::PtqConfig ptq;
-  };
-  auto o = std::make_shared<Options>();
-  CLI::App* c = app.add_subcommand("quantize", "Post-training quantization to an int8 deploy file");
-  c->add_option("MODEL", o->model, "Checkpoint or deploy file")->required();
-  c->add_option("--data", o->data, "Dataset: folder, JSON or data.yaml")->required();
-  c->add_option("--split", o->split, "Split to calibrate on")->capture_default_str();
-  c->add_option("--method", o->ptq.method, "How ranges are chosen")
+struct Options {
+  std::string model, data, split = "train", out;
+  int image_size = 0;
+  int64_t batch = 1;
+  quant::PtqConfig ptq;
+};
+
+void add_options(CLI::App* c, Options& o) {
+  c->add_option("MODEL", o.model, "Checkpoint or deploy file")->required();
+  c->add_option("--data", o.data, "Dataset: folder, JSON or data.yaml")->required();
+  c->add_option("--split", o.split, "Split to calibrate on")->capture_default_str();
+  c->add_option("--method", o.ptq.method, "How ranges of activations are chosen")
       ->check(CLI::IsMember({"percentile", "entropy", "mse", "max"}))
       ->capture_default_str();
-  c->add_option("--percentile", o->ptq.percentile, "For --method percentile")
+  c->add_option("--percentile", o.ptq.percentile, "For --method percentile")
       ->check(CLI::Range(50.0, 100.0))
       ->capture_default_str();
-  c->add_option("--images", o->ptq.images, "Images to calibrate on")
+  c->add_option("--weights", o.ptq.weights, "How ranges of a channel's weights are chosen")
+      ->check(CLI::IsMember({"max", "mse"}))
+      ->capture_default_str();
+  c->add_flag("--naive", o.ptq.naive,
+              "One scale per weight tensor, activations by max: the baseline that collapses");
+  c->add_flag("--equalize{activations}", o.ptq.equalize,
+              "Cross-layer equalization, by activations or =weights")
+      ->check(CLI::IsMember({"none", "weights", "activations"}));
+  c->add_flag("--bias-correction", o.ptq.bias_correction,
+              "Take away shifts of the means, layer by layer");
+  c->add_option("--rounding", o.ptq.rounding, "Of weights: to nearest, or learned layer by layer")
+      ->check(CLI::IsMember({"nearest", "adaround"}))
+      ->capture_default_str();
+  c->add_option("--rounding-iterations", o.ptq.adaround.iterations, "Of --rounding adaround")
       ->check(CLI::Range(1, 1000000))
       ->capture_default_str();
-  c->add_option("--img", o->image_size, "Image size (default: as trained)");
-  c->add_option("--out", o->out, "Deploy file to write")->required();
+  c->add_option("--images", o.ptq.images, "Images to calibrate on")
+      ->check(CLI::Range(1, 1000000))
+      ->capture_default_str();
+  c->add_option("--layer-images", o.ptq.layer_images,
+                "Of these, as many for the methods that go layer by layer")
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str();
+  c->add_option("--batch", o.batch, "Images at a time; the ranges do not depend on it")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  c->add_option("--seed", o.ptq.seed, "Of the pixels that learned rounding looks at")
+      ->capture_default_str();
+  c->add_option("--img", o.image_size, "Image size (default: as trained)");
+  c->add_option("--out", o.out, "Deploy file to write")->required();
+}
+
+// Evenly spread over the split: neighbours in a folder are often frames of one scene.
+Tensor batch_at(const data::Dataset& dataset, int64_t first, int64_t last, int64_t total, int size,
+                const deploy::Graph& graph) {
+  std::vector<Tensor> images;
+  for (int64_t k = first; k < last; ++k) {
+    const int64_t i = k * dataset.size() / total;
+    images.push_back(
+        data::load_batch(dataset, i, i + 1, size, static_cast<int>(graph.gray_border)).images);
+  }
+  if (images.empty()) return {};
+  const Shape& one = images[0].shape();
+  Tensor batch({static_cast<int64_t>(images.size()), one[1], one[2], one[3]}, DType::kU8);
+  uint8_t* to = batch.data<uint8_t>();
+  for (const Tensor& image : images) to = std::ranges::copy(image.span<uint8_t>(), to).out;
+  return batch;
+}
+
+void print_report(const Options& o, const quant::PtqReport& r) {
+  size_t tensors = 0;
+  for (const auto& g : r.groups) tensors += g.tensors.size();
+  fmt::print(
+      "{}: {} tensors' ranges in {} groups from {} images ({}), {} requantizations; {:.2f} MB\n",
+      o.out, tensors, r.groups.size(), r.images, o.ptq.naive ? "naive: max" : o.ptq.method,
+      r.requantizations, static_cast<double>(std::filesystem::file_size(o.out)) / 1e6);
+  if (o.ptq.equalize != "none")
+    fmt::print(
+        "equalized {} channels between {} pairs of convolutions, factors up to {:.1f} ({})\n",
+        r.equalization.channels, r.equalization.pairs, r.equalization.largest,
+        format_duration(r.equalize_seconds));
+  const quant::RefineReport& f = r.refinement;
+  if (f.layers_rounded > 0)
+    fmt::print(
+        "learned the rounding of {} layers: {:.1f}% of the weights moved, {:.2f} dB less "
+        "error per layer\n",
+        f.layers_rounded,
+        100.0 * static_cast<double>(f.weights_moved) / static_cast<double>(f.weights),
+        f.rounding_gain_db);
+  if (f.layers_corrected > 0) fmt::print("corrected the biases of {} layers\n", f.layers_corrected);
+  if (r.refine_seconds > 0)
+    fmt::print("signal to quantization noise at the head: {:.2f} dB, before {:.2f} dB ({})\n",
+               r.sqnr, r.sqnr_before, format_duration(r.refine_seconds));
+  else
+    fmt::print("signal to quantization noise at the head: {:.2f} dB\n", r.sqnr);
+}
+
+}  // namespace
+
+void add_quantize_command(CLI::App& app) {
+  auto o = std::make_shared<Options>();
+  CLI::App* c = app.add_subcommand("quantize", "Post-training quantization to an int8 deploy file");
+  add_options(c, *o);
   c->callback([o] {
     const deploy::Graph graph = load_model_graph(o->model);
     const int size = choose_image_size(o->image_size, graph);
     const data::Dataset dataset = data::open_dataset(o->data, o->split);
-    // Evenly spread over the split: neighbours in a folder are often frames of one scene.
     const int64_t total = std::min(o->ptq.images, dataset.size());
     int64_t next = 0;
     quant::PtqReport report;
     const deploy::Graph quantized = quant::quantize(
         graph,
         [&] {
-          if (next == total) return Tensor();
-          const int64_t i = next++ * dataset.size() / total;
-          return data::load_batch(dataset, i, i + 1, size, static_cast<int>(graph.gray_border))
-              .images;
+          const int64_t first = next;
+          next = std::min(next + o->batch, total);
+          return batch_at(dataset, first, next, total, size, graph);
         },
         o->ptq, &report);
     deploy::save_deploy(o->out, quantized);
-    fmt::print(
-        "{}: {} tensors' ranges in {} groups from {} images ({}), {} requantizations; {}\n", o->out,
-        [&] {
-          size_t n = 0;
-          for (const auto& g : report.groups) n += g.tensors.size();
-          return n;
-        }(),
-        report.groups.size(), report.images, o->ptq.method, report.requantizations,
-        fmt::format("{:.2f} MB", static_cast<double>(std::filesystem::file_size(o->out)) / 1e6));
+    print_report(*o, report);
   });
 }
 

@@ -14,6 +14,7 @@ void add_info_command(CLI::App& app);
 void add_export_command(CLI::App& app);
 void add_import_command(CLI::App& app);
 void add_shapes_command(CLI::App& app);
+void add_ranges_command(CLI::App& app);
 void add_report_command(CLI::App& app);
 void add_spread_command(CLI::App& app);
 void add_verify_command(CLI::App& app);

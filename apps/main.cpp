@@ -15,6 +15,7 @@ int main(int argc, char** argv) {
   add_export_command(app);
   add_import_command(app);
   add_shapes_command(app);
+  add_ranges_command(app);
   add_report_command(app);
   add_spread_command(app);
   add_verify_command(app);

@@ -1,5 +1,6 @@
-// Post-training quantization: run the f32 engine on images, choose a range for every activation
-// group, put per-channel scales on the weights.
+// Post-training quantization: choose a range for every activation group and a scale for every
+// channel of the weights, and, by switches, make the network easier to quantize first and round it
+// better afterwards. No training: images without labels are all it needs.
 #pragma once
 
 #include <cstdint>
@@ -8,18 +9,32 @@
 #include <vector>
 
 #include "deploy/graph.h"
+#include "quant/equalize.h"
+#include "quant/refine.h"
 
 namespace sextant::quant {
 
 struct PtqConfig {
-  std::string method = "percentile";  // percentile, entropy, mse, max
+  std::string method = "percentile";  // of activations: percentile, entropy, mse, max
   double percentile = 99.99;          // of |x|, for method percentile
   int64_t images = 64;                // at most; the source may end before
   int64_t bins = 2048;
+  std::string weights = "max";  // range of a channel's weights: max, mse (quant/weight_ranges.h)
+  // One scale per weight tensor, activations by max: what the field means by naive PTQ. `method`
+  // does not count then.
+  bool naive = false;
+  std::string equalize = "none";  // none, weights, activations (quant/equalize.h)
+  bool bias_correction = false;
+  std::string rounding = "nearest";  // nearest, adaround
+  EqualizeConfig equalization = {};
+  RoundingConfig adaround = {};
+  int64_t layer_images = 64;  // the first of `images`, kept in memory for the layer-wise methods
+  uint64_t seed = 1;          // of the pixels learned rounding looks at
 };
 
 // The next batch: u8 [N,H,W,3], letterboxed exactly as in deployment (clean, not augmented); all of
-// one size. An empty Tensor ends the calibration.
+// one size. An empty Tensor ends the calibration. How the images are split into batches, and their
+// order, do not matter to the ranges.
 using ImageSource = std::function<Tensor()>;
 
 struct PtqGroup {
@@ -33,13 +48,21 @@ struct PtqReport {
   std::vector<PtqGroup> groups;
   int64_t images = 0;
   int64_t requantizations = 0;  // steps that rescale integers between convolutions: 0
+  EqualizeReport equalization;  // zeros unless asked for
+  RefineReport refinement;      // zeros unless asked for
+  // Of the head's outputs on layer_images, in dB: with rounding to nearest and no correction, and
+  // at the end. quant/refine.h.
+  double sqnr_before = 0;
+  double sqnr = 0;
+  double equalize_seconds = 0, calibrate_seconds = 0, refine_seconds = 0;
 };
 
 // `graph` must be fused. Returns it with a range on every tensor but those that decode reads, and
-// weight scales (largest |w| of each output channel / 127) on every convolution. Each tensor has a
-// collector of its own; a group takes the largest of its tensors' choices, since clipping one of a
-// concat's inputs for the sake of another costs more than a coarser step. Progress on stderr.
-// Throws Error for an unknown method, no images, or values that are not finite (naming the tensor).
+// weight scales on every convolution. Each tensor has a collector of its own; a group takes the
+// largest of its tensors' choices, since clipping one of a concat's inputs for the sake of another
+// costs more than a coarser step. Nodes of precision kFloat32 keep their weights and biases but for
+// equalization. Progress on stderr. Throws Error for an unknown method, no images, or values that
+// are not finite (naming the tensor).
 deploy::Graph quantize(const deploy::Graph& graph, const ImageSource& source,
                        const PtqConfig& config, PtqReport* report = nullptr);
 
