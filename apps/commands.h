@@ -14,7 +14,9 @@ void add_info_command(CLI::App& app);
 void add_export_command(CLI::App& app);
 void add_import_command(CLI::App& app);
 void add_shapes_command(CLI::App& app);
+void add_partial_command(CLI::App& app);
 void add_report_command(CLI::App& app);
+void add_sensitivity_command(CLI::App& app);
 void add_verify_command(CLI::App& app);
 
 }  // namespace sextant::apps

@@ -15,7 +15,9 @@ int main(int argc, char** argv) {
   add_export_command(app);
   add_import_command(app);
   add_shapes_command(app);
+  add_partial_command(app);
   add_report_command(app);
+  add_sensitivity_command(app);
   add_verify_command(app);
   return run_app(app, argc, argv);
 }
