@@ -16,6 +16,7 @@ class GraphMaker {
  public:
   explicit GraphMaker(int64_t size) : size_(size) {
     graph_.input = node("images", deploy::NodeKind::kInput, {}, 3);
+    graph_.tensors[0].shape = Shape{1, size, size, 3};
     graph_.class_names = {"a", "b", "c"};
     graph_.image_size = size;
   }

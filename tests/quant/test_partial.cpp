@@ -3,6 +3,7 @@
 
 #include "deploy/file.h"
 #include "deploy/info.h"
+#include "deploy/ranges.h"
 #include "deploy/simulate.h"
 #include "quant/float_layers.h"
 #include "quant/partial.h"
@@ -106,7 +107,8 @@ TEST_CASE("a tensor is integers only where an int8 layer reads it") {
   // one group: stem, joined, pooled, up, wide; another: left, right, sum, which act alone reads
   CHECK(ranged(with_float_layers(m, nodes(m, {"right"}))) ==
         "images stem body joined pooled down up wide act last");
-  CHECK(ranged(with_float_layers(m, nodes(m, {"up"}))) == ranged(m));
+  CHECK(ranged(with_float_layers(m, nodes(m, {"up"}))) ==
+        "images stem body joined pooled up wide left right sum act last");
   CHECK(ranged(with_float_layers(m, nodes(m, {"left", "right", "body", "down"}))) ==
         "images body down act last");
   CHECK(ranged(with_float_layers(m, nodes(m, {"last"}))) ==
@@ -169,6 +171,7 @@ TEST_CASE("engine, simulation and file agree on every set of float layers") {
   const deploy::EngineConfig config{2, 16, 16, deploy::Precision::kInt8};
   const test::TemporaryFolder folder;
   Rng rng(4);
+  int exact = 0, tensors = 0;
   for (int trial = 0; trial < 24; ++trial) {
     std::vector<int> chosen;
     for (const int l : layers)
@@ -182,10 +185,14 @@ TEST_CASE("engine, simulation and file agree on every set of float layers") {
     deploy::Engine simulation = deploy::make_simulation(partial, config);
     for (const auto& d : deploy::compare_engines(engine, simulation, images)) {
       CAPTURE(d.tensor, d.max_steps, d.differing);
-      CHECK(d.max_steps <= 1);  // "left" has an exponential, which oneDNN rounds its own way
-      CHECK(d.differing * 50 <= std::max<int64_t>(d.values, 50));
+      // "left" has an exponential, which oneDNN rounds its own way: a step now and then
+      CHECK(d.max_steps <= 1);
+      if (d.max_steps > 0) CHECK(d.differing * 50 <= d.values);
+      CHECK(d.max_float < 0.005);
+      exact += d.max_steps == 0 && d.max_float < 1e-5;
+      ++tensors;
     }
-    if (trial % 4 != 0) continue;
+    if (trial % 4 != 0 && trial != 23) continue;
     deploy::save_deploy(folder / "p.safetensors", partial);
     const deploy::Graph back = deploy::load_deploy(folder / "p.safetensors");
     CHECK(ranged(back) == ranged(partial));
@@ -194,13 +201,15 @@ TEST_CASE("engine, simulation and file agree on every set of float layers") {
     for (const auto& s : deploy::summarize(back, 16, 16).nodes) in_float += s.precision == "fp32";
     CHECK(in_float == chosen.size());
   }
+  CAPTURE(exact, tensors);
+  CHECK(exact > tensors * 8 / 10);
 }
 
 TEST_CASE("layers by name and by pattern") {
   const deploy::Graph g = test::calibrated(test::mixed_graph());
   CHECK(find_layers(g, {"right", "left", "left"}) == nodes(g, {"left", "right"}));
   CHECK(find_layers(g, {"*"}) == quantizable_layers(g));
-  CHECK(find_layers(g, {"?o*", "up"}) == nodes(g, {"body", "joined", "up"}));
+  CHECK(find_layers(g, {"?o*", "up"}) == nodes(g, {"body", "joined", "down", "up"}));
   CHECK(find_layers(g, {}).empty());
   CHECK(test::error_of([&] {
           find_layers(g, {"up", "boddy"});
