@@ -9,15 +9,17 @@ int main(int argc, char** argv) {
   add_train_command(app);
   add_eval_command(app);
   add_quantize_command(app);
+  add_sensitivity_command(app);
+  add_partial_command(app);
   add_detect_command(app);
   add_bench_command(app);
   add_info_command(app);
-  add_export_command(app);
-  add_import_command(app);
-  add_shapes_command(app);
   add_ranges_command(app);
-  add_report_command(app);
   add_spread_command(app);
   add_verify_command(app);
+  add_import_command(app);
+  add_export_command(app);
+  add_shapes_command(app);
+  add_report_command(app);
   return run_app(app, argc, argv);
 }

@@ -186,6 +186,37 @@ double head_of(int width, int height, const std::vector<Series>& series, bool y_
   return 3.4 + (listed ? 2 + rows : 0) + (y_label ? 2.2 : 0.4);
 }
 
+void draw_dot(Image& image, Point p, double diameter, Color color) {
+  stroke(image, std::span<const Point>(&p, 1), diameter, color);
+}
+
+// Beside the ring, on the side where there is room; names of neighbours may overlap.
+void draw_marks(Chart& c, const std::vector<Mark>& marks) {
+  const Rect& a = c.layout.area;
+  const double cap = c.layout.text;
+  for (const Mark& m : marks) {
+    const double x = c.px(m.x), y = c.py(m.y);
+    if (!(x >= a.x0 && x <= a.x1 && y >= a.y0 && y <= a.y1)) continue;
+    draw_dot(c.image, {x, y}, 1.6 * cap, kInk);
+    draw_dot(c.image, {x, y}, 1.1 * cap, kPaper);
+    draw_dot(c.image, {x, y}, 0.7 * cap, series_color(1));
+    const double width = text_width(m.name, cap);
+    const double left = x + 1.4 * cap + width <= a.x1 ? x + 1.4 * cap : x - 1.4 * cap - width;
+    draw_text(c.image, left, y - 0.8 * cap, m.name, {cap, 1, kInk, 1});
+  }
+}
+
+// At most `room` wide: "backbone.ER...conv1.rbr_reparam".
+std::string shortened(const std::string& name, double cap, double room) {
+  if (text_width(name, cap) <= room) return name;
+  for (size_t keep = name.size(); keep-- > 2;) {
+    const std::string s =
+        name.substr(0, keep / 3) + "..." + name.substr(name.size() - keep + keep / 3);
+    if (text_width(s, cap) <= room) return s;
+  }
+  return "...";
+}
+
 void range_of(const std::vector<double>& values, double& low, double& high) {
   for (const double v : values)
     if (std::isfinite(v)) {
@@ -230,8 +261,13 @@ Image draw_line_plot(const PlotSpec& spec) {
         flush();
     }
     flush();
+    for (size_t k = 0; series[i].dots && k < series[i].y.size(); ++k)
+      if (std::isfinite(series[i].x[k]) && std::isfinite(series[i].y[k]))
+        draw_dot(c.image, {c.px(series[i].x[k]), c.py(series[i].y[k])}, 3.2 * width,
+                 series_color(i));
   }
   draw_frame(c, spec.title, spec.y_label);
+  draw_marks(c, spec.marks);
   const double cap = c.layout.text;
   for (const double t : c.x.ticks()) {
     const double px = std::round(c.px(t));
@@ -283,12 +319,65 @@ Image draw_bar_plot(const BarSpec& spec) {
   return std::move(c.image);
 }
 
+Image draw_rank_plot(const RankSpec& spec) {
+  check(spec.values.size() == spec.names.size(), "plot: {} values for {} names", spec.values.size(),
+        spec.names.size());
+  check(spec.marked.empty() || spec.marked.size() == spec.names.size(),
+        "plot: {} marks for {} names", spec.marked.size(), spec.names.size());
+  check(spec.width >= 160, "plot: a picture {} wide is too small, 160 is the least", spec.width);
+  const double cap = std::max(7.0, std::round(10.0 * std::min(1.0, spec.width / 800.0)));
+  const double row = std::round(2.1 * cap);
+  const double n = std::max<double>(1, static_cast<double>(spec.names.size()));
+  double low = 0, high = 0;
+  range_of(spec.values, low, high);
+  std::vector<std::string> names;
+  double room = 0;
+  for (const std::string& name : spec.names) {
+    names.push_back(shortened(name, cap, 0.4 * spec.width));
+    room = std::max(room, text_width(names.back(), cap));
+  }
+  const double top = std::round(5.2 * cap);
+  Chart c{
+      filled_image(spec.width, static_cast<int>(top + n * row + 6.2 * cap), kPaper), {}, {}, {}};
+  c.layout = {
+      {std::round(room + 2.4 * cap), top, std::round(spec.width - 3.0 * cap), top + n * row},
+      cap,
+      1};
+  c.x = make_axis({low, high, false, false}, 6);
+  c.y = {n, 0, 1};  // from the top down
+  const Rect& a = c.layout.area;
+  for (const double t : c.x.ticks()) {
+    const double x = std::round(c.px(t));
+    fill_rect(c.image, {x, a.y0, x + 1, a.y1}, kGrid);
+    centred(c.image, x, a.y1 + 2.2 * cap, c.x.text(t), cap, kInk);
+  }
+  for (size_t i = 0; i < names.size(); ++i) {
+    const double y = c.py(static_cast<double>(i));
+    draw_text(c.image, a.x0 - cap - text_width(names[i], cap), y + row / 2 + cap / 2, names[i],
+              {cap, 1, kInk, 1});
+    if (!std::isfinite(spec.values[i])) continue;
+    const double end = c.px(spec.values[i]), zero = c.px(0);
+    fill_rect(c.image, {std::min(zero, end), y + 0.15 * row, std::max(zero, end), y + 0.85 * row},
+              series_color(!spec.marked.empty() && spec.marked[i] ? 1 : 0));
+  }
+  const double zero = std::round(c.px(0));
+  fill_rect(c.image, {zero, a.y0, zero + 1, a.y1}, kFaint);
+  const double big = std::round(cap * 1.3);
+  draw_text(c.image, cap * 1.2, cap + big, spec.title, {big, 1.25, kInk, 1});
+  centred(c.image, (a.x0 + a.x1) / 2, c.image.height - 1.2 * cap, spec.x_label, cap, kFaint);
+  return std::move(c.image);
+}
+
 void save_line_plot(const std::filesystem::path& path, const PlotSpec& spec) {
   save_png(path, draw_line_plot(spec));
 }
 
 void save_bar_plot(const std::filesystem::path& path, const BarSpec& spec) {
   save_png(path, draw_bar_plot(spec));
+}
+
+void save_rank_plot(const std::filesystem::path& path, const RankSpec& spec) {
+  save_png(path, draw_rank_plot(spec));
 }
 
 }  // namespace sextant::data

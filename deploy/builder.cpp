@@ -20,8 +20,11 @@ bool reads_with_pitch(NodeKind kind) {
 
 class Builder {
  public:
-  Builder(const Graph& graph, const EngineConfig& config)
-      : graph_(graph), config_(config), int8_(config.precision == Precision::kInt8) {}
+  Builder(const Graph& graph, const EngineConfig& config, const BuildOptions& options)
+      : graph_(graph),
+        config_(config),
+        options_(options),
+        int8_(config.precision == Precision::kInt8) {}
 
   Program build() {
     validate(graph_);
@@ -31,6 +34,7 @@ class Builder {
     check_ranges();
     assign_places();
     for (size_t i = 0; i < graph_.nodes.size(); ++i) {
+      if (!options_.nodes.empty() && !options_.nodes[i]) continue;
       node_ = static_cast<int>(i);
       emit(graph_.nodes[i]);
     }
@@ -213,6 +217,7 @@ class Builder {
   // The convolution's result may take over the residual's memory: nobody reads that, nor any other
   // tensor in the same memory, later.
   bool can_overwrite(const Node& node, int residual, DType wanted) const {
+    if (options_.keep_activations) return false;
     const Place& r = place(residual);
     const auto& readers = consumers_[static_cast<size_t>(residual)];
     if (!r.dense() || r.dtype != wanted || r.byte_offset != 0 || r.storage <= kResult ||
@@ -325,6 +330,8 @@ class Builder {
     // the result is read after the last step
     lives[static_cast<size_t>(place(graph_.output).storage)].last =
         static_cast<int>(program_.steps.size());
+    if (options_.keep_activations)
+      for (Interval& life : lives) life = {life.bytes, 0, static_cast<int>(program_.steps.size())};
     // a storage nothing touches any more (its tensor moved into a residual) takes no room
     for (Interval& life : lives)
       if (life.first < 0) life.bytes = 0;
@@ -338,6 +345,7 @@ class Builder {
 
   const Graph& graph_;
   const EngineConfig& config_;
+  const BuildOptions& options_;
   const bool int8_;
   std::vector<std::vector<int>> consumers_;
   std::vector<int> producers_;
@@ -348,8 +356,8 @@ class Builder {
 
 }  // namespace
 
-Program build_program(const Graph& graph, const EngineConfig& config) {
-  return Builder(graph, config).build();
+Program build_program(const Graph& graph, const EngineConfig& config, const BuildOptions& options) {
+  return Builder(graph, config, options).build();
 }
 
 }  // namespace sextant::deploy

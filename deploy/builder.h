@@ -23,7 +23,14 @@ struct Program {
   EngineStats stats;
 };
 
+// For those who run the steps themselves (quant/variant_runner.h).
+struct BuildOptions {
+  bool keep_activations = false;  // no two tensors share memory but a concat and its inputs
+  std::vector<bool> nodes;        // steps of these only; empty: of all
+};
+
 // Throws as Engine's constructor.
-Program build_program(const Graph& graph, const EngineConfig& config);
+Program build_program(const Graph& graph, const EngineConfig& config,
+                      const BuildOptions& options = {});
 
 }  // namespace sextant::deploy

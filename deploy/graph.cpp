@@ -72,10 +72,7 @@ std::vector<std::vector<int>> Graph::consumers() const {
 }
 
 bool Graph::quantized() const {
-  if (input < 0 || !tensors[static_cast<size_t>(input)].has_range()) return false;
-  for (size_t i = 0; i < tensors.size(); ++i)
-    if (static_cast<int>(i) != input && tensors[i].has_range()) return true;
-  return false;
+  return input >= 0 && tensors[static_cast<size_t>(input)].has_range();
 }
 
 }  // namespace sextant::deploy

@@ -115,7 +115,9 @@ struct Graph {
   // Indices of the nodes that read each tensor, in order; a node that reads it twice is there
   // twice.
   std::vector<std::vector<int>> consumers() const;
-  bool quantized() const;  // the input and at least one other tensor have ranges
+  // Whether it has been calibrated: the input has a range. Layers may still be in float, all of
+  // them even.
+  bool quantized() const;
 };
 
 // Checks everything a graph from outside could have wrong: ids out of range, a tensor made twice or

@@ -124,3 +124,94 @@ TEST_CASE("plots name what does not fit") {
   CHECK(test::error_of([&] { draw_bar_plot(bars); }) ==
         "plot: series 'drop' has 0 values for 1 groups");
 }
+
+TEST_CASE("a rank plot has one bar for each name, as long as its value") {
+  RankSpec spec;
+  spec.title = "Sensitivity";
+  spec.x_label = "noise";
+  spec.names = {"backbone.stem", "a", std::string(300, 'x'), "none"};
+  spec.values = {4, 2, 1, std::nan("")};
+  spec.marked = {false, true, false, false};
+  spec.width = 600;
+  const test::TemporaryFolder folder;
+  save_rank_plot(folder / "r.png", spec);
+  const Image image = load_image(folder / "r.png");
+  CHECK(image.pixels == draw_rank_plot(spec).pixels);
+  REQUIRE(image.width == 600);
+  // by colour, the pixels of each row, and from which row to which
+  struct Bar {
+    int pixels = 0, y = 0;
+  };
+  const auto bars = [&](Color c) {
+    std::vector<Bar> out;
+    bool in_bar = false;
+    for (int y = 0; y < image.height; ++y) {
+      int n = 0;
+      for (int x = 0; x < image.width; ++x) {
+        const uint8_t* p = image.row(y) + x * 3;
+        n += p[0] == c.r && p[1] == c.g && p[2] == c.b;
+      }
+      if (n > 10 && !in_bar) out.push_back({n, y});
+      if (n > 10) out.back().pixels = std::max(out.back().pixels, n);
+      in_bar = n > 10;
+    }
+    return out;
+  };
+  const auto first = bars(kFirst), second = bars(kSecond);
+  REQUIRE(first.size() == 2);
+  REQUIRE(second.size() == 1);
+  CHECK(first[0].pixels == Approx(4 * first[1].pixels).margin(6));
+  CHECK(second[0].pixels == Approx(2 * first[1].pixels).margin(4));
+  CHECK(first[0].y < second[0].y);
+  CHECK(second[0].y < first[1].y);
+  CHECK(second[0].y - first[0].y == first[1].y - second[0].y);
+  // the longest name leaves the bars more than half of the picture
+  CHECK(first[0].pixels > 280);
+
+  spec.values = {-1, 1, 0, 0};
+  CHECK(draw_rank_plot(spec).height == image.height);
+  spec.names.clear();
+  spec.values.clear();
+  spec.marked.clear();
+  CHECK(draw_rank_plot(spec).width == 600);
+  spec.names = {"a"};
+  CHECK(test::error_of([&] { draw_rank_plot(spec); }) == "plot: 0 values for 1 names");
+}
+
+TEST_CASE("a line plot with dots, and a ring around a point") {
+  PlotSpec spec;
+  spec.width = 400;
+  spec.height = 300;
+  spec.series = {{"", {0, 1, 2}, {0, 5, 10}}};
+  const auto count = [](const Image& image, Color c) {
+    int n = 0;
+    for (size_t i = 0; i < image.pixels.size(); i += 3)
+      n += image.pixels[i] == c.r && image.pixels[i + 1] == c.g && image.pixels[i + 2] == c.b;
+    return n;
+  };
+  const int plain = count(draw_line_plot(spec), kFirst);
+  spec.series[0].dots = true;
+  const Image dotted = draw_line_plot(spec);
+  CHECK(count(dotted, kFirst) > plain + 12);
+  CHECK(count(dotted, kSecond) == 0);
+  spec.marks = {{1, 5, "chosen"}};
+  const Image marked = draw_line_plot(spec);
+  // its middle lies on the curve
+  double x = 0, y = 0;
+  for (int i = 0; i < 400 * 300; ++i)
+    if (Color{marked.pixels[i * 3u], marked.pixels[i * 3u + 1], marked.pixels[i * 3u + 2]} ==
+        kSecond) {
+      x += i % 400;
+      y += i / 400;
+    }
+  REQUIRE(count(marked, kSecond) > 3);
+  x /= count(marked, kSecond);
+  y /= count(marked, kSecond);
+  const auto curve = rows_of(dotted, static_cast<int>(std::lround(x)), kFirst, 0);
+  REQUIRE(curve.first > 0);
+  CHECK(y == Approx(0.5 * (curve.first + curve.second)).margin(2));
+  CHECK(x == Approx(215).margin(30));
+  CHECK(marked.pixels != dotted.pixels);
+  spec.marks = {{7, 5, "outside"}, {1, std::nan(""), "nowhere"}};
+  CHECK(draw_line_plot(spec).pixels == dotted.pixels);
+}

@@ -1,0 +1,80 @@
+#include "apps/calibrate.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+
+#include "apps/checkpoint.h"
+#include "apps/command_line.h"
+#include "data/loader.h"
+
+namespace sextant::apps {
+
+quant::ImageSource spread_images(const data::Dataset& dataset, int64_t count, int image_size,
+                                 int64_t gray_border) {
+  const int64_t total = std::min(count, dataset.size());
+  return [&dataset, total, image_size, gray_border, next = int64_t{0}]() mutable {
+    if (next == total) return Tensor();
+    const int64_t i = next++ * dataset.size() / total;
+    return data::load_batch(dataset, i, i + 1, image_size, static_cast<int>(gray_border)).images;
+  };
+}
+
+Tensor spread_batch(const data::Dataset& dataset, int64_t count, int image_size,
+                    int64_t gray_border) {
+  const int64_t total = std::min(count, dataset.size());
+  const quant::ImageSource source = spread_images(dataset, total, image_size, gray_border);
+  Tensor batch(Shape{total, image_size, image_size, 3}, DType::kU8);
+  for (int64_t i = 0; i < total; ++i) {
+    const Tensor one = source();
+    std::memcpy(batch.data<uint8_t>() + i * one.numel(), one.raw(),
+                static_cast<size_t>(one.numel()));
+  }
+  return batch;
+}
+
+void add_calibration_options(CLI::App& command, Calibration& calibration) {
+  const std::string group = "For a model without ranges";
+  command.add_option("--method", calibration.ptq.method, "How ranges are chosen")
+      ->check(CLI::IsMember({"percentile", "entropy", "mse", "max"}))
+      ->capture_default_str()
+      ->group(group);
+  command.add_option("--percentile", calibration.ptq.percentile, "For --method percentile")
+      ->check(CLI::Range(50.0, 100.0))
+      ->capture_default_str()
+      ->group(group);
+  command.add_option("--calibration-images", calibration.ptq.images, "Images to calibrate on")
+      ->check(CLI::Range(1, 1000000))
+      ->capture_default_str()
+      ->group(group);
+  command.add_option("--calibration-split", calibration.split, "Split to calibrate on")
+      ->capture_default_str()
+      ->group(group);
+}
+
+QuantizedModel load_quantized(const std::string& model, const std::string& data, int image_size,
+                              const Calibration& calibration) {
+  QuantizedModel result{load_model_graph(model), false};
+  if (result.graph.quantized()) {
+    const auto rounded = [](const deploy::Node& n) {
+      return n.has_weight() && !n.weight_scale.empty() && n.precision == deploy::Precision::kInt8;
+    };
+    if (std::ranges::any_of(result.graph.nodes, rounded))
+      fmt::print(stderr,
+                 "{}: holds rounded weights, so a layer in float gets back the rounding of its "
+                 "activations only; give the float model for the whole\n",
+                 model);
+    return result;
+  }
+  const int size = choose_image_size(image_size, result.graph);
+  const data::Dataset dataset = data::open_dataset(data, calibration.split);
+  result.graph = quant::quantize(
+      result.graph, spread_images(dataset, calibration.ptq.images, size, result.graph.gray_border),
+      calibration.ptq);
+  result.calibrated = true;
+  return result;
+}
+
+}  // namespace sextant::apps
