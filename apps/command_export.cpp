@@ -3,24 +3,82 @@
 #include <memory>
 
 #include "apps/checkpoint.h"
+#include "apps/command_line.h"
 #include "apps/commands.h"
 #include "core/torch_file.h"
 #include "deploy/file.h"
+#include "deploy/onnx_export.h"
 
 namespace sextant::apps {
+namespace {
+
+struct Options {
+  std::string model, out, pt, onnx;
+  std::string precision;
+  deploy::OnnxOptions model_options;
+  deploy::OnnxNms nms;
+  bool suppress = false;
+  int image_size = 0;
+};
+
+void write_onnx(Options& o) {
+  const deploy::Graph graph = load_model_graph(o.model);
+  deploy::OnnxOptions& options = o.model_options;
+  options.precision = deploy::onnx_precision_from_name(
+      o.precision.empty() ? (graph.quantized() ? "int8" : "fp32") : o.precision);
+  options.height = options.width = choose_image_size(o.image_size, graph);
+  if (o.suppress) options.nms = o.nms;
+  deploy::save_onnx(o.onnx, graph, options);
+}
+
+void add_onnx_options(CLI::App& c, Options& o, CLI::Option* onnx) {
+  std::vector<CLI::Option*> all;
+  all.push_back(c.add_option("--precision", o.precision,
+                             "ONNX: fp32, fp16 or int8 as QDQ (default: int8 if quantized)")
+                    ->check(CLI::IsMember({"fp32", "fp16", "int8"})));
+  all.push_back(c.add_option("--img", o.image_size, "ONNX: image size (default: as trained)"));
+  all.push_back(c.add_option("--batch", o.model_options.batch, "ONNX: images per run")
+                    ->check(CLI::Range(1, 4096))
+                    ->capture_default_str());
+  all.push_back(c.add_flag("--dynamic-batch", o.model_options.dynamic_batch,
+                           "ONNX: any number of images per run"));
+  all.push_back(c.add_flag("--qdq-per-op", o.model_options.qdq_per_op,
+                           "ONNX int8: Q/DQ also before SiLU and residual sums, for ONNX Runtime"));
+  CLI::Option* nms = c.add_flag("--nms", o.suppress,
+                                "ONNX: suppression in the graph; outputs num_dets, "
+                                "det_boxes, det_scores, det_classes");
+  all.push_back(nms);
+  const auto of_nms = [&](CLI::Option* option) {
+    option->needs(nms);
+    all.push_back(option);
+  };
+  of_nms(c.add_option("--conf", o.nms.conf, "ONNX: least score of a box")
+             ->check(CLI::Range(1e-6, 1.0))
+             ->capture_default_str());
+  of_nms(c.add_option("--iou", o.nms.iou, "ONNX: boxes of a class that overlap more are one")
+             ->check(CLI::Range(0.0, 1.0))
+             ->capture_default_str());
+  of_nms(c.add_option("--max-det", o.nms.max_det, "ONNX: boxes per image")
+             ->check(CLI::Range(1, 30000))
+             ->capture_default_str());
+  of_nms(c.add_flag("--multi-label", o.nms.multi_label,
+                    "ONNX: every class above --conf, not only the best"));
+  for (CLI::Option* option : all) option->needs(onnx);
+}
+
+}  // namespace
 
 void add_export_command(CLI::App& app) {
-  struct Options {
-    std::string model, out, pt;
-  };
   auto o = std::make_shared<Options>();
   CLI::App* c = app.add_subcommand(
-      "export", "Write a checkpoint as a fused float deploy file, or for PyTorch");
-  c->add_option("MODEL", o->model, "Checkpoint")->required();
+      "export", "Write a model as a fused float deploy file, for PyTorch, or as ONNX");
+  c->add_option("MODEL", o->model, "Checkpoint; for --onnx also a deploy file")->required();
   CLI::Option* out = c->add_option("--out", o->out, "Deploy file to write");
   CLI::Option* pt = c->add_option("--pt", o->pt, "State dict to write, for torch.load");
-  c->callback([o, out, pt] {
-    check(*out || *pt, "export: needs --out or --pt");
+  CLI::Option* onnx = c->add_option("--onnx", o->onnx, "ONNX model to write");
+  add_onnx_options(*c, *o, onnx);
+  c->callback([o, out, pt, onnx] {
+    check(*out || *pt || *onnx, "export: needs --out, --pt or --onnx");
     if (*out) {
       deploy::save_deploy(o->out, load_model_graph(o->model));
       fmt::print("{} written\n", o->out);
@@ -30,6 +88,10 @@ void add_export_command(CLI::App& app) {
       check_is_checkpoint(file);
       save_torch_state_dict(o->pt, file);
       fmt::print("{} written\n", o->pt);
+    }
+    if (*onnx) {
+      write_onnx(*o);
+      fmt::print("{} written\n", o->onnx);
     }
   });
 }

@@ -1,32 +1,60 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "apps/commands.h"
 #include "apps/import.h"
+#include "deploy/file.h"
+#include "deploy/onnx_import.h"
 
 namespace sextant::apps {
+namespace {
+
+struct Options {
+  std::string file, out;
+  ImportOptions import;
+};
+
+void read_checkpoint(const Options& o) {
+  const ImportResult r = import_checkpoint(o.file, o.out, o.import);
+  fmt::print("{} written: {}, training mode {}, {} classes, {} tensors\n", o.out,
+             r.info.model["type"].get<std::string>(),
+             r.info.model["training_mode"].get<std::string>(), r.info.class_names.size(),
+             r.tensors);
+}
+
+void read_onnx(const Options& o) {
+  const deploy::Graph graph =
+      deploy::load_onnx(o.file, {o.import.image_size, o.import.class_names});
+  deploy::save_deploy(o.out, graph);
+  const auto layers = std::ranges::count_if(graph.nodes, &deploy::Node::has_weight);
+  fmt::print("{} written: {} nodes, {} of them with weights, {}\n", o.out, graph.nodes.size(),
+             layers, graph.quantized() ? "int8" : "fp32");
+}
+
+}  // namespace
 
 void add_import_command(CLI::App& app) {
-  struct Options {
-    std::string file, out;
-    ImportOptions import;
-  };
   auto o = std::make_shared<Options>();
-  CLI::App* c = app.add_subcommand("import", "Turn a checkpoint of the official YOLOv6 into ours");
-  c->add_option("FILE", o->file, "A .pt file, or a .safetensors file of a state dict")->required();
-  c->add_option("--out", o->out, "Checkpoint to write")->required();
+  CLI::App* c = app.add_subcommand(
+      "import", "Turn a checkpoint of the official YOLOv6, or an ONNX model, into ours");
+  c->add_option("FILE", o->file,
+                "A .pt file or a .safetensors file of a state dict; or a .onnx model")
+      ->required();
+  c->add_option("--out", o->out, "Checkpoint to write; of an ONNX model, the deploy file")
+      ->required();
   c->add_option("--img", o->import.image_size,
-                "Image size it was trained at (default: 640, with four levels 1280)");
+                "Image size it was trained at (default: 640, with four levels 1280; of an ONNX "
+                "model, its own)");
   c->add_option("--names", o->import.class_names,
                 "Class names, separated by commas (default: those in the file)")
       ->delimiter(',');
   c->callback([o] {
-    const ImportResult r = import_checkpoint(o->file, o->out, o->import);
-    fmt::print("{} written: {}, training mode {}, {} classes, {} tensors\n", o->out,
-               r.info.model["type"].get<std::string>(),
-               r.info.model["training_mode"].get<std::string>(), r.info.class_names.size(),
-               r.tensors);
+    if (std::filesystem::path(o->file).extension() == ".onnx")
+      read_onnx(*o);
+    else
+      read_checkpoint(*o);
   });
 }
 

@@ -24,7 +24,11 @@ Detector::Detector(const deploy::Graph& graph, const DetectorConfig& config)
                       .precision = config.precision,
                       .float_images = false,
                       .simulate = config.simulate}),
-      input_(Shape{1, config.image_size, config.image_size, 3}, DType::kU8) {}
+      input_(Shape{1, config.image_size, config.image_size, 3}, DType::kU8) {
+  check(graph.nodes.back().kind == deploy::NodeKind::kDecode,
+        "{}: is no detector, it has no decode node",
+        graph.source.empty() ? "the model" : graph.source);
+}
 
 std::vector<kernels::Detection> Detector::run(const data::Image& image) {
   auto clock = std::chrono::steady_clock::now();

@@ -186,6 +186,9 @@ class Builder {
       case NodeKind::kSlice:
         return add(make_copy_step(part(place(in), node.attributes.begin, shape(out)[3]), place(out),
                                   rows(out)));
+      case NodeKind::kGlobalAvgPool:
+      case NodeKind::kSoftmax:
+        return emit_float(node);
       case NodeKind::kDecode: {
         std::vector<Place> sources;
         std::vector<Shape> shapes;
@@ -198,6 +201,19 @@ class Builder {
       case NodeKind::kBatchNorm:
         return;
     }
+  }
+
+  // Kinds without an integer form: converted before and after.
+  void emit_float(const Node& node) {
+    const int out = node.output;
+    const Place source = as_float(node.inputs[0]);
+    const Place target =
+        quantized(out) ? scratch(rows(out), shape(out)[-1], DType::kF32) : place(out);
+    add(node.kind == NodeKind::kSoftmax
+            ? make_softmax_step(source, target, rows(out))
+            : make_global_avg_pool_step(source, target, shape(node.inputs[0])));
+    if (quantized(out))
+      add(make_map_step(target, {}, place(out), meaning(out), rows(out), Activation::kIdentity));
   }
 
   void emit_concat(const Node& node) {

@@ -28,6 +28,14 @@ std::unique_ptr<Step> make_max_pool_step(const Place& source, const Place& desti
                                          const Shape& shape, const Shape& out,
                                          const Attributes& attributes);
 
+// Mean over the pixels of each image, in f32; the source, of `shape`, is dense.
+std::unique_ptr<Step> make_global_avg_pool_step(const Place& source, const Place& destination,
+                                                const Shape& shape);
+
+// Softmax over the channels of each row, in f32.
+std::unique_ptr<Step> make_softmax_step(const Place& source, const Place& destination,
+                                        int64_t rows);
+
 // What the integers of a place mean.
 struct Meaning {
   bool quantized = false;

@@ -7,9 +7,9 @@
 namespace sextant::deploy {
 namespace {
 
-constexpr std::array<const char*, 11> kKindNames = {
-    "input", "conv",       "deconv", "max_pool",   "upsample", "concat",
-    "add",   "activation", "slice",  "rep_bn_act", "decode"};
+constexpr std::array<const char*, 13> kKindNames = {
+    "input",      "conv",  "deconv",          "max_pool", "upsample",   "concat", "add",
+    "activation", "slice", "global_avg_pool", "softmax",  "rep_bn_act", "decode"};
 
 }  // namespace
 

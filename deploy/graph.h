@@ -22,21 +22,23 @@
 namespace sextant::deploy {
 
 enum class NodeKind {
-  kInput,       // the image: f32 in 0..1, fed as u8 pixels
-  kConv,        // weight, bias, activation, residual sum
-  kDeconv,      // 2x2 stride 2 transposed convolution: weight [O,2,2,I], bias, activation
-  kMaxPool,     // kernel, stride, padding
-  kUpsample,    // nearest, by `scale`
-  kConcat,      // channels
-  kAdd,         // two inputs of equal shape, the second times residual_scale
-  kActivation,  // on its own
-  kSlice,       // channels [begin, end)
-  kBatchNorm,   // rep_bn_act as traced; gone after fuse()
-  kDecode       // head outputs -> predictions; always the last node
+  kInput,          // the image: f32 in 0..1, fed as u8 pixels
+  kConv,           // weight, bias, activation, residual sum
+  kDeconv,         // 2x2 stride 2 transposed convolution: weight [O,2,2,I], bias, activation
+  kMaxPool,        // kernel, stride, padding
+  kUpsample,       // nearest, by `scale`
+  kConcat,         // channels
+  kAdd,            // two inputs of equal shape, the second times residual_scale
+  kActivation,     // on its own
+  kSlice,          // channels [begin, end)
+  kGlobalAvgPool,  // mean over the pixels: [N,1,1,C]; computed in float
+  kSoftmax,        // over the channels; computed in float
+  kBatchNorm,      // rep_bn_act as traced; gone after fuse()
+  kDecode          // head outputs -> predictions; always the last node
 };
 
 // "input", "conv", "deconv", "max_pool", "upsample", "concat", "add", "activation", "slice",
-// "rep_bn_act", "decode".
+// "global_avg_pool", "softmax", "rep_bn_act", "decode".
 const char* name_of(NodeKind kind);
 // Throws Error for another name.
 NodeKind node_kind_from_name(const std::string& name);
@@ -129,6 +131,9 @@ void validate(const Graph& graph);
 // the size does not fit (a size that is no multiple of the largest stride makes concat inputs
 // differ).
 std::vector<Shape> infer_shapes(const Graph& graph, int64_t batch, int64_t height, int64_t width);
+
+// The shape of the node's output, given those of all tensors before it. Throws as infer_shapes().
+Shape output_shape(const Graph& graph, const Node& node, std::vector<Shape>& shapes);
 
 // The leading path components that both names have: "a.b" of "a.b.c" and "a.b.d.e".
 std::string common_path(const std::string& a, const std::string& b);

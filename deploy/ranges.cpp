@@ -53,8 +53,10 @@ void unify_ranges(Graph& graph) {
         all = all && positive[static_cast<size_t>(t)];
       }
       positive[out] = all && node.attributes.residual_scale >= 0;
-    } else if (node.kind == NodeKind::kInput) {
+    } else if (node.kind == NodeKind::kInput || node.kind == NodeKind::kSoftmax) {
       positive[out] = true;
+    } else if (node.kind == NodeKind::kGlobalAvgPool) {
+      positive[out] = positive[static_cast<size_t>(node.inputs[0])];
     } else if (node.kind != NodeKind::kDecode) {
       const Attributes& a = node.attributes;
       positive[out] = never_negative(a.activation);
@@ -83,7 +85,7 @@ void unify_ranges(Graph& graph) {
 std::vector<bool> groups_to_quantize(const Graph& graph) {
   std::vector<bool> wanted(graph.tensors.size(), true);
   for (const Node& node : graph.nodes) {
-    if (node.kind != NodeKind::kDecode) continue;
+    if (node.kind != NodeKind::kDecode && node.kind != NodeKind::kSoftmax) continue;
     wanted[static_cast<size_t>(graph.tensors[static_cast<size_t>(node.output)].group)] = false;
     for (const int t : node.inputs)
       wanted[static_cast<size_t>(graph.tensors[static_cast<size_t>(t)].group)] = false;

@@ -19,7 +19,8 @@ inline constexpr float kTinyAmax = 0x1p-24f;
 // calibration: simulation and engine then agree by construction.
 void unify_ranges(Graph& graph);
 
-// Tensors that get a range: all but those of a group that decode reads (head outputs stay f32).
+// Tensors that get a range: all but those of a group that decode or softmax reads or makes (head
+// outputs stay f32).
 // Indexed by group.
 std::vector<bool> groups_to_quantize(const Graph& graph);
 

@@ -58,6 +58,12 @@ class Inference {
         s[3] = end - begin;
         return s;
       }
+      case NodeKind::kGlobalAvgPool:
+        inputs(node, 1);
+        return {in(node, 0)[0], 1, 1, in(node, 0)[3]};
+      case NodeKind::kSoftmax:
+        inputs(node, 1);
+        return in(node, 0);
       case NodeKind::kBatchNorm:
         return batch_norm(node);
       case NodeKind::kDecode:
@@ -281,6 +287,10 @@ std::vector<Shape> infer_shapes(const Graph& graph, int64_t batch, int64_t heigh
     shapes[static_cast<size_t>(node.output)] = y;
   }
   return shapes;
+}
+
+Shape output_shape(const Graph& graph, const Node& node, std::vector<Shape>& shapes) {
+  return Inference(graph, shapes).output_of(node);
 }
 
 void validate(const Graph& graph) {

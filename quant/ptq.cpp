@@ -24,7 +24,8 @@ std::vector<bool> tensors_to_watch(const deploy::Graph& graph) {
   for (const deploy::Node& node : graph.nodes) {
     const size_t t = static_cast<size_t>(node.output);
     const bool makes_values = node.kind == NodeKind::kConv || node.kind == NodeKind::kDeconv ||
-                              node.kind == NodeKind::kAdd || node.kind == NodeKind::kActivation;
+                              node.kind == NodeKind::kAdd || node.kind == NodeKind::kActivation ||
+                              node.kind == NodeKind::kGlobalAvgPool;
     watched[t] = makes_values && wanted[static_cast<size_t>(graph.tensors[t].group)];
   }
   return watched;

@@ -1,0 +1,254 @@
+"""Sextant's ONNX models in ONNX Runtime and OpenVINO, beside Sextant itself.
+
+    python onnx_models.py prepare DATA --split val --img 320 --out SQUARE
+    python onnx_models.py outputs MODEL.onnx --image IMAGE.png --ours detections.json
+    python onnx_models.py map MODEL.onnx --data SQUARE
+    python onnx_models.py precisions MODEL.onnx
+    python onnx_models.py check MODEL.onnx
+
+prepare writes a data set of letterboxed PNGs, so that all programs read the same pixels; evaluate
+Sextant on it with `sextant eval DEPLOY --data SQUARE --split val`. outputs compares each candidate
+box of an image of the network's size with those of
+    sextant detect DEPLOY IMAGE.png --multi-label --conf 0.01 --iou 1 --max-det 30000 --no-pictures
+map suppresses as `sextant eval` does (or takes the boxes of a model with nms) and lets pycocotools
+score. precisions counts the kernels that ran in integers. Each prints one line of JSON per runtime.
+"""
+
+import argparse
+import json
+import pathlib
+import tempfile
+
+import numpy as np
+from PIL import Image
+
+RUNTIMES = ("onnxruntime", "openvino")
+
+
+def onnxruntime_session(path, profile=None):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 2
+    options.log_severity_level = 3
+    if profile:
+        options.enable_profiling = True
+        options.profile_file_prefix = profile
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def openvino_model(path, config=None):
+    import openvino
+
+    core = openvino.Core()
+    # without a word OpenVINO may compute fp32 models in bf16 where the machine has it
+    config = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2, **(config or {})}
+    return core.compile_model(core.read_model(str(path)), "CPU", config)
+
+
+def runner(path, runtime):
+    """A function from images [N,3,H,W] to {output name: array}, and H."""
+    if runtime == "onnxruntime":
+        session = onnxruntime_session(path)
+        names = [o.name for o in session.get_outputs()]
+        size = session.get_inputs()[0].shape[2]
+        return lambda x: dict(zip(names, session.run(None, {"images": x}))), size
+    model = openvino_model(path)
+    names = [o.get_any_name() for o in model.outputs]
+
+    def run(x):
+        result = model(x)
+        return {name: result[name] for name in names}
+
+    return run, model.inputs[0].get_partial_shape()[2].get_length()
+
+
+def read_image(path):
+    pixels = np.asarray(Image.open(path).convert("RGB"))
+    return (pixels.transpose(2, 0, 1)[None] / np.float32(255)).astype(np.float32)
+
+
+def prepare(args):
+    source, out = pathlib.Path(args.data), pathlib.Path(args.out)
+    truth = json.loads((source / f"annotations/instances_{args.split}.json").read_text())
+    for folder in (f"images/{args.split}", f"labels/{args.split}", "annotations"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    (out / "classes.json").write_text((source / "classes.json").read_text())
+    number = {c["id"]: i for i, c in enumerate(truth["categories"])}
+    boxes = {}
+    for annotation in truth["annotations"]:
+        boxes.setdefault(annotation["image_id"], []).append(annotation)
+    for image in truth["images"]:
+        name = pathlib.PurePath(image["file_name"]).name
+        picture = Image.open(source / "images" / args.split / name).convert("RGB")
+        ratio = min(args.img / picture.width, args.img / picture.height)
+        width, height = round(picture.width * ratio), round(picture.height * ratio)
+        left, top = (args.img - width) // 2, (args.img - height) // 2
+        canvas = Image.new("RGB", (args.img, args.img), (114, 114, 114))
+        canvas.paste(picture.resize((width, height), Image.BILINEAR), (left, top))
+        stem = pathlib.PurePath(name).stem
+        canvas.save(out / "images" / args.split / f"{stem}.png")
+        image.update(file_name=f"{stem}.png", width=args.img, height=args.img)
+        lines = []
+        for a in boxes.get(image["id"], []):
+            x, y, w, h = a["bbox"]
+            sx, sy = width / picture.width, height / picture.height
+            x, y, w, h = x * sx + left, y * sy + top, w * sx, h * sy
+            a.update(bbox=[x, y, w, h], area=w * h)
+            centre = [(x + w / 2) / args.img, (y + h / 2) / args.img, w / args.img, h / args.img]
+            lines.append(" ".join([str(number[a["category_id"]])] + [f"{v:.9f}" for v in centre]))
+        (out / "labels" / args.split / f"{stem}.txt").write_text("\n".join(lines) + "\n")
+    (out / f"annotations/instances_{args.split}.json").write_text(json.dumps(truth))
+    print(json.dumps({"images": len(truth["images"]), "out": str(out)}))
+
+
+def corners(rows):
+    centre, size = rows[:, :2], rows[:, 2:4]
+    return np.concatenate([centre - size / 2, centre + size / 2], 1)
+
+
+def outputs(args):
+    ours = [d for d in json.loads(pathlib.Path(args.ours).read_text())]
+    ours = np.array([[*d["bbox"], d["score"], d["category_id"]] for d in ours], np.float64)
+    ours = ours[np.lexsort((ours[:, 0], ours[:, 4]))]
+    for runtime in args.runtimes:
+        run, size = runner(args.model, runtime)
+        rows = run(read_image(args.image))["outputs"][0]
+        box = np.clip(corners(rows), 0, size)
+        least = ours[:, 4].min()
+        found = []
+        for c in range(rows.shape[1] - 5):
+            keep = rows[:, 5 + c] >= least - 1e-4
+            found += [[b[0], b[1], b[2] - b[0], b[3] - b[1], s] for b, s in zip(box[keep], rows[keep, 5 + c])]
+        found = np.array(found, np.float64)
+        # each of ours has its like among theirs
+        scale = np.array([size, size, size, size, 1.0])
+        worst = 0.0
+        for row in ours:
+            worst = max(worst, np.abs((found - row[:5]) / scale).max(1).min())
+        print(json.dumps({"runtime": runtime, "boxes": len(ours), "largest_relative_difference": worst}))
+
+
+def suppress(rows, conf=0.03, iou=0.65, most=300):
+    """(box, score, class) of one image, as kernels/nms.h with multi_label."""
+    scores = rows[:, 5:]
+    anchor, kind = np.nonzero(scores > conf)
+    score = scores[anchor, kind]
+    order = np.argsort(-score, kind="stable")
+    anchor, kind, score = anchor[order], kind[order], score[order]
+    box = corners(rows)[anchor]
+    moved = box + kind[:, None].astype(np.float32) * 4096
+    area = (moved[:, 2] - moved[:, 0]) * (moved[:, 3] - moved[:, 1])
+    alive = np.ones(len(score), bool)
+    kept = []
+    for i in range(len(score)):
+        if not alive[i]:
+            continue
+        kept.append(i)
+        if len(kept) == most:
+            break
+        low, high = np.maximum(moved[i, :2], moved[i + 1 :, :2]), np.minimum(moved[i, 2:], moved[i + 1 :, 2:])
+        overlap = np.maximum(high - low, 0).prod(1)
+        alive[i + 1 :] &= ~(overlap / (area[i] + area[i + 1 :] - overlap) > iou)
+    return [(box[i], score[i], kind[i]) for i in kept]
+
+
+def boxes_of(result):
+    if "outputs" in result:
+        return suppress(result["outputs"][0])
+    n = int(result["num_dets"][0, 0])
+    return list(zip(result["det_boxes"][0][:n], result["det_scores"][0][:n], result["det_classes"][0][:n]))
+
+
+def mean_average_precision(args):
+    from eval_detections import evaluate, read_truth
+
+    data = pathlib.Path(args.data)
+    truth = read_truth(data / f"annotations/instances_{args.split}.json")
+    ids = [c["id"] for c in truth["categories"]]
+    for runtime in args.runtimes:
+        run, size = runner(args.model, runtime)
+        found = []
+        for image in truth["images"]:
+            x = read_image(data / "images" / args.split / image["file_name"])
+            for box, score, kind in boxes_of(run(x)):
+                b = np.clip(box, 0, size).astype(float)
+                found.append(
+                    {
+                        "image_id": image["id"],
+                        "category_id": ids[int(kind)],
+                        "bbox": [b[0], b[1], b[2] - b[0], b[3] - b[1]],
+                        "score": float(score),
+                    }
+                )
+        figures = evaluate(truth, found)
+        print(json.dumps({"runtime": runtime, "map50_95": figures["map50_95"], "map50": figures["map50"], "boxes": len(found)}))
+
+
+def count(kinds):
+    counts = {}
+    for kind in kinds:
+        counts[kind] = counts.get(kind, 0) + 1
+    return dict(sorted(counts.items()))
+
+
+def precisions(args):
+    for runtime in args.runtimes:
+        if runtime == "onnxruntime":
+            with tempfile.TemporaryDirectory() as folder:
+                session = onnxruntime_session(args.model, f"{folder}/profile")
+                shape = [d if isinstance(d, int) else 1 for d in session.get_inputs()[0].shape]
+                session.run(None, {"images": np.zeros(shape, np.float32)})
+                events = json.loads(pathlib.Path(session.end_profiling()).read_text())
+            kernels = [e["args"]["op_name"] for e in events if e["name"].endswith("_kernel_time")]
+            print(json.dumps({"runtime": runtime, "kernels": count(kernels)}))
+            continue
+        model = openvino_model(args.model)
+        layers = []
+        for op in model.get_runtime_model().get_ordered_ops():
+            info = op.get_rt_info()
+            kind = str(info["layerType"].astype(str)) if "layerType" in info else op.get_type_name()
+            precision = str(info["runtimePrecision"].astype(str)) if "runtimePrecision" in info else "?"
+            layers.append(f"{kind} {precision}")
+        print(json.dumps({"runtime": runtime, "layers": count(layers)}))
+
+
+def check(args):
+    import onnx
+
+    model = onnx.load(args.model)
+    onnx.checker.check_model(model, full_check=True)
+    print(json.dumps({"checker": "valid", "opset": model.opset_import[0].version, "nodes": count(n.op_type for n in model.graph.node)}))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+
+    def command(name, function, model=True):
+        p = commands.add_parser(name)
+        p.set_defaults(function=function)
+        if model:
+            p.add_argument("model")
+            p.add_argument("--runtimes", nargs="+", choices=RUNTIMES, default=list(RUNTIMES))
+        return p
+
+    p = command("prepare", prepare, model=False)
+    p.add_argument("data")
+    p.add_argument("--split", default="val")
+    p.add_argument("--img", type=int, default=320)
+    p.add_argument("--out", required=True)
+    p = command("outputs", outputs)
+    p.add_argument("--image", required=True)
+    p.add_argument("--ours", required=True)
+    p = command("map", mean_average_precision)
+    p.add_argument("--data", required=True)
+    p.add_argument("--split", default="val")
+    command("precisions", precisions)
+    command("check", check)
+    args = parser.parse_args()
+    args.function(args)
+
+
+if __name__ == "__main__":
+    main()

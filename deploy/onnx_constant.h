@@ -1,0 +1,58 @@
+// Constants of an ONNX file, checked before they are read. Internal to deploy/onnx_*.
+#pragma once
+
+#include <onnx/onnx_pb.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/tensor.h"
+
+namespace sextant::deploy {
+
+class OnnxConstant {
+ public:
+  OnnxConstant() = default;
+  // Refers to `tensor`, which must outlive it. Throws Error for a type that deploy has no use for,
+  // absurd dims, data that is elsewhere or not as long as the dims say.
+  explicit OnnxConstant(const onnx::TensorProto& tensor);
+  // Integers that folding computed.
+  static OnnxConstant of(std::vector<int64_t> values, std::vector<int64_t> dims);
+
+  const std::vector<int64_t>& dims() const { return dims_; }
+  int64_t numel() const { return numel_; }
+  int type() const { return type_; }  // onnx::TensorProto::DataType
+  bool integers() const;
+
+  // Values as floats, whatever the type. Throws for those that are not finite.
+  std::vector<float> floats() const;
+  // Of integer types only.
+  std::vector<int64_t> ints() const;
+  // The value of a constant with one element.
+  float item() const;
+
+ private:
+  template <class To>
+  std::vector<To> values() const;
+
+  const onnx::TensorProto* tensor_ = nullptr;
+  std::vector<int64_t> computed_;
+  std::vector<int64_t> dims_;
+  int64_t numel_ = 0;
+  int type_ = 0;
+};
+
+// A constant behind a DequantizeLinear.
+struct OnnxQuantized {
+  OnnxConstant values;
+  std::vector<float> scale;         // one, or one per index of `axis`
+  std::vector<int64_t> zero_point;  // as many
+  int64_t axis = 0;
+};
+
+// Dequantized values in the order of the file. `steps`: whether all of them are -127..127 steps
+// from the zero point, so that scale and integers can stay as they are.
+std::vector<float> dequantized(const OnnxQuantized& q, bool& steps);
+
+}  // namespace sextant::deploy

@@ -1,0 +1,143 @@
+// ONNX models as other tools write them (tests/fixtures/onnx/make.py), against ONNX Runtime.
+#include <cmath>
+
+#include "core/file.h"
+#include "deploy/engine.h"
+#include "deploy/file.h"
+#include "deploy/onnx_export.h"
+#include "deploy/onnx_import.h"
+#include "deploy/ranges.h"
+#include "deploy/simulate.h"
+#include "networks.h"
+
+using namespace sextant;
+using namespace sextant::deploy;
+
+namespace {
+
+std::filesystem::path model_path(const std::string& name) {
+  return std::filesystem::path(SEXTANT_SOURCE_DIR) / "tests/fixtures/onnx" / (name + ".onnx");
+}
+
+struct Case {
+  Graph graph;
+  Tensor images;
+  Tensor output;  // of ONNX Runtime, in our layout
+};
+
+Case load(const std::string& name, int64_t image_size = 0) {
+  const SafeTensors file = load_safetensors(model_path(name).replace_extension(".safetensors"));
+  Case c{load_onnx(model_path(name), {image_size, {}}), file.at("images"), file.at("output")};
+  const Shape s = c.output.shape();
+  c.output = s.rank() == 4 ? nchw_to_nhwc(c.output) : c.output.reshape({s[0], 1, 1, s[1]});
+  return c;
+}
+
+Tensor run(const Graph& g, const Tensor& images, Precision precision = Precision::kFloat32) {
+  return Engine(g, {images.dim(0), images.dim(1), images.dim(2), precision}).run(images);
+}
+
+int count(const Graph& g, NodeKind kind) {
+  return static_cast<int>(std::ranges::count(g.nodes, kind, &Node::kind));
+}
+
+std::string error_with(const std::string& name, const std::string& from, const std::string& to) {
+  std::string bytes = read_text(model_path(name));
+  for (size_t at = 0; (at = bytes.find(from, at)) != std::string::npos; at += to.size())
+    bytes.replace(at, from.size(), to);
+  return test::error_of([&] { from_onnx(bytes, "m.onnx"); });
+}
+
+}  // namespace
+
+TEST_CASE("ordinary networks compute what ONNX Runtime computes") {
+  for (const std::string name : {"residual", "mobile", "plain", "pieces"}) {
+    CAPTURE(name);
+    const Case c = load(name);
+    CHECK(test::relative_difference(run(c.graph, c.images), c.output) < 2e-5);
+    CHECK(!c.graph.quantized());
+    // and through our own files and back out
+    const test::TemporaryFolder folder;
+    save_deploy(folder / "g.safetensors", c.graph);
+    CHECK(test::relative_difference(run(load_deploy(folder / "g.safetensors"), c.images),
+                                    c.output) < 2e-5);
+    OnnxOptions options;
+    options.height = options.width = 16;
+    const Graph again = from_onnx(to_onnx(c.graph, options), "again.onnx");
+    CHECK(again.nodes.size() == c.graph.nodes.size());
+    CHECK(test::relative_difference(run(again, c.images), c.output) < 2e-5);
+  }
+}
+
+TEST_CASE("imported graphs are fused and carry the names of their parameters") {
+  const Graph g = load("residual").graph;
+  REQUIRE(g.find_node("layer2.0.conv2"));
+  const Node& conv = *g.find_node("layer1.0.conv2");
+  CHECK(conv.attributes.residual);
+  CHECK(conv.attributes.residual_before_activation);
+  CHECK(conv.attributes.activation == Activation::kReLU);
+  CHECK(count(g, NodeKind::kBatchNorm) == 0);
+  CHECK(count(g, NodeKind::kActivation) == 0);
+  CHECK(count(g, NodeKind::kAdd) == 0);
+  CHECK(count(g, NodeKind::kGlobalAvgPool) == 1);
+  CHECK(count(g, NodeKind::kSoftmax) == 1);
+  CHECK(g.image_size == 16);
+  // the linear layer behind a 4x4 map reads it whole
+  CHECK(load("plain").graph.find_node("classifier.0")->weight.shape() == Shape{10, 4, 4, 6});
+}
+
+TEST_CASE("imported networks run in int8: engine and simulation agree") {
+  for (const std::string name : {"residual", "mobile", "plain"}) {
+    CAPTURE(name);
+    const Case c = load(name);
+    const Graph g = test::with_ranges(c.graph, c.images);
+    CHECK(count_requantizations(g) == 0);
+    const EngineConfig config{c.images.dim(0), 16, 16, Precision::kInt8};
+    Engine engine(g, config);
+    Engine simulation = make_simulation(g, config);
+    for (const StepDifference& d : compare_engines(engine, simulation, c.images)) {
+      CAPTURE(d.tensor);
+      CHECK(d.max_steps <= 1);
+      CHECK(d.max_float < 1e-2);
+    }
+    CHECK(test::relative_difference(engine.run(c.images), c.output) < 0.1);
+  }
+}
+
+TEST_CASE("ranges of foreign Q/DQ pairs become ranges of the graph") {
+  const Case c = load("qdq");
+  const Graph& g = c.graph;
+  CHECK(g.quantized());
+  CHECK(count_requantizations(g) == 0);
+  CHECK(g.tensors[static_cast<size_t>(g.input)].amax == 1.0f);
+  // one range for a concat: the widest, 135 steps of 6 / 255
+  const auto concat = std::ranges::find(g.nodes, NodeKind::kConcat, &Node::kind);
+  const TensorInfo& joined = g.tensors[static_cast<size_t>(concat->output)];
+  CHECK(joined.amax == Approx(135.0 * 6 / 255));
+  CHECK_FALSE(joined.is_unsigned);
+  int in_float = 0;
+  for (const Node& n : g.nodes) {
+    if (!n.has_weight()) continue;
+    in_float += n.precision == Precision::kFloat32;
+    CHECK((n.precision == Precision::kFloat32) == n.weight_scale.empty());
+  }
+  CHECK(in_float == 1);
+  CHECK(test::relative_difference(run(g, c.images, Precision::kInt8), c.output) < 0.05);
+}
+
+TEST_CASE("what cannot be imported is named") {
+  const std::string kept = error_with("residual", "MaxPool", "LogPool");
+  CHECK(kept.starts_with("m.onnx: unsupported operators: LogPool (node '/"));
+  const std::string both = error_with("mobile", "ReduceMean", "ReduceMaxi");
+  CHECK(both.find("ReduceMaxi (node '/ReduceMaxi_") != std::string::npos);
+  CHECK(error_with("residual", "layer1.0.conv1.weight", "layer1.0.conv1.wieght") ==
+        "no error");  // both places: only a name
+  CHECK(error_with("plain", "classifier.0.bias", "classifier.0.bais") == "no error");
+  CHECK(error_with("mobile", "count_include_pad", "count_exclude_pad")
+            .find("padding that does not count is not known") != std::string::npos);
+  CHECK(error_with("pieces", "half_pixel", "align_corn").find("align_corn") != std::string::npos);
+  CHECK(test::error_of([] {
+          load_onnx(model_path("residual"), {32, {}});
+        }).ends_with("is for images of 16 pixels, not 32"));
+  CHECK(test::error_of([] { load_onnx("nowhere.onnx"); }).find("nowhere.onnx") == 0);
+}
