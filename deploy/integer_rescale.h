@@ -1,0 +1,74 @@
+// From the sums of a convolution to the integers of its result, in integers only.
+//
+// Per output channel o, with v = sum + bias[o], r the integer of a residual, and everything 64-bit:
+//
+//   no table, residual after the activation, or none:
+//     p = v * (v < 0 ? negative[o] : mantissa[o]) + r * residual[o]
+//   no table, residual before it:
+//     t = v * mantissa[o] + r * residual[o]
+//     p = t < 0 ? v * negative[o] + r * residual_negative[o] : t
+//   y = clamp(shift_round(p, shift[o]) + zero_point, low, high)
+//
+// `negative` is the mantissa below zero: the same for the identity, 0 for ReLU, the slope times it
+// for leaky ReLU. Other activations go through a table:
+//
+//   i = shift_round(v * mantissa[o] (+ r * residual[o], before), shift[o])
+//   t = table[clamp(i - first, 0, table size - 1)]       (in 2^-kTableBits steps of the result)
+//   y = clamp(shift_round(t (+ r * residual[o], after), kTableBits) + zero_point, low, high)
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "deploy/integer_multiplier.h"
+
+namespace sextant::deploy {
+
+inline constexpr int32_t kTableBits = 16;
+
+enum class ResidualPlace { kNone, kBeforeActivation, kAfterActivation };
+
+// Integers only: nothing here has a fraction.
+struct Rescale {
+  std::vector<int32_t> bias;
+  std::vector<int32_t> mantissa, shift;  // Multiplier, per channel
+  std::vector<int32_t> negative;         // without a table
+  ResidualPlace where = ResidualPlace::kNone;
+  std::vector<int64_t> residual, residual_negative;
+  std::vector<int32_t> table;
+  int32_t first = 0;
+  int32_t zero_point = 0;
+  int32_t low = 0, high = 255;
+
+  int64_t channels() const { return static_cast<int64_t>(mantissa.size()); }
+  int64_t bytes() const;
+};
+
+// `y` and `residual` (of y's type; null without one) may have a pitch, in elements; `sums` is
+// dense.
+template <class T>
+struct RescaleRows {
+  const int32_t* sums = nullptr;
+  const T* residual = nullptr;
+  T* y = nullptr;
+  int64_t rows = 0;
+  int64_t residual_pitch = 0, y_pitch = 0;
+};
+template <class T>
+void rescale_rows(const Rescale& s, const RescaleRows<T>& p);  // uint8_t, int8_t, int32_t
+
+// y = clamp(round_half_even(a + factor b)), saturating at T's limits; factor in 2^-kFactorBits.
+inline constexpr int32_t kFactorBits = 24;
+template <class T>
+struct IntegerAdd {
+  const T* a = nullptr;
+  const T* b = nullptr;
+  T* y = nullptr;
+  int64_t rows = 0, channels = 0;
+  int64_t a_pitch = 0, b_pitch = 0, y_pitch = 0;  // elements
+  int64_t factor = int64_t{1} << kFactorBits;
+};
+template <class T>
+void integer_add(const IntegerAdd<T>& p);  // uint8_t, int8_t
+
+}  // namespace sextant::deploy
