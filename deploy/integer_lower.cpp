@@ -54,18 +54,27 @@ double make_table(const RealConv& real, Rescale& s) {
   return unit;
 }
 
-int8_t quantized(float w, float scale, int32_t zero_point) {
-  const float q = std::nearbyint(static_cast<float>(zero_point) + w / scale);
-  return static_cast<int8_t>(std::clamp(q, -128.0f, 127.0f));
+constexpr int32_t kToSigned = 128;
+
+// What stands for a weight of 0.
+int32_t zero_of(const RealConv& real) {
+  return real.weight_zero_point ? *real.weight_zero_point - kToSigned : 0;
+}
+
+int8_t quantized(const RealConv& real, float w, float scale) {
+  if (!real.weight_zero_point)
+    return static_cast<int8_t>(std::clamp(std::nearbyint(w / scale), -127.0f, 127.0f));
+  const float q = std::nearbyint(static_cast<float>(*real.weight_zero_point) + w / scale);
+  return static_cast<int8_t>(static_cast<int32_t>(std::clamp(q, 0.0f, 255.0f)) - kToSigned);
 }
 
 std::vector<int8_t> quantized_weight(const RealConv& real) {
-  if (real.weight_zero_point == 0) return quantize_weight(real.weight, real.weight_scale);
+  if (!real.weight_zero_point) return quantize_weight(real.weight, real.weight_scale);
   const int64_t n = real.weight.numel() / real.weight.dim(0);
   std::vector<int8_t> q;
   for (int64_t i = 0; i < real.weight.numel(); ++i)
-    q.push_back(quantized(real.weight.f32()[i], real.weight_scale[static_cast<size_t>(i / n)],
-                          real.weight_zero_point));
+    q.push_back(
+        quantized(real, real.weight.f32()[i], real.weight_scale[static_cast<size_t>(i / n)]));
   return q;
 }
 
@@ -89,20 +98,25 @@ Rescale lower_conv(const RealConv& real, IntegerConv& p) {
     float& scale = weight_scale[static_cast<size_t>(o)];
     const double bias = real.bias.defined() ? real.bias.f32()[o] : 0.0;
     const auto* begin = q.data() + o * n;
-    const bool zero =
-        std::all_of(begin, begin + n, [&](int8_t w) { return w == real.weight_zero_point; });
+    const bool zero = std::all_of(begin, begin + n, [&](int8_t w) { return w == zero_of(real); });
     if (zero) scale = static_cast<float>(std::ldexp(unit, -16) / real.source.scale);
     const float before = scale;
     while (std::abs(bias / (real.source.scale * scale)) > kLargestBias) scale *= 2;
     if (scale != before && !zero)
       for (int64_t i = o * n; i < (o + 1) * n; ++i)
-        q[static_cast<size_t>(i)] = quantized(real.weight.f32()[i], scale, real.weight_zero_point);
+        q[static_cast<size_t>(i)] = quantized(real, real.weight.f32()[i], scale);
     const double sum_step = real.source.scale * scale;
-    s.bias.push_back(static_cast<int32_t>(std::nearbyint(bias / sum_step)));
+    const double whole = std::nearbyint(bias / sum_step);
     const Multiplier m = multiplier_of(sum_step / unit);
+    const double fraction = (bias / sum_step - whole) * m.mantissa;
+    s.bias.push_back(static_cast<int32_t>(whole));
+    s.fraction.push_back(static_cast<int32_t>(std::nearbyint(fraction)));
     s.mantissa.push_back(m.mantissa);
     s.shift.push_back(m.shift);
-    if (linear) s.negative.push_back(static_cast<int32_t>(std::nearbyint(slope * m.mantissa)));
+    if (linear) {
+      s.negative.push_back(static_cast<int32_t>(std::nearbyint(slope * m.mantissa)));
+      s.fraction_negative.push_back(static_cast<int32_t>(std::nearbyint(slope * fraction)));
+    }
     if (real.residual == ResidualPlace::kNone) continue;
     // after a table the residual meets the table's steps, else the product's
     const bool after = real.residual == ResidualPlace::kAfterActivation;
@@ -115,7 +129,7 @@ Rescale lower_conv(const RealConv& real, IntegerConv& p) {
   }
   p.weight = Tensor::from(real.weight.shape(), q);
   p.zero_point = real.source.zero_point;
-  p.weight_zero_point = real.weight_zero_point;
+  p.weight_zero_point = zero_of(real);
   const int64_t largest = largest_sum(p, real.source_low, real.source_high);
   check(largest + static_cast<int64_t>(kLargestBias) <= std::numeric_limits<int32_t>::max(),
         "integer: the sums of a convolution {} can leave 32 bits", real.weight.shape().str());

@@ -3,7 +3,8 @@
 //
 // With scales s (of the source, per output channel of the weight, of the destination):
 //   weight = quantize_weight(w, s_w)                         8 bits
-//   bias   = round_half_even(b / (s_x s_w))                  32 bits
+//   bias   = round_half_even(b / (s_x s_w))                  32 bits; what is left goes into the
+//                                                            product, as Rescale::fraction
 //   factor = s_x s_w / s_y                                   a Multiplier; see integer_rescale.h
 // (Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
 // Integer-Arithmetic-Only Inference", section 2.2.) Two channels in need of care: one whose weights
@@ -11,6 +12,7 @@
 // 2^30 takes an s_w that is larger by a power of two, in which its weights are then rounded.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "core/tensor.h"
@@ -31,8 +33,8 @@ struct RealConv {
   Tensor weight;  // f32 [O,kh,kw,I/groups]
   Tensor bias;    // f32 [O] or empty
   std::vector<float> weight_scale;
-  // Not 0: an asymmetric weight, clamp(round_half_even(weight_zero_point + w / s_w), -128, 127).
-  int32_t weight_zero_point = 0;
+  // Asymmetric weights: clamp(round_half_even(zero point + w / s_w), 0, 255) in f32, held less 128.
+  std::optional<int32_t> weight_zero_point;
   AffineScale source, destination;
   int32_t low = 0, high = 255;  // what the destination's type holds
   int32_t source_low = 0, source_high = 255;

@@ -8,10 +8,11 @@
 // goes.
 //
 // Any f32 factor whose shift stays within the limit is held exactly (24 bits in 31). In general the
-// mantissa has 31 bits, an error of 2^-32 of the result; a factor below 2^-18 keeps fewer, so that
+// mantissa has 31 bits, an error of 2^-31 of the result; a factor below 2^-18 keeps fewer, so that
 // the shift stays at kMaxShift: an error of at most 2^-18 of a step for any 32-bit x.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 
 namespace sextant::deploy {
@@ -35,6 +36,14 @@ int64_t addend_of(double factor, int32_t shift);
 // round_half_even(p / 2^shift); shift in 1..62, |p| < 2^63 - 2^62.
 inline int64_t shift_round(int64_t p, int64_t shift) {
   return (p + ((int64_t{1} << (shift - 1)) - 1) + ((p >> shift) & 1)) >> shift;
+}
+
+// p rounded to `bits` significant ones, half to even: what a product becomes in a format of such a
+// mantissa (24: f32).
+inline int64_t significant(int64_t p, int bits) {
+  const auto magnitude = static_cast<uint64_t>(p < 0 ? -p : p);
+  const int excess = static_cast<int>(std::bit_width(magnitude)) - bits;
+  return excess <= 0 ? p : shift_round(p, excess) << excess;
 }
 
 inline int64_t multiply(int32_t x, Multiplier m) {

@@ -12,28 +12,31 @@ int64_t clamped(int64_t v, int64_t low, int64_t high) {
   return v < low ? low : (v > high ? high : v);
 }
 
-template <ResidualPlace where, class T>
+template <ResidualPlace where, bool kReduced, class T>
 void piecewise_row(const Rescale& s, const int32_t* sums, const T* r, T* y) {
   const int64_t channels = s.channels();
   const int32_t* bias = s.bias.data();
   const int32_t* mantissa = s.mantissa.data();
+  const int32_t* fraction = s.fraction.data();
   const int32_t* negative = s.negative.data();
+  const int32_t* fraction_negative = s.fraction_negative.data();
   const int32_t* shift = s.shift.data();
   const int64_t* residual = s.residual.data();
   const int64_t* residual_negative = s.residual_negative.data();
   const int64_t zero = s.zero_point, low = s.low, high = s.high;
+  const int bits = s.product_bits;
 #pragma omp simd
   for (int64_t o = 0; o < channels; ++o) {
     const int32_t v = sums[o] + bias[o];
-    int64_t p;
+    int64_t t = int64_t{v} * mantissa[o] + fraction[o];
+    int64_t below = int64_t{v} * negative[o] + fraction_negative[o];
     if constexpr (where == ResidualPlace::kBeforeActivation) {
-      const int64_t t = int64_t{v} * mantissa[o] + r[o] * residual[o];
-      p = t < 0 ? int64_t{v} * negative[o] + r[o] * residual_negative[o] : t;
-    } else {
-      const int32_t m = v < 0 ? negative[o] : mantissa[o];
-      p = int64_t{v} * m;
-      if constexpr (where == ResidualPlace::kAfterActivation) p += r[o] * residual[o];
+      t += r[o] * residual[o];
+      below += r[o] * residual_negative[o];
     }
+    int64_t p = t < 0 ? below : t;
+    if constexpr (where == ResidualPlace::kAfterActivation) p += r[o] * residual[o];
+    if constexpr (kReduced) p = significant(p, bits);
     y[o] = static_cast<T>(clamped(shift_round(p, shift[o]) + zero, low, high));
   }
 }
@@ -43,6 +46,7 @@ void table_row(const Rescale& s, const int32_t* sums, const T* r, T* y) {
   const int64_t channels = s.channels();
   const int32_t* bias = s.bias.data();
   const int32_t* mantissa = s.mantissa.data();
+  const int32_t* fraction = s.fraction.data();
   const int32_t* shift = s.shift.data();
   const int64_t* residual = s.residual.data();
   const int32_t* table = s.table.data();
@@ -51,11 +55,11 @@ void table_row(const Rescale& s, const int32_t* sums, const T* r, T* y) {
 #pragma omp simd
   for (int64_t o = 0; o < channels; ++o) {
     const int32_t v = sums[o] + bias[o];
-    int64_t p = int64_t{v} * mantissa[o];
+    int64_t p = int64_t{v} * mantissa[o] + fraction[o];
     if constexpr (where == ResidualPlace::kBeforeActivation) p += r[o] * residual[o];
-    int64_t t = table[clamped(shift_round(p, shift[o]) - first, 0, last)];
-    if constexpr (where == ResidualPlace::kAfterActivation) t += r[o] * residual[o];
-    y[o] = static_cast<T>(clamped(shift_round(t, kTableBits) + zero, low, high));
+    int64_t e = table[clamped(shift_round(p, shift[o]) - first, 0, last)];
+    if constexpr (where == ResidualPlace::kAfterActivation) e += r[o] * residual[o];
+    y[o] = static_cast<T>(clamped(shift_round(e, kTableBits) + zero, low, high));
   }
 }
 
@@ -67,8 +71,10 @@ void all_rows(const Rescale& s, const RescaleRows<T>& p) {
       const int32_t* sums = p.sums + i * channels;
       const T* r = where == ResidualPlace::kNone ? nullptr : p.residual + i * p.residual_pitch;
       T* y = p.y + i * p.y_pitch;
-      if (s.table.empty())
-        piecewise_row<where>(s, sums, r, y);
+      if (s.product_bits > 0)
+        piecewise_row<where, true>(s, sums, r, y);
+      else if (s.table.empty())
+        piecewise_row<where, false>(s, sums, r, y);
       else
         table_row<where>(s, sums, r, y);
     }
@@ -78,7 +84,8 @@ void all_rows(const Rescale& s, const RescaleRows<T>& p) {
 }  // namespace
 
 int64_t Rescale::bytes() const {
-  const size_t small = bias.size() + mantissa.size() + shift.size() + negative.size();
+  const size_t small = bias.size() + fraction.size() + mantissa.size() + shift.size() +
+                       negative.size() + fraction_negative.size();
   return static_cast<int64_t>(4 * (small + table.size()) +
                               8 * (residual.size() + residual_negative.size()));
 }

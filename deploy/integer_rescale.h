@@ -2,19 +2,17 @@
 //
 // Per output channel o, with v = sum + bias[o], r the integer of a residual, and everything 64-bit:
 //
-//   no table, residual after the activation, or none:
-//     p = v * (v < 0 ? negative[o] : mantissa[o]) + r * residual[o]
-//   no table, residual before it:
-//     t = v * mantissa[o] + r * residual[o]
-//     p = t < 0 ? v * negative[o] + r * residual_negative[o] : t
-//   y = clamp(shift_round(p, shift[o]) + zero_point, low, high)
+//   t = v * mantissa[o] + fraction[o]   (+ r * residual[o], when it comes before the activation)
+//   no table:
+//     p = t < 0 ? v * negative[o] + fraction_negative[o] (+ r * residual_negative[o]) : t
+//     y = clamp(shift_round(p (+ r * residual[o], after), shift[o]) + zero_point, low, high)
+//   with a table:
+//     e = table[clamp(shift_round(t, shift[o]) - first, 0, table size - 1)]
+//     y = clamp(shift_round(e (+ r * residual[o], after), kTableBits) + zero_point, low, high)
 //
 // `negative` is the mantissa below zero: the same for the identity, 0 for ReLU, the slope times it
-// for leaky ReLU. Other activations go through a table:
-//
-//   i = shift_round(v * mantissa[o] (+ r * residual[o], before), shift[o])
-//   t = table[clamp(i - first, 0, table size - 1)]       (in 2^-kTableBits steps of the result)
-//   y = clamp(shift_round(t (+ r * residual[o], after), kTableBits) + zero_point, low, high)
+// for leaky ReLU. Other activations are tabulated, in steps of 2^-kTableBits of the result's.
+// `fraction` is what rounding the bias to whole units of the sum leaves, at most half a mantissa.
 #pragma once
 
 #include <cstdint>
@@ -32,13 +30,17 @@ enum class ResidualPlace { kNone, kBeforeActivation, kAfterActivation };
 struct Rescale {
   std::vector<int32_t> bias;
   std::vector<int32_t> mantissa, shift;  // Multiplier, per channel
-  std::vector<int32_t> negative;         // without a table
+  std::vector<int32_t> fraction;
+  std::vector<int32_t> negative, fraction_negative;  // without a table
   ResidualPlace where = ResidualPlace::kNone;
   std::vector<int64_t> residual, residual_negative;
   std::vector<int32_t> table;
   int32_t first = 0;
   int32_t zero_point = 0;
   int32_t low = 0, high = 255;
+  // Not 0: p is first rounded to so many significant bits. 24 gives the integers of a model whose
+  // reference multiplies in f32, also where that rounds a product onto a tie. No table.
+  int32_t product_bits = 0;
 
   int64_t channels() const { return static_cast<int64_t>(mantissa.size()); }
   int64_t bytes() const;

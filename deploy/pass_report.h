@@ -20,7 +20,7 @@ struct PassRow {
   int64_t requantizations = 0;
   double moved_mb = 0;  // what all nodes read and write in bytes-sized activations, one image
   // Milliseconds of the int8 engine with all passes but this one; nothing where that cannot run (a
-  // graph with batch-norm nodes) or was not asked for.
+  // graph with batch-norm nodes), where the pass changes nothing, or where it was not asked for.
   std::optional<double> ms_without;
 };
 

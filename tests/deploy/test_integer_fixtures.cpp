@@ -87,6 +87,8 @@ Layer frozen_layer(const Fixture& f, const std::string& name, const Shape& in,
     l.rescale.mantissa.push_back(m.mantissa);
     l.rescale.negative.push_back(m.mantissa);
     l.rescale.shift.push_back(m.shift);
+    l.rescale.fraction.push_back(0);
+    l.rescale.fraction_negative.push_back(0);
   }
   l.rescale.zero_point = l.out.zero_point;
   return l;
@@ -101,12 +103,15 @@ Layer lowered_layer(const Fixture& f, const std::string& name, const Shape& in,
   if (name.starts_with("qconv")) fold_batch_norm(f, name.substr(5), real);
   const AffineScale w = f.range(name, "qw");
   real.weight_scale.assign(static_cast<size_t>(real.weight.dim(0)), static_cast<float>(w.scale));
-  real.weight_zero_point = w.zero_point - kToSigned;
+  real.weight_zero_point = w.zero_point;
   real.source = source;
   real.destination = f.range(name, "qo");
   Layer l;
   l.out = real.destination;
   l.rescale = lower_conv(real, l.conv);
+  // the demo drops what rounding a bias leaves
+  std::fill(l.rescale.fraction.begin(), l.rescale.fraction.end(), 0);
+  l.rescale.fraction_negative = l.rescale.fraction;
   return l;
 }
 
@@ -123,7 +128,9 @@ int64_t differing(const Tensor& a, const Tensor& b) {
   return n;
 }
 
-Tensor run_conv(Layer& l, const Tensor& x, int64_t groups) {
+// The demo multiplies in f32: with product_bits 24 so do we, without them with the exact product.
+Tensor run_conv(Layer& l, const Tensor& x, int64_t groups, int32_t product_bits) {
+  l.rescale.product_bits = product_bits;
   IntegerConv& c = l.conv;
   c.batch = x.dim(0);
   c.height = x.dim(1);
@@ -183,7 +190,10 @@ void check_network(const SafeTensors& file, bool frozen) {
         CHECK(l.rescale.bias == stored.rescale.bias);
         CHECK(l.conv.weight_zero_point == stored.conv.weight_zero_point);
       }
-      y = run_conv(l, x, name == "qconv2" ? std::stoll(f.meta("conv2_groups")) : 1);
+      const int64_t groups = name == "qconv2" ? std::stoll(f.meta("conv2_groups")) : 1;
+      y = run_conv(l, x, groups, 24);
+      const int64_t on_ties = differing(run_conv(l, x, groups, 0), y);
+      CHECK(on_ties <= (frozen ? 1 : 30));
       scale = l.out;
     } else if (name.starts_with("qrelu")) {
       y = x.clone();
