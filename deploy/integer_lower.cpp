@@ -12,7 +12,8 @@ namespace sextant::deploy {
 namespace {
 
 constexpr double kLargestBias = 0x1p30;
-constexpr int64_t kTableSteps = 16;  // of a table's argument, in one step of its result
+constexpr int64_t kTableSteps = 4;   // entries of a table in one step of its result
+constexpr int32_t kTableShift = 40;  // room for a residual in 2^-kIndexBits entries
 constexpr int64_t kLargestTable = 1 << 16;
 constexpr double kFlat = 1.0 / 64;  // steps: what is left of a table where it is cut off
 
@@ -30,7 +31,7 @@ double activate(Activation a, double x) {
 }
 
 // The activation in steps of the destination, tabulated until it is flat or saturated. Returns the
-// step of the argument.
+// step in which its argument is given.
 double make_table(const RealConv& real, Rescale& s) {
   const double step = real.destination.scale;
   const double f = std::abs(real.residual_scale);
@@ -44,13 +45,16 @@ double make_table(const RealConv& real, Rescale& s) {
   while (activate(real.activation, right) < std::min(enough, top) && right < 1e30) right *= 1.05;
   double unit = step / kTableSteps;
   while ((right - left) / unit > kLargestTable - 2) unit *= 2;
-  s.first = static_cast<int32_t>(std::floor(left / unit));
+  const int64_t first = static_cast<int64_t>(std::floor(left / unit));
   const int64_t last = static_cast<int64_t>(std::ceil(right / unit));
-  for (int64_t i = s.first; i <= last; ++i) {
+  for (int64_t i = first; i <= last; ++i) {
     const double y = activate(real.activation, static_cast<double>(i) * unit) / step;
     s.table.push_back(static_cast<int32_t>(
-        std::nearbyint(std::clamp(std::ldexp(y, kTableBits), -0x1p30, 0x1p30))));
+        std::nearbyint(std::clamp(std::ldexp(y, kTableBits), -0x1p29, 0x1p29))));
   }
+  s.table.push_back(s.table.back());
+  s.first = first << kIndexBits;
+  unit = std::ldexp(unit, -kIndexBits);
   return unit;
 }
 
@@ -107,7 +111,7 @@ Rescale lower_conv(const RealConv& real, IntegerConv& p) {
         q[static_cast<size_t>(i)] = quantized(real, real.weight.f32()[i], scale);
     const double sum_step = real.source.scale * scale;
     const double whole = std::nearbyint(bias / sum_step);
-    const Multiplier m = multiplier_of(sum_step / unit);
+    const Multiplier m = multiplier_of(sum_step / unit, linear ? kMaxShift : kTableShift);
     const double fraction = (bias / sum_step - whole) * m.mantissa;
     s.bias.push_back(static_cast<int32_t>(whole));
     s.fraction.push_back(static_cast<int32_t>(std::nearbyint(fraction)));
@@ -121,8 +125,8 @@ Rescale lower_conv(const RealConv& real, IntegerConv& p) {
     // after a table the residual meets the table's steps, else the product's
     const bool after = real.residual == ResidualPlace::kAfterActivation;
     const double ratio = after ? 1.0 : real.destination.scale / unit;
-    const int64_t r =
-        addend_of(real.residual_scale * ratio, after && !linear ? kTableBits : m.shift);
+    const int64_t r = addend_of(real.residual_scale * ratio,
+                                after && !linear ? kTableBits + kIndexBits : m.shift);
     s.residual.push_back(r);
     s.residual_negative.push_back(
         static_cast<int64_t>(std::nearbyint(slope * static_cast<double>(r))));

@@ -26,11 +26,11 @@ struct Multiplier {
   friend bool operator==(const Multiplier&, const Multiplier&) = default;
 };
 
-// Throws Error unless |factor| < 2^30 (and finite).
-Multiplier multiplier_of(double factor);
+// Throws Error unless |factor| < 2^30 (and finite). Fewer than kMaxShift: less of small factors.
+Multiplier multiplier_of(double factor, int32_t max_shift = kMaxShift);
 
-// factor * 2^shift as an integer, to add to a product of that shift. Throws Error when
-// |factor| >= 64, so that 9 bits times it, plus such a product, fit 64 bits.
+// factor * 2^shift as an integer, to add multiples of 8 bits of it to a product of that shift.
+// Throws Error when it reaches 2^53, beyond which such a sum would not fit 64 bits for certain.
 int64_t addend_of(double factor, int32_t shift);
 
 // round_half_even(p / 2^shift); shift in 1..62, |p| < 2^63 - 2^62.

@@ -12,73 +12,100 @@ int64_t clamped(int64_t v, int64_t low, int64_t high) {
   return v < low ? low : (v > high ? high : v);
 }
 
-template <ResidualPlace where, bool kReduced, class T>
-void piecewise_row(const Rescale& s, const int32_t* sums, const T* r, T* y) {
-  const int64_t channels = s.channels();
-  const int32_t* bias = s.bias.data();
-  const int32_t* mantissa = s.mantissa.data();
-  const int32_t* fraction = s.fraction.data();
-  const int32_t* negative = s.negative.data();
-  const int32_t* fraction_negative = s.fraction_negative.data();
-  const int32_t* shift = s.shift.data();
-  const int64_t* residual = s.residual.data();
-  const int64_t* residual_negative = s.residual_negative.data();
-  const int64_t zero = s.zero_point, low = s.low, high = s.high;
-  const int bits = s.product_bits;
-#pragma omp simd
-  for (int64_t o = 0; o < channels; ++o) {
-    const int32_t v = sums[o] + bias[o];
-    int64_t t = int64_t{v} * mantissa[o] + fraction[o];
-    int64_t below = int64_t{v} * negative[o] + fraction_negative[o];
-    if constexpr (where == ResidualPlace::kBeforeActivation) {
-      t += r[o] * residual[o];
-      below += r[o] * residual_negative[o];
-    }
-    int64_t p = t < 0 ? below : t;
-    if constexpr (where == ResidualPlace::kAfterActivation) p += r[o] * residual[o];
-    if constexpr (kReduced) p = significant(p, bits);
-    y[o] = static_cast<T>(clamped(shift_round(p, shift[o]) + zero, low, high));
-  }
-}
+// The last shift of each channel, ready to vectorise: shift_round(p, shift) is
+// (p + rounding + (p >> shift & 1)) >> shift.
+struct LastShift {
+  std::vector<int64_t> shift, rounding;
 
-template <ResidualPlace where, class T>
-void table_row(const Rescale& s, const int32_t* sums, const T* r, T* y) {
-  const int64_t channels = s.channels();
-  const int32_t* bias = s.bias.data();
-  const int32_t* mantissa = s.mantissa.data();
-  const int32_t* fraction = s.fraction.data();
-  const int32_t* shift = s.shift.data();
-  const int64_t* residual = s.residual.data();
-  const int32_t* table = s.table.data();
-  const int64_t last = static_cast<int64_t>(s.table.size()) - 1;
-  const int64_t first = s.first, zero = s.zero_point, low = s.low, high = s.high;
-#pragma omp simd
-  for (int64_t o = 0; o < channels; ++o) {
-    const int32_t v = sums[o] + bias[o];
-    int64_t p = int64_t{v} * mantissa[o] + fraction[o];
-    if constexpr (where == ResidualPlace::kBeforeActivation) p += r[o] * residual[o];
-    int64_t e = table[clamped(shift_round(p, shift[o]) - first, 0, last)];
-    if constexpr (where == ResidualPlace::kAfterActivation) e += r[o] * residual[o];
-    y[o] = static_cast<T>(clamped(shift_round(e, kTableBits) + zero, low, high));
-  }
-}
-
-template <ResidualPlace where, class T>
-void all_rows(const Rescale& s, const RescaleRows<T>& p) {
-  const int64_t channels = s.channels();
-  parallel_for(p.rows, 1 + 8192 / channels, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int32_t* sums = p.sums + i * channels;
-      const T* r = where == ResidualPlace::kNone ? nullptr : p.residual + i * p.residual_pitch;
-      T* y = p.y + i * p.y_pitch;
-      if (s.product_bits > 0)
-        piecewise_row<where, true>(s, sums, r, y);
-      else if (s.table.empty())
-        piecewise_row<where, false>(s, sums, r, y);
-      else
-        table_row<where>(s, sums, r, y);
+  explicit LastShift(const Rescale& s) {
+    for (const int32_t each : s.shift) {
+      shift.push_back(s.table.empty() ? each : kTableBits + kIndexBits);
+      rounding.push_back((int64_t{1} << (shift.back() - 1)) - 1);
     }
-  });
+  }
+};
+
+// Channels of one pixel, in passes over a few numbers at a time: loops of one type each vectorise.
+constexpr int64_t kBlock = 64;
+
+template <class T>
+class Block {
+ public:
+  Block(const Rescale& rescale, int64_t first, int64_t count) : s_(rescale), o_(first), n_(count) {}
+
+  // t_ = v * mantissa + fraction, and what takes its place below zero
+  void multiply(const int32_t* sums) {
+    const int32_t* bias = s_.bias.data() + o_;
+    product(sums, bias, s_.mantissa.data() + o_, s_.fraction.data() + o_, t_);
+    if (s_.table.empty())
+      product(sums, bias, s_.negative.data() + o_, s_.fraction_negative.data() + o_, below_);
+  }
+  void add_before(const T* r) {
+    add(r, s_.residual.data() + o_, t_);
+    if (s_.table.empty()) add(r, s_.residual_negative.data() + o_, below_);
+  }
+  void activate() {
+    if (!s_.table.empty()) return look_up();
+#pragma omp simd
+    for (int64_t i = 0; i < n_; ++i) t_[i] = t_[i] < 0 ? below_[i] : t_[i];
+  }
+  void add_after(const T* r) { add(r, s_.residual.data() + o_, t_); }
+  void finish(const LastShift& last, T* y) {
+    if (s_.product_bits > 0)
+      for (int64_t i = 0; i < n_; ++i) t_[i] = significant(t_[i], s_.product_bits);
+    const int64_t* shift = last.shift.data() + o_;
+    const int64_t* rounding = last.rounding.data() + o_;
+    const int64_t zero = s_.zero_point, low = s_.low, high = s_.high;
+#pragma omp simd
+    for (int64_t i = 0; i < n_; ++i) {
+      const int64_t odd = (t_[i] >> shift[i]) & 1;
+      const int64_t q = ((t_[i] + rounding[i] + odd) >> shift[i]) + zero;
+      t_[i] = q < low ? low : (q > high ? high : q);
+    }
+#pragma omp simd
+    for (int64_t i = 0; i < n_; ++i) y[i] = static_cast<T>(t_[i]);
+  }
+
+ private:
+  void product(const int32_t* sums, const int32_t* bias, const int32_t* mantissa,
+               const int32_t* fraction, int64_t* __restrict out) const {
+#pragma omp simd
+    for (int64_t i = 0; i < n_; ++i)
+      out[i] = static_cast<int64_t>(sums[i] + bias[i]) * mantissa[i] + fraction[i];
+  }
+  void add(const T* r, const int64_t* factor, int64_t* __restrict out) const {
+#pragma omp simd
+    for (int64_t i = 0; i < n_; ++i) out[i] += r[i] * factor[i];
+  }
+  // Linearly between two entries; the last is there twice.
+  void look_up() {
+    const int32_t* shift = s_.shift.data() + o_;
+    const int32_t* table = s_.table.data();
+    const int64_t last = (static_cast<int64_t>(s_.table.size()) - 2) << kIndexBits;
+    for (int64_t i = 0; i < n_; ++i) {
+      const int64_t at = clamped(shift_round(t_[i], shift[i]) - s_.first, 0, last);
+      const int64_t k = at >> kIndexBits, rest = at & ((1 << kIndexBits) - 1);
+      t_[i] = (int64_t{table[k]} << kIndexBits) + (table[k + 1] - table[k]) * rest;
+    }
+  }
+
+  const Rescale& s_;
+  const int64_t o_, n_;
+  int64_t t_[kBlock];
+  int64_t below_[kBlock];
+};
+
+template <class T>
+void rescale_row(const Rescale& s, const LastShift& last, const int32_t* sums, const T* r, T* y) {
+  const int64_t channels = s.channels();
+  for (int64_t o = 0; o < channels; o += kBlock) {
+    Block<T> block(s, o, std::min(kBlock, channels - o));
+    block.multiply(sums + o);
+    if (s.where == ResidualPlace::kBeforeActivation) block.add_before(r + o);
+    block.activate();
+    if (s.where == ResidualPlace::kAfterActivation) block.add_after(r + o);
+    block.finish(last, y + o);
+  }
 }
 
 }  // namespace
@@ -92,14 +119,14 @@ int64_t Rescale::bytes() const {
 
 template <class T>
 void rescale_rows(const Rescale& s, const RescaleRows<T>& p) {
-  switch (s.where) {
-    case ResidualPlace::kNone:
-      return all_rows<ResidualPlace::kNone>(s, p);
-    case ResidualPlace::kBeforeActivation:
-      return all_rows<ResidualPlace::kBeforeActivation>(s, p);
-    case ResidualPlace::kAfterActivation:
-      return all_rows<ResidualPlace::kAfterActivation>(s, p);
-  }
+  const int64_t channels = s.channels();
+  const bool residual = s.where != ResidualPlace::kNone;
+  const LastShift last(s);
+  parallel_for(p.rows, 1 + 8192 / channels, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      rescale_row(s, last, p.sums + i * channels,
+                  residual ? p.residual + i * p.residual_pitch : nullptr, p.y + i * p.y_pitch);
+  });
 }
 template void rescale_rows(const Rescale&, const RescaleRows<uint8_t>&);
 template void rescale_rows(const Rescale&, const RescaleRows<int8_t>&);
@@ -112,11 +139,12 @@ void integer_add(const IntegerAdd<T>& p) {
       const T* a = p.a + i * p.a_pitch;
       const T* b = p.b + i * p.b_pitch;
       T* y = p.y + i * p.y_pitch;
+      constexpr int32_t kLow = std::numeric_limits<T>::min(), kHigh = std::numeric_limits<T>::max();
 #pragma omp simd
       for (int64_t c = 0; c < p.channels; ++c) {
         const int64_t sum = (int64_t{a[c]} << kFactorBits) + b[c] * p.factor;
-        y[c] = static_cast<T>(clamped(shift_round(sum, kFactorBits), std::numeric_limits<T>::min(),
-                                      std::numeric_limits<T>::max()));
+        const int32_t q = static_cast<int32_t>(shift_round(sum, kFactorBits));
+        y[c] = static_cast<T>(q < kLow ? kLow : (q > kHigh ? kHigh : q));
       }
     }
   });

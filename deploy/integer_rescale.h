@@ -7,8 +7,10 @@
 //     p = t < 0 ? v * negative[o] + fraction_negative[o] (+ r * residual_negative[o]) : t
 //     y = clamp(shift_round(p (+ r * residual[o], after), shift[o]) + zero_point, low, high)
 //   with a table:
-//     e = table[clamp(shift_round(t, shift[o]) - first, 0, table size - 1)]
-//     y = clamp(shift_round(e (+ r * residual[o], after), kTableBits) + zero_point, low, high)
+//     at = clamp(shift_round(t, shift[o]) - first, 0, the table's end), in 2^-kIndexBits entries
+//     e = the table there, linearly between two entries
+//     y = clamp(shift_round(e (+ r * residual[o], after), kTableBits + kIndexBits) + zero_point,
+//               low, high)
 //
 // `negative` is the mantissa below zero: the same for the identity, 0 for ReLU, the slope times it
 // for leaky ReLU. Other activations are tabulated, in steps of 2^-kTableBits of the result's.
@@ -23,6 +25,7 @@
 namespace sextant::deploy {
 
 inline constexpr int32_t kTableBits = 16;
+inline constexpr int32_t kIndexBits = 8;
 
 enum class ResidualPlace { kNone, kBeforeActivation, kAfterActivation };
 
@@ -34,12 +37,12 @@ struct Rescale {
   std::vector<int32_t> negative, fraction_negative;  // without a table
   ResidualPlace where = ResidualPlace::kNone;
   std::vector<int64_t> residual, residual_negative;
-  std::vector<int32_t> table;
-  int32_t first = 0;
+  std::vector<int32_t> table;  // its last entry twice
+  int64_t first = 0;           // where it begins, in 2^-kIndexBits entries
   int32_t zero_point = 0;
   int32_t low = 0, high = 255;
   // Not 0: p is first rounded to so many significant bits. 24 gives the integers of a model whose
-  // reference multiplies in f32, also where that rounds a product onto a tie. No table.
+  // reference multiplies in f32, also where that rounds a product onto a tie.
   int32_t product_bits = 0;
 
   int64_t channels() const { return static_cast<int64_t>(mantissa.size()); }
