@@ -90,14 +90,19 @@ int64_t initialise_from(const SafeTensors& file, Yolov6& model) {
   return fresh;
 }
 
-deploy::Graph to_graph(Yolov6& model, const CheckpointInfo& info) {
+deploy::Graph trace_graph(Yolov6& model) {
   const bool training = model.training();
   model.train(false);
   deploy::NamedVariables parameters;
   for (const auto& p : model.parameters()) parameters.emplace_back(p.name, p.variable);
-  deploy::Graph graph = deploy::fuse(deploy::trace_model(
-      [&](const Variable& x) { return model.predict(x); }, parameters, Shape{1, 64, 64, 3}));
+  deploy::Graph graph = deploy::trace_model([&](const Variable& x) { return model.predict(x); },
+                                            parameters, Shape{1, 64, 64, 3});
   model.train(training);
+  return graph;
+}
+
+deploy::Graph to_graph(Yolov6& model, const CheckpointInfo& info) {
+  deploy::Graph graph = deploy::fuse(trace_graph(model));
   graph.class_names = info.class_names;
   graph.image_size = info.image_size;
   graph.gray_border = info.gray_border;

@@ -43,6 +43,9 @@ LoadedCheckpoint load_checkpoint(const SafeTensors& file);
 // naming file and tensor when any other is missing or of another shape.
 int64_t initialise_from(const SafeTensors& file, Yolov6& model);
 
+// Traces the model in evaluation mode; weights are shared. Leaves the model in the mode it was in.
+deploy::Graph trace_graph(Yolov6& model);
+
 // Traces the model in evaluation mode and fuses the graph; copies the weights. Leaves the model in
 // the mode it was in. Class names, image size and border are taken from `info`.
 deploy::Graph to_graph(Yolov6& model, const CheckpointInfo& info);

@@ -117,8 +117,9 @@ void add_bench_command(CLI::App& app) {
   c->add_option("--batch", o->batch, "Images per run")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
-  c->add_option("--precision", o->precisions, "fp32, int8 or both (default: all it has)")
-      ->check(CLI::IsMember({"fp32", "int8"}));
+  c->add_option("--precision", o->precisions,
+                "fp32, int8, integer, several (default: fp32 and, if quantized, int8)")
+      ->check(CLI::IsMember({"fp32", "int8", "integer"}));
   c->add_option("--runs", o->runs, "Timed runs")
       ->check(CLI::Range(1, 100000))
       ->capture_default_str();

@@ -46,8 +46,8 @@ void add_eval_command(CLI::App& app) {
   c->add_option("--data", o->data, "Dataset: folder, JSON or data.yaml")->required();
   c->add_option("--split", o->split, "train, val or test")->capture_default_str();
   c->add_option("--img", o->image_size, "Image size (default: as trained)");
-  c->add_option("--precision", o->precision, "fp32 or int8 (default: int8 if quantized)")
-      ->check(CLI::IsMember({"fp32", "int8"}));
+  c->add_option("--precision", o->precision, "fp32, int8 or integer (default: int8 if quantized)")
+      ->check(CLI::IsMember({"fp32", "int8", "integer"}));
   c->add_option("--conf", o->conf, "Least score")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
@@ -65,7 +65,7 @@ void add_eval_command(CLI::App& app) {
     if (!dataset.report.empty()) fmt::print(stderr, "{}\n", dataset.report.summary());
     const auto precision = choose_precision(o->precision, graph);
     check(!o->simulate || precision == deploy::Precision::kInt8,
-          "--simulate: is for int8, not for fp32");
+          "--simulate: is for int8, not for {}", deploy::name_of(precision));
     const int size = choose_image_size(o->image_size, graph);
     const EvalResult r = evaluate(graph, dataset, size, precision, o->conf, o->iou, o->simulate);
     print_table(r, dataset.names);

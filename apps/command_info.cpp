@@ -7,6 +7,7 @@
 #include "apps/commands.h"
 #include "core/file.h"
 #include "deploy/info.h"
+#include "deploy/pass_report.h"
 #include "models/official_form.h"
 
 namespace sextant::apps {
@@ -15,16 +16,34 @@ void add_info_command(CLI::App& app) {
   struct Options {
     std::string model, json;
     int image_size = 0;
+    bool passes = false;
+    int time = 0;
   };
   auto o = std::make_shared<Options>();
   CLI::App* c =
       app.add_subcommand("info", "Layers, shapes, parameters, FLOPs, precision and scales");
   c->add_option("MODEL", o->model, "Checkpoint or deploy file")->required();
   c->add_option("--img", o->image_size, "Image size (default: as trained)");
+  c->add_flag(
+      "--passes", o->passes,
+      "What each graph pass does: nodes, requantizations, bytes moved; from the trace on for "
+      "a checkpoint, ranges only for a deploy file");
+  c->add_option("--time", o->time,
+                "With --passes: time the int8 engine without each pass, this many runs")
+      ->check(CLI::Range(1, 100000));
   c->add_option("--json", o->json, "Write the table to this file");
   c->callback([o] {
     const auto [graph, model] = load_model_file(o->model);
     const int size = choose_image_size(o->image_size, graph);
+    check(o->passes || o->time == 0, "--time: is for --passes");
+    if (o->passes) {
+      const auto report =
+          deploy::report_passes(model ? trace_graph(*model) : graph, {size, size, o->time});
+      fmt::print("{}", deploy::format_passes(report));
+      if (!o->json.empty())
+        write_atomically(o->json, deploy::passes_to_json(report).dump(2) + "\n");
+      return;
+    }
     const auto summary = deploy::summarize(graph, size, size);
     fmt::print("{}", deploy::format_summary(summary));
     if (model)

@@ -13,7 +13,7 @@ namespace sextant::apps {
 // and exit code 2.
 int run_app(CLI::App& app, int argc, char** argv);
 
-// "--precision fp32|int8"; empty means: int8 for a quantized model, else fp32.
+// "--precision fp32|int8|integer"; empty means: int8 for a quantized model, else fp32.
 deploy::Precision choose_precision(const std::string& option, const deploy::Graph& graph);
 
 // Image size: the option, or (0) the size the model was trained at. Throws Error for one that is no

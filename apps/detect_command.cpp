@@ -72,8 +72,8 @@ void add_detect_options(CLI::App& app, DetectOptions& o) {
       ->check(CLI::Range(1, 30000))
       ->capture_default_str();
   app.add_option("--img", o.image_size, "Image size (default: as trained)");
-  app.add_option("--precision", o.precision, "fp32 or int8 (default: int8 if quantized)")
-      ->check(CLI::IsMember({"fp32", "int8"}));
+  app.add_option("--precision", o.precision, "fp32, int8 or integer (default: int8 if quantized)")
+      ->check(CLI::IsMember({"fp32", "int8", "integer"}));
   app.add_flag("--multi-label", o.multi_label, "Every class above --conf, not only the best");
   app.add_flag("--no-pictures", o.no_pictures, "Only detections.json");
 }

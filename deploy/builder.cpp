@@ -4,6 +4,8 @@
 
 #include "deploy/conv_step.h"
 #include "deploy/data_steps.h"
+#include "deploy/integer_lower.h"
+#include "deploy/integer_steps.h"
 #include "deploy/ranges.h"
 
 namespace sextant::deploy {
@@ -11,8 +13,10 @@ namespace {
 
 // Kinds whose kernels are ours: they read and write with a pitch. oneDNN's convolutions want dense
 // tensors: with a pitch on the destination they fall back to a reference kernel, 300 times slower.
-bool writes_with_pitch(NodeKind kind) {
-  return kind != NodeKind::kInput && kind != NodeKind::kConv && kind != NodeKind::kDecode;
+// In the fully integer mode a kernel of ours ends a convolution.
+bool writes_with_pitch(NodeKind kind, bool integer) {
+  return kind != NodeKind::kInput && kind != NodeKind::kDecode &&
+         (integer || kind != NodeKind::kConv);
 }
 bool reads_with_pitch(NodeKind kind) {
   return kind != NodeKind::kConv && kind != NodeKind::kDeconv && kind != NodeKind::kDecode;
@@ -24,7 +28,8 @@ class Builder {
       : graph_(graph),
         config_(config),
         options_(options),
-        int8_(config.precision == Precision::kInt8) {}
+        integer_(config.precision == Precision::kInteger),
+        int8_(integer_ || config.precision == Precision::kInt8) {}
 
   Program build() {
     validate(graph_);
@@ -54,6 +59,11 @@ class Builder {
     return {
         .quantized = quantized(t), .is_unsigned = info(t).is_unsigned, .scale = info(t).scale()};
   }
+  // Numbers of one tensor mean the same in the other.
+  bool same_meaning(int a, int b) const {
+    if (!quantized(a) || !quantized(b)) return quantized(a) == quantized(b);
+    return info(a).amax == info(b).amax && info(a).is_unsigned == info(b).is_unsigned;
+  }
   NodeKind made_by(int t) const {
     return graph_.nodes[static_cast<size_t>(producers_[static_cast<size_t>(t)])].kind;
   }
@@ -64,23 +74,26 @@ class Builder {
       check(node.kind != NodeKind::kBatchNorm, "{}: node '{}' is not fused; fuse() first", source,
             node.name);
     program_.quantized.assign(graph_.tensors.size(), false);
+    program_.scales.assign(graph_.tensors.size(), 1.0f);
     if (!int8_) return;
     check(!config_.float_images, "engine: float_images needs precision fp32");
+    check(!integer_ || !config_.simulate, "engine: simulate needs precision int8");
     check(graph_.quantized(), "{}: has no activation ranges; run sextant quantize", source);
-    for (size_t t = 0; t < graph_.tensors.size(); ++t)
-      program_.quantized[t] = graph_.tensors[t].has_range();
     for (const Node& node : graph_.nodes)
       check(!node.has_weight() || node.precision == Precision::kFloat32 ||
-                !quantized(node.inputs[0]) || !node.weight_scale.empty(),
+                !info(node.inputs[0]).has_range() || !node.weight_scale.empty(),
             "{}: node '{}' has no weight scales; run sextant quantize", source, node.name);
-    program_.stats.requantizations = count_requantizations(graph_);
-    check(program_.stats.requantizations == 0,
-          "{}: {} nodes join tensors of different ranges; run sextant quantize", source,
-          program_.stats.requantizations);
+    if (integer_) check_integer(graph_);
+    for (size_t t = 0; t < graph_.tensors.size(); ++t) {
+      program_.quantized[t] = integer_ || graph_.tensors[t].has_range();
+      if (program_.quantized[t])
+        program_.scales[t] = static_cast<float>(integer_scale(graph_, static_cast<int>(t)));
+    }
   }
 
   DType held_as(int t) const {
     if (!quantized(t) || config_.simulate) return DType::kF32;
+    if (!info(t).has_range()) return DType::kI32;  // head outputs and result in integers
     return info(t).is_unsigned ? DType::kU8 : DType::kI8;
   }
 
@@ -104,7 +117,8 @@ class Builder {
   // Whether a concat's input can lie in the concat's buffer: producer and consumers take a pitch.
   bool fits_in_place(const Node& concat, int t) const {
     const auto& readers = consumers_[static_cast<size_t>(t)];
-    return t != graph_.output && writes_with_pitch(made_by(t)) &&
+    return t != graph_.output && writes_with_pitch(made_by(t), integer_) &&
+           same_meaning(t, concat.output) &&
            std::count(concat.inputs.begin(), concat.inputs.end(), t) == 1 &&
            std::all_of(readers.begin(), readers.end(), [&](int n) {
              return reads_with_pitch(graph_.nodes[static_cast<size_t>(n)].kind);
@@ -123,9 +137,8 @@ class Builder {
         const bool external = node.kind == NodeKind::kInput &&
                               (config_.float_images || held_as(node.output) == DType::kU8);
         const int64_t bytes = shape(node.output).numel() * size_of(held_as(node.output));
-        const int storage = external                         ? kImages
-                            : node.kind == NodeKind::kDecode ? kResult
-                                                             : new_storage(bytes);
+        const bool result = node.kind == NodeKind::kDecode && !integer_;
+        const int storage = external ? kImages : result ? kResult : new_storage(bytes);
         program_.tensors[out] = dense(storage, shape(node.output)[-1], held_as(node.output));
         placed[out] = true;
       }
@@ -158,6 +171,26 @@ class Builder {
     return copy;
   }
 
+  // The place of a tensor as numbers that mean what those of `like` mean: its own, or that of a
+  // requantized copy. Only ranges that were not unified need one.
+  Place as_meant(int t, int like) {
+    if (same_meaning(t, like)) return place(t);
+    const Place copy = scratch(rows(t), shape(t)[-1], held_as(like));
+    requantize(t, place(t), like, copy);
+    return copy;
+  }
+  void requantize(int t, const Place& from, int like, const Place& to) {
+    auto step = make_map_step(from, meaning(t), to, meaning(like), rows(t), Activation::kIdentity);
+    step->kind = "requantize";
+    ++program_.stats.requantizations;
+    add(std::move(step));
+  }
+  // From one place to another of as many channels: a copy where both mean the same.
+  void move(int t, const Place& from, int like, const Place& to) {
+    if (same_meaning(t, like)) return add(make_copy_step(from, to, rows(t)));
+    requantize(t, from, like, to);
+  }
+
   void emit(const Node& node) {
     const int out = node.output;
     const int in = node.inputs.empty() ? -1 : node.inputs[0];
@@ -169,23 +202,27 @@ class Builder {
         return;
       case NodeKind::kConv:
       case NodeKind::kDeconv:
-        return emit_conv(node);
+        return integer_ ? emit_integer_conv(node) : emit_conv(node);
       case NodeKind::kMaxPool:
-        return add(
-            make_max_pool_step(place(in), place(out), shape(in), shape(out), node.attributes));
+        return add(make_max_pool_step(as_meant(in, out), place(out), shape(in), shape(out),
+                                      node.attributes));
       case NodeKind::kUpsample:
-        return add(make_upsample_step(place(in), place(out), shape(in), node.attributes.scale));
+        return add(
+            make_upsample_step(as_meant(in, out), place(out), shape(in), node.attributes.scale));
       case NodeKind::kConcat:
         return emit_concat(node);
-      case NodeKind::kAdd:
-        return add(make_add_step(place(in), place(node.inputs[1]), place(out), rows(out),
-                                 meaning(out), node.attributes.residual_scale));
+      case NodeKind::kAdd: {
+        const Place a = as_meant(in, out);
+        const Place b = as_meant(node.inputs[1], out);
+        const float factor = node.attributes.residual_scale;
+        if (integer_) return add(make_integer_add_step(a, b, place(out), rows(out), factor));
+        return add(make_add_step(a, b, place(out), rows(out), meaning(out), factor));
+      }
       case NodeKind::kActivation:
         return add(make_map_step(place(in), meaning(in), place(out), meaning(out), rows(out),
                                  node.attributes.activation));
       case NodeKind::kSlice:
-        return add(make_copy_step(part(place(in), node.attributes.begin, shape(out)[3]), place(out),
-                                  rows(out)));
+        return move(in, part(place(in), node.attributes.begin, shape(out)[3]), out, place(out));
       case NodeKind::kGlobalAvgPool:
       case NodeKind::kSoftmax:
         return emit_float(node);
@@ -193,9 +230,11 @@ class Builder {
         std::vector<Place> sources;
         std::vector<Shape> shapes;
         for (const int t : node.inputs) {
-          sources.push_back(as_float(t));
+          sources.push_back(integer_ ? as_head(t) : as_float(t));
           shapes.push_back(shape(t));
         }
+        if (integer_)
+          return add(make_integer_decode_step(sources, shapes, place(out), node.attributes));
         return add(make_decode_step(sources, shapes, place(out), node.attributes));
       }
       case NodeKind::kBatchNorm:
@@ -226,7 +265,7 @@ class Builder {
         continue;
       }
       ++program_.stats.concat_copies;
-      add(make_copy_step(place(t), slice, rows(t)));
+      move(t, place(t), node.output, slice);
     }
   }
 
@@ -236,8 +275,8 @@ class Builder {
     if (options_.keep_activations) return false;
     const Place& r = place(residual);
     const auto& readers = consumers_[static_cast<size_t>(residual)];
-    if (!r.dense() || r.dtype != wanted || r.byte_offset != 0 || r.storage <= kResult ||
-        r.storage == place(node.inputs[0]).storage ||
+    if (!r.dense() || r.dtype != wanted || !same_meaning(residual, node.output) ||
+        r.byte_offset != 0 || r.storage <= kResult || r.storage == place(node.inputs[0]).storage ||
         std::count(readers.begin(), readers.end(), node_) != 1 ||
         storage_bytes_[static_cast<size_t>(r.storage)] !=
             shape(residual).numel() * size_of(r.dtype))
@@ -271,7 +310,7 @@ class Builder {
     spec.residual_before_activation = node.attributes.residual_before_activation;
     spec.residual_scale = node.attributes.residual_scale;
     spec.weight = deconv ? deconv_as_pointwise(node.weight) : node.weight;
-    spec.bias = deconv ? four_times(node.bias) : node.bias;
+    spec.bias = deconv ? deconv_bias(node.bias) : node.bias;
     if (!integer) return spec;
     spec.source_scale = info(in).scale();
     spec.destination_scale = quantized(out) ? info(out).scale() : 1.0f;
@@ -316,19 +355,40 @@ class Builder {
       spec.destination = place(residual);
       return;
     }
-    if (spec.integer || !quantized(residual))
+    if (spec.integer)
+      move(residual, place(residual), node.output, spec.destination);
+    else if (!quantized(residual))
       add(make_copy_step(place(residual), spec.destination, rows(residual)));
     else
       add(make_map_step(place(residual), meaning(residual), spec.destination, {}, rows(residual),
                         Activation::kIdentity));
   }
 
-  static Tensor four_times(const Tensor& bias) {
-    if (!bias.defined()) return {};
-    Tensor result(Shape{4 * bias.numel()});
-    for (int64_t tap = 0; tap < 4; ++tap)
-      std::copy_n(bias.f32(), bias.numel(), result.f32() + tap * bias.numel());
-    return result;
+  // A head output in 32-bit head steps.
+  Place as_head(int t) {
+    if (place(t).dtype == DType::kI32 && place(t).dense()) return place(t);
+    const Place copy = scratch(rows(t), shape(t)[-1], DType::kI32);
+    if (place(t).dtype == DType::kI32)
+      add(make_copy_step(place(t), copy, rows(t)));
+    else
+      add(make_widen_step(place(t), info(t).scale(), copy, rows(t)));
+    return copy;
+  }
+
+  // Sums, then their rescaling, which also adds the residual from where it is.
+  void emit_integer_conv(const Node& node) {
+    const int out = node.output;
+    const bool deconv = node.kind == NodeKind::kDeconv;
+    IntegerConv conv;
+    const Rescale rescale = lower_node(graph_, node, program_.shapes, conv);
+    const int64_t channels = rescale.channels();
+    const Place sums = scratch(conv.out_rows(), channels, DType::kI32);
+    add(make_sums_step(conv, place(node.inputs[0]), sums, config_.plain));
+    const Place result = deconv ? scratch(conv.out_rows(), channels, held_as(out)) : place(out);
+    const bool residual = node.attributes.residual;
+    const Place r = residual ? as_meant(node.inputs[1], out) : Place{};
+    add(make_rescale_step(rescale, sums, residual ? &r : nullptr, result, conv.out_rows()));
+    if (deconv) add(make_scatter_step(result, place(out), shape(node.inputs[0])));
   }
 
   // ---- memory
@@ -362,6 +422,7 @@ class Builder {
   const Graph& graph_;
   const EngineConfig& config_;
   const BuildOptions& options_;
+  const bool integer_;
   const bool int8_;
   std::vector<std::vector<int>> consumers_;
   std::vector<int> producers_;

@@ -19,6 +19,7 @@ struct Program {
   std::vector<Place> tensors;                // where each tensor of the graph is
   std::vector<Shape> shapes;
   std::vector<bool> quantized;   // held as integers, per tensor
+  std::vector<float> scales;     // the value of one step, per tensor; 1 for f32
   std::vector<int64_t> offsets;  // in the arena, per storage; unused for 0 and 1
   EngineStats stats;
 };

@@ -39,6 +39,8 @@ Memory::data_type type_of(DType t) {
       return Memory::data_type::u8;
     case DType::kI8:
       return Memory::data_type::s8;
+    case DType::kI32:
+      return Memory::data_type::s32;
     default:
       return Memory::data_type::f32;
   }
@@ -126,7 +128,7 @@ class ConvStep : public Step {
     flops = 2.0 * static_cast<double>(spec.batch * spec.out_height * spec.out_width) *
             static_cast<double>(spec.weight.numel());
     epilogue_.residual_scale = spec.residual_scale;
-    if (spec.integer) epilogue_ = epilogue_of(spec);
+    if (spec.integer && !spec.sums) epilogue_ = epilogue_of(spec);
     onednn("convolution", [&] { build(w); });
   }
 
@@ -169,7 +171,8 @@ class ConvStep : public Step {
     const Memory::desc weight_any(weight_dims, weight_type, Memory::format_tag::any);
     const Memory::desc bias({w[0]}, Memory::data_type::f32, Memory::format_tag::x);
     const Memory::desc no_bias;
-    const bool with_bias = spec_.simulate && spec_.integer ? false : spec_.bias.defined();
+    const bool plain = spec_.sums || (spec_.simulate && spec_.integer);
+    const bool with_bias = !plain && spec_.bias.defined();
     const dnnl::convolution_forward::desc op(
         dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct, source, weight_any,
         with_bias ? bias : no_bias, destination, {spec_.stride, spec_.stride},
@@ -199,7 +202,7 @@ class ConvStep : public Step {
   dnnl::primitive_attr attributes() const {
     dnnl::primitive_attr attr;
     dnnl::post_ops ops;
-    if (spec_.integer && spec_.simulate) return attr;
+    if (spec_.sums || (spec_.integer && spec_.simulate)) return attr;
     if (spec_.integer) attr.set_output_scales(1 << 1, epilogue_.factor);
     if (spec_.residual && spec_.residual_before_activation)
       ops.append_sum(epilogue_.residual_scale);
@@ -211,7 +214,7 @@ class ConvStep : public Step {
   }
 
   void reorder_weight(const Memory::desc& ours) {
-    if (!spec_.integer) {
+    if (!spec_.integer || spec_.sums) {  // numbers as they are
       reorder(Memory(ours, cpu_engine(), spec_.weight.raw()));
       return;
     }
@@ -245,6 +248,15 @@ std::unique_ptr<Step> make_conv_step(const ConvSpec& spec, const Place* sums) {
   return step;
 }
 
+bool sums_are_exact(const Step& step, int64_t largest) {
+  const auto isa = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
+  const auto has = [isa](dnnl::cpu_isa wanted) {
+    return (isa & static_cast<unsigned>(wanted)) == static_cast<unsigned>(wanted);
+  };
+  if (!has(dnnl::cpu_isa::avx512_core_vnni) && !has(dnnl::cpu_isa::avx2_vnni)) return false;
+  return step.implementation.starts_with("brgconv") || largest < (int64_t{1} << 24);
+}
+
 Tensor deconv_as_pointwise(const Tensor& weight) {
   const int64_t o = weight.dim(0);
   const int64_t i = weight.dim(3);
@@ -252,6 +264,14 @@ Tensor deconv_as_pointwise(const Tensor& weight) {
   for (int64_t oc = 0; oc < o; ++oc)
     for (int64_t tap = 0; tap < 4; ++tap)
       std::copy_n(weight.f32() + (oc * 4 + tap) * i, i, result.f32() + (tap * o + oc) * i);
+  return result;
+}
+
+Tensor deconv_bias(const Tensor& bias) {
+  if (!bias.defined()) return {};
+  Tensor result(Shape{4 * bias.numel()});
+  for (int64_t tap = 0; tap < 4; ++tap)
+    std::copy_n(bias.f32(), bias.numel(), result.f32() + tap * bias.numel());
   return result;
 }
 

@@ -39,14 +39,25 @@ struct ConvSpec {
   bool destination_unsigned = false;
   bool round = false;  // destination holds integers
   std::vector<float> weight_scale;
+
+  // The destination (i32, dense) takes the sums of the integer products and nothing else happens;
+  // weight is I8. Of the fields above only source, destination and geometry count.
+  bool sums = false;
 };
 
 // Reorders the weights once. `sums`: scratch of the destination's size, f32, for a simulation.
 // Throws Error when oneDNN refuses.
 std::unique_ptr<Step> make_conv_step(const ConvSpec& spec, const Place* sums);
 
+// Whether a step made with `sums` gives every sum up to `largest` exactly. Without VNNI, oneDNN
+// adds pairs of products in 16 bits, saturating. With it sums are 32-bit; the brgconv kernels store
+// them as they are, the others by way of f32, which holds integers below 2^24.
+bool sums_are_exact(const Step& step, int64_t largest);
+
 // A 2x2 stride-2 transposed convolution is a 1x1 convolution to 4 O channels, ordered (row, column,
 // o) here, whose results are then scattered: weight [O,2,2,I] -> [4 O,1,1,I].
 Tensor deconv_as_pointwise(const Tensor& weight);
+// Its bias: [O] four times, or empty.
+Tensor deconv_bias(const Tensor& bias);
 
 }  // namespace sextant::deploy

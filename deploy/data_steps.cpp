@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <type_traits>
 
 #include "core/parallel.h"
 #include "deploy/data_kernels.h"
@@ -11,31 +12,15 @@
 namespace sextant::deploy {
 namespace {
 
-// A step made of a function.
-template <class F>
-class FunctionStep : public Step {
- public:
-  FunctionStep(const char* step_kind, std::vector<int> touched, F f) : f_(std::move(f)) {
-    kind = step_kind;
-    storages = std::move(touched);
-  }
-  void run(const Bases& bases) override { f_(bases); }
-
- private:
-  F f_;
-};
-
-template <class F>
-std::unique_ptr<Step> step(const char* kind, std::vector<int> touched, F f) {
-  return std::make_unique<FunctionStep<F>>(kind, std::move(touched), std::move(f));
-}
-
-// Calls f with a value of the place's element type.
+// Calls f with a value of the place's element type; what is added or compared is no 32-bit integer.
 template <class F>
 void dispatch(DType type, F&& f) {
-  if (type == DType::kU8) return f(uint8_t{});
-  if (type == DType::kI8) return f(int8_t{});
-  f(float{});
+  dispatch_type(type, [&](auto zero) {
+    if constexpr (std::is_same_v<decltype(zero), int32_t>)
+      fail("deploy: a step on 32-bit integers");
+    else
+      f(zero);
+  });
 }
 
 int64_t bytes_of(const Place& p) { return p.channels * size_of(p.dtype); }
@@ -79,7 +64,7 @@ std::unique_ptr<Step> table_step(const char* kind, const Place& source, const Me
                                  const Place& destination, const Meaning& to, int64_t rows,
                                  Activation activation) {
   const auto table = make_table<From, To>(from, to, activation);
-  return step(kind, {source.storage, destination.storage}, [=](const Bases& bases) {
+  return make_step(kind, {source.storage, destination.storage}, [=](const Bases& bases) {
     const uint8_t* x = source.as<uint8_t>(bases);
     To* y = destination.as<To>(bases);
     parallel_for(rows, 256, [&](int64_t begin, int64_t end) {
@@ -94,7 +79,7 @@ template <class From, class To>
 std::unique_ptr<Step> map_step(const char* kind, const Place& source, const Meaning& from,
                                const Place& destination, const Meaning& to, int64_t rows,
                                Activation activation) {
-  return step(kind, {source.storage, destination.storage}, [=](const Bases& bases) {
+  return make_step(kind, {source.storage, destination.storage}, [=](const Bases& bases) {
     const From* x = source.as<From>(bases);
     To* y = destination.as<To>(bases);
     kernels::dispatch_activation(activation, [&](auto tag) {
@@ -109,7 +94,7 @@ std::unique_ptr<Step> map_step(const char* kind, const Place& source, const Mean
 
 std::unique_ptr<Step> make_input_step(const Place& pixels, const Place& image, int64_t n,
                                       bool simulate) {
-  return step("input", {pixels.storage, image.storage}, [=](const Bases& bases) {
+  return make_step("input", {pixels.storage, image.storage}, [=](const Bases& bases) {
     const uint8_t* x = pixels.as<uint8_t>(bases);
     float* y = image.as<float>(bases);
     const float divisor = simulate ? 1.0f : 255.0f;
@@ -121,7 +106,7 @@ std::unique_ptr<Step> make_input_step(const Place& pixels, const Place& image, i
 }
 
 std::unique_ptr<Step> make_copy_step(const Place& source, const Place& destination, int64_t rows) {
-  return step("copy", {source.storage, destination.storage}, [=](const Bases& bases) {
+  return make_step("copy", {source.storage, destination.storage}, [=](const Bases& bases) {
     copy_rows({.source = source.at(bases),
                .destination = destination.at(bases),
                .rows = rows,
@@ -133,7 +118,7 @@ std::unique_ptr<Step> make_copy_step(const Place& source, const Place& destinati
 
 std::unique_ptr<Step> make_scatter_step(const Place& source, const Place& destination,
                                         const Shape& shape) {
-  return step("scatter", {source.storage, destination.storage}, [=](const Bases& bases) {
+  return make_step("scatter", {source.storage, destination.storage}, [=](const Bases& bases) {
     scatter_2x2({.source = source.at(bases),
                  .destination = destination.at(bases),
                  .batch = shape[0],
@@ -146,7 +131,7 @@ std::unique_ptr<Step> make_scatter_step(const Place& source, const Place& destin
 
 std::unique_ptr<Step> make_upsample_step(const Place& source, const Place& destination,
                                          const Shape& shape, int64_t scale) {
-  return step("upsample", {source.storage, destination.storage}, [=](const Bases& bases) {
+  return make_step("upsample", {source.storage, destination.storage}, [=](const Bases& bases) {
     upsample({.source = source.at(bases),
               .destination = destination.at(bases),
               .batch = shape[0],
@@ -165,7 +150,7 @@ std::unique_ptr<Step> make_max_pool_step(const Place& source, const Place& desti
   const int64_t kernel = attributes.kernel;
   const int64_t stride = attributes.stride;
   const int64_t padding = attributes.padding;
-  return step("max_pool", {source.storage, destination.storage}, [=](const Bases& bases) {
+  return make_step("max_pool", {source.storage, destination.storage}, [=](const Bases& bases) {
     dispatch(source.dtype, [&](auto zero) {
       using T = decltype(zero);
       max_pool<T>({.source = source.as<T>(bases),
@@ -227,7 +212,7 @@ std::unique_ptr<Step> make_softmax_step(const Place& source, const Place& destin
 
 std::unique_ptr<Step> make_add_step(const Place& a, const Place& b, const Place& y, int64_t rows,
                                     const Meaning& meaning, float factor) {
-  return step("add", {a.storage, b.storage, y.storage}, [=](const Bases& bases) {
+  return make_step("add", {a.storage, b.storage, y.storage}, [=](const Bases& bases) {
     dispatch(y.dtype, [&](auto zero) {
       using T = decltype(zero);
       add_rows<T>({.a = a.as<T>(bases),
@@ -279,7 +264,7 @@ std::unique_ptr<Step> make_decode_step(const std::vector<Place>& sources,
     decode.level[l].width = shapes[2 * l][2];
     decode.level[l].stride = static_cast<float>(attributes.strides[l]);
   }
-  return step("decode", touched, [=](const Bases& bases) {
+  return make_step("decode", touched, [=](const Bases& bases) {
     kernels::Decode p = decode;
     for (size_t l = 0; l < sources.size() / 2; ++l) {
       p.level[l].cls = sources[2 * l].as<float>(bases);

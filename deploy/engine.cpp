@@ -25,6 +25,8 @@ Tensor converted(const TensorView& view, const F& f) {
     copy_pixels<uint8_t, To>(view, y, f);
   else if (view.dtype == DType::kI8)
     copy_pixels<int8_t, To>(view, y, f);
+  else if (view.dtype == DType::kI32)
+    copy_pixels<int32_t, To>(view, y, f);
   else
     copy_pixels<float, To>(view, y, f);
   return y;
@@ -39,6 +41,19 @@ Tensor TensorView::values() const {
 Tensor TensorView::integers() const {
   check(quantized, "deploy: tensor '{}' is held as f32, it has no integers", info->name);
   return converted<int32_t>(*this, [](auto q) { return static_cast<int32_t>(q); });
+}
+
+void TensorView::assign(const Tensor& numbers) const {
+  check(numbers.shape() == shape, "deploy: tensor '{}' is {}, not {}", info->name, shape.str(),
+        numbers.shape().str());
+  const int64_t channels = shape[-1];
+  dispatch_type(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    auto* y = static_cast<T*>(const_cast<void*>(data));
+    const int32_t* q = numbers.data<int32_t>();
+    for (int64_t i = 0; i < shape.numel(); ++i)
+      y[i / channels * pitch + i % channels] = static_cast<T>(q[i]);
+  });
 }
 
 struct Engine::Impl {
@@ -67,7 +82,7 @@ struct Engine::Impl {
     v.dtype = program.tensors[i].dtype;
     v.pitch = program.tensors[i].pitch;
     v.quantized = program.quantized[i];
-    v.scale = v.quantized ? v.info->scale() : 1.0f;
+    v.scale = program.scales[i];
     return v;
   }
 

@@ -1,4 +1,7 @@
-// Runs a fused graph on the CPU: f32 or int8 (u8/s8 activations, s8 weights, i32 sums), on oneDNN.
+// Runs a fused graph on the CPU: f32 or int8 (u8/s8 activations, s8 weights, i32 sums), on oneDNN;
+// or fully in integers (Precision::kInteger): int8 whose sums are scaled by fixed-point
+// multipliers, with integer head outputs, decoded in integers. Only run() itself turns the result
+// into f32.
 //
 // Everything is settled at construction, for one batch and image size: shapes, primitives, weights
 // in the layout and precision each primitive wants, and one arena that holds all activations at
@@ -26,6 +29,8 @@ struct EngineConfig {
   bool float_images = false;
   // int8 only: compute each integer operation in f32 on integer values instead; see simulate.h.
   bool simulate = false;
+  // integer only: the plain kernels that define the result, in place of oneDNN's.
+  bool plain = false;
 };
 
 // A tensor as an observer sees it, valid during the call. Value = stored number * scale.
@@ -34,12 +39,14 @@ struct TensorView {
   const TensorInfo* info = nullptr;
   Shape shape;  // [N,H,W,C]
   const void* data = nullptr;
-  DType dtype = DType::kF32;  // f32, u8 or s8
+  DType dtype = DType::kF32;  // f32, u8, s8 or (fully integer heads, result) i32
   int64_t pitch = 0;          // elements from one pixel to the next; C when dense
   float scale = 1.0f;         // of one step; 1 for a tensor held as f32
 
   Tensor values() const;    // dense f32 copy, dequantized
   Tensor integers() const;  // dense i32 copy of the stored numbers; throws for plain f32 tensors
+  // Overwrites the stored numbers: the layers behind then run on these. For comparisons.
+  void assign(const Tensor& integers) const;
   bool quantized = false;  // stored numbers are integers (also in a simulation, where they are f32)
 };
 using Observer = std::function<void(const TensorView&)>;
@@ -49,7 +56,7 @@ struct EngineStats {
   int64_t unplanned_bytes = 0;  // the same without sharing memory
   int64_t weight_bytes = 0;
   int64_t steps = 0;
-  int64_t requantizations = 0;   // steps that only rescale integers: none, by construction
+  int64_t requantizations = 0;   // steps that only rescale integers: none when ranges are unified
   int64_t concats_in_place = 0;  // concat inputs written straight into the concat's buffer
   int64_t concat_copies = 0;     // concat inputs copied there
 };

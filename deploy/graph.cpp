@@ -21,11 +21,14 @@ NodeKind node_kind_from_name(const std::string& name) {
   fail("deploy: unknown node kind '{}'", name);
 }
 
-const char* name_of(Precision p) { return p == Precision::kInt8 ? "int8" : "fp32"; }
+const char* name_of(Precision p) {
+  return p == Precision::kInteger ? "integer" : p == Precision::kInt8 ? "int8" : "fp32";
+}
 
 Precision precision_from_name(const std::string& name) {
   if (name == "int8") return Precision::kInt8;
-  check(name == "fp32", "unknown precision '{}', must be fp32 or int8", name);
+  if (name == "integer") return Precision::kInteger;
+  check(name == "fp32", "unknown precision '{}', must be fp32, int8 or integer", name);
   return Precision::kFloat32;
 }
 

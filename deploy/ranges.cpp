@@ -39,35 +39,40 @@ std::vector<float> channel_amax(const Tensor& weight) {
   return amax;
 }
 
+// Which tensors cannot hold a negative number.
+std::vector<bool> positive_tensors(const Graph& graph) {
+  std::vector<bool> positive(graph.tensors.size(), false);
+  const auto is = [&](int t) { return positive[static_cast<size_t>(t)]; };
+  for (const Node& node : graph.nodes) {
+    const Attributes& a = node.attributes;
+    bool yes = false;
+    if (passes_range(node.kind)) {
+      yes = std::all_of(node.inputs.begin(), node.inputs.end(), is) && a.residual_scale >= 0;
+    } else if (node.kind == NodeKind::kInput || node.kind == NodeKind::kSoftmax) {
+      yes = true;
+    } else if (node.kind == NodeKind::kGlobalAvgPool) {
+      yes = is(node.inputs[0]);
+    } else if (node.kind != NodeKind::kDecode) {
+      yes = never_negative(a.activation);
+      if (a.residual && !a.residual_before_activation)
+        yes = yes && is(node.inputs[1]) && a.residual_scale >= 0;
+    }
+    positive[static_cast<size_t>(node.output)] = yes;
+  }
+  return positive;
+}
+
 }  // namespace
 
 void unify_ranges(Graph& graph) {
   Union sets(graph.tensors.size());
-  std::vector<bool> positive(graph.tensors.size(), false);
   for (const Node& node : graph.nodes) {
-    const size_t out = static_cast<size_t>(node.output);
-    if (passes_range(node.kind)) {
-      bool all = true;
-      for (const int t : node.inputs) {
-        sets.join(t, node.output);
-        all = all && positive[static_cast<size_t>(t)];
-      }
-      positive[out] = all && node.attributes.residual_scale >= 0;
-    } else if (node.kind == NodeKind::kInput || node.kind == NodeKind::kSoftmax) {
-      positive[out] = true;
-    } else if (node.kind == NodeKind::kGlobalAvgPool) {
-      positive[out] = positive[static_cast<size_t>(node.inputs[0])];
-    } else if (node.kind != NodeKind::kDecode) {
-      const Attributes& a = node.attributes;
-      positive[out] = never_negative(a.activation);
-      if (a.residual) {
-        sets.join(node.inputs[1], node.output);
-        if (!a.residual_before_activation)
-          positive[out] = positive[out] && positive[static_cast<size_t>(node.inputs[1])] &&
-                          a.residual_scale >= 0;
-      }
-    }
+    if (passes_range(node.kind))
+      for (const int t : node.inputs) sets.join(t, node.output);
+    else if (node.attributes.residual)
+      sets.join(node.inputs[1], node.output);
   }
+  const std::vector<bool> positive = positive_tensors(graph);
   std::vector<int> number(graph.tensors.size(), -1);
   int groups = 0;
   for (size_t t = 0; t < graph.tensors.size(); ++t) {
@@ -80,6 +85,14 @@ void unify_ranges(Graph& graph) {
     if (!positive[t]) group_positive[static_cast<size_t>(graph.tensors[t].group)] = false;
   for (TensorInfo& info : graph.tensors)
     info.is_unsigned = group_positive[static_cast<size_t>(info.group)];
+}
+
+void separate_ranges(Graph& graph) {
+  const std::vector<bool> positive = positive_tensors(graph);
+  for (size_t t = 0; t < graph.tensors.size(); ++t) {
+    graph.tensors[t].group = static_cast<int>(t);
+    graph.tensors[t].is_unsigned = positive[t];
+  }
 }
 
 std::vector<bool> groups_to_quantize(const Graph& graph) {

@@ -19,6 +19,10 @@ inline constexpr float kTinyAmax = 0x1p-24f;
 // calibration: simulation and engine then agree by construction.
 void unify_ranges(Graph& graph);
 
+// Every tensor a group of its own: what ranges are without that pass. An engine then requantizes
+// wherever tensors of different ranges meet. To see what the pass gains.
+void separate_ranges(Graph& graph);
+
 // Tensors that get a range: all but those of a group that decode or softmax reads or makes (head
 // outputs stay f32).
 // Indexed by group.
@@ -26,10 +30,11 @@ std::vector<bool> groups_to_quantize(const Graph& graph);
 
 // Gives every tensor of group g the range amax[g] (a tiny one becomes kTinyAmax's successor, so
 // that the scale stays finite), and every conv and deconv per-channel weight scales amax_oc / 127
-// (1 for a channel of zeros). Throws Error unless unify_ranges() ran.
+// (1 for a channel of zeros). Throws Error unless unify_ranges() or separate_ranges() ran.
 void assign_ranges(Graph& graph, const std::vector<float>& group_amax);
 
-// Steps that would have to rescale integers between two tensors; 0 after unify_ranges().
+// Steps that have to rescale integers between two tensors; 0 after unify_ranges(). An engine has as
+// many of kind "requantize".
 int64_t count_requantizations(const Graph& graph);
 
 // round-half-even(weight / scale) clamped to [-127, 127], in the layout of `weight`

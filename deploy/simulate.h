@@ -26,12 +26,19 @@ struct StepDifference {
   int64_t max_steps = 0;  // largest |difference| of the integers
   int64_t differing = 0;  // how many differ
   int64_t values = 0;
-  double max_float = 0.0;  // a tensor held as f32: largest |difference| / largest |value|
+  bool floats = false;     // compared as floats: a tensor that is not integers on both sides
+  double max_float = 0.0;  // then held as f32: largest |difference| / largest |value|
 };
 
 // Runs both on the same images, each on its own from the image on, so that differences add up along
 // the network, and compares every tensor. Both must be of one graph and size.
 std::vector<StepDifference> compare_engines(Engine& engine, Engine& simulation,
                                             const Tensor& images);
+
+// The same, but `engine` runs every layer on the inputs that `reference` had there, so that what is
+// compared is each layer on its own: an int8 engine and a fully integer one differ by the rounding
+// of one rescaling. Tensors that are integers on one side only (head outputs, result) count as
+// floats.
+std::vector<StepDifference> compare_layers(Engine& engine, Engine& reference, const Tensor& images);
 
 }  // namespace sextant::deploy

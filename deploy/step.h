@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/dtype.h"
@@ -49,5 +50,33 @@ class Step {
   double flops = 0;
   int64_t weight_bytes = 0;
 };
+
+// A step made of a function of the bases.
+template <class F>
+class FunctionStep : public Step {
+ public:
+  FunctionStep(const char* step_kind, std::vector<int> touched, F f) : f_(std::move(f)) {
+    kind = step_kind;
+    storages = std::move(touched);
+  }
+  void run(const Bases& bases) override { f_(bases); }
+
+ private:
+  F f_;
+};
+
+template <class F>
+std::unique_ptr<Step> make_step(const char* kind, std::vector<int> touched, F f) {
+  return std::make_unique<FunctionStep<F>>(kind, std::move(touched), std::move(f));
+}
+
+// Calls f with a value of the element type: uint8_t, int8_t, int32_t or float.
+template <class F>
+void dispatch_type(DType type, F&& f) {
+  if (type == DType::kU8) return f(uint8_t{});
+  if (type == DType::kI8) return f(int8_t{});
+  if (type == DType::kI32) return f(int32_t{});
+  f(float{});
+}
 
 }  // namespace sextant::deploy

@@ -1,0 +1,155 @@
+#include "deploy/integer_rescale.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "core/parallel.h"
+
+namespace sextant::deploy {
+namespace {
+
+int64_t clamped(int64_t v, int64_t low, int64_t high) {
+  return v < low ? low : (v > high ? high : v);
+}
+
+// The last shift of each channel, ready to vectorise: shift_round(p, shift) is
+// (p + rounding + (p >> shift & 1)) >> shift.
+struct LastShift {
+  std::vector<int64_t> shift, rounding;
+
+  explicit LastShift(const Rescale& s) {
+    for (const int32_t each : s.shift) {
+      shift.push_back(s.table.empty() ? each : kTableBits + kIndexBits);
+      rounding.push_back((int64_t{1} << (shift.back() - 1)) - 1);
+    }
+  }
+};
+
+// Channels of one pixel, in passes over a few numbers at a time: loops of one type each vectorise.
+constexpr int64_t kBlock = 64;
+
+template <class T>
+class Block {
+ public:
+  Block(const Rescale& rescale, int64_t first, int64_t count) : s_(rescale), o_(first), n_(count) {}
+
+  // t_ = v * mantissa + fraction, and what takes its place below zero
+  void multiply(const int32_t* sums) {
+    const int32_t* bias = s_.bias.data() + o_;
+    product(sums, bias, s_.mantissa.data() + o_, s_.fraction.data() + o_, t_);
+    if (s_.table.empty())
+      product(sums, bias, s_.negative.data() + o_, s_.fraction_negative.data() + o_, below_);
+  }
+  void add_before(const T* r) {
+    add(r, s_.residual.data() + o_, t_);
+    if (s_.table.empty()) add(r, s_.residual_negative.data() + o_, below_);
+  }
+  void activate() {
+    if (!s_.table.empty()) return look_up();
+#pragma omp simd
+    for (int64_t i = 0; i < n_; ++i) t_[i] = t_[i] < 0 ? below_[i] : t_[i];
+  }
+  void add_after(const T* r) { add(r, s_.residual.data() + o_, t_); }
+  void finish(const LastShift& last, T* y) {
+    if (s_.product_bits > 0)
+      for (int64_t i = 0; i < n_; ++i) t_[i] = significant(t_[i], s_.product_bits);
+    const int64_t* shift = last.shift.data() + o_;
+    const int64_t* rounding = last.rounding.data() + o_;
+    const int64_t zero = s_.zero_point, low = s_.low, high = s_.high;
+#pragma omp simd
+    for (int64_t i = 0; i < n_; ++i) {
+      const int64_t odd = (t_[i] >> shift[i]) & 1;
+      const int64_t q = ((t_[i] + rounding[i] + odd) >> shift[i]) + zero;
+      t_[i] = q < low ? low : (q > high ? high : q);
+    }
+#pragma omp simd
+    for (int64_t i = 0; i < n_; ++i) y[i] = static_cast<T>(t_[i]);
+  }
+
+ private:
+  void product(const int32_t* sums, const int32_t* bias, const int32_t* mantissa,
+               const int32_t* fraction, int64_t* __restrict out) const {
+#pragma omp simd
+    for (int64_t i = 0; i < n_; ++i)
+      out[i] = static_cast<int64_t>(sums[i] + bias[i]) * mantissa[i] + fraction[i];
+  }
+  void add(const T* r, const int64_t* factor, int64_t* __restrict out) const {
+#pragma omp simd
+    for (int64_t i = 0; i < n_; ++i) out[i] += r[i] * factor[i];
+  }
+  // Linearly between two entries; the last is there twice.
+  void look_up() {
+    const int32_t* shift = s_.shift.data() + o_;
+    const int32_t* table = s_.table.data();
+    const int64_t last = (static_cast<int64_t>(s_.table.size()) - 2) << kIndexBits;
+    for (int64_t i = 0; i < n_; ++i) {
+      const int64_t at = clamped(shift_round(t_[i], shift[i]) - s_.first, 0, last);
+      const int64_t k = at >> kIndexBits, rest = at & ((1 << kIndexBits) - 1);
+      t_[i] = (int64_t{table[k]} << kIndexBits) + (table[k + 1] - table[k]) * rest;
+    }
+  }
+
+  const Rescale& s_;
+  const int64_t o_, n_;
+  int64_t t_[kBlock];
+  int64_t below_[kBlock];
+};
+
+template <class T>
+void rescale_row(const Rescale& s, const LastShift& last, const int32_t* sums, const T* r, T* y) {
+  const int64_t channels = s.channels();
+  for (int64_t o = 0; o < channels; o += kBlock) {
+    Block<T> block(s, o, std::min(kBlock, channels - o));
+    block.multiply(sums + o);
+    if (s.where == ResidualPlace::kBeforeActivation) block.add_before(r + o);
+    block.activate();
+    if (s.where == ResidualPlace::kAfterActivation) block.add_after(r + o);
+    block.finish(last, y + o);
+  }
+}
+
+}  // namespace
+
+int64_t Rescale::bytes() const {
+  const size_t small = bias.size() + fraction.size() + mantissa.size() + shift.size() +
+                       negative.size() + fraction_negative.size();
+  return static_cast<int64_t>(4 * (small + table.size()) +
+                              8 * (residual.size() + residual_negative.size()));
+}
+
+template <class T>
+void rescale_rows(const Rescale& s, const RescaleRows<T>& p) {
+  const int64_t channels = s.channels();
+  const bool residual = s.where != ResidualPlace::kNone;
+  const LastShift last(s);
+  parallel_for(p.rows, 1 + 8192 / channels, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      rescale_row(s, last, p.sums + i * channels,
+                  residual ? p.residual + i * p.residual_pitch : nullptr, p.y + i * p.y_pitch);
+  });
+}
+template void rescale_rows(const Rescale&, const RescaleRows<uint8_t>&);
+template void rescale_rows(const Rescale&, const RescaleRows<int8_t>&);
+template void rescale_rows(const Rescale&, const RescaleRows<int32_t>&);
+
+template <class T>
+void integer_add(const IntegerAdd<T>& p) {
+  parallel_for(p.rows, 1 + 32768 / p.channels, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const T* a = p.a + i * p.a_pitch;
+      const T* b = p.b + i * p.b_pitch;
+      T* y = p.y + i * p.y_pitch;
+      constexpr int32_t kLow = std::numeric_limits<T>::min(), kHigh = std::numeric_limits<T>::max();
+#pragma omp simd
+      for (int64_t c = 0; c < p.channels; ++c) {
+        const int64_t sum = (int64_t{a[c]} << kFactorBits) + b[c] * p.factor;
+        const int32_t q = static_cast<int32_t>(shift_round(sum, kFactorBits));
+        y[c] = static_cast<T>(q < kLow ? kLow : (q > kHigh ? kHigh : q));
+      }
+    }
+  });
+}
+template void integer_add(const IntegerAdd<uint8_t>&);
+template void integer_add(const IntegerAdd<int8_t>&);
+
+}  // namespace sextant::deploy
