@@ -245,13 +245,13 @@ TEST_CASE("training a badly quantized graph brings it nearer to the float one; s
       learned ? WeightRanges::kLearned : GENERATE(WeightRanges::kFrozen, WeightRanges::kFollow);
   CAPTURE(name_of(act), learned, static_cast<int>(weights));
   const Graph fused = mixed_graph(act, 12);
-  const Tensor images = test::random_images({2, 32, 32, 3}, 8);
+  const Tensor images = test::random_images({1, 32, 32, 3}, 8);
   const Graph start = test::with_ranges(fused, images, 0.35f);  // clips a lot
   TrainableOptions options;
   options.learn_activation_ranges = learned;
   options.weights = weights;
   TrainableGraph student(start, options);
-  const auto [before, after] = train_towards(student, fused, images, 0.05f, 25);
+  const auto [before, after] = train_towards(student, fused, images, 0.05f, 15);
   CAPTURE(before, after);
   CHECK(after < 0.7 * before);
 
@@ -275,7 +275,7 @@ TEST_CASE("training a badly quantized graph brings it nearer to the float one; s
   const test::TemporaryFolder folder;
   deploy::save_deploy(folder / "student.safetensors", end);
   const Graph loaded = deploy::load_deploy(folder / "student.safetensors");
-  deploy::Engine simulation = deploy::make_simulation(loaded, {2, 32, 32});
+  deploy::Engine simulation = deploy::make_simulation(loaded, {1, 32, 32});
   const auto out = student.forward(images);
   const std::vector<int>& maps = loaded.nodes.back().inputs;
   simulation.run(images, [&](const deploy::TensorView& v) {
