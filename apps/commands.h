@@ -7,6 +7,7 @@ namespace sextant::apps {
 
 void add_train_command(CLI::App& app);
 void add_eval_command(CLI::App& app);
+void add_qat_command(CLI::App& app);
 void add_quantize_command(CLI::App& app);
 void add_sensitivity_command(CLI::App& app);
 void add_partial_command(CLI::App& app);

@@ -8,6 +8,7 @@ int main(int argc, char** argv) {
   app.set_help_all_flag("--help-all", "Help of all subcommands");
   add_train_command(app);
   add_eval_command(app);
+  add_qat_command(app);
   add_quantize_command(app);
   add_sensitivity_command(app);
   add_partial_command(app);

@@ -6,6 +6,7 @@
 #include "core/file.h"
 #include "data/draw.h"
 #include "data/plot.h"
+#include "models/yolov6_config.h"
 
 namespace sextant::apps {
 
@@ -15,7 +16,9 @@ namespace {
 // have been written with fewer).
 Json decisive(Json config) {
   for (const char* key : {"workers", "device", "cache_mb"}) config.erase(key);
-  config["model"] = read_yolov6_config(ConfigReader(config["model"], "config", "model."), 1).json();
+  if (config["model"].is_object())
+    config["model"] =
+        read_yolov6_config(ConfigReader(config["model"], "config", "model."), 1).json();
   return config;
 }
 
@@ -59,7 +62,7 @@ void write_curves(const std::filesystem::path& folder, const std::vector<EpochRo
   for (const auto& r : rows) {
     const auto e = static_cast<double>(r.epoch);
     const double values[] = {r.loss(), r.loss_iou, r.loss_cls};
-    for (size_t i = 0; i < 3; ++i) {
+    for (size_t i = 0; i < 3 && r.epoch > 0; ++i) {
       loss.series[i].x.push_back(e);
       loss.series[i].y.push_back(values[i]);
     }
@@ -70,7 +73,7 @@ void write_curves(const std::filesystem::path& folder, const std::vector<EpochRo
     map.series[1].y.push_back(r.map50_95);
   }
   map.y_min = 0.0;
-  data::save_line_plot(folder / "loss.png", loss);
+  if (!loss.series[0].x.empty()) data::save_line_plot(folder / "loss.png", loss);
   if (!map.series[0].x.empty()) data::save_line_plot(folder / "map.png", map);
 }
 
@@ -103,10 +106,11 @@ void write_batch_picture(const std::filesystem::path& path, const data::Batch& b
 }
 
 void save_run(const std::filesystem::path& path, const Json& config, const RunState& state,
-              const Yolov6& model, const optim::ModelEma& ema, const optim::Optimizer& optimizer) {
+              const Module& model, const optim::ModelEma* ema, const optim::Optimizer& optimizer) {
   SafeTensors file;
   for (const auto& s : model.state()) file.add("model." + s.name, s.tensor);
-  for (const auto& [name, t] : ema.state("ema.")) file.add(name, t);
+  if (ema != nullptr)
+    for (const auto& [name, t] : ema->state("ema.")) file.add(name, t);
   for (const auto& [name, t] : optimizer.state("optimizer.")) file.add(name, t);
   const Json meta = {{"format", "sextant-run"},
                      {"version", 1},
@@ -120,8 +124,8 @@ void save_run(const std::filesystem::path& path, const Json& config, const RunSt
   save_safetensors(path, file);
 }
 
-RunState load_run(const std::filesystem::path& path, const Json& config, Yolov6& model,
-                  optim::ModelEma& ema, optim::Optimizer& optimizer) {
+RunState load_run(const std::filesystem::path& path, const Json& config, const Module& model,
+                  optim::ModelEma* ema, optim::Optimizer& optimizer) {
   const SafeTensors file = load_safetensors(path);
   const Json meta = Json::parse(file.meta("sextant"), nullptr, false);
   RunState state;
@@ -136,7 +140,7 @@ RunState load_run(const std::filesystem::path& path, const Json& config, Yolov6&
     fail("{}: {}", path.string(), e.what());
   }
   for (const auto& s : model.state()) optim::restore_tensor(file, "model." + s.name, s.tensor);
-  ema.load_state(file, "ema.");
+  if (ema != nullptr) ema->load_state(file, "ema.");
   optimizer.load_state(file, "optimizer.");
   return state;
 }

@@ -7,13 +7,14 @@
 
 #include "core/config.h"
 #include "data/loader.h"
-#include "models/yolov6.h"
+#include "layers/module.h"
 #include "optim/ema.h"
 #include "optim/sgd.h"
 
 namespace sextant::apps {
 
-// One row of results.csv.
+// One row of results.csv. Epoch 0, of runs that start from something to be measured against, has no
+// losses.
 struct EpochRow {
   int64_t epoch = 0;
   double lr = 0;
@@ -40,11 +41,12 @@ struct RunState {
   double best_map50 = -1, best_map50_95 = -1;
   int64_t best_epoch = -1;
 };
+// `ema` may be null.
 void save_run(const std::filesystem::path& path, const Json& config, const RunState& state,
-              const Yolov6& model, const optim::ModelEma& ema, const optim::Optimizer& optimizer);
+              const Module& model, const optim::ModelEma* ema, const optim::Optimizer& optimizer);
 // Restores everything into the given objects. Throws Error naming file and what is wrong, and when
 // the run's config differs from `config`.
-RunState load_run(const std::filesystem::path& path, const Json& config, Yolov6& model,
-                  optim::ModelEma& ema, optim::Optimizer& optimizer);
+RunState load_run(const std::filesystem::path& path, const Json& config, const Module& model,
+                  optim::ModelEma* ema, optim::Optimizer& optimizer);
 
 }  // namespace sextant::apps

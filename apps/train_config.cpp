@@ -11,7 +11,7 @@ Json TrainingConfig::json() const {
   return {{"mode", mode}, {"search", {{"epochs", search_epochs}}}};
 }
 
-Json TrainConfig::json() const {
+Json RunConfig::json() const {
   return {{"seed", seed},
           {"device", device},
           {"epochs", epochs},
@@ -23,20 +23,12 @@ Json TrainConfig::json() const {
           {"eval_conf", eval_conf},
           {"eval_iou", eval_iou},
           {"cache_mb", cache_mb},
-          {"multi_scale", multi_scale},
-          {"gray_border", gray_border},
           {"patience", patience},
-          {"init", init},
-          {"freeze", freeze},
           {"data",
            {{"path", data.path},
             {"train", data.train},
             {"val", data.val},
             {"on_error", data.on_error}}},
-          {"training", training.json()},
-          {"model", model},
-          {"loss", loss},
-          {"teacher", teacher},
           {"solver",
            {{"lr0", solver.lr0},
             {"lrf", solver.lrf},
@@ -64,12 +56,77 @@ Json TrainConfig::json() const {
             {"hsv_v", augment.hsv_v}}}};
 }
 
-namespace {
-// A path of the config, relative to the folder it lies in.
+Json TrainConfig::json() const {
+  Json j = RunConfig::json();
+  j.update({{"multi_scale", multi_scale},
+            {"gray_border", gray_border},
+            {"init", init},
+            {"freeze", freeze},
+            {"training", training.json()},
+            {"model", model},
+            {"loss", loss},
+            {"teacher", teacher}});
+  return j;
+}
+
 std::string beside(const std::string& folder, const std::string& path) {
   return fs::path(path).is_relative() ? (fs::path(folder) / path).lexically_normal().string()
                                       : path;
 }
+
+void RunConfig::read(ConfigReader& r, const std::string& folder) {
+  r.get("seed", seed);
+  r.choice("device", device, {"auto", "cpu"});
+  r.number("epochs", epochs, 1, 100000);
+  r.number("batch", batch, 1, 4096);
+  r.number("image_size", image_size, 64, 4096);
+  r.number("workers", workers, 1, 256);
+  r.number("close_mosaic", close_mosaic, 0, 100000);
+  r.number("eval_interval", eval_interval, 1, 100000);
+  r.number("eval_conf", eval_conf, 0, 1);
+  r.number("eval_iou", eval_iou, 0, 1);
+  r.number("cache_mb", cache_mb, 0, 1 << 20);
+  r.number("patience", patience, 0, 100000);
+
+  ConfigReader d = r.child("data");
+  d.require("path", data.path);
+  data.path = beside(folder, data.path);
+  d.get("train", data.train);
+  d.get("val", data.val);
+  d.choice("on_error", data.on_error, {"skip", "stop"});
+  d.finish();
+
+  ConfigReader s = r.child("solver");
+  s.number("lr0", solver.lr0, 0, 10);
+  s.number("lrf", solver.lrf, 0, 1);
+  s.choice("schedule", solver.schedule, {"cosine", "constant"});
+  s.number("momentum", solver.momentum, 0, 0.9999);
+  s.number("weight_decay", solver.weight_decay, 0, 1);
+  s.number("warmup_epochs", solver.warmup_epochs, 0, 100000);
+  s.number("warmup_iterations", solver.warmup_iterations, -1, 1e9);
+  s.number("warmup_momentum", solver.warmup_momentum, 0, 0.9999);
+  s.number("warmup_bias_lr", solver.warmup_bias_lr, 0, 10);
+  s.number("nominal_batch", solver.nominal_batch, 1, 65536);
+  s.number("ema_decay", solver.ema_decay, 0, 1);
+  s.number("ema_tau", solver.ema_tau, 1e-3, 1e9);
+  s.finish();
+
+  ConfigReader a = r.child("augment");
+  a.number("degrees", augment.degrees, 0, 180);
+  a.number("translate", augment.translate, 0, 0.9);
+  a.number("scale", augment.scale, 0, 0.9);
+  a.number("shear", augment.shear, 0, 60);
+  a.number("flipud", augment.flipud, 0, 1);
+  a.number("fliplr", augment.fliplr, 0, 1);
+  a.number("mosaic", augment.mosaic, 0, 1);
+  a.number("mixup", augment.mixup, 0, 1);
+  a.number("hsv_h", augment.hsv_h, 0, 1);
+  a.number("hsv_s", augment.hsv_s, 0, 1);
+  a.number("hsv_v", augment.hsv_v, 0, 1);
+  a.finish();
+}
+
+namespace {
 
 // After `epochs` and `model`: search.epochs defaults to the one, repopt sets the mode of the other.
 void read_training(ConfigReader r, TrainConfig& c) {
@@ -96,33 +153,14 @@ TrainConfig parse_train_config(const Json& json, const std::string& where,
                                const std::string& folder) {
   TrainConfig c;
   ConfigReader r(json, where);
-  r.get("seed", c.seed);
-  r.choice("device", c.device, {"auto", "cpu"});
-  r.number("epochs", c.epochs, 1, 100000);
-  r.number("batch", c.batch, 1, 4096);
-  r.number("image_size", c.image_size, 64, 4096);
-  r.number("workers", c.workers, 1, 256);
-  r.number("close_mosaic", c.close_mosaic, 0, 100000);
-  r.number("eval_interval", c.eval_interval, 1, 100000);
-  r.number("eval_conf", c.eval_conf, 0, 1);
-  r.number("eval_iou", c.eval_iou, 0, 1);
-  r.number("cache_mb", c.cache_mb, 0, 1 << 20);
+  c.read(r, folder);
   r.number("multi_scale", c.multi_scale, 0, 0.9);
   r.number("gray_border", c.gray_border, 0, 64);
   check(2 * c.gray_border < c.image_size, "{}: 'gray_border' is {}, leaves nothing of {} pixels",
         where, c.gray_border, c.image_size);
-  r.number("patience", c.patience, 0, 100000);
   r.get("init", c.init);
   if (!c.init.empty()) c.init = beside(folder, c.init);
   r.get("freeze", c.freeze);
-
-  ConfigReader d = r.child("data");
-  d.require("path", c.data.path);
-  c.data.path = beside(folder, c.data.path);
-  d.get("train", c.data.train);
-  d.get("val", c.data.val);
-  d.choice("on_error", c.data.on_error, {"skip", "stop"});
-  d.finish();
 
   ConfigReader m = r.child("model");
   c.model = m.json();
@@ -137,34 +175,6 @@ TrainConfig parse_train_config(const Json& json, const std::string& where,
   r.get("teacher", c.teacher);
   if (!c.teacher.empty()) c.teacher = beside(folder, c.teacher);
 
-  ConfigReader s = r.child("solver");
-  s.number("lr0", c.solver.lr0, 0, 10);
-  s.number("lrf", c.solver.lrf, 0, 1);
-  s.choice("schedule", c.solver.schedule, {"cosine", "constant"});
-  s.number("momentum", c.solver.momentum, 0, 0.9999);
-  s.number("weight_decay", c.solver.weight_decay, 0, 1);
-  s.number("warmup_epochs", c.solver.warmup_epochs, 0, 100000);
-  s.number("warmup_iterations", c.solver.warmup_iterations, -1, 1e9);
-  s.number("warmup_momentum", c.solver.warmup_momentum, 0, 0.9999);
-  s.number("warmup_bias_lr", c.solver.warmup_bias_lr, 0, 10);
-  s.number("nominal_batch", c.solver.nominal_batch, 1, 65536);
-  s.number("ema_decay", c.solver.ema_decay, 0, 1);
-  s.number("ema_tau", c.solver.ema_tau, 1e-3, 1e9);
-  s.finish();
-
-  ConfigReader a = r.child("augment");
-  a.number("degrees", c.augment.degrees, 0, 180);
-  a.number("translate", c.augment.translate, 0, 0.9);
-  a.number("scale", c.augment.scale, 0, 0.9);
-  a.number("shear", c.augment.shear, 0, 60);
-  a.number("flipud", c.augment.flipud, 0, 1);
-  a.number("fliplr", c.augment.fliplr, 0, 1);
-  a.number("mosaic", c.augment.mosaic, 0, 1);
-  a.number("mixup", c.augment.mixup, 0, 1);
-  a.number("hsv_h", c.augment.hsv_h, 0, 1);
-  a.number("hsv_s", c.augment.hsv_s, 0, 1);
-  a.number("hsv_v", c.augment.hsv_v, 0, 1);
-  a.finish();
   r.finish();
   return c;
 }

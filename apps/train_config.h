@@ -42,7 +42,8 @@ struct TrainingConfig {
   Json json() const;
 };
 
-struct TrainConfig {
+// What every kind of training has.
+struct RunConfig {
   uint64_t seed = 0;
   std::string device = "auto";
   int64_t epochs = 60;
@@ -54,15 +55,22 @@ struct TrainConfig {
   double eval_conf = 0.03;
   double eval_iou = 0.65;
   int64_t cache_mb = 1024;
-  // Each batch is resized to a side drawn from image_size * [1 - multi_scale, 1 + multi_scale].
-  double multi_scale = 0;
-  int64_t gray_border = 0;          // pixels of each side of every image that stay grey
-  int64_t patience = 0;             // epochs without a better mAP50-95 that end the run; 0: never
-  std::string init;                 // checkpoint to start from; relative to the config file
-  std::vector<std::string> freeze;  // modules that are not trained: "backbone", "neck.Rep_p4"
+  int64_t patience = 0;  // epochs without a better mAP50-95 that end the run; 0: never
   DataConfig data;
   SolverConfig solver;
   data::AugmentConfig augment;
+
+  Json json() const;
+  // The keys of these fields; what is absent keeps its value. Paths are relative to `folder`.
+  void read(ConfigReader& reader, const std::string& folder);
+};
+
+struct TrainConfig : RunConfig {
+  // Each batch is resized to a side drawn from image_size * [1 - multi_scale, 1 + multi_scale].
+  double multi_scale = 0;
+  int64_t gray_border = 0;          // pixels of each side of every image that stay grey
+  std::string init;                 // checkpoint to start from; relative to the config file
+  std::vector<std::string> freeze;  // modules that are not trained: "backbone", "neck.Rep_p4"
   TrainingConfig training;
   Json model = Json::object();  // as given; read once the number of classes is known
   Json loss = Json::object();   // as given; what is absent comes from the model
@@ -77,6 +85,9 @@ TrainConfig load_train_config(const std::string& path, const std::vector<std::st
 // The same from JSON; relative paths are taken relative to `folder`.
 TrainConfig parse_train_config(const Json& json, const std::string& where,
                                const std::string& folder);
+
+// A path of a config, relative to the folder the config lies in.
+std::string beside(const std::string& folder, const std::string& path);
 
 // The first key, dotted, in which two configs differ; nothing when they are equal.
 std::optional<std::string> first_difference(const Json& a, const Json& b);

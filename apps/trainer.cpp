@@ -3,15 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
 #include "apps/checkpoint.h"
 #include "apps/evaluation.h"
 #include "apps/repopt.h"
 #include "apps/run_folder.h"
+#include "apps/train_epoch.h"
 #include "core/file.h"
-#include "core/progress.h"
 #include "data/loader.h"
 #include "data/resize.h"
 #include "deploy/file.h"
@@ -23,11 +22,6 @@ namespace sextant::apps {
 namespace {
 
 namespace fs = std::filesystem;
-
-void print_report(const data::Dataset& dataset) {
-  if (!dataset.report.empty())
-    fmt::print(stderr, "{} ({}): {}\n", dataset.path, dataset.split, dataset.report.summary());
-}
 
 optim::Schedule make_schedule(const TrainConfig& c, int64_t iterations_per_epoch) {
   optim::ScheduleConfig s;
@@ -64,7 +58,7 @@ class Trainer {
         sgd_(parameters_, {optim::scaled_weight_decay(config.solver.weight_decay, config.batch,
                                                       config.solver.nominal_batch),
                            true}),
-        loader_(train_set_, loader_config()),
+        loader_(train_set_, loader_config(config, config.gray_border)),
         schedule_(make_schedule(config, loader_.batches_per_epoch())) {
     print_report(train_set_);
     print_report(val_set_);
@@ -76,7 +70,7 @@ class Trainer {
   }
 
   TrainResult run(int64_t stop_after) {
-    if (resuming_) state_ = load_run(state_file(), resumable_, *model_, ema_, sgd_);
+    if (resuming_) state_ = load_run(state_file(), resumable_, *model_, &ema_, sgd_);
     write_atomically(out_ / "config.json", resolved_.dump(2) + "\n");
     fmt::print("{} train and {} val images, {} classes; {} parameters; {} iterations per epoch{}\n",
                train_set_.size(), val_set_.size(), train_set_.num_classes(), parameter_count(),
@@ -163,20 +157,6 @@ class Trainer {
     for (const auto& p : model_->parameters()) n += p.variable.data().numel();
     return n;
   }
-  data::LoaderConfig loader_config() const {
-    data::LoaderConfig c;
-    c.batch = config_.batch;
-    c.size = config_.image_size;
-    c.border = static_cast<int>(config_.gray_border);
-    c.shuffle = true;
-    c.augment = config_.augment;
-    c.seed = config_.seed;
-    c.threads = config_.workers;
-    c.cache_bytes = config_.cache_mb << 20;
-    c.on_error = config_.data.on_error;
-    return c;
-  }
-
   // The side of an iteration's images.
   int64_t side_of(int64_t iteration) const {
     constexpr uint64_t kStream = 0x7363616C65;  // of its own ("scale")
@@ -228,36 +208,20 @@ class Trainer {
   }
 
   void one_epoch() {
-    const auto start = std::chrono::steady_clock::now();
-    const int64_t epoch = state_.epoch, total = loader_.batches_per_epoch();
-    const bool mosaic = epoch < config_.epochs - config_.close_mosaic;
+    const int64_t epoch = state_.epoch;
     model_->train(true);
     sgd_.zero_grad();  // an accumulation that the last epoch left unfinished; officially so
-    loader_.begin_epoch(epoch, mosaic);
-    EpochRow row;
-    row.epoch = epoch + 1;
-    data::Batch batch;
-    Progress progress(fmt::format("epoch {}/{}", epoch + 1, config_.epochs), total);
-    for (int64_t i = 0; loader_.next(batch); ++i) {
-      if (epoch == 0 && i == 0)
-        write_batch_picture(out_ / "train_batch.png", batch, train_set_.names);
-      const optim::StepValues v = schedule_.at(epoch * total + i);
-      const LossItems items = iterate(batch, side_of(epoch * total + i));
-      if (v.step) {
-        sgd_.step(v.lr, v.momentum);
-        sgd_.zero_grad();
-        ema_.update();
-      }
-      row.lr = v.lr[1];
-      row.loss_iou += items.iou / static_cast<double>(total);
-      row.loss_dfl += items.dfl / static_cast<double>(total);
-      row.loss_cls += items.cls / static_cast<double>(total);
-      row.loss_cwd += items.cwd / static_cast<double>(total);
-      progress.update(
-          i + 1, fmt::format("iou {:.3f} cls {:.3f} lr {:.5f}", items.iou, items.cls, v.lr[1]));
-    }
-    progress.finish();
-    row.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const EpochRow row = run_epoch({config_, epoch, loader_, train_set_.names, out_},
+                                   [&](const data::Batch& batch, int64_t iteration) {
+                                     const optim::StepValues v = schedule_.at(iteration);
+                                     const LossItems items = iterate(batch, side_of(iteration));
+                                     if (v.step) {
+                                       sgd_.step(v.lr, v.momentum);
+                                       sgd_.zero_grad();
+                                       ema_.update();
+                                     }
+                                     return Iteration{items, v.lr[1]};
+                                   });
     state_.epoch = epoch + 1;
     finish_epoch(row);
   }
@@ -287,12 +251,8 @@ class Trainer {
     state_.rows.push_back(row);
     write_results(out_ / "results.csv", state_.rows);
     write_curves(out_, state_.rows);
-    save_run(state_file(), resumable_, state_, *model_, ema_, sgd_);
-    fmt::print(
-        "epoch {:>3}/{}  {:>6.1f} s  iou {:.4f}  cls {:.4f}  lr {:.5f}{}\n", row.epoch,
-        config_.epochs, row.seconds, row.loss_iou, row.loss_cls, row.lr,
-        evaluated ? fmt::format("  mAP50 {:.4f}  mAP50-95 {:.4f}", row.map50, row.map50_95) : "");
-    std::fflush(stdout);
+    save_run(state_file(), resumable_, state_, *model_, &ema_, sgd_);
+    print_epoch(row, config_.epochs);
   }
 
   void finish() {

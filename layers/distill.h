@@ -1,6 +1,8 @@
 // Distillation losses between feature maps.
 #pragma once
 
+#include <vector>
+
 #include "core/variable.h"
 
 namespace sextant {
@@ -14,5 +16,16 @@ namespace sextant {
 // Scalar [1]; the teacher counts as constant. kernels/kl_div.h.
 Variable channel_wise_distillation(const Variable& student, const Tensor& teacher,
                                    double temperature = 1.0);
+
+// Distillation of class scores, each class for itself as the detector has them: with t = sigmoid(
+// teacher / T), s = sigmoid(student / T) of the logits,
+//
+//   T^2 * sum KL(Bernoulli(t) || Bernoulli(s)) / max(1, sum t).
+//
+// Unlike a softmax over the classes it says something with one class, and background weighs no more
+// than its scores do. Logits f32 of equal shapes, level by level; temperature above 0. Scalar [1];
+// the teacher counts as constant; sums in double, in fixed order.
+Variable score_distillation(const std::vector<Variable>& student,
+                            const std::vector<Tensor>& teacher, double temperature = 1.0);
 
 }  // namespace sextant

@@ -1,0 +1,296 @@
+#include "apps/qat.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <memory>
+#include <optional>
+
+#include "apps/evaluation.h"
+#include "apps/qat_source.h"
+#include "apps/run_folder.h"
+#include "apps/train_epoch.h"
+#include "core/file.h"
+#include "data/loader.h"
+#include "deploy/file.h"
+#include "layers/distill.h"
+#include "models/loss.h"
+#include "optim/schedule.h"
+#include "quant/teacher.h"
+
+namespace sextant::apps {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The cosine goes from iteration to iteration: a few epochs make too coarse a staircase.
+optim::Schedule make_schedule(const QatConfig& c, int64_t iterations_per_epoch) {
+  optim::ScheduleConfig s;
+  s.shape = optim::schedule_shape_from_name(c.solver.schedule);
+  s.epochs = c.epochs * iterations_per_epoch;
+  s.iterations_per_epoch = 1;
+  s.lr0 = c.solver.lr0;
+  s.lrf = c.solver.lrf;
+  s.warmup_iterations =
+      c.solver.warmup_iterations >= 0
+          ? c.solver.warmup_iterations
+          : std::llround(c.solver.warmup_epochs * static_cast<double>(iterations_per_epoch));
+  s.warmup_bias_lr = c.solver.warmup_bias_lr;
+  s.momentum = c.solver.momentum;
+  s.warmup_momentum = c.solver.warmup_momentum;
+  s.batch = c.batch;
+  s.nominal_batch = c.solver.nominal_batch;
+  s.lag_one_epoch = false;
+  return optim::Schedule(s);
+}
+
+// Weights are decayed; biases, ranges and scales are not.
+std::vector<optim::NamedParameter> optimizer_parameters(const quant::TrainableGraph& graph) {
+  std::vector<optim::NamedParameter> out;
+  for (const auto& p : graph.parameters())
+    out.push_back(
+        {p.name,
+         p.variable,
+         p.name.ends_with(".weight") ? optim::ParameterKind::kWeight : optim::ParameterKind::kBias,
+         {}});
+  return out;
+}
+
+class QatRun {
+ public:
+  QatRun(const QatConfig& config, fs::path out, bool resume, const deploy::Graph* given)
+      : config_(config),
+        out_(std::move(out)),
+        resuming_(resume && fs::exists(state_file())),
+        train_set_(data::open_dataset(config.data.path, config.data.train, {config.data.on_error})),
+        val_set_(data::open_dataset(config.data.path, config.data.val, {config.data.on_error})),
+        source_(load_source_model(config.model)),
+        start_(load_start(given)),
+        features_(find_features()),
+        student_(start_, {.learn_activation_ranges = config.learn_scales,
+                          .weights = config.weights(),
+                          .features = features_}),
+        loss_(loss_config()),
+        sgd_(optimizer_parameters(student_),
+             {optim::scaled_weight_decay(config.solver.weight_decay, config.batch,
+                                         config.solver.nominal_batch),
+              true}),
+        loader_(train_set_, loader_config(config, source_.graph.gray_border)),
+        schedule_(make_schedule(config, loader_.batches_per_epoch())) {
+    print_report(train_set_);
+    print_report(val_set_);
+    check(train_set_.num_classes() == source_.loss.num_classes,
+          "{}: has {} classes, the model {} has {}", train_set_.path, train_set_.num_classes(),
+          config.model, source_.loss.num_classes);
+    if (config.distill.wanted()) teacher_.emplace(source_.graph, features_);
+    if (config.solver.ema_decay > 0)
+      ema_.emplace(named_state(), config.solver.ema_decay, config.solver.ema_tau);
+    resolved_ = config.json();
+    resolved_["loss"] = loss_.config().json();
+  }
+
+  QatResult run(int64_t stop_after) {
+    if (resuming_) state_ = load_run(state_file(), resolved_, student_, ema(), sgd_);
+    write_atomically(out_ / "config.json", resolved_.dump(2) + "\n");
+    fmt::print("{} train and {} val images, {} classes; {} iterations per epoch{}\n",
+               train_set_.size(), val_set_.size(), train_set_.num_classes(),
+               loader_.batches_per_epoch(),
+               state_.epoch > 0 ? fmt::format("; going on with epoch {}", state_.epoch + 1) : "");
+    if (!resuming_) evaluate_start();
+    if (finished()) fmt::print("the run is complete\n");
+    for (int64_t trained = 0; !finished(); ++trained) {
+      if (stop_after > 0 && trained == stop_after) return result();
+      one_epoch();
+    }
+    finish();
+    return result();
+  }
+
+ private:
+  fs::path state_file() const { return out_ / "resume.safetensors"; }
+  fs::path start_file() const { return out_ / "start.safetensors"; }
+  bool finished() const {
+    return state_.epoch >= config_.epochs || (config_.patience > 0 && state_.best_epoch >= 0 &&
+                                              state_.epoch - state_.best_epoch >= config_.patience);
+  }
+  optim::ModelEma* ema() { return ema_ ? &*ema_ : nullptr; }
+
+  // A resumed run takes structure and ranges from its own file, weights from its state.
+  deploy::Graph load_start(const deploy::Graph* given) const {
+    if (resuming_) return deploy::load_deploy(start_file());
+    deploy::Graph start = make_start(config_, source_.graph, given);
+    start.image_size = config_.image_size;
+    fs::create_directories(out_);
+    deploy::save_deploy(start_file(), start);
+    return start;
+  }
+  std::vector<int> find_features() const {
+    if (config_.distill.cwd_weight == 0) return {};
+    if (config_.distill.features.empty()) return quant::neck_outputs(start_);
+    std::vector<int> found;
+    for (const auto& name : config_.distill.features) {
+      found.push_back(start_.find_tensor(name));
+      check(found.back() >= 0, "qat: 'distill.features' names '{}', which is no tensor", name);
+    }
+    return found;
+  }
+  LossConfig loss_config() const {
+    LossConfig c = read_loss_config(ConfigReader(config_.loss, "loss", "loss."), source_.loss);
+    check(c.objectness_weight == 0,
+          "qat: 'loss.objectness_weight' is {}, but no head has objectness maps",
+          c.objectness_weight);
+    c.max_epoch = config_.epochs;
+    return c;
+  }
+  optim::NamedTensors named_state() const {
+    optim::NamedTensors out;
+    for (const auto& s : student_.state()) out.emplace_back(s.name, s.tensor);
+    return out;
+  }
+
+  // One forward and backward pass; the gradients add up in the parameters.
+  LossItems iterate(const data::Batch& batch) {
+    const auto out = student_.forward(batch.images);
+    LossInput input;
+    input.cls_logits = out.cls_logits;
+    input.reg = out.reg;
+    const int64_t side = config_.image_size;
+    const LossResult r = loss_(input, batch.targets, {side, side, state_.epoch});
+    LossItems items = r.items;
+    for (double* item : {&items.iou, &items.dfl, &items.cls}) *item *= config_.loss_weight;
+    Variable total = scale(r.loss, static_cast<float>(config_.loss_weight));
+    const auto add_part = [&](const Variable& part, double weight) {
+      const Variable weighted = scale(part, static_cast<float>(weight));
+      total = add(total, weighted);
+      return weighted.data().item();
+    };
+    if (teacher_) {
+      const DistillConfig& d = config_.distill;
+      const auto taught = teacher_->run(batch.images);
+      for (size_t f = 0; f < out.features.size(); ++f)
+        items.cwd += add_part(
+            channel_wise_distillation(out.features[f], taught.features[f], d.cwd_temperature),
+            d.cwd_weight);
+      if (d.logits_weight > 0)
+        items.cls +=
+            add_part(score_distillation(out.cls_logits, taught.cls_logits, d.logits_temperature),
+                     d.logits_weight);
+    }
+    check(std::isfinite(total.data().item()),
+          "qat: the loss is not finite in epoch {}; a lower solver.lr0 may help", state_.epoch + 1);
+    backward(total);
+    return items;
+  }
+
+  void one_epoch() {
+    sgd_.zero_grad();
+    EpochRow row = run_epoch({config_, state_.epoch, loader_, train_set_.names, out_},
+                             [&](const data::Batch& batch, int64_t iteration) {
+                               const optim::StepValues v = schedule_.at(iteration);
+                               const LossItems items = iterate(batch);
+                               if (v.step) {
+                                 sgd_.step(v.lr, v.momentum);
+                                 sgd_.zero_grad();
+                                 student_.update_scales();
+                                 if (ema_) ema_->update();
+                               }
+                               return Iteration{items, v.lr[1]};
+                             });
+    ++state_.epoch;
+    const bool evaluated =
+        state_.epoch % config_.eval_interval == 0 || state_.epoch == config_.epochs;
+    seconds_ += row.seconds;
+    ++timed_;
+    {
+      std::optional<optim::EmaScope> average;
+      if (ema_) average.emplace(*ema_);
+      const deploy::Graph graph = student_.graph();
+      if (evaluated) measure(graph, row);
+      deploy::save_deploy(out_ / "last.safetensors", graph);
+    }
+    record(row);
+    save_run(state_file(), resolved_, state_, student_, ema(), sgd_);
+  }
+
+  void evaluate_start() {
+    EpochRow row;
+    measure(start_, row);
+    record(row);
+  }
+
+  // mAP of the int8 engine; the best graph is kept.
+  void measure(const deploy::Graph& graph, EpochRow& row) {
+    const EvalResult r = evaluate(graph, val_set_, config_.image_size, deploy::Precision::kInt8,
+                                  config_.eval_conf, config_.eval_iou);
+    row.map50 = std::max(0.0, r.metrics.ap50);
+    row.map50_95 = std::max(0.0, r.metrics.ap);
+    if (row.map50_95 <= state_.best_map50_95) return;
+    state_.best_map50 = row.map50;
+    state_.best_map50_95 = row.map50_95;
+    state_.best_epoch = state_.epoch;
+    deploy::save_deploy(out_ / "best.safetensors", graph);
+  }
+
+  void record(const EpochRow& row) {
+    state_.rows.push_back(row);
+    write_results(out_ / "results.csv", state_.rows);
+    write_curves(out_, state_.rows);
+    print_epoch(row, config_.epochs);
+  }
+
+  void finish() {
+    const auto report = loader_.report();
+    if (!report.empty()) fmt::print(stderr, "{}\n", report.summary());
+    const QatResult r = result();
+    fmt::print("int8 mAP50-95 {:.4f} at the start, {:.4f} at best (epoch {}): {}\n",
+               r.start_map50_95, r.best_map50_95, r.best_epoch, r.file);
+  }
+
+  QatResult result() const {
+    QatResult r;
+    r.file = (out_ / "best.safetensors").string();
+    r.best_map50 = state_.best_map50;
+    r.best_map50_95 = state_.best_map50_95;
+    r.best_epoch = state_.best_epoch;
+    for (const EpochRow& row : state_.rows) {
+      if (row.map50_95 < 0) continue;
+      (row.epoch == 0 ? r.start_map50 : r.last_map50) = row.map50;
+      (row.epoch == 0 ? r.start_map50_95 : r.last_map50_95) = row.map50_95;
+    }
+    r.seconds_per_epoch = timed_ > 0 ? seconds_ / static_cast<double>(timed_) : 0;
+    r.complete = finished();
+    return r;
+  }
+
+  const QatConfig& config_;
+  const fs::path out_;
+  const bool resuming_;
+  const data::Dataset train_set_, val_set_;
+  const SourceModel source_;
+  const deploy::Graph start_;
+  const std::vector<int> features_;
+  quant::TrainableGraph student_;
+  std::optional<quant::Teacher> teacher_;
+  DetectionLoss loss_;
+  std::optional<optim::ModelEma> ema_;
+  optim::Sgd sgd_;
+  data::Loader loader_;
+  const optim::Schedule schedule_;
+  Json resolved_;
+  RunState state_;
+  double seconds_ = 0;
+  int64_t timed_ = 0;
+};
+
+}  // namespace
+
+QatResult train_qat(const QatConfig& config, const fs::path& out, bool resume, int64_t stop_after,
+                    const deploy::Graph* start) {
+  check(resume || !fs::exists(out / "config.json"),
+        "{}: already holds a run; go on with it (--resume) or choose another folder (--out)",
+        out.string());
+  QatRun run(config, out, resume, start);
+  return run.run(stop_after);
+}
+
+}  // namespace sextant::apps

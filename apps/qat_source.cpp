@@ -1,0 +1,147 @@
+#include "apps/qat_source.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "apps/checkpoint.h"
+#include "apps/qat_config.h"
+#include "data/loader.h"
+#include "deploy/file.h"
+
+namespace sextant::apps {
+namespace {
+
+namespace fs = std::filesystem;
+
+// From the run folder that the model lies in; what is not there, or not as a run writes it, stays
+// 0.
+SourceTraining training_beside(const fs::path& model) {
+  const fs::path file = model.parent_path() / "config.json";
+  SourceTraining t;
+  if (!fs::exists(file)) return t;
+  const Json json = load_json(file);
+  if (!json.is_object() || !json.contains("solver") || !json["solver"].is_object()) return t;
+  const auto number = [](const Json& j, const char* key) {
+    return j.contains(key) && j.at(key).is_number() ? j.at(key).get<double>() : 0.0;
+  };
+  t.epochs = static_cast<int64_t>(number(json, "epochs"));
+  t.batch = static_cast<int64_t>(number(json, "batch"));
+  t.lr0 = number(json["solver"], "lr0");
+  return t;
+}
+
+std::string source_of(const deploy::Graph& g) { return g.source.empty() ? "the model" : g.source; }
+
+}  // namespace
+
+SourceModel load_source_model(const std::string& path) {
+  const SafeTensors file = load_safetensors(path);
+  SourceModel s;
+  s.training = training_beside(path);
+  if (deploy::is_deploy_file(file)) {
+    s.graph = deploy::load_deploy(file);
+    s.loss.iou_type = kernels::IouType::kSIoU;
+  } else {
+    LoadedCheckpoint c = load_checkpoint(file);
+    s.graph = to_graph(*c.model, c.info);
+    s.loss = c.model->config().loss();
+    if (s.training.epochs == 0) s.training.epochs = std::max<int64_t>(0, c.info.epoch);
+  }
+  s.graph.source = path;
+  check(s.graph.nodes.back().kind == deploy::NodeKind::kDecode,
+        "{}: has no decode node, so there is no detector to train", path);
+  // The deployed branch: what training had beside it (anchors, distributions) is gone.
+  const deploy::Attributes& decode = s.graph.nodes.back().attributes;
+  s.loss.num_classes = decode.num_classes;
+  s.loss.strides = decode.strides;
+  s.loss.reg_max = decode.reg_max;
+  s.loss.use_dfl = decode.reg_max > 0;
+  s.loss.anchors.clear();
+  return s;
+}
+
+bool fits_pattern(const std::string& pattern, const std::string& name) {
+  size_t p = 0, n = 0, star = std::string::npos, resume = 0;
+  while (n < name.size()) {
+    if (p < pattern.size() && pattern[p] == '*') {
+      star = p++;
+      resume = n;
+    } else if (p < pattern.size() && pattern[p] == name[n]) {
+      ++p;
+      ++n;
+    } else if (star != std::string::npos) {  // the last star takes one more
+      p = star + 1;
+      n = ++resume;
+    } else {
+      return false;
+    }
+  }
+  return std::all_of(pattern.begin() + static_cast<std::ptrdiff_t>(p), pattern.end(),
+                     [](char c) { return c == '*'; });
+}
+
+void check_same_structure(const deploy::Graph& a, const deploy::Graph& b) {
+  const std::string where = fmt::format("{}: is not the model of {}", source_of(b), source_of(a));
+  check(a.nodes.size() == b.nodes.size(), "{}: {} nodes instead of {}", where, b.nodes.size(),
+        a.nodes.size());
+  for (size_t n = 0; n < a.nodes.size(); ++n) {
+    const deploy::Node &x = a.nodes[n], &y = b.nodes[n];
+    const bool weights = x.weight.defined() == y.weight.defined() &&
+                         (!x.weight.defined() || x.weight.shape() == y.weight.shape());
+    check(x.name == y.name && x.kind == y.kind && x.inputs == y.inputs && x.output == y.output &&
+              weights,
+          "{}: node '{}' where '{}' was expected, or of another shape", where, y.name, x.name);
+  }
+  check(a.class_names == b.class_names, "{}: other classes", where);
+}
+
+namespace {
+
+deploy::Graph calibrated(const QatConfig& config, const deploy::Graph& model) {
+  const data::Dataset dataset =
+      data::open_dataset(config.data.path, config.calibration_split, {config.data.on_error});
+  // Evenly spread over the split: neighbours in a folder are often frames of one scene.
+  const int64_t total = std::min(config.calibration.images, dataset.size());
+  int64_t next = 0;
+  return quant::quantize(
+      model,
+      [&] {
+        if (next == total) return Tensor();
+        const int64_t i = next++ * dataset.size() / total;
+        return data::load_batch(dataset, i, i + 1, config.image_size,
+                                static_cast<int>(model.gray_border))
+            .images;
+      },
+      config.calibration);
+}
+
+}  // namespace
+
+deploy::Graph make_start(const QatConfig& config, const deploy::Graph& model,
+                         const deploy::Graph* given) {
+  deploy::Graph start;
+  if (given != nullptr)
+    start = *given;
+  else if (!config.start.empty())
+    start = deploy::load_deploy(config.start);
+  else if (model.quantized())
+    start = model;
+  else
+    start = calibrated(config, model);
+  check(start.quantized(), "{}: has no activation ranges; run sextant quantize", source_of(start));
+  check_same_structure(model, start);
+  for (const std::string& pattern : config.float_layers) {
+    bool found = false;
+    for (deploy::Node& node : start.nodes)
+      if (node.has_weight() && fits_pattern(pattern, node.name)) {
+        node.precision = deploy::Precision::kFloat32;
+        found = true;
+      }
+    check(found, "qat: 'float_layers' names '{}', which no convolution's name fits", pattern);
+  }
+  return start;
+}
+
+}  // namespace sextant::apps

@@ -1,0 +1,44 @@
+// What quantization-aware training starts from.
+#pragma once
+
+#include <string>
+
+#include "data/dataset.h"
+#include "deploy/graph.h"
+#include "models/loss_config.h"
+
+namespace sextant::apps {
+
+// How a model was trained, as far as that is known: from the config.json beside it when it lies in
+// a run folder, else from the checkpoint. 0: not known.
+struct SourceTraining {
+  int64_t epochs = 0;
+  double lr0 = 0;
+  int64_t batch = 0;
+};
+
+struct SourceModel {
+  deploy::Graph graph;
+  LossConfig
+      loss;  // what it was trained by, as far as that is known, for the maps that decode reads
+  SourceTraining training;
+};
+// Throws Error for a file that is neither checkpoint nor deploy file, or has no decode node.
+SourceModel load_source_model(const std::string& path);
+
+struct QatConfig;
+
+// The quantized graph to start from, by the first of these that applies: `given`, the file
+// config.start, the model itself when it is quantized, ranges calibrated on the data. Nodes that
+// config.float_layers names are set to float. Throws Error when a pattern fits no node with
+// weights, or when the graph is not that of the model, naming the node.
+deploy::Graph make_start(const QatConfig& config, const deploy::Graph& model,
+                         const deploy::Graph* given);
+
+// Throws Error naming the first node in which the two differ other than in numbers.
+void check_same_structure(const deploy::Graph& a, const deploy::Graph& b);
+
+// Whether a name fits a pattern, in which * stands for any characters.
+bool fits_pattern(const std::string& pattern, const std::string& name);
+
+}  // namespace sextant::apps

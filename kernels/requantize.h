@@ -1,0 +1,79 @@
+// Quantization-aware training: real numbers to integers, and what follows the integer sums of a
+// convolution, each with its straight-through gradient. f32 throughout; integers are f32 too.
+//
+// "Level" is the integer that a value rounds to, "steps" the value in units of its scale before
+// rounding. Gradients are by values (integer times scale), never by integers. They flow where the
+// level is within [low, high], and stop where it is clipped to an end.
+//
+// The scale's gradient is LSQ's (Esser et al. 2020, equation 3): sum of dy * (level - steps), or of
+// dy * end where clipped. Sums are cut by size alone and added in order, in double.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/activation.h"
+
+namespace sextant::kernels {
+
+// q = clamp(round_half_even(x / scale), low, high) over [channels, inner], a scale per channel.
+struct Quantize {
+  const float* x = nullptr;
+  const float* scale = nullptr;
+  int64_t channels = 1;
+  int64_t inner = 0;
+  float low = -127.0f;
+  float high = 127.0f;
+  // x * (1 / scale) in place of x / scale: what deploy does to weights, where it divides
+  // activations. The two may round apart.
+  bool by_inverse = false;
+};
+struct QuantizeForward {
+  Quantize form;
+  float* q = nullptr;
+};
+struct QuantizeBackward {
+  Quantize form;
+  const float* dy = nullptr;
+  float* dx = nullptr;       // overwritten; may be dy, may be null
+  double* dscale = nullptr;  // [channels], overwritten; may be null
+};
+
+// The epilogue of an integer convolution, as deploy/conv_step.h has it: [rows, channels],
+//   before: y = clamp(round(act(v + a r) c)),   after: y = clamp(round(act(v) c + a r)),
+// v = (sum + bias) * factor, a = residual_scale, c = act_scale.
+struct Requantize {
+  const float* sums = nullptr;      // integers
+  const float* bias = nullptr;      // [channels], in units of the sums
+  const float* factor = nullptr;    // [channels]
+  const float* residual = nullptr;  // [rows, channels] or null
+  int64_t rows = 0;
+  int64_t channels = 0;
+  Activation act = Activation::kIdentity;
+  float act_scale = 1.0f;
+  float residual_scale = 1.0f;
+  bool residual_before_act = false;
+  bool round = true;  // false: the result is real, neither rounded nor clamped
+  float low = -128.0f;
+  float high = 127.0f;
+};
+struct RequantizeForward {
+  Requantize form;
+  float* y = nullptr;
+};
+struct RequantizeBackward {
+  Requantize form;
+  float residual_factor = 1.0f;  // d value / d residual's value behind the activation
+  const float* dy = nullptr;
+  float* dv = nullptr;         // by the convolution's real result, bias included; overwritten
+  float* dresidual = nullptr;  // overwritten; may be null
+  double* dscale = nullptr;    // [1], of the result; overwritten; may be null
+};
+
+namespace cpu {
+void quantize_forward(const QuantizeForward& p);
+void quantize_backward(const QuantizeBackward& p);
+void requantize_forward(const RequantizeForward& p);
+void requantize_backward(const RequantizeBackward& p);
+}  // namespace cpu
+
+}  // namespace sextant::kernels

@@ -1,0 +1,59 @@
+// Differentiable functions on quantized tensors, for quantization-aware training.
+//
+// A quantized Variable holds integers, as f32, and its range says what they are worth. Its gradient
+// is by value (integer times scale): it means the same as that of a tensor of real numbers, and
+// concat, slice, max_pool2d and upsample_nearest work on such Variables as they are. Compared with
+// quantize-dequantize around real convolutions this is the same function; the sums are those of the
+// int8 engine to the bit (as in deploy/simulate.h), and one pass follows each convolution instead
+// of three. Gradients: kernels/requantize.h.
+#pragma once
+
+#include <optional>
+
+#include "layers/functional.h"
+
+namespace sextant {
+
+// The range of a tensor, as deploy::TensorInfo: scale = amax / 255, levels 0..255, or
+// amax / 127, levels -128..127 (saturation is that of the type).
+//
+// When amax requires a gradient it is learned (LSQ, Esser et al. 2020). It then gets the step's
+// gradient, times LSQ's 1 / sqrt(values per image * highest level), times the highest level: so
+// that descent on amax moves the step as far as descent on the step would.
+struct QuantRange {
+  Variable amax;  // [1], positive
+  bool is_unsigned = false;
+
+  float low() const { return is_unsigned ? 0.0f : -128.0f; }
+  float high() const { return is_unsigned ? 255.0f : 127.0f; }
+  float scale() const { return amax.f32()[0] / high(); }
+};
+
+// Real numbers to integers, and back.
+Variable quantize(const Variable& x, const QuantRange& range);
+Variable dequantize(const Variable& q, const QuantRange& range);
+inline Variable fake_quant(const Variable& x, const QuantRange& range) {
+  return dequantize(quantize(x, range), range);
+}
+
+// A convolution whose operands are integers: deploy/conv_step.h has the formula.
+struct QuantizedConv {
+  Variable weight;        // real, [O,kh,kw,I/groups]; rounded to -127..127 times weight_scale
+  Variable weight_scale;  // [O]; learned when it requires a gradient: LSQ's, with 1 / sqrt(weights
+                          // per channel * 127)
+  Variable bias;          // real, [O] or undefined
+  ConvParams params;
+  bool transposed = false;  // kernel equal to stride, as conv_transpose2d; no residual
+  Activation act = Activation::kIdentity;
+  Variable residual;  // of the destination's range (real without one), or undefined
+  bool residual_before_act = false;
+  float residual_scale = 1.0f;
+  QuantRange source;
+  std::optional<QuantRange> destination;  // nothing: the result is real
+};
+Variable quantized_conv(const Variable& x, const QuantizedConv& conv);
+
+// a + factor * b, all three of one range.
+Variable quantized_add(const Variable& a, const Variable& b, float factor, const QuantRange& range);
+
+}  // namespace sextant

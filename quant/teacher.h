@@ -1,0 +1,28 @@
+// The teacher of quantization-aware training: the float graph, run by the fp32 engine.
+#pragma once
+
+#include <map>
+#include <vector>
+
+#include "deploy/engine.h"
+
+namespace sextant::quant {
+
+class Teacher {
+ public:
+  // `features`: tensors of the graph that run() returns too.
+  Teacher(deploy::Graph graph, std::vector<int> features);
+
+  struct Output {
+    std::vector<Tensor> cls_logits, reg, features;  // f32, as TrainableGraph::Output
+  };
+  // images u8 [N,H,W,3]. An engine is built for each size that comes.
+  Output run(const Tensor& images);
+
+ private:
+  deploy::Graph graph_;
+  std::vector<int> features_;
+  std::map<std::vector<int64_t>, deploy::Engine> engines_;
+};
+
+}  // namespace sextant::quant
