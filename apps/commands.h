@@ -7,10 +7,11 @@ namespace sextant::apps {
 
 void add_train_command(CLI::App& app);
 void add_eval_command(CLI::App& app);
-void add_qat_command(CLI::App& app);
 void add_quantize_command(CLI::App& app);
 void add_sensitivity_command(CLI::App& app);
 void add_partial_command(CLI::App& app);
+void add_qat_command(CLI::App& app);
+void add_ladder_command(CLI::App& app);
 void add_detect_command(CLI::App& app);
 void add_bench_command(CLI::App& app);
 void add_info_command(CLI::App& app);

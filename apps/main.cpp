@@ -8,10 +8,11 @@ int main(int argc, char** argv) {
   app.set_help_all_flag("--help-all", "Help of all subcommands");
   add_train_command(app);
   add_eval_command(app);
-  add_qat_command(app);
   add_quantize_command(app);
   add_sensitivity_command(app);
   add_partial_command(app);
+  add_qat_command(app);
+  add_ladder_command(app);
   add_detect_command(app);
   add_bench_command(app);
   add_info_command(app);

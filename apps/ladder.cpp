@@ -1,0 +1,247 @@
+#include "apps/ladder.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <optional>
+
+#include "apps/calibrate.h"
+#include "apps/checkpoint.h"
+#include "apps/command_line.h"
+#include "apps/evaluation.h"
+#include "apps/qat.h"
+#include "core/file.h"
+#include "core/parallel.h"
+#include "data/dataset.h"
+#include "deploy/file.h"
+#include "deploy/ranges.h"
+#include "deploy/simulate.h"
+#include "quant/float_layers.h"
+#include "quant/partial.h"
+
+namespace sextant::apps {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+using deploy::Graph;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+const char* title_of(const std::string& rung) {
+  if (rung == "fp32") return "fp32";
+  if (rung == "naive") return "naive PTQ";
+  if (rung == "ptq") return "PTQ";
+  if (rung == "ptq_plus") return "PTQ, learned rounding";
+  if (rung == "partial") return "partial";
+  if (rung == "qat") return "QAT";
+  return "QAT + distillation";
+}
+
+deploy::Precision precision_of(const std::string& rung) {
+  return rung == "fp32" ? deploy::Precision::kFloat32 : deploy::Precision::kInt8;
+}
+
+class Climber {
+ public:
+  Climber(const LadderConfig& config, fs::path out, bool resume)
+      : config_(config),
+        out_(std::move(out)),
+        resume_(resume),
+        model_(load_model_graph(config.model)),
+        size_(choose_image_size(config.image_size, model_)),
+        bench_size_(choose_image_size(config.bench_image_size, model_)),
+        train_set_(data::open_dataset(config.data.path, config.data.train, {config.data.on_error})),
+        val_set_(data::open_dataset(config.data.path, config.data.val, {config.data.on_error})) {
+    check(!model_.quantized(), "{}: is quantized already; the ladder starts from a float model",
+          config.model);
+  }
+
+  Ladder run() {
+    claim_folder();
+    for (const auto& name : config_.rungs) rungs_.push_back(rung(name));
+    time_rungs();
+    Ladder ladder{config_.model,       config_.data.path, size_, bench_size_,
+                  config_.bench_batch, num_threads(),     rungs_};
+    write_atomically(out_ / "ladder.txt", ladder_text(ladder));
+    write_atomically(out_ / "ladder.json", ladder_json(ladder).dump(2) + "\n");
+    write_atomically(out_ / "ladder.html", ladder_html(ladder));
+    return ladder;
+  }
+
+ private:
+  fs::path file_of(const std::string& rung) const { return out_ / (rung + ".safetensors"); }
+  fs::path record_of(const std::string& rung) const { return out_ / (rung + ".json"); }
+
+  void claim_folder() const {
+    const fs::path file = out_ / "config.json";
+    const Json wanted = config_.json();
+    if (fs::exists(file)) {
+      check(resume_, "{}: holds a ladder; go on with it by --resume, or choose another folder",
+            out_.string());
+      if (const auto key = first_difference(load_json(file.string()), wanted))
+        fail("{}: the ladder there has another '{}'", out_.string(), *key);
+      return;
+    }
+    fs::create_directories(out_);
+    write_atomically(file, wanted.dump(2) + "\n");
+  }
+
+  // Made, evaluated and verified, or as an earlier call left it. Speeds come later.
+  Rung rung(const std::string& name) {
+    if (resume_ && fs::exists(record_of(name)) && fs::exists(file_of(name))) {
+      fmt::print("{}: there already\n", title_of(name));
+      return rung_from_json(load_json(record_of(name).string()), record_of(name).string());
+    }
+    fmt::print("{}\n", title_of(name));
+    std::fflush(stdout);
+    const auto start = Clock::now();
+    const Graph graph = make(name);
+    Rung r;
+    r.name = name;
+    r.title = title_of(name);
+    r.seconds = seconds_since(start);
+    deploy::save_deploy(file_of(name), graph);
+    r.file = file_of(name).filename().string();
+    r.bytes = static_cast<int64_t>(fs::file_size(file_of(name)));
+    const EvalResult e = evaluate(graph, val_set_, size_, precision_of(name));
+    r.map50 = std::max(0.0, e.metrics.ap50);
+    r.map50_95 = std::max(0.0, e.metrics.ap);
+    count_layers(graph, r);
+    if (name != "fp32") verify(graph, r);
+    fmt::print("  mAP50 {:.4f}, mAP50-95 {:.4f}; {} of {} layers in float; {:.0f} s\n", r.map50,
+               r.map50_95, r.float_layers, r.layers, r.seconds);
+    std::fflush(stdout);
+    write_atomically(record_of(name), rung_json(r).dump(2) + "\n");
+    return r;
+  }
+
+  Graph make(const std::string& name) {
+    if (name == "fp32") return model_;
+    if (name == "naive") {
+      quant::PtqConfig c = config_.ptq;
+      c.naive = true;
+      return quantized(c);
+    }
+    if (name == "ptq") return ptq();
+    if (name == "ptq_plus") return quantized(config_.ptq_plus);
+    if (name == "partial") return partial();
+    return qat(name);
+  }
+
+  Graph quantized(const quant::PtqConfig& config) const {
+    return quant::quantize(
+        model_, spread_images(train_set_, config.images, size_, model_.gray_border), config);
+  }
+  // Not read back from the rung's file, which holds rounded weights.
+  const Graph& ptq() {
+    if (!ptq_) ptq_ = quantized(config_.ptq);
+    return *ptq_;
+  }
+
+  Graph partial() {
+    const Graph& graph = ptq();
+    const Tensor one = spread_batch(val_set_, 1, size_, graph.gray_border);
+    const quant::Sensitivity sensitivity =
+        quant::rank_layers(graph, spread_batch(train_set_, 16, size_, graph.gray_border), {});
+    quant::PartialMeasures measures;
+    measures.accuracy = [&](const Graph& g) {
+      return evaluate(g, val_set_, size_, deploy::Precision::kInt8).metrics.ap;
+    };
+    measures.speedup = [&](const Graph& g) {
+      return quant::measure_speedup(g, one, config_.bench_runs);
+    };
+    measures.times = quant::measure_layer_times(graph, one, config_.bench_runs);
+    measures.height = measures.width = size_;
+    quant::PartialConfig config;
+    config.max_drop = config_.max_drop / 100;
+    return quant::choose_float_layers(graph, sensitivity, measures, config).graph;
+  }
+
+  Graph qat(const std::string& name) {
+    Json json = config_.qat;
+    json["model"] = fs::absolute(config_.model).string();
+    json["data"] = {{"path", fs::absolute(config_.data.path).string()},
+                    {"train", config_.data.train},
+                    {"val", config_.data.val},
+                    {"on_error", config_.data.on_error}};
+    json["image_size"] = size_;
+    if (name == "qat") {  // by the labels alone
+      json["distill"] = {{"cwd_weight", 0}, {"logits_weight", 0}};
+      json["loss_weight"] = 1.0;
+    }
+    const QatResult r = train_qat(parse_qat_config(json, "ladder: qat", ""), out_ / (name + "_run"),
+                                  resume_, 0, &ptq());
+    return deploy::load_deploy(r.file);
+  }
+
+  static void count_layers(const Graph& graph, Rung& r) {
+    for (const auto& node : graph.nodes) r.layers += node.has_weight();
+    const auto in_int8 = [&](const deploy::Node& node) {
+      return node.precision == deploy::Precision::kInt8 && !node.weight_scale.empty() &&
+             graph.tensors[static_cast<size_t>(node.inputs[0])].has_range();
+    };
+    for (const auto& node : graph.nodes)
+      r.float_layers += node.has_weight() && (r.name == "fp32" || !in_int8(node));
+    r.requantizations = deploy::count_requantizations(graph);
+  }
+
+  void verify(const Graph& graph, Rung& r) const {
+    const int64_t total = std::min(config_.verify_images, val_set_.size());
+    const deploy::EngineConfig config{1, size_, size_, deploy::Precision::kInt8};
+    deploy::Engine engine(graph, config);
+    deploy::Engine simulation = deploy::make_simulation(graph, config);
+    const quant::ImageSource images = spread_images(val_set_, total, size_, graph.gray_border);
+    for (Tensor image = images(); image.defined(); image = images())
+      for (const auto& d : deploy::compare_engines(engine, simulation, image)) {
+        r.max_steps = std::max(r.max_steps, d.max_steps);
+        r.differing += d.differing;
+        r.values += d.values;
+      }
+  }
+
+  // All in turns, so that a change in the machine's speed meets them alike.
+  void time_rungs() {
+    std::vector<deploy::Engine> engines;
+    for (const Rung& r : rungs_)
+      engines.emplace_back(deploy::load_deploy(out_ / r.file),
+                           deploy::EngineConfig{config_.bench_batch, bench_size_, bench_size_,
+                                                precision_of(r.name)});
+    const Tensor images(Shape{config_.bench_batch, bench_size_, bench_size_, 3}, DType::kU8);
+    std::fill_n(images.data<uint8_t>(), images.numel(), uint8_t{114});
+    std::vector<std::vector<double>> times(engines.size());
+    for (int run = -2; run < config_.bench_runs; ++run)
+      for (size_t e = 0; e < engines.size(); ++e) {
+        const auto start = Clock::now();
+        engines[e].run(images);
+        const double ms = 1e3 * seconds_since(start) / static_cast<double>(config_.bench_batch);
+        if (run >= 0) times[e].push_back(ms);
+      }
+    for (size_t e = 0; e < engines.size(); ++e) {
+      std::ranges::sort(times[e]);
+      rungs_[e].milliseconds = times[e][times[e].size() / 2];
+      rungs_[e].speedup = rungs_[0].milliseconds / rungs_[e].milliseconds;
+    }
+  }
+
+  const LadderConfig& config_;
+  const fs::path out_;
+  const bool resume_;
+  const Graph model_;
+  const int size_, bench_size_;
+  const data::Dataset train_set_, val_set_;
+  std::optional<Graph> ptq_;
+  std::vector<Rung> rungs_;
+};
+
+}  // namespace
+
+Ladder climb(const LadderConfig& config, const std::filesystem::path& out, bool resume) {
+  return Climber(config, out, resume).run();
+}
+
+}  // namespace sextant::apps
