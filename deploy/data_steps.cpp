@@ -172,28 +172,29 @@ std::unique_ptr<Step> make_max_pool_step(const Place& source, const Place& desti
 
 std::unique_ptr<Step> make_global_avg_pool_step(const Place& source, const Place& destination,
                                                 const Shape& shape) {
-  return step("global_avg_pool", {source.storage, destination.storage}, [=](const Bases& bases) {
-    const int64_t pixels = shape[1] * shape[2];
-    const int64_t channels = shape[3];
-    for (int64_t n = 0; n < shape[0]; ++n) {
-      const float* x = source.as<float>(bases) + n * pixels * channels;
-      float* y = destination.as<float>(bases) + n * destination.pitch;
-      parallel_for(channels, 64, [&](int64_t begin, int64_t end) {
-        std::vector<double> sum(static_cast<size_t>(end - begin), 0.0);
-        for (int64_t p = 0; p < pixels; ++p)
-          for (int64_t c = begin; c < end; ++c)
-            sum[static_cast<size_t>(c - begin)] += static_cast<double>(x[p * channels + c]);
-        for (int64_t c = begin; c < end; ++c)
-          y[c] =
-              static_cast<float>(sum[static_cast<size_t>(c - begin)] / static_cast<double>(pixels));
+  return make_step(
+      "global_avg_pool", {source.storage, destination.storage}, [=](const Bases& bases) {
+        const int64_t pixels = shape[1] * shape[2];
+        const int64_t channels = shape[3];
+        for (int64_t n = 0; n < shape[0]; ++n) {
+          const float* x = source.as<float>(bases) + n * pixels * channels;
+          float* y = destination.as<float>(bases) + n * destination.pitch;
+          parallel_for(channels, 64, [&](int64_t begin, int64_t end) {
+            std::vector<double> sum(static_cast<size_t>(end - begin), 0.0);
+            for (int64_t p = 0; p < pixels; ++p)
+              for (int64_t c = begin; c < end; ++c)
+                sum[static_cast<size_t>(c - begin)] += static_cast<double>(x[p * channels + c]);
+            for (int64_t c = begin; c < end; ++c)
+              y[c] = static_cast<float>(sum[static_cast<size_t>(c - begin)] /
+                                        static_cast<double>(pixels));
+          });
+        }
       });
-    }
-  });
 }
 
 std::unique_ptr<Step> make_softmax_step(const Place& source, const Place& destination,
                                         int64_t rows) {
-  return step("softmax", {source.storage, destination.storage}, [=](const Bases& bases) {
+  return make_step("softmax", {source.storage, destination.storage}, [=](const Bases& bases) {
     parallel_for(rows, 16, [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
         const float* x = source.as<float>(bases) + r * source.pitch;
