@@ -95,17 +95,77 @@ class Block {
   int64_t below_[kBlock];
 };
 
+// The common case, neither residual nor table, in one pass: nearly twice as fast.
+template <class T>
+void plain_block(const Rescale& s, const LastShift& last, int64_t o, int64_t n, const int32_t* sums,
+                 T* y) {
+  const int32_t* bias = s.bias.data() + o;
+  const int32_t* mantissa = s.mantissa.data() + o;
+  const int32_t* fraction = s.fraction.data() + o;
+  const int32_t* negative = s.negative.data() + o;
+  const int32_t* fraction_negative = s.fraction_negative.data() + o;
+  const int64_t* shift = last.shift.data() + o;
+  const int64_t* rounding = last.rounding.data() + o;
+  const int64_t zero = s.zero_point, low = s.low, high = s.high;
+  int64_t out[kBlock];
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t v = sums[i] + bias[i];
+    const int64_t t = v * mantissa[i] + fraction[i];
+    const int64_t below = v * negative[i] + fraction_negative[i];
+    const int64_t p = t < 0 ? below : t;
+    const int64_t odd = (p >> shift[i]) & 1;
+    const int64_t q = ((p + rounding[i] + odd) >> shift[i]) + zero;
+    out[i] = q < low ? low : (q > high ? high : q);
+  }
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) y[i] = static_cast<T>(out[i]);
+}
+
 template <class T>
 void rescale_row(const Rescale& s, const LastShift& last, const int32_t* sums, const T* r, T* y) {
   const int64_t channels = s.channels();
+  const bool plain = s.where == ResidualPlace::kNone && s.table.empty() && s.product_bits == 0;
   for (int64_t o = 0; o < channels; o += kBlock) {
-    Block<T> block(s, o, std::min(kBlock, channels - o));
+    const int64_t n = std::min(kBlock, channels - o);
+    if (plain) {
+      plain_block(s, last, o, n, sums + o, y + o);
+      continue;
+    }
+    Block<T> block(s, o, n);
     block.multiply(sums + o);
     if (s.where == ResidualPlace::kBeforeActivation) block.add_before(r + o);
     block.activate();
     if (s.where == ResidualPlace::kAfterActivation) block.add_after(r + o);
     block.finish(last, y + o);
   }
+}
+
+// Parameters of `times` pixels side by side, for dense rows of few channels.
+Rescale repeated(const Rescale& s, int64_t times) {
+  Rescale wide = s;
+  const auto repeat = [times](auto& v) {
+    const auto once = v;
+    for (int64_t i = 1; i < times; ++i) v.insert(v.end(), once.begin(), once.end());
+  };
+  for (auto* v : {&wide.bias, &wide.mantissa, &wide.shift, &wide.fraction, &wide.negative,
+                  &wide.fraction_negative})
+    repeat(*v);
+  repeat(wide.residual);
+  repeat(wide.residual_negative);
+  return wide;
+}
+
+template <class T>
+void rescale_each(const Rescale& s, const RescaleRows<T>& p) {
+  const int64_t channels = s.channels();
+  const bool residual = s.where != ResidualPlace::kNone;
+  const LastShift last(s);
+  parallel_for(p.rows, 1 + 8192 / channels, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      rescale_row(s, last, p.sums + i * channels,
+                  residual ? p.residual + i * p.residual_pitch : nullptr, p.y + i * p.y_pitch);
+  });
 }
 
 }  // namespace
@@ -120,13 +180,21 @@ int64_t Rescale::bytes() const {
 template <class T>
 void rescale_rows(const Rescale& s, const RescaleRows<T>& p) {
   const int64_t channels = s.channels();
-  const bool residual = s.where != ResidualPlace::kNone;
-  const LastShift last(s);
-  parallel_for(p.rows, 1 + 8192 / channels, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i)
-      rescale_row(s, last, p.sums + i * channels,
-                  residual ? p.residual + i * p.residual_pitch : nullptr, p.y + i * p.y_pitch);
-  });
+  const bool dense =
+      p.y_pitch == channels && (s.where == ResidualPlace::kNone || p.residual_pitch == channels);
+  const int64_t times = std::min(p.rows, kBlock / channels);
+  if (!dense || times <= 1) return rescale_each(s, p);
+  RescaleRows<T> wide = p;
+  wide.rows = p.rows / times;
+  wide.residual_pitch = wide.y_pitch = times * channels;
+  rescale_each(repeated(s, times), wide);
+  RescaleRows<T> rest = p;
+  const int64_t done = wide.rows * times;
+  rest.rows = p.rows - done;
+  rest.sums += done * channels;
+  rest.y += done * channels;
+  if (p.residual) rest.residual += done * channels;
+  rescale_each(s, rest);
 }
 template void rescale_rows(const Rescale&, const RescaleRows<uint8_t>&);
 template void rescale_rows(const Rescale&, const RescaleRows<int8_t>&);
