@@ -164,6 +164,28 @@ TEST_CASE("rescaling: every form, saturation and zero points, against long doubl
     }
     CHECK(y[static_cast<size_t>(row * (kChannels + 3) + kChannels)] == 99);  // the pitch's rest
   }
+  // dense rows of few channels are taken together
+  const auto few = [](std::vector<int32_t>& v) { v.resize(6); };
+  for (auto* v : {&s.bias, &s.mantissa, &s.shift, &s.fraction, &s.negative, &s.fraction_negative})
+    few(*v);
+  s.residual.resize(6);
+  s.residual_negative.resize(6);
+  constexpr int64_t kDense = 37;
+  std::vector<int8_t> dense(kDense * 6 + 1, 99), single(dense);
+  rescale_rows<int8_t>(s, {.sums = sums.data(),
+                           .residual = r.data<int8_t>(),
+                           .y = dense.data(),
+                           .rows = kDense,
+                           .residual_pitch = 6,
+                           .y_pitch = 6});
+  for (int64_t row = 0; row < kDense; ++row)
+    rescale_rows<int8_t>(s, {.sums = sums.data() + 6 * row,
+                             .residual = r.data<int8_t>() + 6 * row,
+                             .y = single.data() + 6 * row,
+                             .rows = 1,
+                             .residual_pitch = 6,
+                             .y_pitch = 6});
+  CHECK(dense == single);
   CHECK(saturated > 10);
   CHECK((low > 10 || where != ResidualPlace::kNone || slope < 1));
 }
