@@ -15,21 +15,23 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// From the run folder that the model lies in; what is not there, or not as a run writes it, stays
-// 0.
-SourceTraining training_beside(const fs::path& model) {
+// From the config.json of the run folder that the model lies in, if it lies in one.
+void read_training_beside(const fs::path& model, SourceModel& s) {
   const fs::path file = model.parent_path() / "config.json";
-  SourceTraining t;
-  if (!fs::exists(file)) return t;
+  if (!fs::exists(file)) return;
   const Json json = load_json(file);
-  if (!json.is_object() || !json.contains("solver") || !json["solver"].is_object()) return t;
+  const auto is_object = [&](const char* key) {
+    return json.is_object() && json.contains(key) && json.at(key).is_object();
+  };
+  if (!is_object("solver") || !is_object("model")) return;  // not of a training
   const auto number = [](const Json& j, const char* key) {
     return j.contains(key) && j.at(key).is_number() ? j.at(key).get<double>() : 0.0;
   };
-  t.epochs = static_cast<int64_t>(number(json, "epochs"));
-  t.batch = static_cast<int64_t>(number(json, "batch"));
-  t.lr0 = number(json["solver"], "lr0");
-  return t;
+  s.training.epochs = static_cast<int64_t>(number(json, "epochs"));
+  s.training.batch = static_cast<int64_t>(number(json, "batch"));
+  s.training.lr0 = number(json["solver"], "lr0");
+  if (is_object("loss"))
+    s.loss = read_loss_config(ConfigReader(json["loss"], file.string(), "loss."), s.loss);
 }
 
 std::string source_of(const deploy::Graph& g) { return g.source.empty() ? "the model" : g.source; }
@@ -39,7 +41,6 @@ std::string source_of(const deploy::Graph& g) { return g.source.empty() ? "the m
 SourceModel load_source_model(const std::string& path) {
   const SafeTensors file = load_safetensors(path);
   SourceModel s;
-  s.training = training_beside(path);
   if (deploy::is_deploy_file(file)) {
     s.graph = deploy::load_deploy(file);
     s.loss.iou_type = kernels::IouType::kSIoU;
@@ -47,8 +48,9 @@ SourceModel load_source_model(const std::string& path) {
     LoadedCheckpoint c = load_checkpoint(file);
     s.graph = to_graph(*c.model, c.info);
     s.loss = c.model->config().loss();
-    if (s.training.epochs == 0) s.training.epochs = std::max<int64_t>(0, c.info.epoch);
+    s.training.epochs = std::max<int64_t>(0, c.info.epoch);
   }
+  read_training_beside(path, s);
   s.graph.source = path;
   check(s.graph.nodes.back().kind == deploy::NodeKind::kDecode,
         "{}: has no decode node, so there is no detector to train", path);

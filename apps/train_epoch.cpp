@@ -55,12 +55,14 @@ EpochRow run_epoch(const EpochContext& context,
 }
 
 void print_epoch(const EpochRow& row, int64_t epochs) {
-  fmt::print("epoch {:>3}/{}  {:>6.1f} s  iou {:.4f}  cls {:.4f}  {}lr {:.3g}{}\n", row.epoch,
-             epochs, row.seconds, row.loss_iou, row.loss_cls,
-             row.loss_cwd > 0 ? fmt::format("cwd {:.4f}  ", row.loss_cwd) : "", row.lr,
-             row.map50_95 >= 0
-                 ? fmt::format("  mAP50 {:.4f}  mAP50-95 {:.4f}", row.map50, row.map50_95)
-                 : "");
+  const std::string map =
+      row.map50_95 < 0 ? "" : fmt::format("mAP50 {:.4f}  mAP50-95 {:.4f}", row.map50, row.map50_95);
+  if (row.epoch == 0)
+    fmt::print("start: {}\n", map);
+  else
+    fmt::print("epoch {:>3}/{}  {:>6.1f} s  iou {:.4f}  cls {:.4f}  {}lr {:.3g}  {}\n", row.epoch,
+               epochs, row.seconds, row.loss_iou, row.loss_cls,
+               row.loss_cwd > 0 ? fmt::format("cwd {:.4f}  ", row.loss_cwd) : "", row.lr, map);
   std::fflush(stdout);
 }
 

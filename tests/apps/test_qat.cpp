@@ -36,8 +36,9 @@ std::string make_model(const std::filesystem::path& path, Json model, int classe
   for (const auto& s : net.state()) {
     if (s.tensor.dtype() != DType::kF32 || s.tensor.shape().rank() != 4) continue;
     const bool prediction = s.name.find("_preds") != std::string::npos;
+    const float gain = s.name.find("rbr_") != std::string::npos ? 0.9f : 2.0f;
     for (float& v : s.tensor.span<float>())
-      v = prediction ? static_cast<float>(rng.uniform(-0.3, 0.3)) : 2.2f * v;
+      v = prediction ? static_cast<float>(rng.uniform(-0.3, 0.3)) : gain * v;
   }
   CheckpointInfo info;
   info.model = config.json();
@@ -211,9 +212,11 @@ TEST_CASE("qat: what the config refuses, and what follows from the model's train
   CHECK(c.solver.lr0 == Approx(0.01 * 0.02 * 3 / 16));
   CHECK(c.solver.nominal_batch == 3);
   write_atomically(folder / "config.json",
-                   std::string_view(R"({"epochs": 70, "batch": 8, "solver": {"lr0": 0.1}})"));
+                   std::string_view(R"({"epochs": 70, "batch": 8, "solver": {"lr0": 0.1},
+                                        "model": {}, "loss": {"iou_weight": 4}})"));
   const QatConfig beside_run = parse(Json::object());
   CHECK(beside_run.epochs == 7);
+  CHECK(load_source_model(model).loss.iou_weight == 4);
   CHECK(beside_run.solver.lr0 == Approx(0.01 * 0.1 * 3 / 8));
 
   const auto error = [&](const Json& more) { return error_of([&] { parse(more); }); };
