@@ -1,8 +1,9 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <memory>
+#include <optional>
 
 #include "apps/calibrate.h"
 #include "apps/command_line.h"
@@ -95,6 +96,16 @@ Json to_json(const quant::Sensitivity& s) {
   return j;
 }
 
+// Of two rankings of the same layers.
+double agreement(const quant::Sensitivity& a, const quant::Sensitivity& b) {
+  std::vector<double> x, y;
+  for (const auto& l : a.layers) {
+    x.push_back(l.harm);
+    y.push_back(std::ranges::find(b.layers, l.node, &quant::LayerScore::node)->harm);
+  }
+  return quant::spearman(x, y);
+}
+
 data::RankSpec bars_of(const quant::Sensitivity& s) {
   data::RankSpec spec;
   spec.title = s.config.all_but ? "Sensitivity: all in int8 but one layer"
@@ -117,14 +128,12 @@ void run(const Options& o) {
   const int size = choose_image_size(o.image_size, graph);
   data::Dataset dataset = data::open_dataset(o.data, o.split);
   const auto start = std::chrono::steady_clock::now();
-  Tensor images;
+  const Tensor images = spread_batch(dataset, o.images, size, graph.gray_border);
   quant::Accuracy accuracy;
   if (config.metric == quant::Metric::kMap)
     accuracy = [&](const deploy::Graph& g) {
       return evaluate(g, dataset, size, deploy::Precision::kInt8).metrics.ap;
     };
-  else
-    images = spread_batch(dataset, o.images, size, graph.gray_border);
   quant::Sensitivity s = quant::rank_layers(graph, images, config, accuracy);
   if (accuracy) s.images = dataset.size();
   const double seconds =
@@ -132,12 +141,21 @@ void run(const Options& o) {
   print_table(s);
   fmt::print("{} layers, {} images of {} px, in {}\n", s.layers.size(), s.images, size,
              format_duration(seconds));
+  std::optional<double> correlation;
+  if (accuracy) {
+    config.metric = quant::Metric::kSqnr;
+    correlation = agreement(s, quant::rank_layers(graph, images, config));
+    fmt::print(
+        "the ranking by SQNR on {} images agrees with it to a Spearman correlation of {:.2f}\n",
+        images.dim(0), *correlation);
+  }
   if (!o.json.empty()) {
     Json j = to_json(s);
     j["model"] = o.model;
     j["split"] = o.split;
     j["image_size"] = size;
     j["seconds"] = seconds;
+    if (correlation) j["spearman_with_sqnr"] = *correlation;
     write_atomically(o.json, j.dump(2) + "\n");
   }
   if (!o.plot.empty()) data::save_rank_plot(o.plot, bars_of(s));

@@ -254,7 +254,7 @@ Image draw_line_plot(const PlotSpec& spec) {
       stroke(c.image, run, width, series_color(i));
       run.clear();
     };
-    for (size_t k = 0; k < series[i].y.size(); ++k) {
+    for (size_t k = 0; series[i].line && k < series[i].y.size(); ++k) {
       if (std::isfinite(series[i].x[k]) && std::isfinite(series[i].y[k]))
         run.push_back({c.px(series[i].x[k]), c.py(series[i].y[k])});
       else

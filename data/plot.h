@@ -14,7 +14,8 @@ struct Series {
   std::string name;       // in the legend; empty: not listed
   std::vector<double> x;  // empty: 0, 1, 2, ...
   std::vector<double> y;  // a value that is not finite leaves a gap
-  bool dots = false;      // a dot at each value (line plots)
+  bool line = true;       // line plots: from value to value
+  bool dots = false;      // line plots: a dot at each value
 };
 
 // A ring around a point of a line plot, with a name beside it.

@@ -18,7 +18,7 @@ struct LayerTimes {
 };
 
 // Runs the fp32 engine and the engine of the graph with all layers in int8 in turns, `runs` times,
-// and takes the median of each step; the conversions on tensors of their own. `images`: u8
+// and takes the lower quartile of each step; the conversions on tensors of their own. `images`: u8
 // [N,H,W,3]; times are those of the whole batch.
 LayerTimes measure_layer_times(const deploy::Graph& graph, const Tensor& images, int runs);
 
@@ -29,7 +29,7 @@ double predict_ms(const deploy::Graph& graph, const LayerTimes& times, int64_t b
                   int64_t height, int64_t width);
 
 // How many times as fast as the float engine the int8 engine of `graph` is: both run in turns; the
-// ratio of their medians.
+// ratio of their lower quartiles.
 double measure_speedup(const deploy::Graph& graph, const Tensor& images, int runs);
 
 }  // namespace sextant::quant

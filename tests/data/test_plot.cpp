@@ -194,6 +194,11 @@ TEST_CASE("a line plot with dots, and a ring around a point") {
   const Image dotted = draw_line_plot(spec);
   CHECK(count(dotted, kFirst) > plain + 12);
   CHECK(count(dotted, kSecond) == 0);
+  spec.series[0].line = false;
+  const int dots = count(draw_line_plot(spec), kFirst);
+  CHECK(dots > 10);
+  CHECK(dots < plain / 2);
+  spec.series[0].line = true;
   spec.marks = {{1, 5, "chosen"}};
   const Image marked = draw_line_plot(spec);
   // its middle lies on the curve
