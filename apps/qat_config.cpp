@@ -4,6 +4,7 @@
 #include <cmath>
 #include <filesystem>
 
+#include "apps/ptq_config.h"
 #include "apps/qat_source.h"
 
 namespace sextant::apps {
@@ -17,9 +18,7 @@ constexpr int64_t kUsualEpochs = 6;
 
 void read_calibration(ConfigReader r, QatConfig& c) {
   c.calibration_split = c.data.train;
-  r.choice("method", c.calibration.method, {"percentile", "entropy", "mse", "max"});
-  r.number("percentile", c.calibration.percentile, 50, 100);
-  r.number("images", c.calibration.images, 1, 1e6);
+  read_ptq_config(r, c.calibration);
   r.get("split", c.calibration_split);
   r.finish();
 }
@@ -67,13 +66,11 @@ quant::WeightRanges QatConfig::weights() const {
 
 Json QatConfig::json() const {
   Json j = RunConfig::json();
+  Json calibration_json = ptq_json(calibration);
+  calibration_json["split"] = calibration_split;
   j.update({{"model", model},
             {"start", start},
-            {"calibration",
-             {{"method", calibration.method},
-              {"percentile", calibration.percentile},
-              {"images", calibration.images},
-              {"split", calibration_split}}},
+            {"calibration", calibration_json},
             {"float_layers", float_layers},
             {"learn_scales", learn_scales},
             {"weight_ranges", weight_ranges},

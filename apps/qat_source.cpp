@@ -5,10 +5,11 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "apps/calibrate.h"
 #include "apps/checkpoint.h"
 #include "apps/qat_config.h"
-#include "data/loader.h"
 #include "deploy/file.h"
+#include "quant/float_layers.h"
 
 namespace sextant::apps {
 namespace {
@@ -64,26 +65,6 @@ SourceModel load_source_model(const std::string& path) {
   return s;
 }
 
-bool fits_pattern(const std::string& pattern, const std::string& name) {
-  size_t p = 0, n = 0, star = std::string::npos, resume = 0;
-  while (n < name.size()) {
-    if (p < pattern.size() && pattern[p] == '*') {
-      star = p++;
-      resume = n;
-    } else if (p < pattern.size() && pattern[p] == name[n]) {
-      ++p;
-      ++n;
-    } else if (star != std::string::npos) {  // the last star takes one more
-      p = star + 1;
-      n = ++resume;
-    } else {
-      return false;
-    }
-  }
-  return std::all_of(pattern.begin() + static_cast<std::ptrdiff_t>(p), pattern.end(),
-                     [](char c) { return c == '*'; });
-}
-
 void check_same_structure(const deploy::Graph& a, const deploy::Graph& b) {
   const std::string where = fmt::format("{}: is not the model of {}", source_of(b), source_of(a));
   check(a.nodes.size() == b.nodes.size(), "{}: {} nodes instead of {}", where, b.nodes.size(),
@@ -104,18 +85,9 @@ namespace {
 deploy::Graph calibrated(const QatConfig& config, const deploy::Graph& model) {
   const data::Dataset dataset =
       data::open_dataset(config.data.path, config.calibration_split, {config.data.on_error});
-  // Evenly spread over the split: neighbours in a folder are often frames of one scene.
-  const int64_t total = std::min(config.calibration.images, dataset.size());
-  int64_t next = 0;
   return quant::quantize(
       model,
-      [&] {
-        if (next == total) return Tensor();
-        const int64_t i = next++ * dataset.size() / total;
-        return data::load_batch(dataset, i, i + 1, config.image_size,
-                                static_cast<int>(model.gray_border))
-            .images;
-      },
+      spread_images(dataset, config.calibration.images, config.image_size, model.gray_border),
       config.calibration);
 }
 
@@ -134,16 +106,12 @@ deploy::Graph make_start(const QatConfig& config, const deploy::Graph& model,
     start = calibrated(config, model);
   check(start.quantized(), "{}: has no activation ranges; run sextant quantize", source_of(start));
   check_same_structure(model, start);
-  for (const std::string& pattern : config.float_layers) {
-    bool found = false;
-    for (deploy::Node& node : start.nodes)
-      if (node.has_weight() && fits_pattern(pattern, node.name)) {
-        node.precision = deploy::Precision::kFloat32;
-        found = true;
-      }
-    check(found, "qat: 'float_layers' names '{}', which no convolution's name fits", pattern);
-  }
-  return start;
+  if (config.float_layers.empty()) return start;
+  std::vector<int> layers = quant::find_layers(start, config.float_layers);
+  for (size_t n = 0; n < start.nodes.size(); ++n)  // those that are in float already stay so
+    if (start.nodes[n].has_weight() && start.nodes[n].precision == deploy::Precision::kFloat32)
+      layers.push_back(static_cast<int>(n));
+  return quant::with_float_layers(start, layers);
 }
 
 }  // namespace sextant::apps

@@ -30,15 +30,12 @@ struct QatConfig;
 
 // The quantized graph to start from, by the first of these that applies: `given`, the file
 // config.start, the model itself when it is quantized, ranges calibrated on the data. Nodes that
-// config.float_layers names are set to float. Throws Error when a pattern fits no node with
-// weights, or when the graph is not that of the model, naming the node.
+// config.float_layers names are set to float (quant/float_layers.h). Throws Error when a pattern
+// fits no layer, or when the graph is not that of the model, naming the node.
 deploy::Graph make_start(const QatConfig& config, const deploy::Graph& model,
                          const deploy::Graph* given);
 
 // Throws Error naming the first node in which the two differ other than in numbers.
 void check_same_structure(const deploy::Graph& a, const deploy::Graph& b);
-
-// Whether a name fits a pattern, in which * stands for any characters.
-bool fits_pattern(const std::string& pattern, const std::string& name);
 
 }  // namespace sextant::apps
