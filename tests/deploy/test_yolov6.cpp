@@ -94,6 +94,15 @@ void check_engines(const Yolov6& model, bool relu) {
   // is an input of everything behind it, and grows with the depth.
   CHECK(steps <= (relu ? 1 : 8));
   CHECK(differing <= values / (relu ? 10 : 4));
+  // Every model has a fully integer form, whose layers are the int8 engine's.
+  Engine integer(g, {1, 128, 64, Precision::kInteger});
+  CHECK(integer.stats().requantizations == 0);
+  for (const StepDifference& d : compare_layers(integer, engine, images)) {
+    CAPTURE(d.tensor, d.differing, d.values, d.max_float);
+    CHECK(d.max_steps <= 1);
+    CHECK(d.max_float < 2e-3);
+    if (!d.floats) CHECK(d.differing * 100 <= d.values);
+  }
 }
 
 }  // namespace
