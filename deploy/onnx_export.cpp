@@ -106,7 +106,8 @@ class Exporter {
   // QuantizeLinear and DequantizeLinear around `x`; the last one's output.
   std::string pair(const std::string& name, const std::string& x, float scale, bool is_unsigned) {
     const std::string s = writer_.scalar(name + "/scale", scale);
-    const std::string zero = writer_.zero_point(name + "/zero_point", is_unsigned);
+    const std::string zero = writer_.zero_point(
+        name + "/zero_point", is_unsigned || options_.for_onnxruntime, is_unsigned ? 0 : 128);
     const std::string q = writer_.node("QuantizeLinear", name + "/quantize", {x, s, zero});
     return writer_.node("DequantizeLinear", name + "/dequantize", {q, s, zero});
   }
@@ -181,7 +182,7 @@ class Exporter {
                          !node.weight_scale.empty() &&
                          (!a.residual || quantized(node.inputs[1]) == quantized(node.output));
     std::string x = convolution(node, integer);
-    const bool rounds = integer && options_.qdq_per_op && quantized(node.output);
+    const bool rounds = integer && options_.for_onnxruntime && quantized(node.output);
     const TensorInfo& out = info(node.output);
     // |conv| where the sum with the residual stays within the output's range
     const float reach = a.residual ? out.amax * (1.0f + std::abs(a.residual_scale)) : out.amax;
@@ -190,11 +191,8 @@ class Exporter {
       x = sum(node, node.name + "/add", x, in(node, 1));
     }
     if (a.activation != Activation::kIdentity) {
-      const bool plain = !a.residual;
-      if (integer && plain && quantized(node.output) && !out.is_unsigned &&
-          a.activation == Activation::kReLU)
-        // loses nothing, since the output is rounded alike, and makes the convolution an integer
-        // one
+      if (rounds && !a.residual && a.activation == Activation::kReLU && !out.is_unsigned)
+        // loses nothing, since the output is rounded alike
         x = pair(node.name + "/conv", x, out.scale(), false);
       else if (rounds && !a.residual_before_activation && a.activation != Activation::kReLU)
         x = pair(node.name + "/conv", x, reach_before(a.activation, reach) / 127.0f, false);

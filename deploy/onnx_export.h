@@ -39,9 +39,10 @@ struct OnnxOptions {
   int64_t height = 640;
   int64_t width = 640;
   std::optional<OnnxNms> nms;
-  // int8: a Q/DQ pair also between a convolution and what is fused into it (SiLU, a residual),
-  // where our engine does not round. ONNX Runtime has integer convolutions only between two pairs.
-  bool qdq_per_op = false;
+  // int8 as ONNX Runtime's integer convolutions want it, which exist only from u8 to u8 and between
+  // two Q/DQ pairs: signed tensors as u8 around 128, and a pair also between a convolution and what
+  // is fused into it (SiLU, a residual), where our engine does not round.
+  bool for_onnxruntime = false;
 };
 
 // The serialized model. Throws Error naming the graph, and the node where there is one: not fused,
