@@ -103,11 +103,14 @@ class Exporter {
     return writer_.halves(name, dims, t.span<float>());
   }
 
-  // QuantizeLinear and DequantizeLinear around `x`; the last one's output.
+  // QuantizeLinear and DequantizeLinear around `x`; the last one's output. Signed values are u8
+  // around 128: the same steps, and the type that both runtimes' integer kernels work in. (Given
+  // s8, ONNX Runtime falls back to float where a convolution's input is u8, and OpenVINO rounds
+  // coarser.)
   std::string pair(const std::string& name, const std::string& x, float scale, bool is_unsigned) {
     const std::string s = writer_.scalar(name + "/scale", scale);
-    const std::string zero = writer_.zero_point(
-        name + "/zero_point", is_unsigned || options_.for_onnxruntime, is_unsigned ? 0 : 128);
+    const std::string zero =
+        writer_.zero_point(name + "/zero_point", is_unsigned ? uint8_t{0} : uint8_t{128});
     const std::string q = writer_.node("QuantizeLinear", name + "/quantize", {x, s, zero});
     return writer_.node("DequantizeLinear", name + "/dequantize", {q, s, zero});
   }

@@ -39,9 +39,8 @@ struct OnnxOptions {
   int64_t height = 640;
   int64_t width = 640;
   std::optional<OnnxNms> nms;
-  // int8 as ONNX Runtime's integer convolutions want it, which exist only from u8 to u8 and between
-  // two Q/DQ pairs: signed tensors as u8 around 128, and a pair also between a convolution and what
-  // is fused into it (SiLU, a residual), where our engine does not round.
+  // int8: a Q/DQ pair also between a convolution and what is fused into it (SiLU, a residual),
+  // where our engine does not round. ONNX Runtime has integer convolutions only between two pairs.
   bool for_onnxruntime = false;
 };
 
