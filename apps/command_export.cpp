@@ -42,8 +42,8 @@ void add_onnx_options(CLI::App& c, Options& o, CLI::Option* onnx) {
                     ->capture_default_str());
   all.push_back(c.add_flag("--dynamic-batch", o.model_options.dynamic_batch,
                            "ONNX: any number of images per run"));
-  all.push_back(c.add_flag("--qdq-per-op", o.model_options.qdq_per_op,
-                           "ONNX int8: Q/DQ also before SiLU and residual sums, for ONNX Runtime"));
+  all.push_back(c.add_flag("--for-onnxruntime", o.model_options.for_onnxruntime,
+                           "ONNX int8: Q/DQ as ONNX Runtime's integer convolutions want them"));
   CLI::Option* nms = c.add_flag("--nms", o.suppress,
                                 "ONNX: suppression in the graph; outputs num_dets, "
                                 "det_boxes, det_scores, det_classes");

@@ -103,10 +103,14 @@ class Exporter {
     return writer_.halves(name, dims, t.span<float>());
   }
 
-  // QuantizeLinear and DequantizeLinear around `x`; the last one's output.
+  // QuantizeLinear and DequantizeLinear around `x`; the last one's output. Signed values are u8
+  // around 128: the same steps, and the type that both runtimes' integer kernels work in. (Given
+  // s8, ONNX Runtime falls back to float where a convolution's input is u8, and OpenVINO rounds
+  // coarser.)
   std::string pair(const std::string& name, const std::string& x, float scale, bool is_unsigned) {
     const std::string s = writer_.scalar(name + "/scale", scale);
-    const std::string zero = writer_.zero_point(name + "/zero_point", is_unsigned);
+    const std::string zero =
+        writer_.zero_point(name + "/zero_point", is_unsigned ? uint8_t{0} : uint8_t{128});
     const std::string q = writer_.node("QuantizeLinear", name + "/quantize", {x, s, zero});
     return writer_.node("DequantizeLinear", name + "/dequantize", {q, s, zero});
   }
@@ -181,7 +185,7 @@ class Exporter {
                          !node.weight_scale.empty() &&
                          (!a.residual || quantized(node.inputs[1]) == quantized(node.output));
     std::string x = convolution(node, integer);
-    const bool rounds = integer && options_.qdq_per_op && quantized(node.output);
+    const bool rounds = integer && options_.for_onnxruntime && quantized(node.output);
     const TensorInfo& out = info(node.output);
     // |conv| where the sum with the residual stays within the output's range
     const float reach = a.residual ? out.amax * (1.0f + std::abs(a.residual_scale)) : out.amax;
@@ -190,11 +194,8 @@ class Exporter {
       x = sum(node, node.name + "/add", x, in(node, 1));
     }
     if (a.activation != Activation::kIdentity) {
-      const bool plain = !a.residual;
-      if (integer && plain && quantized(node.output) && !out.is_unsigned &&
-          a.activation == Activation::kReLU)
-        // loses nothing, since the output is rounded alike, and makes the convolution an integer
-        // one
+      if (rounds && !a.residual && a.activation == Activation::kReLU && !out.is_unsigned)
+        // loses nothing, since the output is rounded alike
         x = pair(node.name + "/conv", x, out.scale(), false);
       else if (rounds && !a.residual_before_activation && a.activation != Activation::kReLU)
         x = pair(node.name + "/conv", x, reach_before(a.activation, reach) / 127.0f, false);

@@ -41,7 +41,7 @@ struct OnnxOptions {
   std::optional<OnnxNms> nms;
   // int8: a Q/DQ pair also between a convolution and what is fused into it (SiLU, a residual),
   // where our engine does not round. ONNX Runtime has integer convolutions only between two pairs.
-  bool qdq_per_op = false;
+  bool for_onnxruntime = false;
 };
 
 // The serialized model. Throws Error naming the graph, and the node where there is one: not fused,

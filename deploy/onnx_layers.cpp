@@ -354,8 +354,11 @@ void OnnxImporter::quantize() {
   check(q.scale.size() == 1, "a scale per channel is only known for constants");
   const int tensor = plain(v);
   const float zero = static_cast<float>(q.zero_point[0]);
-  const float amax = zero == 0.0f ? amax_of(q.scale[0], low == 0.0f ? 255.0f : 127.0f)
-                                  : std::max(zero - low, high - zero) * q.scale[0];
+  float amax = std::max(zero - low, high - zero) * q.scale[0];
+  if (zero == low)
+    amax = amax_of(q.scale[0], 255.0f);
+  else if (zero == low + 128.0f)  // -128 saturates, it is no part of the range
+    amax = amax_of(q.scale[0], 127.0f);
   check(std::isfinite(amax) && amax < 1e30f, "a scale is {}", q.scale[0]);
   float& range = graph.tensors[static_cast<size_t>(tensor)].amax;
   range = std::max(range, amax);

@@ -102,8 +102,8 @@ std::string OnnxWriter::int8s(const std::string& name, const std::vector<int64_t
   return constant(name, TensorProto::INT8, dims, values.data(), values.size());
 }
 
-std::string OnnxWriter::zero_point(const std::string& name, bool is_unsigned) {
-  return constant(name, is_unsigned ? TensorProto::UINT8 : TensorProto::INT8, {}, "\0", 1);
+std::string OnnxWriter::zero_point(const std::string& name, uint8_t value) {
+  return constant(name, TensorProto::UINT8, {}, &value, 1);
 }
 
 void OnnxWriter::value(bool input, const std::string& name, int type,

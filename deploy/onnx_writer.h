@@ -48,8 +48,7 @@ class OnnxWriter {
   std::string int32s(const std::string& name, const std::vector<int32_t>& values);
   std::string int8s(const std::string& name, const std::vector<int64_t>& dims,
                     const std::vector<int8_t>& values);
-  // A zero of type u8 or s8, as a scalar.
-  std::string zero_point(const std::string& name, bool is_unsigned);
+  std::string zero_point(const std::string& name, uint8_t value);  // a scalar
 
   // A graph input or output; a negative first dimension is the symbol "batch".
   void value(bool input, const std::string& name, int type, const std::vector<int64_t>& dims);

@@ -37,7 +37,13 @@ Tensor run(const Graph& g, Precision precision) {
   return Engine(g, {1, 32, 32, precision}).run(test::random_images({1, 32, 32, 3}, 33));
 }
 
-void check_same_structure(const Graph& a, const Graph& b) {
+// With the biases of `other`, which went through 32-bit integers.
+Graph with_biases_of(Graph g, const Graph& other) {
+  for (size_t i = 0; i < g.nodes.size(); ++i) g.nodes[i].bias = other.nodes[i].bias;
+  return g;
+}
+
+void check_same_structure(const Graph& a, const Graph& b, double tolerance = 0) {
   CHECK(a.class_names == b.class_names);
   CHECK(a.image_size == b.image_size);
   CHECK(a.gray_border == b.gray_border);
@@ -56,7 +62,7 @@ void check_same_structure(const Graph& a, const Graph& b) {
     CHECK(p.activation == q.activation);
     CHECK(p.residual == q.residual);
     CHECK(p.residual_before_activation == q.residual_before_activation);
-    CHECK(p.residual_scale == q.residual_scale);
+    CHECK(std::abs(p.residual_scale - q.residual_scale) <= tolerance);
     CHECK(p.stride == q.stride);
     CHECK(p.padding == q.padding);
     CHECK(p.groups == q.groups);
@@ -92,7 +98,7 @@ TEST_CASE("fp16, dynamic batch and suppression change nothing of the graph") {
   const Graph g = mixed(Activation::kSiLU, false);
   const Tensor exact = run(g, Precision::kFloat32);
   const Graph half = there_and_back(g, options(OnnxPrecision::kFloat16));
-  check_same_structure(g, half);
+  check_same_structure(g, half, 1e-3);
   const double apart = test::relative_difference(run(half, Precision::kFloat32), exact);
   CHECK(apart > 0);
   CHECK(apart < 2e-3);
@@ -108,13 +114,13 @@ TEST_CASE("fp16, dynamic batch and suppression change nothing of the graph") {
 
 TEST_CASE("QDQ models come back with the same ranges and integers") {
   for (const Activation act : {Activation::kReLU, Activation::kSiLU})
-    for (const bool per_op : {false, true}) {
-      CAPTURE(name_of(act), per_op);
+    for (const bool for_onnxruntime : {false, true}) {
+      CAPTURE(name_of(act), for_onnxruntime);
       Graph g = mixed(act, true);
       for (Node& n : g.nodes)  // a node kept in float
         if (n.name == "c3.block.conv") n.precision = Precision::kFloat32;
       OnnxOptions o = options(OnnxPrecision::kInt8);
-      o.qdq_per_op = per_op;
+      o.for_onnxruntime = for_onnxruntime;
       const Graph back = there_and_back(g, o);
       check_same_structure(g, back);
       CHECK(back.quantized());
@@ -142,8 +148,8 @@ TEST_CASE("QDQ models come back with the same ranges and integers") {
           CHECK(std::abs(a.bias.f32()[c] - b.bias.f32()[c]) <= 0.51f * step);
         }
       }
-      CHECK(test::relative_difference(run(back, Precision::kInt8), run(g, Precision::kInt8)) <
-            0.01);
+      CHECK(test::max_difference(run(back, Precision::kInt8),
+                                 run(with_biases_of(g, back), Precision::kInt8)) == 0);
     }
 }
 
@@ -157,7 +163,7 @@ TEST_CASE("a channel of next to no weight keeps its bias in 32 bits") {
   g = test::with_ranges(g, test::random_images({1, 32, 32, 3}, 34));
   const Graph back = there_and_back(g, options(OnnxPrecision::kInt8));
   CHECK(back.find_node("linear")->bias.f32()[3] == Approx(2.0f).epsilon(1e-5));
-  CHECK(test::relative_difference(run(back, Precision::kInt8), run(g, Precision::kInt8)) < 0.01);
+  CHECK(test::relative_difference(run(back, Precision::kInt8), run(g, Precision::kInt8)) < 0.03);
 }
 
 TEST_CASE("exports that cannot be are refused") {
