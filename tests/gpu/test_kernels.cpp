@@ -79,6 +79,8 @@ TEST_CASE("convolution forward kernels: epilogues, alignment", "[gpu]") {
 TEST_CASE("convolution data gradient kernels", "[gpu]") { on_device(conv_backward_data_cases); }
 TEST_CASE("convolution weight gradient kernels", "[gpu]") { on_device(conv_backward_weight_cases); }
 TEST_CASE("int8 convolution kernels", "[gpu]") { on_device(conv_int8_cases); }
+TEST_CASE("optimizer kernels", "[gpu]") { on_device(optimizer_cases); }
+TEST_CASE("loss scaling kernels", "[gpu]") { on_device(loss_scaling_cases); }
 TEST_CASE("convolution kernels refuse bad parameters", "[gpu]") { on_device(conv_refusal_cases); }
 TEST_CASE("kernels refuse bad parameters", "[gpu]") { on_device(refusal_cases); }
 

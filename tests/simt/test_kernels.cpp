@@ -92,6 +92,14 @@ TEST_CASE("int8 convolution kernels") {
   SimtBackend backend;
   conv_int8_cases(backend);
 }
+TEST_CASE("optimizer kernels") {
+  SimtBackend backend;
+  optimizer_cases(backend);
+}
+TEST_CASE("loss scaling kernels") {
+  SimtBackend backend;
+  loss_scaling_cases(backend);
+}
 TEST_CASE("convolution kernels refuse bad parameters") {
   SimtBackend backend;
   conv_refusal_cases(backend);
