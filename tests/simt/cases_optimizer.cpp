@@ -27,7 +27,7 @@ const std::vector<Entry> kEntries = {{1, 0},
                                      {8192, 1},
                                      {9001, 2, true, true, true, 1},
                                      {5, 1, false, false, false},
-                                     {0, 1},
+                                     {0, 1, false},
                                      {33, 1, true, false, true, 3}};
 
 struct Rule {
@@ -83,7 +83,7 @@ void reference_step(const MultiTensorUpdate& p, float loss_scale, bool skip, int
     Values<double>& v = values[i];
     const double lr = p.lr[e.group], decay = p.decay[e.group];
     const std::vector<float> grad = gradient(i, step), factors = multiplier(i);
-    if (e.grad && !skip) ++v.step;
+    if (e.grad && !skip && p.rule == UpdateRule::kAdam) ++v.step;
     const auto t = static_cast<double>(v.step);
     for (size_t k = 0; k < v.param.size(); ++k) {
       if (e.grad && !skip) {
