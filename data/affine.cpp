@@ -6,6 +6,7 @@
 #include <numbers>
 
 #include "core/error.h"
+#include "kernels/image_math.h"
 
 namespace sextant::data {
 namespace {
@@ -24,6 +25,8 @@ Matrix3 product(const Matrix3& a, const Matrix3& b) {
 
 double radians(double degrees) { return degrees * std::numbers::pi / 180.0; }
 
+}  // namespace
+
 AffineMatrix inverse(const AffineMatrix& m) {
   const double determinant = m[0] * m[4] - m[1] * m[3];
   const double d = determinant != 0 ? 1.0 / determinant : 0.0;
@@ -33,14 +36,6 @@ AffineMatrix inverse(const AffineMatrix& m) {
   const double e = m[0] * d;
   return {a, b, -a * m[2] - b * m[5], c, e, -c * m[2] - e * m[5]};
 }
-
-// Coordinates are kept in 1/1024 pixel and rounded to 1/32.
-constexpr int kFine = 1024;
-constexpr int kSteps = 32;
-
-int64_t to_fine(double v) { return std::lrint(std::clamp(v * kFine, -2147483648.0, 2147483647.0)); }
-
-}  // namespace
 
 AffineDraws draw_affine(const AffineRanges& ranges, Rng& rng) {
   AffineDraws d;
@@ -77,6 +72,7 @@ AffineMatrix affine_matrix(const AffineDraws& draws, int source_width, int sourc
 
 void warp_affine_into(const Image& source, const AffineMatrix& matrix, int width, int height,
                       uint8_t border, uint8_t* out) {
+  using namespace kernels::image;
   check(!source.empty(), "affine: the image is empty");
   const AffineMatrix m = inverse(matrix);
   const int64_t pitch = source.pitch();
@@ -88,41 +84,25 @@ void warp_affine_into(const Image& source, const AffineMatrix& matrix, int width
     step_x[x] = to_fine(m[0] * static_cast<double>(x));
     step_y[x] = to_fine(m[3] * static_cast<double>(x));
   }
-  // OpenCV keeps whole source coordinates in 16 bits.
-  auto whole = [](int64_t v) { return std::clamp<int64_t>(v >> 5, -32768, 32767); };
-  constexpr int kHalfStep = kFine / kSteps / 2;
   for (int y = 0; y < height; ++y) {
     const int64_t base_x = to_fine(m[1] * y + m[2]) + kHalfStep;
     const int64_t base_y = to_fine(m[4] * y + m[5]) + kHalfStep;
     for (size_t x = 0; x < columns; ++x, out += 3) {
-      const int64_t fx = (base_x + step_x[x]) >> 5;
-      const int64_t fy = (base_y + step_y[x]) >> 5;
-      const int64_t sx = whole(fx);
-      const int64_t sy = whole(fy);
-      const int right = static_cast<int>(fx & (kSteps - 1));
-      const int below = static_cast<int>(fy & (kSteps - 1));
-      const int w11 = right * below;
-      const int w10 = kSteps * below - w11;
-      const int w01 = kSteps * right - w11;
-      const int w00 = kFine - w01 - w10 - w11;
-      if (sx >= 0 && sy >= 0 && sx + 1 < source.width && sy + 1 < source.height) {
-        const uint8_t* p = pixels + sy * pitch + 3 * sx;
+      const WarpTap t = warp_tap(base_x + step_x[x], base_y + step_y[x]);
+      if (t.x >= 0 && t.y >= 0 && t.x + 1 < source.width && t.y + 1 < source.height) {
+        const uint8_t* p = pixels + t.y * pitch + int64_t{3} * t.x;
         const uint8_t* q = p + pitch;
-        for (int c = 0; c < 3; ++c)
-          out[c] = static_cast<uint8_t>(
-              (p[c] * w00 + p[c + 3] * w01 + q[c] * w10 + q[c + 3] * w11 + kFine / 2) >> 10);
-      } else if (sx < -1 || sy < -1 || sx >= source.width || sy >= source.height) {
+        for (int c = 0; c < 3; ++c) out[c] = warped(t, p[c], p[c + 3], q[c], q[c + 3]);
+      } else if (t.x < -1 || t.y < -1 || t.x >= source.width || t.y >= source.height) {
         std::memset(out, border, 3);
       } else {
-        auto at = [&](int64_t px, int64_t py, int c) -> int {
+        auto at = [&](int px, int py, int c) -> int {
           const bool inside = px >= 0 && py >= 0 && px < source.width && py < source.height;
           return inside ? pixels[py * pitch + 3 * px + c] : border;
         };
         for (int c = 0; c < 3; ++c)
-          out[c] = static_cast<uint8_t>((at(sx, sy, c) * w00 + at(sx + 1, sy, c) * w01 +
-                                         at(sx, sy + 1, c) * w10 + at(sx + 1, sy + 1, c) * w11 +
-                                         kFine / 2) >>
-                                        10);
+          out[c] = warped(t, at(t.x, t.y, c), at(t.x + 1, t.y, c), at(t.x, t.y + 1, c),
+                          at(t.x + 1, t.y + 1, c));
       }
     }
   }

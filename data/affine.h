@@ -42,6 +42,9 @@ using AffineMatrix = std::array<double, 6>;
 AffineMatrix affine_matrix(const AffineDraws& draws, int source_width, int source_height, int width,
                            int height);
 
+// From result pixels back to source pixels.
+AffineMatrix inverse(const AffineMatrix& matrix);
+
 // cv2.warpAffine with INTER_LINEAR and a constant border, bit for bit: coordinates in 1/32 pixel,
 // weights in 1/1024. Writes height rows of 3 * width bytes at `out`.
 void warp_affine_into(const Image& source, const AffineMatrix& matrix, int width, int height,

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "data/hsv.h"
 #include "data/letterbox.h"
+#include "kernels/image_math.h"
 
 namespace sextant::data {
 namespace {
@@ -83,8 +84,7 @@ std::vector<PixelLabel> Picture::single(int64_t index, uint8_t* out) const {
 
 void mixup(uint8_t* image, const uint8_t* other, int64_t n, double ratio) {
 #pragma omp simd
-  for (int64_t i = 0; i < n; ++i)
-    image[i] = static_cast<uint8_t>(image[i] * ratio + other[i] * (1.0 - ratio));
+  for (int64_t i = 0; i < n; ++i) image[i] = kernels::image::mixed(image[i], other[i], ratio);
 }
 
 void flip_left_right(uint8_t* image, int width, int height) {

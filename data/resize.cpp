@@ -8,12 +8,10 @@
 
 #include "core/error.h"
 #include "core/parallel.h"
+#include "kernels/image_math.h"
 
 namespace sextant::data {
 namespace {
-
-constexpr int kBits = 11;  // of a linear coefficient
-constexpr int kOne = 1 << kBits;
 
 void check_sizes(const Image& image, int width, int height) {
   check(!image.empty(), "resize: the image is empty");
@@ -29,32 +27,15 @@ struct Taps {
   std::vector<int> weight_first, weight_second;
 };
 
-// Along x OpenCV takes a border pixel whole; along y it adds up two shares of the border row, which
-// rounds differently.
 Taps linear_taps(int source, int result, bool area_flavour, bool along_x) {
   const int channels = along_x ? 3 : 1;
-  const double inverse = static_cast<double>(result) / source;
-  const double step = 1.0 / inverse;
   Taps taps;
   for (int d = 0; d < result; ++d) {
-    int at;
-    float fraction;
-    if (area_flavour) {
-      at = static_cast<int>(std::floor(d * step));
-      fraction = static_cast<float>((d + 1) - (at + 1) * inverse);
-      fraction = fraction <= 0 ? 0.0f : fraction - std::floor(fraction);
-    } else {
-      fraction = static_cast<float>((d + 0.5) * step - 0.5);
-      at = static_cast<int>(std::floor(fraction));
-      fraction -= static_cast<float>(at);
-    }
-    const int low = std::clamp(at, 0, source - 1);
-    const int high = std::clamp(at + 1, 0, source - 1);
-    if (along_x && low == high) fraction = 0.0f;
-    taps.first.push_back(low * channels);
-    taps.second.push_back(high * channels);
-    taps.weight_first.push_back(static_cast<int>(std::lrint((1.0f - fraction) * kOne)));
-    taps.weight_second.push_back(static_cast<int>(std::lrint(fraction * kOne)));
+    const auto t = kernels::image::linear_tap(d, source, result, area_flavour, along_x);
+    taps.first.push_back(t.first * channels);
+    taps.second.push_back(t.second * channels);
+    taps.weight_first.push_back(t.weight_first);
+    taps.weight_second.push_back(t.weight_second);
   }
   return taps;
 }
@@ -89,11 +70,8 @@ void resize_linear(const Image& image, int width, int height, bool area_flavour,
     const int wa = y.weight_first[d];
     const int wb = y.weight_second[d];
     uint8_t* o = out + d * pitch;
-    // OpenCV's rounding: 4 bits off before, 16 after the product, 2 at the end.
 #pragma omp simd
-    for (int64_t i = 0; i < n; ++i)
-      o[i] =
-          static_cast<uint8_t>((((wa * (a[i] >> 4)) >> 16) + ((wb * (b[i] >> 4)) >> 16) + 2) >> 2);
+    for (int64_t i = 0; i < n; ++i) o[i] = kernels::image::blended_rows(a[i], wa, b[i], wb);
   }
 }
 

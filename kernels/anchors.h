@@ -8,6 +8,7 @@
 #include <array>
 #include <cstdint>
 
+#include "core/stream.h"
 #include "kernels/activation.h"
 
 namespace sextant::kernels {
@@ -48,6 +49,9 @@ struct GenerateAnchors {
 namespace cpu {
 void generate_anchors(const GenerateAnchors& p);
 }  // namespace cpu
-// The same contract gets a CUDA twin, namespace cuda, with a Stream.
+
+namespace cuda {
+void generate_anchors(const GenerateAnchors& p, Stream stream);
+}  // namespace cuda
 
 }  // namespace sextant::kernels

@@ -19,6 +19,7 @@
 #include <array>
 #include <cstdint>
 
+#include "core/stream.h"
 #include "kernels/anchors.h"
 
 namespace sextant::kernels {
@@ -69,6 +70,17 @@ void task_aligned_assign(const TaskAlignedAssign& p);
 // points, gt_*, batch, anchors and eps.
 void anchors_inside(const LabelAssign& p, uint8_t* inside);
 }  // namespace cpu
-// The same contract gets a CUDA twin, namespace cuda, with a Stream.
+
+namespace cuda {
+// The most that topk may be.
+inline constexpr int64_t kMaxTopk = 32;
+// No synchronisation with the host. `boxes` is gt_begin[batch], which whoever made the list knows;
+// all pointers are to device memory. `workspace`: device memory of
+// task_aligned_assign_workspace() bytes, aligned to 8, contents undefined. Anchors and boxes of an
+// image below 2^31.
+int64_t task_aligned_assign_workspace(int64_t boxes);
+void task_aligned_assign(const TaskAlignedAssign& p, int64_t boxes, void* workspace, Stream stream);
+void anchors_inside(const LabelAssign& p, uint8_t* inside, Stream stream);
+}  // namespace cuda
 
 }  // namespace sextant::kernels

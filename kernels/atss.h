@@ -26,6 +26,10 @@ struct AtssAssign : LabelAssign {
 namespace cpu {
 void atss_assign(const AtssAssign& p);
 }  // namespace cpu
-// The same contract gets a CUDA twin, namespace cuda, with a Stream.
+
+namespace cuda {
+// As task_aligned_assign(), without a workspace.
+void atss_assign(const AtssAssign& p, int64_t boxes, Stream stream);
+}  // namespace cuda
 
 }  // namespace sextant::kernels

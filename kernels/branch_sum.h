@@ -9,6 +9,8 @@
 #include <array>
 #include <cstdint>
 
+#include "core/stream.h"
+
 namespace sextant::kernels {
 
 inline constexpr int kMaxSummands = 4;
@@ -36,5 +38,12 @@ namespace cpu {
 void branch_sum(const BranchSum& p);
 void channel_dot(const ChannelDot& p);
 }  // namespace cpu
+
+namespace cuda {
+void branch_sum(const BranchSum& p, Stream stream);
+// `workspace`: device memory of channel_dot_workspace() bytes, aligned to 8, contents undefined.
+int64_t channel_dot_workspace(const ChannelDot& p);
+void channel_dot(const ChannelDot& p, void* workspace, Stream stream);
+}  // namespace cuda
 
 }  // namespace sextant::kernels

@@ -19,6 +19,8 @@
 #include <cstdint>
 #include <string>
 
+#include "core/stream.h"
+
 namespace sextant::kernels {
 
 enum class ClassLossType : int { kVarifocal, kFocal, kQualityFocal, kPoly };
@@ -52,6 +54,14 @@ double class_loss(const ClassLoss& p);
 // come from the logit, exact and finite everywhere. Vectorised in float, summed in double.
 double class_loss_logits(const ClassLoss& p);
 }  // namespace cpu
-// The same contract gets a CUDA twin, namespace cuda, with a Stream.
+
+namespace cuda {
+// As on the CPU; *sum (device memory) gets the sum, which repeats bit for bit. pred has fewer than
+// 2^31 elements. `workspace`: device memory of class_loss_workspace() bytes, aligned to 8, contents
+// undefined.
+int64_t class_loss_workspace(const ClassLoss& p);
+void class_loss(const ClassLoss& p, double* sum, void* workspace, Stream stream);
+void class_loss_logits(const ClassLoss& p, double* sum, void* workspace, Stream stream);
+}  // namespace cuda
 
 }  // namespace sextant::kernels

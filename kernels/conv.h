@@ -58,6 +58,7 @@ struct ConvBackwardData {
   bool accumulate = false;
   DType dtype = DType::kF32;
   ConvPrecision precision = ConvPrecision::k3xTF32;
+  const float* bias = nullptr;  // [ic], added to dx: for transposed convolutions. CUDA only
 };
 
 // dw = the gradient with respect to w; db likewise unless null. Both overwritten.
@@ -97,27 +98,41 @@ struct ConvTransposeShape {
   int64_t y_numel() const { return n * h * k * w * k * oc; }
 };
 
+// Types as for ConvForward.
 struct ConvTransposeForward {
   ConvTransposeShape shape;
-  const float* x = nullptr;
-  const float* w = nullptr;
+  const void* x = nullptr;
+  const void* w = nullptr;
   const float* bias = nullptr;  // [oc] or null
-  float* y = nullptr;
+  void* y = nullptr;
+  DType dtype = DType::kF32;
+  ConvPrecision precision = ConvPrecision::k3xTF32;
 };
 
 struct ConvTransposeBackward {
   ConvTransposeShape shape;
-  const float* x = nullptr;
-  const float* w = nullptr;
-  const float* dy = nullptr;
-  float* dx = nullptr;  // each of these: overwritten, null when not wanted
+  const void* x = nullptr;
+  const void* w = nullptr;
+  const void* dy = nullptr;
+  void* dx = nullptr;  // each of these: overwritten, null when not wanted
   float* dw = nullptr;
   float* db = nullptr;
+  DType dtype = DType::kF32;
+  ConvPrecision precision = ConvPrecision::k3xTF32;
 };
 
 namespace cpu {
 void conv_transpose_forward(const ConvTransposeForward& p);
 void conv_transpose_backward(const ConvTransposeBackward& p);
 }  // namespace cpu
+
+namespace cuda {
+// Through the products of the convolutions. `workspace`: device memory of as many bytes as the
+// function before says, aligned to 16, contents undefined.
+int64_t conv_transpose_forward_workspace(const ConvTransposeShape& s, DType dtype);
+void conv_transpose_forward(const ConvTransposeForward& p, void* workspace, Stream stream);
+int64_t conv_transpose_backward_workspace(const ConvTransposeShape& s, DType dtype);
+void conv_transpose_backward(const ConvTransposeBackward& p, void* workspace, Stream stream);
+}  // namespace cuda
 
 }  // namespace sextant::kernels

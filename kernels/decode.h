@@ -52,6 +52,9 @@ std::vector<std::vector<Detection>> decode_candidates(const Decode& p, float con
                                                       bool multi_label);
 
 }  // namespace cpu
-// The same contract gets a CUDA twin, namespace cuda, with a Stream.
+
+namespace cuda {
+void decode(const Decode& p, float* out, Stream stream);
+}  // namespace cuda
 
 }  // namespace sextant::kernels

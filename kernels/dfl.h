@@ -5,8 +5,10 @@
 // a softmax over 0, 1, ..., reg_max.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 
+#include "core/stream.h"
 #include "kernels/activation.h"
 
 namespace sextant::kernels {
@@ -51,12 +53,45 @@ struct DflLoss {
   int64_t reg_max = 16;
 };
 
+// The loss of side `side` (4 r + i) and, unless grad is null, its gradient. One definition for the
+// CPU and CUDA.
+SEXTANT_HD double dfl_side(const DflLoss& p, int64_t side) {
+  const int64_t bins = p.reg_max + 1;
+  const float* z = p.logits + side * bins;
+  const double t = p.target[side];
+  const auto left = static_cast<int64_t>(t);
+  const double right_weight = t - static_cast<double>(left);
+  const double left_weight = 1.0 - right_weight;
+  float top = z[0];
+  for (int64_t k = 1; k < bins; ++k) top = z[k] > top ? z[k] : top;
+  double sum = 0.0;
+  for (int64_t k = 0; k < bins; ++k)
+    sum += std::exp(static_cast<double>(z[k]) - static_cast<double>(top));
+  const double log_sum = static_cast<double>(top) + std::log(sum);
+  if (p.grad) {
+    double* grad = p.grad + side * bins;
+    const double scale = 0.25 * p.grad_scale[side / 4];
+    for (int64_t k = 0; k < bins; ++k)
+      grad[k] = scale * std::exp(static_cast<double>(z[k]) - log_sum);
+    grad[left] -= scale * left_weight;
+    grad[left + 1] -= scale * right_weight;
+  }
+  return left_weight * (log_sum - static_cast<double>(z[left])) +
+         right_weight * (log_sum - static_cast<double>(z[left + 1]));
+}
+
 namespace cpu {
 // T is float or double.
 template <class T>
 void expectation(const Expectation<T>& p);
 void dfl_loss(const DflLoss& p);
 }  // namespace cpu
-// The same contracts get CUDA twins, namespace cuda, with a Stream.
+
+namespace cuda {
+// bins is at most 96 (T float) or 48 (double).
+template <class T>
+void expectation(const Expectation<T>& p, Stream stream);
+void dfl_loss(const DflLoss& p, Stream stream);
+}  // namespace cuda
 
 }  // namespace sextant::kernels

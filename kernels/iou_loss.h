@@ -21,6 +21,8 @@
 #include <cstdint>
 #include <string>
 
+#include "core/stream.h"
+
 namespace sextant::kernels {
 
 enum class IouType : int {
@@ -58,6 +60,10 @@ namespace cpu {
 template <class T>
 void iou_loss(const IouLoss<T>& p);
 }  // namespace cpu
-// The same contract gets a CUDA twin, namespace cuda, with a Stream.
+
+namespace cuda {
+template <class T>
+void iou_loss(const IouLoss<T>& p, Stream stream);
+}  // namespace cuda
 
 }  // namespace sextant::kernels

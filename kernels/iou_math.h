@@ -219,4 +219,34 @@ SEXTANT_HD Dual<T> box_similarity(IouType type, const Dual<T>* p, const T* t, T 
   return iou;
 }
 
+// Loss and gradient of one row.
+template <class T>
+SEXTANT_HD void iou_loss_row(const IouLoss<T>& p, int64_t r) {
+  const T* in = p.pred + 4 * r;
+  const T* to = p.target + 4 * r;
+  Dual<T> pred[4];
+  T target[4];
+  if (p.xywh) {
+    using namespace dual;
+    for (int i = 0; i < 2; ++i) {
+      const Dual<T> centre = variable(in[i], i);
+      const Dual<T> half = variable(in[i + 2], i + 2) * T(0.5);
+      pred[i] = centre - half;
+      pred[i + 2] = centre + half;
+      target[i] = to[i] - to[i + 2] * T(0.5);
+      target[i + 2] = to[i] + to[i + 2] * T(0.5);
+    }
+  } else {
+    for (int i = 0; i < 4; ++i) {
+      pred[i] = dual::variable(in[i], i);
+      target[i] = to[i];
+    }
+  }
+  const Dual<T> s =
+      box_similarity(p.type, pred, target, static_cast<T>(p.eps), static_cast<T>(p.alpha));
+  p.loss[r] = T(1) - s.v;
+  if (p.grad)
+    for (int i = 0; i < 4; ++i) p.grad[4 * r + i] = -s.d[i];
+}
+
 }  // namespace sextant::kernels

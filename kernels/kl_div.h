@@ -14,6 +14,8 @@
 
 #include <cstdint>
 
+#include "core/stream.h"
+
 namespace sextant::kernels {
 
 struct KlDiv {
@@ -34,6 +36,12 @@ namespace cpu {
 // fixed.
 double kl_div(const KlDiv& p);
 }  // namespace cpu
-// The same contract gets a CUDA twin, namespace cuda, with a Stream.
+
+namespace cuda {
+// *sum (device memory) gets the sum. `workspace`: device memory of kl_div_workspace() bytes,
+// aligned to 8, contents undefined. In double too, and repeats bit for bit.
+int64_t kl_div_workspace(const KlDiv& p);
+void kl_div(const KlDiv& p, double* sum, void* workspace, Stream stream);
+}  // namespace cuda
 
 }  // namespace sextant::kernels

@@ -5,6 +5,8 @@
 #include <span>
 #include <vector>
 
+#include "core/stream.h"
+
 namespace sextant::kernels {
 
 // One box of an image; pixels of the network's input.
@@ -46,6 +48,8 @@ std::vector<Detection> suppress(std::span<const Detection> candidates, const Nms
 std::vector<std::vector<Detection>> suppress(const std::vector<std::vector<Detection>>& candidates,
                                              const NmsOptions& options);
 
+}  // namespace cpu
+
 // Decoded predictions [N, anchors, 5 + classes], rows cx cy w h objectness scores (decode.h writes
 // them) -> detections per image. A row counts when objectness and its best class score are both
 // above conf; a detection's score is objectness * class score.
@@ -55,10 +59,25 @@ struct NmsInput {
   int64_t anchors = 0;
   int64_t classes = 0;
 };
+
+namespace cpu {
 std::vector<std::vector<Detection>> non_max_suppression(const NmsInput& input,
                                                         const NmsOptions& options);
 
 }  // namespace cpu
-// The same contract gets a CUDA twin, namespace cuda, with a Stream.
+
+namespace cuda {
+// The most that max_det may be, and one more than the largest class that `classes` may name.
+inline constexpr int64_t kMaxKept = 2048;
+inline constexpr int kMaxNamedClass = 1024;
+// As cpu::non_max_suppression(), without synchronisation with the host: count[n] detections of
+// image n are written to out[n * max_det], the rest of its places is not touched; all in device
+// memory. A box may fall to the other side where an IoU is within rounding of the limit.
+// `workspace`: device memory of non_max_suppression_workspace() bytes, aligned to 8, contents
+// undefined: it has room for all candidates that there might be.
+int64_t non_max_suppression_workspace(const NmsInput& input, const NmsOptions& options);
+void non_max_suppression(const NmsInput& input, const NmsOptions& options, Detection* out,
+                         int32_t* count, void* workspace, Stream stream);
+}  // namespace cuda
 
 }  // namespace sextant::kernels

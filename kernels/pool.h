@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "core/stream.h"
+
 namespace sextant::kernels {
 
 // Windows are clipped at the border (padding never wins), as PyTorch's MaxPool2d.
@@ -20,7 +22,18 @@ struct MaxPoolBackward {
   int64_t n = 1, h = 1, w = 1, c = 1, oh = 1, ow = 1;
   const float* dy = nullptr;
   const int32_t* index = nullptr;
-  float* dx = nullptr;  // overwritten
+  float* dx = nullptr;                      // overwritten, unless accumulate
+  int64_t kernel = 0, stride = 0, pad = 0;  // as forward; the CPU does not read them
+  bool accumulate = false;                  // add to dx
+};
+
+// y[0] = pool(x), y[1] = pool(y[0]), y[2] = pool(y[1]): max-pools of stride 1 and the same odd
+// kernel, padded to keep the size (SPPF). As three max_pool_forward() calls, bit for bit.
+struct ChainedMaxPools {
+  int64_t n = 1, h = 1, w = 1, c = 1, kernel = 5;
+  const float* x = nullptr;
+  float* y[3] = {};
+  int32_t* index[3] = {};  // of each pool in its own input; all null when not wanted
 };
 
 // Mean of the kernel x kernel neighbourhood (odd kernel, stride 1); outside the image is zero and
@@ -55,8 +68,22 @@ void average_pool(const AveragePool& p);
 void upsample_forward(const Upsample& p);   // from x [n,h,w,c] to y [n,h*s,w*s,c]
 void upsample_backward(const Upsample& p);  // from dy to dx, overwritten; sizes are x's
 void copy_channels(const CopyChannels& p);
+void chained_max_pools(const ChainedMaxPools& p);
 // y = x / 255
 void bytes_to_float(const uint8_t* x, float* y, int64_t n);
 }  // namespace cpu
+
+namespace cuda {
+// Results equal the CPU's bit for bit. Tensors of up to 2^31 elements, or 2^33 where the channels
+// (and pitches and offsets) are multiples of four and the tensors aligned to 16 bytes; Error above.
+void max_pool_forward(const MaxPoolForward& p, Stream stream);
+void max_pool_backward(const MaxPoolBackward& p, Stream stream);
+void chained_max_pools(const ChainedMaxPools& p, Stream stream);
+void average_pool(const AveragePool& p, Stream stream);
+void upsample_forward(const Upsample& p, Stream stream);
+void upsample_backward(const Upsample& p, Stream stream);
+void copy_channels(const CopyChannels& p, Stream stream);
+void bytes_to_float(const uint8_t* x, float* y, int64_t n, Stream stream);
+}  // namespace cuda
 
 }  // namespace sextant::kernels

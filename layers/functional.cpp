@@ -38,11 +38,12 @@ Variable max_pool2d(const Variable& x, PoolParams params) {
   p.y = y.f32();
   p.index = index.defined() ? index.data<int32_t>() : nullptr;
   cpu::max_pool_forward(p);
-  Variable out =
-      make_result("max_pool2d", y, {x}, [index, s](const Tensor& dy, const std::vector<bool>&) {
+  Variable out = make_result(
+      "max_pool2d", y, {x}, [index, s, params](const Tensor& dy, const std::vector<bool>&) {
         const Tensor dx(s);
         cpu::max_pool_backward({s[0], s[1], s[2], s[3], dy.dim(1), dy.dim(2), dy.f32(),
-                                index.data<int32_t>(), dx.f32()});
+                                index.data<int32_t>(), dx.f32(), params.kernel, params.stride,
+                                params.padding});
         return std::vector<Tensor>{dx};
       });
   if (trace::active())

@@ -36,26 +36,14 @@ class Adam : public Optimizer {
 
  protected:
   // `momentum` is not used.
-  void prepare(const std::array<double, kGroups>& lr, double momentum,
-               const std::vector<const float*>& grads) override;
-  void update(size_t i, const float* grad, int64_t begin, int64_t end) const override;
+  kernels::MultiTensorUpdate rule(const std::array<double, kGroups>& lr,
+                                  double momentum) const override;
 
  private:
-  // What a parameter's update needs beside its values.
-  struct Scalars {
-    float keep = 1;        // 1 - lr * weight_decay (AdamW)
-    float decay = 0;       // weight_decay (Adam)
-    float step_size = 0;   // lr / (1 - beta1^t)
-    float correction = 1;  // 1 / sqrt(1 - beta2^t)
-  };
-  template <bool kMultiplied>
-  void run(size_t i, const float* grad, int64_t begin, int64_t end) const;
-
   AdamOptions options_;
   std::vector<Tensor> mean_;
   std::vector<Tensor> square_;
   std::vector<Tensor> steps_;
-  std::vector<Scalars> scalars_;
 };
 
 }  // namespace sextant::optim

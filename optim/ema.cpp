@@ -1,22 +1,27 @@
 #include "optim/ema.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/error.h"
+#include "core/parallel.h"
 
 namespace sextant::optim {
 
 ModelEma::ModelEma(const NamedTensors& model, double decay, double tau)
     : decay_(decay), tau_(tau), updates_(Tensor::zeros({1}, DType::kI64)) {
-  std::vector<int64_t> sizes;
   for (const auto& [name, tensor] : model) {
     check(tensor.defined(), "ema: tensor '{}' is not defined", name);
     if (tensor.dtype() != DType::kF32) continue;
     model_.emplace_back(name, tensor);
     average_.emplace_back(name, tensor.clone());
-    sizes.push_back(tensor.numel());
+    kernels::UpdateTensor entry;
+    entry.param = tensor.f32();
+    entry.average = average_.back().second.f32();
+    entry.n = tensor.numel();
+    entries_.push_back(entry);
   }
-  pass_ = MultiTensor(sizes);
+  pieces_ = kernels::cut_into_pieces(entries_);
 }
 
 double ModelEma::decay_at(int64_t n) const {
@@ -26,28 +31,18 @@ double ModelEma::decay_at(int64_t n) const {
 int64_t ModelEma::updates() const { return *updates_.data<int64_t>(); }
 
 void ModelEma::update() {
-  // ema += (1 - d)(model - ema): with d * ema + (1 - d) * model in f32 the rounded factors would
-  // not sum to 1, and the average of a constant would drift 0.02% off it.
-  const auto rest = static_cast<float>(1.0 - decay_at(++*updates_.data<int64_t>()));
-  pass_.run([&](int64_t tensor, int64_t begin, int64_t end) {
-    const auto i = static_cast<size_t>(tensor);
-    const float* __restrict x = model_[i].second.f32();
-    float* __restrict average = average_[i].second.f32();
-#pragma omp simd
-    for (int64_t k = begin; k < end; ++k) average[k] += rest * (x[k] - average[k]);
-  });
+  kernels::MultiTensorUpdate p;
+  p.list = {entries_.data(), static_cast<int64_t>(entries_.size()), pieces_.data(),
+            static_cast<int64_t>(pieces_.size())};
+  p.average_rest = 1.0 - decay_at(++*updates_.data<int64_t>());
+  kernels::cpu::multi_tensor_update(p);
 }
 
 void ModelEma::swap_with_model() {
-  pass_.run([&](int64_t tensor, int64_t begin, int64_t end) {
-    const auto i = static_cast<size_t>(tensor);
-    float* __restrict x = model_[i].second.f32();
-    float* __restrict average = average_[i].second.f32();
-#pragma omp simd
-    for (int64_t k = begin; k < end; ++k) {
-      const float v = x[k];
-      x[k] = average[k];
-      average[k] = v;
+  parallel_for(static_cast<int64_t>(entries_.size()), 8, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const kernels::UpdateTensor& t = entries_[static_cast<size_t>(i)];
+      std::swap_ranges(t.param, t.param + t.n, t.average);
     }
   });
 }

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "optim/multi_tensor.h"
+#include "kernels/optimizer.h"
 #include "optim/param_groups.h"
 
 namespace sextant::optim {
@@ -45,7 +45,8 @@ class ModelEma {
   Tensor updates_;
   NamedTensors model_;
   NamedTensors average_;
-  MultiTensor pass_;
+  std::vector<kernels::UpdateTensor> entries_;
+  std::vector<kernels::UpdatePiece> pieces_;
 };
 
 // While it lives the model holds the averages: for evaluation and for saving.

@@ -9,7 +9,6 @@ namespace sextant::optim {
 Optimizer::Optimizer(const std::vector<NamedParameter>& parameters) {
   std::set<std::string> names;
   std::set<const void*> ids;
-  std::vector<int64_t> sizes;
   for (const NamedParameter& p : parameters) {
     check(p.variable.defined() && p.variable.data().dtype() == DType::kF32,
           "optimizer: parameter '{}' is not a defined F32 tensor", p.name);
@@ -23,28 +22,31 @@ Optimizer::Optimizer(const std::vector<NamedParameter>& parameters) {
     all_.push_back(p.variable);
     if (p.kind == ParameterKind::kFrozen) continue;
     parameters_.push_back(p);
-    sizes.push_back(p.variable.data().numel());
+    kernels::UpdateTensor entry;
+    entry.n = p.variable.data().numel();
+    entry.group = static_cast<int32_t>(p.kind);
+    if (p.multiplier.defined()) entry.multiplier = p.multiplier.f32();
+    entries_.push_back(entry);
   }
-  pass_ = MultiTensor(sizes);
-  grads_.resize(parameters_.size());
+  pieces_ = kernels::cut_into_pieces(entries_);
 }
 
 void Optimizer::step(const std::array<double, kGroups>& lr, double momentum) {
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const NamedParameter& p = parameters_[i];
     const Tensor& grad = p.variable.grad();
-    grads_[i] = nullptr;
+    entries_[i].param = p.variable.f32();
+    entries_[i].grad = nullptr;
     if (!grad.defined()) continue;
     check(grad.dtype() == DType::kF32 && grad.numel() == p.variable.data().numel(),
           "optimizer: gradient of '{}' is {} {}, the parameter F32 {}", p.name,
           name_of(grad.dtype()), grad.shape().str(), p.variable.shape().str());
-    grads_[i] = grad.f32();
+    entries_[i].grad = grad.f32();
   }
-  prepare(lr, momentum, grads_);
-  pass_.run([&](int64_t tensor, int64_t begin, int64_t end) {
-    const auto i = static_cast<size_t>(tensor);
-    if (grads_[i] != nullptr) update(i, grads_[i], begin, end);
-  });
+  kernels::MultiTensorUpdate update = rule(lr, momentum);
+  update.list = {entries_.data(), static_cast<int64_t>(entries_.size()), pieces_.data(),
+                 static_cast<int64_t>(pieces_.size())};
+  kernels::cpu::multi_tensor_update(update);
 }
 
 void Optimizer::zero_grad() const {

@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "optim/multi_tensor.h"
+#include "kernels/optimizer.h"
 #include "optim/param_groups.h"
 
 namespace sextant::optim {
@@ -47,11 +47,11 @@ class Optimizer {
   // multiplier of another dtype or shape than its parameter.
   explicit Optimizer(const std::vector<NamedParameter>& parameters);
 
-  // Called once before the pass.
-  virtual void prepare(const std::array<double, kGroups>& lr, double momentum,
-                       const std::vector<const float*>& grads) = 0;
-  // Elements [begin, end) of parameter i, whose gradient is `grad` (whole tensor's pointer).
-  virtual void update(size_t i, const float* grad, int64_t begin, int64_t end) const = 0;
+  // The rule, its options and lr; step() adds the list.
+  virtual kernels::MultiTensorUpdate rule(const std::array<double, kGroups>& lr,
+                                          double momentum) const = 0;
+  // Entry i is parameter i's; constructors put their state in.
+  std::vector<kernels::UpdateTensor>& entries() { return entries_; }
 
   // One zero f32 tensor per parameter.
   std::vector<Tensor> zeros_like_parameters() const;
@@ -61,8 +61,8 @@ class Optimizer {
  private:
   std::vector<NamedParameter> parameters_;
   std::vector<Variable> all_;
-  std::vector<const float*> grads_;
-  MultiTensor pass_;
+  std::vector<kernels::UpdateTensor> entries_;
+  std::vector<kernels::UpdatePiece> pieces_;
 };
 
 }  // namespace sextant::optim

@@ -28,15 +28,12 @@ class Sgd : public Optimizer {
   NamedTensors state(const std::string& prefix) const override;
 
  protected:
-  void prepare(const std::array<double, kGroups>& lr, double momentum,
-               const std::vector<const float*>& grads) override;
-  void update(size_t i, const float* grad, int64_t begin, int64_t end) const override;
+  kernels::MultiTensorUpdate rule(const std::array<double, kGroups>& lr,
+                                  double momentum) const override;
 
  private:
   SgdOptions options_;
   std::vector<Tensor> buffers_;
-  std::array<float, kGroups> lr_{};
-  float momentum_ = 0;
 };
 
 }  // namespace sextant::optim

@@ -1,20 +1,15 @@
 #include "kernels/assign.h"
 
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
 #include "core/parallel.h"
-#include "kernels/cpu/assign_geometry.h"
+#include "kernels/assign_math.h"
 
 namespace sextant::kernels::cpu {
 namespace {
 
-double power(double x, double e) {
-  if (e == 1.0) return x;
-  if (e == 6.0) return (x * x) * (x * x) * (x * x);
-  return std::pow(x, e);
-}
+using namespace assigning;
 
 // One image's assignment. The vectors are kept from image to image.
 class ImageAssigner {
@@ -45,13 +40,9 @@ class ImageAssigner {
   const double* gt(int64_t g) const { return p_.gt_boxes + 4 * (p_.gt_begin[n_] + g); }
   const double* pred(int64_t a) const { return p_.pred_boxes + 4 * (n_ * p_.anchors + a); }
 
-  double class_score(int64_t a, int64_t g) const {
-    const double s = scores_at(p_.scores, n_, a)[p_.gt_classes[p_.gt_begin[n_] + g]];
-    return p_.logits ? 1.0 / (1.0 + std::exp(-s)) : s;
-  }
   double alignment(int64_t a, int64_t g, double overlap) const {
-    const double t = power(class_score(a, g), p_.alpha) * power(overlap, p_.beta);
-    return t > 0.0 ? t : 0.0;  // also for NaN, which would break the order of sorting
+    return Alignment{p_.alpha, p_.beta, p_.logits}(
+        scores_at(p_.scores, n_, a)[p_.gt_classes[p_.gt_begin[n_] + g]], overlap);
   }
 
   void claim(int64_t a, int32_t g) {
@@ -148,7 +139,7 @@ void anchors_inside(const LabelAssign& p, uint8_t* result) {
       for (int64_t g = p.gt_begin[n]; g < p.gt_begin[n + 1]; ++g) {
         const double* box = p.gt_boxes + 4 * g;
         for (int64_t a = 0; a < p.anchors; ++a)
-          out[a] |= static_cast<uint8_t>(inside(p.points + 2 * a, box, p.eps));
+          out[a] |= static_cast<uint8_t>(assigning::inside(p.points + 2 * a, box, p.eps));
       }
     }
   });

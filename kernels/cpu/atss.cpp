@@ -6,10 +6,12 @@
 #include <vector>
 
 #include "core/parallel.h"
-#include "kernels/cpu/assign_geometry.h"
+#include "kernels/assign_math.h"
 
 namespace sextant::kernels::cpu {
 namespace {
+
+using namespace assigning;
 
 // One image's assignment. The vectors are kept from image to image.
 class AtssImage {
@@ -35,11 +37,9 @@ class AtssImage {
 
  private:
   static constexpr int32_t kConflict = -2;
-  static constexpr double kLeastUnion = 1e-6;
 
-  double anchor_iou(int64_t g, int64_t a) const {
-    const Overlap o = overlap(boxes_ + 4 * g, p_.anchor_boxes + 4 * a);
-    return o.inter / std::max(o.joint, kLeastUnion);
+  double overlap_of(int64_t g, int64_t a) const {
+    return anchor_iou(boxes_ + 4 * g, p_.anchor_boxes + 4 * a);
   }
 
   // Appends the topk anchors of [first, last) that are closest to (x, y).
@@ -67,7 +67,7 @@ class AtssImage {
     overlaps_.clear();
     double mean = 0.0;
     for (const int64_t a : candidates_) {
-      overlaps_.push_back(anchor_iou(g, a));
+      overlaps_.push_back(overlap_of(g, a));
       mean += overlaps_.back();
     }
     const auto count = static_cast<double>(candidates_.size());
@@ -86,7 +86,7 @@ class AtssImage {
   int32_t closest_box(int64_t a) const {
     int32_t best = 0;
     for (int64_t g = 1; g < count_; ++g)
-      if (anchor_iou(g, a) > anchor_iou(best, a)) best = static_cast<int32_t>(g);
+      if (overlap_of(g, a) > overlap_of(best, a)) best = static_cast<int32_t>(g);
     return best;
   }
 

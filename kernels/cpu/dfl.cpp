@@ -57,30 +57,10 @@ template void expectation(const Expectation<float>&);
 template void expectation(const Expectation<double>&);
 
 void dfl_loss(const DflLoss& p) {
-  const int64_t bins = p.reg_max + 1;
   parallel_for(p.rows, kGrain, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       double loss = 0.0;
-      for (int64_t side = 0; side < 4; ++side) {
-        const float* z = p.logits + (4 * r + side) * bins;
-        const double t = p.target[4 * r + side];
-        const int64_t left = static_cast<int64_t>(t);
-        const double right_weight = t - static_cast<double>(left);
-        const double left_weight = 1.0 - right_weight;
-        double top = z[0];
-        for (int64_t k = 1; k < bins; ++k) top = std::max(top, static_cast<double>(z[k]));
-        double sum = 0.0;
-        for (int64_t k = 0; k < bins; ++k) sum += std::exp(static_cast<double>(z[k]) - top);
-        const double log_sum = top + std::log(sum);
-        loss += left_weight * (log_sum - z[left]) + right_weight * (log_sum - z[left + 1]);
-        if (!p.grad) continue;
-        double* grad = p.grad + (4 * r + side) * bins;
-        const double scale = 0.25 * p.grad_scale[r];
-        for (int64_t k = 0; k < bins; ++k)
-          grad[k] = scale * std::exp(static_cast<double>(z[k]) - log_sum);
-        grad[left] -= scale * left_weight;
-        grad[left + 1] -= scale * right_weight;
-      }
+      for (int64_t i = 0; i < 4; ++i) loss += dfl_side(p, 4 * r + i);
       p.loss[r] = 0.25 * loss;
     }
   });

@@ -25,44 +25,12 @@ IouType iou_type_from_name(const std::string& name) {
 }
 
 namespace cpu {
-namespace {
-
-template <class T>
-void rows(const IouLoss<T>& p, int64_t begin, int64_t end) {
-  for (int64_t r = begin; r < end; ++r) {
-    const T* in = p.pred + 4 * r;
-    const T* to = p.target + 4 * r;
-    Dual<T> pred[4];
-    T target[4];
-    if (p.xywh) {
-      using namespace dual;
-      for (int i = 0; i < 2; ++i) {
-        const Dual<T> centre = variable(in[i], i);
-        const Dual<T> half = variable(in[i + 2], i + 2) * T(0.5);
-        pred[i] = centre - half;
-        pred[i + 2] = centre + half;
-        target[i] = to[i] - to[i + 2] * T(0.5);
-        target[i + 2] = to[i] + to[i + 2] * T(0.5);
-      }
-    } else {
-      for (int i = 0; i < 4; ++i) {
-        pred[i] = dual::variable(in[i], i);
-        target[i] = to[i];
-      }
-    }
-    const Dual<T> s =
-        box_similarity(p.type, pred, target, static_cast<T>(p.eps), static_cast<T>(p.alpha));
-    p.loss[r] = T(1) - s.v;
-    if (p.grad)
-      for (int i = 0; i < 4; ++i) p.grad[4 * r + i] = -s.d[i];
-  }
-}
-
-}  // namespace
 
 template <class T>
 void iou_loss(const IouLoss<T>& p) {
-  parallel_for(p.rows, 256, [&](int64_t begin, int64_t end) { rows(p, begin, end); });
+  parallel_for(p.rows, 256, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) iou_loss_row(p, r);
+  });
 }
 
 template void iou_loss(const IouLoss<float>&);

@@ -49,12 +49,20 @@ void max_pool_backward(const MaxPoolBackward& p) {
   parallel_for(p.n, 1, [&](int64_t begin, int64_t end) {
     for (int64_t image = begin; image < end; ++image) {
       float* dx = p.dx + image * p.h * p.w * p.c;
-      std::fill_n(dx, p.h * p.w * p.c, 0.0f);
+      if (!p.accumulate) std::fill_n(dx, p.h * p.w * p.c, 0.0f);
       const int64_t from = image * p.oh * p.ow;
       for (int64_t o = from; o < from + p.oh * p.ow; ++o)
         for (int64_t c = 0; c < p.c; ++c) dx[p.index[o * p.c + c] * p.c + c] += p.dy[o * p.c + c];
     }
   });
+}
+
+void chained_max_pools(const ChainedMaxPools& p) {
+  const float* x = p.x;
+  for (int i = 0; i < 3; ++i) {
+    max_pool_forward({p.n, p.h, p.w, p.c, p.kernel, 1, p.kernel / 2, x, p.y[i], p.index[i]});
+    x = p.y[i];
+  }
 }
 
 void average_pool(const AveragePool& p) {

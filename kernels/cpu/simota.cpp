@@ -6,10 +6,12 @@
 #include <vector>
 
 #include "core/parallel.h"
-#include "kernels/cpu/assign_geometry.h"
+#include "kernels/assign_math.h"
 
 namespace sextant::kernels::cpu {
 namespace {
+
+using namespace assigning;
 
 constexpr double kOutside = 1e5;  // added to the cost of anchors that are not well inside
 

@@ -60,7 +60,7 @@ void run_phase(const ConvBackwardData& p, const PhaseAxis& y, const PhaseAxis& x
                           .tap_row = Divider<uint32_t>(columns)};
   const ActivationEpilogue<T> epilogue{dx,
                                        p.accumulate ? dx : nullptr,
-                                       nullptr,
+                                       p.bias,
                                        {.plane = a.s.plane,
                                         .row = a.s.row,
                                         .height = static_cast<int>(s.h),
@@ -86,7 +86,7 @@ void conv_backward_data(const ConvBackwardData& p, Stream stream) {
       for (int64_t px = 0; px < s.stride; ++px) {
         const PhaseAxis y = phase_axis(py, s.h, s.kh, s.stride, s.pad);
         const PhaseAxis x = phase_axis(px, s.w, s.kw, s.stride, s.pad);
-        const bool nothing_to_add = p.accumulate && y.taps * x.taps == 0;
+        const bool nothing_to_add = p.accumulate && !p.bias && y.taps * x.taps == 0;
         if (y.count * x.count > 0 && !nothing_to_add) run_phase<decltype(math)>(p, y, x, stream);
       }
   });

@@ -3,6 +3,7 @@
 #include <cuda_runtime_api.h>
 
 #include "simt/cases.h"
+#include "simt/detection_cases.h"
 
 namespace sextant::test {
 namespace {
@@ -79,6 +80,23 @@ TEST_CASE("convolution forward kernels: epilogues, alignment", "[gpu]") {
 TEST_CASE("convolution data gradient kernels", "[gpu]") { on_device(conv_backward_data_cases); }
 TEST_CASE("convolution weight gradient kernels", "[gpu]") { on_device(conv_backward_weight_cases); }
 TEST_CASE("int8 convolution kernels", "[gpu]") { on_device(conv_int8_cases); }
+TEST_CASE("optimizer kernels", "[gpu]") { on_device(optimizer_cases); }
+TEST_CASE("loss scaling kernels", "[gpu]") { on_device(loss_scaling_cases); }
+TEST_CASE("kl_div kernels", "[gpu]") { on_device(kl_div_cases); }
+TEST_CASE("pooling kernels", "[gpu]") { on_device(pool_cases); }
+TEST_CASE("upsampling, channel copy and byte kernels", "[gpu]") {
+  on_device(upsample_and_copy_cases);
+}
+TEST_CASE("branch_sum kernels", "[gpu]") { on_device(branch_sum_cases); }
+TEST_CASE("cast kernels", "[gpu]") { on_device(cast_cases); }
+TEST_CASE("classification loss kernels", "[gpu]") { on_device(class_loss_cases); }
+TEST_CASE("IoU loss kernels", "[gpu]") { on_device(iou_loss_cases); }
+TEST_CASE("distribution kernels", "[gpu]") { on_device(dfl_cases); }
+TEST_CASE("anchor and decode kernels", "[gpu]") { on_device(decode_cases); }
+TEST_CASE("assignment kernels", "[gpu]") { on_device(assign_cases); }
+TEST_CASE("non-maximum suppression kernels", "[gpu]") { on_device(nms_cases); }
+TEST_CASE("transposed convolution kernels", "[gpu]") { on_device(conv_transpose_cases); }
+TEST_CASE("letterbox and augmentation kernels", "[gpu]") { on_device(augment_cases); }
 TEST_CASE("convolution kernels refuse bad parameters", "[gpu]") { on_device(conv_refusal_cases); }
 TEST_CASE("kernels refuse bad parameters", "[gpu]") { on_device(refusal_cases); }
 

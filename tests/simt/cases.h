@@ -39,6 +39,7 @@ class DeviceMemory {
   DeviceMemory(const DeviceMemory&) = delete;
   DeviceMemory& operator=(const DeviceMemory&) = delete;
 
+  void* data() const { return begin(); }
   bool guards_intact() const;
   // Fails the test when a guard or a value was written to.
   void require_unchanged() const;
@@ -109,6 +110,15 @@ void conv_backward_weight_cases(Backend& backend);
 // Exact integers over types, epilogues and shapes.
 void conv_int8_cases(Backend& backend);
 void conv_refusal_cases(Backend& backend);
+// Three steps of every rule over a list of tensors, the second one skipped by an overflow.
+void optimizer_cases(Backend& backend);
+void loss_scaling_cases(Backend& backend);
+void kl_div_cases(Backend& backend);
+// Max-, chained and average pools, forward and backward.
+void pool_cases(Backend& backend);
+void upsample_and_copy_cases(Backend& backend);
+void branch_sum_cases(Backend& backend);
+void cast_cases(Backend& backend);
 // Bad parameters give an Error that names them.
 void refusal_cases(Backend& backend);
 

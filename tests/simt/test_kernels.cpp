@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/pack.cuh"
 #include "simt/cases.h"
+#include "simt/detection_cases.h"
 #include "simt/simt.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -91,6 +92,66 @@ TEST_CASE("convolution weight gradient kernels") {
 TEST_CASE("int8 convolution kernels") {
   SimtBackend backend;
   conv_int8_cases(backend);
+}
+TEST_CASE("optimizer kernels") {
+  SimtBackend backend;
+  optimizer_cases(backend);
+}
+TEST_CASE("loss scaling kernels") {
+  SimtBackend backend;
+  loss_scaling_cases(backend);
+}
+TEST_CASE("kl_div kernels") {
+  SimtBackend backend;
+  kl_div_cases(backend);
+}
+TEST_CASE("pooling kernels") {
+  SimtBackend backend;
+  pool_cases(backend);
+}
+TEST_CASE("upsampling, channel copy and byte kernels") {
+  SimtBackend backend;
+  upsample_and_copy_cases(backend);
+}
+TEST_CASE("branch_sum kernels") {
+  SimtBackend backend;
+  branch_sum_cases(backend);
+}
+TEST_CASE("cast kernels") {
+  SimtBackend backend;
+  cast_cases(backend);
+}
+TEST_CASE("classification loss kernels") {
+  SimtBackend backend;
+  class_loss_cases(backend);
+}
+TEST_CASE("IoU loss kernels") {
+  SimtBackend backend;
+  iou_loss_cases(backend);
+}
+TEST_CASE("distribution kernels") {
+  SimtBackend backend;
+  dfl_cases(backend);
+}
+TEST_CASE("anchor and decode kernels") {
+  SimtBackend backend;
+  decode_cases(backend);
+}
+TEST_CASE("assignment kernels") {
+  SimtBackend backend;
+  assign_cases(backend);
+}
+TEST_CASE("non-maximum suppression kernels") {
+  SimtBackend backend;
+  nms_cases(backend);
+}
+TEST_CASE("transposed convolution kernels") {
+  SimtBackend backend;
+  conv_transpose_cases(backend);
+}
+TEST_CASE("letterbox and augmentation kernels") {
+  SimtBackend backend;
+  augment_cases(backend);
 }
 TEST_CASE("convolution kernels refuse bad parameters") {
   SimtBackend backend;

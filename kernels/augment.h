@@ -1,0 +1,84 @@
+// A training batch from raw bytes in one pass, and letterboxing: what data/augment.h and
+// data/letterbox.h do step by step, each result pixel by itself. Geometry and draws come from the
+// host. Images are RGB u8, rows without gaps.
+#pragma once
+
+#include <cstdint>
+
+#include "core/stream.h"
+
+namespace sextant::kernels {
+
+// --- letterbox ----------------------------------------------------------------------------------
+
+// An image and where it goes (data/letterbox.h, LetterboxGeometry): resized_width x resized_height
+// pixels of the canvas from (left, top) on.
+struct LetterboxImage {
+  const uint8_t* pixels = nullptr;
+  int32_t width = 0, height = 0;
+  int32_t resized_width = 0, resized_height = 0;
+  int32_t left = 0, top = 0;
+};
+
+struct Letterbox {
+  const LetterboxImage* images = nullptr;  // [batch], where the kernel runs
+  int64_t batch = 0;
+  int32_t width = 0, height = 0;  // of the canvas
+  uint8_t pad = 114;
+  // [batch, height, width, 3] each; either may be null.
+  uint8_t* bytes = nullptr;
+  float* floats = nullptr;  // divided by 255
+};
+
+// --- augmentation -------------------------------------------------------------------------------
+
+// An image on a canvas, its upper left corner at (left, top), which may lie outside.
+struct PlacedImage {
+  const uint8_t* pixels = nullptr;
+  int32_t width = 0, height = 0;
+  int32_t left = 0, top = 0;
+};
+
+// Images on a canvas (a mosaic's four, or one), seen through an affine map. Where images overlap
+// the last one counts; what none covers is the pad value.
+struct AugmentPicture {
+  PlacedImage image[4];
+  int32_t images = 0;
+  int32_t canvas_width = 0, canvas_height = 0;
+  double inverse[6] = {};  // rows of the matrix from result pixels to canvas pixels
+};
+
+struct AugmentSample {
+  AugmentPicture picture[2];
+  int32_t pictures = 1;    // 2: mixed up
+  double mix_ratio = 1.0;  // the first picture's share
+  int32_t jitter = 0;      // not 0: colours through the tables
+  uint8_t hue[256] = {};   // data/hsv.h, HsvTables
+  uint8_t saturation[256] = {};
+  uint8_t value[256] = {};
+  int32_t flip_up_down = 0, flip_left_right = 0;
+};
+
+// out[n, y, x] = colours of the mixed, warped pictures of sample n at the place that the flips
+// bring to (x, y).
+struct Augment {
+  const AugmentSample* samples = nullptr;  // [batch], where the kernel runs
+  int64_t batch = 0;
+  int32_t width = 0, height = 0;
+  uint8_t pad = 114;
+  uint8_t* bytes = nullptr;  // [batch, height, width, 3]; either may be null
+  float* floats = nullptr;   // divided by 255
+};
+
+namespace cpu {
+void letterbox(const Letterbox& p);
+void augment(const Augment& p);
+}  // namespace cpu
+
+namespace cuda {
+// As on the CPU, but that a coordinate within rounding of a step may fall to the other side.
+void letterbox(const Letterbox& p, Stream stream);
+void augment(const Augment& p, Stream stream);
+}  // namespace cuda
+
+}  // namespace sextant::kernels

@@ -1,0 +1,441 @@
+// Pooling, up-sampling, channel copies. Bound by memory: an item is a pixel's four neighbouring
+// channels, or one where the channels are no multiple of four. Nothing is scattered: backward, an
+// input pixel adds up the windows that contain it, in the order in which the CPU adds them.
+#include "kernels/cuda/each.cuh"
+#include "kernels/pool.h"
+
+namespace sextant::kernels::cuda {
+namespace {
+
+template <int kWidth>
+struct alignas(kWidth * sizeof(int32_t)) IndexPack {
+  int32_t v[kWidth];
+};
+
+// Runs Op<kPackWidth> or Op<1> over items of `elements` in all.
+template <template <int> class Op, class P>
+void run(const char* name, const P& p, int64_t elements, bool packed, Stream stream) {
+  if (elements <= 0) return;
+  if (packed)
+    for_each_item(name, Op<kPackWidth>(p), elements / kPackWidth, stream);
+  else
+    for_each_item(name, Op<1>(p), elements, stream);
+}
+
+__device__ __forceinline__ int at_least(int a, int low) { return a > low ? a : low; }
+__device__ __forceinline__ int at_most(int a, int high) { return a < high ? a : high; }
+
+template <int kWidth>
+struct MaxPoolOp {
+  const float* x;
+  float* y;
+  int32_t* index;
+  int h, w, c, kernel, stride, pad;
+  PixelItems items;
+  explicit MaxPoolOp(const MaxPoolForward& p)
+      : x(p.x),
+        y(p.y),
+        index(p.index),
+        h(static_cast<int>(p.h)),
+        w(static_cast<int>(p.w)),
+        c(static_cast<int>(p.c)),
+        kernel(static_cast<int>(p.kernel)),
+        stride(static_cast<int>(p.stride)),
+        pad(static_cast<int>(p.pad)),
+        items(p.oh(), p.ow(), p.c, kWidth) {}
+  __device__ __forceinline__ void operator()(uint32_t i) const {
+    const auto [image, oy, ox, channel] = items.place(i);
+    const int y0 = at_least(oy * stride - pad, 0), y1 = at_most(oy * stride - pad + kernel, h);
+    const int x0 = at_least(ox * stride - pad, 0), x1 = at_most(ox * stride - pad + kernel, w);
+    const float* in = x + static_cast<int64_t>(image) * h * w * c + channel;
+    Pack<kWidth> best = load<kWidth>(in + static_cast<int64_t>(y0 * w + x0) * c);
+    IndexPack<kWidth> winner;
+#pragma unroll
+    for (int v = 0; v < kWidth; ++v) winner.v[v] = y0 * w + x0;
+    for (int py = y0; py < y1; ++py)
+      for (int px = x0; px < x1; ++px) {
+        const int at = py * w + px;
+        const Pack<kWidth> value = load<kWidth>(in + static_cast<int64_t>(at) * c);
+#pragma unroll
+        for (int v = 0; v < kWidth; ++v)
+          if (value.v[v] > best.v[v]) {
+            best.v[v] = value.v[v];
+            winner.v[v] = at;
+          }
+      }
+    const int64_t out = static_cast<int64_t>(i) * kWidth;
+    store<kWidth>(y + out, best);
+    if (index != nullptr) *reinterpret_cast<IndexPack<kWidth>*>(index + out) = winner;
+  }
+};
+
+template <int kWidth>
+struct MaxPoolGradientOp {
+  const float* dy;
+  const int32_t* index;
+  float* dx;
+  int w, c, oh, ow, kernel, stride, pad;
+  bool accumulate;
+  PixelItems items;
+  explicit MaxPoolGradientOp(const MaxPoolBackward& p)
+      : dy(p.dy),
+        index(p.index),
+        dx(p.dx),
+        w(static_cast<int>(p.w)),
+        c(static_cast<int>(p.c)),
+        oh(static_cast<int>(p.oh)),
+        ow(static_cast<int>(p.ow)),
+        kernel(static_cast<int>(p.kernel)),
+        stride(static_cast<int>(p.stride)),
+        pad(static_cast<int>(p.pad)),
+        accumulate(p.accumulate),
+        items(p.h, p.w, p.c, kWidth) {}
+  // The windows that contain position `at`: [first, last).
+  __device__ __forceinline__ void windows(int at, int count, int& first, int& last) const {
+    const int begin = at + pad - kernel + stride;  // times stride, rounded down: the first
+    first = begin > 0 ? begin / stride : 0;
+    last = at_most((at + pad) / stride + 1, count);
+  }
+  __device__ __forceinline__ void operator()(uint32_t i) const {
+    const auto [image, y, x, channel] = items.place(i);
+    int y0 = 0, y1 = 0, x0 = 0, x1 = 0;
+    windows(y, oh, y0, y1);
+    windows(x, ow, x0, x1);
+    const int64_t base = static_cast<int64_t>(image) * oh * ow * c + channel;
+    Pack<kWidth> sum{};
+    if (accumulate) sum = load<kWidth>(dx + static_cast<int64_t>(i) * kWidth);
+    for (int oy = y0; oy < y1; ++oy)
+      for (int ox = x0; ox < x1; ++ox) {
+        const int64_t at = base + static_cast<int64_t>(oy * ow + ox) * c;
+        const auto winner = *reinterpret_cast<const IndexPack<kWidth>*>(index + at);
+        const Pack<kWidth> up = load<kWidth>(dy + at);
+#pragma unroll
+        for (int v = 0; v < kWidth; ++v)
+          if (winner.v[v] == y * w + x) sum.v[v] += up.v[v];
+      }
+    store<kWidth>(dx + static_cast<int64_t>(i) * kWidth, sum);
+  }
+};
+
+template <int kWidth>
+struct AveragePoolOp {
+  const float* x;
+  float* y;
+  int h, w, c, half;
+  float factor;
+  PixelItems items;
+  explicit AveragePoolOp(const AveragePool& p)
+      : x(p.x),
+        y(p.y),
+        h(static_cast<int>(p.h)),
+        w(static_cast<int>(p.w)),
+        c(static_cast<int>(p.c)),
+        half(static_cast<int>(p.kernel / 2)),
+        factor(1.0f / static_cast<float>(p.kernel * p.kernel)),
+        items(p.h, p.w, p.c, kWidth) {}
+  __device__ __forceinline__ void operator()(uint32_t i) const {
+    const auto [image, oy, ox, channel] = items.place(i);
+    const float* in = x + static_cast<int64_t>(image) * h * w * c + channel;
+    Pack<kWidth> sum{};
+    for (int px = at_least(ox - half, 0); px < at_most(ox + half + 1, w); ++px) {
+      Pack<kWidth> column{};
+      for (int py = at_least(oy - half, 0); py < at_most(oy + half + 1, h); ++py) {
+        const Pack<kWidth> value = load<kWidth>(in + static_cast<int64_t>(py * w + px) * c);
+#pragma unroll
+        for (int v = 0; v < kWidth; ++v) column.v[v] += value.v[v];
+      }
+#pragma unroll
+      for (int v = 0; v < kWidth; ++v) sum.v[v] += column.v[v];
+    }
+#pragma unroll
+    for (int v = 0; v < kWidth; ++v) sum.v[v] *= factor;
+    store<kWidth>(y + static_cast<int64_t>(i) * kWidth, sum);
+  }
+};
+
+template <int kWidth>
+struct UpsampleOp {
+  const float* from;
+  float* to;
+  int h, w, c;
+  Divider<uint32_t> scale;
+  PixelItems items;
+  explicit UpsampleOp(const Upsample& p)
+      : from(p.from),
+        to(p.to),
+        h(static_cast<int>(p.h)),
+        w(static_cast<int>(p.w)),
+        c(static_cast<int>(p.c)),
+        scale(p.scale),
+        items(p.h * p.scale, p.w * p.scale, p.c, kWidth) {}
+  __device__ __forceinline__ void operator()(uint32_t i) const {
+    const auto [image, oy, ox, channel] = items.place(i);
+    const auto y = static_cast<int64_t>(scale.quotient(static_cast<uint32_t>(oy)));
+    const auto x = static_cast<int64_t>(scale.quotient(static_cast<uint32_t>(ox)));
+    store<kWidth>(to + static_cast<int64_t>(i) * kWidth,
+                  load<kWidth>(from + ((image * h + y) * w + x) * c + channel));
+  }
+};
+
+template <int kWidth>
+struct UpsampleGradientOp {
+  const float* from;
+  float* to;
+  int h, w, c, scale;
+  PixelItems items;
+  explicit UpsampleGradientOp(const Upsample& p)
+      : from(p.from),
+        to(p.to),
+        h(static_cast<int>(p.h)),
+        w(static_cast<int>(p.w)),
+        c(static_cast<int>(p.c)),
+        scale(static_cast<int>(p.scale)),
+        items(p.h, p.w, p.c, kWidth) {}
+  __device__ __forceinline__ void operator()(uint32_t i) const {
+    const auto [image, y, x, channel] = items.place(i);
+    Pack<kWidth> sum{};
+    for (int a = 0; a < scale; ++a) {
+      const int64_t row = (static_cast<int64_t>(image) * h + y) * scale + a;
+      for (int b = 0; b < scale; ++b) {
+        const Pack<kWidth> value = load<kWidth>(from + ((row * w + x) * scale + b) * c + channel);
+#pragma unroll
+        for (int v = 0; v < kWidth; ++v) sum.v[v] += value.v[v];
+      }
+    }
+    store<kWidth>(to + static_cast<int64_t>(i) * kWidth, sum);
+  }
+};
+
+template <int kWidth>
+struct CopyOp {
+  const float* from;
+  float* to;
+  int64_t from_pitch, to_pitch;
+  Divider<uint32_t> pieces;
+  explicit CopyOp(const CopyChannels& p)
+      : from(p.from + p.from_offset),
+        to(p.to + p.to_offset),
+        from_pitch(p.from_pitch),
+        to_pitch(p.to_pitch),
+        pieces(p.channels / kWidth) {}
+  __device__ __forceinline__ void operator()(uint32_t i) const {
+    const uint32_t row = pieces.quotient(i);
+    const int64_t channel = static_cast<int64_t>(i - row * pieces.divisor) * kWidth;
+    store<kWidth>(to + row * to_pitch + channel, load<kWidth>(from + row * from_pitch + channel));
+  }
+};
+
+template <int kWidth>
+struct BytesOp {
+  const uint8_t* x;
+  float* y;
+  struct alignas(kWidth) Bytes {
+    uint8_t v[kWidth];
+  };
+  __device__ __forceinline__ void operator()(uint32_t i) const {
+    const int64_t at = static_cast<int64_t>(i) * kWidth;
+    const Bytes bytes = *reinterpret_cast<const Bytes*>(x + at);
+    Pack<kWidth> out;
+#pragma unroll
+    for (int v = 0; v < kWidth; ++v) out.v[v] = static_cast<float>(bytes.v[v]) / 255.0f;
+    store<kWidth>(y + at, out);
+  }
+};
+
+// --- three pools in a row -----------------------------------------------------------------------
+
+constexpr int kChainThreads = 256;
+constexpr int kChainChannels = 8;        // of a block: the 32 bytes that memory is read by
+constexpr int kChainTile = 20;           // about the output rows and columns of a block
+constexpr int kChainShared = 99 * 1024;  // what a block of every device since sm_80 can have
+
+struct Chain {
+  const float* x;
+  float* y[3];
+  int32_t* index[3];
+  int h, w, c, radius;
+  int tile_h, tile_w;      // outputs of a block
+  int region_h, region_w;  // room for what they depend on
+  int tiles_x, tiles_y;
+  int channel_tiles;
+};
+
+// A block takes a tile of one image and kChainChannels channels. Each pool needs `radius` pixels
+// more around than the next: the first is computed over the tile and two such margins (inside the
+// image), and so on. Two buffers in shared memory take turns.
+template <bool kIndexed>
+__global__ void __launch_bounds__(kChainThreads) chain_kernel(Chain p) {
+  SEXTANT_DYNAMIC_SHARED(float, shared);  // [2][region_h][region_w][kChainChannels]
+  int block = static_cast<int>(blockIdx.x);
+  const int channel_tile = block % p.channel_tiles;
+  block /= p.channel_tiles;
+  const int tile_x = block % p.tiles_x;
+  block /= p.tiles_x;
+  const int tile_y = block % p.tiles_y;
+  const int image = block / p.tiles_y;
+  const int lane = static_cast<int>(threadIdx.x) % kChainChannels;
+  const int first = static_cast<int>(threadIdx.x) / kChainChannels;
+  constexpr int kPixels = kChainThreads / kChainChannels;
+  const int channel = channel_tile * kChainChannels + lane;
+  const bool active = channel < p.c;
+
+  struct Range {
+    int begin, end;
+  };
+  const auto range = [&](int tile, int size, int count, int margin) {
+    return Range{at_least(tile * size - margin, 0), at_most((tile + 1) * size + margin, count)};
+  };
+  const Range whole_y = range(tile_y, p.tile_h, p.h, 3 * p.radius);
+  const Range whole_x = range(tile_x, p.tile_w, p.w, 3 * p.radius);
+  const auto place = [&](int y, int x) {
+    return ((y - whole_y.begin) * p.region_w + x - whole_x.begin) * kChainChannels + lane;
+  };
+  // f(y, x) for this thread's pixels of what the pool needs that has `left` pools after it.
+  const auto each_pixel = [&](int left, const auto& f) {
+    const Range ys = range(tile_y, p.tile_h, p.h, left * p.radius);
+    const Range xs = range(tile_x, p.tile_w, p.w, left * p.radius);
+    const int columns = xs.end - xs.begin;
+    for (int i = first; i < (ys.end - ys.begin) * columns; i += kPixels)
+      f(ys.begin + i / columns, xs.begin + i % columns);
+  };
+  const int64_t base = static_cast<int64_t>(image) * p.h * p.w;
+  const auto global = [&](int y, int x) { return (base + y * p.w + x) * p.c + channel; };
+
+  float* from = shared;
+  float* to = shared + p.region_h * p.region_w * kChainChannels;
+  if (active) each_pixel(3, [&](int y, int x) { from[place(y, x)] = p.x[global(y, x)]; });
+#pragma unroll
+  for (int stage = 0; stage < 3; ++stage) {
+    __syncthreads();
+    const Range own_y = range(tile_y, p.tile_h, p.h, 0);
+    const Range own_x = range(tile_x, p.tile_w, p.w, 0);
+    if (active)
+      each_pixel(2 - stage, [&](int y, int x) {
+        const int y0 = at_least(y - p.radius, 0), y1 = at_most(y + p.radius + 1, p.h);
+        const int x0 = at_least(x - p.radius, 0), x1 = at_most(x + p.radius + 1, p.w);
+        float best = from[place(y0, x0)];
+        int winner = y0 * p.w + x0;
+        for (int py = y0; py < y1; ++py)
+          for (int px = x0; px < x1; ++px) {
+            const float value = from[place(py, px)];
+            if (value > best) {
+              best = value;
+              winner = py * p.w + px;
+            }
+          }
+        to[place(y, x)] = best;
+        if (y < own_y.begin || y >= own_y.end || x < own_x.begin || x >= own_x.end) return;
+        p.y[stage][global(y, x)] = best;
+        if (kIndexed) p.index[stage][global(y, x)] = winner;
+      });
+    float* const swap = from;
+    from = to;
+    to = swap;
+  }
+}
+
+int even_tile(int64_t size) {
+  const int64_t tiles = (size + kChainTile - 1) / kChainTile;
+  return static_cast<int>((size + tiles - 1) / tiles);
+}
+
+void check_chain(const ChainedMaxPools& p) {
+  check(p.kernel >= 1 && p.kernel % 2 == 1, "chained_max_pools: kernel {}, must be odd", p.kernel);
+  const bool any = p.index[0] || p.index[1] || p.index[2];
+  const bool all = p.index[0] && p.index[1] && p.index[2];
+  check(any == all, "chained_max_pools: some of the three index tensors are null, some not");
+}
+
+bool packs(int64_t channels, std::initializer_list<const void*> pointers) {
+  return channels % kPackWidth == 0 && aligned_to_pack(pointers);
+}
+
+}  // namespace
+
+void max_pool_forward(const MaxPoolForward& p, Stream stream) {
+  check(p.kernel >= 1 && p.stride >= 1 && p.pad >= 0 && 2 * p.pad <= p.kernel,
+        "max_pool_forward: kernel {}, stride {}, padding {}", p.kernel, p.stride, p.pad);
+  check(p.h * p.w < (int64_t{1} << 31), "max_pool_forward: {} x {} pixels, at most 2^31", p.h, p.w);
+  run<MaxPoolOp>("max_pool_forward", p, p.n * p.oh() * p.ow() * p.c,
+                 packs(p.c, {p.x, p.y, p.index}), stream);
+}
+
+void max_pool_backward(const MaxPoolBackward& p, Stream stream) {
+  check(p.kernel >= 1 && p.stride >= 1 && p.pad >= 0,
+        "max_pool_backward: kernel {}, stride {}, padding {}", p.kernel, p.stride, p.pad);
+  run<MaxPoolGradientOp>("max_pool_backward", p, p.n * p.h * p.w * p.c,
+                         packs(p.c, {p.dy, p.index, p.dx}), stream);
+}
+
+void chained_max_pools(const ChainedMaxPools& p, Stream stream) {
+  check_chain(p);
+  if (p.n * p.h * p.w * p.c == 0) return;
+  Chain c{};
+  c.x = p.x;
+  for (int i = 0; i < 3; ++i) {
+    c.y[i] = p.y[i];
+    c.index[i] = p.index[i];
+  }
+  c.h = static_cast<int>(p.h);
+  c.w = static_cast<int>(p.w);
+  c.c = static_cast<int>(p.c);
+  c.radius = static_cast<int>(p.kernel / 2);
+  c.tile_h = even_tile(p.h);
+  c.tile_w = even_tile(p.w);
+  c.region_h = std::min(c.h, c.tile_h + 6 * c.radius);
+  c.region_w = std::min(c.w, c.tile_w + 6 * c.radius);
+  c.tiles_y = (c.h + c.tile_h - 1) / c.tile_h;
+  c.tiles_x = (c.w + c.tile_w - 1) / c.tile_w;
+  c.channel_tiles = (c.c + kChainChannels - 1) / kChainChannels;
+  const int64_t shared =
+      2 * static_cast<int64_t>(sizeof(float)) * kChainChannels * c.region_h * c.region_w;
+  const int64_t blocks = p.n * c.tiles_y * c.tiles_x * c.channel_tiles;
+  if (shared > kChainShared || blocks > 0x7FFFFFFF) {  // a kernel of 9 or more on a large map
+    const float* x = p.x;
+    for (int i = 0; i < 3; ++i) {
+      max_pool_forward({p.n, p.h, p.w, p.c, p.kernel, 1, p.kernel / 2, x, p.y[i], p.index[i]},
+                       stream);
+      x = p.y[i];
+    }
+    return;
+  }
+  if (p.index[0])
+    launch(SEXTANT_KERNEL(chain_kernel<true>), static_cast<unsigned>(blocks), kChainThreads,
+           static_cast<size_t>(shared), stream, c);
+  else
+    launch(SEXTANT_KERNEL(chain_kernel<false>), static_cast<unsigned>(blocks), kChainThreads,
+           static_cast<size_t>(shared), stream, c);
+}
+
+void average_pool(const AveragePool& p, Stream stream) {
+  check(p.kernel >= 1 && p.kernel % 2 == 1, "average_pool: kernel {}, must be odd", p.kernel);
+  run<AveragePoolOp>("average_pool", p, p.n * p.h * p.w * p.c, packs(p.c, {p.x, p.y}), stream);
+}
+
+void upsample_forward(const Upsample& p, Stream stream) {
+  check(p.scale >= 1, "upsample_forward: scale {}", p.scale);
+  run<UpsampleOp>("upsample_forward", p, p.n * p.h * p.w * p.c * p.scale * p.scale,
+                  packs(p.c, {p.from, p.to}), stream);
+}
+
+void upsample_backward(const Upsample& p, Stream stream) {
+  check(p.scale >= 1, "upsample_backward: scale {}", p.scale);
+  run<UpsampleGradientOp>("upsample_backward", p, p.n * p.h * p.w * p.c, packs(p.c, {p.from, p.to}),
+                          stream);
+}
+
+void copy_channels(const CopyChannels& p, Stream stream) {
+  if (p.rows * p.channels <= 0) return;
+  const bool packed = p.from_pitch % kPackWidth == 0 && p.to_pitch % kPackWidth == 0 &&
+                      packs(p.channels, {p.from + p.from_offset, p.to + p.to_offset});
+  run<CopyOp>("copy_channels", p, p.rows * p.channels, packed, stream);
+}
+
+void bytes_to_float(const uint8_t* x, float* y, int64_t n, Stream stream) {
+  const bool packed = reinterpret_cast<uintptr_t>(x) % kPackWidth == 0 && aligned_to_pack({y});
+  const int64_t whole = packed ? n / kPackWidth * kPackWidth : 0;
+  for_each_item("bytes_to_float", BytesOp<kPackWidth>{x, y}, whole / kPackWidth, stream);
+  for_each_item("bytes_to_float", BytesOp<1>{x + whole, y + whole}, n - whole, stream);
+}
+
+}  // namespace sextant::kernels::cuda

@@ -1,0 +1,44 @@
+// Sums in double whose order the shape alone decides: a partial result for each block, which one
+// block then adds up.
+#pragma once
+
+#include "kernels/cuda/launch.h"
+
+namespace sextant::kernels::cuda {
+
+inline constexpr int kSumThreads = 256;
+
+// The sum of `value` over the block's kThreads threads, in thread 0. `lanes` is shared memory that
+// no thread reads any more.
+template <int kThreads>
+__device__ __forceinline__ double block_sum(double value, double (&lanes)[kThreads]) {
+  const int t = static_cast<int>(threadIdx.x + threadIdx.y * blockDim.x);
+  lanes[t] = value;
+  for (int half = kThreads / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (t < half) {
+      value += lanes[t + half];
+      lanes[t] = value;
+    }
+  }
+  return value;
+}
+
+// *sum = factor * (partial[0] + ... + partial[n - 1])
+template <int kThreads>
+__global__ void __launch_bounds__(kThreads)
+    sum_partials_kernel(const double* partial, int64_t n, double factor, double* sum) {
+  SEXTANT_SHARED(double[kThreads], lanes);
+  double mine = 0.0;
+  for (int64_t i = threadIdx.x; i < n; i += kThreads) mine += partial[i];
+  mine = block_sum<kThreads>(mine, lanes);
+  if (threadIdx.x == 0) *sum = factor * mine;
+}
+
+inline void sum_partials(const double* partial, int64_t n, double factor, double* sum,
+                         Stream stream) {
+  launch(SEXTANT_KERNEL(sum_partials_kernel<kSumThreads>), 1, kSumThreads, 0, stream, partial, n,
+         factor, sum);
+}
+
+}  // namespace sextant::kernels::cuda

@@ -1,0 +1,150 @@
+#include <cmath>
+#include <memory>
+
+#include "kernels/decode.h"
+#include "simt/detection_cases.h"
+
+namespace sextant::test {
+namespace {
+
+using namespace sextant::kernels;
+
+struct LevelSize {
+  int64_t h, w;
+  float stride;
+};
+
+void check_anchors(Backend& backend, const std::vector<LevelSize>& levels, int repeats, bool pixels,
+                   bool all) {
+  CAPTURE(levels.size(), repeats, pixels, all);
+  GenerateAnchors p;
+  p.grid.levels = static_cast<int>(levels.size());
+  p.grid.repeats = repeats;
+  p.pixels = pixels;
+  std::vector<double> points_ref, strides_ref, boxes_ref;
+  for (size_t l = 0; l < levels.size(); ++l) {
+    p.grid.level[l] = {levels[l].h, levels[l].w, levels[l].stride};
+    for (int64_t i = 0; i < repeats * levels[l].h * levels[l].w; ++i) {
+      const double s = levels[l].stride, cx = static_cast<double>(i % levels[l].w) + 0.5,
+                   cy = static_cast<double>(i / levels[l].w % levels[l].h) + 0.5;
+      points_ref.insert(points_ref.end(), {cx * (pixels ? s : 1), cy * (pixels ? s : 1)});
+      strides_ref.push_back(s);
+      for (const double d : {-2.5, 2.5})
+        boxes_ref.insert(boxes_ref.end(), {(cx + d) * s, (cy + d) * s});
+    }
+  }
+  const int64_t n = p.grid.anchors();
+  std::vector<float> points_cpu = undefined(2 * n), strides_cpu = undefined(n),
+                     boxes_cpu = undefined(4 * n);
+  p.points = points_cpu.data();
+  p.strides = strides_cpu.data();
+  p.boxes = boxes_cpu.data();
+  cpu::generate_anchors(p);
+  const DeviceArray points(backend, undefined(2 * n)), strides(backend, undefined(n)),
+      boxes(backend, undefined(4 * n));
+  p.points = points.data();
+  p.strides = all ? strides.data() : nullptr;
+  p.boxes = all ? boxes.data() : nullptr;
+  cuda::generate_anchors(p, backend.stream());
+  CHECK(worst_error(points.values(), points_ref) < 1e-6);
+  CHECK(worst_error(points.values(), points_cpu) < 1e-6);
+  if (all) {
+    CHECK(worst_error(strides.values(), strides_ref) == 0);
+    CHECK(worst_error(boxes.values(), boxes_ref) < 1e-6);
+    CHECK(worst_error(boxes.values(), boxes_cpu) < 1e-6);
+  } else {
+    strides.require_unchanged();
+    boxes.require_unchanged();
+  }
+}
+
+// `wide`: the maps are slices of wider buffers.
+void check_decode(Backend& backend, const std::vector<LevelSize>& levels, int64_t batch,
+                  int64_t classes, int64_t reg_max, bool wide) {
+  CAPTURE(levels.size(), batch, classes, reg_max, wide);
+  Decode p;
+  p.levels = static_cast<int>(levels.size());
+  p.batch = batch;
+  p.classes = classes;
+  p.reg_max = reg_max;
+  const int64_t bins = reg_max + 1, cls_pitch = classes + (wide ? 4 : 0),
+                reg_pitch = 4 * bins + (wide ? 3 : 0);
+  std::vector<std::vector<float>> cls, reg;
+  std::vector<std::unique_ptr<DeviceArray>> arrays;
+  Decode on_device = p;
+  for (size_t l = 0; l < levels.size(); ++l) {
+    const int64_t pixels = levels[l].h * levels[l].w;
+    const int64_t rows = batch * pixels;
+    cls.push_back(random_values(rows * cls_pitch, 141 + l, -8, 8));
+    reg.push_back(random_values(rows * reg_pitch, 151 + l, 0, 6));
+    DecodeLevel level;
+    level.height = levels[l].h;
+    level.width = levels[l].w;
+    level.stride = levels[l].stride;
+    level.cls_pitch = wide ? cls_pitch : 0;
+    level.reg_pitch = wide ? reg_pitch : 0;
+    level.cls = cls[l].data();
+    level.reg = reg[l].data();
+    p.level[l] = level;
+    arrays.push_back(std::make_unique<DeviceArray>(backend, cls[l], 1));
+    level.cls = arrays.back()->data();
+    arrays.push_back(std::make_unique<DeviceArray>(backend, reg[l]));
+    level.reg = arrays.back()->data();
+    on_device.level[l] = level;
+  }
+  on_device.levels = p.levels;
+  const int64_t n = batch * p.anchors() * (5 + classes);
+  std::vector<double> ref;
+  for (int64_t image = 0; image < batch; ++image)
+    for (size_t l = 0; l < levels.size(); ++l)
+      for (int64_t i = 0; i < levels[l].h * levels[l].w; ++i) {
+        const int64_t pixel = image * levels[l].h * levels[l].w + i;
+        double dist[4] = {};
+        for (int64_t side = 0; side < 4; ++side) {
+          const float* z = reg[l].data() + pixel * reg_pitch + side * bins;
+          double sum = 0, moment = 0;
+          for (int64_t k = 0; k < bins; ++k) {
+            sum += std::exp(double{z[k]});
+            moment += std::exp(double{z[k]}) * static_cast<double>(k);
+          }
+          dist[side] = reg_max > 0 ? moment / sum : z[0];
+        }
+        const double s = levels[l].stride, cx = static_cast<double>(i % levels[l].w) + 0.5,
+                     cy = static_cast<double>(i / levels[l].w) + 0.5;
+        ref.insert(ref.end(),
+                   {(cx + (dist[2] - dist[0]) / 2) * s, (cy + (dist[3] - dist[1]) / 2) * s,
+                    (dist[0] + dist[2]) * s, (dist[1] + dist[3]) * s, 1.0});
+        for (int64_t c = 0; c < classes; ++c)
+          ref.push_back(
+              1 / (1 + std::exp(-double{cls[l][static_cast<size_t>(pixel * cls_pitch + c)]})));
+      }
+  std::vector<float> twin = undefined(n);
+  cpu::decode(p, twin.data());
+  const DeviceArray out(backend, undefined(n));
+  cuda::decode(on_device, out.data(), backend.stream());
+  // A centre is a small difference of distances, times the stride.
+  CHECK(worst_error(out.values(), ref) < 3e-5);
+  CHECK(worst_error(out.values(), twin) < 3e-5);
+  for (const auto& a : arrays) a->require_unchanged();
+}
+
+}  // namespace
+
+void decode_cases(Backend& backend) {
+  const std::vector<LevelSize> one = {{1, 1, 8}};
+  const std::vector<LevelSize> three = {{8, 6, 8}, {4, 3, 16}, {2, 1, 32}};
+  for (const uint64_t seed : backend.seeds()) {
+    backend.start(seed);
+    for (const auto& levels : {one, three}) {
+      for (const int repeats : {1, 3})
+        for (const bool pixels : {false, true})
+          check_anchors(backend, levels, repeats, pixels, pixels || repeats == 3);
+      for (const int64_t batch : {0, 1, 3})
+        for (const int64_t classes : {1, 3, 17, 80})
+          for (const int64_t reg_max : {0, 16})
+            check_decode(backend, levels, batch, classes, reg_max, classes == 17);
+    }
+  }
+}
+
+}  // namespace sextant::test

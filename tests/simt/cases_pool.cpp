@@ -1,0 +1,399 @@
+#include <cmath>
+#include <limits>
+#include <memory>
+
+#include "kernels/branch_sum.h"
+#include "kernels/cast.h"
+#include "kernels/pool.h"
+#include "simt/cases.h"
+
+namespace sextant::test {
+namespace {
+
+using namespace sextant::kernels;
+
+struct Size {
+  int64_t n, h, w, c;
+  int64_t count() const { return n * h * w * c; }
+};
+// One pixel, 1, 3, 4, 17 and 68 channels, one to three images, several tiles of the chained pools
+// (21 and 43 pixels), nothing.
+const std::vector<Size> kSizes = {{1, 1, 1, 1}, {1, 1, 1, 4},   {3, 5, 7, 17}, {1, 9, 6, 68},
+                                  {2, 4, 4, 3}, {1, 21, 43, 8}, {1, 13, 2, 1}, {0, 4, 4, 4}};
+struct Window {
+  int64_t kernel, stride, pad;
+};
+const std::vector<Window> kWindows = {{1, 1, 0}, {2, 2, 0}, {3, 2, 1}, {5, 1, 2}, {2, 3, 1}};
+
+// Few levels, so that windows have several maxima.
+std::vector<float> levels(int64_t n, uint64_t seed) {
+  std::vector<float> out = random_values(n, seed, -6, 6);
+  for (float& v : out) v = std::nearbyint(v) / 2;
+  return out;
+}
+
+std::vector<int32_t> no_index(int64_t n) {
+  return std::vector<int32_t>(static_cast<size_t>(n), std::numeric_limits<int32_t>::min());
+}
+
+// The maxima and their places, from the definition.
+void reference_max(const MaxPoolForward& p, std::vector<float>& y, std::vector<int32_t>& index) {
+  for (int64_t i = 0; i < static_cast<int64_t>(y.size()); ++i) {
+    const int64_t c = i % p.c, ox = i / p.c % p.ow(), oy = i / p.c / p.ow() % p.oh(),
+                  image = i / p.c / p.ow() / p.oh();
+    double best = -std::numeric_limits<double>::infinity();
+    for (int64_t k = 0; k < p.kernel * p.kernel; ++k) {
+      const int64_t iy = oy * p.stride - p.pad + k / p.kernel;
+      const int64_t ix = ox * p.stride - p.pad + k % p.kernel;
+      if (iy < 0 || iy >= p.h || ix < 0 || ix >= p.w) continue;
+      const double v = p.x[((image * p.h + iy) * p.w + ix) * p.c + c];
+      if (!(v > best)) continue;
+      best = v;
+      index[static_cast<size_t>(i)] = static_cast<int32_t>(iy * p.w + ix);
+    }
+    y[static_cast<size_t>(i)] = static_cast<float>(best);
+  }
+}
+
+void check_max_pool(Backend& backend, const Size& s, const Window& w, int64_t offset) {
+  MaxPoolForward f{s.n, s.h, s.w, s.c, w.kernel, w.stride, w.pad};
+  if (f.h + 2 * f.pad < f.kernel || f.w + 2 * f.pad < f.kernel) return;
+  CAPTURE(s.n, s.h, s.w, s.c, w.kernel, w.stride, w.pad, offset);
+  const int64_t n_out = s.n * f.oh() * f.ow() * s.c;
+  const std::vector<float> x = levels(s.count(), 31), dy = random_values(n_out, 32, -1, 1);
+  std::vector<float> y = undefined(n_out), y_ref = y;
+  std::vector<int32_t> index = no_index(n_out), index_ref = index;
+  f.x = x.data();
+  reference_max(f, y_ref, index_ref);
+  f.y = y.data();
+  f.index = index.data();
+  cpu::max_pool_forward(f);
+  CHECK(y == y_ref);
+  CHECK(index == index_ref);
+
+  const DeviceArray xd(backend, x), yd(backend, undefined(n_out), offset),
+      plain(backend, undefined(n_out));
+  const DeviceArrayOf<int32_t> id(backend, no_index(n_out));
+  f.x = xd.data();
+  f.y = yd.data();
+  f.index = id.data();
+  cuda::max_pool_forward(f, backend.stream());
+  f.y = plain.data();
+  f.index = nullptr;
+  cuda::max_pool_forward(f, backend.stream());
+  CHECK(same_bits(yd.values(), y_ref));
+  CHECK(same_bits(plain.values(), y_ref));
+  CHECK(id.values() == index_ref);
+  xd.require_unchanged();
+
+  for (const bool accumulate : {false, true}) {
+    const std::vector<float> before =
+        accumulate ? random_values(s.count(), 33, -1, 1) : undefined(s.count());
+    std::vector<float> dx = before;
+    MaxPoolBackward b{s.n,          s.h,       s.w,      s.c,      f.oh(), f.ow(),    dy.data(),
+                      index.data(), dx.data(), w.kernel, w.stride, w.pad,  accumulate};
+    cpu::max_pool_backward(b);
+    std::vector<double> ref(before.begin(), before.end());
+    if (!accumulate) std::fill(ref.begin(), ref.end(), 0.0);
+    for (int64_t i = 0; i < n_out; ++i) {
+      const int64_t image = i / s.c / (f.oh() * f.ow());
+      ref[static_cast<size_t>((image * s.h * s.w + index[static_cast<size_t>(i)]) * s.c +
+                              i % s.c)] += dy[static_cast<size_t>(i)];
+    }
+    const DeviceArray dyd(backend, dy), dxd(backend, before, offset);
+    b.dy = dyd.data();
+    b.index = id.data();
+    b.dx = dxd.data();
+    cuda::max_pool_backward(b, backend.stream());
+    CHECK(worst_error(dxd.values(), ref) < 1e-6);
+    CHECK(same_bits(dxd.values(), dx));
+    dyd.require_unchanged();
+  }
+}
+
+void check_chain(Backend& backend, const Size& s, int64_t kernel, bool indexed) {
+  CAPTURE(s.n, s.h, s.w, s.c, kernel, indexed);
+  const std::vector<float> x = levels(s.count(), 41);
+  ChainedMaxPools p{s.n, s.h, s.w, s.c, kernel, x.data(), {}, {}};
+  std::vector<std::vector<float>> y(3, undefined(s.count()));
+  std::vector<std::vector<int32_t>> index(3, no_index(s.count()));
+  for (size_t i = 0; i < 3; ++i) {  // the reference, stage after stage
+    MaxPoolForward f{s.n, s.h, s.w, s.c, kernel, 1, kernel / 2};
+    f.x = i == 0 ? x.data() : y[i - 1].data();
+    reference_max(f, y[i], index[i]);
+  }
+  std::vector<std::vector<float>> twin(3, undefined(s.count()));
+  std::vector<std::vector<int32_t>> twin_index(3, no_index(s.count()));
+  for (size_t i = 0; i < 3; ++i) {
+    p.y[i] = twin[i].data();
+    p.index[i] = indexed ? twin_index[i].data() : nullptr;
+  }
+  cpu::chained_max_pools(p);
+  const DeviceArray xd(backend, x), y0(backend, undefined(s.count())),
+      y1(backend, undefined(s.count())), y2(backend, undefined(s.count()));
+  const DeviceArrayOf<int32_t> i0(backend, no_index(s.count())), i1(backend, no_index(s.count())),
+      i2(backend, no_index(s.count()));
+  p.x = xd.data();
+  const DeviceArray* yd[] = {&y0, &y1, &y2};
+  const DeviceArrayOf<int32_t>* id[] = {&i0, &i1, &i2};
+  for (size_t i = 0; i < 3; ++i) {
+    p.y[i] = yd[i]->data();
+    p.index[i] = indexed ? id[i]->data() : nullptr;
+  }
+  cuda::chained_max_pools(p, backend.stream());
+  for (size_t i = 0; i < 3; ++i) {
+    CHECK(same_bits(twin[i], y[i]));
+    CHECK(same_bits(yd[i]->values(), y[i]));
+    if (!indexed) continue;
+    CHECK(twin_index[i] == index[i]);
+    CHECK(id[i]->values() == index[i]);
+  }
+  xd.require_unchanged();
+}
+
+void check_average(Backend& backend, const Size& s, int64_t kernel, int64_t offset) {
+  CAPTURE(s.n, s.h, s.w, s.c, kernel, offset);
+  const std::vector<float> x = random_values(s.count(), 51, -2, 2);
+  std::vector<double> ref(x.size(), 0.0);
+  for (int64_t i = 0; i < s.count(); ++i) {
+    const int64_t c = i % s.c, ox = i / s.c % s.w, oy = i / s.c / s.w % s.h,
+                  image = i / s.c / s.w / s.h;
+    for (int64_t k = 0; k < kernel * kernel; ++k) {
+      const int64_t iy = oy + k / kernel - kernel / 2, ix = ox + k % kernel - kernel / 2;
+      if (iy >= 0 && iy < s.h && ix >= 0 && ix < s.w)
+        ref[static_cast<size_t>(i)] +=
+            x[static_cast<size_t>(((image * s.h + iy) * s.w + ix) * s.c + c)] /
+            static_cast<double>(kernel * kernel);
+    }
+  }
+  std::vector<float> twin = undefined(s.count());
+  cpu::average_pool({s.n, s.h, s.w, s.c, kernel, x.data(), twin.data()});
+  const DeviceArray xd(backend, x, offset), y(backend, undefined(s.count()));
+  cuda::average_pool({s.n, s.h, s.w, s.c, kernel, xd.data(), y.data()}, backend.stream());
+  CHECK(worst_error(y.values(), ref) < 1e-6);
+  CHECK(same_bits(y.values(), twin));
+  xd.require_unchanged();
+}
+
+void check_upsample(Backend& backend, const Size& s, int64_t scale, int64_t offset) {
+  CAPTURE(s.n, s.h, s.w, s.c, scale, offset);
+  const int64_t n_out = s.count() * scale * scale, ow = s.w * scale, oh = s.h * scale;
+  const std::vector<float> x = random_values(s.count(), 61, -2, 2),
+                           dy = random_values(n_out, 62, -2, 2);
+  std::vector<float> y_ref;
+  std::vector<double> dx_ref(x.size(), 0.0);
+  for (int64_t i = 0; i < n_out; ++i) {
+    const int64_t c = i % s.c, ox = i / s.c % ow, oy = i / s.c / ow % oh, image = i / s.c / ow / oh;
+    const auto at = static_cast<size_t>(((image * s.h + oy / scale) * s.w + ox / scale) * s.c + c);
+    y_ref.push_back(x[at]);
+    dx_ref[at] += dy[static_cast<size_t>(i)];
+  }
+  std::vector<float> y_cpu = undefined(n_out), dx_cpu = undefined(s.count());
+  cpu::upsample_forward({s.n, s.h, s.w, s.c, scale, x.data(), y_cpu.data()});
+  cpu::upsample_backward({s.n, s.h, s.w, s.c, scale, dy.data(), dx_cpu.data()});
+  const DeviceArray xd(backend, x, offset), dyd(backend, dy), y(backend, undefined(n_out)),
+      dx(backend, undefined(s.count()), offset);
+  cuda::upsample_forward({s.n, s.h, s.w, s.c, scale, xd.data(), y.data()}, backend.stream());
+  cuda::upsample_backward({s.n, s.h, s.w, s.c, scale, dyd.data(), dx.data()}, backend.stream());
+  CHECK(same_bits(y_cpu, y_ref));
+  CHECK(same_bits(y.values(), y_ref));
+  CHECK(worst_error(dx.values(), dx_ref) < 1e-6);
+  CHECK(same_bits(dx.values(), dx_cpu));
+  xd.require_unchanged();
+  dyd.require_unchanged();
+}
+
+void check_copy(Backend& backend, const CopyChannels& shape) {
+  CopyChannels p = shape;
+  CAPTURE(p.rows, p.channels, p.from_pitch, p.from_offset, p.to_pitch, p.to_offset);
+  const std::vector<float> from = random_values(p.rows * p.from_pitch, 71, -2, 2),
+                           before = random_values(p.rows * p.to_pitch, 72, -2, 2);
+  std::vector<float> ref = before, twin = before;
+  for (int64_t r = 0; r < p.rows; ++r)
+    for (int64_t c = 0; c < p.channels; ++c)
+      ref[static_cast<size_t>(r * p.to_pitch + p.to_offset + c)] =
+          from[static_cast<size_t>(r * p.from_pitch + p.from_offset + c)];
+  p.from = from.data();
+  p.to = twin.data();
+  cpu::copy_channels(p);
+  const DeviceArray fd(backend, from), td(backend, before);
+  p.from = fd.data();
+  p.to = td.data();
+  cuda::copy_channels(p, backend.stream());
+  CHECK(same_bits(twin, ref));
+  CHECK(same_bits(td.values(), ref));
+  fd.require_unchanged();
+}
+
+void check_bytes(Backend& backend, int64_t n, int64_t offset) {
+  CAPTURE(n, offset);
+  std::vector<uint8_t> x;
+  std::vector<double> ref;
+  for (int64_t i = 0; i < n; ++i) {
+    x.push_back(static_cast<uint8_t>(i * 37 % 256));
+    ref.push_back(x.back() / 255.0);
+  }
+  std::vector<float> twin = undefined(n);
+  cpu::bytes_to_float(x.data(), twin.data(), n);
+  const DeviceArrayOf<uint8_t> xd(backend, x, offset);
+  const DeviceArray y(backend, undefined(n));
+  cuda::bytes_to_float(xd.data(), y.data(), n, backend.stream());
+  CHECK(worst_error(y.values(), ref) < 1e-7);
+  CHECK(same_bits(y.values(), twin));
+  xd.require_unchanged();
+}
+
+// --- sums over branches -------------------------------------------------------------------------
+
+void check_branches(Backend& backend, int64_t rows, int64_t channels, int branches,
+                    int64_t offset) {
+  CAPTURE(rows, channels, branches, offset);
+  const int64_t n = rows * channels;
+  std::vector<double> ref(static_cast<size_t>(n), 0.0);
+  std::vector<std::vector<float>> x, scale;
+  std::vector<std::unique_ptr<DeviceArray>> arrays;
+  std::vector<float> twin = undefined(n);
+  BranchSum p, on_device;
+  p.branches = on_device.branches = branches;
+  p.rows = on_device.rows = rows;
+  p.channels = on_device.channels = channels;
+  for (int b = 0; b < branches; ++b) {
+    const auto seed = static_cast<uint64_t>(80 + b);
+    x.push_back(random_values(n, seed, -2, 2));
+    scale.push_back(random_values(channels, seed + 10, -2, 2));
+  }
+  for (size_t b = 0; b < x.size(); ++b) {
+    const bool scaled = b != 1;
+    for (size_t i = 0; i < ref.size(); ++i)
+      ref[i] += double{x[b][i]} * (scaled ? scale[b][i % static_cast<size_t>(channels)] : 1.0f);
+    p.x[b] = x[b].data();
+    p.scale[b] = scaled ? scale[b].data() : nullptr;
+    arrays.push_back(std::make_unique<DeviceArray>(backend, x[b]));
+    on_device.x[b] = arrays.back()->data();
+    arrays.push_back(std::make_unique<DeviceArray>(backend, scale[b], offset));
+    on_device.scale[b] = scaled ? arrays.back()->data() : nullptr;
+  }
+  p.y = twin.data();
+  cpu::branch_sum(p);
+  const DeviceArray y(backend, undefined(n));
+  on_device.y = y.data();
+  cuda::branch_sum(on_device, backend.stream());
+  CHECK(worst_error(y.values(), ref) < 1e-6);
+  CHECK(worst_error(y.values(), twin) < 1e-6);
+  for (const auto& a : arrays) a->require_unchanged();
+}
+
+void check_dot(Backend& backend, int64_t rows, int64_t channels) {
+  CAPTURE(rows, channels);
+  const std::vector<float> a = random_values(rows * channels, 91, -2, 2),
+                           b = random_values(rows * channels, 92, -2, 2);
+  std::vector<double> ref(static_cast<size_t>(channels), 0.0);
+  for (size_t i = 0; i < a.size(); ++i)
+    ref[i % static_cast<size_t>(channels)] += double{a[i]} * double{b[i]};
+  std::vector<float> twin = undefined(channels);
+  cpu::channel_dot({a.data(), b.data(), twin.data(), rows, channels});
+  const DeviceArray ad(backend, a), bd(backend, b), out(backend, undefined(channels));
+  ChannelDot p{ad.data(), bd.data(), out.data(), rows, channels};
+  const DeviceMemory workspace(
+      backend, std::vector<char>(static_cast<size_t>(cuda::channel_dot_workspace(p)), -1), 0);
+  cuda::channel_dot(p, workspace.data(), backend.stream());
+  CHECK(worst_error(out.values(), ref) < 1e-7);
+  CHECK(worst_error(out.values(), twin) < 1e-7);
+  ad.require_unchanged();
+  bd.require_unchanged();
+}
+
+// --- casts --------------------------------------------------------------------------------------
+
+template <class From, class To>
+void check_cast(Backend& backend, DType from, DType to, const std::vector<From>& values,
+                int64_t offset) {
+  CAPTURE(name_of(from), name_of(to), values.size(), offset);
+  std::vector<To> twin(values.size(), To{});
+  const auto n = static_cast<int64_t>(values.size());
+  cpu::cast({values.data(), from, twin.data(), to, n});
+  const DeviceArrayOf<From> in(backend, values, offset);
+  const DeviceArrayOf<To> out(backend, std::vector<To>(values.size(), To{}));
+  cuda::cast({in.data(), from, out.data(), to, n}, backend.stream());
+  const std::vector<To> got = out.values();
+  int wrong = 0;
+  for (size_t i = 0; i < got.size(); ++i) {
+    const bool nan = to == DType::kF32 && std::isnan(static_cast<float>(twin[i]));
+    wrong += nan ? !std::isnan(static_cast<float>(got[i])) : got[i] != twin[i];
+  }
+  CHECK(wrong == 0);
+  in.require_unchanged();
+}
+
+}  // namespace
+
+void pool_cases(Backend& backend) {
+  for (const uint64_t seed : backend.seeds()) {
+    backend.start(seed);
+    for (const Size& s : kSizes) {
+      for (const int64_t offset : {0, 1}) {
+        for (const Window& w : kWindows) check_max_pool(backend, s, w, offset);
+        for (const int64_t kernel : {1, 3, 5}) check_average(backend, s, kernel, offset);
+      }
+      for (const int64_t kernel : {1, 3, 5})
+        for (const bool indexed : {false, true}) check_chain(backend, s, kernel, indexed);
+    }
+    check_chain(backend, {1, 45, 47, 1}, 9, true);  // too much shared memory for one kernel
+  }
+}
+
+void upsample_and_copy_cases(Backend& backend) {
+  for (const uint64_t seed : backend.seeds()) {
+    backend.start(seed);
+    for (const Size& s : kSizes)
+      for (const int64_t scale : {1, 2, 3})
+        for (const int64_t offset : {0, 1}) check_upsample(backend, s, scale, offset);
+    // Whole tensors, slices, joins; in packs and not; nothing.
+    const std::vector<CopyChannels> copies = {
+        {1, 1, nullptr, 1, 0, nullptr, 1, 0},     {33, 68, nullptr, 68, 0, nullptr, 136, 68},
+        {33, 17, nullptr, 20, 3, nullptr, 17, 0}, {9, 8, nullptr, 16, 4, nullptr, 12, 4},
+        {700, 4, nullptr, 8, 2, nullptr, 4, 0},   {5, 3, nullptr, 3, 0, nullptr, 85, 82},
+        {5, 4, nullptr, 6, 0, nullptr, 8, 4},     {0, 4, nullptr, 4, 0, nullptr, 4, 0}};
+    for (const CopyChannels& c : copies) check_copy(backend, c);
+    for (const int64_t n : {0, 1, 3, 4, 255, 1027, 20001})
+      for (const int64_t offset : {0, 1}) check_bytes(backend, n, offset);
+  }
+}
+
+void branch_sum_cases(Backend& backend) {
+  for (const uint64_t seed : backend.seeds()) {
+    backend.start(seed);
+    for (const int64_t channels : {1, 3, 4, 17, 68})
+      for (const int64_t rows : {1, 33, 700}) {
+        for (const int branches : {1, 2, 3, 4})
+          for (const int64_t offset : {0, 1})
+            check_branches(backend, rows, channels, branches, offset);
+        check_dot(backend, rows, channels);
+      }
+  }
+}
+
+void cast_cases(Backend& backend) {
+  std::vector<uint16_t> patterns;
+  for (int i = 0; i < 65536; ++i) patterns.push_back(static_cast<uint16_t>(i));
+  std::vector<float> floats = random_values(1027, 5, -3, 3);
+  for (const float v : random_values(300, 6, -1e-7, 1e-7)) floats.push_back(v);
+  for (const float v : {0.0f, -0.0f, 65504.0f, 65519.0f, 65520.0f, -1e30f, 3.4e38f, 0x1p-25f,
+                        0x1.8p-25f, 0x1p-149f, std::numeric_limits<float>::infinity()})
+    floats.push_back(v);
+  for (const uint64_t seed : backend.seeds()) {
+    backend.start(seed);
+    for (const int64_t offset : {0, 1})
+      for (const DType type : {DType::kF16, DType::kBF16}) {
+        check_cast<uint16_t, float>(backend, type, DType::kF32, patterns, offset);
+        check_cast<float, uint16_t>(backend, DType::kF32, type, floats, offset);
+        check_cast<float, uint16_t>(backend, DType::kF32, type, {1.5f}, offset);
+        check_cast<float, uint16_t>(backend, DType::kF32, type, {}, offset);
+      }
+    CHECK(error_of([&] {
+            cuda::cast({nullptr, DType::kF16, nullptr, DType::kBF16, 4}, backend.stream());
+          }) == "cast: F16 to BF16, must be F32 and F16 or BF16");
+  }
+}
+
+}  // namespace sextant::test
