@@ -237,6 +237,8 @@ Variable TrainableGraph::run(size_t n, const std::vector<Variable>& values) cons
       return slice_channels(in(0), a.begin, a.end);
     case NodeKind::kInput:
     case NodeKind::kBatchNorm:
+    case NodeKind::kGlobalAvgPool:  // of classifiers, which have no decode node to train by
+    case NodeKind::kSoftmax:
     case NodeKind::kDecode:
       break;
   }
