@@ -11,7 +11,7 @@
 namespace sextant::apps {
 
 struct DistillConfig {
-  double cwd_weight = 10.0;  // channel-wise, of the neck's outputs; 0: none
+  double cwd_weight = 1.0;  // channel-wise, of the neck's outputs; 0: none
   double cwd_temperature = 1.0;
   double logits_weight = 1.0;  // of the class scores; 0: none
   double logits_temperature = 1.0;

@@ -105,7 +105,7 @@ TEST_CASE("qat: a run goes on bit for bit, keeps its ranges, and writes int8 mod
   for (const char* name : {"start.safetensors", "last.safetensors", "best.safetensors"})
     check_equal(folder / "whole" / name, folder / "parts" / name);
   CHECK(std::ranges::count(read_text(folder / "parts" / "results.csv"), '\n') == 4);
-  CHECK(load_json(folder / "parts" / "config.json").at("distill").at("cwd_weight") == 10.0);
+  CHECK(load_json(folder / "parts" / "config.json").at("distill").at("cwd_weight") == 1.0);
 
   const deploy::Graph start = deploy::load_deploy(folder / "whole" / "start.safetensors"),
                       last = deploy::load_deploy(folder / "whole" / "last.safetensors");
