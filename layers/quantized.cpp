@@ -32,8 +32,12 @@ Tensor amax_gradient(double dstep, const QuantRange& range, const Shape& shape) 
 Tensor scaled_rows(const Tensor& x, const Tensor& factor) {
   const Tensor y(x.shape());
   const int64_t inner = x.numel() / factor.numel();
-  for (int64_t c = 0; c < factor.numel(); ++c)
-    for (int64_t i = c * inner; i < (c + 1) * inner; ++i) y.f32()[i] = x.f32()[i] * factor.f32()[c];
+  const float* from = x.f32();
+  float* to = y.f32();
+  for (int64_t c = 0; c < factor.numel(); ++c) {
+    const float f = factor.f32()[c];
+    for (int64_t i = c * inner; i < (c + 1) * inner; ++i) to[i] = from[i] * f;
+  }
   return y;
 }
 

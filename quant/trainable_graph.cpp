@@ -29,10 +29,10 @@ Tensor image_to_integers(const Tensor& bytes) {
 Tensor largest_weights(const Tensor& weight) {
   const int64_t inner = weight.numel() / weight.dim(0);
   const Tensor scale(Shape{weight.dim(0)});
-  for (int64_t o = 0; o < weight.dim(0); ++o) {
+  const float* w = weight.f32();
+  for (int64_t o = 0; o < scale.numel(); ++o) {
     float amax = 0;
-    for (int64_t i = o * inner; i < (o + 1) * inner; ++i)
-      amax = std::max(amax, std::abs(weight.f32()[i]));
+    for (int64_t i = o * inner; i < (o + 1) * inner; ++i) amax = std::max(amax, std::abs(w[i]));
     scale.f32()[o] = amax <= deploy::kTinyAmax ? 1.0f : amax / 127.0f;
   }
   return scale;

@@ -20,7 +20,7 @@ double regression(const HeadOutput& head, std::vector<std::pair<Variable, Tensor
   double scores = 0, distances = 0, loss = 0;
   for (const auto& v : head.cls_logits) scores += static_cast<double>(v.data().numel());
   for (const auto& v : head.reg) distances += static_cast<double>(v.data().numel());
-  const int64_t batch = head.reg[0].dim(0), classes = head.cls_logits[0].dim(3);
+  const int64_t classes = head.cls_logits[0].dim(3);
   int64_t anchors = 0, first = 0;
   for (const auto& v : head.reg) anchors += v.dim(1) * v.dim(2);
   for (size_t l = 0; l < head.reg.size(); ++l) {
