@@ -47,6 +47,9 @@ void add_options(CLI::App* c, Options& o) {
   c->add_option("--rounding-iterations", o.ptq.adaround.iterations, "Of --rounding adaround")
       ->check(CLI::Range(1, 1000000))
       ->capture_default_str();
+  c->add_option("--rounding-regulariser", o.ptq.adaround.regulariser, "Of --rounding adaround")
+      ->check(CLI::Range(0.0, 1e6))
+      ->capture_default_str();
   c->add_option("--images", o.ptq.images, "Images to calibrate on")
       ->check(CLI::Range(1, 1000000))
       ->capture_default_str();

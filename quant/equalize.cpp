@@ -186,13 +186,17 @@ ChannelRanges observe_channels(const Graph& graph, const std::vector<Tensor>& im
     if (!engine || engine->config().batch != wanted.batch) engine.emplace(graph, wanted);
     engine->run(batch, [&](const deploy::TensorView& v) {
       if (v.shape.rank() != 4) return;
-      std::vector<float>& range = ranges[static_cast<size_t>(v.id)];
+      float* range = ranges[static_cast<size_t>(v.id)].data();
       const Tensor values = v.values();
       const int64_t channels = v.shape[3];
-      for (int64_t r = 0; r < values.numel(); r += channels)
-        for (int64_t c = 0; c < channels; ++c)
-          range[static_cast<size_t>(c)] =
-              std::max(range[static_cast<size_t>(c)], std::abs(values.f32()[r + c]));
+      for (int64_t r = 0; r < values.numel(); r += channels) {
+        const float* x = values.f32() + r;
+#pragma omp simd
+        for (int64_t c = 0; c < channels; ++c) {
+          const float a = std::fabs(x[c]);
+          range[c] = range[c] < a ? a : range[c];
+        }
+      }
     });
   }
   return ranges;

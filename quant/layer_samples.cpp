@@ -1,6 +1,7 @@
 #include "quant/layer_samples.h"
 
 #include <algorithm>
+#include <map>
 
 #include "core/rng.h"
 #include "deploy/engine.h"
@@ -55,6 +56,13 @@ void append_split(Graph& g, std::vector<Node>& out, Node node, bool keep_residua
   if (residual && !a.residual_before_activation) then(NodeKind::kAdd, true);
 }
 
+// Groups from 0 on, as many as are left.
+void number_groups(Graph& g) {
+  std::map<int, int> number;
+  for (TensorInfo& info : g.tensors)
+    info.group = number.emplace(info.group, static_cast<int>(number.size())).first->second;
+}
+
 // The pixel of each row that image `i` of `count` gives.
 std::vector<int64_t> pixels_of(uint64_t seed, int node, int64_t i, int64_t count, int64_t rows,
                                int64_t pixels) {
@@ -84,8 +92,10 @@ class ResultCollector {
     const int64_t o = view.shape[3];
     const int64_t w = view.shape[2];
     const int64_t pixels = view.shape[1] * w;
+    double* mean = sample_.mean.data();
     for (int64_t p = 0; p < pixels; ++p)
-      for (int64_t c = 0; c < o; ++c) sample_.mean[static_cast<size_t>(c)] += x[p * o + c];
+#pragma omp simd
+      for (int64_t c = 0; c < o; ++c) mean[c] += x[p * o + c];
     pixels_ += pixels;
     if (rows_ == 0) return;
     const auto chosen =
@@ -190,7 +200,6 @@ std::vector<LayerSample> sample_exact(const Graph& graph, const Images& images,
     else
       split.nodes.push_back(node);
   }
-  // Names of what passes on: a tensor is called like the node that makes it.
   const auto count = static_cast<int64_t>(images.size());
   std::vector<int> node_of(split.tensors.size(), -1);
   std::vector<ResultCollector> collectors;
@@ -226,6 +235,7 @@ QuantizedSample sample_quantized(const Graph& graph, int node, const Images& ima
   append_split(prefix, prefix.nodes, layer, false);
   prefix.output = layer.output;
   prefix = deploy::remove_dead(prefix);
+  number_groups(prefix);
   const std::string& input_name = graph.tensors[static_cast<size_t>(layer.inputs[0])].name;
   const int input = prefix.find_tensor(input_name);
   const int result = prefix.find_tensor(layer.name);

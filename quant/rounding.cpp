@@ -24,6 +24,9 @@ inline float rectified(float sigmoid) {
   return h < 0.0f ? 0.0f : (h > 1.0f ? 1.0f : h);
 }
 
+// Rows of `width` values that are worth a thread.
+int64_t grain(int64_t width) { return std::max<int64_t>(1, 32768 / width); }
+
 // x^n for n in [0, 31].
 inline float power(float x, int n) {
   float y = 1.0f;
@@ -156,7 +159,7 @@ class Learner {
     const float* wanted = wanted_.f32() + begin * m_;
     kernels::dispatch_activation(p_.activation, [&](auto tag) {
       constexpr Activation kA = decltype(tag)::value;
-      parallel_for(batch_, 64, [&](int64_t from, int64_t to) {
+      parallel_for(batch_, grain(m_), [&](int64_t from, int64_t to) {
         for (int64_t r = from; r < to; ++r) {
           float* z = z_.f32() + r * m_;
 #pragma omp simd
@@ -178,7 +181,7 @@ class Learner {
     const float second_left = 1.0f - static_cast<float>(std::pow(kSecondDecay, t));
     const auto rate = static_cast<float>(c_.rate) / first_left;
     const float pull = 2.0f * lambda * static_cast<float>(beta);
-    parallel_for(m_, 1, [&](int64_t from, int64_t to) {
+    parallel_for(m_, grain(k_), [&](int64_t from, int64_t to) {
       for (int64_t m = from; m < to; ++m) {
         const float scale = p_.scale[static_cast<size_t>(m)];
         float* v = v_.f32() + m * k_;

@@ -34,8 +34,9 @@ TEST_CASE("quantized convolutions agree with pytorch-quantization, forward and b
     const auto ours = transposed ? iohw_to_ohwi : nchw_to_nhwc;
     const Variable w(ours(f.at("param.weight")), true);
     const Variable b(f.at("param.bias").clone(), true);
-    const Variable xq = fake_quant(x, flat(f.at("amax.input")), {});
-    const Variable wq = fake_quant(w, flat(f.at("amax.weight")), {.axis = 0});
+    const Variable xq = fake_quant(x, flat(f.at("amax.input")), {.narrow_range = false});
+    const Variable wq =
+        fake_quant(w, flat(f.at("amax.weight")), {.narrow_range = false, .axis = 0});
     CHECK(test::max_difference(xq.data(), nchw_to_nhwc(f.at("output.quant_input"))) == 0.0);
     CHECK(test::max_difference(wq.data(), ours(f.at("output.quant_weight"))) == 0.0);
     const Variable y = transposed ? conv_transpose2d(xq, wq, b)
