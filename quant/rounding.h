@@ -25,9 +25,9 @@ struct RoundingConfig {
   int64_t batch = 256;        // rows per iteration
   int64_t rows = 2048;  // at least, per layer; twice the weights of a channel where that is more
   int64_t max_rows = 8192;
-  double rate = 0.02;
-  double regulariser = 0.1;  // lambda
-  double warm_up = 0.2;      // share of the iterations without regulariser
+  double rate = 0.03;
+  double regulariser = 10.0;  // lambda
+  double warm_up = 0.2;       // share of the iterations without regulariser
 };
 
 // One convolution as a matrix product, z = inputs weight^T + bias.

@@ -128,7 +128,7 @@ TEST_CASE("bias correction makes the means of every layer meet") {
 TEST_CASE("learned rounding of a network lowers its error and stays on the grid") {
   const deploy::Graph g = mixed();
   PtqConfig config{.method = "max", .naive = true, .rounding = "adaround"};
-  config.adaround.iterations = 300;
+  config.adaround.iterations = 150;
   config.adaround.rows = 512;
   PtqReport report;
   const deploy::Graph q = quantized(g, config, &report);
