@@ -16,7 +16,7 @@ void add_ladder_command(CLI::App& app) {
   auto o = std::make_shared<Options>();
   CLI::App* c = app.add_subcommand(
       "ladder", "Every way to quantize one model, side by side: table, JSON and HTML page");
-  c->add_option("CONFIG", o->config, "JSON config; docs/quantization.md has every key")->required();
+  c->add_option("CONFIG", o->config, "JSON config; docs/ladder.md has every key")->required();
   c->add_option("--set", o->overrides, "Override a key: --set partial.max_drop=0.5")
       ->allow_extra_args(false);
   c->add_option("--out", o->out, "Folder (default: runs/<config name>)");

@@ -16,7 +16,7 @@ struct LadderConfig {
   std::string model;   // checkpoint or float deploy file
   DataConfig data;     // ranges and training from `train`, everything measured on `val`
   int image_size = 0;  // 0: as trained
-  // In this order; "fp32" has to be the first. docs/quantization.md says what each is.
+  // In this order; "fp32" has to be the first. docs/ladder.md says what each is.
   std::vector<std::string> rungs = {"fp32",    "naive", "ptq",    "ptq_plus",
                                     "partial", "qat",   "qat_cwd"};
   quant::PtqConfig ptq;       // of "ptq", and what "partial" and both "qat" start from

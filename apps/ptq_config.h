@@ -6,7 +6,7 @@
 
 namespace sextant::apps {
 
-// The keys that docs/quantization.md lists; what is absent keeps its value. Throws Error naming
+// The keys that docs/ladder.md lists; what is absent keeps its value. Throws Error naming
 // file and key.
 void read_ptq_config(ConfigReader& reader, quant::PtqConfig& config);
 Json ptq_json(const quant::PtqConfig& config);
