@@ -7,6 +7,7 @@ namespace sextant::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr int kHostWarp = 32;  // the host has no warpSize
 
 struct Level {
   const float* cls;
@@ -160,7 +161,7 @@ void decode(const Decode& p, float* out, Stream stream) {
   d.cell_offset = p.cell_offset;
   d.out = out;
   if (d.rows <= 0) return;
-  const int64_t blocks = (d.rows + kThreads / warpSize - 1) / (kThreads / warpSize);
+  const int64_t blocks = (d.rows + kThreads / kHostWarp - 1) / (kThreads / kHostWarp);
   check(blocks <= 0x7FFFFFFF, "decode: {} anchors are too many", d.rows);
   launch(SEXTANT_KERNEL(decode_kernel<kThreads>), static_cast<unsigned>(blocks), kThreads, 0,
          stream, d);

@@ -13,6 +13,7 @@ namespace {
 
 constexpr int kCollectThreads = 256;
 constexpr int kKeepThreads = 512;
+constexpr int kHostWarp = 32;  // the host has no warpSize
 
 using Key = unsigned long long;
 
@@ -236,7 +237,7 @@ void non_max_suppression(const NmsInput& input, const NmsOptions& options, Detec
          kCollectThreads, 0, stream, p.found, p.batch);
   if (p.anchors > 0)
     launch(SEXTANT_KERNEL(collect_kernel<kCollectThreads>),
-           blocks(p.batch * p.anchors, kCollectThreads / warpSize), kCollectThreads, 0, stream, p);
+           blocks(p.batch * p.anchors, kCollectThreads / kHostWarp), kCollectThreads, 0, stream, p);
   launch(SEXTANT_KERNEL(keep_kernel<kKeepThreads>), static_cast<unsigned>(p.batch), kKeepThreads,
          static_cast<size_t>(p.max_det) * sizeof(Box), stream, p);
 }
