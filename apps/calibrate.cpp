@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cstring>
 
 #include "apps/checkpoint.h"
 #include "apps/command_line.h"
@@ -13,26 +12,26 @@
 namespace sextant::apps {
 
 quant::ImageSource spread_images(const data::Dataset& dataset, int64_t count, int image_size,
-                                 int64_t gray_border) {
+                                 int64_t gray_border, int64_t batch) {
   const int64_t total = std::min(count, dataset.size());
-  return [&dataset, total, image_size, gray_border, next = int64_t{0}]() mutable {
-    if (next == total) return Tensor();
-    const int64_t i = next++ * dataset.size() / total;
-    return data::load_batch(dataset, i, i + 1, image_size, static_cast<int>(gray_border)).images;
+  return [&dataset, total, image_size, gray_border, batch, next = int64_t{0}]() mutable {
+    const int64_t images = std::min(batch, total - next);
+    if (images == 0) return Tensor();
+    const Tensor result(Shape{images, image_size, image_size, 3}, DType::kU8);
+    uint8_t* to = result.data<uint8_t>();
+    for (const int64_t end = next + images; next < end; ++next) {
+      const int64_t i = next * dataset.size() / total;
+      const Tensor one =
+          data::load_batch(dataset, i, i + 1, image_size, static_cast<int>(gray_border)).images;
+      to = std::ranges::copy(one.span<uint8_t>(), to).out;
+    }
+    return result;
   };
 }
 
 Tensor spread_batch(const data::Dataset& dataset, int64_t count, int image_size,
                     int64_t gray_border) {
-  const int64_t total = std::min(count, dataset.size());
-  const quant::ImageSource source = spread_images(dataset, total, image_size, gray_border);
-  Tensor batch(Shape{total, image_size, image_size, 3}, DType::kU8);
-  for (int64_t i = 0; i < total; ++i) {
-    const Tensor one = source();
-    std::memcpy(batch.data<uint8_t>() + i * one.numel(), one.raw(),
-                static_cast<size_t>(one.numel()));
-  }
-  return batch;
+  return spread_images(dataset, count, image_size, gray_border, count)();
 }
 
 void add_calibration_options(CLI::App& command, Calibration& calibration) {

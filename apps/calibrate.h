@@ -10,10 +10,10 @@
 
 namespace sextant::apps {
 
-// Letterboxed images of a split one by one, `count` of them (at most), spread evenly over it:
-// neighbours in a folder are often frames of one scene. Keeps a reference to the dataset.
+// Letterboxed images of a split, `count` of them (at most) in batches of `batch`, spread evenly
+// over it: neighbours in a folder are often frames of one scene. Keeps a reference to the dataset.
 quant::ImageSource spread_images(const data::Dataset& dataset, int64_t count, int image_size,
-                                 int64_t gray_border);
+                                 int64_t gray_border, int64_t batch = 1);
 // The same as one tensor u8 [count,S,S,3].
 Tensor spread_batch(const data::Dataset& dataset, int64_t count, int image_size,
                     int64_t gray_border);

@@ -8,6 +8,7 @@
 #include "apps/command_line.h"
 #include "apps/commands.h"
 #include "core/file.h"
+#include "core/median.h"
 #include "core/parallel.h"
 #include "deploy/engine.h"
 
@@ -22,11 +23,6 @@ struct Options {
   int runs = 20;
   bool layers = false;
 };
-
-double median(std::vector<double> v) {
-  std::ranges::sort(v);
-  return v[v.size() / 2];
-}
 
 void print_layers(const std::vector<deploy::StepTime>& steps, int runs, Json& out) {
   for (const auto& s : steps) {

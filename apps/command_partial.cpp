@@ -7,7 +7,8 @@
 #include "apps/calibrate.h"
 #include "apps/command_line.h"
 #include "apps/commands.h"
-#include "apps/evaluation.h"
+#include "apps/partial_measures.h"
+#include "core/config.h"
 #include "core/file.h"
 #include "data/plot.h"
 #include "deploy/file.h"
@@ -132,15 +133,8 @@ void run(const Options& o) {
   config.extra_points = o.points;
   const data::Dataset dataset = data::open_dataset(o.data, o.split);
   const Tensor images = spread_batch(dataset, o.images, size, graph.gray_border);
-  const Tensor one = spread_batch(dataset, 1, size, graph.gray_border);
   const quant::Sensitivity sensitivity = quant::rank_layers(graph, images, {});
-  quant::PartialMeasures measures;
-  measures.accuracy = [&](const deploy::Graph& g) {
-    return evaluate(g, dataset, size, deploy::Precision::kInt8).metrics.ap;
-  };
-  measures.speedup = [&](const deploy::Graph& g) { return quant::measure_speedup(g, one, o.runs); };
-  measures.times = quant::measure_layer_times(graph, one, o.runs);
-  measures.height = measures.width = size;
+  const quant::PartialMeasures measures = partial_measures(graph, dataset, size, o.runs);
   const quant::PartialResult result =
       quant::choose_float_layers(graph, sensitivity, measures, config);
   deploy::save_deploy(o.out, result.graph);

@@ -2,12 +2,12 @@
 
 #include <memory>
 
+#include "apps/calibrate.h"
 #include "apps/checkpoint.h"
 #include "apps/command_line.h"
 #include "apps/commands.h"
 #include "core/progress.h"
 #include "data/dataset.h"
-#include "data/loader.h"
 #include "deploy/file.h"
 #include "quant/ptq.h"
 
@@ -66,23 +66,6 @@ void add_options(CLI::App* c, Options& o) {
   c->add_option("--out", o.out, "Deploy file to write")->required();
 }
 
-// Evenly spread over the split: neighbours in a folder are often frames of one scene.
-Tensor batch_at(const data::Dataset& dataset, int64_t first, int64_t last, int64_t total, int size,
-                const deploy::Graph& graph) {
-  std::vector<Tensor> images;
-  for (int64_t k = first; k < last; ++k) {
-    const int64_t i = k * dataset.size() / total;
-    images.push_back(
-        data::load_batch(dataset, i, i + 1, size, static_cast<int>(graph.gray_border)).images);
-  }
-  if (images.empty()) return {};
-  const Shape& one = images[0].shape();
-  Tensor batch({static_cast<int64_t>(images.size()), one[1], one[2], one[3]}, DType::kU8);
-  uint8_t* to = batch.data<uint8_t>();
-  for (const Tensor& image : images) to = std::ranges::copy(image.span<uint8_t>(), to).out;
-  return batch;
-}
-
 void print_report(const Options& o, const quant::PtqReport& r) {
   size_t tensors = 0;
   for (const auto& g : r.groups) tensors += g.tensors.size();
@@ -121,17 +104,10 @@ void add_quantize_command(CLI::App& app) {
     const deploy::Graph graph = load_model_graph(o->model);
     const int size = choose_image_size(o->image_size, graph);
     const data::Dataset dataset = data::open_dataset(o->data, o->split);
-    const int64_t total = std::min(o->ptq.images, dataset.size());
-    int64_t next = 0;
     quant::PtqReport report;
     const deploy::Graph quantized = quant::quantize(
-        graph,
-        [&] {
-          const int64_t first = next;
-          next = std::min(next + o->batch, total);
-          return batch_at(dataset, first, next, total, size, graph);
-        },
-        o->ptq, &report);
+        graph, spread_images(dataset, o->ptq.images, size, graph.gray_border, o->batch), o->ptq,
+        &report);
     deploy::save_deploy(o->out, quantized);
     print_report(*o, report);
   });

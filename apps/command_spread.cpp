@@ -3,12 +3,13 @@
 #include <algorithm>
 #include <memory>
 
+#include "apps/calibrate.h"
 #include "apps/checkpoint.h"
 #include "apps/command_line.h"
 #include "apps/commands.h"
 #include "core/file.h"
+#include "core/median.h"
 #include "data/dataset.h"
-#include "data/loader.h"
 #include "data/plot.h"
 #include "quant/spread.h"
 
@@ -33,20 +34,8 @@ Model measure(const Options& o, const std::string& argument) {
   const deploy::Graph graph = load_model_graph(argument.substr(eq + 1));
   const int size = choose_image_size(o.image_size, graph);
   const data::Dataset dataset = data::open_dataset(o.data, o.split);
-  const int64_t total = std::min(o.images, dataset.size());
-  int64_t next = 0;
-  const auto source = [&] {
-    if (next == total) return Tensor();
-    const int64_t i = next++ * dataset.size() / total;
-    return data::load_batch(dataset, i, i + 1, size, static_cast<int>(graph.gray_border)).images;
-  };
-  return {argument.substr(0, eq), quant::measure_spread(graph, source)};
-}
-
-double median(std::vector<double> v) {
-  if (v.empty()) return 0;
-  std::ranges::sort(v);
-  return v[v.size() / 2];
+  return {argument.substr(0, eq),
+          quant::measure_spread(graph, spread_images(dataset, o.images, size, graph.gray_border))};
 }
 
 template <class F>

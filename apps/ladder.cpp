@@ -11,8 +11,10 @@
 #include "apps/checkpoint.h"
 #include "apps/command_line.h"
 #include "apps/evaluation.h"
+#include "apps/partial_measures.h"
 #include "apps/qat.h"
 #include "core/file.h"
+#include "core/median.h"
 #include "core/parallel.h"
 #include "data/dataset.h"
 #include "deploy/file.h"
@@ -145,21 +147,14 @@ class Climber {
 
   Graph partial() {
     const Graph& graph = ptq();
-    const Tensor one = spread_batch(val_set_, 1, size_, graph.gray_border);
     const quant::Sensitivity sensitivity =
         quant::rank_layers(graph, spread_batch(train_set_, 16, size_, graph.gray_border), {});
-    quant::PartialMeasures measures;
-    measures.accuracy = [&](const Graph& g) {
-      return evaluate(g, val_set_, size_, deploy::Precision::kInt8).metrics.ap;
-    };
-    measures.speedup = [&](const Graph& g) {
-      return quant::measure_speedup(g, one, config_.bench_runs);
-    };
-    measures.times = quant::measure_layer_times(graph, one, config_.bench_runs);
-    measures.height = measures.width = size_;
     quant::PartialConfig config;
     config.max_drop = config_.max_drop / 100;
-    return quant::choose_float_layers(graph, sensitivity, measures, config).graph;
+    return quant::choose_float_layers(graph, sensitivity,
+                                      partial_measures(graph, val_set_, size_, config_.bench_runs),
+                                      config)
+        .graph;
   }
 
   Graph qat(const std::string& name) {
@@ -222,8 +217,7 @@ class Climber {
         if (run >= 0) times[e].push_back(ms);
       }
     for (size_t e = 0; e < engines.size(); ++e) {
-      std::ranges::sort(times[e]);
-      rungs_[e].milliseconds = times[e][times[e].size() / 2];
+      rungs_[e].milliseconds = median(times[e]);
       rungs_[e].speedup = rungs_[0].milliseconds / rungs_[e].milliseconds;
     }
   }

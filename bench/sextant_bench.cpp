@@ -9,6 +9,7 @@
 #include "apps/command_line.h"
 #include "core/allocator.h"
 #include "core/config.h"
+#include "core/median.h"
 #include "core/parallel.h"
 #include "core/rng.h"
 #include "kernels/cpu/vec.h"
@@ -24,11 +25,6 @@ using namespace sextant;
 
 double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-double median(std::vector<double> v) {
-  std::ranges::sort(v);
-  return v[v.size() / 2];
 }
 
 // Multiply-adds on registers only, on all threads: what no kernel can exceed.

@@ -1,7 +1,5 @@
 #include "deploy/onnx_tail.h"
 
-#include <cmath>
-
 namespace sextant::deploy {
 namespace {
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <functional>
 
+#include "core/median.h"
 #include "core/rng.h"
 #include "deploy/engine.h"
 #include "deploy/passes.h"
@@ -66,11 +67,6 @@ PassRow describe(const std::string& pass, const Graph& g, const PassReportOption
 bool runs(const Graph& g) {
   return std::none_of(g.nodes.begin(), g.nodes.end(),
                       [](const Node& n) { return n.kind == NodeKind::kBatchNorm; });
-}
-
-double median(std::vector<double> v) {
-  std::sort(v.begin(), v.end());
-  return v[v.size() / 2];
 }
 
 struct NamedPass {

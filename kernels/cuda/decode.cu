@@ -7,7 +7,6 @@ namespace sextant::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kHostWarp = 32;  // the host has no warpSize
 
 struct Level {
   const float* cls;

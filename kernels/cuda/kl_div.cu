@@ -195,7 +195,6 @@ __global__ void __launch_bounds__(kThreads) row_kernel(Problem p, double* partia
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-constexpr int kHostWarp = 32;  // the host has no warpSize
 int lanes_of(const KlDiv& p) { return p.axis <= kShortAxis ? kFewLanes : kHostWarp; }
 
 int64_t blocks_of(const KlDiv& p) {

@@ -13,7 +13,6 @@ namespace {
 
 constexpr int kCollectThreads = 256;
 constexpr int kKeepThreads = 512;
-constexpr int kHostWarp = 32;  // the host has no warpSize
 
 using Key = unsigned long long;
 

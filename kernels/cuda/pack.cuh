@@ -25,6 +25,7 @@ __device__ __forceinline__ void store(float* p, const Pack<kWidth>& pack) {
 }
 
 inline constexpr int kPackWidth = 4;
+inline constexpr int kHostWarp = 32;  // warpSize, which the host has not
 
 inline bool aligned_to_pack(std::initializer_list<const void*> pointers) {
   for (const void* p : pointers)
