@@ -3,26 +3,11 @@
 #include <algorithm>
 #include <bit>
 #include <cstdlib>
-#include <map>
-#include <mutex>
-#include <vector>
 
 #include "core/error.h"
 
 namespace sextant {
 namespace {
-
-struct Cache {
-  std::mutex mutex;
-  std::map<int64_t, std::vector<void*>> blocks;
-  AllocatorStats stats;
-};
-
-// Never destroyed: tensors with static lifetime may be freed after it would have been.
-Cache& cache() {
-  static Cache* c = new Cache;
-  return *c;
-}
 
 int64_t size_class(int64_t bytes) {
   bytes = std::max<int64_t>(bytes, 64);
@@ -31,61 +16,76 @@ int64_t size_class(int64_t bytes) {
   return (bytes + quarter - 1) / quarter * quarter;
 }
 
-void release(Cache& c) noexcept {
-  for (auto& [size, list] : c.blocks)
-    for (void* p : list) std::free(p);
-  c.blocks.clear();
-  c.stats.cached_bytes = 0;
+// Never destroyed: tensors with static lifetime may be freed after it would have been.
+CachingAllocator& host() {
+  static auto* allocator = new CachingAllocator(
+      "", [](int64_t bytes) { return std::aligned_alloc(64, static_cast<size_t>(bytes)); },
+      [](void* p) { std::free(p); });
+  return *allocator;
 }
 
 }  // namespace
 
-void* host_allocate(int64_t bytes) {
+CachingAllocator::CachingAllocator(std::string where, Allocate allocate, Release release)
+    : where_(std::move(where)), allocate_(std::move(allocate)), release_(std::move(release)) {}
+
+CachingAllocator::~CachingAllocator() { release_cached(); }
+
+void CachingAllocator::release_cached() noexcept {
+  for (auto& [size, list] : blocks_)
+    for (void* p : list) release_(p);
+  blocks_.clear();
+  stats_.cached_bytes = 0;
+}
+
+void* CachingAllocator::allocate(int64_t bytes) {
   const int64_t size = size_class(bytes);
-  Cache& c = cache();
-  const std::lock_guard lock(c.mutex);
+  const std::lock_guard lock(mutex_);
   void* p = nullptr;
-  if (auto it = c.blocks.find(size); it != c.blocks.end() && !it->second.empty()) {
+  if (auto it = blocks_.find(size); it != blocks_.end() && !it->second.empty()) {
     p = it->second.back();
     it->second.pop_back();
-    c.stats.cached_bytes -= size;
+    stats_.cached_bytes -= size;
   } else {
-    p = std::aligned_alloc(64, static_cast<size_t>(size));
+    p = allocate_(size);
     if (!p) {
-      release(c);
-      p = std::aligned_alloc(64, static_cast<size_t>(size));
+      release_cached();
+      p = allocate_(size);
     }
-    check(p != nullptr, "out of memory: {} bytes asked for, {} in use", size, c.stats.active_bytes);
+    check(p != nullptr, "out of memory{}: {} bytes asked for, {} in use",
+          where_.empty() ? "" : " (" + where_ + ")", size, stats_.active_bytes);
   }
-  c.stats.active_bytes += size;
-  c.stats.peak_bytes = std::max(c.stats.peak_bytes, c.stats.active_bytes);
+  stats_.active_bytes += size;
+  stats_.peak_bytes = std::max(stats_.peak_bytes, stats_.active_bytes);
   return p;
 }
 
-void host_free(void* p, int64_t bytes) noexcept {
+void CachingAllocator::free(void* p, int64_t bytes) noexcept {
   if (!p) return;
   const int64_t size = size_class(bytes);
-  Cache& c = cache();
-  const std::lock_guard lock(c.mutex);
-  c.stats.active_bytes -= size;
+  const std::lock_guard lock(mutex_);
+  stats_.active_bytes -= size;
 #if defined(__SANITIZE_ADDRESS__)
-  std::free(p);  // a cached block would hide a use after free
+  release_(p);  // a cached block would hide a use after free
 #else
-  c.blocks[size].push_back(p);
-  c.stats.cached_bytes += size;
+  blocks_[size].push_back(p);
+  stats_.cached_bytes += size;
 #endif
 }
 
-AllocatorStats host_stats() {
-  Cache& c = cache();
-  const std::lock_guard lock(c.mutex);
-  return c.stats;
+AllocatorStats CachingAllocator::stats() {
+  const std::lock_guard lock(mutex_);
+  return stats_;
 }
 
-void host_reset_peak() {
-  Cache& c = cache();
-  const std::lock_guard lock(c.mutex);
-  c.stats.peak_bytes = c.stats.active_bytes;
+void CachingAllocator::reset_peak() {
+  const std::lock_guard lock(mutex_);
+  stats_.peak_bytes = stats_.active_bytes;
 }
+
+void* host_allocate(int64_t bytes) { return host().allocate(bytes); }
+void host_free(void* p, int64_t bytes) noexcept { host().free(p, bytes); }
+AllocatorStats host_stats() { return host().stats(); }
+void host_reset_peak() { host().reset_peak(); }
 
 }  // namespace sextant

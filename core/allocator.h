@@ -1,11 +1,17 @@
-// Host memory for tensors.
+// Memory for tensors.
 //
 // A training step asks for the same few hundred blocks, some of 25 MB, again and again; handing
-// them back to the system each time would cost a page fault per 4 KiB. So freed blocks are kept in
-// a cache by size class (four classes to each power of two) and given out again.
+// them back to the system each time would cost a page fault per 4 KiB on the host, and a wait for
+// the whole device on a GPU. So freed blocks are kept in a cache by size class (four classes to
+// each power of two) and given out again.
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
 
 namespace sextant {
 
@@ -15,7 +21,37 @@ struct AllocatorStats {
   int64_t cached_bytes = 0;  // freed and kept
 };
 
-// 64-byte aligned; contents undefined. Thread-safe. Throws Error when memory runs out.
+// Thread-safe.
+class CachingAllocator {
+ public:
+  using Allocate = std::function<void*(int64_t bytes)>;  // null when memory runs out
+  using Release = std::function<void(void*)>;
+
+  // `where` names the memory in messages; empty for the host's.
+  CachingAllocator(std::string where, Allocate allocate, Release release);
+  ~CachingAllocator();
+  CachingAllocator(const CachingAllocator&) = delete;
+  CachingAllocator& operator=(const CachingAllocator&) = delete;
+
+  // Contents undefined. When memory runs out the cache is given back and one more try made; then
+  // throws Error.
+  void* allocate(int64_t bytes);
+  void free(void* p, int64_t bytes) noexcept;
+  AllocatorStats stats();
+  void reset_peak();
+
+ private:
+  void release_cached() noexcept;
+
+  std::string where_;
+  Allocate allocate_;
+  Release release_;
+  std::mutex mutex_;
+  std::map<int64_t, std::vector<void*>> blocks_;
+  AllocatorStats stats_;
+};
+
+// Host memory, 64-byte aligned; as CachingAllocator.
 void* host_allocate(int64_t bytes);
 void host_free(void* p, int64_t bytes) noexcept;
 AllocatorStats host_stats();

@@ -1,4 +1,4 @@
-// Element types and devices.
+// Element types.
 #pragma once
 
 #include <cstdint>

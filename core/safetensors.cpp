@@ -94,8 +94,12 @@ void save_safetensors(const std::filesystem::path& path, const SafeTensors& file
   const uint64_t size = text.size();
   std::vector<std::span<const std::byte>> parts{std::as_bytes(std::span(&size, 1)),
                                                 std::as_bytes(std::span(text))};
-  for (const auto& [name, t] : file.tensors)
-    parts.emplace_back(static_cast<const std::byte*>(t.raw()), static_cast<size_t>(t.bytes()));
+  std::vector<Tensor> on_host;
+  for (const auto& [name, t] : file.tensors) {
+    on_host.push_back(t.to(Device::kCpu));
+    parts.emplace_back(static_cast<const std::byte*>(on_host.back().raw()),
+                       static_cast<size_t>(t.bytes()));
+  }
   write_atomically(path, parts);
 }
 

@@ -9,29 +9,34 @@
 namespace sextant {
 
 struct Tensor::Storage {
-  explicit Storage(int64_t n) : bytes(n), data(host_allocate(n)) {}
-  ~Storage() { host_free(data, bytes); }
+  Storage(int64_t n, Device where)
+      : bytes(n),
+        device(where),
+        data(where == Device::kCpu ? host_allocate(n) : device_allocate(n)) {}
+  ~Storage() { device == Device::kCpu ? host_free(data, bytes) : device_free(data, bytes); }
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
   int64_t bytes;
+  Device device;
   void* data;
 };
 
-Tensor::Tensor(Shape shape, DType dtype)
+Tensor::Tensor(Shape shape, DType dtype, Device device)
     : shape_(shape),
       dtype_(dtype),
-      storage_(std::make_shared<Storage>(shape.numel() * size_of(dtype))) {}
+      device_(device),
+      storage_(std::make_shared<Storage>(shape.numel() * size_of(dtype), device)) {}
 
-Tensor Tensor::zeros(Shape shape, DType dtype) {
-  Tensor t(shape, dtype);
+Tensor Tensor::zeros(Shape shape, DType dtype, Device device) {
+  Tensor t(shape, dtype, device);
   t.fill_zero();
   return t;
 }
 
-Tensor Tensor::full(Shape shape, float value) {
+Tensor Tensor::full(Shape shape, float value, Device device) {
   Tensor t(shape);
   std::fill_n(t.f32(), t.numel(), value);
-  return t;
+  return t.to(device);
 }
 
 void* Tensor::raw() const {
@@ -39,9 +44,21 @@ void* Tensor::raw() const {
   return storage_->data;
 }
 
+void Tensor::check_host() const {
+  check(device_ == Device::kCpu, "tensor: {} on {} read by the host", shape_.str(),
+        name_of(device_));
+}
+
 Tensor Tensor::clone() const {
-  Tensor t(shape_, dtype_);
-  std::memcpy(t.raw(), raw(), static_cast<size_t>(bytes()));
+  Tensor t(shape_, dtype_, device_);
+  t.copy_from(*this);
+  return t;
+}
+
+Tensor Tensor::to(Device device) const {
+  if (device == device_ || !defined()) return *this;
+  Tensor t(shape_, dtype_, device);
+  t.copy_from(*this);
   return t;
 }
 
@@ -55,13 +72,28 @@ Tensor Tensor::reshape(Shape shape) const {
 void Tensor::copy_from(const Tensor& source) const {
   check(shape_ == source.shape_ && dtype_ == source.dtype_, "copy: {} {} into {} {}",
         name_of(source.dtype_), source.shape_.str(), name_of(dtype_), shape_.str());
-  std::memcpy(raw(), source.raw(), static_cast<size_t>(bytes()));
+  void* to = raw();
+  const void* from = source.raw();
+  if (device_ == Device::kCpu && source.device_ == Device::kCpu)
+    std::memcpy(to, from, static_cast<size_t>(bytes()));
+  else if (device_ == Device::kCpu)
+    accelerator().download(to, from, bytes(), compute_stream());
+  else if (source.device_ == Device::kCpu)
+    accelerator().upload(to, from, bytes(), compute_stream());
+  else
+    accelerator().copy(to, from, bytes(), compute_stream());
 }
 
-void Tensor::fill_zero() const { std::memset(raw(), 0, static_cast<size_t>(bytes())); }
+void Tensor::fill_zero() const {
+  if (device_ == Device::kCpu)
+    std::memset(raw(), 0, static_cast<size_t>(bytes()));
+  else
+    accelerator().fill_zero(raw(), bytes(), compute_stream());
+}
 
 double Tensor::item() const {
   check(numel() == 1, "item: shape {} has not one element", shape_.str());
+  if (device_ != Device::kCpu) return to(Device::kCpu).item();
   return dtype_ == DType::kF64 ? *data<double>() : *f32();
 }
 
@@ -82,7 +114,8 @@ void permute4(const T* in, T* out, const Shape& s, const std::array<int, 4>& per
 
 Tensor permuted(const Tensor& t, const std::array<int, 4>& perm) {
   const Shape& s = t.shape();
-  check(s.rank() == 4, "permute: shape {} is not of rank 4", s.str());
+  check(s.rank() == 4 && t.device() == Device::kCpu, "permute: {} on {}, expected rank 4 on cpu",
+        s.str(), name_of(t.device()));
   Tensor out(Shape{s[perm[0]], s[perm[1]], s[perm[2]], s[perm[3]]}, t.dtype());
   switch (size_of(t.dtype())) {
     case 1:

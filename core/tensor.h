@@ -1,4 +1,7 @@
-// Tensor: a dtype, a shape and shared, dense, row-major host memory.
+// Tensor: a dtype, a shape and shared, dense, row-major memory of a device.
+//
+// Pointers are to memory of the tensor's device: host code reads and writes host tensors only, and
+// brings others over with to(). What is done to a device tensor is ordered by compute_stream().
 //
 // Copying a Tensor shares the memory; clone() copies it. There are no strided views: whoever needs
 // a part of a tensor copies it (layers) or works with a pitch of its own (deploy).
@@ -8,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include "core/device.h"
 #include "core/dtype.h"
 #include "core/shape.h"
 
@@ -17,10 +21,10 @@ class Tensor {
  public:
   Tensor() = default;  // empty: defined() is false
   // Contents undefined.
-  explicit Tensor(Shape shape, DType dtype = DType::kF32);
+  explicit Tensor(Shape shape, DType dtype = DType::kF32, Device device = Device::kCpu);
 
-  static Tensor zeros(Shape shape, DType dtype = DType::kF32);
-  static Tensor full(Shape shape, float value);
+  static Tensor zeros(Shape shape, DType dtype = DType::kF32, Device device = Device::kCpu);
+  static Tensor full(Shape shape, float value, Device device = Device::kCpu);
   template <class T>
   static Tensor from(Shape shape, std::span<const T> values) {
     check(shape.numel() == static_cast<int64_t>(values.size()), "tensor: {} values for shape {}",
@@ -38,6 +42,7 @@ class Tensor {
   const Shape& shape() const { return shape_; }
   int64_t dim(int i) const { return shape_[i]; }
   DType dtype() const { return dtype_; }
+  Device device() const { return device_; }
   int64_t numel() const { return shape_.numel(); }
   int64_t bytes() const { return numel() * size_of(dtype_); }
 
@@ -50,30 +55,36 @@ class Tensor {
   }
   float* f32() const { return data<float>(); }
   void* raw() const;
+  // Host tensors only.
   template <class T>
   std::span<T> span() const {
+    check_host();
     return {data<T>(), static_cast<size_t>(numel())};
   }
 
   Tensor clone() const;
+  // On `device`: a copy, or this same tensor when it is there already.
+  Tensor to(Device device) const;
   // Same memory, another shape of as many elements.
   Tensor reshape(Shape shape) const;
-  // Copies `source`'s values into this memory; shapes and dtypes must be equal.
+  // Copies `source`'s values into this memory, across devices too; shapes and dtypes must be equal.
   void copy_from(const Tensor& source) const;
   void fill_zero() const;
-  // The only value of a tensor of one element (f32 or f64).
+  // The only value of a tensor of one element (f32 or f64). Waits for the device.
   double item() const;
   // True when no other Tensor shares the memory.
   bool unique() const { return storage_.use_count() == 1; }
 
  private:
   struct Storage;
+  void check_host() const;
   Shape shape_;
   DType dtype_ = DType::kF32;
+  Device device_ = Device::kCpu;
   std::shared_ptr<Storage> storage_;
 };
 
-// Conversions at the door to files, which hold PyTorch's layouts. All for rank 4; f32 or u8.
+// Conversions at the door to files, which hold PyTorch's layouts. All for rank 4, on the host.
 Tensor nchw_to_nhwc(const Tensor& t);
 Tensor nhwc_to_nchw(const Tensor& t);
 // A convolution weight: OIHW <-> OHWI is the same permutation as NCHW <-> NHWC.

@@ -13,6 +13,8 @@ thread_local bool recording = true;
 void add_into(const Tensor& dst, const Tensor& src) {
   float* d = dst.f32();
   const float* s = src.f32();
+  if (dst.device() != Device::kCpu)
+    return accelerator().add_into(d, s, dst.numel(), compute_stream());
   parallel_for(dst.numel(), 1 << 14, [&](int64_t begin, int64_t end) {
 #pragma omp simd
     for (int64_t i = begin; i < end; ++i) d[i] += s[i];
@@ -25,8 +27,9 @@ void accumulate(Tensor& into, Tensor grad) {
     into = std::move(grad);
     return;
   }
-  check(into.shape() == grad.shape(), "backward: gradients {} and {} of one variable",
-        into.shape().str(), grad.shape().str());
+  check(into.shape() == grad.shape() && into.device() == grad.device(),
+        "backward: gradients {} on {} and {} on {} of one variable", into.shape().str(),
+        name_of(into.device()), grad.shape().str(), name_of(grad.device()));
   if (!into.unique()) {
     if (grad.unique())
       std::swap(into, grad);
@@ -146,7 +149,7 @@ void backward(const std::vector<std::pair<Variable, Tensor>>& roots) {
 
 void backward(const Variable& loss) {
   check(loss.data().numel() == 1, "backward: shape {} is not a scalar", loss.shape().str());
-  backward({{loss, Tensor::full(loss.shape(), 1.0f)}});
+  backward({{loss, Tensor::full(loss.shape(), 1.0f, loss.data().device())}});
 }
 
 }  // namespace sextant

@@ -437,7 +437,26 @@ Runner& runner() {
 
 }  // namespace
 
-void run(const Launch& launch, const std::function<void()>& body) { runner().run(launch, body); }
+namespace {
+std::function<void()> before_launch, after_launch;
+struct LaunchHooks {
+  LaunchHooks() {
+    if (before_launch) before_launch();
+  }
+  ~LaunchHooks() {
+    if (after_launch) after_launch();
+  }
+};
+}  // namespace
+
+void run(const Launch& launch, const std::function<void()>& body) {
+  const LaunchHooks hooks;
+  runner().run(launch, body);
+}
+void set_launch_hooks(std::function<void()> before, std::function<void()> after) {
+  before_launch = std::move(before);
+  after_launch = std::move(after);
+}
 void set_seed(uint64_t seed) { runner().set_seed(seed); }
 Counts counts() { return runner().counts(); }
 void kernel_error(const std::string& what, const std::source_location& site) {

@@ -88,6 +88,9 @@ struct Launch {
 // launch.
 void run(const Launch& launch, const std::function<void()>& body);
 
+// Called before and after each launch: for memory that only kernels may touch.
+void set_launch_hooks(std::function<void()> before, std::function<void()> after);
+
 // Seeds the order of blocks and threads of the following launches.
 void set_seed(uint64_t seed);
 

@@ -1,0 +1,94 @@
+// Devices: where a tensor's memory is, and what core needs of an accelerator.
+//
+// core itself knows no CUDA. Whoever has an accelerator (kernels/cuda/runtime.h, or the host SIMT
+// runner in the tests) sets it once, before the first tensor on it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "core/allocator.h"
+#include "core/stream.h"
+
+namespace sextant {
+
+enum class Device : uint8_t { kCpu, kCuda };
+
+// "cpu", "cuda".
+std::string_view name_of(Device d);
+// Throws Error for another name.
+Device device_from_name(std::string_view name);
+
+// Memory and order of work of one accelerator. What takes a Stream is ordered by it. Throws Error
+// for what the device refuses, but allocate*(), which return null.
+class Accelerator {
+ public:
+  virtual ~Accelerator() = default;
+  // "NVIDIA H200"
+  virtual std::string name() const = 0;
+  virtual void* allocate(int64_t bytes) = 0;  // aligned to 256
+  virtual void release(void* p) noexcept = 0;
+  // Host memory that the device reads and writes by itself.
+  virtual void* allocate_pinned(int64_t bytes) = 0;
+  virtual void release_pinned(void* p) noexcept = 0;
+  // `from` may be reused on return, unless it is pinned.
+  virtual void upload(void* to, const void* from, int64_t bytes, Stream stream) = 0;
+  // Returns when `to` holds the bytes, unless it is pinned.
+  virtual void download(void* to, const void* from, int64_t bytes, Stream stream) = 0;
+  virtual void copy(void* to, const void* from, int64_t bytes, Stream stream) = 0;
+  virtual void fill_zero(void* p, int64_t bytes, Stream stream) = 0;
+  // into += values, f32: gradients that meet.
+  virtual void add_into(float* into, const float* values, int64_t n, Stream stream) = 0;
+  virtual void synchronize(Stream stream) = 0;
+  virtual Stream make_stream() = 0;
+  virtual void destroy_stream(Stream stream) noexcept = 0;
+  // What `stream` gets from here on starts after what `before` has got so far.
+  virtual void wait(Stream stream, Stream before) = 0;
+};
+
+// Replaces the accelerator; null takes it away. No tensor of the old one may be alive.
+void set_accelerator(std::unique_ptr<Accelerator> accelerator);
+bool has_accelerator();
+// Throws Error when there is none.
+Accelerator& accelerator();
+
+// The stream of this thread's work on the device: the default stream outside any StreamScope.
+Stream compute_stream();
+class StreamScope {
+ public:
+  explicit StreamScope(Stream stream);
+  ~StreamScope();
+  StreamScope(const StreamScope&) = delete;
+  StreamScope& operator=(const StreamScope&) = delete;
+
+ private:
+  Stream before_;
+};
+
+// Cached as host memory is (core/allocator.h). A freed block is given out again at once: work on it
+// has to be ordered by one stream, or by Accelerator::wait().
+void* device_allocate(int64_t bytes);
+void device_free(void* p, int64_t bytes) noexcept;
+AllocatorStats device_stats();
+void device_reset_peak();
+void* pinned_allocate(int64_t bytes);
+void pinned_free(void* p, int64_t bytes) noexcept;
+
+// Device memory for the length of a scope: the workspace of a kernel.
+class Workspace {
+ public:
+  explicit Workspace(int64_t bytes)
+      : bytes_(bytes), p_(bytes > 0 ? device_allocate(bytes) : nullptr) {}
+  ~Workspace() { device_free(p_, bytes_); }
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+  void* data() const { return p_; }
+
+ private:
+  int64_t bytes_;
+  void* p_;
+};
+
+}  // namespace sextant

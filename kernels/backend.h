@@ -1,0 +1,103 @@
+// The kernels of the device that a tensor is on: what layers and everything above call.
+//
+//   const kernels::Backend& on = kernels::backend(x.device());
+//   on.conv_forward({shape, x.f32(), w.f32(), nullptr, y.f32()});
+//
+// One method per kernel, under its name and contract (see the header of each family). Pointers are
+// to memory of that device. On CUDA a method starts its work on compute_stream() and returns;
+// workspaces are its own affair. What the CPU's form of a kernel returns is written to `sum` here,
+// in memory of the device.
+#pragma once
+
+#include "core/device.h"
+#include "kernels/anchors.h"
+#include "kernels/assign.h"
+#include "kernels/atss.h"
+#include "kernels/augment.h"
+#include "kernels/branch_sum.h"
+#include "kernels/cast.h"
+#include "kernels/cls_loss.h"
+#include "kernels/conv.h"
+#include "kernels/decode.h"
+#include "kernels/dfl.h"
+#include "kernels/elementwise.h"
+#include "kernels/fake_quant.h"
+#include "kernels/iou_loss.h"
+#include "kernels/kl_div.h"
+#include "kernels/optimizer.h"
+#include "kernels/pool.h"
+#include "kernels/rep_bn_act.h"
+
+namespace sextant::kernels {
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual void conv_forward(const ConvForward& p) const = 0;
+  virtual void conv_backward_data(const ConvBackwardData& p) const = 0;
+  virtual void conv_backward_weight(const ConvBackwardWeight& p) const = 0;
+  virtual void conv_transpose_forward(const ConvTransposeForward& p) const = 0;
+  virtual void conv_transpose_backward(const ConvTransposeBackward& p) const = 0;
+
+  virtual void rep_bn_act_forward(const RepBnActForward& p) const = 0;
+  virtual void rep_bn_act_backward(const RepBnActBackward& p) const = 0;
+  virtual void branch_sum(const BranchSum& p) const = 0;
+  virtual void channel_dot(const ChannelDot& p) const = 0;
+
+  virtual void act_forward(const ActForward& p) const = 0;
+  virtual void act_backward(const ActBackward& p) const = 0;
+  virtual void add_scaled(const AddScaled& p) const = 0;
+  virtual void cast(const Cast& p) const = 0;
+
+  virtual void max_pool_forward(const MaxPoolForward& p) const = 0;
+  virtual void max_pool_backward(const MaxPoolBackward& p) const = 0;
+  virtual void chained_max_pools(const ChainedMaxPools& p) const = 0;
+  virtual void average_pool(const AveragePool& p) const = 0;
+  virtual void upsample_forward(const Upsample& p) const = 0;
+  virtual void upsample_backward(const Upsample& p) const = 0;
+  virtual void copy_channels(const CopyChannels& p) const = 0;
+  virtual void bytes_to_float(const uint8_t* x, float* y, int64_t n) const = 0;
+
+  virtual void fake_quant_forward(const FakeQuantForward& p) const = 0;
+  virtual void fake_quant_backward(const FakeQuantBackward& p) const = 0;
+
+  virtual void kl_div(const KlDiv& p, double* sum) const = 0;
+  virtual void class_loss(const ClassLoss& p, double* sum) const = 0;
+  virtual void class_loss_logits(const ClassLoss& p, double* sum) const = 0;
+  virtual void iou_loss(const IouLoss<float>& p) const = 0;
+  virtual void iou_loss(const IouLoss<double>& p) const = 0;
+  virtual void expectation(const Expectation<float>& p) const = 0;
+  virtual void expectation(const Expectation<double>& p) const = 0;
+  virtual void dfl_loss(const DflLoss& p) const = 0;
+
+  virtual void generate_anchors(const GenerateAnchors& p) const = 0;
+  virtual void decode(const Decode& p, float* out) const = 0;
+  // `boxes` is gt_begin[batch], for who does not read the device's memory.
+  virtual void task_aligned_assign(const TaskAlignedAssign& p, int64_t boxes) const = 0;
+  virtual void anchors_inside(const LabelAssign& p, uint8_t* inside) const = 0;
+  virtual void atss_assign(const AtssAssign& p, int64_t boxes) const = 0;
+
+  // The list lies in memory of the device.
+  virtual void multi_tensor_update(const MultiTensorUpdate& p) const = 0;
+  virtual void find_overflow(const FindOverflow& p) const = 0;
+  virtual void update_loss_scale(const UpdateLossScale& p) const = 0;
+
+  virtual void letterbox(const Letterbox& p) const = 0;
+  virtual void augment(const Augment& p) const = 0;
+};
+
+// Throws Error for kCuda when no set_cuda_backend() came before.
+const Backend& backend(Device device);
+
+namespace cpu {
+const Backend& backend();
+}
+namespace cuda {
+const Backend& backend();  // kernels/cuda/backend.cu
+}
+
+// Whoever sets the accelerator sets its kernels too; null takes them away.
+void set_cuda_backend(const Backend* backend);
+
+}  // namespace sextant::kernels

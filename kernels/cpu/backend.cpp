@@ -1,0 +1,89 @@
+// The CPU's kernels as a Backend.
+#include "kernels/backend.h"
+
+namespace sextant::kernels {
+namespace {
+
+const Backend* cuda_backend = nullptr;
+
+class CpuBackend final : public Backend {
+ public:
+  void conv_forward(const ConvForward& p) const override { cpu::conv_forward(p); }
+  void conv_backward_data(const ConvBackwardData& p) const override { cpu::conv_backward_data(p); }
+  void conv_backward_weight(const ConvBackwardWeight& p) const override {
+    cpu::conv_backward_weight(p);
+  }
+  void conv_transpose_forward(const ConvTransposeForward& p) const override {
+    cpu::conv_transpose_forward(p);
+  }
+  void conv_transpose_backward(const ConvTransposeBackward& p) const override {
+    cpu::conv_transpose_backward(p);
+  }
+  void rep_bn_act_forward(const RepBnActForward& p) const override { cpu::rep_bn_act_forward(p); }
+  void rep_bn_act_backward(const RepBnActBackward& p) const override {
+    cpu::rep_bn_act_backward(p);
+  }
+  void branch_sum(const BranchSum& p) const override { cpu::branch_sum(p); }
+  void channel_dot(const ChannelDot& p) const override { cpu::channel_dot(p); }
+  void act_forward(const ActForward& p) const override { cpu::act_forward(p); }
+  void act_backward(const ActBackward& p) const override { cpu::act_backward(p); }
+  void add_scaled(const AddScaled& p) const override { cpu::add_scaled(p); }
+  void cast(const Cast& p) const override { cpu::cast(p); }
+  void max_pool_forward(const MaxPoolForward& p) const override { cpu::max_pool_forward(p); }
+  void max_pool_backward(const MaxPoolBackward& p) const override { cpu::max_pool_backward(p); }
+  void chained_max_pools(const ChainedMaxPools& p) const override { cpu::chained_max_pools(p); }
+  void average_pool(const AveragePool& p) const override { cpu::average_pool(p); }
+  void upsample_forward(const Upsample& p) const override { cpu::upsample_forward(p); }
+  void upsample_backward(const Upsample& p) const override { cpu::upsample_backward(p); }
+  void copy_channels(const CopyChannels& p) const override { cpu::copy_channels(p); }
+  void bytes_to_float(const uint8_t* x, float* y, int64_t n) const override {
+    cpu::bytes_to_float(x, y, n);
+  }
+  void fake_quant_forward(const FakeQuantForward& p) const override { cpu::fake_quant_forward(p); }
+  void fake_quant_backward(const FakeQuantBackward& p) const override {
+    cpu::fake_quant_backward(p);
+  }
+  void kl_div(const KlDiv& p, double* sum) const override { *sum = cpu::kl_div(p); }
+  void class_loss(const ClassLoss& p, double* sum) const override { *sum = cpu::class_loss(p); }
+  void class_loss_logits(const ClassLoss& p, double* sum) const override {
+    *sum = cpu::class_loss_logits(p);
+  }
+  void iou_loss(const IouLoss<float>& p) const override { cpu::iou_loss(p); }
+  void iou_loss(const IouLoss<double>& p) const override { cpu::iou_loss(p); }
+  void expectation(const Expectation<float>& p) const override { cpu::expectation(p); }
+  void expectation(const Expectation<double>& p) const override { cpu::expectation(p); }
+  void dfl_loss(const DflLoss& p) const override { cpu::dfl_loss(p); }
+  void generate_anchors(const GenerateAnchors& p) const override { cpu::generate_anchors(p); }
+  void decode(const Decode& p, float* out) const override { cpu::decode(p, out); }
+  void task_aligned_assign(const TaskAlignedAssign& p, int64_t) const override {
+    cpu::task_aligned_assign(p);
+  }
+  void anchors_inside(const LabelAssign& p, uint8_t* inside) const override {
+    cpu::anchors_inside(p, inside);
+  }
+  void atss_assign(const AtssAssign& p, int64_t) const override { cpu::atss_assign(p); }
+  void multi_tensor_update(const MultiTensorUpdate& p) const override {
+    cpu::multi_tensor_update(p);
+  }
+  void find_overflow(const FindOverflow& p) const override { cpu::find_overflow(p); }
+  void update_loss_scale(const UpdateLossScale& p) const override { cpu::update_loss_scale(p); }
+  void letterbox(const Letterbox& p) const override { cpu::letterbox(p); }
+  void augment(const Augment& p) const override { cpu::augment(p); }
+};
+
+}  // namespace
+
+const Backend& cpu::backend() {
+  static const CpuBackend backend;
+  return backend;
+}
+
+void set_cuda_backend(const Backend* backend) { cuda_backend = backend; }
+
+const Backend& backend(Device device) {
+  if (device == Device::kCpu) return cpu::backend();
+  check(cuda_backend != nullptr, "no CUDA device is in use");
+  return *cuda_backend;
+}
+
+}  // namespace sextant::kernels

@@ -1,0 +1,134 @@
+// Our CUDA kernels as a Backend.
+#include "kernels/backend.h"
+
+namespace sextant::kernels {
+namespace {
+
+class CudaBackend final : public Backend {
+ public:
+  void conv_forward(const ConvForward& p) const override {
+    cuda::conv_forward(p, compute_stream());
+  }
+  void conv_backward_data(const ConvBackwardData& p) const override {
+    cuda::conv_backward_data(p, compute_stream());
+  }
+  void conv_backward_weight(const ConvBackwardWeight& p) const override {
+    const Workspace workspace(cuda::conv_backward_weight_workspace(p.shape));
+    cuda::conv_backward_weight(p, workspace.data(), compute_stream());
+  }
+  void conv_transpose_forward(const ConvTransposeForward& p) const override {
+    const Workspace workspace(cuda::conv_transpose_forward_workspace(p.shape, p.dtype));
+    cuda::conv_transpose_forward(p, workspace.data(), compute_stream());
+  }
+  void conv_transpose_backward(const ConvTransposeBackward& p) const override {
+    const Workspace workspace(cuda::conv_transpose_backward_workspace(p.shape, p.dtype));
+    cuda::conv_transpose_backward(p, workspace.data(), compute_stream());
+  }
+  void rep_bn_act_forward(const RepBnActForward& p) const override {
+    const Workspace workspace(cuda::rep_bn_act_workspace(p.branches, p.rows, p.channels));
+    cuda::rep_bn_act_forward(p, workspace.data(), compute_stream());
+  }
+  void rep_bn_act_backward(const RepBnActBackward& p) const override {
+    const Workspace workspace(cuda::rep_bn_act_workspace(p.branches, p.rows, p.channels));
+    cuda::rep_bn_act_backward(p, workspace.data(), compute_stream());
+  }
+  void branch_sum(const BranchSum& p) const override { cuda::branch_sum(p, compute_stream()); }
+  void channel_dot(const ChannelDot& p) const override {
+    const Workspace workspace(cuda::channel_dot_workspace(p));
+    cuda::channel_dot(p, workspace.data(), compute_stream());
+  }
+  void act_forward(const ActForward& p) const override { cuda::act_forward(p, compute_stream()); }
+  void act_backward(const ActBackward& p) const override {
+    cuda::act_backward(p, compute_stream());
+  }
+  void add_scaled(const AddScaled& p) const override { cuda::add_scaled(p, compute_stream()); }
+  void cast(const Cast& p) const override { cuda::cast(p, compute_stream()); }
+  void max_pool_forward(const MaxPoolForward& p) const override {
+    cuda::max_pool_forward(p, compute_stream());
+  }
+  void max_pool_backward(const MaxPoolBackward& p) const override {
+    cuda::max_pool_backward(p, compute_stream());
+  }
+  void chained_max_pools(const ChainedMaxPools& p) const override {
+    cuda::chained_max_pools(p, compute_stream());
+  }
+  void average_pool(const AveragePool& p) const override {
+    cuda::average_pool(p, compute_stream());
+  }
+  void upsample_forward(const Upsample& p) const override {
+    cuda::upsample_forward(p, compute_stream());
+  }
+  void upsample_backward(const Upsample& p) const override {
+    cuda::upsample_backward(p, compute_stream());
+  }
+  void copy_channels(const CopyChannels& p) const override {
+    cuda::copy_channels(p, compute_stream());
+  }
+  void bytes_to_float(const uint8_t* x, float* y, int64_t n) const override {
+    cuda::bytes_to_float(x, y, n, compute_stream());
+  }
+  void fake_quant_forward(const FakeQuantForward& p) const override {
+    cuda::fake_quant_forward(p, compute_stream());
+  }
+  void fake_quant_backward(const FakeQuantBackward& p) const override {
+    cuda::fake_quant_backward(p, compute_stream());
+  }
+  void kl_div(const KlDiv& p, double* sum) const override {
+    const Workspace workspace(cuda::kl_div_workspace(p));
+    cuda::kl_div(p, sum, workspace.data(), compute_stream());
+  }
+  void class_loss(const ClassLoss& p, double* sum) const override {
+    const Workspace workspace(cuda::class_loss_workspace(p));
+    cuda::class_loss(p, sum, workspace.data(), compute_stream());
+  }
+  void class_loss_logits(const ClassLoss& p, double* sum) const override {
+    const Workspace workspace(cuda::class_loss_workspace(p));
+    cuda::class_loss_logits(p, sum, workspace.data(), compute_stream());
+  }
+  void iou_loss(const IouLoss<float>& p) const override { cuda::iou_loss(p, compute_stream()); }
+  void iou_loss(const IouLoss<double>& p) const override { cuda::iou_loss(p, compute_stream()); }
+  void expectation(const Expectation<float>& p) const override {
+    cuda::expectation(p, compute_stream());
+  }
+  void expectation(const Expectation<double>& p) const override {
+    cuda::expectation(p, compute_stream());
+  }
+  void dfl_loss(const DflLoss& p) const override { cuda::dfl_loss(p, compute_stream()); }
+  void generate_anchors(const GenerateAnchors& p) const override {
+    cuda::generate_anchors(p, compute_stream());
+  }
+  void decode(const Decode& p, float* out) const override {
+    cuda::decode(p, out, compute_stream());
+  }
+  void task_aligned_assign(const TaskAlignedAssign& p, int64_t boxes) const override {
+    const Workspace workspace(cuda::task_aligned_assign_workspace(boxes));
+    cuda::task_aligned_assign(p, boxes, workspace.data(), compute_stream());
+  }
+  void anchors_inside(const LabelAssign& p, uint8_t* inside) const override {
+    cuda::anchors_inside(p, inside, compute_stream());
+  }
+  void atss_assign(const AtssAssign& p, int64_t boxes) const override {
+    cuda::atss_assign(p, boxes, compute_stream());
+  }
+  void multi_tensor_update(const MultiTensorUpdate& p) const override {
+    const Workspace workspace(cuda::multi_tensor_update_workspace(p));
+    cuda::multi_tensor_update(p, workspace.data(), compute_stream());
+  }
+  void find_overflow(const FindOverflow& p) const override {
+    cuda::find_overflow(p, compute_stream());
+  }
+  void update_loss_scale(const UpdateLossScale& p) const override {
+    cuda::update_loss_scale(p, compute_stream());
+  }
+  void letterbox(const Letterbox& p) const override { cuda::letterbox(p, compute_stream()); }
+  void augment(const Augment& p) const override { cuda::augment(p, compute_stream()); }
+};
+
+}  // namespace
+
+const Backend& cuda::backend() {
+  static const CudaBackend backend;
+  return backend;
+}
+
+}  // namespace sextant::kernels
