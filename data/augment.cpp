@@ -2,12 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <utility>
 
 #include "core/error.h"
-#include "data/hsv.h"
 #include "data/letterbox.h"
+#include "data/resize.h"
 #include "kernels/image_math.h"
 
 namespace sextant::data {
@@ -19,29 +18,28 @@ AffineRanges ranges_of(const AugmentConfig& c) {
   return {c.degrees, c.translate, c.scale, c.shear};
 }
 
-struct Picture {
+// Draws pictures of one sample.
+struct Planner {
   const SampleSource& source;
   int size;
   const AugmentConfig& config;
   Rng& rng;
-  AugmentBuffers& buffers;
+  AugmentPlan& plan;
 
-  // Both write size x size pixels at `out` and return the boxes in it.
-  std::vector<PixelLabel> mosaic(int64_t index, uint8_t* out) const;
-  std::vector<PixelLabel> single(int64_t index, uint8_t* out) const;
-  std::vector<PixelLabel> warp(const Image& image, const std::vector<PixelLabel>& labels,
-                               uint8_t* out) const;
+  void mosaic(int64_t index) const;
+  void single(int64_t index) const;
+  void warp(AugmentPlan::Picture picture, const std::vector<PixelLabel>& labels) const;
 };
 
-std::vector<PixelLabel> Picture::warp(const Image& image, const std::vector<PixelLabel>& labels,
-                                      uint8_t* out) const {
+void Planner::warp(AugmentPlan::Picture picture, const std::vector<PixelLabel>& labels) const {
   const AffineDraws draws = draw_affine(ranges_of(config), rng);
-  const AffineMatrix matrix = affine_matrix(draws, image.width, image.height, size, size);
-  warp_affine_into(image, matrix, size, size, kPad, out);
-  return transform_labels(labels, matrix, draws.scale, size, size);
+  picture.matrix = affine_matrix(draws, picture.canvas_width, picture.canvas_height, size, size);
+  const auto kept = transform_labels(labels, picture.matrix, draws.scale, size, size);
+  plan.labels.insert(plan.labels.end(), kept.begin(), kept.end());
+  plan.pictures.push_back(std::move(picture));
 }
 
-std::vector<PixelLabel> Picture::mosaic(int64_t index, uint8_t* out) const {
+void Planner::mosaic(int64_t index) const {
   std::array<int64_t, 4> indices{index, 0, 0, 0};
   for (size_t k = 1; k < 4; ++k) indices[k] = rng.below(source.count);
   for (size_t k = 3; k > 0; --k)
@@ -49,35 +47,44 @@ std::vector<PixelLabel> Picture::mosaic(int64_t index, uint8_t* out) const {
   const int yc = static_cast<int>(rng.uniform(size / 2, 3 * size / 2));
   const int xc = static_cast<int>(rng.uniform(size / 2, 3 * size / 2));
   std::array<LoadedSample, 4> samples;
-  std::array<MosaicTile, 4> tiles;
+  MosaicTiles tiles;
   for (size_t k = 0; k < 4; ++k) {
     samples[k] = source.load(indices[k]);
     tiles[k] = {samples[k].image.get(), samples[k].labels};
   }
-  make_mosaic(tiles, size, size, xc, yc, buffers.mosaic);
-  return warp(buffers.mosaic.canvas, buffers.mosaic.labels, out);
+  const auto places = mosaic_places(tiles, xc, yc);
+  AugmentPlan::Picture picture{{}, 2 * size, 2 * size, {}};
+  for (size_t k = 0; k < 4; ++k)
+    picture.tiles.push_back({samples[k].image, samples[k].index, places[k].left, places[k].top});
+  warp(std::move(picture), mosaic_labels(tiles, size, size, xc, yc));
 }
 
-std::vector<PixelLabel> Picture::single(int64_t index, uint8_t* out) const {
-  const LoadedSample sample = source.load(index);
-  const Image& image = *sample.image;
-  const LetterboxGeometry g =
-      letterbox_geometry(image.width, image.height, {size, size, true, kPad, source.border});
-  Image& canvas = buffers.image;
-  canvas.width = size;
-  canvas.height = size;
-  canvas.pixels.resize(static_cast<size_t>(canvas.pitch() * size));
-  letterbox_into(image, g, kPad, canvas.pixels.data());
+void Planner::single(int64_t index) const {
+  LoadedSample sample = source.load(index);
+  const auto w = static_cast<float>(sample.image->width);
+  const auto h = static_cast<float>(sample.image->height);
+  const LetterboxGeometry g = letterbox_geometry(sample.image->width, sample.image->height,
+                                                 {size, size, true, kPad, source.border});
+  if (g.resized_width != g.image_width || g.resized_height != g.image_height) {
+    sample.image = std::make_shared<const Image>(
+        resize_bilinear(*sample.image, g.resized_width, g.resized_height));
+    sample.index = -1;
+  }
   std::vector<PixelLabel> labels;
-  const auto w = static_cast<float>(image.width);
-  const auto h = static_cast<float>(image.height);
   for (const Label& l : *sample.labels) {
     if (l.crowd) continue;
     const Box b = g.to_canvas(
         {w * (l.cx - l.w / 2), h * (l.cy - l.h / 2), w * (l.cx + l.w / 2), h * (l.cy + l.h / 2)});
     labels.push_back({l.category, b[0], b[1], b[2], b[3]});
   }
-  return warp(canvas, labels, out);
+  warp({{{sample.image, sample.index, g.left, g.top}}, size, size, {}}, labels);
+}
+
+void paint_picture(const AugmentPlan::Picture& picture, int size, Image& canvas, uint8_t* out) {
+  std::vector<CanvasTile> tiles;
+  for (const auto& t : picture.tiles) tiles.push_back({t.image.get(), t.left, t.top});
+  paint_canvas(tiles, picture.canvas_width, picture.canvas_height, canvas);
+  warp_affine_into(canvas, picture.matrix, size, size, kPad, out);
 }
 
 }  // namespace
@@ -122,39 +129,44 @@ double draw_mixup_ratio(Rng& rng) {
   return x / (x + y);
 }
 
-std::vector<PixelLabel> augment_sample(const SampleSource& source, int64_t index, int size,
-                                       const AugmentConfig& config, bool mosaic_on, Rng& rng,
-                                       AugmentBuffers& buffers, uint8_t* out) {
+AugmentPlan plan_augmentation(const SampleSource& source, int64_t index, int size,
+                              const AugmentConfig& config, bool mosaic_on, Rng& rng) {
   check(index >= 0 && index < source.count, "augment: sample {} of {}", index, source.count);
-  const int64_t pixels = int64_t{size} * size;
-  const Picture picture{source, size, config, rng, buffers};
-  std::vector<PixelLabel> labels;
+  AugmentPlan plan;
+  const Planner planner{source, size, config, rng, plan};
   if (mosaic_on && rng.uniform() < config.mosaic) {
-    labels = picture.mosaic(index, out);
+    planner.mosaic(index);
     if (rng.uniform() < config.mixup) {
-      std::vector<uint8_t> other(static_cast<size_t>(3 * pixels));
-      const auto more = picture.mosaic(rng.below(source.count), other.data());
-      mixup(out, other.data(), 3 * pixels, draw_mixup_ratio(rng));
-      labels.insert(labels.end(), more.begin(), more.end());
+      planner.mosaic(rng.below(source.count));
+      plan.mix_ratio = draw_mixup_ratio(rng);
     }
   } else {
-    labels = picture.single(index, out);
+    planner.single(index);
   }
   if (config.hsv_h != 0 || config.hsv_s != 0 || config.hsv_v != 0) {
     const double h = 1.0 + rng.uniform(-1.0, 1.0) * config.hsv_h;
     const double s = 1.0 + rng.uniform(-1.0, 1.0) * config.hsv_s;
     const double v = 1.0 + rng.uniform(-1.0, 1.0) * config.hsv_v;
-    apply_hsv(hsv_tables(h, s, v), out, pixels);
+    plan.colors = hsv_tables(h, s, v);
   }
-  if (rng.uniform() < config.flipud) {
-    flip_up_down(out, size, size);
-    flip_up_down(labels, size);
+  plan.flip_up_down = rng.uniform() < config.flipud;
+  if (plan.flip_up_down) flip_up_down(plan.labels, size);
+  plan.flip_left_right = rng.uniform() < config.fliplr;
+  if (plan.flip_left_right) flip_left_right(plan.labels, size);
+  return plan;
+}
+
+void paint(const AugmentPlan& plan, int size, Image& canvas, uint8_t* out) {
+  const int64_t pixels = int64_t{size} * size;
+  paint_picture(plan.pictures[0], size, canvas, out);
+  if (plan.pictures.size() > 1) {
+    std::vector<uint8_t> other(static_cast<size_t>(3 * pixels));
+    paint_picture(plan.pictures[1], size, canvas, other.data());
+    mixup(out, other.data(), 3 * pixels, plan.mix_ratio);
   }
-  if (rng.uniform() < config.fliplr) {
-    flip_left_right(out, size, size);
-    flip_left_right(labels, size);
-  }
-  return labels;
+  if (plan.colors) apply_hsv(*plan.colors, out, pixels);
+  if (plan.flip_up_down) flip_up_down(out, size, size);
+  if (plan.flip_left_right) flip_left_right(out, size, size);
 }
 
 }  // namespace sextant::data

@@ -8,11 +8,13 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "core/rng.h"
 #include "data/affine.h"
 #include "data/dataset.h"
+#include "data/hsv.h"
 #include "data/image.h"
 #include "data/mosaic.h"
 
@@ -48,25 +50,46 @@ double draw_mixup_ratio(Rng& rng);
 struct LoadedSample {
   std::shared_ptr<const Image> image;
   const std::vector<Label>* labels = nullptr;
+  int64_t index = 0;  // in the dataset
 };
 
-// Where augment_sample() takes samples from: index in [0, count). `border` as in LetterboxOptions.
+// Where samples come from: index in [0, count). `border` as in LetterboxOptions.
 struct SampleSource {
   int64_t count = 0;
   std::function<LoadedSample(int64_t index)> load;
   int border = 0;
 };
 
-// Memory kept from one sample to the next; one per thread.
-struct AugmentBuffers {
-  Mosaic mosaic;
-  Image image;
+// All that the augmentation of one sample has drawn. What it looks like is paint()'s business, or a
+// device's (data/device_painter.h).
+struct AugmentPlan {
+  struct Tile {
+    std::shared_ptr<const Image> image;
+    int64_t index = -1;  // in the dataset; -1: an image of its own
+    int left = 0;        // of its upper left corner on the canvas
+    int top = 0;
+  };
+  // Tiles on a canvas, seen through an affine map.
+  struct Picture {
+    std::vector<Tile> tiles;
+    int canvas_width = 0;
+    int canvas_height = 0;
+    AffineMatrix matrix{};
+  };
+  std::vector<Picture> pictures;    // one, or two that are mixed up
+  double mix_ratio = 1.0;           // the first one's share
+  std::optional<HsvTables> colors;  // nothing: as they are
+  bool flip_up_down = false;
+  bool flip_left_right = false;
+  std::vector<PixelLabel> labels;  // in pixels of the result
 };
 
-// Makes the augmented picture of sample `index`, size x size x 3 bytes at `out`, and its boxes in
-// pixels of it. Depends on its arguments only. `mosaic_on` false: no mosaic and no mixup.
-std::vector<PixelLabel> augment_sample(const SampleSource& source, int64_t index, int size,
-                                       const AugmentConfig& config, bool mosaic_on, Rng& rng,
-                                       AugmentBuffers& buffers, uint8_t* out);
+// Draws the augmentation of sample `index` to size x size pixels. Depends on its arguments only.
+// `mosaic_on` false: no mosaic and no mixup. Throws Error for an index out of range.
+AugmentPlan plan_augmentation(const SampleSource& source, int64_t index, int size,
+                              const AugmentConfig& config, bool mosaic_on, Rng& rng);
+
+// Writes the result, size x size x 3 bytes. `canvas` is memory kept from one sample to the next.
+void paint(const AugmentPlan& plan, int size, Image& canvas, uint8_t* out);
 
 }  // namespace sextant::data

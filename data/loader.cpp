@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "core/error.h"
+#include "data/device_painter.h"
 #include "data/sample_store.h"
 
 namespace sextant::data {
@@ -24,6 +25,7 @@ struct Slot {
   bool good = true;
   LetterboxGeometry geometry;
   std::vector<PixelLabel> labels;
+  AugmentPlan plan;  // for the device
 };
 
 struct Pending {
@@ -65,7 +67,7 @@ Batch assemble(Tensor images, std::vector<Slot>& slots, int size, bool with_geom
   const auto s = static_cast<float>(size);
   for (size_t k = 0; k < slots.size(); ++k) {
     const Slot& slot = slots[k];
-    if (!slot.good) continue;
+    if (!slot.good) continue;  // host images only: no augmentation
     const int64_t n = batch.size();
     uint8_t* pixels = images.data<uint8_t>();
     if (n != static_cast<int64_t>(k))
@@ -112,7 +114,8 @@ struct Loader::State {
         config(std::move(c)),
         store(d, {config.size, config.size, true, kPad, config.border}, config.cache_bytes,
               config.on_error == "stop"),
-        source{d.size(), [this](int64_t index) { return store.load_good(index); }, config.border} {
+        source{d.size(), [this](int64_t index) { return store.load_good(index); }, config.border},
+        painter(config.cache_bytes) {
     try {
       for (int k = 0; k < config.threads; ++k) workers.emplace_back([this] { work(); });
     } catch (const std::system_error& e) {
@@ -139,14 +142,15 @@ struct Loader::State {
     return e.task_batch < std::min(e.batches, e.head + config.prefetch);
   }
   std::shared_ptr<Pending> new_batch(const Epoch& e) const;
-  void make_sample(const Epoch& e, int64_t position, Slot& slot, AugmentBuffers& buffers,
-                   uint8_t* out);
+  void make_sample(const Epoch& e, int64_t position, Slot& slot, Image& canvas, uint8_t* out);
   void work();
+  bool paints() const { return config.augment && config.device != Device::kCpu; }
 
   const Dataset& dataset;
   const LoaderConfig config;
   SampleStore store;
   const SampleSource source;
+  DevicePainter painter;
   std::mutex mutex;
   std::condition_variable wake_workers;
   std::condition_variable batch_done;
@@ -159,6 +163,7 @@ std::shared_ptr<Pending> Loader::State::new_batch(const Epoch& e) const {
   auto pending = std::make_shared<Pending>();
   pending->left = batch_size(e, e.task_batch);
   pending->slots.resize(static_cast<size_t>(pending->left));
+  if (paints()) return pending;
   try {
     pending->images = Tensor(Shape{pending->left, config.size, config.size, 3}, DType::kU8);
   } catch (...) {
@@ -167,13 +172,15 @@ std::shared_ptr<Pending> Loader::State::new_batch(const Epoch& e) const {
   return pending;
 }
 
-void Loader::State::make_sample(const Epoch& e, int64_t position, Slot& slot,
-                                AugmentBuffers& buffers, uint8_t* out) {
+void Loader::State::make_sample(const Epoch& e, int64_t position, Slot& slot, Image& canvas,
+                                uint8_t* out) {
   slot.index = e.order[static_cast<size_t>(position)];
   if (config.augment) {
     Rng rng(config.seed, static_cast<uint64_t>(e.number) << 32 | static_cast<uint64_t>(position));
-    slot.labels = augment_sample(source, slot.index, config.size, *config.augment, e.mosaic_on, rng,
-                                 buffers, out);
+    slot.plan =
+        plan_augmentation(source, slot.index, config.size, *config.augment, e.mosaic_on, rng);
+    slot.labels = slot.plan.labels;
+    if (!paints()) paint(slot.plan, config.size, canvas, out);
     return;
   }
   const auto image = store.load(slot.index);
@@ -185,7 +192,7 @@ void Loader::State::make_sample(const Epoch& e, int64_t position, Slot& slot,
 }
 
 void Loader::State::work() {
-  AugmentBuffers buffers;
+  Image canvas;
   std::unique_lock lock(mutex);
   while (true) {
     wake_workers.wait(lock, [&] { return stopping || (epoch && has_task(*epoch)); });
@@ -205,8 +212,9 @@ void Loader::State::work() {
     if (!error) {
       try {
         const int64_t bytes = int64_t{3} * config.size * config.size;
-        make_sample(*e, batch * config.batch + at, pending->slots[static_cast<size_t>(at)], buffers,
-                    pending->images.data<uint8_t>() + at * bytes);
+        uint8_t* out = paints() ? nullptr : pending->images.data<uint8_t>() + at * bytes;
+        make_sample(*e, batch * config.batch + at, pending->slots[static_cast<size_t>(at)], canvas,
+                    out);
       } catch (...) {
         error = std::current_exception();
       }
@@ -273,7 +281,14 @@ bool Loader::next(Batch& batch) {
     lock.unlock();
     s.wake_workers.notify_all();
     if (pending->error) std::rethrow_exception(pending->error);
-    batch = assemble(pending->images, pending->slots, s.config.size, !s.config.augment);
+    Tensor images = pending->images;
+    if (s.paints()) {
+      std::vector<const AugmentPlan*> plans;
+      for (const Slot& slot : pending->slots) plans.push_back(&slot.plan);
+      images = s.painter.paint(plans, s.config.size);
+    }
+    batch = assemble(images, pending->slots, s.config.size, !s.config.augment);
+    batch.images = batch.images.to(s.config.device);
   } while (batch.size() == 0);  // every image of it was broken
   return true;
 }

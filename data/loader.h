@@ -25,7 +25,7 @@
 namespace sextant::data {
 
 struct Batch {
-  Tensor images;   // u8 [N,S,S,3], RGB
+  Tensor images;   // u8 [N,S,S,3], RGB, on the loader's device
   Tensor targets;  // f32 [M,6]: image in the batch, class, cx, cy, w, h relative to S; sorted by
                    // image. Crowd boxes are not in it.
   std::vector<int64_t> indices;             // the samples, N of them
@@ -49,6 +49,9 @@ struct LoaderConfig {
   // augmentation the next good sample takes its place, without it is left out of its batch (so no
   // sample is evaluated twice). "stop": next() throws.
   std::string on_error = "skip";
+  // kCuda: augmentation is drawn by the threads and painted on the device, in next(), from images
+  // that stay there (up to cache_bytes).
+  Device device = Device::kCpu;
 };
 
 class Loader {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <span>
 #include <vector>
 
 #include "data/affine.h"
@@ -15,17 +16,27 @@ struct MosaicTile {
   const Image* image = nullptr;
   const std::vector<Label>* labels = nullptr;
 };
+using MosaicTiles = std::array<MosaicTile, 4>;
 
-struct Mosaic {
-  Image canvas;                    // [2 * height, 2 * width]
-  std::vector<PixelLabel> labels;  // clipped to the canvas
+// An image on a canvas, its upper left corner at (left, top), which may lie outside.
+struct CanvasTile {
+  const Image* image = nullptr;
+  int left = 0;
+  int top = 0;
 };
 
 // Tiles lie left above, right above, left below and right below (xc, yc), each touching that point
-// with its nearest corner; what is outside the canvas is cut off, what no tile covers is 114. The
-// official draw of the point: xc in [width / 2, 3 * width / 2), yc likewise. Crowd boxes are left
-// out. The canvas' memory is used again.
-void make_mosaic(const std::array<MosaicTile, 4>& tiles, int width, int height, int xc, int yc,
-                 Mosaic& mosaic);
+// with its nearest corner; what is outside the canvas of 2 * width x 2 * height is cut off. The
+// official draw of the point: xc in [width / 2, 3 * width / 2), yc likewise. Throws Error for an
+// empty tile.
+std::array<CanvasTile, 4> mosaic_places(const MosaicTiles& tiles, int xc, int yc);
+
+// The boxes of all tiles, clipped to the canvas. Crowd boxes are left out.
+std::vector<PixelLabel> mosaic_labels(const MosaicTiles& tiles, int width, int height, int xc,
+                                      int yc);
+
+// Paints tiles on a canvas of width x height; where tiles overlap the last one counts, what none
+// covers is 114. The canvas' memory is used again.
+void paint_canvas(std::span<const CanvasTile> tiles, int width, int height, Image& canvas);
 
 }  // namespace sextant::data

@@ -63,7 +63,8 @@ LoadedSample SampleStore::load_good(int64_t index) {
   const int64_t n = dataset_.size();
   for (int64_t k = 0; k < n; ++k) {
     const int64_t at = (index + k) % n;
-    if (auto image = load(at)) return {image, &dataset_.samples[static_cast<size_t>(at)].labels};
+    if (auto image = load(at))
+      return {image, &dataset_.samples[static_cast<size_t>(at)].labels, at};
   }
   fail("{}: no image of split '{}' decodes", dataset_.path, dataset_.split);
 }

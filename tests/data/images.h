@@ -11,6 +11,7 @@
 #include "core/rng.h"
 #include "core/tensor.h"
 #include "data/image.h"
+#include "data/mosaic.h"
 
 namespace sextant::test {
 
@@ -41,6 +42,17 @@ inline int largest_difference(const data::Image& a, const data::Image& b) {
   for (size_t i = 0; i < a.pixels.size(); ++i)
     worst = std::max(worst, std::abs(int{a.pixels[i]} - int{b.pixels[i]}));
   return worst;
+}
+
+// A mosaic's canvas of 2 * width x 2 * height and its boxes.
+struct Mosaic {
+  data::Image canvas;
+  std::vector<data::PixelLabel> labels;
+};
+inline Mosaic make_mosaic(const data::MosaicTiles& tiles, int width, int height, int xc, int yc) {
+  Mosaic m{{}, data::mosaic_labels(tiles, width, height, xc, yc)};
+  data::paint_canvas(data::mosaic_places(tiles, xc, yc), 2 * width, 2 * height, m.canvas);
+  return m;
 }
 
 inline void write_file(const std::filesystem::path& path, std::string_view text) {

@@ -147,10 +147,9 @@ TEST_CASE("mosaic: four tiles by hand") {
                                     make_image(8, 4, 30), make_image(8, 8, 40)};
   const std::vector<Label> box{{3, 0.5f, 0.5f, 0.5f, 0.5f, false, 0}};
   const std::vector<Label> crowd{{3, 0.5f, 0.5f, 0.5f, 0.5f, true, 0}};
-  Mosaic m;
-  make_mosaic(
+  const test::Mosaic m = test::make_mosaic(
       {{{&images[0], &box}, {&images[1], nullptr}, {&images[2], &crowd}, {&images[3], &box}}}, 8, 8,
-      5, 9, m);
+      5, 9);
   REQUIRE(m.canvas.width == 16);
   REQUIRE(m.canvas.height == 16);
   auto at = [&](int x, int y) { return int{m.canvas.row(y)[3 * x]}; };
@@ -189,8 +188,7 @@ TEST_CASE("mosaic: official mosaic_augmentation") {
       }
       tiles[k] = {&images[k], &labels[k]};
     }
-    Mosaic m;
-    make_mosaic(tiles, width, height, c.at("xc"), c.at("yc"), m);
+    const test::Mosaic m = test::make_mosaic(tiles, width, height, c.at("xc"), c.at("yc"));
     CHECK(largest_difference(m.canvas, test::image_from_bgr(f.at(name + ".output.canvas"))) == 0);
     const double canvas = difference(m.labels, pixel_labels(f.at(name + ".output.canvas_labels")));
     CHECK(canvas < 1e-4);
@@ -268,6 +266,16 @@ struct Source {
   }
 };
 
+// The augmented sample at `out`, and its labels.
+std::vector<PixelLabel> augment_sample(const SampleSource& source, int64_t index, int size,
+                                       const AugmentConfig& config, bool mosaic_on, Rng& rng,
+                                       uint8_t* out) {
+  const AugmentPlan plan = plan_augmentation(source, index, size, config, mosaic_on, rng);
+  Image canvas;
+  paint(plan, size, canvas, out);
+  return plan.labels;
+}
+
 Source make_source(int size) {
   Source s;
   for (int k = 0; k < 6; ++k) {
@@ -295,11 +303,9 @@ TEST_CASE("augment: a sample without any augmentation is the letterboxed one") {
   AugmentConfig config;
   config.translate = config.scale = config.fliplr = config.hsv_h = config.hsv_s = config.hsv_v = 0;
   config.mosaic = 0;
-  AugmentBuffers buffers;
   Rng rng(1);
   Image out = make_image(64, 64);
-  const auto labels =
-      augment_sample(s.source(), 2, 64, config, true, rng, buffers, out.pixels.data());
+  const auto labels = augment_sample(s.source(), 2, 64, config, true, rng, out.pixels.data());
   CHECK(largest_difference(out, letterbox(*s.images[2], {64, 64}).canvas) == 0);
   REQUIRE(labels.size() == 1);
   CHECK(difference(labels, {{2, 24, 16, 45, 32}}) < 1e-4);
@@ -310,13 +316,12 @@ TEST_CASE("augment: boxes stay on what they mark") {
   AugmentConfig config;
   config.flipud = 0.5;
   config.hsv_h = config.hsv_s = config.hsv_v = 0;
-  AugmentBuffers buffers;
   Image out = make_image(64, 64);
   int boxes = 0;
   for (uint64_t seed = 0; seed < 40; ++seed) {
     Rng rng(seed);
     const auto labels = augment_sample(s.source(), static_cast<int64_t>(seed % 6), 64, config,
-                                       seed % 2 == 0, rng, buffers, out.pixels.data());
+                                       seed % 2 == 0, rng, out.pixels.data());
     for (const PixelLabel& l : labels) {
       REQUIRE(l.x1 >= 0);
       REQUIRE(l.x2 <= 64);
@@ -340,11 +345,10 @@ TEST_CASE("augment: the same draws give the same sample, others another") {
   const Source s = make_source(64);
   AugmentConfig config;
   config.mixup = 0.5;
-  AugmentBuffers buffers;
   auto make = [&](uint64_t seed, bool mosaic_on) {
     Rng rng(seed);
     Image out = make_image(64, 64);
-    augment_sample(s.source(), 1, 64, config, mosaic_on, rng, buffers, out.pixels.data());
+    augment_sample(s.source(), 1, 64, config, mosaic_on, rng, out.pixels.data());
     return out;
   };
   CHECK(largest_difference(make(4, true), make(4, true)) == 0);
@@ -352,8 +356,7 @@ TEST_CASE("augment: the same draws give the same sample, others another") {
   CHECK(largest_difference(make(4, false), make(4, true)) > 0);
   Rng rng(1);
   Image out = make_image(64, 64);
-  CHECK_THAT(test::error_of([&] {
-               augment_sample(s.source(), 6, 64, config, true, rng, buffers, out.pixels.data());
-             }),
+  CHECK_THAT(test::error_of(
+                 [&] { augment_sample(s.source(), 6, 64, config, true, rng, out.pixels.data()); }),
              Contains("sample 6 of 6"));
 }

@@ -2,6 +2,7 @@
 #include "data/augment.h"
 #include "data/hsv.h"
 #include "data/letterbox.h"
+#include "images.h"
 #include "kernels/augment.h"
 #include "support/support.h"
 
@@ -61,8 +62,7 @@ TEST_CASE("augmenting pixel by pixel is mosaic, affine, mixup, jitter and flips"
         p.image[t] = {image.pixels.data(), image.width, image.height,
                       t % 2 == 0 ? xc - image.width : xc, t < 2 ? yc - image.height : yc};
       }
-      Mosaic m;
-      make_mosaic(tiles, kSize, kSize, xc, yc, m);
+      const test::Mosaic m = test::make_mosaic(tiles, kSize, kSize, xc, yc);
       const AffineMatrix matrix =
           affine_matrix(draw_affine({20, 0.1, 0.5, 5}, rng), 2 * kSize, 2 * kSize, kSize, kSize);
       const AffineMatrix back = inverse(matrix);
