@@ -8,6 +8,7 @@
 #include "apps/checkpoint.h"
 #include "apps/command_line.h"
 #include "data/loader.h"
+#include "quant/float_layers.h"
 
 namespace sextant::apps {
 
@@ -54,8 +55,10 @@ void add_calibration_options(CLI::App& command, Calibration& calibration) {
 }
 
 QuantizedModel load_quantized(const std::string& model, const std::string& data, int image_size,
-                              const Calibration& calibration) {
+                              const Calibration& calibration,
+                              const std::vector<std::string>& layers) {
   QuantizedModel result{load_model_graph(model), false};
+  quant::check_layers(result.graph, layers);
   if (result.graph.quantized()) {
     const auto rounded = [](const deploy::Node& n) {
       return n.has_weight() && !n.weight_scale.empty() && n.precision == deploy::Precision::kInt8;

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <string>
+#include <vector>
 
 #include "data/dataset.h"
 #include "deploy/graph.h"
@@ -31,9 +32,11 @@ struct QuantizedModel {
   bool calibrated = false;  // here; else the file had ranges
 };
 // A deploy file with ranges as it is; a float one or a checkpoint calibrated on `data`.
-// `image_size` 0: as trained. A line on stderr says when the file's weights are rounded already, so
-// that nothing is seen (or regained in float) of what rounding them costs.
+// `image_size` 0: as trained. Throws Error before calibrating when a name of `layers` is no
+// layer's. A line on stderr says when the file's weights are rounded already, so that nothing is
+// seen (or regained in float) of what rounding them costs.
 QuantizedModel load_quantized(const std::string& model, const std::string& data, int image_size,
-                              const Calibration& calibration);
+                              const Calibration& calibration,
+                              const std::vector<std::string>& layers = {});
 
 }  // namespace sextant::apps

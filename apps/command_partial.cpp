@@ -123,7 +123,8 @@ data::PlotSpec plot_of(const Report& r) {
 void run(const Options& o) {
   check(o.max_drop >= 0 || o.min_speedup > 0 || !o.names.empty(),
         "partial: nothing to aim at; give --max-drop, --min-speedup or --float");
-  const deploy::Graph graph = load_quantized(o.model, o.data, o.image_size, o.calibration).graph;
+  const deploy::Graph graph =
+      load_quantized(o.model, o.data, o.image_size, o.calibration, o.names).graph;
   const int size = choose_image_size(o.image_size, graph);
   quant::PartialConfig config;
   if (o.max_drop >= 0) config.max_drop = o.max_drop / 100;

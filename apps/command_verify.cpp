@@ -1,15 +1,12 @@
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <memory>
 
 #include "apps/checkpoint.h"
 #include "apps/command_line.h"
 #include "apps/commands.h"
-#include "core/progress.h"
+#include "apps/verify.h"
 #include "data/dataset.h"
-#include "data/loader.h"
-#include "deploy/simulate.h"
 
 namespace sextant::apps {
 
@@ -21,29 +18,13 @@ struct Options {
   int64_t images = 16;
 };
 
-// The larger differences and the sums of both.
-void merge(std::vector<deploy::StepDifference>& worst,
-           const std::vector<deploy::StepDifference>& found) {
-  worst.resize(found.size());
-  for (size_t k = 0; k < found.size(); ++k) {
-    deploy::StepDifference& w = worst[k];
-    w.tensor = found[k].tensor;
-    w.floats = found[k].floats;
-    w.max_steps = std::max(w.max_steps, found[k].max_steps);
-    w.max_float = std::max(w.max_float, found[k].max_float);
-    w.differing += found[k].differing;
-    w.values += found[k].values;
-  }
-}
-
-void report(const std::vector<deploy::StepDifference>& worst, int64_t images, bool integer) {
-  int64_t steps = 0, differing = 0, values = 0;
-  double floats = 0;
-  for (const auto& w : worst) {
-    steps = std::max(steps, w.max_steps);
-    floats = std::max(floats, w.max_float);
-    differing += w.floats ? 0 : w.differing;
-    values += w.floats ? 0 : w.values;
+void run(const Options& o) {
+  const deploy::Graph graph = load_model_graph(o.model);
+  const int size = choose_image_size(o.image_size, graph);
+  const data::Dataset dataset = data::open_dataset(o.data, o.split);
+  const deploy::Precision precision = deploy::precision_from_name(o.precision);
+  const Verification v = verify(graph, dataset, o.images, size, precision);
+  for (const auto& w : v.tensors) {
     if (w.max_float > 0)
       fmt::print("  {:<48} within {:.2e} of its largest\n", w.tensor, w.max_float);
     else if (w.max_steps > 0)
@@ -53,33 +34,10 @@ void report(const std::vector<deploy::StepDifference>& worst, int64_t images, bo
   fmt::print(
       "{} images, {} tensors: {} differ by at most {} steps, in {} of {} integers; head "
       "outputs and result by at most {:.2e} of the largest\n",
-      images, worst.size(),
-      integer ? "layers of the fully integer and the int8 engine" : "engine and simulation", steps,
-      differing, values, floats);
-}
-
-void run(const Options& o) {
-  const deploy::Graph graph = load_model_graph(o.model);
-  const int size = choose_image_size(o.image_size, graph);
-  const data::Dataset dataset = data::open_dataset(o.data, o.split);
-  const bool integer = o.precision == "integer";
-  deploy::EngineConfig config{1, size, size, deploy::Precision::kInt8};
-  deploy::Engine int8(graph, config);
-  config.precision = deploy::Precision::kInteger;
-  deploy::Engine other =
-      integer ? deploy::Engine(graph, config) : deploy::make_simulation(graph, config);
-  std::vector<deploy::StepDifference> worst;
-  const int64_t total = std::min(o.images, dataset.size());
-  Progress progress("verify", total);
-  for (int64_t i = 0; i < total; ++i) {
-    const Tensor images =
-        data::load_batch(dataset, i, i + 1, size, static_cast<int>(graph.gray_border)).images;
-    merge(worst, integer ? deploy::compare_layers(other, int8, images)
-                         : deploy::compare_engines(int8, other, images));
-    progress.update(i + 1);
-  }
-  progress.finish();
-  report(worst, total, integer);
+      v.images, v.tensors.size(),
+      precision == deploy::Precision::kInteger ? "layers of the fully integer and the int8 engine"
+                                               : "engine and simulation",
+      v.max_steps, v.differing, v.values, v.max_float);
 }
 
 }  // namespace

@@ -13,13 +13,13 @@
 #include "apps/evaluation.h"
 #include "apps/partial_measures.h"
 #include "apps/qat.h"
+#include "apps/verify.h"
 #include "core/file.h"
 #include "core/median.h"
 #include "core/parallel.h"
 #include "data/dataset.h"
 #include "deploy/file.h"
 #include "deploy/ranges.h"
-#include "deploy/simulate.h"
 #include "quant/float_layers.h"
 #include "quant/partial.h"
 
@@ -114,7 +114,13 @@ class Climber {
     r.map50 = std::max(0.0, e.metrics.ap50);
     r.map50_95 = std::max(0.0, e.metrics.ap);
     count_layers(graph, r);
-    if (name != "fp32") verify(graph, r);
+    if (name != "fp32") {
+      const Verification v =
+          verify(graph, val_set_, config_.verify_images, size_, deploy::Precision::kInt8);
+      r.max_steps = v.max_steps;
+      r.differing = v.differing;
+      r.values = v.values;
+    }
     fmt::print("  mAP50 {:.4f}, mAP50-95 {:.4f}; {} of {} layers in float; {:.0f} s\n", r.map50,
                r.map50_95, r.float_layers, r.layers, r.seconds);
     std::fflush(stdout);
@@ -183,20 +189,6 @@ class Climber {
     for (const auto& node : graph.nodes)
       r.float_layers += node.has_weight() && (r.name == "fp32" || !in_int8(node));
     r.requantizations = deploy::count_requantizations(graph);
-  }
-
-  void verify(const Graph& graph, Rung& r) const {
-    const int64_t total = std::min(config_.verify_images, val_set_.size());
-    const deploy::EngineConfig config{1, size_, size_, deploy::Precision::kInt8};
-    deploy::Engine engine(graph, config);
-    deploy::Engine simulation = deploy::make_simulation(graph, config);
-    const quant::ImageSource images = spread_images(val_set_, total, size_, graph.gray_border);
-    for (Tensor image = images(); image.defined(); image = images())
-      for (const auto& d : deploy::compare_engines(engine, simulation, image)) {
-        r.max_steps = std::max(r.max_steps, d.max_steps);
-        r.differing += d.differing;
-        r.values += d.values;
-      }
   }
 
   // All in turns, so that a change in the machine's speed meets them alike.

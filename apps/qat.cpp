@@ -9,6 +9,7 @@
 #include "apps/evaluation.h"
 #include "apps/qat_source.h"
 #include "apps/run_folder.h"
+#include "apps/solver.h"
 #include "apps/train_epoch.h"
 #include "core/file.h"
 #include "data/loader.h"
@@ -71,10 +72,7 @@ class QatRun {
                           .weights = config.weights(),
                           .features = features_}),
         loss_(loss_config()),
-        sgd_(optimizer_parameters(student_),
-             {optim::scaled_weight_decay(config.solver.weight_decay, config.batch,
-                                         config.solver.nominal_batch),
-              true}),
+        optimizer_(make_optimizer(config, optimizer_parameters(student_))),
         loader_(train_set_, loader_config(config, source_.graph.gray_border)),
         schedule_(make_schedule(config, loader_.batches_per_epoch())) {
     print_report(train_set_);
@@ -90,7 +88,7 @@ class QatRun {
   }
 
   QatResult run(int64_t stop_after) {
-    if (resuming_) state_ = load_run(state_file(), resolved_, student_, ema(), sgd_);
+    if (resuming_) state_ = load_run(state_file(), resolved_, student_, ema(), *optimizer_);
     write_atomically(out_ / "config.json", resolved_.dump(2) + "\n");
     fmt::print("{} train and {} val images, {} classes; {} iterations per epoch{}\n",
                train_set_.size(), val_set_.size(), train_set_.num_classes(),
@@ -136,9 +134,7 @@ class QatRun {
   }
   LossConfig loss_config() const {
     LossConfig c = read_loss_config(ConfigReader(config_.loss, "loss", "loss."), source_.loss);
-    check(c.objectness_weight == 0,
-          "qat: 'loss.objectness_weight' is {}, but no head has objectness maps",
-          c.objectness_weight);
+    check_objectness(c, source_.graph.nodes.back().attributes.objectness, "qat");
     c.max_epoch = config_.epochs;
     return c;
   }
@@ -154,10 +150,12 @@ class QatRun {
     LossInput input;
     input.cls_logits = out.cls_logits;
     input.reg = out.reg;
+    input.objectness = out.objectness;
     const int64_t side = config_.image_size;
     const LossResult r = loss_(input, batch.targets, {side, side, state_.epoch});
     LossItems items = r.items;
-    for (double* item : {&items.iou, &items.dfl, &items.cls}) *item *= config_.loss_weight;
+    for (double* item : {&items.iou, &items.dfl, &items.cls, &items.objectness})
+      *item *= config_.loss_weight;
     Variable total = scale(r.loss, static_cast<float>(config_.loss_weight));
     const auto add_part = [&](const Variable& part, double weight) {
       const Variable weighted = scale(part, static_cast<float>(weight));
@@ -175,6 +173,10 @@ class QatRun {
         items.cls +=
             add_part(score_distillation(out.cls_logits, taught.cls_logits, d.logits_temperature),
                      d.logits_weight);
+      if (d.logits_weight > 0 && !out.objectness.empty())
+        items.objectness +=
+            add_part(score_distillation(out.objectness, taught.objectness, d.logits_temperature),
+                     d.logits_weight);
     }
     check(std::isfinite(total.data().item()),
           "qat: the loss is not finite in epoch {}; a lower solver.lr0 may help", state_.epoch + 1);
@@ -183,14 +185,14 @@ class QatRun {
   }
 
   void one_epoch() {
-    sgd_.zero_grad();
+    optimizer_->zero_grad();
     EpochRow row = run_epoch({config_, state_.epoch, loader_, train_set_.names, out_},
                              [&](const data::Batch& batch, int64_t iteration) {
                                const optim::StepValues v = schedule_.at(iteration);
                                const LossItems items = iterate(batch);
                                if (v.step) {
-                                 sgd_.step(v.lr, v.momentum);
-                                 sgd_.zero_grad();
+                                 optimizer_->step(v.lr, v.momentum);
+                                 optimizer_->zero_grad();
                                  student_.update_scales();
                                  if (ema_) ema_->update();
                                }
@@ -209,7 +211,7 @@ class QatRun {
       deploy::save_deploy(out_ / "last.safetensors", graph);
     }
     record(row);
-    save_run(state_file(), resolved_, state_, student_, ema(), sgd_);
+    save_run(state_file(), resolved_, state_, student_, ema(), *optimizer_);
   }
 
   void evaluate_start() {
@@ -273,7 +275,7 @@ class QatRun {
   std::optional<quant::Teacher> teacher_;
   DetectionLoss loss_;
   std::optional<optim::ModelEma> ema_;
-  optim::Sgd sgd_;
+  std::unique_ptr<optim::Optimizer> optimizer_;
   data::Loader loader_;
   const optim::Schedule schedule_;
   Json resolved_;

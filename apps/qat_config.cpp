@@ -105,7 +105,8 @@ QatConfig parse_qat_config(const Json& json, const std::string& where, const std
         "{}: 'loss_weight' and all weights of 'distill' are 0: nothing to train by", where);
   ConfigReader l = r.child("loss");
   c.loss = l.json();
-  read_loss_config(l, source.loss);
+  check_objectness(read_loss_config(l, source.loss),
+                   source.graph.nodes.back().attributes.objectness, where);
   r.finish();
   return c;
 }

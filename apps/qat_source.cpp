@@ -30,7 +30,9 @@ void read_training_beside(const fs::path& model, SourceModel& s) {
   };
   s.training.epochs = static_cast<int64_t>(number(json, "epochs"));
   s.training.batch = static_cast<int64_t>(number(json, "batch"));
-  s.training.lr0 = number(json["solver"], "lr0");
+  // Of another optimizer it says nothing about the rate that suits here.
+  if (json["solver"].value("optimizer", "sgd") == "sgd")
+    s.training.lr0 = number(json["solver"], "lr0");
   if (is_object("loss"))
     s.loss = read_loss_config(ConfigReader(json["loss"], file.string(), "loss."), s.loss);
 }
@@ -61,6 +63,10 @@ SourceModel load_source_model(const std::string& path) {
   s.loss.strides = decode.strides;
   s.loss.reg_max = decode.reg_max;
   s.loss.use_dfl = decode.reg_max > 0;
+  if (!decode.objectness)
+    s.loss.objectness_weight = 0;
+  else if (s.loss.objectness_weight == 0)
+    s.loss.objectness_weight = 1;
   s.loss.anchors.clear();
   return s;
 }
@@ -83,6 +89,7 @@ void check_same_structure(const deploy::Graph& a, const deploy::Graph& b) {
 namespace {
 
 deploy::Graph calibrated(const QatConfig& config, const deploy::Graph& model) {
+  quant::check_layers(model, config.float_layers);
   const data::Dataset dataset =
       data::open_dataset(config.data.path, config.calibration_split, {config.data.on_error});
   return quant::quantize(

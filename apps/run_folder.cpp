@@ -12,10 +12,12 @@ namespace sextant::apps {
 
 namespace {
 
-// The config without what does not change the result, the model with all its keys (an older run may
-// have been written with fewer).
+// The config without what does not change the result, solver and model with all their keys (an
+// older run may have been written with fewer).
 Json decisive(Json config) {
   for (const char* key : {"workers", "device", "cache_mb"}) config.erase(key);
+  if (config["solver"].is_object() && !config["solver"].contains("optimizer"))
+    config["solver"]["optimizer"] = SolverConfig{}.optimizer;
   if (config["model"].is_object())
     config["model"] =
         read_yolov6_config(ConfigReader(config["model"], "config", "model."), 1).json();
@@ -26,11 +28,12 @@ std::string cell(double v) { return v < 0 ? "" : fmt::format("{:.5f}", v); }
 }  // namespace
 
 void write_results(const std::filesystem::path& path, const std::vector<EpochRow>& rows) {
-  std::string text = "epoch,lr,loss,loss_iou,loss_dfl,loss_cls,loss_cwd,map50,map50_95,seconds\n";
+  std::string text =
+      "epoch,lr,loss,loss_iou,loss_dfl,loss_cls,loss_cwd,loss_obj,map50,map50_95,seconds\n";
   for (const auto& r : rows)
-    text += fmt::format("{},{:.8f},{:.6f},{:.6f},{:.6f},{:.6f},{:.6f},{},{},{:.2f}\n", r.epoch,
-                        r.lr, r.loss(), r.loss_iou, r.loss_dfl, r.loss_cls, r.loss_cwd,
-                        cell(r.map50), cell(r.map50_95), r.seconds);
+    text += fmt::format("{},{:.8f},{:.6f},{:.6f},{:.6f},{:.6f},{:.6f},{:.6f},{},{},{:.2f}\n",
+                        r.epoch, r.lr, r.loss(), r.loss_iou, r.loss_dfl, r.loss_cls, r.loss_cwd,
+                        r.loss_obj, cell(r.map50), cell(r.map50_95), r.seconds);
   write_atomically(path, text);
 }
 
@@ -38,15 +41,16 @@ Json rows_to_json(const std::vector<EpochRow>& rows) {
   Json out = Json::array();
   for (const auto& r : rows)
     out.push_back({r.epoch, r.lr, r.loss_iou, r.loss_dfl, r.loss_cls, r.loss_cwd, r.map50,
-                   r.map50_95, r.seconds});
+                   r.map50_95, r.seconds, r.loss_obj});
   return out;
 }
 
 std::vector<EpochRow> rows_from_json(const Json& json) {
   std::vector<EpochRow> rows;
   for (const auto& j : json)
-    rows.push_back(
-        {j.at(0), j.at(1), j.at(2), j.at(3), j.at(4), j.at(5), j.at(6), j.at(7), j.at(8)});
+    // an older run's rows end before the objectness loss
+    rows.push_back({j.at(0), j.at(1), j.at(2), j.at(3), j.at(4), j.at(5),
+                    j.size() > 9 ? j.at(9).get<double>() : 0.0, j.at(6), j.at(7), j.at(8)});
   return rows;
 }
 

@@ -20,7 +20,8 @@ struct EpochRow {
   double lr = 0;
   double loss_iou = 0, loss_dfl = 0, loss_cls = 0;
   double loss_cwd = 0;  // channel-wise distillation of the features
-  double loss() const { return loss_iou + loss_dfl + loss_cls + loss_cwd; }
+  double loss_obj = 0;
+  double loss() const { return loss_iou + loss_dfl + loss_cls + loss_cwd + loss_obj; }
   double map50 = -1, map50_95 = -1;  // -1: not evaluated (an empty cell)
   double seconds = 0;
 };

@@ -1,5 +1,8 @@
 #include "apps/train_config.h"
 
+#include <fmt/ranges.h>
+
+#include <algorithm>
 #include <filesystem>
 
 namespace sextant::apps {
@@ -9,6 +12,24 @@ namespace fs = std::filesystem;
 Json TrainingConfig::json() const {
   if (mode == "plain") return {{"mode", mode}};
   return {{"mode", mode}, {"search", {{"epochs", search_epochs}}}};
+}
+
+Json SolverConfig::json() const {
+  Json j = {{"optimizer", optimizer},
+            {"lr0", lr0},
+            {"lrf", lrf},
+            {"schedule", schedule},
+            {"momentum", momentum},
+            {"weight_decay", weight_decay},
+            {"warmup_epochs", warmup_epochs},
+            {"warmup_iterations", warmup_iterations},
+            {"warmup_momentum", warmup_momentum},
+            {"warmup_bias_lr", warmup_bias_lr},
+            {"nominal_batch", nominal_batch},
+            {"ema_decay", ema_decay},
+            {"ema_tau", ema_tau}};
+  if (adam()) j["betas"] = betas;
+  return j;
 }
 
 Json RunConfig::json() const {
@@ -29,19 +50,7 @@ Json RunConfig::json() const {
             {"train", data.train},
             {"val", data.val},
             {"on_error", data.on_error}}},
-          {"solver",
-           {{"lr0", solver.lr0},
-            {"lrf", solver.lrf},
-            {"schedule", solver.schedule},
-            {"momentum", solver.momentum},
-            {"weight_decay", solver.weight_decay},
-            {"warmup_epochs", solver.warmup_epochs},
-            {"warmup_iterations", solver.warmup_iterations},
-            {"warmup_momentum", solver.warmup_momentum},
-            {"warmup_bias_lr", solver.warmup_bias_lr},
-            {"nominal_batch", solver.nominal_batch},
-            {"ema_decay", solver.ema_decay},
-            {"ema_tau", solver.ema_tau}}},
+          {"solver", solver.json()},
           {"augment",
            {{"degrees", augment.degrees},
             {"translate", augment.translate},
@@ -74,6 +83,40 @@ std::string beside(const std::string& folder, const std::string& path) {
                                       : path;
 }
 
+namespace {
+
+void read_solver(ConfigReader s, SolverConfig& c) {
+  s.choice("optimizer", c.optimizer, {"sgd", "adam", "adamw"});
+  if (c.adam()) {
+    // The default rates are SGD's, many times what Adam takes.
+    check(s.has("lr0"), "{}: 'solver.lr0' is missing, 'solver.optimizer' \"{}\" needs its own",
+          s.where(), c.optimizer);
+    c.warmup_bias_lr = 0;
+  }
+  check(c.adam() || !s.has("betas"),
+        "{}: 'solver.betas' goes with 'solver.optimizer' \"adam\" or \"adamw\"", s.where());
+  s.get("betas", c.betas);
+  check(
+      c.betas.size() == 2 && std::ranges::all_of(c.betas, [](double b) { return b >= 0 && b < 1; }),
+      "{}: 'solver.betas' is [{}], must be two numbers in [0, 1)", s.where(),
+      fmt::join(c.betas, ", "));
+  s.number("lr0", c.lr0, 0, 10);
+  s.number("lrf", c.lrf, 0, 1);
+  s.choice("schedule", c.schedule, {"cosine", "constant"});
+  s.number("momentum", c.momentum, 0, 0.9999);
+  s.number("weight_decay", c.weight_decay, 0, 1);
+  s.number("warmup_epochs", c.warmup_epochs, 0, 100000);
+  s.number("warmup_iterations", c.warmup_iterations, -1, 1e9);
+  s.number("warmup_momentum", c.warmup_momentum, 0, 0.9999);
+  s.number("warmup_bias_lr", c.warmup_bias_lr, 0, 10);
+  s.number("nominal_batch", c.nominal_batch, 1, 65536);
+  s.number("ema_decay", c.ema_decay, 0, 1);
+  s.number("ema_tau", c.ema_tau, 1e-3, 1e9);
+  s.finish();
+}
+
+}  // namespace
+
 void RunConfig::read(ConfigReader& r, const std::string& folder) {
   r.get("seed", seed);
   r.choice("device", device, {"auto", "cpu"});
@@ -96,20 +139,7 @@ void RunConfig::read(ConfigReader& r, const std::string& folder) {
   d.choice("on_error", data.on_error, {"skip", "stop"});
   d.finish();
 
-  ConfigReader s = r.child("solver");
-  s.number("lr0", solver.lr0, 0, 10);
-  s.number("lrf", solver.lrf, 0, 1);
-  s.choice("schedule", solver.schedule, {"cosine", "constant"});
-  s.number("momentum", solver.momentum, 0, 0.9999);
-  s.number("weight_decay", solver.weight_decay, 0, 1);
-  s.number("warmup_epochs", solver.warmup_epochs, 0, 100000);
-  s.number("warmup_iterations", solver.warmup_iterations, -1, 1e9);
-  s.number("warmup_momentum", solver.warmup_momentum, 0, 0.9999);
-  s.number("warmup_bias_lr", solver.warmup_bias_lr, 0, 10);
-  s.number("nominal_batch", solver.nominal_batch, 1, 65536);
-  s.number("ema_decay", solver.ema_decay, 0, 1);
-  s.number("ema_tau", solver.ema_tau, 1e-3, 1e9);
-  s.finish();
+  read_solver(r.child("solver"), solver);
 
   ConfigReader a = r.child("augment");
   a.number("degrees", augment.degrees, 0, 180);
@@ -171,7 +201,7 @@ TrainConfig parse_train_config(const Json& json, const std::string& where,
         where, c.image_size, model.max_stride());
   ConfigReader l = r.child("loss");
   c.loss = l.json();
-  read_loss_config(l, model.loss());
+  check_objectness(read_loss_config(l, model.loss()), model.objectness, where);
   r.get("teacher", c.teacher);
   if (!c.teacher.empty()) c.teacher = beside(folder, c.teacher);
 

@@ -20,10 +20,12 @@ struct DataConfig {
 };
 
 struct SolverConfig {
+  std::string optimizer = "sgd";  // or "adam", "adamw" (decoupled weight decay)
   double lr0 = 0.02;
   double lrf = 0.01;
   std::string schedule = "cosine";
-  double momentum = 0.937;
+  double momentum = 0.937;                   // of sgd
+  std::vector<double> betas = {0.9, 0.999};  // of adam and adamw
   double weight_decay = 5e-4;
   double warmup_epochs = 3.0;
   int64_t warmup_iterations = -1;  // used instead of warmup_epochs when not negative
@@ -32,6 +34,9 @@ struct SolverConfig {
   int64_t nominal_batch = 64;  // gradients are accumulated up to about so many images
   double ema_decay = 0.9999;
   double ema_tau = 2000;
+
+  bool adam() const { return optimizer != "sgd"; }
+  Json json() const;
 };
 
 // How the model is arrived at: trained as `model` says, or by RepOptimizer (apps/repopt.h).

@@ -46,6 +46,7 @@ EpochRow run_epoch(const EpochContext& context,
     row.loss_dfl += it.items.dfl / static_cast<double>(total);
     row.loss_cls += it.items.cls / static_cast<double>(total);
     row.loss_cwd += it.items.cwd / static_cast<double>(total);
+    row.loss_obj += it.items.objectness / static_cast<double>(total);
     progress.update(
         i + 1, fmt::format("iou {:.3f} cls {:.3f} lr {:.5f}", it.items.iou, it.items.cls, it.lr));
   }
@@ -60,8 +61,9 @@ void print_epoch(const EpochRow& row, int64_t epochs) {
   if (row.epoch == 0)
     fmt::print("start: {}\n", map);
   else
-    fmt::print("epoch {:>3}/{}  {:>6.1f} s  iou {:.4f}  cls {:.4f}  {}lr {:.3g}  {}\n", row.epoch,
+    fmt::print("epoch {:>3}/{}  {:>6.1f} s  iou {:.4f}  cls {:.4f}  {}{}lr {:.3g}  {}\n", row.epoch,
                epochs, row.seconds, row.loss_iou, row.loss_cls,
+               row.loss_obj > 0 ? fmt::format("obj {:.4f}  ", row.loss_obj) : "",
                row.loss_cwd > 0 ? fmt::format("cwd {:.4f}  ", row.loss_cwd) : "", row.lr, map);
   std::fflush(stdout);
 }

@@ -9,6 +9,7 @@
 #include "apps/evaluation.h"
 #include "apps/repopt.h"
 #include "apps/run_folder.h"
+#include "apps/solver.h"
 #include "apps/train_epoch.h"
 #include "core/file.h"
 #include "data/loader.h"
@@ -55,9 +56,7 @@ class Trainer {
         teacher_(load_teacher()),
         loss_(loss_config()),
         ema_(named_state(), config.solver.ema_decay, config.solver.ema_tau),
-        sgd_(parameters_, {optim::scaled_weight_decay(config.solver.weight_decay, config.batch,
-                                                      config.solver.nominal_batch),
-                           true}),
+        optimizer_(make_optimizer(config, parameters_)),
         loader_(train_set_, loader_config(config, config.gray_border)),
         schedule_(make_schedule(config, loader_.batches_per_epoch())) {
     print_report(train_set_);
@@ -70,7 +69,7 @@ class Trainer {
   }
 
   TrainResult run(int64_t stop_after) {
-    if (resuming_) state_ = load_run(state_file(), resumable_, *model_, &ema_, sgd_);
+    if (resuming_) state_ = load_run(state_file(), resumable_, *model_, &ema_, *optimizer_);
     write_atomically(out_ / "config.json", resolved_.dump(2) + "\n");
     fmt::print("{} train and {} val images, {} classes; {} parameters; {} iterations per epoch{}\n",
                train_set_.size(), val_set_.size(), train_set_.num_classes(), parameter_count(),
@@ -118,9 +117,7 @@ class Trainer {
   LossConfig loss_config() const {
     LossConfig c =
         read_loss_config(ConfigReader(config_.loss, "loss", "loss."), model_config_.loss());
-    check(c.objectness_weight == 0,
-          "training: 'loss.objectness_weight' is {}, but no head has objectness maps",
-          c.objectness_weight);
+    check_objectness(c, model_config_.objectness, "training");
     c.max_epoch = config_.epochs;
     return c;
   }
@@ -147,7 +144,7 @@ class Trainer {
       const auto handlers = optim::rep_handlers(*scales, scales_of_search(model_config_), out);
       Rng rng(config_.seed, 0x7265706f7074);  // a stream of its own ("repopt")
       if (config_.init.empty()) optim::reinitialise(handlers, out, rng);
-      optim::set_multipliers(handlers, out, optim::RepRule::kSgd);
+      optim::set_multipliers(handlers, out, rep_rule(config_.solver));
     }
     std::erase_if(out, [](const auto& p) { return !p.variable.requires_grad(); });
     return out;
@@ -192,7 +189,7 @@ class Trainer {
     const Yolov6::Features f = model_->forward_features(x);
     const LossInput input{.cls_logits = f.head.cls_logits,
                           .reg = f.head.reg,
-                          .objectness = {},
+                          .objectness = f.head.objectness,
                           .reg_lrtb = f.head.reg_lrtb,
                           .cls_logits_ab = f.head.cls_logits_ab,
                           .reg_ab = f.head.reg_ab,
@@ -210,14 +207,14 @@ class Trainer {
   void one_epoch() {
     const int64_t epoch = state_.epoch;
     model_->train(true);
-    sgd_.zero_grad();  // an accumulation that the last epoch left unfinished; officially so
+    optimizer_->zero_grad();  // an accumulation that the last epoch left unfinished; officially so
     const EpochRow row = run_epoch({config_, epoch, loader_, train_set_.names, out_},
                                    [&](const data::Batch& batch, int64_t iteration) {
                                      const optim::StepValues v = schedule_.at(iteration);
                                      const LossItems items = iterate(batch, side_of(iteration));
                                      if (v.step) {
-                                       sgd_.step(v.lr, v.momentum);
-                                       sgd_.zero_grad();
+                                       optimizer_->step(v.lr, v.momentum);
+                                       optimizer_->zero_grad();
                                        ema_.update();
                                      }
                                      return Iteration{items, v.lr[1]};
@@ -251,7 +248,7 @@ class Trainer {
     state_.rows.push_back(row);
     write_results(out_ / "results.csv", state_.rows);
     write_curves(out_, state_.rows);
-    save_run(state_file(), resumable_, state_, *model_, &ema_, sgd_);
+    save_run(state_file(), resumable_, state_, *model_, &ema_, *optimizer_);
     print_epoch(row, config_.epochs);
   }
 
@@ -285,7 +282,7 @@ class Trainer {
   std::unique_ptr<Yolov6> teacher_;
   DetectionLoss loss_;
   optim::ModelEma ema_;
-  optim::Sgd sgd_;
+  std::unique_ptr<optim::Optimizer> optimizer_;
   data::Loader loader_;
   optim::Schedule schedule_;
   Json resolved_;

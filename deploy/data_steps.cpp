@@ -260,16 +260,18 @@ std::unique_ptr<Step> make_decode_step(const std::vector<Place>& sources,
   decode.classes = attributes.num_classes;
   decode.reg_max = attributes.reg_max;
   decode.cell_offset = attributes.grid_cell_offset;
+  const size_t maps = attributes.maps_per_level();
   for (size_t l = 0; l < attributes.strides.size(); ++l) {
-    decode.level[l].height = shapes[2 * l][1];
-    decode.level[l].width = shapes[2 * l][2];
+    decode.level[l].height = shapes[maps * l][1];
+    decode.level[l].width = shapes[maps * l][2];
     decode.level[l].stride = static_cast<float>(attributes.strides[l]);
   }
   return make_step("decode", touched, [=](const Bases& bases) {
     kernels::Decode p = decode;
-    for (size_t l = 0; l < sources.size() / 2; ++l) {
-      p.level[l].cls = sources[2 * l].as<float>(bases);
-      p.level[l].reg = sources[2 * l + 1].as<float>(bases);
+    for (size_t l = 0; l < sources.size() / maps; ++l) {
+      p.level[l].cls = sources[maps * l].as<float>(bases);
+      p.level[l].reg = sources[maps * l + 1].as<float>(bases);
+      if (maps == 3) p.level[l].obj = sources[maps * l + 2].as<float>(bases);
     }
     kernels::cpu::decode(p, destination.as<float>(bases));
   });

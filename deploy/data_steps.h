@@ -55,7 +55,8 @@ std::unique_ptr<Step> make_map_step(const Place& source, const Meaning& from,
                                     const Place& destination, const Meaning& to, int64_t rows,
                                     Activation activation);
 
-// Dense f32 sources, two per level; the destination is dense f32 [N, A, 5 + classes].
+// Dense f32 sources, Attributes::maps_per_level() a level; the destination is dense f32 [N, A, 5 +
+// classes].
 std::unique_ptr<Step> make_decode_step(const std::vector<Place>& sources,
                                        const std::vector<Shape>& shapes, const Place& destination,
                                        const Attributes& attributes);

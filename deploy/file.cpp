@@ -10,7 +10,13 @@
 namespace sextant::deploy {
 namespace {
 
-constexpr int kVersion = 1;
+// 2 has decode nodes that read objectness; a graph without is written as 1, which older programs
+// read.
+constexpr int kVersion = 2;
+
+int version_of(const Graph& graph) {
+  return graph.nodes.back().attributes.objectness ? kVersion : 1;
+}
 
 // ---- weights between our layout and PyTorch's
 
@@ -78,6 +84,7 @@ Json node_to_json(const Graph& graph, const Node& node) {
       j["num_classes"] = a.num_classes;
       j["reg_max"] = a.reg_max;
       j["grid_cell_offset"] = a.grid_cell_offset;
+      if (a.objectness) j["objectness"] = true;
       break;
     default:
       break;
@@ -87,7 +94,7 @@ Json node_to_json(const Graph& graph, const Node& node) {
 
 Json graph_to_json(const Graph& graph) {
   Json j = {{"format", "sextant-deploy"},
-            {"version", kVersion},
+            {"version", version_of(graph)},
             {"image_size", graph.image_size},
             {"gray_border", graph.gray_border}};
   j["class_names"] = graph.class_names;
@@ -116,7 +123,7 @@ class Loader {
     r.require("format", format);
     check(format == "sextant-deploy", "{}: format '{}' is no deploy file", file_.path, format);
     const int64_t version = integer(r, "version", 1, 1 << 20);
-    check(version == kVersion, "{}: version {} is not known, only {}", file_.path, version,
+    check(version <= kVersion, "{}: version {} is not known, only up to {}", file_.path, version,
           kVersion);
     graph_.image_size = integer(r, "image_size", 0, 1 << 16);
     if (r.has("gray_border")) graph_.gray_border = integer(r, "gray_border", 0, 1 << 10);
@@ -287,6 +294,7 @@ class Loader {
         a.num_classes = integer(r, "num_classes", 1, kLarge);
         a.reg_max = integer(r, "reg_max", 0, kLarge);
         r.require("grid_cell_offset", a.grid_cell_offset);
+        r.get("objectness", a.objectness);
         break;
       }
       default:

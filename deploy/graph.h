@@ -67,6 +67,10 @@ struct Attributes {
   int64_t num_classes = 0;                        // decode
   int64_t reg_max = 0;                            // decode; 0: four plain distances
   float grid_cell_offset = 0.5f;                  // decode
+  bool objectness = false;                        // decode: reads an objectness map a level
+
+  // decode: tensors a level, in this order: class logits, distances, objectness logits if any.
+  size_t maps_per_level() const { return objectness ? 3 : 2; }
 };
 
 struct Node {

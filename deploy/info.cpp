@@ -26,6 +26,10 @@ std::string describe(const Node& node) {
     case NodeKind::kSlice:
       text += fmt::format(" [{},{})", a.begin, a.end);
       break;
+    case NodeKind::kDecode:
+      if (a.reg_max > 0) text += fmt::format(" reg_max {}", a.reg_max);
+      if (a.objectness) text += " objectness";
+      break;
     default:
       break;
   }

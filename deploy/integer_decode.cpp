@@ -78,7 +78,7 @@ void integer_decode(const IntegerDecode& p, int32_t* out) {
         y[1] = saturated((2 * yy + side[3] - side[1]) * (pixel_steps / 2));
         y[2] = saturated((side[0] + side[2]) * pixel_steps);
         y[3] = saturated((side[1] + side[3]) * pixel_steps);
-        y[4] = 1 << kResultBits;
+        y[4] = level.obj ? sigmoid.at(level.obj[i]) : 1 << kResultBits;
         for (int64_t c = 0; c < p.classes; ++c) y[5 + c] = sigmoid.at(level.cls[i * p.classes + c]);
       }
     });

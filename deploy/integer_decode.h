@@ -1,9 +1,9 @@
 // The head's integers to boxes and scores, in integers only.
 //
 // In: logits and distances in steps of 2^-kHeadBits (a logit; a cell). Out, per anchor: cx cy w h
-// in pixels, 1, scores, all in steps of 2^-kResultBits, saturated to 32 bits. Sigmoid and
-// exponential are tables with linear interpolation: within 2e-5 of a score and of a bin's
-// probability.
+// in pixels, objectness (1 without), scores, all in steps of 2^-kResultBits, saturated to 32 bits.
+// Sigmoid and exponential are tables with linear interpolation: within 2e-5 of a score and of a
+// bin's probability.
 #pragma once
 
 #include <array>
@@ -45,7 +45,8 @@ struct IntegerDecodeLevel {
   const int32_t* cls = nullptr;  // [N,H,W,classes]
   const int32_t* reg = nullptr;  // [N,H,W,4 max(1, reg_max + 1)]
   int64_t height = 0, width = 0;
-  int64_t stride = 1;  // pixels per cell
+  int64_t stride = 1;            // pixels per cell
+  const int32_t* obj = nullptr;  // [N,H,W,1]; null: every objectness is 1
 };
 
 struct IntegerDecode {

@@ -133,18 +133,20 @@ std::unique_ptr<Step> make_integer_decode_step(const std::vector<Place>& sources
   decode.reg_max = attributes.reg_max;
   decode.cell_offset =
       static_cast<int64_t>(std::nearbyint(std::ldexp(attributes.grid_cell_offset, kHeadBits)));
+  const size_t maps = attributes.maps_per_level();
   for (size_t l = 0; l < attributes.strides.size(); ++l) {
-    decode.level[l].height = shapes[2 * l][1];
-    decode.level[l].width = shapes[2 * l][2];
+    decode.level[l].height = shapes[maps * l][1];
+    decode.level[l].width = shapes[maps * l][2];
     decode.level[l].stride = attributes.strides[l];
   }
   sigmoid_table();  // made now, not while running
   exp_table();
   return make_step("decode", touched, [=](const Bases& bases) {
     IntegerDecode p = decode;
-    for (size_t l = 0; l < sources.size() / 2; ++l) {
-      p.level[l].cls = sources[2 * l].as<int32_t>(bases);
-      p.level[l].reg = sources[2 * l + 1].as<int32_t>(bases);
+    for (size_t l = 0; l < sources.size() / maps; ++l) {
+      p.level[l].cls = sources[maps * l].as<int32_t>(bases);
+      p.level[l].reg = sources[maps * l + 1].as<int32_t>(bases);
+      if (maps == 3) p.level[l].obj = sources[maps * l + 2].as<int32_t>(bases);
     }
     integer_decode(p, destination.as<int32_t>(bases));
   });

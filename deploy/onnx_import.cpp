@@ -195,7 +195,8 @@ class ModelReader {
     const std::string what =
         source_ + ": its last nodes are not the decoding that its metadata says";
     int64_t anchors = 0;
-    for (size_t i = 0; i < shapes.size(); i += 2) anchors += shapes[i][1] * shapes[i][2];
+    for (size_t i = 0; i < shapes.size(); i += tail_->attributes.maps_per_level())
+      anchors += shapes[i][1] * shapes[i][2];
     check(anchors * 8 <= static_cast<int64_t>(model_.ByteSizeLong()), "{}", what);
     onnx::GraphProto expected;
     OnnxWriter writer(expected);

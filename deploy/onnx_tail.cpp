@@ -12,7 +12,7 @@ class TailWriter {
  public:
   TailWriter(OnnxWriter& writer, const OnnxTail& tail, const std::vector<Shape>& shapes)
       : w_(writer), tail_(tail), shapes_(shapes) {
-    for (size_t l = 0; l < levels(); ++l) anchors_ += shapes[2 * l][1] * shapes[2 * l][2];
+    for (size_t l = 0; l < levels(); ++l) anchors_ += level(l)[1] * level(l)[2];
   }
 
   void write() {
@@ -21,15 +21,17 @@ class TailWriter {
     const std::string low = op("Sub", "low", {anchor_points(), part(sides, "left_top", 0)});
     const std::string high = op("Add", "high", {at("points"), part(sides, "right_bottom", 2)});
     if (tail_.nms)
-      suppress(scores, op("Mul", "corners",
-                          {op("Concat", "corners_in_cells", {low, high}, {{"axis", int64_t{2}}}),
-                           strides()}));
+      suppress(
+          detection_scores(scores),
+          op("Mul", "corners",
+             {op("Concat", "corners_in_cells", {low, high}, {{"axis", int64_t{2}}}), strides()}));
     else
       rows(scores, low, high);
   }
 
  private:
   size_t levels() const { return tail_.attributes.strides.size(); }
+  const Shape& level(size_t l) const { return shapes_[tail_.attributes.maps_per_level() * l]; }
   std::string at(const std::string& name) const { return tail_.name + "/" + name; }
   std::string op(const std::string& type, const std::string& name, const Names& inputs,
                  const std::vector<OnnxAttribute>& attributes = {},
@@ -52,13 +54,24 @@ class TailWriter {
                      int64_t axis) {
     Names maps;
     for (size_t l = 0; l < levels(); ++l)
-      maps.push_back(flat(2 * l + first, fmt::format("{}_{}", name, l), shape));
+      maps.push_back(flat(tail_.attributes.maps_per_level() * l + first,
+                          fmt::format("{}_{}", name, l), shape));
     return op("Concat", name, maps, {{"axis", axis}});
   }
 
   std::string class_scores() {
     const std::string shape = ints("cls_shape", {0, tail_.attributes.num_classes, -1});
     return op("Sigmoid", "scores", {joined(0, "cls", shape, 2)});
+  }
+  // Of a detection: [N,C,A].
+  std::string detection_scores(const std::string& scores) {
+    if (!tail_.attributes.objectness) return scores;
+    return op("Mul", "detection_scores", {scores, objectness()});
+  }
+
+  // [N,1,A]
+  std::string objectness() {
+    return op("Sigmoid", "objectness", {joined(2, "obj", ints("obj_shape", {0, 1, -1}), 2)});
   }
 
   std::string distances() {
@@ -84,8 +97,8 @@ class TailWriter {
   std::string anchor_points() {
     std::vector<float> values;
     for (size_t l = 0; l < levels(); ++l)
-      for (int64_t y = 0; y < shapes_[2 * l][1]; ++y)
-        for (int64_t x = 0; x < shapes_[2 * l][2]; ++x) {
+      for (int64_t y = 0; y < level(l)[1]; ++y)
+        for (int64_t x = 0; x < level(l)[2]; ++x) {
           values.push_back(static_cast<float>(x) + tail_.attributes.grid_cell_offset);
           values.push_back(static_cast<float>(y) + tail_.attributes.grid_cell_offset);
         }
@@ -94,7 +107,7 @@ class TailWriter {
   std::string strides() {
     std::vector<float> values;
     for (size_t l = 0; l < levels(); ++l)
-      values.insert(values.end(), static_cast<size_t>(shapes_[2 * l][1] * shapes_[2 * l][2]),
+      values.insert(values.end(), static_cast<size_t>(level(l)[1] * level(l)[2]),
                     static_cast<float>(tail_.attributes.strides[l]));
     return w_.floats(at("strides"), {1, anchors_, 1}, values);
   }
@@ -109,6 +122,12 @@ class TailWriter {
            {op("Concat", "boxes_in_cells", {middle, size}, {{"axis", int64_t{2}}}), strides()});
     const std::string by_anchor =
         op("Transpose", "scores_by_anchor", {scores}, {{"perm", std::vector<int64_t>{0, 2, 1}}});
+    if (tail_.attributes.objectness) {
+      const std::string object = op("Transpose", "objectness_by_anchor", {objectness()},
+                                    {{"perm", std::vector<int64_t>{0, 2, 1}}});
+      op("Concat", "rows", {boxes, object, by_anchor}, {{"axis", int64_t{2}}}, "outputs");
+      return;
+    }
     // the objectness, 1, in front of the scores
     const std::string with_one =
         op("Pad", "scores_with_one",
@@ -198,6 +217,7 @@ Json tail_to_json(const OnnxTail& tail) {
             {"strides", a.strides}, {"num_classes", a.num_classes},
             {"reg_max", a.reg_max}, {"grid_cell_offset", a.grid_cell_offset},
             {"half", tail.half}};
+  if (a.objectness) j["objectness"] = true;
   if (tail.nms)
     j["nms"] = {{"conf", tail.nms->conf},
                 {"iou", tail.nms->iou},
@@ -227,6 +247,7 @@ OnnxTail tail_from_json(const Json& json, const std::string& where) {
   r.number("reg_max", a.reg_max, 0, 1024);
   r.number("grid_cell_offset", a.grid_cell_offset, -16, 16);
   r.require("half", tail.half);
+  r.get("objectness", a.objectness);
   if (r.has("nms")) {
     ConfigReader n = r.child("nms");
     OnnxNms nms;
@@ -241,7 +262,7 @@ OnnxTail tail_from_json(const Json& json, const std::string& where) {
   }
   r.finish();
   check(!tail.name.empty() && !a.strides.empty() && a.strides.size() <= 16 &&
-            tail.inputs.size() == 2 * a.strides.size(),
+            tail.inputs.size() == a.maps_per_level() * a.strides.size(),
         "{}: 'tail' in its metadata has {} inputs for {} strides", where, tail.inputs.size(),
         a.strides.size());
   return tail;

@@ -17,7 +17,7 @@ namespace sextant::deploy {
 
 struct OnnxTail {
   std::string name;                 // of the decode node; all nodes and constants begin "<name>/"
-  std::vector<std::string> inputs;  // ONNX values: class logits and distances of each level
+  std::vector<std::string> inputs;  // ONNX values: what decode reads, level by level
   Attributes attributes;            // those of the decode node
   bool half = false;                // the values are f16
   std::optional<OnnxNms> nms;

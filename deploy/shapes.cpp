@@ -181,22 +181,28 @@ class Inference {
     bounds(node, "reg_max", a.reg_max, 0, 1024);
     require(node,
             !a.strides.empty() && a.strides.size() <= kernels::kMaxLevels &&
-                node.inputs.size() == 2 * a.strides.size(),
-            fmt::format("{} inputs for {} strides, expected two per level", node.inputs.size(),
-                        a.strides.size()));
+                node.inputs.size() == a.maps_per_level() * a.strides.size(),
+            fmt::format("{} inputs for {} strides, expected {} per level", node.inputs.size(),
+                        a.strides.size(), a.maps_per_level()));
     require(node, std::isfinite(a.grid_cell_offset) && std::abs(a.grid_cell_offset) <= 16,
             "absurd grid_cell_offset");
     const Shape& image = shapes_[static_cast<size_t>(graph_.input)];
     int64_t anchors = 0;
     for (size_t l = 0; l < a.strides.size(); ++l) {
-      const Shape& cls = in(node, 2 * l);
-      const Shape& reg = in(node, 2 * l + 1);
+      const Shape& cls = in(node, a.maps_per_level() * l);
+      const Shape& reg = in(node, a.maps_per_level() * l + 1);
       bounds(node, "stride", a.strides[l], 1, 4096);
       require(node,
               cls[0] == reg[0] && cls[1] == reg[1] && cls[2] == reg[2] && cls[3] == a.num_classes &&
                   reg[3] == 4 * (a.reg_max + 1),
               fmt::format("level {}: inputs {} and {} do not fit {} classes, reg_max {}", l,
                           cls.str(), reg.str(), a.num_classes, a.reg_max));
+      if (a.objectness) {
+        const Shape& obj = in(node, a.maps_per_level() * l + 2);
+        require(node, obj == Shape{cls[0], cls[1], cls[2], 1},
+                fmt::format("level {}: objectness {} does not fit classes {}", l, obj.str(),
+                            cls.str()));
+      }
       require(
           node, cls[1] * a.strides[l] == image[1] && cls[2] * a.strides[l] == image[2],
           fmt::format("level {} is {}x{} at stride {}, the image {}x{}: image sizes must be "

@@ -74,6 +74,7 @@ class Builder {
         node.attributes.num_classes = a.at("num_classes");
         node.attributes.reg_max = a.at("reg_max");
         node.attributes.grid_cell_offset = a.value("grid_cell_offset", 0.5f);
+        node.attributes.objectness = a.value("objectness", false);
         read(node, op, 0, op.inputs.size());
       } else {
         fail("trace: operation '{}' has no place in a deploy graph", op.kind);

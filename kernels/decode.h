@@ -1,7 +1,8 @@
 // From the head's outputs to boxes: the last step of a detector.
 //
-// Per level: class logits [N,H,W,classes] and distances [N,H,W,4*max(1, reg_max+1)] (l t r b in
-// cells; with reg_max > 0 four softmax distributions). Anchors in the order of kernels/anchors.h.
+// Per level: class logits [N,H,W,classes], distances [N,H,W,4*max(1, reg_max+1)] (l t r b in cells;
+// with reg_max > 0 four softmax distributions) and, of heads that predict it, objectness logits
+// [N,H,W,1]. Anchors in the order of kernels/anchors.h.
 #pragma once
 
 #include <array>
@@ -23,6 +24,8 @@ struct DecodeLevel {
   // own channel count. Images follow each other at height * width * pitch.
   int64_t cls_pitch = 0;
   int64_t reg_pitch = 0;
+  const float* obj = nullptr;  // null: every objectness is 1
+  int64_t obj_pitch = 0;
 };
 
 struct Decode {
@@ -42,7 +45,8 @@ struct Decode {
 
 namespace cpu {
 
-// out [N, anchors, 5 + classes]: cx cy w h in pixels, 1, sigmoid scores. Overwritten.
+// out [N, anchors, 5 + classes]: cx cy w h in pixels, sigmoid objectness (1 without), sigmoid
+// scores. Overwritten.
 void decode(const Decode& p, float* out);
 
 // What non_max_suppression() would take as candidates from decode()'s output, bit for bit and in

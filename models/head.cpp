@@ -50,6 +50,7 @@ EffiDeHead::EffiDeHead(const HeadConfig& config, Rng& rng) : config_(config) {
   reg_ = predictions(config.distill_ns ? "reg_preds_dist" : "reg_preds", 4 * (config.reg_max + 1),
                      1.0f);
   if (config.distill_ns) lrtb_ = predictions("reg_preds", 4, 1.0f);
+  if (config.objectness) obj_ = predictions("obj_preds", 1, prior);
   if (config.anchors.empty()) return;
   const auto anchors = static_cast<int64_t>(config.anchors[0].size()) / 2;
   cls_ab_ = predictions("cls_preds_ab", anchors * config.num_classes, prior);
@@ -100,6 +101,7 @@ HeadOutput EffiDeHead::forward(const std::vector<Variable>& features) const {
     out.cls_logits.push_back(cls_[l]->forward(cls));
     out.reg.push_back(reg_[l]->forward(reg));
     if (!lrtb_.empty()) out.reg_lrtb.push_back(lrtb_[l]->forward(reg));
+    if (!obj_.empty()) out.objectness.push_back(obj_[l]->forward(reg));
     if (cls_ab_.empty()) continue;
     out.cls_logits_ab.push_back(cls_ab_[l]->forward(cls));
     out.reg_ab.push_back(
@@ -113,8 +115,10 @@ namespace {
 // What backward needs to know of decode's inputs.
 struct DecodeSaved {
   Tensor pred;
-  std::vector<Shape> shapes;  // of the inputs, logits and distances of each level in turn
-  std::vector<Tensor> reg;    // the raw distributions; only with reg_max
+  // Of the inputs: logits, distances and, where there is one, objectness of each level in turn.
+  std::vector<Shape> shapes;
+  size_t maps = 2;          // a level
+  std::vector<Tensor> reg;  // the raw distributions; only with reg_max
   std::vector<int64_t> strides;
   int64_t reg_max = 0;
 };
@@ -126,9 +130,9 @@ void distribution_backward(const float* logits, float gradient, int64_t bins, fl
   for (int64_t j = 0; j < bins; ++j) out[j] *= gradient * (static_cast<float>(j) - mean);
 }
 
-// Gradient of the decoded rows with respect to one level's logits and distances.
+// Gradient of the decoded rows with respect to one level's maps; dobj is undefined without one.
 void decode_backward(const DecodeSaved& s, const Tensor& dy, size_t level, int64_t first,
-                     const Tensor& dcls, const Tensor& dreg) {
+                     const Tensor& dcls, const Tensor& dreg, const Tensor& dobj) {
   const Tensor& pred = s.pred;
   const auto stride = static_cast<float>(s.strides[level]);
   const int64_t cells = dcls.dim(1) * dcls.dim(2), anchors = pred.dim(1), row = pred.dim(2);
@@ -149,6 +153,7 @@ void decode_backward(const DecodeSaved& s, const Tensor& dy, size_t level, int64
         else
           distribution_backward(s.reg[level].f32() + at + k * bins, d[k], bins,
                                 dreg.f32() + at + k * bins);
+      if (dobj.defined()) dobj.f32()[n * cells + i] = g[4] * p[4] * (1.0f - p[4]);
       for (int64_t c = 0; c < classes; ++c)
         dcls.f32()[(n * cells + i) * classes + c] = g[5 + c] * p[5 + c] * (1.0f - p[5 + c]);
     }
@@ -171,7 +176,13 @@ Variable EffiDeHead::decode(const HeadOutput& output) const {
     const Variable &cls = output.cls_logits[l], &reg = distances[l];
     p.level[l] = {cls.f32(), reg.f32(), cls.dim(1), cls.dim(2),
                   static_cast<float>(config_.strides[l])};
-    for (const Variable& v : {cls, reg}) {
+    std::vector<Variable> maps{cls, reg};
+    if (!output.objectness.empty()) {
+      maps.push_back(output.objectness[l]);
+      p.level[l].obj = maps.back().f32();
+    }
+    saved.maps = maps.size();
+    for (const Variable& v : maps) {
       inputs.push_back(v);
       saved.shapes.push_back(v.shape());
     }
@@ -180,20 +191,20 @@ Variable EffiDeHead::decode(const HeadOutput& output) const {
   saved.pred = Tensor(Shape{p.batch, p.anchors(), 5 + p.classes});
   kernels::cpu::decode(p, saved.pred.f32());
   const Tensor pred = saved.pred;
-  Variable out =
-      make_result("detect_decode", pred, inputs,
-                  [saved = std::move(saved)](const Tensor& dy, const std::vector<bool>&) {
-                    std::vector<Tensor> grads;
-                    int64_t first = 0;
-                    for (size_t l = 0; l < saved.strides.size(); ++l) {
-                      const Tensor dcls(saved.shapes[2 * l]), dreg(saved.shapes[2 * l + 1]);
-                      decode_backward(saved, dy, l, first, dcls, dreg);
-                      first += dcls.dim(1) * dcls.dim(2);
-                      grads.push_back(dcls);
-                      grads.push_back(dreg);
-                    }
-                    return grads;
-                  });
+  Variable out = make_result(
+      "detect_decode", pred, inputs,
+      [saved = std::move(saved)](const Tensor& dy, const std::vector<bool>&) {
+        std::vector<Tensor> grads;
+        int64_t first = 0;
+        for (size_t l = 0; l < saved.strides.size(); ++l) {
+          std::vector<Tensor> d;
+          for (size_t m = 0; m < saved.maps; ++m) d.emplace_back(saved.shapes[saved.maps * l + m]);
+          decode_backward(saved, dy, l, first, d[0], d[1], saved.maps > 2 ? d[2] : Tensor());
+          first += d[0].dim(1) * d[0].dim(2);
+          grads.insert(grads.end(), d.begin(), d.end());
+        }
+        return grads;
+      });
   if (trace::active())
     trace::record({"detect_decode",
                    inputs,
@@ -201,7 +212,8 @@ Variable EffiDeHead::decode(const HeadOutput& output) const {
                    {{"strides", config_.strides},
                     {"num_classes", config_.num_classes},
                     {"reg_max", p.reg_max},
-                    {"grid_cell_offset", 0.5}}});
+                    {"grid_cell_offset", 0.5},
+                    {"objectness", !output.objectness.empty()}}});
   return out;
 }
 

@@ -1,6 +1,7 @@
 // The decoupled head (EffiDeHead): per level a 1x1 stem, then a class and a box branch of one 3x3
 // convolution and one 1x1 prediction each. Official yolov6/models/effidehead.py; with anchors
-// effidehead_fuseab.py, with distill_ns effidehead_distill_ns.py.
+// effidehead_fuseab.py, with distill_ns effidehead_distill_ns.py. With objectness a third
+// prediction, from the box branch, as YOLOX and the first YOLOv6 have it.
 #pragma once
 
 #include <memory>
@@ -20,6 +21,7 @@ struct HeadConfig {
   // An extra branch of plain distances, which is what is decoded; the one with reg_max is for
   // training.
   bool distill_ns = false;
+  bool objectness = false;  // whether there is an object at all, predicted from the box branch
 };
 
 struct HeadOutput {
@@ -31,6 +33,7 @@ struct HeadOutput {
   std::vector<Variable> cls_logits_ab, reg_ab;
   std::vector<Variable>
       reg_lrtb;  // distill_ns, else empty: per level [N,H,W,4], distances in cells
+  std::vector<Variable> objectness;  // empty without: per level [N,H,W,1], before the sigmoid
 };
 
 class EffiDeHead : public Module {
@@ -38,14 +41,14 @@ class EffiDeHead : public Module {
   EffiDeHead(const HeadConfig& config, Rng& rng);
   HeadOutput forward(const std::vector<Variable>& features) const;
   // Boxes in pixels and scores of the anchor-free branch (reg_lrtb where there is one):
-  // [N, A, 5 + num_classes], rows cx cy w h 1 scores; kernels/decode.h.
+  // [N, A, 5 + num_classes], rows cx cy w h objectness (1 without) scores; kernels/decode.h.
   Variable decode(const HeadOutput& output) const;
 
  private:
   using Predictions = std::vector<std::shared_ptr<Conv2d>>;
   HeadConfig config_;
   std::vector<std::shared_ptr<ConvBNAct>> stems_, cls_convs_, reg_convs_;
-  Predictions cls_, reg_, cls_ab_, reg_ab_, lrtb_;
+  Predictions cls_, reg_, cls_ab_, reg_ab_, lrtb_, obj_;
 };
 
 }  // namespace sextant

@@ -74,4 +74,13 @@ LossConfig read_loss_config(ConfigReader r, LossConfig c) {
   return c;
 }
 
+void check_objectness(const LossConfig& config, bool head_predicts_it, const std::string& where) {
+  check(head_predicts_it || config.objectness_weight == 0,
+        "{}: 'loss.objectness_weight' is {}, but the head predicts no objectness "
+        "('model.objectness')",
+        where, config.objectness_weight);
+  check(!head_predicts_it || config.objectness_weight > 0,
+        "{}: 'loss.objectness_weight' is 0, but the head predicts objectness", where);
+}
+
 }  // namespace sextant

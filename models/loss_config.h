@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "core/config.h"
@@ -74,5 +75,9 @@ struct LossConfig {
 // Reads the object under "loss"; what is absent keeps its default. Throws Error naming the key for
 // unknown keys and values out of range.
 LossConfig read_loss_config(ConfigReader reader, LossConfig defaults);
+
+// Throws Error, starting with `where`, unless the loss weighs objectness exactly when the head
+// predicts it: what no loss teaches would multiply the scores all the same.
+void check_objectness(const LossConfig& config, bool head_predicts_it, const std::string& where);
 
 }  // namespace sextant

@@ -157,6 +157,7 @@ RecognisedModel recognise_yolov6(const std::vector<std::pair<std::string, Shape>
       {"type", type}, {"training_mode", mode.name}, {"use_dfl", reg_max > 0}, {"reg_max", reg_max}};
   if (s.has("detect.cls_preds_ab.0.weight")) out.model["fuse_ab"] = true;
   if (distill_ns) out.model["distill_ns"] = true;
+  if (s.has("detect.obj_preds.0.weight")) out.model["objectness"] = true;
   for (int64_t l = 0; l < found.levels; ++l) out.strides.push_back(int64_t{8} << l);
   out.image_size = found.levels == 4 ? 1280 : 640;
   return out;

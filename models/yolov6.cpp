@@ -12,6 +12,7 @@ Yolov6::Yolov6(const Yolov6Config& config, uint64_t seed) : config_(config) {
   head.reg_max = config.use_dfl ? config.reg_max : 0;
   head.strides = config.strides();
   head.distill_ns = config.distill_ns;
+  head.objectness = config.objectness;
   if (config.fuse_ab) head.anchors = config.anchors;
   head_ = register_module("detect", std::make_shared<EffiDeHead>(head, rng));
 }

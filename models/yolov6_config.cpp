@@ -66,6 +66,7 @@ LossConfig Yolov6Config::loss() const {
   c.iou_type = kernels::iou_type_from_name(iou_type);
   c.reg_max = reg_max;
   c.use_dfl = use_dfl;
+  if (objectness) c.objectness_weight = 1.0;
   return c;
 }
 
@@ -90,6 +91,7 @@ Json Yolov6Config::json() const {
   j["fuse_ab"] = fuse_ab;
   if (fuse_ab) j["anchors"] = anchors;
   j["distill_ns"] = distill_ns;
+  j["objectness"] = objectness;
   j["use_dfl"] = use_dfl;
   j["reg_max"] = reg_max;
   j["iou_type"] = iou_type;
@@ -178,6 +180,7 @@ class Reader {
   void head() {
     r.get("fuse_ab", c.fuse_ab);
     r.get("distill_ns", c.distill_ns);
+    r.get("objectness", c.objectness);
     r.get("use_dfl", c.use_dfl);
     r.number("reg_max", c.reg_max, 0, 64);
     require(c.use_dfl == (c.reg_max > 0), "reg_max", "is {} with 'model.use_dfl' {}", c.reg_max,

@@ -34,6 +34,7 @@ struct Yolov6Config {
   std::string activation = "relu";  // of backbone and neck; the head's is SiLU
   bool fuse_ab = false;             // anchor-aided training: an extra anchor-based branch
   bool distill_ns = false;          // self-distillation of small models: an extra DFL branch
+  bool objectness = false;          // an objectness map a level, which multiplies the scores
   // Pixels w, h of each anchor, per level; used with fuse_ab.
   std::vector<std::vector<double>> anchors = {
       {10, 13, 19, 19, 33, 23}, {30, 61, 59, 59, 59, 119}, {116, 90, 185, 185, 373, 326}};
@@ -59,6 +60,7 @@ struct Yolov6Config {
   // Of the neck's convolutions between its stages: the official conv_silu models keep ReLU there.
   Activation neck_activation() const;
 
+  // What the loss has to fit, and the model's own defaults of it.
   LossConfig loss() const;
   // What read_yolov6_config() reads: round-trips.
   Json json() const;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/config.h"
+#include "deploy/ranges.h"
 
 namespace sextant::quant {
 namespace {
@@ -94,8 +95,11 @@ bool matches_pattern(const std::string& pattern, const std::string& name) {
   return p == pattern.size();
 }
 
-std::vector<int> find_layers(const Graph& graph, const std::vector<std::string>& names) {
-  const std::vector<int> layers = quantizable_layers(graph);
+namespace {
+
+// Those of `layers` that a name or pattern means.
+std::vector<int> find_among(const Graph& graph, const std::vector<int>& layers,
+                            const std::vector<std::string>& names) {
   std::vector<bool> wanted(graph.nodes.size(), false);
   std::vector<std::string> all;
   for (const int l : layers) all.push_back(graph.nodes[static_cast<size_t>(l)].name);
@@ -109,6 +113,28 @@ std::vector<int> find_layers(const Graph& graph, const std::vector<std::string>&
   for (const int l : layers)
     if (wanted[static_cast<size_t>(l)]) result.push_back(l);
   return result;
+}
+
+}  // namespace
+
+std::vector<int> find_layers(const Graph& graph, const std::vector<std::string>& names) {
+  return find_among(graph, quantizable_layers(graph), names);
+}
+
+void check_layers(const Graph& graph, const std::vector<std::string>& names) {
+  if (graph.quantized()) {
+    find_layers(graph, names);
+    return;
+  }
+  Graph g = graph;
+  deploy::unify_ranges(g);
+  const std::vector<bool> wanted = deploy::groups_to_quantize(g);
+  std::vector<int> layers;
+  for (size_t i = 0; i < g.nodes.size(); ++i)
+    if (g.nodes[i].has_weight() &&
+        wanted[static_cast<size_t>(g.tensors[static_cast<size_t>(g.nodes[i].inputs[0])].group)])
+      layers.push_back(static_cast<int>(i));
+  find_among(g, layers, names);
 }
 
 }  // namespace sextant::quant

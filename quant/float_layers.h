@@ -32,6 +32,9 @@ std::vector<int> other_layers(const deploy::Graph& graph, const std::vector<int>
 // the graph's order, each once. Throws Error for a name that fits no layer, naming the nearest.
 std::vector<int> find_layers(const deploy::Graph& graph, const std::vector<std::string>& names);
 
+// Throws Error for a name that find_layers() will not find once `graph`, fused, is quantized.
+void check_layers(const deploy::Graph& graph, const std::vector<std::string>& names);
+
 // Whether `name` fits `pattern`.
 bool matches_pattern(const std::string& pattern, const std::string& name);
 

@@ -17,13 +17,14 @@ Teacher::Output Teacher::run(const Tensor& images) {
                                    graph_, {.batch = size[0], .height = size[1], .width = size[2]}))
                 .first;
   const std::vector<int>& maps = graph_.nodes.back().inputs;
+  const size_t per_level = graph_.nodes.back().attributes.maps_per_level();
   Output out;
-  out.cls_logits.resize(maps.size() / 2);
-  out.reg.resize(maps.size() / 2);
+  std::vector<Tensor>* const kinds[] = {&out.cls_logits, &out.reg, &out.objectness};
+  for (size_t k = 0; k < per_level; ++k) kinds[k]->resize(maps.size() / per_level);
   out.features.resize(features_.size());
   found->second.run(images, [&](const deploy::TensorView& view) {
     for (size_t i = 0; i < maps.size(); ++i)
-      if (maps[i] == view.id) (i % 2 == 0 ? out.cls_logits : out.reg)[i / 2] = view.values();
+      if (maps[i] == view.id) (*kinds[i % per_level])[i / per_level] = view.values();
     for (size_t f = 0; f < features_.size(); ++f)
       if (features_[f] == view.id) out.features[f] = view.values();
   });

@@ -14,7 +14,7 @@ class Teacher {
   Teacher(deploy::Graph graph, std::vector<int> features);
 
   struct Output {
-    std::vector<Tensor> cls_logits, reg, features;  // f32, as TrainableGraph::Output
+    std::vector<Tensor> cls_logits, reg, objectness, features;  // f32, as TrainableGraph::Output
   };
   // images u8 [N,H,W,3]. An engine is built for each size that comes.
   Output run(const Tensor& images);

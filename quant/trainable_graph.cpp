@@ -59,15 +59,16 @@ std::vector<int> neck_outputs(const deploy::Graph& graph) {
         "{}: has no decode node, so the neck's outputs are not known",
         graph.source.empty() ? "the graph" : graph.source);
   const std::vector<int>& maps = graph.nodes.back().inputs;
+  const size_t per_level = graph.nodes.back().attributes.maps_per_level();
   std::vector<int> outputs;
-  for (size_t l = 0; l + 1 < maps.size(); l += 2) {
+  for (size_t l = 0; l + 1 < maps.size(); l += per_level) {
     const std::vector<bool> cls = ancestors(graph, maps[l]), reg = ancestors(graph, maps[l + 1]);
     const Node* last = nullptr;
     for (const Node& node : graph.nodes)
       if (cls[static_cast<size_t>(node.output)] && reg[static_cast<size_t>(node.output)])
         last = &node;
     check(last != nullptr, "{}: class and box map of level {} have nothing in common",
-          graph.source.empty() ? "the graph" : graph.source, l / 2);
+          graph.source.empty() ? "the graph" : graph.source, l / per_level);
     outputs.push_back(has_part(last->name, "stems") ? last->inputs[0] : last->output);
   }
   return outputs;
@@ -253,8 +254,9 @@ TrainableGraph::Output TrainableGraph::forward(const Tensor& images,
   for (size_t n = 0; n < graph_.nodes.size(); ++n) {
     const Node& node = graph_.nodes[n];
     if (node.kind == NodeKind::kDecode) {
+      std::vector<Variable>* const maps[] = {&out.cls_logits, &out.reg, &out.objectness};
       for (size_t i = 0; i < node.inputs.size(); ++i)
-        (i % 2 == 0 ? out.cls_logits : out.reg).push_back(real(values, node.inputs[i]));
+        maps[i % node.attributes.maps_per_level()]->push_back(real(values, node.inputs[i]));
       continue;
     }
     Variable& y = values[static_cast<size_t>(node.output)];

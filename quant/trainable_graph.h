@@ -45,9 +45,10 @@ class TrainableGraph : public Module {
   explicit TrainableGraph(deploy::Graph graph, TrainableOptions options = {});
 
   struct Output {
-    std::vector<Variable> cls_logits, reg;  // what the decode node reads, per level; real
-    std::vector<Variable> features;         // real
-    Variable result;                        // without a decode node: the graph's output, real
+    // What the decode node reads, per level; real. Objectness only where it reads that.
+    std::vector<Variable> cls_logits, reg, objectness;
+    std::vector<Variable> features;  // real
+    Variable result;                 // without a decode node: the graph's output, real
   };
   // Called with every tensor that is computed; quantized ones hold integers.
   using Observer = std::function<void(int tensor, const Variable&)>;

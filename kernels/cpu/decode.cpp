@@ -19,6 +19,7 @@ struct LevelDecoder {
   const DecodeLevel& level;
   int64_t cls_pitch;
   int64_t reg_pitch;
+  int64_t obj_pitch;
   int64_t pixels;
 
   LevelDecoder(const Decode& decode, int l)
@@ -26,6 +27,7 @@ struct LevelDecoder {
         level(decode.level[l]),
         cls_pitch(level.cls_pitch ? level.cls_pitch : decode.classes),
         reg_pitch(level.reg_pitch ? level.reg_pitch : 4 * (decode.reg_max + 1)),
+        obj_pitch(level.obj_pitch ? level.obj_pitch : 1),
         pixels(level.height * level.width) {}
 
   const float* cls(int64_t n, int64_t pixel) const {
@@ -57,7 +59,7 @@ struct LevelDecoder {
     out[1] = (box[1] + box[3]) * 0.5f * level.stride;
     out[2] = (box[2] - box[0]) * level.stride;
     out[3] = (box[3] - box[1]) * level.stride;
-    out[4] = 1.0f;
+    out[4] = level.obj ? sigmoid(level.obj[(n * pixels + pixel) * obj_pitch]) : 1.0f;
     const float* z = cls(n, pixel);
     float* scores = out + 5;
 #pragma omp simd

@@ -11,7 +11,8 @@ constexpr int kThreads = 256;
 struct Level {
   const float* cls;
   const float* reg;
-  int64_t cls_pitch, reg_pitch;
+  const float* obj;  // null: 1
+  int64_t cls_pitch, reg_pitch, obj_pitch;
   int height, width;
   float stride;
 };
@@ -119,7 +120,7 @@ __global__ void __launch_bounds__(kBlock) decode_kernel(DecodeParams p) {
     out[1] = (box[1] + box[3]) * 0.5f * level.stride;
     out[2] = (box[2] - box[0]) * level.stride;
     out[3] = (box[3] - box[1]) * level.stride;
-    out[4] = 1.0f;
+    out[4] = level.obj != nullptr ? sigmoid(level.obj[pixel * level.obj_pitch]) : 1.0f;
   }
   const float* cls = level.cls + pixel * level.cls_pitch;
   for (int c = lane; c < p.classes; c += warpSize) out[5 + c] = sigmoid(cls[c]);
@@ -133,9 +134,15 @@ void generate_anchors(const GenerateAnchors& p, Stream stream) {
   op.levels.count = p.grid.levels;
   for (int l = 0; l < p.grid.levels; ++l) {
     const GridLevel& from = p.grid.level[static_cast<size_t>(l)];
-    op.levels.level[l] = {
-        nullptr,    nullptr, 0, 0, static_cast<int>(from.height), static_cast<int>(from.width),
-        from.stride};
+    op.levels.level[l] = {nullptr,
+                          nullptr,
+                          nullptr,
+                          0,
+                          0,
+                          0,
+                          static_cast<int>(from.height),
+                          static_cast<int>(from.width),
+                          from.stride};
   }
   for_each_item("generate_anchors", op, p.grid.anchors(), stream);
 }
@@ -149,8 +156,10 @@ void decode(const Decode& p, float* out, Stream stream) {
     const DecodeLevel& from = p.level[static_cast<size_t>(l)];
     d.levels.level[l] = {from.cls,
                          from.reg,
+                         from.obj,
                          from.cls_pitch ? from.cls_pitch : p.classes,
                          from.reg_pitch ? from.reg_pitch : 4 * (p.reg_max + 1),
+                         from.obj_pitch ? from.obj_pitch : 1,
                          static_cast<int>(from.height),
                          static_cast<int>(from.width),
                          from.stride};

@@ -150,6 +150,7 @@ TEST_CASE("qat: SiLU, RepOptimizer and DFL models, float layers, a start of one'
   CHECK(run({{"use_dfl", true}, {"reg_max", 16}}, Json::object())[4] > 0);
   const auto alone = run(Json::object(), {{"distill", {{"cwd_weight", 0}, {"logits_weight", 0}}}});
   CHECK(alone[6] == 0);
+  CHECK(alone[7] == 0);
 
   run(Json::object(), {{"float_layers", {"detect.*_preds.*", "backbone.stem*"}}});
   deploy::Graph partial = deploy::load_deploy(folder / "m4" / "last.safetensors");
@@ -167,6 +168,18 @@ TEST_CASE("qat: SiLU, RepOptimizer and DFL models, float layers, a start of one'
   run(Json::object(), {{"start", (folder / "m5" / "last.safetensors").string()}});
   CHECK(deploy::load_deploy(folder / "m6" / "start.safetensors").tensors[3].amax ==
         end.tensors[3].amax);
+
+  // objectness is trained and distilled like the rest
+  const Json objectness = {{"objectness", true}};
+  CHECK(run(objectness, {{"distill", {{"cwd_weight", 0}, {"logits_weight", 0}}}})[7] > 0);
+  CHECK(run(objectness, {{"loss_weight", 0}, {"distill", {{"logits_weight", 1}}}})[7] > 0);
+  run(Json::object(), {{"solver", {{"optimizer", "adamw"}, {"lr0", 1e-4}}}});
+  CHECK(error_of([&] {
+          run(Json::object(), {{"float_layers", {"backbone.stm"}}});
+        }).starts_with("no layer 'backbone.stm'"));
+  CHECK(error_of([&] {
+          run(Json::object(), {{"loss", {{"objectness_weight", 1}}}});
+        }).find("predicts no objectness") != std::string::npos);
 }
 
 TEST_CASE("qat: one class, images without boxes, an epoch without any") {

@@ -2,6 +2,7 @@
 // the scales of another run, and what it refuses.
 #include "apps/checkpoint.h"
 #include "apps/repopt.h"
+#include "apps/solver.h"
 #include "core/file.h"
 #include "data/shapes.h"
 #include "support/support.h"
@@ -51,6 +52,24 @@ void check_equal(const std::filesystem::path& a, const std::filesystem::path& b)
 }
 
 }  // namespace
+
+TEST_CASE("repopt by AdamW: multipliers of its own, resumed bit for bit") {
+  const test::TemporaryFolder folder;
+  make_shapes(folder / "data");
+  Json json = tiny_json(folder / "data");
+  json["epochs"] = 2;
+  json["training"]["search"]["epochs"] = 1;
+  json["solver"]["optimizer"] = "adamw";
+  json["solver"]["lr0"] = 0.002;
+  const TrainConfig config = parse_train_config(json, "test", "");
+  CHECK(rep_rule(config.solver) == optim::RepRule::kAdam);
+  CHECK(rep_rule(SolverConfig{}) == optim::RepRule::kSgd);
+  const auto whole = folder / "whole", parts = folder / "parts";
+  CHECK(train_repopt(config, whole, {}).complete);
+  CHECK_FALSE(train_repopt(config, parts, {.stop_after = 2}).complete);
+  CHECK(train_repopt(config, parts, {.resume = true}).complete);
+  check_equal(whole / "last.safetensors", parts / "last.safetensors");
+}
 
 TEST_CASE("repopt: search and target in one folder, resumed bit for bit across the boundary") {
   const test::TemporaryFolder folder;

@@ -201,7 +201,12 @@ TEST_CASE("losses, assigners, branches and teachers by config") {
   CHECK(row(run(student, none, file))[3] > row(teacher)[3]);  // two box losses
   CHECK(error_of([&] {
           run(none, {{"objectness_weight", 1}});
-        }).find("objectness") != std::string::npos);
+        }) ==
+        "test: 'loss.objectness_weight' is 1, but the head predicts no objectness "
+        "('model.objectness')");
+  CHECK(error_of([&] {
+          run({{"objectness", true}}, {{"objectness_weight", 0}});
+        }) == "test: 'loss.objectness_weight' is 0, but the head predicts objectness");
   CHECK(error_of([&] {
           run(none, {{"iuo", "siou"}});
         }).find("unknown key 'loss.iuo'") != std::string::npos);
@@ -235,6 +240,111 @@ TEST_CASE("the loss falls, and another seed gives another run") {
   const SafeTensors b = load_safetensors(folder / "b" / "last.safetensors"),
                     c = load_safetensors(folder / "c" / "last.safetensors");
   CHECK(test::max_difference(b.tensors[0].second, c.tensors[0].second) > 0);
+}
+
+TEST_CASE("a model with objectness trains by config, and its scores are products") {
+  const test::TemporaryFolder folder;
+  make_shapes(folder / "data");
+  Json json = tiny_config(folder / "data").json();
+  json["model"]["objectness"] = true;
+  json["loss"]["assigner"] = "simota";
+  json["epochs"] = 12;
+  json["eval_interval"] = 100;
+  json["solver"]["nominal_batch"] = 4;
+  const TrainConfig config = parse_train_config(json, "test", "");
+  train(config, folder / "run", false, 6);
+  train(config, folder / "run", true);
+  CHECK(load_json(folder / "run" / "config.json").at("loss").at("objectness_weight") == 1.0);
+  std::vector<double> losses;
+  std::istringstream csv(read_text(folder / "run" / "results.csv"));
+  std::string line, cell;
+  std::getline(csv, line);
+  CHECK(line ==
+        "epoch,lr,loss,loss_iou,loss_dfl,loss_cls,loss_cwd,loss_obj,map50,map50_95,seconds");
+  while (std::getline(csv, line)) {
+    std::istringstream cells(line);
+    for (int i = 0; i < 8; ++i) std::getline(cells, cell, ',');
+    losses.push_back(std::stod(cell));
+  }
+  REQUIRE(losses.size() == 12);
+  CHECK(losses.front() > 0);
+  CHECK(losses.back() < 0.9 * losses.front());
+
+  const std::string best = (folder / "run" / "best.safetensors").string(),
+                    deployed = (folder / "run" / "model.safetensors").string();
+  const deploy::Graph graph = load_model_graph(deployed);
+  CHECK(graph.nodes.back().attributes.objectness);
+  const auto dataset = data::open_dataset(folder / "data", "val");
+  CHECK(
+      evaluate(load_model_graph(best), dataset, 64, deploy::Precision::kFloat32).metrics.stats() ==
+      evaluate(graph, dataset, 64, deploy::Precision::kFloat32).metrics.stats());
+  deploy::Engine engine(graph, {1, 64, 64});
+  Tensor image({1, 64, 64, 3}, DType::kU8);
+  Rng rng(3);
+  for (uint8_t& v : image.span<uint8_t>()) v = static_cast<uint8_t>(rng.below(256));
+  const Tensor rows = engine.run(image);
+  bool varies = false;
+  for (int64_t i = 0; i < rows.dim(1); ++i) {
+    const float o = rows.f32()[i * rows.dim(2) + 4];
+    CHECK((o > 0 && o < 1));
+    varies |= o != rows.f32()[4];
+  }
+  CHECK(varies);
+}
+
+TEST_CASE("adam and adamw by config, resumed bit for bit") {
+  const test::TemporaryFolder folder;
+  make_shapes(folder / "data");
+  const auto config = [&](const Json& solver) {
+    Json json = tiny_config(folder / "data").json();
+    json["solver"] = {{"nominal_batch", 8}, {"warmup_epochs", 1}};
+    json["solver"].update(solver);
+    return parse_train_config(json, "test", "");
+  };
+  const auto weights = [&](const char* name) {
+    return load_safetensors(folder / name / "last.safetensors");
+  };
+  const Json decay = {{"lr0", 0.002}, {"weight_decay", 0.5}};
+  for (const char* optimizer : {"adam", "adamw"}) {
+    Json solver = decay;
+    solver["optimizer"] = optimizer;
+    train(config(solver), folder / optimizer, false);
+    CHECK(load_json(folder / optimizer / "config.json").at("solver").at("optimizer") == optimizer);
+  }
+  Json solver = decay;
+  solver["optimizer"] = "adamw";
+  train(config(solver), folder / "parts", false, 1);
+  const SafeTensors state = load_safetensors(folder / "parts" / "resume.safetensors");
+  CHECK(state.at("optimizer.step.backbone.stem.rbr_dense.conv.weight").data<int64_t>()[0] > 0);
+  train(config(solver), folder / "parts", true);
+  check_equal(folder / "adamw" / "last.safetensors", folder / "parts" / "last.safetensors");
+  // each setting counts
+  solver["betas"] = {0.5, 0.9};
+  train(config(solver), folder / "betas", false);
+  train(config({{"lr0", 0.002}, {"weight_decay", 0.5}}), folder / "sgd", false);
+  const Tensor adamw = weights("adamw").at("backbone.stem.rbr_dense.conv.weight");
+  for (const char* name : {"adam", "betas", "sgd"}) {
+    CAPTURE(name);
+    CHECK(test::max_difference(adamw, weights(name).at("backbone.stem.rbr_dense.conv.weight")) > 0);
+  }
+  solver["betas"] = {0.5, 0.99};
+  CHECK(error_of([&] { train(config(solver), folder / "betas", true); }).find("solver.betas") !=
+        std::string::npos);
+}
+
+TEST_CASE("a run from before other optimizers were there goes on as SGD's") {
+  const test::TemporaryFolder folder;
+  make_shapes(folder / "data");
+  const TrainConfig config = tiny_config(folder / "data");
+  train(config, folder / "run", false, 1);
+  SafeTensors state = load_safetensors(folder / "run" / "resume.safetensors");
+  Json meta = Json::parse(state.meta("sextant"));
+  meta["config"]["solver"].erase("optimizer");
+  meta["config"]["model"].erase("objectness");
+  for (Json& row : meta["rows"]) row.erase(9);
+  state.metadata["sextant"] = meta.dump();
+  save_safetensors(folder / "run" / "resume.safetensors", state);
+  CHECK(train(config, folder / "run", true).trained == 2);
 }
 
 TEST_CASE("a checkpoint evaluates like the graph made from it, and foreign files are refused") {
@@ -280,6 +390,15 @@ TEST_CASE("configs are checked before anything is read or written") {
         "c.json: 'image_size' is 100, must be a multiple of 32");
   CHECK(error(R"({"data": {"path": "x"}, "solver": {"lr0": -1}})") ==
         "c.json: 'solver.lr0' is -1, must be in [0, 10]");
+  CHECK(error(R"({"data": {"path": "x"}, "solver": {"optimizer": "lion"}})") ==
+        "c.json: 'solver.optimizer' is 'lion', must be one of sgd, adam, adamw");
+  CHECK(error(R"({"data": {"path": "x"}, "solver": {"optimizer": "adamw"}})") ==
+        "c.json: 'solver.lr0' is missing, 'solver.optimizer' \"adamw\" needs its own");
+  CHECK(error(R"({"data": {"path": "x"}, "solver": {"betas": [0.9, 0.99]}})") ==
+        "c.json: 'solver.betas' goes with 'solver.optimizer' \"adam\" or \"adamw\"");
+  CHECK(error(R"({"data": {"path": "x"},
+                  "solver": {"optimizer": "adam", "lr0": 0.001, "betas": [0.9, 1]}})") ==
+        "c.json: 'solver.betas' is [0.9, 1], must be two numbers in [0, 1)");
   CHECK(error(R"({"data": {"path": "x"}, "model": {"type": "yolov7"}})")
             .find("must be one of yolov6n_opt") != std::string::npos);
   CHECK(first_difference(Json::parse(R"({"a": {"b": 1}})"), Json::parse(R"({"a": {"b": 2}})")) ==

@@ -34,7 +34,7 @@ deploy::NamedVariables named(const Module& module) {
   return result;
 }
 
-MixedNet::MixedNet(Activation act, uint64_t seed) : act_(act) {
+MixedNet::MixedNet(Activation act, uint64_t seed, bool objectness) : act_(act) {
   Rng rng(seed);
   const auto conv = [&](const std::string& name, int64_t in, int64_t out, int64_t kernel,
                         int64_t stride, Activation a) {
@@ -57,6 +57,7 @@ MixedNet::MixedNet(Activation act, uint64_t seed) : act_(act) {
   head.in_channels = {24, 32};
   head.num_classes = 3;
   head.strides = {2, 4};
+  head.objectness = objectness;
   head_ = register_module("detect", std::make_shared<EffiDeHead>(head, rng));
   randomize(*this, seed);
   train(false);

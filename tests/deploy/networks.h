@@ -26,7 +26,7 @@ deploy::NamedVariables named(const Module& module);
 // depthwise, two-level head. Strides 2 and 4.
 class MixedNet : public Module {
  public:
-  explicit MixedNet(Activation act, uint64_t seed);
+  explicit MixedNet(Activation act, uint64_t seed, bool objectness = false);
   Variable predict(const Variable& x) const;
 
  private:

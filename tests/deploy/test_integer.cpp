@@ -262,6 +262,7 @@ TEST_CASE("sums: the fast step gives the plain definition's, however large") {
 
 TEST_CASE("decoding in integers is within 3e-5 of a score and 1e-3 of a pixel of the float one") {
   const int64_t reg_max = GENERATE(0, 16);
+  const bool objectness = GENERATE(false, true);
   constexpr int64_t kBatch = 2, kClasses = 5;
   IntegerDecode p;
   kernels::Decode q;
@@ -269,8 +270,8 @@ TEST_CASE("decoding in integers is within 3e-5 of a score and 1e-3 of a pixel of
   p.batch = q.batch = kBatch;
   p.classes = q.classes = kClasses;
   p.reg_max = q.reg_max = reg_max;
-  std::vector<int32_t> ints[4];
-  std::vector<float> floats[4];
+  std::vector<int32_t> ints[4], obj[2];
+  std::vector<float> floats[4], obj_floats[2];
   Rng rng(7);
   for (int l = 0; l < 2; ++l) {
     p.level[l].height = q.level[l].height = 6 >> l;
@@ -290,6 +291,13 @@ TEST_CASE("decoding in integers is within 3e-5 of a score and 1e-3 of a pixel of
     p.level[l].reg = ints[2 * l + 1].data();
     q.level[l].cls = floats[2 * l].data();
     q.level[l].reg = floats[2 * l + 1].data();
+    if (!objectness) continue;
+    for (int64_t i = 0; i < kBatch * (6 >> l) * (10 >> l); ++i) {
+      obj[l].push_back(static_cast<int32_t>(std::nearbyint(rng.uniform(-9, 9) * (1 << kHeadBits))));
+      obj_floats[l].push_back(std::ldexp(static_cast<float>(obj[l].back()), -kHeadBits));
+    }
+    p.level[l].obj = obj[l].data();
+    q.level[l].obj = obj_floats[l].data();
   }
   const int64_t rows = kBatch * p.anchors();
   REQUIRE(p.anchors() == q.anchors());

@@ -14,10 +14,11 @@ namespace {
 // Head outputs of three levels with the memory behind the pointers. With a pitch, the maps are
 // slices of wider buffers whose other elements hold NaN.
 struct Head {
-  std::vector<std::vector<float>> cls, reg;
+  std::vector<std::vector<float>> cls, reg, obj;
   Decode p;
 
-  Head(int64_t batch, int64_t classes, int64_t reg_max, uint64_t seed, int64_t extra = 0) {
+  Head(int64_t batch, int64_t classes, int64_t reg_max, uint64_t seed, int64_t extra = 0,
+       bool objectness = false) {
     p.batch = batch;
     p.classes = classes;
     p.reg_max = reg_max;
@@ -48,6 +49,14 @@ struct Head {
         p.level[l].reg_pitch = channels + extra;
       }
     }
+    for (int l = 0; l < 3 && objectness; ++l) {  // last: what is drawn before stays
+      const int64_t pixels = batch * shapes[l][0] * shapes[l][1];
+      obj.emplace_back(pixels * (1 + extra), std::nanf(""));
+      for (int64_t i = 0; i < pixels; ++i)
+        obj[l][i * (1 + extra)] = static_cast<float>(rng.uniform(-4, 4));
+      p.level[l].obj = obj[l].data();
+      if (extra > 0) p.level[l].obj_pitch = 1 + extra;
+    }
   }
   std::vector<float> decoded() const {
     std::vector<float> out(p.batch * p.anchors() * (5 + p.classes), -7.0f);
@@ -66,7 +75,8 @@ bool same(const Detection& a, const Detection& b) {
 TEST_CASE("decode equals its plain definition") {
   for (const int64_t reg_max : {0, 7, 16, 80})
     for (const int64_t classes : {1, 3, 20}) {
-      const Head h(2, classes, reg_max, 40 + classes + reg_max);
+      const bool objectness = classes != 3;
+      const Head h(2, classes, reg_max, 40 + classes + reg_max, 0, objectness);
       const auto out = h.decoded();
       const int64_t width = 5 + classes, bins = reg_max + 1;
       size_t at = 0;
@@ -94,7 +104,11 @@ TEST_CASE("decode equals its plain definition") {
                                       (dist[0] + dist[2]) * stride, (dist[1] + dist[3]) * stride};
               for (size_t k = 0; k < 4; ++k)
                 worst_box = std::max(worst_box, std::abs(want[k] - out[at + k]));
-              REQUIRE(out[at + 4] == 1.0f);
+              if (objectness)
+                worst_score = std::max(
+                    worst_score, std::abs(1 / (1 + std::exp(-double{v.obj[pixel]})) - out[at + 4]));
+              else
+                REQUIRE(out[at + 4] == 1.0f);
               for (int64_t c = 0; c < classes; ++c) {
                 const double z = v.cls[pixel * classes + c];
                 worst_score = std::max(worst_score, std::abs(1 / (1 + std::exp(-z)) -
@@ -110,7 +124,8 @@ TEST_CASE("decode equals its plain definition") {
 
 TEST_CASE("decode reads slices of wider buffers") {
   for (const int64_t reg_max : {0, 16}) {
-    const Head dense(2, 5, reg_max, 9), sliced(2, 5, reg_max, 9, 3);
+    const bool objectness = reg_max > 0;
+    const Head dense(2, 5, reg_max, 9, 0, objectness), sliced(2, 5, reg_max, 9, 3, objectness);
     REQUIRE(dense.decoded() == sliced.decoded());
     const auto a = cpu::decode_candidates(dense.p, 0.4f, true);
     const auto b = cpu::decode_candidates(sliced.p, 0.4f, true);
@@ -124,7 +139,7 @@ TEST_CASE("decode_candidates gives the candidates of decode's output bit for bit
     for (const int64_t classes : {1, 3, 37})
       for (const float conf : {0.0f, 0.03f, 0.5f, 0.9f, 0.9999f, 1.0f})
         for (const bool multi : {false, true}) {
-          const Head h(3, classes, reg_max, 100 + classes);
+          const Head h(3, classes, reg_max, 100 + classes, 0, reg_max > 0);
           const auto rows = h.decoded();
           const auto found = cpu::decode_candidates(h.p, conf, multi);
           REQUIRE(found.size() == 3);

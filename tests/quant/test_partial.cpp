@@ -215,6 +215,15 @@ TEST_CASE("layers by name and by pattern") {
           find_layers(g, {"up", "boddy"});
         }) == "no layer 'boddy'; nearest is 'body'");
   CHECK(test::error_of([&] { find_layers(g, {"pooled"}); }).starts_with("no layer 'pooled'"));
+  // the same, told before there are ranges
+  const deploy::Graph plain = test::mixed_graph();
+  for (const char* name : {"right", "?o*", "up", "cls"}) check_layers(plain, {name});
+  for (const char* name : {"boddy", "pooled", "images"}) {
+    const std::string error = test::error_of([&] { find_layers(g, {name}); });
+    CHECK(!error.empty());
+    CHECK(test::error_of([&] { check_layers(plain, {"up", name}); }) == error);
+    CHECK(test::error_of([&] { check_layers(g, {"up", name}); }) == error);
+  }
 
   CHECK(matches_pattern("a*b*c", "a.b.b.c"));
   CHECK(matches_pattern("*", ""));

@@ -300,3 +300,38 @@ TEST_CASE("a trainable graph refuses what the engine would refuse") {
           TrainableGraph(g).forward(Tensor::zeros({1, 32, 32, 3}));
         }).find("must be U8") != std::string::npos);
 }
+
+TEST_CASE("the trainable graph and the teacher give the objectness maps") {
+  const Tensor images = test::random_images({1, 32, 32, 3}, 5);
+  const Graph fused =
+      deploy::fuse(test::traced(test::MixedNet(Activation::kReLU, 12, true), {1, 32, 32, 3}));
+  const Graph g = test::with_ranges(fused, images);
+  const TrainableGraph trainable(g, {.features = neck_outputs(g)});
+  const Agreement a = compare(trainable, images);
+  CHECK(a.steps == 0);
+  CHECK(a.real < 1e-6);
+  const auto out = trainable.forward(images);
+  REQUIRE(out.objectness.size() == 2);
+  CHECK(out.objectness[0].shape() == Shape{1, 16, 16, 1});
+  CHECK(out.reg[1].shape() == Shape{1, 8, 8, 4});
+  backward(channel_wise_distillation(out.objectness[0], Tensor::zeros({1, 16, 16, 1})));
+  bool reached = false;
+  for (const ParameterRef& p : trainable.parameters())
+    if (p.name == "detect.obj_preds.0.weight") reached = p.variable.grad().defined();
+  CHECK(reached);
+  Teacher teacher(fused, neck_outputs(fused));
+  const auto taught = teacher.run(images);
+  REQUIRE(taught.objectness.size() == 2);
+  deploy::Engine engine(fused, {1, 32, 32});
+  engine.run(images, [&](const deploy::TensorView& v) {
+    for (size_t l = 0; l < 2; ++l)
+      if (v.info->name == fmt::format("detect.obj_preds.{}", l))
+        CHECK(test::max_difference(v.values(), taught.objectness[l]) == 0);
+  });
+  // the neck's outputs are the same with and without
+  const Graph plain =
+      deploy::fuse(test::traced(test::MixedNet(Activation::kReLU, 12), {1, 32, 32, 3}));
+  for (size_t l = 0; l < 2; ++l)
+    CHECK(fused.tensors[static_cast<size_t>(neck_outputs(fused)[l])].name ==
+          plain.tensors[static_cast<size_t>(neck_outputs(plain)[l])].name);
+}

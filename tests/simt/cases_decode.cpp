@@ -60,16 +60,16 @@ void check_anchors(Backend& backend, const std::vector<LevelSize>& levels, int r
 
 // `wide`: the maps are slices of wider buffers.
 void check_decode(Backend& backend, const std::vector<LevelSize>& levels, int64_t batch,
-                  int64_t classes, int64_t reg_max, bool wide) {
-  CAPTURE(levels.size(), batch, classes, reg_max, wide);
+                  int64_t classes, int64_t reg_max, bool wide, bool objectness) {
+  CAPTURE(levels.size(), batch, classes, reg_max, wide, objectness);
   Decode p;
   p.levels = static_cast<int>(levels.size());
   p.batch = batch;
   p.classes = classes;
   p.reg_max = reg_max;
   const int64_t bins = reg_max + 1, cls_pitch = classes + (wide ? 4 : 0),
-                reg_pitch = 4 * bins + (wide ? 3 : 0);
-  std::vector<std::vector<float>> cls, reg;
+                reg_pitch = 4 * bins + (wide ? 3 : 0), obj_pitch = wide ? 2 : 1;
+  std::vector<std::vector<float>> cls, reg, obj;
   std::vector<std::unique_ptr<DeviceArray>> arrays;
   Decode on_device = p;
   for (size_t l = 0; l < levels.size(); ++l) {
@@ -90,6 +90,13 @@ void check_decode(Backend& backend, const std::vector<LevelSize>& levels, int64_
     level.cls = arrays.back()->data();
     arrays.push_back(std::make_unique<DeviceArray>(backend, reg[l]));
     level.reg = arrays.back()->data();
+    if (objectness) {
+      obj.push_back(random_values(rows * obj_pitch, 161 + l, -8, 8));
+      p.level[l].obj = obj[l].data();
+      p.level[l].obj_pitch = level.obj_pitch = wide ? obj_pitch : 0;
+      arrays.push_back(std::make_unique<DeviceArray>(backend, obj[l], 1));
+      level.obj = arrays.back()->data();
+    }
     on_device.level[l] = level;
   }
   on_device.levels = p.levels;
@@ -111,9 +118,13 @@ void check_decode(Backend& backend, const std::vector<LevelSize>& levels, int64_
         }
         const double s = levels[l].stride, cx = static_cast<double>(i % levels[l].w) + 0.5,
                      cy = static_cast<double>(i / levels[l].w) + 0.5;
-        ref.insert(ref.end(),
-                   {(cx + (dist[2] - dist[0]) / 2) * s, (cy + (dist[3] - dist[1]) / 2) * s,
-                    (dist[0] + dist[2]) * s, (dist[1] + dist[3]) * s, 1.0});
+        ref.insert(
+            ref.end(),
+            {(cx + (dist[2] - dist[0]) / 2) * s, (cy + (dist[3] - dist[1]) / 2) * s,
+             (dist[0] + dist[2]) * s, (dist[1] + dist[3]) * s,
+             objectness
+                 ? 1 / (1 + std::exp(-double{obj[l][static_cast<size_t>(pixel * obj_pitch)]}))
+                 : 1.0});
         for (int64_t c = 0; c < classes; ++c)
           ref.push_back(
               1 / (1 + std::exp(-double{cls[l][static_cast<size_t>(pixel * cls_pitch + c)]})));
@@ -142,7 +153,8 @@ void decode_cases(Backend& backend) {
       for (const int64_t batch : {0, 1, 3})
         for (const int64_t classes : {1, 3, 17, 80})
           for (const int64_t reg_max : {0, 16})
-            check_decode(backend, levels, batch, classes, reg_max, classes == 17);
+            for (const bool objectness : {false, true})
+              check_decode(backend, levels, batch, classes, reg_max, classes == 17, objectness);
     }
   }
 }

@@ -37,7 +37,7 @@ void fill_formula_weights(const std::string& name, const Tensor& t, const std::s
     scale = 0.1, offset = 1;
   } else if (norm) {
     scale = 0.1;
-  } else if (has(".cls_preds")) {
+  } else if (has(".cls_preds") || has(".obj_preds")) {
     scale = 0.5, offset = -2;
   } else if (has(".reg_preds")) {
     scale = 0.5, offset = 1;
