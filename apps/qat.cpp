@@ -156,7 +156,7 @@ class QatRun {
     input.reg = out.reg;
     const int64_t side = config_.image_size;
     const LossResult r = loss_(input, batch.targets, {side, side, state_.epoch});
-    LossItems items = r.items;
+    LossItems items = r.items();
     for (double* item : {&items.iou, &items.dfl, &items.cls}) *item *= config_.loss_weight;
     Variable total = scale(r.loss, static_cast<float>(config_.loss_weight));
     const auto add_part = [&](const Variable& part, double weight) {
@@ -194,7 +194,7 @@ class QatRun {
                                  student_.update_scales();
                                  if (ema_) ema_->update();
                                }
-                               return Iteration{items, v.lr[1]};
+                               return Iteration{[=] { return items; }, v.lr[1]};
                              });
     ++state_.epoch;
     const bool evaluated =

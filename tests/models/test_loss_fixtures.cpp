@@ -44,10 +44,10 @@ void require_equal(const LossSample& s, const SafeTensors& f, const std::string&
   const Tensor& items = f.at(items_name);
   REQUIRE(items.numel() == static_cast<int64_t>(parts.size()));
   for (size_t i = 0; i < parts.size(); ++i)
-    REQUIRE(std::abs(r.items.*parts[i] - static_cast<double>(items.f32()[i])) < 1e-5 * loss);
-  REQUIRE(r.items.total() == Approx(loss).epsilon(1e-5));
-  REQUIRE(r.items.positives == std::stoll(f.meta("n_pos")));
-  REQUIRE(r.items.target_score ==
+    REQUIRE(std::abs(r.items().*parts[i] - static_cast<double>(items.f32()[i])) < 1e-5 * loss);
+  REQUIRE(r.items().total() == Approx(loss).epsilon(1e-5));
+  REQUIRE(r.items().positives == std::stoll(f.meta("n_pos")));
+  REQUIRE(r.items().target_score ==
           Approx(std::stod(f.meta("target_scores_sum"))).margin(1e-6).epsilon(1e-5));
   backward(r.loss);
   REQUIRE(relative_difference(joined_grads(s.input.cls_logits),
@@ -89,10 +89,10 @@ TEST_CASE("assignment inside the loss matches the official one") {
     const loss_detail::Branch branch = branch_of(s);
     const auto truth = loss_detail::read_targets(s.targets, branch.batch, s.config.num_classes,
                                                  s.step.image_h, s.step.image_w);
-    const auto assignment = loss_detail::assign_boxes(s.config, branch, truth);
+    const auto assignment = loss_detail::assign_boxes(s.config, branch, on_host(truth));
     const uint8_t* foreground = f.at("assigned.fg_mask").data<uint8_t>();
     for (int64_t i = 0; i < branch.batch * branch.anchors; ++i) {
-      const int32_t g = assignment.box[i];
+      const int32_t g = assignment.box.data<int32_t>()[i];
       REQUIRE((g >= 0) == (foreground[i] != 0));
       if (g < 0) continue;
       const int64_t row = truth.begin[i / branch.anchors] + g;
@@ -101,7 +101,7 @@ TEST_CASE("assignment inside the loss matches the official one") {
         REQUIRE(truth.boxes[4 * row + k] ==
                 Approx(f.at("assigned.target_bboxes").f32()[4 * i + k]));
       REQUIRE(
-          assignment.target[i] ==
+          assignment.target.data<double>()[i] ==
           Approx(
               f.at("assigned.target_scores").f32()[i * s.config.num_classes + truth.classes[row]])
               .margin(1e-6));
@@ -157,7 +157,7 @@ TEST_CASE("anchor-aided loss matches the official one, with decoded and with raw
         s.input.cls_logits.emplace_back(Tensor::full({batch, m.height, m.width, classes}, -4.0f));
         s.input.reg.emplace_back(Tensor::full({batch, m.height, m.width, 4}, 1.0f));
       }
-      const LossItems alone = s.run().items;
+      const LossItems alone = s.run().items();
 
       // Raw sizes t with size = (2 sigmoid(t))^2 anchor; the largest is twice the anchor.
       double cells = 0;
@@ -178,11 +178,12 @@ TEST_CASE("anchor-aided loss matches the official one, with decoded and with raw
       s.input.reg_ab = leaves(cut(raw_boxes, s.shapes, per_cell));
       const LossResult r = s.run();
       const float* items = f.at("output.loss_items_iou_dfl_cls").f32();
-      REQUIRE(r.items.iou - alone.iou == Approx(items[0]).epsilon(1e-5));
-      REQUIRE(r.items.dfl == 0.0);
-      REQUIRE(r.items.cls - alone.cls == Approx(items[2]).epsilon(1e-5));
-      REQUIRE(r.items.total() - alone.total() == Approx(f.at("output.loss").item()).epsilon(1e-5));
-      REQUIRE(r.items.positives_ab == std::stoll(f.meta("n_pos")));
+      REQUIRE(r.items().iou - alone.iou == Approx(items[0]).epsilon(1e-5));
+      REQUIRE(r.items().dfl == 0.0);
+      REQUIRE(r.items().cls - alone.cls == Approx(items[2]).epsilon(1e-5));
+      REQUIRE(r.items().total() - alone.total() ==
+              Approx(f.at("output.loss").item()).epsilon(1e-5));
+      REQUIRE(r.items().positives_ab == std::stoll(f.meta("n_pos")));
       backward(r.loss);
       REQUIRE(relative_difference(joined_grads(s.input.cls_logits_ab, per_cell),
                                   by_logit(f.at("grad.pred_scores"), scores)) < 1e-5);
