@@ -1,5 +1,7 @@
 #include "models/loss_transfer.h"
 
+#include <algorithm>
+
 namespace sextant::loss_detail {
 
 void PinnedBlock::reset(int64_t bytes) {
@@ -16,21 +18,31 @@ std::byte* PinnedBlock::reserve(int64_t bytes) {
 Mailbox::Mailbox() : mark_(accelerator().make_stream()) {}
 
 Mailbox::~Mailbox() {
-  accelerator().synchronize(mark_);  // copies may be on their way
+  settle();
   accelerator().destroy_stream(mark_);
+}
+
+void Mailbox::mark() {
+  accelerator().wait(mark_, compute_stream());
+  settled_ = false;
+}
+
+void Mailbox::settle() {
+  if (!settled_) accelerator().synchronize(mark_);
+  settled_ = true;
 }
 
 Tensor Mailbox::send(int64_t bytes) {
   Tensor to(Shape{bytes}, DType::kU8, Device::kCuda);
   accelerator().upload(to.raw(), out_.data(), bytes, compute_stream());
-  accelerator().wait(mark_, compute_stream());
+  mark();
   return to;
 }
 
 void Mailbox::fetch(const Tensor& values) {
   std::byte* to = in_.reserve(values.bytes());
   accelerator().download(to, values.raw(), values.bytes(), compute_stream());
-  accelerator().wait(mark_, compute_stream());
+  mark();
 }
 
 const std::byte* Mailbox::received() {

@@ -1,6 +1,7 @@
 // What a training step sends to the device and gets back, without waiting for it.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -43,12 +44,14 @@ class Mailbox {
   // Waits until the device has done what came before the last fetch(), no longer, and gives the
   // host's copy.
   const std::byte* received();
-  // Waits until the memory may be used again.
-  void settle() { accelerator().synchronize(mark_); }
+  // Waits until the letters have arrived.
+  void settle();
 
  private:
+  void mark();
   PinnedBlock out_, in_;
   Stream mark_;  // has nothing to do but to wait for a point of compute_stream()
+  bool settled_ = true;
 };
 
 // A mailbox that nobody holds any more, by turns, so that its last letters have long arrived.

@@ -8,79 +8,10 @@ using namespace sextant;
 using namespace sextant::test;
 using Catch::Contains;
 
-namespace {
-
-// What of the loss is switched on.
-struct Kind {
-  const char* name;
-  int64_t reg_max = 0;
-  kernels::IouType iou = kernels::IouType::kSIoU;
-  kernels::ClassLossType cls = kernels::ClassLossType::kVarifocal;
-  Assigner assigner = Assigner::kTaskAligned;
-  bool objectness = false, lrtb = false, teacher = false, features = false;
-  int64_t per_cell = 0;  // of the anchor-aided branch; 0 without it
-  bool anchors = false;  // sizes by anchors there
-  int64_t boxes = 8;
-};
-
-// ciou is left out where gradients are compared: it holds one of its factors constant.
-const std::vector<Kind> kKinds = {
-    {"distances", 0},
-    {"dfl", 16, kernels::IouType::kGIoU},
-    {"no boxes", 16, kernels::IouType::kDIoU, kernels::ClassLossType::kVarifocal,
-     Assigner::kTaskAligned, true, true, true, true, 3, true, 0},
-    {"focal, atss", 0, kernels::IouType::kAlphaIoU, kernels::ClassLossType::kFocal,
-     Assigner::kAtss},
-    {"quality focal, simota", 4, kernels::IouType::kAlphaGIoU,
-     kernels::ClassLossType::kQualityFocal, Assigner::kSimOta},
-    {"poly, simota, objectness", 0, kernels::IouType::kAlphaDIoU, kernels::ClassLossType::kPoly,
-     Assigner::kSimOta, true},
-    {"teacher, lrtb, features", 16, kernels::IouType::kSIoU, kernels::ClassLossType::kVarifocal,
-     Assigner::kTaskAligned, false, true, true, true},
-    {"anchor-aided, decoded", 0, kernels::IouType::kSIoU, kernels::ClassLossType::kVarifocal,
-     Assigner::kTaskAligned, false, false, false, false, 3, false},
-    {"anchor-aided, raw", 16, kernels::IouType::kGIoU, kernels::ClassLossType::kVarifocal,
-     Assigner::kAtss, false, false, false, false, 2, true},
-};
-
-LossSample sample_of(const Kind& kind, uint64_t seed) {
-  constexpr int64_t kClasses = 4;
-  LossSample s = random_loss_sample(seed, kind.reg_max, kClasses, kind.boxes);
-  s.config.iou_type = kind.iou;
-  s.config.cls_loss = kind.cls;
-  s.config.assigner = kind.assigner;
-  if (kind.objectness) {
-    s.config.objectness_weight = 0.7;
-    s.input.objectness = random_maps(s, 1, seed + 3, -2, 2);
-  }
-  if (kind.lrtb) s.input.reg_lrtb = random_maps(s, 4, seed + 4, 0.3, 4);
-  if (kind.teacher) add_teacher(s, seed + 5);
-  if (kind.features) {
-    s.config.distill_feat_weight = 2.0;
-    s.input.features = random_maps(s, 6, seed + 6, -2, 2);
-    s.teacher.features = teacher_like(s.input.features, seed + 7);
-  }
-  if (kind.per_cell > 0) {
-    s.config.anchors.clear();
-    for (const int64_t stride : s.config.strides)
-      if (kind.anchors)
-        for (std::vector<double>& level = s.config.anchors.emplace_back();
-             static_cast<int64_t>(level.size()) < 2 * kind.per_cell;)
-          level.push_back(static_cast<double>(stride) * (2.0 + static_cast<double>(level.size())));
-    s.input.cls_logits_ab = random_maps(s, kClasses * kind.per_cell, seed + 8, -3, 2);
-    s.input.reg_ab =
-        random_maps(s, 4 * kind.per_cell, seed + 9, kind.anchors ? -1 : 0.3, kind.anchors ? 1 : 4);
-  }
-  s.step.epoch = 7;
-  return s;
-}
-
-}  // namespace
-
 // The assignment counts as constant in the gradient, so it is fixed for the differences too.
 TEST_CASE("detection loss gradients are those of the loss for a fixed assignment") {
   using namespace loss_detail;
-  for (const Kind& kind : kKinds) {
+  for (const LossKind& kind : kLossKinds) {
     LossSample s = sample_of(kind, 77);
     const LossResult result = s.run();
     REQUIRE((result.items().positives > 0) == (kind.boxes > 0));
@@ -133,7 +64,7 @@ TEST_CASE("detection loss gradients are those of the loss for a fixed assignment
 }
 
 TEST_CASE("detection loss of a batch without boxes still has a gradient for every input") {
-  for (const Kind& kind : kKinds)
+  for (const LossKind& kind : kLossKinds)
     for (const Tensor& none : {Tensor({0, 6}), Tensor()}) {
       CAPTURE(kind.name);
       LossSample s = sample_of(kind, 3);
@@ -173,7 +104,7 @@ TEST_CASE("detection loss uses adaptive selection in its first epochs") {
 }
 
 TEST_CASE("distillation decays to a hundredth over the training run") {
-  LossSample s = sample_of(kKinds[6], 21);
+  LossSample s = sample_of(kLossKinds[6], 21);
   const auto part = [&](int64_t epoch) {
     s.step.epoch = epoch;
     return s.run().items().cwd;
@@ -185,7 +116,7 @@ TEST_CASE("distillation decays to a hundredth over the training run") {
 }
 
 TEST_CASE("distillation from a teacher equal to the student adds nothing") {
-  LossSample s = sample_of(kKinds[6], 22);
+  LossSample s = sample_of(kLossKinds[6], 22);
   const auto same = [](const std::vector<Variable>& maps) {
     std::vector<Tensor> out;
     for (const Variable& v : maps) out.push_back(v.data());
@@ -226,7 +157,7 @@ TEST_CASE("objectness is cross-entropy to one at assigned anchors") {
 }
 
 TEST_CASE("detection loss scales its gradients and does without when none are wanted") {
-  for (const Kind& kind : {kKinds[0], kKinds[6], kKinds[8]}) {
+  for (const LossKind& kind : {kLossKinds[0], kLossKinds[6], kLossKinds[8]}) {
     LossSample s = sample_of(kind, 4);
     const LossResult once = s.run();
     backward(once.loss);
@@ -249,7 +180,7 @@ TEST_CASE("detection loss scales its gradients and does without when none are wa
 
 TEST_CASE("detection loss does not depend on the number of threads") {
   const int before = omp_get_max_threads();
-  for (const Kind& kind : kKinds) {
+  for (const LossKind& kind : kLossKinds) {
     LossSample s = sample_of(kind, 6);
     std::vector<double> values;
     std::vector<Tensor> grads;
@@ -305,7 +236,7 @@ TEST_CASE("detection loss names what does not fit") {
     });
   };
   const auto with_all = [](const std::function<void(LossSample&)>& spoil) {
-    LossSample s = sample_of(kKinds[2], 9);
+    LossSample s = sample_of(kLossKinds[2], 9);
     return error_of([&] {
       spoil(s);
       s.run();
