@@ -153,7 +153,7 @@ class QatRun {
     input.objectness = out.objectness;
     const int64_t side = config_.image_size;
     const LossResult r = loss_(input, batch.targets, {side, side, state_.epoch});
-    LossItems items = r.items;
+    LossItems items = r.items();
     for (double* item : {&items.iou, &items.dfl, &items.cls, &items.objectness})
       *item *= config_.loss_weight;
     Variable total = scale(r.loss, static_cast<float>(config_.loss_weight));
@@ -196,7 +196,7 @@ class QatRun {
                                  student_.update_scales();
                                  if (ema_) ema_->update();
                                }
-                               return Iteration{items, v.lr[1]};
+                               return Iteration{[=] { return items; }, v.lr[1]};
                              });
     ++state_.epoch;
     const bool evaluated =

@@ -37,19 +37,27 @@ EpochRow run_epoch(const EpochContext& context,
   row.epoch = epoch + 1;
   data::Batch batch;
   Progress progress(fmt::format("epoch {}/{}", epoch + 1, config.epochs), total);
+  int64_t counted = 0;
+  const auto count = [&](const Iteration& it) {
+    const LossItems items = it.items();
+    row.lr = it.lr;
+    row.loss_iou += items.iou / static_cast<double>(total);
+    row.loss_dfl += items.dfl / static_cast<double>(total);
+    row.loss_cls += items.cls / static_cast<double>(total);
+    row.loss_cwd += items.cwd / static_cast<double>(total);
+    row.loss_obj += items.objectness / static_cast<double>(total);
+    progress.update(++counted,
+                    fmt::format("iou {:.3f} cls {:.3f} lr {:.5f}", items.iou, items.cls, it.lr));
+  };
+  Iteration last;
   for (int64_t i = 0; context.loader.next(batch); ++i) {
     if (epoch == 0 && i == 0)
       write_batch_picture(context.folder / "train_batch.png", batch, context.names);
-    const Iteration it = iterate(batch, epoch * total + i);
-    row.lr = it.lr;
-    row.loss_iou += it.items.iou / static_cast<double>(total);
-    row.loss_dfl += it.items.dfl / static_cast<double>(total);
-    row.loss_cls += it.items.cls / static_cast<double>(total);
-    row.loss_cwd += it.items.cwd / static_cast<double>(total);
-    row.loss_obj += it.items.objectness / static_cast<double>(total);
-    progress.update(
-        i + 1, fmt::format("iou {:.3f} cls {:.3f} lr {:.5f}", it.items.iou, it.items.cls, it.lr));
+    Iteration it = iterate(batch, epoch * total + i);
+    if (last.items) count(last);
+    last = std::move(it);
   }
+  if (last.items) count(last);
   progress.finish();
   row.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return row;

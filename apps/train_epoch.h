@@ -25,11 +25,12 @@ struct EpochContext {
   const std::filesystem::path& folder;  // the first batch of the first epoch is drawn there
 };
 struct Iteration {
-  LossItems items;
+  std::function<LossItems()> items;
   double lr = 0;
 };
 // Calls iterate(batch, iteration of the run) for every batch; the row has the means of the losses,
-// the last rate and the seconds, and counts epochs from 1. A progress bar on stderr.
+// the last rate and the seconds, and counts epochs from 1. A progress bar on stderr. The items of
+// an iteration are asked for when the next has been started, so that a device has work meanwhile.
 EpochRow run_epoch(const EpochContext& context,
                    const std::function<Iteration(const data::Batch&, int64_t)>& iterate);
 

@@ -179,7 +179,7 @@ class Trainer {
   }
 
   // One forward and backward pass; the gradients add up in the parameters.
-  LossItems iterate(const data::Batch& batch, int64_t side) {
+  LossValues iterate(const data::Batch& batch, int64_t side) {
     const Tensor images =
         side == config_.image_size
             ? batch.images
@@ -197,28 +197,33 @@ class Trainer {
     const TeacherOutput taught = teacher_ ? teach(x) : TeacherOutput{};
     const LossResult r =
         loss_(input, batch.targets, {side, side, state_.epoch}, teacher_ ? &taught : nullptr);
-    check(std::isfinite(r.loss.data().item()),
-          "training: the loss is not finite in epoch {}; a lower solver.lr0 may help",
-          state_.epoch + 1);
     backward(r.loss);
-    return r.items;
+    return r.values;
+  }
+
+  static LossItems finite_items(const LossValues& values, int64_t epoch) {
+    const LossItems items = values.items();
+    check(std::isfinite(items.total()),
+          "training: the loss is not finite in epoch {}; a lower solver.lr0 may help", epoch + 1);
+    return items;
   }
 
   void one_epoch() {
     const int64_t epoch = state_.epoch;
     model_->train(true);
     optimizer_->zero_grad();  // an accumulation that the last epoch left unfinished; officially so
-    const EpochRow row = run_epoch({config_, epoch, loader_, train_set_.names, out_},
-                                   [&](const data::Batch& batch, int64_t iteration) {
-                                     const optim::StepValues v = schedule_.at(iteration);
-                                     const LossItems items = iterate(batch, side_of(iteration));
-                                     if (v.step) {
-                                       optimizer_->step(v.lr, v.momentum);
-                                       optimizer_->zero_grad();
-                                       ema_.update();
-                                     }
-                                     return Iteration{items, v.lr[1]};
-                                   });
+    const EpochRow row =
+        run_epoch({config_, epoch, loader_, train_set_.names, out_},
+                  [&](const data::Batch& batch, int64_t iteration) {
+                    const optim::StepValues v = schedule_.at(iteration);
+                    const LossValues values = iterate(batch, side_of(iteration));
+                    if (v.step) {
+                      optimizer_->step(v.lr, v.momentum);
+                      optimizer_->zero_grad();
+                      ema_.update();
+                    }
+                    return Iteration{[=] { return finite_items(values, epoch); }, v.lr[1]};
+                  });
     state_.epoch = epoch + 1;
     finish_epoch(row);
   }

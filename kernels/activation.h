@@ -12,6 +12,12 @@
 #else
 #define SEXTANT_HD inline
 #endif
+// A pragma of OpenMP in such a function: for the host's compiler only.
+#if defined(__CUDACC__)
+#define SEXTANT_OMP(...)
+#else
+#define SEXTANT_OMP(...) _Pragma(#__VA_ARGS__)
+#endif
 
 namespace sextant {
 

@@ -37,21 +37,26 @@ struct AnchorGrid {
 // points[a] = (x + cell_offset, y + cell_offset), in cells, or in pixels (times the stride).
 // strides[a] is the stride of a's level. boxes[a] (x1 y1 x2 y2, pixels) is the square of
 // cell_size * stride pixels around the point.
-struct GenerateAnchors {
+template <class T>
+struct AnchorsOf {
   AnchorGrid grid;
   bool pixels = true;
   float cell_size = 5.0f;
-  float* points = nullptr;   // [A,2]
-  float* strides = nullptr;  // [A]; may be null
-  float* boxes = nullptr;    // [A,4]; may be null
+  T* points = nullptr;   // [A,2]
+  T* strides = nullptr;  // [A]; may be null
+  T* boxes = nullptr;    // [A,4]; may be null
 };
+using GenerateAnchors = AnchorsOf<float>;
 
 namespace cpu {
-void generate_anchors(const GenerateAnchors& p);
+// T is float or double.
+template <class T>
+void generate_anchors(const AnchorsOf<T>& p);
 }  // namespace cpu
 
 namespace cuda {
-void generate_anchors(const GenerateAnchors& p, Stream stream);
+template <class T>
+void generate_anchors(const AnchorsOf<T>& p, Stream stream);
 }  // namespace cuda
 
 }  // namespace sextant::kernels

@@ -14,9 +14,12 @@
 #include "kernels/assign.h"
 #include "kernels/atss.h"
 #include "kernels/augment.h"
+#include "kernels/box_loss.h"
+#include "kernels/box_maps.h"
 #include "kernels/branch_sum.h"
 #include "kernels/cast.h"
 #include "kernels/cls_loss.h"
+#include "kernels/combine_loss.h"
 #include "kernels/conv.h"
 #include "kernels/decode.h"
 #include "kernels/dfl.h"
@@ -27,6 +30,7 @@
 #include "kernels/optimizer.h"
 #include "kernels/pool.h"
 #include "kernels/rep_bn_act.h"
+#include "kernels/target_rows.h"
 
 namespace sextant::kernels {
 
@@ -70,8 +74,14 @@ class Backend {
   virtual void expectation(const Expectation<float>& p) const = 0;
   virtual void expectation(const Expectation<double>& p) const = 0;
   virtual void dfl_loss(const DflLoss& p) const = 0;
+  virtual void target_rows(const TargetRows& p) const = 0;
+  virtual void decode_boxes(const DecodeBoxes& p) const = 0;
+  virtual void box_loss(const BoxLoss& p, double* sums) const = 0;
+  virtual void combine_loss(const CombineLoss& p) const = 0;
+  virtual void scale_all(const ScaleAll& p) const = 0;
 
-  virtual void generate_anchors(const GenerateAnchors& p) const = 0;
+  virtual void generate_anchors(const AnchorsOf<float>& p) const = 0;
+  virtual void generate_anchors(const AnchorsOf<double>& p) const = 0;
   virtual void decode(const Decode& p, float* out) const = 0;
   // `boxes` is gt_begin[batch], for who does not read the device's memory.
   virtual void task_aligned_assign(const TaskAlignedAssign& p, int64_t boxes) const = 0;

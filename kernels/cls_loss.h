@@ -33,7 +33,7 @@ ClassLossType class_loss_type_from_name(const std::string& name);
 struct ClassLoss {
   const float* pred = nullptr;     // [rows, classes]
   const int32_t* label = nullptr;  // [rows]; negative: background
-  const double* target = nullptr;  // [rows]; read where label >= 0
+  const double* target = nullptr;  // [rows]; read where label >= 0; null: 1 everywhere
   float* grad = nullptr;           // [rows, classes]: grad_scale * d sum / d pred; may be null
   int64_t rows = 0;
   int64_t classes = 0;
@@ -42,6 +42,8 @@ struct ClassLoss {
   double gamma = 2.0;    // all but poly; at least 1
   double epsilon = 1.0;  // poly
   double grad_scale = 1.0;
+  // grad_scale is divided by this, a number in the kernel's memory; null: by 1.
+  const double* divisor = nullptr;
 };
 
 namespace cpu {

@@ -46,9 +46,13 @@ SEXTANT_HD Term weighted(const Bce& b, double weight, double weight_slope) {
   return {weight * b.loss, weight * b.grad + weight_slope * b.slope * b.loss};
 }
 
-// What a label's class is compared with.
-SEXTANT_HD double own_target(const ClassLoss& p, double q) {
-  return p.type == ClassLossType::kFocal ? 1.0 : q;
+// What the class of row r's label is compared with.
+SEXTANT_HD double own_target(const ClassLoss& p, int64_t r) {
+  return p.type == ClassLossType::kFocal || p.target == nullptr ? 1.0 : p.target[r];
+}
+
+SEXTANT_HD double gradient_scale(const ClassLoss& p) {
+  return p.divisor == nullptr ? p.grad_scale : p.grad_scale / *p.divisor;
 }
 
 // The loss of one class whose target is t; `own` where the class is the row's label.

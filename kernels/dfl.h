@@ -53,31 +53,59 @@ struct DflLoss {
   int64_t reg_max = 16;
 };
 
+// log(sum of exp(z[k])) of a side's logits, and the expectation of their softmax, whose
+// probabilities are exp(z[k] - log_sum).
+struct SideSums {
+  double log_sum;
+  double mean;
+};
+SEXTANT_HD SideSums side_sums(const float* z, int64_t bins) {
+  float top = z[0];
+  for (int64_t k = 1; k < bins; ++k) top = z[k] > top ? z[k] : top;
+  double sum = 0.0;
+  double moment = 0.0;
+  SEXTANT_OMP(omp simd reduction(+ : sum, moment))
+  for (int64_t k = 0; k < bins; ++k) {
+    const double e = std::exp(static_cast<double>(z[k]) - static_cast<double>(top));
+    sum += e;
+    moment += e * static_cast<double>(k);
+  }
+  return {static_cast<double>(top) + std::log(sum), moment / sum};
+}
+
+// The two bins that share a distance t, and their parts of it.
+struct BinShares {
+  int64_t left;
+  double left_weight;
+  double right_weight;  // of bin left + 1
+};
+SEXTANT_HD BinShares bin_shares(double t) {
+  const auto left = static_cast<int64_t>(t);
+  const double right_weight = t - static_cast<double>(left);
+  return {left, 1.0 - right_weight, right_weight};
+}
+// The loss of a side.
+SEXTANT_HD double cross_entropy(const float* z, double log_sum, const BinShares& shares) {
+  return shares.left_weight * (log_sum - static_cast<double>(z[shares.left])) +
+         shares.right_weight * (log_sum - static_cast<double>(z[shares.left + 1]));
+}
+
 // The loss of side `side` (4 r + i) and, unless grad is null, its gradient. One definition for the
 // CPU and CUDA.
 SEXTANT_HD double dfl_side(const DflLoss& p, int64_t side) {
   const int64_t bins = p.reg_max + 1;
   const float* z = p.logits + side * bins;
-  const double t = p.target[side];
-  const auto left = static_cast<int64_t>(t);
-  const double right_weight = t - static_cast<double>(left);
-  const double left_weight = 1.0 - right_weight;
-  float top = z[0];
-  for (int64_t k = 1; k < bins; ++k) top = z[k] > top ? z[k] : top;
-  double sum = 0.0;
-  for (int64_t k = 0; k < bins; ++k)
-    sum += std::exp(static_cast<double>(z[k]) - static_cast<double>(top));
-  const double log_sum = static_cast<double>(top) + std::log(sum);
+  const BinShares shares = bin_shares(p.target[side]);
+  const double log_sum = side_sums(z, bins).log_sum;
   if (p.grad) {
     double* grad = p.grad + side * bins;
     const double scale = 0.25 * p.grad_scale[side / 4];
     for (int64_t k = 0; k < bins; ++k)
       grad[k] = scale * std::exp(static_cast<double>(z[k]) - log_sum);
-    grad[left] -= scale * left_weight;
-    grad[left + 1] -= scale * right_weight;
+    grad[shares.left] -= scale * shares.left_weight;
+    grad[shares.left + 1] -= scale * shares.right_weight;
   }
-  return left_weight * (log_sum - static_cast<double>(z[left])) +
-         right_weight * (log_sum - static_cast<double>(z[left + 1]));
+  return cross_entropy(z, log_sum, shares);
 }
 
 namespace cpu {

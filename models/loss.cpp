@@ -1,11 +1,11 @@
 #include "models/loss.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <numbers>
 
-#include "core/parallel.h"
-#include "kernels/anchors.h"
-#include "kernels/kl_div.h"
+#include "kernels/backend.h"
 #include "models/loss_evaluation.h"
 
 namespace sextant {
@@ -13,12 +13,28 @@ namespace {
 
 using loss_detail::BoxForm;
 using loss_detail::Branch;
-using loss_detail::BranchLoss;
 using loss_detail::LevelMaps;
-using loss_detail::Truth;
+using loss_detail::LossSums;
+using loss_detail::TruthView;
 
 // Sums of target scores that are 0 but for rounding do not divide anything.
 constexpr double kNoScore = 1e-9;
+
+// Multiplies by a scalar of the tensors' device.
+void scale_in_place(const std::vector<Tensor>& tensors, const Tensor& factor) {
+  const auto scale = [&](kernels::ScaleAll& p) {
+    p.factor = factor.f32();
+    kernels::backend(factor.device()).scale_all(p);
+    p = {};
+  };
+  kernels::ScaleAll p;
+  for (const Tensor& t : tensors) {
+    p.x[p.count] = t.f32();
+    p.n[p.count++] = t.numel();
+    if (p.count == kernels::kMaxScaled) scale(p);
+  }
+  if (p.count > 0) scale(p);
+}
 
 // The inputs of one loss with memory for their gradients.
 class Inputs {
@@ -36,27 +52,20 @@ class Inputs {
   float* add(const Variable& v, bool sparse) {
     variables_.push_back(v);
     if (!differentiate_) return nullptr;
-    grads_.push_back(sparse ? Tensor::zeros(v.shape()) : Tensor(v.shape()));
+    const Device device = v.data().device();
+    grads_.push_back(sparse ? Tensor::zeros(v.shape(), DType::kF32, device)
+                            : Tensor(v.shape(), DType::kF32, device));
     return grads_.back().f32();
   }
 
   // The scalar, with the gradients that were computed along with it.
-  LossResult finish(const LossItems& items) {
-    const Tensor value = Tensor::full({1}, static_cast<float>(items.total()));
+  Variable finish(Tensor value) {
     const auto backward = [grads = std::move(grads_)](const Tensor& grad,
                                                       const std::vector<bool>&) {
-      const auto scale = static_cast<float>(grad.item());
-      if (scale == 1.0f) return grads;
-      for (const Tensor& g : grads) {  // this runs once, so they can be scaled in place
-        float* v = g.f32();
-        parallel_for(g.numel(), 1 << 14, [&](int64_t begin, int64_t end) {
-#pragma omp simd
-          for (int64_t i = begin; i < end; ++i) v[i] *= scale;
-        });
-      }
+      scale_in_place(grads, grad);  // this runs once
       return grads;
     };
-    return {make_result("detection_loss", value, variables_, backward), items};
+    return make_result("detection_loss", std::move(value), variables_, backward);
   }
 
  private:
@@ -85,6 +94,9 @@ void check_maps(const std::vector<Variable>& maps, const std::vector<Variable>& 
     check(s[0] == like[0].dim(0) && s[1] == c[1] && s[2] == c[2],
           "detection loss: class map {} and {} {} of level {} in a batch of {}", c.str(), spec.name,
           s.str(), l, like[0].dim(0));
+    check(v.data().device() == like[0].data().device(),
+          "detection loss: {} of level {} is on {}, the class maps are on {}", spec.name, l,
+          name_of(v.data().device()), name_of(like[0].data().device()));
   }
 }
 
@@ -94,18 +106,23 @@ void check_teacher(const std::vector<Tensor>& teacher, const std::vector<Variabl
   check(teacher.size() == student.size(),
         "detection loss: {} {}s of the teacher, {} of the student", teacher.size(), name,
         student.size());
-  for (size_t l = 0; l < teacher.size(); ++l)
+  for (size_t l = 0; l < teacher.size(); ++l) {
     check(teacher[l].defined() && teacher[l].dtype() == DType::kF32 &&
               teacher[l].shape() == student[l].shape(),
           "detection loss: {} of level {} is {} of the teacher, {} of the student", name, l,
           teacher[l].defined() ? teacher[l].shape().str() : std::string("undefined"),
           student[l].shape().str());
+    check(teacher[l].device() == student[l].data().device(),
+          "detection loss: {} of level {} is on {} of the teacher, on {} of the student", name, l,
+          name_of(teacher[l].device()), name_of(student[l].data().device()));
+  }
 }
 
 // Levels with their class and box maps.
 Branch make_branch(const std::vector<Variable>& cls, const std::vector<Variable>& reg,
                    int64_t per_cell, Inputs& inputs) {
   Branch b;
+  b.device = cls[0].data().device();
   b.batch = cls[0].dim(0);
   b.per_cell = per_cell;
   for (size_t l = 0; l < cls.size(); ++l) {
@@ -192,17 +209,19 @@ Branch aided_branch(const LossConfig& config, const LossInput& in, Inputs& input
   return b;
 }
 
-double feature_distillation(const LossConfig& config, const LossInput& in,
-                            const TeacherOutput& teacher, double decay, Inputs& inputs) {
+void feature_distillation(const LossConfig& config, const LossInput& in,
+                          const TeacherOutput& teacher, double decay, Inputs& inputs,
+                          LossSums& sums) {
   check(!in.features.empty(),
         "detection loss: distill_feat_weight is {}, but there are no features",
         config.distill_feat_weight);
+  const Device device = in.cls_logits[0].data().device();
   for (size_t l = 0; l < in.features.size(); ++l)
     check(in.features[l].defined() && in.features[l].shape().rank() == 4 &&
-              in.features[l].data().dtype() == DType::kF32,
-          "detection loss: feature map {} is not F32 [N,H,W,C]", l);
+              in.features[l].data().dtype() == DType::kF32 &&
+              in.features[l].data().device() == device,
+          "detection loss: feature map {} is not F32 [N,H,W,C] on {}", l, name_of(device));
   check_teacher(teacher.features, in.features, "feature map");
-  double sum = 0.0;
   for (size_t l = 0; l < in.features.size(); ++l) {
     const Shape& s = in.features[l].shape();
     kernels::KlDiv d;
@@ -213,18 +232,47 @@ double feature_distillation(const LossConfig& config, const LossInput& in,
     d.axis = s[1] * s[2];
     d.inner = s[3];
     d.grad_scale = config.distill_feat_weight * decay / static_cast<double>(s[0] * s[3]);
-    sum += d.grad_scale * kernels::cpu::kl_div(d);
+    kernels::backend(device).kl_div(d, sums.add(loss_detail::kCwd, 1, d.grad_scale));
   }
-  return sum;
 }
 
-BranchLoss assign_and_evaluate(const LossConfig& config, const Branch& branch, const Truth& truth) {
-  return evaluate_branch(config, branch, truth, assign_boxes(config, branch, truth));
+void assign_and_evaluate(const LossConfig& config, const Branch& branch, const TruthView& truth,
+                         int which, LossSums& sums) {
+  evaluate_branch(config, branch, truth, assign_boxes(config, branch, truth), which, sums);
 }
 
 }  // namespace
 
-DetectionLoss::DetectionLoss(LossConfig config) : config_(std::move(config)) {
+LossValues::LossValues(Tensor values, std::shared_ptr<loss_detail::Mailbox> mail)
+    : values_(std::move(values)), mail_(std::move(mail)) {
+  if (mail_) mail_->fetch(values_);
+}
+
+LossItems LossValues::items() const {
+  double v[LossSums::kValues];
+  if (mail_)
+    std::memcpy(v, mail_->received(), sizeof(v));
+  else
+    std::ranges::copy(values_.span<double>(), v);
+  const auto scores = [&](int branch) {
+    kernels::TargetScores s;
+    std::memcpy(&s, v + loss_detail::kParts + LossSums::kScores * branch, sizeof(s));
+    return s;
+  };
+  const kernels::TargetScores main = scores(0), aided = scores(1);
+  return {.iou = v[loss_detail::kIou],
+          .dfl = v[loss_detail::kDfl],
+          .cls = v[loss_detail::kCls],
+          .objectness = v[loss_detail::kObjectness],
+          .cwd = v[loss_detail::kCwd],
+          .positives = static_cast<int64_t>(main.positives),
+          .target_score = main.sum,
+          .positives_ab = static_cast<int64_t>(aided.positives),
+          .target_score_ab = aided.sum};
+}
+
+DetectionLoss::DetectionLoss(LossConfig config)
+    : config_(std::move(config)), mail_(std::make_shared<loss_detail::Mailboxes>()) {
   const LossConfig& c = config_;
   check(!c.strides.empty() && c.strides.size() <= kernels::kMaxLevels,
         "detection loss: {} levels, must be 1 to {}", c.strides.size(), kernels::kMaxLevels);
@@ -258,27 +306,19 @@ LossResult DetectionLoss::operator()(const LossInput& input, const Tensor& targe
                                      const LossStep& step, const TeacherOutput* teacher) const {
   Inputs inputs(input);
   const Branch branch = main_branch(config_, input, teacher, step.epoch, inputs);
-  const Truth truth = loss_detail::read_targets(targets, branch.batch, config_.num_classes,
-                                                step.image_h, step.image_w);
-  const BranchLoss main = assign_and_evaluate(config_, branch, truth);
-  LossItems items;
-  items.iou = main.iou;
-  items.dfl = main.dfl;
-  items.cls = main.cls;
-  items.objectness = main.objectness;
-  items.positives = main.positives;
-  items.target_score = main.target_score;
-  if (!input.cls_logits_ab.empty() || !input.reg_ab.empty()) {
-    const BranchLoss aided =
-        assign_and_evaluate(config_, aided_branch(config_, input, inputs), truth);
-    items.iou += aided.iou;
-    items.cls += aided.cls;
-    items.positives_ab = aided.positives;
-    items.target_score_ab = aided.target_score;
-  }
+  const loss_detail::Truth truth = loss_detail::read_targets(
+      targets, branch.batch, config_.num_classes, step.image_h, step.image_w);
+  const std::shared_ptr<loss_detail::Mailbox> mail =
+      branch.device == Device::kCpu ? nullptr : mail_->next();
+  const TruthView view = mail ? on_device(truth, *mail) : on_host(truth);
+  LossSums sums(branch.device);
+  assign_and_evaluate(config_, branch, view, 0, sums);
+  if (!input.cls_logits_ab.empty() || !input.reg_ab.empty())
+    assign_and_evaluate(config_, aided_branch(config_, input, inputs), view, 1, sums);
   if (teacher && config_.distill_feat_weight > 0.0)
-    items.cwd = feature_distillation(config_, input, *teacher, branch.distill_decay, inputs);
-  return inputs.finish(items);
+    feature_distillation(config_, input, *teacher, branch.distill_decay, inputs, sums);
+  const Tensor loss = sums.combine();
+  return {inputs.finish(loss), LossValues(sums.values(), mail)};
 }
 
 }  // namespace sextant

@@ -10,6 +10,10 @@
 // in double. The order of all sums is fixed, so the result does not depend on the number of
 // threads.
 //
+// All of it runs on the device of the maps. There nothing waits for the device: the loss is a
+// tensor of its memory, gradients are multiplied there by what comes in from above, and the items
+// come over when they are asked for.
+//
 // The variants are made by what is given beside the two maps of every head:
 //
 //   teacher       cls += T^2 KL over all anchors of the softmaxed class scores (not divided), dfl
@@ -30,12 +34,18 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "core/variable.h"
 #include "models/loss_config.h"
 
 namespace sextant {
+
+namespace loss_detail {
+class Mailbox;
+class Mailboxes;
+}  // namespace loss_detail
 
 // What a detector gives, one map per stride, all f32. Empty lists are absent parts.
 struct LossInput {
@@ -78,9 +88,25 @@ struct LossItems {
   double total() const { return iou + dfl + cls + objectness + cwd; }
 };
 
+// Items that a device may still be at work on.
+class LossValues {
+ public:
+  LossValues() = default;
+  // `values` as LossSums has them; `mail` brings them from a device, null on the host.
+  LossValues(Tensor values, std::shared_ptr<loss_detail::Mailbox> mail);
+  // Waits for the device to have got as far as this loss; later work goes on meanwhile.
+  LossItems items() const;
+
+ private:
+  Tensor values_;
+  std::shared_ptr<loss_detail::Mailbox> mail_;
+};
+
 struct LossResult {
   Variable loss;  // shape [1]
-  LossItems items;
+  LossValues values;
+
+  LossItems items() const { return values.items(); }
 };
 
 class DetectionLoss {
@@ -90,10 +116,11 @@ class DetectionLoss {
   explicit DetectionLoss(LossConfig config);
   const LossConfig& config() const { return config_; }
 
-  // `targets` f32 [M,6]: image index, class, cx, cy, w, h relative to the image, in any order; M
-  // may be 0. Every input gets a gradient, also in a batch without positives. Throws Error for
-  // shapes that do not fit, a part the config asks for that is absent, a class outside
-  // [0, num_classes), an image index outside the batch or a box that is not finite, naming the row.
+  // All maps lie on one device. `targets` f32 [M,6], on the host: image index, class, cx, cy, w, h
+  // relative to the image, in any order; M may be 0. Every input gets a gradient, also in a batch
+  // without positives. Throws Error for shapes that do not fit, a part the config asks for that is
+  // absent, a class outside [0, num_classes), an image index outside the batch or a box that is not
+  // finite, naming the row. Calls of one object must not run at the same time.
   LossResult operator()(const LossInput& input, const Tensor& targets, const LossStep& step,
                         const TeacherOutput* teacher = nullptr) const;
 
@@ -109,6 +136,7 @@ class DetectionLoss {
 
  private:
   LossConfig config_;
+  std::shared_ptr<loss_detail::Mailboxes> mail_;  // for devices
 };
 
 }  // namespace sextant

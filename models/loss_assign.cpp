@@ -1,13 +1,10 @@
 #include <algorithm>
 #include <cmath>
-#include <memory>
+#include <span>
 
-#include "core/parallel.h"
-#include "kernels/assign.h"
-#include "kernels/atss.h"
+#include "kernels/backend.h"
 #include "kernels/simota.h"
 #include "models/loss_evaluation.h"
-#include "models/loss_geometry.h"
 
 namespace sextant::loss_detail {
 namespace {
@@ -27,10 +24,24 @@ std::array<kernels::ScoreBlock, kernels::kMaxScoreBlocks> blocks_of(const Branch
 }
 
 // One assignment of a branch, by any of the assigners.
-class Assigning : Geometry {
+class Assigning {
  public:
-  Assigning(const LossConfig& config, const Branch& branch, const Truth& truth, Assignment& result)
-      : Geometry(config, branch), truth_(truth), result_(result) {}
+  Assigning(const LossConfig& config, const Branch& branch, const TruthView& truth,
+            Assignment& result)
+      : config_(config),
+        branch_(branch),
+        truth_(truth),
+        result_(result),
+        on_(kernels::backend(branch.device)),
+        points_(f64({branch.anchors, 2})) {
+    generate_.grid.levels = static_cast<int>(branch.levels.size());
+    generate_.grid.repeats = static_cast<int>(branch.per_cell);
+    for (size_t l = 0; l < branch.levels.size(); ++l)
+      generate_.grid.level[l] = {branch.levels[l].height, branch.levels[l].width,
+                                 static_cast<float>(config.strides[l])};
+    generate_.cell_size = static_cast<float>(config.cell_size);
+    generate_.points = points_.data<double>();
+  }
 
   void run() {
     switch (branch_.assigner) {
@@ -44,40 +55,36 @@ class Assigning : Geometry {
   }
 
  private:
+  Tensor f64(const Shape& shape) const { return Tensor(shape, DType::kF64, branch_.device); }
+
   void fill(kernels::LabelAssign& a) const {
-    a.points = points_.data();
-    a.gt_boxes = truth_.boxes.data();
-    a.gt_classes = truth_.classes.data();
-    a.gt_begin = truth_.begin.data();
+    a.points = points_.data<double>();
+    a.gt_boxes = truth_.boxes;
+    a.gt_classes = truth_.classes;
+    a.gt_begin = truth_.begin;
     a.batch = branch_.batch;
     a.anchors = branch_.anchors;
-    a.assigned = result_.box.data();
-    a.target = result_.target.data();
+    a.assigned = result_.box.data<int32_t>();
+    a.target = result_.target.data<double>();
   }
 
-  // The predicted boxes in pixels, of those anchors only that an assigner reads.
-  void decode_boxes(const std::vector<uint8_t>& read) {
-    boxes_ = std::make_unique_for_overwrite<double[]>(4 * branch_.batch * branch_.anchors);
-    parallel_for(branch_.batch, 1, [&](int64_t begin, int64_t end) {
-      std::vector<double> prob(branch_.reg_channels);
-      for (int64_t n = begin; n < end; ++n)
-        each_anchor(n, [&](const Position& p) {
-          const int64_t i = n * branch_.anchors + p.anchor;
-          if (!read[i]) return;
-          Decoded decoded;
-          decode(p, prob.data(), decoded);
-          for (int k = 0; k < 4; ++k) boxes_[4 * i + k] = decoded.box[k] * stride(p);
-        });
-    });
+  // The predicted boxes, of those anchors only that an assigner reads.
+  void decode_wanted(kernels::LabelAssign& a) {
+    boxes_ = f64({branch_.batch, branch_.anchors, 4});
+    on_.decode_boxes({box_maps(config_, branch_), wanted_.data<uint8_t>(), boxes_.data<double>()});
+    a.pred_boxes = boxes_.data<double>();
+  }
+  uint8_t* wanted() {
+    wanted_ = Tensor({branch_.batch, branch_.anchors}, DType::kU8, branch_.device);
+    return wanted_.data<uint8_t>();
   }
   void decode_inside(kernels::LabelAssign& a) {
-    std::vector<uint8_t> read(branch_.batch * branch_.anchors);
-    kernels::cpu::anchors_inside(a, read.data());
-    decode_boxes(read);
-    a.pred_boxes = boxes_.get();
+    on_.anchors_inside(a, wanted());
+    decode_wanted(a);
   }
 
   void task_aligned() {
+    on_.generate_anchors(generate_);
     kernels::TaskAlignedAssign a;
     fill(a);
     a.scores = blocks_of(branch_, &LevelMaps::cls, config_.num_classes);
@@ -88,28 +95,32 @@ class Assigning : Geometry {
     a.alpha = config_.assign_alpha;
     a.beta = config_.assign_beta;
     decode_inside(a);
-    kernels::cpu::task_aligned_assign(a);
+    on_.task_aligned_assign(a, truth_.count);
   }
 
   void atss() {
+    const Tensor squares = f64({branch_.anchors, 4});
+    generate_.boxes = squares.data<double>();
+    on_.generate_anchors(generate_);
     kernels::AtssAssign a;
     fill(a);
     a.levels = static_cast<int>(branch_.levels.size());
     a.topk = config_.atss_topk;
     for (int l = 0; l < a.levels; ++l)
       a.level_anchors[l] = branch_.levels[l].pixels() * branch_.per_cell;
-    std::vector<double> squares(4 * branch_.anchors);
-    each_anchor(0, [&](const Position& p) {
-      const double half = 0.5 * config_.cell_size * stride(p);
-      for (int k = 0; k < 4; ++k)
-        squares[4 * p.anchor + k] = points_[2 * p.anchor + k % 2] + (k < 2 ? -half : half);
-    });
-    a.anchor_boxes = squares.data();
+    a.anchor_boxes = squares.data<double>();
     decode_inside(a);
-    kernels::cpu::atss_assign(a);
+    on_.atss_assign(a, truth_.count);
   }
 
   void simota() {
+    check(branch_.device == Device::kCpu,
+          "detection loss: assigner simota runs on cpu only, the maps are on {}; tal and atss run "
+          "on both",
+          name_of(branch_.device));
+    const Tensor strides = f64({branch_.anchors});
+    generate_.strides = strides.data<double>();
+    on_.generate_anchors(generate_);
     kernels::SimOtaAssign a;
     fill(a);
     a.scores = blocks_of(branch_, &LevelMaps::cls, config_.num_classes);
@@ -119,19 +130,21 @@ class Assigning : Geometry {
     a.radius = config_.simota_radius;
     a.dynamic_k = config_.simota_dynamic_k;
     a.iou_weight = config_.simota_iou_weight;
-    std::vector<double> strides(branch_.anchors);
-    each_anchor(0, [&](const Position& p) { strides[p.anchor] = stride(p); });
-    a.strides = strides.data();
-    std::vector<uint8_t> read(branch_.batch * branch_.anchors);
-    kernels::cpu::simota_candidates(a, read.data());
-    decode_boxes(read);
-    a.pred_boxes = boxes_.get();
+    a.strides = strides.data<double>();
+    kernels::cpu::simota_candidates(a, wanted());
+    decode_wanted(a);
     kernels::cpu::simota_assign(a);
   }
 
-  const Truth& truth_;
+  const LossConfig& config_;
+  const Branch& branch_;
+  const TruthView& truth_;
   Assignment& result_;
-  std::unique_ptr<double[]> boxes_;  // [N,A,4]
+  const kernels::Backend& on_;
+  Tensor points_;  // F64 [A,2]
+  Tensor wanted_;  // U8 [N,A]
+  Tensor boxes_;   // F64 [N,A,4]
+  kernels::AnchorsOf<double> generate_;
 };
 
 }  // namespace
@@ -141,9 +154,10 @@ Truth read_targets(const Tensor& targets, int64_t batch, int64_t num_classes, in
   Truth truth;
   truth.begin.assign(batch + 1, 0);
   if (!targets.defined() || targets.numel() == 0) return truth;
-  check(targets.dtype() == DType::kF32 && targets.shape().rank() == 2 && targets.dim(1) == 6,
-        "detection loss: targets {} {}, expected F32 [M,6]", name_of(targets.dtype()),
-        targets.shape().str());
+  check(targets.dtype() == DType::kF32 && targets.shape().rank() == 2 && targets.dim(1) == 6 &&
+            targets.device() == Device::kCpu,
+        "detection loss: targets {} {} on {}, expected F32 [M,6] on cpu", name_of(targets.dtype()),
+        targets.shape().str(), name_of(targets.device()));
   const float* t = targets.f32();
   const int64_t rows = targets.dim(0);
   std::vector<std::vector<int64_t>> of_image(batch);
@@ -178,12 +192,34 @@ Truth read_targets(const Tensor& targets, int64_t batch, int64_t num_classes, in
   return truth;
 }
 
-Assignment assign_boxes(const LossConfig& config, const Branch& branch, const Truth& truth) {
-  Assignment result;
-  const int64_t total = branch.batch * branch.anchors;
-  result.box.assign(total, -1);
-  result.target.assign(total, 0.0);
-  if (!truth.classes.empty()) Assigning(config, branch, truth, result).run();
+TruthView on_host(const Truth& truth) {
+  return {truth.boxes.data(), truth.classes.data(), truth.begin.data(),
+          static_cast<int64_t>(truth.classes.size()), Tensor()};
+}
+
+TruthView on_device(const Truth& truth, Mailbox& mail) {
+  // The widest first, so that all are aligned.
+  const auto boxes = std::as_bytes(std::span(truth.boxes));
+  const auto begin = std::as_bytes(std::span(truth.begin));
+  const auto classes = std::as_bytes(std::span(truth.classes));
+  const auto bytes = static_cast<int64_t>(boxes.size() + begin.size() + classes.size());
+  std::byte* to = mail.letter(bytes);
+  for (const auto& part : {boxes, begin, classes}) to = std::ranges::copy(part, to).out;
+  TruthView v;
+  v.memory = mail.send(bytes);
+  const auto* from = static_cast<const std::byte*>(v.memory.raw());
+  v.boxes = reinterpret_cast<const double*>(from);
+  v.begin = reinterpret_cast<const int64_t*>(from + boxes.size());
+  v.classes = reinterpret_cast<const int32_t*>(from + boxes.size() + begin.size());
+  v.count = static_cast<int64_t>(truth.classes.size());
+  return v;
+}
+
+Assignment assign_boxes(const LossConfig& config, const Branch& branch, const TruthView& truth) {
+  const Shape shape{branch.batch, branch.anchors};
+  Assignment result{Tensor(shape, DType::kI32, branch.device),
+                    Tensor(shape, DType::kF64, branch.device)};
+  Assigning(config, branch, truth, result).run();
   return result;
 }
 

@@ -1,78 +1,75 @@
 #include "models/loss_evaluation.h"
 
-#include <algorithm>
-
-#include "core/parallel.h"
-#include "kernels/cls_loss.h"
-#include "kernels/dfl.h"
-#include "kernels/kl_div.h"
-#include "models/loss_geometry.h"
+#include "kernels/backend.h"
 
 namespace sextant::loss_detail {
 namespace {
 
 // One evaluation of a branch's loss and its gradients.
-class Evaluation : Geometry {
+class Evaluation {
  public:
-  Evaluation(const LossConfig& config, const Branch& branch, const Truth& truth,
-             const Assignment& assignment)
-      : Geometry(config, branch), truth_(truth), assignment_(assignment) {
-    for (int64_t n = 0; n < branch.batch; ++n)
-      each_anchor(n, [&](const Position& p) {
-        if (assigned_box(p) >= 0) positives_.push_back(p);
-      });
-  }
+  Evaluation(const LossConfig& config, const Branch& branch, const TruthView& truth,
+             const Assignment& assignment, int which, LossSums& sums)
+      : config_(config),
+        branch_(branch),
+        truth_(truth),
+        assignment_(assignment),
+        on_(kernels::backend(branch.device)),
+        sums_(sums),
+        scores_(sums.scores(which)),
+        label_(rows_of(branch), DType::kI32, branch.device),
+        target_(rows_of(branch), DType::kF64, branch.device) {}
 
-  BranchLoss run() {
-    BranchLoss loss;
-    for (const Position& p : positives_) loss.target_score += weight(p);
-    loss.positives = static_cast<int64_t>(positives_.size());
-    score_sum_ = loss.target_score;
-    divisor_ = score_sum_ > branch_.undivided ? score_sum_ : 1.0;
-    class_loss(loss);
-    if (positives_.empty()) return loss;
-    decode_positives();
-    box_loss(loss);
-    if (branch_.levels[0].lrtb) lrtb_loss(loss);
-    return loss;
+  void run() {
+    const bool objectness = branch_.levels[0].objectness != nullptr;
+    if (objectness) object_ = Tensor(rows_of(branch_), DType::kI32, branch_.device);
+    kernels::TargetRows rows;
+    rows.maps = box_maps(config_, branch_);
+    rows.assigned = assignment_.box.data<int32_t>();
+    rows.target = assignment_.target.data<double>();
+    rows.gt_classes = truth_.classes;
+    rows.gt_begin = truth_.begin;
+    rows.undivided = branch_.undivided;
+    rows.label = label_.data<int32_t>();
+    rows.object = objectness ? object_.data<int32_t>() : nullptr;
+    rows.row_target = target_.data<double>();
+    rows.scores = scores_;
+    on_.target_rows(rows);
+    class_loss();
+    if (branch_.levels[0].teacher_cls) class_distillation();
+    if (objectness) objectness_loss();
+    box_loss();
+    if (branch_.levels[0].lrtb) lrtb_loss();
   }
 
  private:
-  int64_t count() const { return static_cast<int64_t>(positives_.size()); }
-  int64_t index(const Position& p) const { return p.image * branch_.anchors + p.anchor; }
-  int32_t assigned_box(const Position& p) const { return assignment_.box[index(p)]; }
-  double weight(const Position& p) const { return assignment_.target[index(p)]; }
+  static Shape rows_of(const Branch& branch) { return {branch.batch * branch.anchors}; }
+  int levels() const { return static_cast<int>(branch_.levels.size()); }
   double distill(double part_weight) const { return part_weight * branch_.distill_decay; }
 
-  // Classification and, from the same labels, objectness and class distillation.
-  void class_loss(BranchLoss& loss) const {
-    std::vector<int32_t> label;
-    std::vector<double> target;
-    for (const LevelMaps& m : branch_.levels) {
-      const int64_t rows = branch_.batch * m.pixels() * branch_.per_cell;
-      label.resize(rows);
-      target.resize(rows);
-      int64_t r = 0;
-      for (int64_t n = 0; n < branch_.batch; ++n)
-        for (int64_t i = 0; i < m.pixels(); ++i)
-          for (int64_t b = 0; b < branch_.per_cell; ++b, ++r) {
-            const int64_t from = n * branch_.anchors + m.first_anchor + b * m.pixels() + i;
-            const int32_t g = assignment_.box[from];
-            label[r] = g < 0 ? -1 : truth_.classes[truth_.begin[n] + g];
-            target[r] = assignment_.target[from];
-          }
+  // Calls f(map, first row, rows, l) for every level.
+  template <class F>
+  void each_level(const F& f) const {
+    for (int l = 0; l < levels(); ++l) {
+      const LevelMaps& m = branch_.levels[l];
+      f(m, branch_.batch * m.first_anchor, branch_.batch * m.pixels() * branch_.per_cell, l);
+    }
+  }
+
+  void class_loss() const {
+    double* sum = sums_.add(kCls, levels(), config_.class_weight, &scores_->divisor);
+    each_level([&](const LevelMaps& m, int64_t first, int64_t rows, int l) {
       kernels::ClassLoss c = class_loss_params();
       c.pred = m.cls;
-      c.label = label.data();
-      c.target = target.data();
+      c.label = label_.data<int32_t>() + first;
+      c.target = target_.data<double>() + first;
       c.grad = m.cls_grad;
       c.rows = rows;
       c.classes = config_.num_classes;
-      c.grad_scale = config_.class_weight / divisor_;
-      loss.cls += c.grad_scale * kernels::cpu::class_loss_logits(c);
-      if (m.teacher_cls) loss.cls += class_distillation(m, rows);
-      if (m.objectness) loss.objectness += objectness_loss(m, label);
-    }
+      c.grad_scale = config_.class_weight;
+      c.divisor = &scores_->divisor;
+      on_.class_loss_logits(c, sum + l);
+    });
   }
 
   kernels::ClassLoss class_loss_params() const {
@@ -97,184 +94,162 @@ class Evaluation : Geometry {
     return c;
   }
 
-  double class_distillation(const LevelMaps& m, int64_t rows) const {
-    kernels::KlDiv d;
-    d.student = m.cls;
-    d.teacher = m.teacher_cls;
-    d.grad = m.cls_grad;
-    d.outer = rows;
-    d.axis = config_.num_classes;
-    d.temperature = config_.temperature;
-    d.grad_scale = config_.class_weight * distill(config_.distill_class_weight);
-    d.sigmoid = true;
-    d.accumulate = true;
-    return d.grad_scale * kernels::cpu::kl_div(d);
-  }
-
-  // Labels become one class with target 1, and are spoilt by that.
-  double objectness_loss(const LevelMaps& m, std::vector<int32_t>& label) const {
-    for (int32_t& l : label) l = std::min(l, 0);
-    const std::vector<double> ones(label.size(), 1.0);
-    kernels::ClassLoss c;
-    c.type = kernels::ClassLossType::kPoly;
-    c.epsilon = 0.0;
-    c.pred = m.objectness;
-    c.label = label.data();
-    c.target = ones.data();
-    c.grad = m.objectness_grad;
-    c.rows = static_cast<int64_t>(label.size());
-    c.classes = 1;
-    c.grad_scale = config_.objectness_weight / divisor_;
-    return c.grad_scale * kernels::cpu::class_loss_logits(c);
-  }
-
-  void decode_positives() {
-    decoded_.resize(count());
-    prob_.resize(branch_.form == BoxForm::kDistribution ? branch_.reg_channels * count() : 0);
-    goal_.resize(4 * count());
-    parallel_for(count(), 64, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const Position& p = positives_[i];
-        decode(p, prob(i), decoded_[i]);
-        const int64_t g = truth_.begin[p.image] + assigned_box(p);
-        for (int k = 0; k < 4; ++k) goal_[4 * i + k] = truth_.boxes[4 * g + k] / stride(p);
-      }
+  // After class_loss(), whose gradients it adds to.
+  void class_distillation() const {
+    const double weight = config_.class_weight * distill(config_.distill_class_weight);
+    double* sum = sums_.add(kCls, levels(), weight);
+    each_level([&](const LevelMaps& m, int64_t, int64_t rows, int l) {
+      kernels::KlDiv d;
+      d.student = m.cls;
+      d.teacher = m.teacher_cls;
+      d.grad = m.cls_grad;
+      d.outer = rows;
+      d.axis = config_.num_classes;
+      d.temperature = config_.temperature;
+      d.grad_scale = weight;
+      d.sigmoid = true;
+      d.accumulate = true;
+      on_.kl_div(d, sum + l);
     });
   }
-  double* prob(int64_t i) {
-    return prob_.empty() ? nullptr : prob_.data() + branch_.reg_channels * i;
-  }
 
-  // The weighted IoU loss of boxes [count,4]; grad [count,4] is scaled by all but iou_weight.
-  double iou_term(const std::vector<double>& boxes, std::vector<double>& grad) const {
-    std::vector<double> loss(count());
-    grad.resize(4 * count());
-    kernels::IouLoss<double> iou;
-    iou.pred = boxes.data();
-    iou.target = goal_.data();
-    iou.loss = loss.data();
-    iou.grad = grad.data();
-    iou.rows = count();
-    iou.type = config_.iou_type;
-    iou.eps = config_.iou_eps;
-    iou.alpha = config_.iou_alpha;
-    kernels::cpu::iou_loss(iou);
-    double sum = 0.0;
-    for (int64_t i = 0; i < count(); ++i) {
-      const double scale = config_.iou_weight * weight(positives_[i]) / divisor_;
-      sum += scale * loss[i];
-      for (int64_t k = 4 * i; k < 4 * i + 4; ++k) grad[k] *= scale;
-    }
-    return sum;
-  }
-
-  void box_loss(BranchLoss& loss) {
-    std::vector<double> boxes(4 * count()), box_grad, side_grad;
-    for (int64_t i = 0; i < count(); ++i) std::copy_n(decoded_[i].box, 4, &boxes[4 * i]);
-    loss.iou += iou_term(boxes, box_grad);
-    if (branch_.form == BoxForm::kDistribution) loss.dfl += distribution_loss(side_grad);
-    if (!branch_.levels[0].reg_grad) return;
-    const int64_t channels = branch_.reg_channels;
-    parallel_for(count(), 64, [&](int64_t begin, int64_t end) {
-      std::vector<double> d(channels);
-      for (int64_t i = begin; i < end; ++i) {
-        const Position& p = positives_[i];
-        decode_backward(&box_grad[4 * i], prob(i), decoded_[i], reg(p), d.data());
-        float* out = branch_.levels[p.level].reg_grad + row(p) * channels;
-        for (int64_t k = 0; k < channels; ++k)
-          out[k] =
-              static_cast<float>(d[k] + (side_grad.empty() ? 0.0 : side_grad[channels * i + k]));
-      }
+  // One class, whose target is 1.
+  void objectness_loss() const {
+    double* sum = sums_.add(kObjectness, levels(), config_.objectness_weight, &scores_->divisor);
+    each_level([&](const LevelMaps& m, int64_t first, int64_t rows, int l) {
+      kernels::ClassLoss c;
+      c.type = kernels::ClassLossType::kPoly;
+      c.epsilon = 0.0;
+      c.pred = m.objectness;
+      c.label = object_.data<int32_t>() + first;
+      c.grad = m.objectness_grad;
+      c.rows = rows;
+      c.classes = 1;
+      c.grad_scale = config_.objectness_weight;
+      c.divisor = &scores_->divisor;
+      on_.class_loss_logits(c, sum + l);
     });
+  }
+
+  kernels::BoxLoss box_loss_params() const {
+    kernels::BoxLoss b;
+    b.maps = box_maps(config_, branch_);
+    b.assigned = assignment_.box.data<int32_t>();
+    b.target = assignment_.target.data<double>();
+    b.gt_boxes = truth_.boxes;
+    b.gt_begin = truth_.begin;
+    b.scores = scores_;
+    b.type = config_.iou_type;
+    b.eps = config_.iou_eps;
+    b.alpha = config_.iou_alpha;
+    b.temperature = config_.temperature;
+    b.scale[0] = config_.iou_weight;
+    b.scale[1] = config_.dfl_weight;
+    b.scale[2] = config_.dfl_weight * distill(config_.distill_dfl_weight);
+    return b;
+  }
+
+  void box_loss() const {
+    kernels::BoxLoss b = box_loss_params();
+    each_level([&](const LevelMaps& m, int64_t, int64_t, int l) {
+      b.teacher[l] = m.teacher_reg;
+      b.grad[l] = m.reg_grad;
+    });
+    // The three lie one after the other.
+    double* sum = sums_.add(kIou, 1, b.scale[0], &scores_->divisor);
+    sums_.add(kDfl, 1, b.scale[1], &scores_->divisor);
+    sums_.add(kDfl, 1, b.scale[2], &scores_->divisor);
+    on_.box_loss(b, sum);
   }
 
   // The IoU loss of the plain distances beside a distribution.
-  void lrtb_loss(BranchLoss& loss) {
-    std::vector<double> boxes(4 * count()), grad;
-    const auto at = [&](const Position& p) { return 4 * row(p); };
-    for (int64_t i = 0; i < count(); ++i) {
-      const Position& p = positives_[i];
-      decode_distances(p, branch_.levels[p.level].lrtb + at(p), &boxes[4 * i]);
-    }
-    loss.iou += iou_term(boxes, grad);
-    if (!branch_.levels[0].lrtb_grad) return;
-    for (int64_t i = 0; i < count(); ++i) {
-      float* out = branch_.levels[positives_[i].level].lrtb_grad + at(positives_[i]);
-      for (int k = 0; k < 4; ++k)
-        out[k] = static_cast<float>(k < 2 ? -grad[4 * i + k] : grad[4 * i + k]);
-    }
+  void lrtb_loss() const {
+    kernels::BoxLoss b = box_loss_params();
+    b.maps.form = BoxForm::kDistances;
+    b.maps.bins = 1;
+    each_level([&](const LevelMaps& m, int64_t, int64_t, int l) {
+      b.maps.level[l].reg = m.lrtb;
+      b.grad[l] = m.lrtb_grad;
+    });
+    double* sum = sums_.add(kIou, 1, b.scale[0], &scores_->divisor);
+    sums_.ignore(kernels::kBoxLossSums - 1);
+    on_.box_loss(b, sum);
   }
 
-  // The weighted DFL term with its distillation; its gradient by the logits of each positive in
-  // `grad`.
-  double distribution_loss(std::vector<double>& grad) const {
-    const int64_t channels = branch_.reg_channels;
-    std::vector<float> logits(channels * count());
-    std::vector<double> dist(4 * count()), scale(count()), loss(count());
-    grad.resize(channels * count());
-    for (int64_t i = 0; i < count(); ++i) {
-      const Position& p = positives_[i];
-      std::copy_n(reg(p), channels, &logits[channels * i]);
-      const double* point = &points_[2 * p.anchor];
-      kernels::bbox2dist(point[0] / stride(p), point[1] / stride(p), &goal_[4 * i],
-                         static_cast<double>(config_.reg_max), &dist[4 * i]);
-      scale[i] = config_.dfl_weight * weight(p) / divisor_;
-    }
-    kernels::DflLoss d;
-    d.logits = logits.data();
-    d.target = dist.data();
-    d.grad_scale = scale.data();
-    d.loss = loss.data();
-    d.grad = grad.data();
-    d.rows = count();
-    d.reg_max = config_.reg_max;
-    kernels::cpu::dfl_loss(d);
-    double sum = 0.0;
-    for (int64_t i = 0; i < count(); ++i) sum += scale[i] * loss[i];
-    if (branch_.levels[0].teacher_reg) sum += distribution_distillation(logits, grad);
-    return sum;
-  }
-
-  double distribution_distillation(const std::vector<float>& logits,
-                                   std::vector<double>& grad) const {
-    const int64_t channels = branch_.reg_channels;
-    std::vector<float> teacher(logits.size()), d_logits(logits.size());
-    for (int64_t i = 0; i < count(); ++i) {
-      const Position& p = positives_[i];
-      std::copy_n(branch_.levels[p.level].teacher_reg + row(p) * channels, channels,
-                  &teacher[channels * i]);
-    }
-    kernels::KlDiv d;
-    d.student = logits.data();
-    d.teacher = teacher.data();
-    d.grad = d_logits.data();
-    d.outer = 4 * count();
-    d.axis = channels / 4;
-    d.temperature = config_.temperature;
-    // The mean over the sides, times the sum of the divided weights.
-    d.grad_scale = config_.dfl_weight * distill(config_.distill_dfl_weight) * score_sum_ /
-                   divisor_ / static_cast<double>(d.outer);
-    const double loss = kernels::cpu::kl_div(d);
-    for (size_t i = 0; i < grad.size(); ++i) grad[i] += static_cast<double>(d_logits[i]);
-    return d.grad_scale * loss;
-  }
-
-  const Truth& truth_;
+  const LossConfig& config_;
+  const Branch& branch_;
+  const TruthView& truth_;
   const Assignment& assignment_;
-  std::vector<Position> positives_;
-  double score_sum_ = 0.0;
-  double divisor_ = 1.0;
-  // Of the positives, in units of the stride.
-  std::vector<Decoded> decoded_;
-  std::vector<double> prob_;  // [count, reg_channels], with distributions
-  std::vector<double> goal_;  // [count, 4], the assigned boxes
+  const kernels::Backend& on_;
+  LossSums& sums_;
+  kernels::TargetScores* scores_;
+  Tensor label_, object_, target_;  // [N*A], level by level
 };
 
 }  // namespace
 
-BranchLoss evaluate_branch(const LossConfig& config, const Branch& branch, const Truth& truth,
-                           const Assignment& assignment) {
-  return Evaluation(config, branch, truth, assignment).run();
+kernels::BoxMaps box_maps(const LossConfig& config, const Branch& branch) {
+  kernels::BoxMaps maps;
+  maps.levels = static_cast<int>(branch.levels.size());
+  maps.batch = branch.batch;
+  maps.per_cell = branch.per_cell;
+  maps.form = branch.form;
+  maps.bins = branch.reg_channels / 4;
+  maps.sized = branch.form == BoxForm::kCentre && !config.anchors.empty();
+  for (int l = 0; l < maps.levels; ++l) {
+    const LevelMaps& m = branch.levels[l];
+    kernels::BoxLevel& level = maps.level[l];
+    level.reg = m.reg;
+    level.height = m.height;
+    level.width = m.width;
+    level.stride = static_cast<double>(config.strides[l]);
+    for (int64_t b = 0; maps.sized && b < branch.per_cell; ++b)
+      for (int64_t i = 0; i < 2; ++i) level.sizes[b][i] = config.anchors[l][2 * b + i];
+  }
+  return maps;
+}
+
+LossSums::LossSums(Device device)
+    : sums_(Shape{kMost}, DType::kF64, device),
+      values_(Tensor::zeros(Shape{kValues}, DType::kF64, device)) {
+  static_assert(sizeof(kernels::TargetScores) == kScores * sizeof(double));
+  combine_.sums = sums_.data<double>();
+  combine_.parts = kParts;
+  combine_.part = values_.data<double>();
+}
+
+int LossSums::take(int count) {
+  check(used_ + count <= kMost, "detection loss: more than {} sums", kMost);
+  const int first = used_;
+  used_ += count;
+  return first;
+}
+
+double* LossSums::add(Part part, int count, double factor, const double* divisor) {
+  check(combine_.terms < kernels::kMaxLossTerms, "detection loss: more than {} terms",
+        kernels::kMaxLossTerms);
+  const int first = take(count);
+  combine_.term[combine_.terms++] = {part, first, count, factor, divisor};
+  return sums_.data<double>() + first;
+}
+
+double* LossSums::ignore(int count) { return sums_.data<double>() + take(count); }
+
+kernels::TargetScores* LossSums::scores(int branch) const {
+  return reinterpret_cast<kernels::TargetScores*>(values_.data<double>() + kParts +
+                                                  kScores * branch);
+}
+
+Tensor LossSums::combine() {
+  Tensor loss(Shape{1}, DType::kF32, values_.device());
+  combine_.loss = loss.f32();
+  kernels::backend(values_.device()).combine_loss(combine_);
+  return loss;
+}
+
+void evaluate_branch(const LossConfig& config, const Branch& branch, const TruthView& truth,
+                     const Assignment& assignment, int which, LossSums& sums) {
+  Evaluation(config, branch, truth, assignment, which, sums).run();
 }
 
 }  // namespace sextant::loss_detail

@@ -1,16 +1,23 @@
-// The arithmetic behind DetectionLoss, for one branch of a head.
+// The arithmetic behind DetectionLoss, for one branch of a head: on the device of the maps, by its
+// kernels, without waiting for them.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
 #include "core/tensor.h"
+#include "kernels/box_maps.h"
+#include "kernels/combine_loss.h"
+#include "kernels/target_rows.h"
 #include "models/loss_config.h"
+#include "models/loss_transfer.h"
 
 namespace sextant::loss_detail {
 
-// One level of NHWC maps: pixel i of image n is at (n * pixels() + i) * channels. Gradients
-// likewise and null when not wanted; absent maps are null.
+using kernels::BoxForm;
+
+// One level of NHWC maps, in memory of the branch's device: pixel i of image n is at (n * pixels()
+// + i) * channels. Gradients likewise and null when not wanted; absent maps are null.
 struct LevelMaps {
   const float* cls = nullptr;  // per_cell * num_classes channels
   const float* reg = nullptr;  // per_cell * Branch::reg_channels
@@ -28,16 +35,10 @@ struct LevelMaps {
   int64_t pixels() const { return height * width; }
 };
 
-// How a branch writes a box down.
-enum class BoxForm {
-  kDistances,     // l t r b in cells
-  kDistribution,  // each of them as reg_max + 1 logits
-  kCentre,        // dx dy w h, see LossConfig::anchors
-};
-
 // One branch. Its anchors run level by level, within a level all cells for the first of the
 // per_cell boxes, then for the next (the order of kernels/anchors.h).
 struct Branch {
+  Device device = Device::kCpu;
   std::vector<LevelMaps> levels;
   int64_t batch = 0;
   int64_t anchors = 0;  // per image
@@ -49,6 +50,9 @@ struct Branch {
   double undivided = 1.0;      // sums of target scores up to this do not divide the loss
   double distill_decay = 1.0;  // of the distillation weights; used where there are teacher maps
 };
+
+// Its boxes, for the kernels.
+kernels::BoxMaps box_maps(const LossConfig& config, const Branch& branch);
 
 // The boxes to find, by image, in pixels.
 struct Truth {
@@ -62,28 +66,62 @@ struct Truth {
 Truth read_targets(const Tensor& targets, int64_t batch, int64_t num_classes, int64_t image_h,
                    int64_t image_w);
 
-// What each anchor is trained towards, [N,A].
+// The same in memory of the maps' device.
+struct TruthView {
+  const double* boxes = nullptr;
+  const int32_t* classes = nullptr;
+  const int64_t* begin = nullptr;
+  int64_t count = 0;
+  Tensor memory;  // of the device's copy
+};
+TruthView on_host(const Truth& truth);  // refers to it
+// In one transfer.
+TruthView on_device(const Truth& truth, Mailbox& mail);
+
+// What each anchor is trained towards.
 struct Assignment {
-  std::vector<int32_t> box;    // index among its image's boxes, -1 for background
-  std::vector<double> target;  // target score of that box's class
+  Tensor box;     // I32 [N,A]: index among its image's boxes, -1 for background
+  Tensor target;  // F64 [N,A]: target score of that box's class
 };
 
 // By the branch's assigner.
-Assignment assign_boxes(const LossConfig& config, const Branch& branch, const Truth& truth);
+Assignment assign_boxes(const LossConfig& config, const Branch& branch, const TruthView& truth);
 
-// The weighted parts of a branch's loss.
-struct BranchLoss {
-  double iou = 0;
-  double dfl = 0;
-  double cls = 0;
-  double objectness = 0;
-  int64_t positives = 0;
-  double target_score = 0;
+// The parts of the loss, in the order of LossItems.
+enum Part : int { kIou, kDfl, kCls, kObjectness, kCwd, kParts };
+
+// The sums a loss is made of, and what they make.
+class LossSums {
+ public:
+  explicit LossSums(Device device);
+
+  // Where `count` sums go (memory of the device), each of which adds factor / *divisor times itself
+  // to a part. A null divisor is 1.
+  double* add(Part part, int count, double factor, const double* divisor = nullptr);
+  // Sums that are not part of the loss.
+  double* ignore(int count);
+  // Of the main branch, 0, and the anchor-aided one, 1.
+  kernels::TargetScores* scores(int branch) const;
+
+  // F32 [1]. Fills values().
+  Tensor combine();
+  // F64 [kValues]: the parts, and the two TargetScores.
+  static constexpr int64_t kScores = 3;
+  static constexpr int64_t kValues = kParts + 2 * kScores;
+  const Tensor& values() const { return values_; }
+
+ private:
+  int take(int count);
+  static constexpr int kMost = 128;
+  Tensor sums_, values_;
+  kernels::CombineLoss combine_;
+  int used_ = 0;
 };
 
-// For an assignment, which counts as constant. Fills the gradients of class and objectness maps
-// entirely; those of the boxes only at anchors assigned to a box, the rest is expected to be zero.
-BranchLoss evaluate_branch(const LossConfig& config, const Branch& branch, const Truth& truth,
-                           const Assignment& assignment);
+// A branch's weighted parts for an assignment, which counts as constant. Fills the gradients of
+// class and objectness maps entirely; those of the boxes only at anchors assigned to a box, the
+// rest is expected to be zero. `which`: 0 or 1, see LossSums::scores().
+void evaluate_branch(const LossConfig& config, const Branch& branch, const TruthView& truth,
+                     const Assignment& assignment, int which, LossSums& sums);
 
 }  // namespace sextant::loss_detail

@@ -53,7 +53,13 @@ class CpuBackend final : public Backend {
   void expectation(const Expectation<float>& p) const override { cpu::expectation(p); }
   void expectation(const Expectation<double>& p) const override { cpu::expectation(p); }
   void dfl_loss(const DflLoss& p) const override { cpu::dfl_loss(p); }
-  void generate_anchors(const GenerateAnchors& p) const override { cpu::generate_anchors(p); }
+  void target_rows(const TargetRows& p) const override { cpu::target_rows(p); }
+  void decode_boxes(const DecodeBoxes& p) const override { cpu::decode_boxes(p); }
+  void box_loss(const BoxLoss& p, double* sums) const override { cpu::box_loss(p, sums); }
+  void combine_loss(const CombineLoss& p) const override { cpu::combine_loss(p); }
+  void scale_all(const ScaleAll& p) const override { cpu::scale_all(p); }
+  void generate_anchors(const AnchorsOf<float>& p) const override { cpu::generate_anchors(p); }
+  void generate_anchors(const AnchorsOf<double>& p) const override { cpu::generate_anchors(p); }
   void decode(const Decode& p, float* out) const override { cpu::decode(p, out); }
   void task_aligned_assign(const TaskAlignedAssign& p, int64_t) const override {
     cpu::task_aligned_assign(p);

@@ -48,7 +48,8 @@ double sum_blocks(const ClassLoss& p, const Block& block) {
 template <Negative kKind>
 double logits_block(const ClassLoss& p, int64_t begin, int64_t end) {
   const NegativeParams params = negative_params(p);
-  const auto scale = static_cast<float>(p.grad_scale);
+  const double wide_scale = gradient_scale(p);
+  const auto scale = static_cast<float>(wide_scale);
   const float* z = p.pred + begin * p.classes;
   float* grad = p.grad ? p.grad + begin * p.classes : nullptr;
   const int64_t n = (end - begin) * p.classes;
@@ -68,10 +69,10 @@ double logits_block(const ClassLoss& p, int64_t begin, int64_t end) {
   for (int64_t r = begin; r < end; ++r) {
     if (p.label[r] < 0) continue;
     const int64_t i = (r - begin) * p.classes + p.label[r];
-    const double target = own_target(p, p.target[r]);
+    const double target = own_target(p, r);
     const Term t = class_term(p, bce_of_logit(z[i], target), target, true);
     sum += t.loss - static_cast<double>(negative<kKind>(z[i], params).loss);
-    if (grad) grad[i] = static_cast<float>(p.grad_scale * t.grad);
+    if (grad) grad[i] = static_cast<float>(wide_scale * t.grad);
   }
   return sum;
 }
@@ -80,15 +81,16 @@ double logits_block(const ClassLoss& p, int64_t begin, int64_t end) {
 
 double class_loss(const ClassLoss& p) {
   return sum_blocks(p, [&](int64_t begin, int64_t end) {
+    const double scale = gradient_scale(p);
     double sum = 0.0;
     for (int64_t r = begin; r < end; ++r)
       for (int64_t c = 0; c < p.classes; ++c) {
         const int64_t i = r * p.classes + c;
         const bool own = c == p.label[r];
-        const double target = own ? own_target(p, p.target[r]) : 0.0;
+        const double target = own ? own_target(p, r) : 0.0;
         const Term t = class_term(p, bce_of_probability(p.pred[i], target), target, own);
         sum += t.loss;
-        if (p.grad) p.grad[i] = static_cast<float>(p.grad_scale * t.grad);
+        if (p.grad) p.grad[i] = static_cast<float>(scale * t.grad);
       }
     return sum;
   });

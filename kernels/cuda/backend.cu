@@ -94,7 +94,25 @@ class CudaBackend final : public Backend {
     cuda::expectation(p, compute_stream());
   }
   void dfl_loss(const DflLoss& p) const override { cuda::dfl_loss(p, compute_stream()); }
-  void generate_anchors(const GenerateAnchors& p) const override {
+  void target_rows(const TargetRows& p) const override {
+    const Workspace workspace(cuda::target_rows_workspace(p));
+    cuda::target_rows(p, workspace.data(), compute_stream());
+  }
+  void decode_boxes(const DecodeBoxes& p) const override {
+    cuda::decode_boxes(p, compute_stream());
+  }
+  void box_loss(const BoxLoss& p, double* sums) const override {
+    const Workspace workspace(cuda::box_loss_workspace(p));
+    cuda::box_loss(p, sums, workspace.data(), compute_stream());
+  }
+  void combine_loss(const CombineLoss& p) const override {
+    cuda::combine_loss(p, compute_stream());
+  }
+  void scale_all(const ScaleAll& p) const override { cuda::scale_all(p, compute_stream()); }
+  void generate_anchors(const AnchorsOf<float>& p) const override {
+    cuda::generate_anchors(p, compute_stream());
+  }
+  void generate_anchors(const AnchorsOf<double>& p) const override {
     cuda::generate_anchors(p, compute_stream());
   }
   void decode(const Decode& p, float* out) const override {

@@ -48,7 +48,7 @@ __device__ __forceinline__ double elements_at(const ClassLoss& p, NegativeParams
     const auto own = static_cast<int32_t>(at - row * classes.divisor) == p.label[row];
     Term t{};
     if (own) {
-      const double target = own_target(p, p.target[row]);
+      const double target = own_target(p, row);
       t = class_term(p, Kind::own_bce(static_cast<double>(value.v[v]), target), target, true);
     } else {
       t = Kind::negative_term(p, params, value.v[v]);
@@ -65,6 +65,7 @@ __global__ void __launch_bounds__(kThreads)
     class_loss_kernel(ClassLoss p, NegativeParams params, Divider<uint32_t> classes,
                       double* partial) {
   SEXTANT_SHARED(double[kThreads], lanes);
+  p.grad_scale = gradient_scale(p);
   const int64_t n = p.rows * p.classes;
   const int64_t begin = blockIdx.x * kElements;
   const int64_t end = begin + kElements < n ? begin + kElements : n;

@@ -37,31 +37,33 @@ __device__ __forceinline__ const Level& find_level(const Levels& levels, int rep
 
 // --- anchors ------------------------------------------------------------------------------------
 
+template <class T>
 struct AnchorOp {
   Levels levels;
   int repeats;
-  float cell_offset, cell_size;
+  T cell_offset, cell_size;
   bool pixels;
-  float* points;
-  float* strides;
-  float* boxes;
+  T* points;
+  T* strides;
+  T* boxes;
   __device__ __forceinline__ void operator()(uint32_t a) const {
     int64_t at = a;
     const Level& level = find_level(levels, repeats, at);
     const int64_t cell = at % (static_cast<int64_t>(level.height) * level.width);
-    const float cx = static_cast<float>(cell % level.width) + cell_offset;
-    const float cy = static_cast<float>(cell / level.width) + cell_offset;
-    const float unit = pixels ? level.stride : 1.0f;
+    const T cx = static_cast<T>(cell % level.width) + cell_offset;
+    const T cy = static_cast<T>(cell / level.width) + cell_offset;
+    const T stride = static_cast<T>(level.stride);
+    const T unit = pixels ? stride : T(1);
     const int64_t i = a;
     points[2 * i] = cx * unit;
     points[2 * i + 1] = cy * unit;
-    if (strides != nullptr) strides[i] = level.stride;
+    if (strides != nullptr) strides[i] = stride;
     if (boxes == nullptr) return;
-    const float half = cell_size * level.stride * 0.5f;
-    boxes[4 * i] = cx * level.stride - half;
-    boxes[4 * i + 1] = cy * level.stride - half;
-    boxes[4 * i + 2] = cx * level.stride + half;
-    boxes[4 * i + 3] = cy * level.stride + half;
+    const T half = cell_size * stride * T(0.5);
+    boxes[4 * i] = cx * stride - half;
+    boxes[4 * i + 1] = cy * stride - half;
+    boxes[4 * i + 2] = cx * stride + half;
+    boxes[4 * i + 3] = cy * stride + half;
   }
 };
 
@@ -128,9 +130,16 @@ __global__ void __launch_bounds__(kBlock) decode_kernel(DecodeParams p) {
 
 }  // namespace
 
-void generate_anchors(const GenerateAnchors& p, Stream stream) {
-  AnchorOp op{{},       p.grid.repeats, p.grid.cell_offset, p.cell_size,
-              p.pixels, p.points,       p.strides,          p.boxes};
+template <class T>
+void generate_anchors(const AnchorsOf<T>& p, Stream stream) {
+  AnchorOp<T> op{{},
+                 p.grid.repeats,
+                 static_cast<T>(p.grid.cell_offset),
+                 static_cast<T>(p.cell_size),
+                 p.pixels,
+                 p.points,
+                 p.strides,
+                 p.boxes};
   op.levels.count = p.grid.levels;
   for (int l = 0; l < p.grid.levels; ++l) {
     const GridLevel& from = p.grid.level[static_cast<size_t>(l)];
@@ -146,6 +155,9 @@ void generate_anchors(const GenerateAnchors& p, Stream stream) {
   }
   for_each_item("generate_anchors", op, p.grid.anchors(), stream);
 }
+
+template void generate_anchors(const AnchorsOf<float>&, Stream);
+template void generate_anchors(const AnchorsOf<double>&, Stream);
 
 void decode(const Decode& p, float* out, Stream stream) {
   DecodeParams d{};

@@ -24,20 +24,22 @@ __device__ __forceinline__ double block_sum(double value, double (&lanes)[kThrea
   return value;
 }
 
-// *sum = factor * (partial[0] + ... + partial[n - 1])
+// sum[r] = factor * (partial[r n] + ... + partial[r n + n - 1]), r the block
 template <int kThreads>
 __global__ void __launch_bounds__(kThreads)
     sum_partials_kernel(const double* partial, int64_t n, double factor, double* sum) {
   SEXTANT_SHARED(double[kThreads], lanes);
+  const int64_t row = blockIdx.x;
   double mine = 0.0;
-  for (int64_t i = threadIdx.x; i < n; i += kThreads) mine += partial[i];
+  for (int64_t i = threadIdx.x; i < n; i += kThreads) mine += partial[row * n + i];
   mine = block_sum<kThreads>(mine, lanes);
-  if (threadIdx.x == 0) *sum = factor * mine;
+  if (threadIdx.x == 0) sum[row] = factor * mine;
 }
 
+// The sums of `rows` rows of n.
 inline void sum_partials(const double* partial, int64_t n, double factor, double* sum,
-                         Stream stream) {
-  launch(SEXTANT_KERNEL(sum_partials_kernel<kSumThreads>), 1, kSumThreads, 0, stream, partial, n,
+                         Stream stream, unsigned rows = 1) {
+  launch(SEXTANT_KERNEL(sum_partials_kernel<kSumThreads>), rows, kSumThreads, 0, stream, partial, n,
          factor, sum);
 }
 

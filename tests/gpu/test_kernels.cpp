@@ -92,6 +92,11 @@ TEST_CASE("cast kernels", "[gpu]") { on_device(cast_cases); }
 TEST_CASE("classification loss kernels", "[gpu]") { on_device(class_loss_cases); }
 TEST_CASE("IoU loss kernels", "[gpu]") { on_device(iou_loss_cases); }
 TEST_CASE("distribution kernels", "[gpu]") { on_device(dfl_cases); }
+TEST_CASE("box loss kernels", "[gpu]") { on_device(box_loss_cases); }
+TEST_CASE("target row kernels", "[gpu]") { on_device(target_rows_cases); }
+TEST_CASE("kernels that combine losses and scale gradients", "[gpu]") {
+  on_device(combine_loss_cases);
+}
 TEST_CASE("anchor and decode kernels", "[gpu]") { on_device(decode_cases); }
 TEST_CASE("assignment kernels", "[gpu]") { on_device(assign_cases); }
 TEST_CASE("non-maximum suppression kernels", "[gpu]") { on_device(nms_cases); }

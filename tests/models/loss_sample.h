@@ -47,11 +47,12 @@ inline Tensor joined_grads(const std::vector<Variable>& maps, int64_t per_cell =
   const Tensor out({batch, anchors, channels});
   int64_t first = 0;
   for (const Variable& v : maps) {
+    const Tensor grad = v.grad().to(Device::kCpu);
     const int64_t pixels = v.dim(1) * v.dim(2);
     for (int64_t n = 0; n < batch; ++n)
       for (int64_t b = 0; b < per_cell; ++b)
         for (int64_t i = 0; i < pixels; ++i)
-          std::copy_n(v.grad().f32() + ((n * pixels + i) * per_cell + b) * channels, channels,
+          std::copy_n(grad.f32() + ((n * pixels + i) * per_cell + b) * channels, channels,
                       out.f32() + (n * anchors + first + b * pixels + i) * channels);
     first += per_cell * pixels;
   }
@@ -93,6 +94,16 @@ struct LossSample {
                              &input.cls_logits_ab, &input.reg_ab, &input.features})
       all.insert(all.end(), maps->begin(), maps->end());
     return all;
+  }
+  // Leaves of their own with the same values.
+  LossSample on(Device device) const {
+    LossSample s = *this;
+    for (auto* maps : {&s.input.cls_logits, &s.input.reg, &s.input.objectness, &s.input.reg_lrtb,
+                       &s.input.cls_logits_ab, &s.input.reg_ab, &s.input.features})
+      for (Variable& v : *maps) v = Variable(v.data().to(device), true);
+    for (auto* maps : {&s.teacher.cls_logits, &s.teacher.reg, &s.teacher.features})
+      for (Tensor& t : *maps) t = t.to(device);
+    return s;
   }
   int64_t anchors() const {
     int64_t sum = 0;
@@ -159,6 +170,7 @@ inline loss_detail::Branch branch_of(const LossSample& s, bool aided = false) {
   const auto& cls = aided ? s.input.cls_logits_ab : s.input.cls_logits;
   const auto& reg = aided ? s.input.reg_ab : s.input.reg;
   loss_detail::Branch b;
+  b.device = cls[0].data().device();
   b.batch = cls[0].dim(0);
   b.per_cell = cls[0].dim(3) / s.config.num_classes;
   b.form = aided              ? BoxForm::kCentre
@@ -189,6 +201,71 @@ inline loss_detail::Branch branch_of(const LossSample& s, bool aided = false) {
     b.levels.push_back(m);
   }
   return b;
+}
+
+// What of the loss is switched on.
+struct LossKind {
+  const char* name;
+  int64_t reg_max = 0;
+  kernels::IouType iou = kernels::IouType::kSIoU;
+  kernels::ClassLossType cls = kernels::ClassLossType::kVarifocal;
+  Assigner assigner = Assigner::kTaskAligned;
+  bool objectness = false, lrtb = false, teacher = false, features = false;
+  int64_t per_cell = 0;  // of the anchor-aided branch; 0 without it
+  bool anchors = false;  // sizes by anchors there
+  int64_t boxes = 8;
+};
+
+// ciou is left out where gradients are compared: it holds one of its factors constant.
+inline const std::vector<LossKind> kLossKinds = {
+    {"distances", 0},
+    {"dfl", 16, kernels::IouType::kGIoU},
+    {"no boxes", 16, kernels::IouType::kDIoU, kernels::ClassLossType::kVarifocal,
+     Assigner::kTaskAligned, true, true, true, true, 3, true, 0},
+    {"focal, atss", 0, kernels::IouType::kAlphaIoU, kernels::ClassLossType::kFocal,
+     Assigner::kAtss},
+    {"quality focal, simota", 4, kernels::IouType::kAlphaGIoU,
+     kernels::ClassLossType::kQualityFocal, Assigner::kSimOta},
+    {"poly, simota, objectness", 0, kernels::IouType::kAlphaDIoU, kernels::ClassLossType::kPoly,
+     Assigner::kSimOta, true},
+    {"teacher, lrtb, features", 16, kernels::IouType::kSIoU, kernels::ClassLossType::kVarifocal,
+     Assigner::kTaskAligned, false, true, true, true},
+    {"anchor-aided, decoded", 0, kernels::IouType::kSIoU, kernels::ClassLossType::kVarifocal,
+     Assigner::kTaskAligned, false, false, false, false, 3, false},
+    {"anchor-aided, raw", 16, kernels::IouType::kGIoU, kernels::ClassLossType::kVarifocal,
+     Assigner::kAtss, false, false, false, false, 2, true},
+};
+
+inline LossSample sample_of(const LossKind& kind, uint64_t seed) {
+  constexpr int64_t kClasses = 4;
+  LossSample s = random_loss_sample(seed, kind.reg_max, kClasses, kind.boxes);
+  s.config.iou_type = kind.iou;
+  s.config.cls_loss = kind.cls;
+  s.config.assigner = kind.assigner;
+  if (kind.objectness) {
+    s.config.objectness_weight = 0.7;
+    s.input.objectness = random_maps(s, 1, seed + 3, -2, 2);
+  }
+  if (kind.lrtb) s.input.reg_lrtb = random_maps(s, 4, seed + 4, 0.3, 4);
+  if (kind.teacher) add_teacher(s, seed + 5);
+  if (kind.features) {
+    s.config.distill_feat_weight = 2.0;
+    s.input.features = random_maps(s, 6, seed + 6, -2, 2);
+    s.teacher.features = teacher_like(s.input.features, seed + 7);
+  }
+  if (kind.per_cell > 0) {
+    s.config.anchors.clear();
+    for (const int64_t stride : s.config.strides)
+      if (kind.anchors)
+        for (std::vector<double>& level = s.config.anchors.emplace_back();
+             static_cast<int64_t>(level.size()) < 2 * kind.per_cell;)
+          level.push_back(static_cast<double>(stride) * (2.0 + static_cast<double>(level.size())));
+    s.input.cls_logits_ab = random_maps(s, kClasses * kind.per_cell, seed + 8, -3, 2);
+    s.input.reg_ab =
+        random_maps(s, 4 * kind.per_cell, seed + 9, kind.anchors ? -1 : 0.3, kind.anchors ? 1 : 4);
+  }
+  s.step.epoch = 7;
+  return s;
 }
 
 // What the loss fixtures have in common.

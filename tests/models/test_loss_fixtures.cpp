@@ -1,69 +1,8 @@
 // The variants of the loss against the official ones.
-#include "models/loss_sample.h"
-#include "support/fixture_folder.h"
+#include "models/loss_fixture.h"
 
 using namespace sextant;
 using namespace sextant::test;
-
-namespace {
-
-// Scores with their logit maps.
-void set_predictions(LossSample& s, const SafeTensors& f) {
-  s.config.reg_max = std::stoll(f.meta("reg_max"));
-  s.config.use_dfl = f.meta("use_dfl") == "True";
-  s.config.atss_warmup_epochs = std::stoll(f.meta("warmup_epoch"));
-  s.step.epoch = std::stoll(f.meta("epoch_num"));
-  s.input.cls_logits = leaves(cut(logits_of(f.at("input.pred_scores")), s.shapes));
-  s.input.reg = leaves(cut(f.at("input.pred_distri"), s.shapes));
-}
-
-void set_teacher(LossSample& s, const SafeTensors& f) {
-  s.has_teacher = true;
-  s.teacher.cls_logits = cut(logits_of(f.at("input.t_pred_scores")), s.shapes);
-  s.teacher.reg = cut(f.at("input.t_pred_distri"), s.shapes);
-  s.config.temperature = std::stod(f.meta("temperature"));
-  s.config.max_epoch = std::stoll(f.meta("max_epoch"));
-  const Json distill = Json::parse(f.meta("distill_weight"));
-  s.config.distill_class_weight = distill["class"];
-  s.config.distill_dfl_weight = distill["dfl"];
-  if (f.meta("distill_feat") != "True") return;
-  s.config.distill_feat_weight = Json::parse(f.meta("loss_weight"))["cwd"];
-  for (int l = 0; const Tensor* map = f.find("input.s_featmap." + std::to_string(l)); ++l) {
-    s.input.features.emplace_back(nchw_to_nhwc(*map), true);
-    s.teacher.features.push_back(nchw_to_nhwc(f.at("input.t_featmap." + std::to_string(l))));
-  }
-}
-
-// The value, its parts (those that a fixture has, in its order) and the gradients of the scores and
-// distances.
-void require_equal(const LossSample& s, const SafeTensors& f, const std::string& items_name,
-                   const std::vector<double LossItems::*>& parts) {
-  const LossResult r = s.run();
-  const double loss = f.at("output.loss").item();
-  REQUIRE(std::abs(r.loss.data().item() - loss) < 1e-5 * std::abs(loss));
-  const Tensor& items = f.at(items_name);
-  REQUIRE(items.numel() == static_cast<int64_t>(parts.size()));
-  for (size_t i = 0; i < parts.size(); ++i)
-    REQUIRE(std::abs(r.items.*parts[i] - static_cast<double>(items.f32()[i])) < 1e-5 * loss);
-  REQUIRE(r.items.total() == Approx(loss).epsilon(1e-5));
-  REQUIRE(r.items.positives == std::stoll(f.meta("n_pos")));
-  REQUIRE(r.items.target_score ==
-          Approx(std::stod(f.meta("target_scores_sum"))).margin(1e-6).epsilon(1e-5));
-  backward(r.loss);
-  REQUIRE(relative_difference(joined_grads(s.input.cls_logits),
-                              by_logit(f.at("grad.pred_scores"), f.at("input.pred_scores"))) <
-          1e-5);
-  const Tensor got = joined_grads(s.input.reg);
-  const Tensor& want = f.at("grad.pred_distri");
-  REQUIRE(max_difference(got, want) <
-          1e-5 * std::max(1e-2, max_difference(want, Tensor::zeros(want.shape()))));
-}
-
-const std::vector<double LossItems::*> kParts = {&LossItems::iou, &LossItems::dfl, &LossItems::cls};
-const std::vector<double LossItems::*> kPartsWithCwd = {&LossItems::iou, &LossItems::dfl,
-                                                        &LossItems::cls, &LossItems::cwd};
-
-}  // namespace
 
 TEST_CASE("every fixture of losses/ belongs to a test") {
   for (const std::string& name : unclaimed_fixtures(kLossFixtures))
@@ -89,10 +28,10 @@ TEST_CASE("assignment inside the loss matches the official one") {
     const loss_detail::Branch branch = branch_of(s);
     const auto truth = loss_detail::read_targets(s.targets, branch.batch, s.config.num_classes,
                                                  s.step.image_h, s.step.image_w);
-    const auto assignment = loss_detail::assign_boxes(s.config, branch, truth);
+    const auto assignment = loss_detail::assign_boxes(s.config, branch, on_host(truth));
     const uint8_t* foreground = f.at("assigned.fg_mask").data<uint8_t>();
     for (int64_t i = 0; i < branch.batch * branch.anchors; ++i) {
-      const int32_t g = assignment.box[i];
+      const int32_t g = assignment.box.data<int32_t>()[i];
       REQUIRE((g >= 0) == (foreground[i] != 0));
       if (g < 0) continue;
       const int64_t row = truth.begin[i / branch.anchors] + g;
@@ -101,7 +40,7 @@ TEST_CASE("assignment inside the loss matches the official one") {
         REQUIRE(truth.boxes[4 * row + k] ==
                 Approx(f.at("assigned.target_bboxes").f32()[4 * i + k]));
       REQUIRE(
-          assignment.target[i] ==
+          assignment.target.data<double>()[i] ==
           Approx(
               f.at("assigned.target_scores").f32()[i * s.config.num_classes + truth.classes[row]])
               .margin(1e-6));
@@ -157,7 +96,7 @@ TEST_CASE("anchor-aided loss matches the official one, with decoded and with raw
         s.input.cls_logits.emplace_back(Tensor::full({batch, m.height, m.width, classes}, -4.0f));
         s.input.reg.emplace_back(Tensor::full({batch, m.height, m.width, 4}, 1.0f));
       }
-      const LossItems alone = s.run().items;
+      const LossItems alone = s.run().items();
 
       // Raw sizes t with size = (2 sigmoid(t))^2 anchor; the largest is twice the anchor.
       double cells = 0;
@@ -178,11 +117,12 @@ TEST_CASE("anchor-aided loss matches the official one, with decoded and with raw
       s.input.reg_ab = leaves(cut(raw_boxes, s.shapes, per_cell));
       const LossResult r = s.run();
       const float* items = f.at("output.loss_items_iou_dfl_cls").f32();
-      REQUIRE(r.items.iou - alone.iou == Approx(items[0]).epsilon(1e-5));
-      REQUIRE(r.items.dfl == 0.0);
-      REQUIRE(r.items.cls - alone.cls == Approx(items[2]).epsilon(1e-5));
-      REQUIRE(r.items.total() - alone.total() == Approx(f.at("output.loss").item()).epsilon(1e-5));
-      REQUIRE(r.items.positives_ab == std::stoll(f.meta("n_pos")));
+      REQUIRE(r.items().iou - alone.iou == Approx(items[0]).epsilon(1e-5));
+      REQUIRE(r.items().dfl == 0.0);
+      REQUIRE(r.items().cls - alone.cls == Approx(items[2]).epsilon(1e-5));
+      REQUIRE(r.items().total() - alone.total() ==
+              Approx(f.at("output.loss").item()).epsilon(1e-5));
+      REQUIRE(r.items().positives_ab == std::stoll(f.meta("n_pos")));
       backward(r.loss);
       REQUIRE(relative_difference(joined_grads(s.input.cls_logits_ab, per_cell),
                                   by_logit(f.at("grad.pred_scores"), scores)) < 1e-5);

@@ -270,9 +270,9 @@ void check_loss(const Yolov6& model, const SafeTensors& f, Deviations& d) {
   INFO("loss is " << d.loss << " away");
   CHECK(d.loss <= limit);
   const Tensor& items = f.at("output.loss_items_iou_dfl_cls");
-  CHECK(r.items.iou == Approx(items.f32()[0]).epsilon(10 * limit));
-  CHECK(r.items.dfl == Approx(items.f32()[1]).epsilon(10 * limit));
-  CHECK(r.items.cls == Approx(items.f32()[2]).epsilon(10 * limit));
+  CHECK(r.items().iou == Approx(items.f32()[0]).epsilon(10 * limit));
+  CHECK(r.items().dfl == Approx(items.f32()[1]).epsilon(10 * limit));
+  CHECK(r.items().cls == Approx(items.f32()[2]).epsilon(10 * limit));
   compare_gradients(best_gradients(model, f, "loss_grad", [&](const Tensor& x, uint64_t) {
     const HeadOutput head = model.forward(Variable(x));
     backward(

@@ -72,11 +72,17 @@ class SimtAccelerator final : public Accelerator {
     free_[size].push_back(static_cast<char*>(p));
   }
   void* allocate_pinned(int64_t bytes) override {
-    return std::aligned_alloc(256, static_cast<size_t>((bytes + 255) / 256 * 256));
+    void* p = std::aligned_alloc(256, static_cast<size_t>((bytes + 255) / 256 * 256));
+    pinned_[static_cast<char*>(p)] = bytes;
+    return p;
   }
-  void release_pinned(void* p) noexcept override { std::free(p); }
+  void release_pinned(void* p) noexcept override {
+    pinned_.erase(static_cast<char*>(p));
+    std::free(p);
+  }
   void upload(void* to, const void* from, int64_t bytes, Stream) override { move(to, from, bytes); }
   void download(void* to, const void* from, int64_t bytes, Stream) override {
+    if (!pinned(static_cast<char*>(to))) ++waits_;
     move(to, from, bytes);
   }
   void copy(void* to, const void* from, int64_t bytes, Stream) override { move(to, from, bytes); }
@@ -87,12 +93,17 @@ class SimtAccelerator final : public Accelerator {
   void add_into(float* into, const float* values, int64_t n, Stream stream) override {
     kernels::cuda::add_scaled({into, values, into, n}, stream);
   }
-  void synchronize(Stream) override {}
+  void synchronize(Stream) override { ++waits_; }
   Stream make_stream() override { return {}; }
   void destroy_stream(Stream) noexcept override {}
   void wait(Stream, Stream) override {}
+  int64_t waits() const { return waits_; }
 
  private:
+  bool pinned(char* p) const {
+    const auto after = pinned_.upper_bound(p);
+    return after != pinned_.begin() && p - std::prev(after)->first < std::prev(after)->second;
+  }
   struct Opened {
     explicit Opened(SimtAccelerator& a) : device(a) { device.open(); }
     ~Opened() { device.close(); }
@@ -118,6 +129,8 @@ class SimtAccelerator final : public Accelerator {
   int depth_ = 0;
   std::map<int64_t, std::vector<char*>> free_;
   std::map<char*, int64_t> sizes_;
+  std::map<char*, int64_t> pinned_;  // with their bytes
+  int64_t waits_ = 0;
 };
 
 }  // namespace
@@ -126,6 +139,10 @@ SimtDevice::SimtDevice(uint64_t seed) {
   simt::set_seed(seed);
   set_accelerator(std::make_unique<SimtAccelerator>());
   kernels::set_cuda_backend(&kernels::cuda::backend());
+}
+
+int64_t SimtDevice::host_waits() const {
+  return static_cast<const SimtAccelerator&>(accelerator()).waits();
 }
 
 SimtDevice::~SimtDevice() {

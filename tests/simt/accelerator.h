@@ -18,6 +18,9 @@ class SimtDevice {
   ~SimtDevice();
   SimtDevice(const SimtDevice&) = delete;
   SimtDevice& operator=(const SimtDevice&) = delete;
+
+  // How often the host has waited for the device: downloads into ordinary memory, synchronize().
+  int64_t host_waits() const;
 };
 
 }  // namespace sextant::test

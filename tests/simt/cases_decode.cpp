@@ -58,6 +58,45 @@ void check_anchors(Backend& backend, const std::vector<LevelSize>& levels, int r
   }
 }
 
+// In double, exactly.
+void check_wide_anchors(Backend& backend, const std::vector<LevelSize>& levels, int repeats) {
+  CAPTURE(levels.size(), repeats);
+  AnchorsOf<double> p;
+  p.grid.levels = static_cast<int>(levels.size());
+  p.grid.repeats = repeats;
+  std::vector<double> points_ref, strides_ref, boxes_ref;
+  for (size_t l = 0; l < levels.size(); ++l) {
+    p.grid.level[l] = {levels[l].h, levels[l].w, levels[l].stride};
+    for (int64_t i = 0; i < repeats * levels[l].h * levels[l].w; ++i) {
+      const double s = levels[l].stride, cx = static_cast<double>(i % levels[l].w) + 0.5,
+                   cy = static_cast<double>(i / levels[l].w % levels[l].h) + 0.5;
+      points_ref.insert(points_ref.end(), {cx * s, cy * s});
+      strides_ref.push_back(s);
+      for (const double d : {-2.5, 2.5})
+        boxes_ref.insert(boxes_ref.end(), {(cx + d) * s, (cy + d) * s});
+    }
+  }
+  const std::vector<double> none(boxes_ref.size(), std::nan(""));
+  std::vector<double> points_cpu(points_ref.size()), strides_cpu(strides_ref.size()),
+      boxes_cpu = none;
+  p.points = points_cpu.data();
+  p.strides = strides_cpu.data();
+  p.boxes = boxes_cpu.data();
+  cpu::generate_anchors(p);
+  const DeviceArrayOf<double> points(backend, {none.begin(), none.begin() + p.grid.anchors() * 2}),
+      strides(backend, {none.begin(), none.begin() + p.grid.anchors()}), boxes(backend, none);
+  p.points = points.data();
+  p.strides = strides.data();
+  p.boxes = boxes.data();
+  cuda::generate_anchors(p, backend.stream());
+  CHECK(points.values() == points_ref);
+  CHECK(points_cpu == points_ref);
+  CHECK(strides.values() == strides_ref);
+  CHECK(strides_cpu == strides_ref);
+  CHECK(boxes.values() == boxes_ref);
+  CHECK(boxes_cpu == boxes_ref);
+}
+
 // `wide`: the maps are slices of wider buffers.
 void check_decode(Backend& backend, const std::vector<LevelSize>& levels, int64_t batch,
                   int64_t classes, int64_t reg_max, bool wide, bool objectness) {
@@ -147,9 +186,11 @@ void decode_cases(Backend& backend) {
   for (const uint64_t seed : backend.seeds()) {
     backend.start(seed);
     for (const auto& levels : {one, three}) {
-      for (const int repeats : {1, 3})
+      for (const int repeats : {1, 3}) {
         for (const bool pixels : {false, true})
           check_anchors(backend, levels, repeats, pixels, pixels || repeats == 3);
+        check_wide_anchors(backend, levels, repeats);
+      }
       for (const int64_t batch : {0, 1, 3})
         for (const int64_t classes : {1, 3, 17, 80})
           for (const int64_t reg_max : {0, 16})

@@ -131,6 +131,43 @@ void check_class_extremes(Backend& backend, ClassLossType type, bool logits) {
   CHECK(worst_error(grad.values(), grad_cpu) < 1e-6);
 }
 
+// A divisor in the kernel's memory, and no targets: as with those numbers beforehand.
+void check_class_divisor(Backend& backend, ClassLossType type) {
+  CAPTURE(name_of(type));
+  constexpr int64_t kRows = 33, kClasses = 17;
+  const std::vector<float> pred = random_values(kRows * kClasses, 102, -6, 6);
+  std::vector<int32_t> label;
+  for (int32_t r = 0; r < kRows; ++r) label.push_back(r % 3 == 1 ? -1 : r % kClasses);
+  const std::vector<double> ones(kRows, 1.0), divisor = {2.5};
+  std::vector<float> grad_ref = undefined(kRows * kClasses), grad_cpu = grad_ref;
+  ClassLoss o;
+  o.type = type;
+  o.rows = kRows;
+  o.classes = kClasses;
+  o.pred = pred.data();
+  o.label = label.data();
+  o.target = ones.data();
+  o.grad = grad_ref.data();
+  o.grad_scale = 0.7 / 2.5;
+  const double sum_ref = cpu::class_loss_logits(o);
+  o.target = nullptr;
+  o.grad_scale = 0.7;
+  o.divisor = divisor.data();
+  o.grad = grad_cpu.data();
+  CHECK(cpu::class_loss_logits(o) == sum_ref);
+  CHECK(worst_error(grad_cpu, grad_ref) == 0);
+  const DeviceArray pd(backend, pred), grad(backend, undefined(kRows * kClasses));
+  const DeviceArrayOf<int32_t> ld(backend, label);
+  const DeviceArrayOf<double> dd(backend, divisor), sum(backend, {-1.0}), partial(backend, {-1.0});
+  o.pred = pd.data();
+  o.label = ld.data();
+  o.divisor = dd.data();
+  o.grad = grad.data();
+  cuda::class_loss_logits(o, sum.data(), partial.data(), backend.stream());
+  CHECK(std::abs(sum.values()[0] - sum_ref) <= 1e-6 * sum_ref);
+  CHECK(worst_error(grad.values(), grad_ref) < 1e-6);
+}
+
 // --- boxes --------------------------------------------------------------------------------------
 
 template <class T>
@@ -309,6 +346,7 @@ void class_loss_cases(Backend& backend) {
         check_class_loss(backend, o, logits, true, 0);
         check_class_loss(backend, o, logits, false, 1);
         check_class_extremes(backend, type, logits);
+        if (logits) check_class_divisor(backend, type);
       }
   }
 }

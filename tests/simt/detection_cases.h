@@ -9,6 +9,12 @@ namespace sextant::test {
 void class_loss_cases(Backend& backend);
 void iou_loss_cases(Backend& backend);
 void dfl_cases(Backend& backend);
+// Decoded boxes, their losses and gradients at assigned anchors.
+void box_loss_cases(Backend& backend);
+// An assignment as rows of labels.
+void target_rows_cases(Backend& backend);
+// A loss's parts put together; gradients times a scalar.
+void combine_loss_cases(Backend& backend);
 // Anchor points, and the head's outputs as boxes and scores.
 void decode_cases(Backend& backend);
 // Task-aligned and ATSS assignment: equal assignments.

@@ -133,6 +133,18 @@ TEST_CASE("distribution kernels") {
   SimtBackend backend;
   dfl_cases(backend);
 }
+TEST_CASE("box loss kernels") {
+  SimtBackend backend;
+  box_loss_cases(backend);
+}
+TEST_CASE("target row kernels") {
+  SimtBackend backend;
+  target_rows_cases(backend);
+}
+TEST_CASE("kernels that combine losses and scale gradients") {
+  SimtBackend backend;
+  combine_loss_cases(backend);
+}
 TEST_CASE("anchor and decode kernels") {
   SimtBackend backend;
   decode_cases(backend);

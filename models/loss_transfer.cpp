@@ -1,0 +1,64 @@
+#include "models/loss_transfer.h"
+
+#include <algorithm>
+
+namespace sextant::loss_detail {
+
+void PinnedBlock::reset(int64_t bytes) {
+  pinned_free(p_, bytes_);
+  p_ = bytes > 0 ? static_cast<std::byte*>(pinned_allocate(bytes)) : nullptr;
+  bytes_ = bytes;
+}
+
+std::byte* PinnedBlock::reserve(int64_t bytes) {
+  if (bytes > bytes_) reset(std::max(bytes, 2 * bytes_));
+  return p_;
+}
+
+Mailbox::Mailbox() : mark_(accelerator().make_stream()) {}
+
+Mailbox::~Mailbox() {
+  settle();
+  accelerator().destroy_stream(mark_);
+}
+
+void Mailbox::mark() {
+  accelerator().wait(mark_, compute_stream());
+  settled_ = false;
+}
+
+void Mailbox::settle() {
+  if (!settled_) accelerator().synchronize(mark_);
+  settled_ = true;
+}
+
+Tensor Mailbox::send(int64_t bytes) {
+  Tensor to(Shape{bytes}, DType::kU8, Device::kCuda);
+  accelerator().upload(to.raw(), out_.data(), bytes, compute_stream());
+  mark();
+  return to;
+}
+
+void Mailbox::fetch(const Tensor& values) {
+  std::byte* to = in_.reserve(values.bytes());
+  accelerator().download(to, values.raw(), values.bytes(), compute_stream());
+  mark();
+}
+
+const std::byte* Mailbox::received() {
+  settle();
+  return in_.data();
+}
+
+std::shared_ptr<Mailbox> Mailboxes::next() {
+  for (size_t i = 0; boxes_.size() >= kEnough && i < boxes_.size(); ++i) {
+    const std::shared_ptr<Mailbox>& box = boxes_[turn_++ % boxes_.size()];
+    if (box.use_count() > 1) continue;
+    box->settle();
+    return box;
+  }
+  boxes_.push_back(std::make_shared<Mailbox>());
+  return boxes_.back();
+}
+
+}  // namespace sextant::loss_detail
