@@ -9,14 +9,15 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/dtype.h"
 #include "kernels/anchors.h"
 #include "kernels/nms.h"
 
 namespace sextant::kernels {
 
 struct DecodeLevel {
-  const float* cls = nullptr;
-  const float* reg = nullptr;
+  const void* cls = nullptr;
+  const void* reg = nullptr;
   int64_t height = 0;
   int64_t width = 0;
   float stride = 1.0f;
@@ -24,7 +25,7 @@ struct DecodeLevel {
   // own channel count. Images follow each other at height * width * pitch.
   int64_t cls_pitch = 0;
   int64_t reg_pitch = 0;
-  const float* obj = nullptr;  // null: every objectness is 1
+  const void* obj = nullptr;  // null: every objectness is 1
   int64_t obj_pitch = 0;
 };
 
@@ -35,6 +36,7 @@ struct Decode {
   int64_t classes = 0;
   int64_t reg_max = 0;  // 0: plain distances
   float cell_offset = 0.5f;
+  DType dtype = DType::kF32;  // of the maps; CUDA: F16 too
 
   int64_t anchors() const {
     int64_t n = 0;

@@ -31,13 +31,17 @@ struct LevelDecoder {
         pixels(level.height * level.width) {}
 
   const float* cls(int64_t n, int64_t pixel) const {
-    return level.cls + (n * pixels + pixel) * cls_pitch;
+    return static_cast<const float*>(level.cls) + (n * pixels + pixel) * cls_pitch;
+  }
+
+  const float* obj(int64_t n, int64_t pixel) const {
+    return static_cast<const float*>(level.obj) + (n * pixels + pixel) * obj_pitch;
   }
 
   // The 5 + classes values of a pixel's row. Not inlined: decode() and decode_candidates() have to
   // give the same bits, so they share the very instructions.
   [[gnu::noinline]] void row(int64_t n, int64_t pixel, float* out) const {
-    const float* reg = level.reg + (n * pixels + pixel) * reg_pitch;
+    const float* reg = static_cast<const float*>(level.reg) + (n * pixels + pixel) * reg_pitch;
     float dist[4];
     if (p.reg_max > 0) {
       constexpr int64_t kStackBins = 64;
@@ -59,13 +63,17 @@ struct LevelDecoder {
     out[1] = (box[1] + box[3]) * 0.5f * level.stride;
     out[2] = (box[2] - box[0]) * level.stride;
     out[3] = (box[3] - box[1]) * level.stride;
-    out[4] = level.obj ? sigmoid(level.obj[(n * pixels + pixel) * obj_pitch]) : 1.0f;
+    out[4] = level.obj ? sigmoid(*obj(n, pixel)) : 1.0f;
     const float* z = cls(n, pixel);
     float* scores = out + 5;
 #pragma omp simd
     for (int64_t c = 0; c < p.classes; ++c) scores[c] = sigmoid(z[c]);
   }
 };
+
+void check_type(const Decode& p) {
+  check(p.dtype == DType::kF32, "decode: maps of {}, must be F32", name_of(p.dtype));
+}
 
 // A logit whose computed sigmoid is certainly not above conf: a little less than conf's own.
 float safe_logit(float conf) {
@@ -95,6 +103,7 @@ void run_candidates(const LevelDecoder& d, int64_t n, int64_t begin, int64_t end
 }  // namespace
 
 void decode(const Decode& p, float* out) {
+  check_type(p);
   const int64_t width = 5 + p.classes;
   const int64_t anchors = p.anchors();
   int64_t offset = 0;
@@ -113,6 +122,7 @@ void decode(const Decode& p, float* out) {
 
 std::vector<std::vector<Detection>> decode_candidates(const Decode& p, float conf,
                                                       bool multi_label) {
+  check_type(p);
   struct Run {
     int level;
     int64_t image;

@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "kernels/decode.h"
+#include "simt/conv_reference.h"
 #include "simt/detection_cases.h"
 
 namespace sextant::test {
@@ -99,8 +100,9 @@ void check_wide_anchors(Backend& backend, const std::vector<LevelSize>& levels, 
 
 // `wide`: the maps are slices of wider buffers.
 void check_decode(Backend& backend, const std::vector<LevelSize>& levels, int64_t batch,
-                  int64_t classes, int64_t reg_max, bool wide, bool objectness) {
-  CAPTURE(levels.size(), batch, classes, reg_max, wide, objectness);
+                  int64_t classes, int64_t reg_max, bool wide, bool objectness,
+                  DType dtype = DType::kF32) {
+  CAPTURE(levels.size(), batch, classes, reg_max, wide, objectness, name_of(dtype));
   Decode p;
   p.levels = static_cast<int>(levels.size());
   p.batch = batch;
@@ -109,35 +111,43 @@ void check_decode(Backend& backend, const std::vector<LevelSize>& levels, int64_
   const int64_t bins = reg_max + 1, cls_pitch = classes + (wide ? 4 : 0),
                 reg_pitch = 4 * bins + (wide ? 3 : 0), obj_pitch = wide ? 2 : 1;
   std::vector<std::vector<float>> cls, reg, obj;
-  std::vector<std::unique_ptr<DeviceArray>> arrays;
+  std::vector<std::unique_ptr<DeviceMemory>> arrays;
   Decode on_device = p;
   for (size_t l = 0; l < levels.size(); ++l) {
     const int64_t pixels = levels[l].h * levels[l].w;
     const int64_t rows = batch * pixels;
     cls.push_back(random_values(rows * cls_pitch, 141 + l, -8, 8));
     reg.push_back(random_values(rows * reg_pitch, 151 + l, 0, 6));
+    // the device's map, and here what it holds
+    const auto there = [&](std::vector<float>& map, int64_t offset) -> const void* {
+      return with_type(dtype, [&](auto t) -> const void* {
+        using T = decltype(t);
+        const std::vector<T> stored = pack<T>(map);
+        map = unpack(stored);
+        arrays.push_back(std::make_unique<DeviceArrayOf<T>>(backend, stored, offset));
+        return arrays.back()->data();
+      });
+    };
     DecodeLevel level;
     level.height = levels[l].h;
     level.width = levels[l].w;
     level.stride = levels[l].stride;
     level.cls_pitch = wide ? cls_pitch : 0;
     level.reg_pitch = wide ? reg_pitch : 0;
-    level.cls = cls[l].data();
-    level.reg = reg[l].data();
-    p.level[l] = level;
-    arrays.push_back(std::make_unique<DeviceArray>(backend, cls[l], 1));
-    level.cls = arrays.back()->data();
-    arrays.push_back(std::make_unique<DeviceArray>(backend, reg[l]));
-    level.reg = arrays.back()->data();
+    level.cls = there(cls[l], 1);
+    level.reg = there(reg[l], 0);
     if (objectness) {
       obj.push_back(random_values(rows * obj_pitch, 161 + l, -8, 8));
-      p.level[l].obj = obj[l].data();
-      p.level[l].obj_pitch = level.obj_pitch = wide ? obj_pitch : 0;
-      arrays.push_back(std::make_unique<DeviceArray>(backend, obj[l], 1));
-      level.obj = arrays.back()->data();
+      level.obj = there(obj[l], 1);
+      level.obj_pitch = wide ? obj_pitch : 0;
     }
     on_device.level[l] = level;
+    level.cls = cls[l].data();
+    level.reg = reg[l].data();
+    if (objectness) level.obj = obj[l].data();
+    p.level[l] = level;
   }
+  on_device.dtype = dtype;
   on_device.levels = p.levels;
   const int64_t n = batch * p.anchors() * (5 + classes);
   std::vector<double> ref;
@@ -196,6 +206,9 @@ void decode_cases(Backend& backend) {
           for (const int64_t reg_max : {0, 16})
             for (const bool objectness : {false, true})
               check_decode(backend, levels, batch, classes, reg_max, classes == 17, objectness);
+      for (const int64_t reg_max : {0, 16})
+        for (const bool wide : {false, true})
+          check_decode(backend, levels, 2, 17, reg_max, wide, wide, DType::kF16);
     }
   }
 }
