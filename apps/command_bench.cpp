@@ -7,6 +7,7 @@
 #include "apps/checkpoint.h"
 #include "apps/command_line.h"
 #include "apps/commands.h"
+#include "apps/device.h"
 #include "core/file.h"
 #include "core/median.h"
 #include "core/parallel.h"
@@ -16,7 +17,7 @@ namespace sextant::apps {
 namespace {
 
 struct Options {
-  std::string model, json;
+  std::string model, json, device = "auto";
   std::vector<std::string> precisions;
   int image_size = 0;
   int64_t batch = 1;
@@ -48,9 +49,16 @@ void run(const Options& o) {
     if (graph.quantized()) names.push_back("int8");
   }
   std::vector<deploy::Engine> engines;
-  for (const auto& n : names)
-    engines.emplace_back(graph,
-                         deploy::EngineConfig{o.batch, size, size, deploy::precision_from_name(n)});
+  std::vector<Device> devices;
+  for (const auto& n : names) {
+    const auto precision = deploy::precision_from_name(n);
+    devices.push_back(choose_device(o.device, precision, false));
+    engines.emplace_back(graph, deploy::EngineConfig{.batch = o.batch,
+                                                     .height = size,
+                                                     .width = size,
+                                                     .precision = precision,
+                                                     .device = devices.back()});
+  }
   const Tensor images(Shape{o.batch, size, size, 3}, DType::kU8);
   std::fill_n(images.data<uint8_t>(), images.numel(), uint8_t{114});
   std::vector<std::vector<double>> times(engines.size());
@@ -69,6 +77,7 @@ void run(const Options& o) {
   for (size_t e = 0; e < engines.size(); ++e) {
     const double ms = median(times[e]), low = *std::ranges::min_element(times[e]);
     Json row = {{"ms_median", ms},
+                {"device", devices[e] == Device::kCpu ? "cpu" : accelerator().name()},
                 {"ms_min", low},
                 {"images_per_second", 1e3 * static_cast<double>(o.batch) / ms},
                 {"arena_mb", static_cast<double>(engines[e].stats().arena_bytes) / 1e6},
@@ -114,8 +123,9 @@ void add_bench_command(CLI::App& app) {
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
   c->add_option("--precision", o->precisions,
-                "fp32, int8, integer, several (default: fp32 and, if quantized, int8)")
-      ->check(CLI::IsMember({"fp32", "int8", "integer"}));
+                "fp32, fp16, int8, integer, several (default: fp32 and, if quantized, int8)")
+      ->check(CLI::IsMember({"fp32", "fp16", "int8", "integer"}));
+  add_device_option(*c, o->device);
   c->add_option("--runs", o->runs, "Timed runs")
       ->check(CLI::Range(1, 100000))
       ->capture_default_str();

@@ -5,6 +5,7 @@
 #include "apps/checkpoint.h"
 #include "apps/command_line.h"
 #include "apps/commands.h"
+#include "apps/device.h"
 #include "apps/evaluation.h"
 #include "core/file.h"
 
@@ -35,7 +36,7 @@ void print_table(const EvalResult& r, const std::vector<std::string>& names) {
 
 void add_eval_command(CLI::App& app) {
   struct Options {
-    std::string model, data, split = "val", precision, json, on_error = "skip";
+    std::string model, data, split = "val", precision, json, on_error = "skip", device = "auto";
     int image_size = 0;
     double conf = 0.03, iou = 0.65;
     bool simulate = false;
@@ -46,8 +47,9 @@ void add_eval_command(CLI::App& app) {
   c->add_option("--data", o->data, "Dataset: folder, JSON or data.yaml")->required();
   c->add_option("--split", o->split, "train, val or test")->capture_default_str();
   c->add_option("--img", o->image_size, "Image size (default: as trained)");
-  c->add_option("--precision", o->precision, "fp32, int8 or integer (default: int8 if quantized)")
-      ->check(CLI::IsMember({"fp32", "int8", "integer"}));
+  c->add_option("--precision", o->precision,
+                "fp32, fp16, int8 or integer (default: int8 if quantized)")
+      ->check(CLI::IsMember({"fp32", "fp16", "int8", "integer"}));
   c->add_option("--conf", o->conf, "Least score")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
@@ -58,6 +60,7 @@ void add_eval_command(CLI::App& app) {
   c->add_option("--on-error", o->on_error, "Label mistakes: skip or stop")
       ->check(CLI::IsMember({"skip", "stop"}))
       ->capture_default_str();
+  add_device_option(*c, o->device);
   c->add_option("--json", o->json, "Write the figures to this file");
   c->callback([o] {
     const deploy::Graph graph = load_model_graph(o->model);
@@ -67,7 +70,10 @@ void add_eval_command(CLI::App& app) {
     check(!o->simulate || precision == deploy::Precision::kInt8,
           "--simulate: is for int8, not for {}", deploy::name_of(precision));
     const int size = choose_image_size(o->image_size, graph);
-    const EvalResult r = evaluate(graph, dataset, size, precision, o->conf, o->iou, o->simulate);
+    const Device device = choose_device(o->device, precision, o->simulate);
+    const EvalResult r =
+        evaluate(graph, dataset, size, precision,
+                 {.conf = o->conf, .iou = o->iou, .simulate = o->simulate, .device = device});
     print_table(r, dataset.names);
     Json j = r.json(dataset.names);
     fmt::print(
@@ -79,6 +85,7 @@ void add_eval_command(CLI::App& app) {
     j["model"] = o->model;
     j["file_bytes"] = std::filesystem::file_size(o->model);
     j["precision"] = deploy::name_of(precision);
+    j["device"] = device == Device::kCpu ? "cpu" : accelerator().name();
     j["image_size"] = size;
     j["split"] = o->split;
     write_atomically(o->json, j.dump(2) + "\n");

@@ -8,6 +8,7 @@
 
 #include "apps/command_line.h"
 #include "apps/detector.h"
+#include "apps/device.h"
 #include "core/config.h"
 #include "core/file.h"
 #include "core/progress.h"
@@ -72,8 +73,10 @@ void add_detect_options(CLI::App& app, DetectOptions& o) {
       ->check(CLI::Range(1, 30000))
       ->capture_default_str();
   app.add_option("--img", o.image_size, "Image size (default: as trained)");
-  app.add_option("--precision", o.precision, "fp32, int8 or integer (default: int8 if quantized)")
-      ->check(CLI::IsMember({"fp32", "int8", "integer"}));
+  app.add_option("--precision", o.precision,
+                 "fp32, fp16, int8 or integer (default: int8 if quantized)")
+      ->check(CLI::IsMember({"fp32", "fp16", "int8", "integer"}));
+  add_device_option(app, o.device);
   app.add_flag("--multi-label", o.multi_label, "Every class above --conf, not only the best");
   app.add_flag("--no-pictures", o.no_pictures, "Only detections.json");
 }
@@ -84,6 +87,7 @@ void run_detect(const DetectOptions& o, const LoadGraph& load) {
   DetectorConfig config;
   config.image_size = choose_image_size(o.image_size, graph);
   config.precision = choose_precision(o.precision, graph);
+  config.device = choose_device(o.device, config.precision, false);
   config.nms.conf = o.conf;
   config.nms.iou = o.iou;
   config.nms.max_det = o.max_det;

@@ -12,7 +12,7 @@
 namespace sextant::apps {
 
 struct DetectOptions {
-  std::string model, out, precision;
+  std::string model, out, precision, device = "auto";
   std::vector<std::string> inputs;
   int image_size = 0;
   float conf = 0.4f;

@@ -36,16 +36,17 @@ std::vector<data::GroundTruth> ground_truth(const data::Sample& sample) {
 }
 
 EvalResult evaluate(const deploy::Graph& graph, const data::Dataset& dataset, int image_size,
-                    deploy::Precision precision, double conf, double iou, bool simulate) {
+                    deploy::Precision precision, const EvalOptions& options) {
   check(graph.class_names.size() == dataset.names.size(), "{}: has {} classes, the model {} has {}",
         dataset.path, dataset.names.size(), graph.source.empty() ? "in training" : graph.source,
         graph.class_names.size());
   DetectorConfig config;
   config.image_size = image_size;
   config.precision = precision;
-  config.simulate = simulate;
-  config.nms.conf = static_cast<float>(conf);
-  config.nms.iou = iou;
+  config.simulate = options.simulate;
+  config.device = options.device;
+  config.nms.conf = static_cast<float>(options.conf);
+  config.nms.iou = options.iou;
   config.nms.multi_label = true;
   Detector detector(graph, config);
   detector.warm_up();

@@ -20,12 +20,18 @@ struct EvalResult {
   Json json(const std::vector<std::string>& names) const;
 };
 
+struct EvalOptions {
+  double conf = 0.03;
+  double iou = 0.65;
+  bool simulate = false;
+  Device device = Device::kCpu;
+};
+
 // Each image once, batch 1, through the same Detector as `detect`; multi-label suppression with
-// `conf` and `iou`, 300 boxes, as the official evaluator. Throws Error naming the image that does
+// conf and iou, 300 boxes, as the official evaluator. Throws Error naming the image that does
 // not decode, and when the classes of model and dataset differ in number.
 EvalResult evaluate(const deploy::Graph& graph, const data::Dataset& dataset, int image_size,
-                    deploy::Precision precision, double conf = 0.03, double iou = 0.65,
-                    bool simulate = false);
+                    deploy::Precision precision, const EvalOptions& options = {});
 
 // The dataset's boxes in pixels of the original images.
 std::vector<data::GroundTruth> ground_truth(const data::Sample& sample);

@@ -73,7 +73,7 @@ class QatRun {
                           .features = features_}),
         loss_(loss_config()),
         optimizer_(make_optimizer(config, optimizer_parameters(student_))),
-        loader_(train_set_, loader_config(config, source_.graph.gray_border)),
+        loader_(train_set_, loader_config(config, Device::kCpu, source_.graph.gray_border)),
         schedule_(make_schedule(config, loader_.batches_per_epoch())) {
     print_report(train_set_);
     print_report(val_set_);
@@ -223,7 +223,7 @@ class QatRun {
   // mAP of the int8 engine; the best graph is kept.
   void measure(const deploy::Graph& graph, EpochRow& row) {
     const EvalResult r = evaluate(graph, val_set_, config_.image_size, deploy::Precision::kInt8,
-                                  config_.eval_conf, config_.eval_iou);
+                                  {.conf = config_.eval_conf, .iou = config_.eval_iou});
     row.map50 = std::max(0.0, r.metrics.ap50);
     row.map50_95 = std::max(0.0, r.metrics.ap);
     if (row.map50_95 <= state_.best_map50_95) return;

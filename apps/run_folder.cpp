@@ -85,6 +85,7 @@ void write_batch_picture(const std::filesystem::path& path, const data::Batch& b
                          const std::vector<std::string>& names) {
   const int64_t side = batch.size() >= 9 ? 3 : (batch.size() >= 4 ? 2 : 1);
   const auto size = static_cast<int>(batch.images.dim(1));
+  const Tensor images = batch.images.to(Device::kCpu);
   data::Image sheet;
   sheet.width = sheet.height = size * static_cast<int>(side);
   sheet.pixels.resize(static_cast<size_t>(sheet.width) * static_cast<size_t>(sheet.height) * 3);
@@ -92,7 +93,7 @@ void write_batch_picture(const std::filesystem::path& path, const data::Batch& b
   const int64_t row = int64_t{size} * 3;
   for (int64_t k = 0; k < side * side; ++k)
     for (int64_t y = 0; y < size; ++y)
-      std::copy_n(batch.images.data<uint8_t>() + (k * size + y) * row, row,
+      std::copy_n(images.data<uint8_t>() + (k * size + y) * row, row,
                   sheet.pixels.data() + ((k / side * size + y) * side + k % side) * row);
   for (int64_t i = 0; i < batch.targets.dim(0); ++i) {
     const float* t = batch.targets.f32() + i * 6;

@@ -119,7 +119,7 @@ void read_solver(ConfigReader s, SolverConfig& c) {
 
 void RunConfig::read(ConfigReader& r, const std::string& folder) {
   r.get("seed", seed);
-  r.choice("device", device, {"auto", "cpu"});
+  r.choice("device", device, {"auto", "cpu", "cuda"});
   r.number("epochs", epochs, 1, 100000);
   r.number("batch", batch, 1, 4096);
   r.number("image_size", image_size, 64, 4096);

@@ -13,7 +13,7 @@ void print_report(const data::Dataset& dataset) {
     fmt::print(stderr, "{} ({}): {}\n", dataset.path, dataset.split, dataset.report.summary());
 }
 
-data::LoaderConfig loader_config(const RunConfig& config, int64_t gray_border) {
+data::LoaderConfig loader_config(const RunConfig& config, Device device, int64_t gray_border) {
   data::LoaderConfig c;
   c.batch = config.batch;
   c.size = config.image_size;
@@ -24,6 +24,7 @@ data::LoaderConfig loader_config(const RunConfig& config, int64_t gray_border) {
   c.threads = config.workers;
   c.cache_bytes = config.cache_mb << 20;
   c.on_error = config.data.on_error;
+  c.device = device;
   return c;
 }
 

@@ -15,7 +15,7 @@ namespace sextant::apps {
 // Mistakes found in the labels, on stderr.
 void print_report(const data::Dataset& dataset);
 
-data::LoaderConfig loader_config(const RunConfig& config, int64_t gray_border);
+data::LoaderConfig loader_config(const RunConfig& config, Device device, int64_t gray_border);
 
 struct EpochContext {
   const RunConfig& config;

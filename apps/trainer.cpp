@@ -6,12 +6,14 @@
 #include <cmath>
 
 #include "apps/checkpoint.h"
+#include "apps/device.h"
 #include "apps/evaluation.h"
 #include "apps/repopt.h"
 #include "apps/run_folder.h"
 #include "apps/solver.h"
 #include "apps/train_epoch.h"
 #include "core/file.h"
+#include "data/device_painter.h"
 #include "data/loader.h"
 #include "data/resize.h"
 #include "deploy/file.h"
@@ -51,13 +53,14 @@ class Trainer {
         val_set_(data::open_dataset(config.data.path, config.data.val, {config.data.on_error})),
         model_config_(read_yolov6_config(ConfigReader(config.model, "model", "model."),
                                          train_set_.num_classes())),
+        device_(choose_device(config.device)),
         model_(start_model()),
         parameters_(make_parameters(scales)),
         teacher_(load_teacher()),
         loss_(loss_config()),
         ema_(named_state(), config.solver.ema_decay, config.solver.ema_tau),
         optimizer_(make_optimizer(config, parameters_)),
-        loader_(train_set_, loader_config(config, config.gray_border)),
+        loader_(train_set_, loader_config(config, device_, config.gray_border)),
         schedule_(make_schedule(config, loader_.batches_per_epoch())) {
     print_report(train_set_);
     print_report(val_set_);
@@ -112,6 +115,7 @@ class Trainer {
     check(teacher.info.class_names.size() == train_set_.names.size(),
           "{}: the teacher has {} classes, the data {}", config_.teacher,
           teacher.info.class_names.size(), train_set_.names.size());
+    teacher.model->to(device_);
     return std::move(teacher.model);
   }
   LossConfig loss_config() const {
@@ -135,7 +139,8 @@ class Trainer {
     for (const auto& s : model_->state()) out.emplace_back(s.name, s.tensor);
     return out;
   }
-  // With scales, the weights of their blocks get another start and multipliers.
+  // With scales, the weights of their blocks get another start and multipliers. The model, made on
+  // the host, goes to its device here.
   std::vector<optim::NamedParameter> make_parameters(const optim::RepScales* scales) const {
     std::vector<optim::NamedParameter> out;
     for (const auto& p : model_->parameters())
@@ -146,8 +151,25 @@ class Trainer {
       if (config_.init.empty()) optim::reinitialise(handlers, out, rng);
       optim::set_multipliers(handlers, out, rep_rule(config_.solver));
     }
+    if (device_ != Device::kCpu) {
+      model_->to(device_);
+      const auto there = model_->parameters();
+      for (size_t i = 0; i < out.size(); ++i) {
+        out[i].variable = there[i].variable;
+        out[i].multiplier = out[i].multiplier.to(device_);
+      }
+    }
     std::erase_if(out, [](const auto& p) { return !p.variable.requires_grad(); });
     return out;
+  }
+  // Of the averages' scope. Tracing is done on the host.
+  deploy::Graph graph(const CheckpointInfo& info) const {
+    if (device_ == Device::kCpu) return to_graph(*model_, info);
+    SafeTensors state;
+    model_->save_state(state);
+    Yolov6 copy(model_config_, config_.seed);
+    copy.load_state(state);
+    return to_graph(copy, info);
   }
   int64_t parameter_count() const {
     int64_t n = 0;
@@ -168,6 +190,11 @@ class Trainer {
     return step * (low + rng.below(high - low + 1));
   }
 
+  static Tensor resized(const Tensor& images, int side) {
+    return images.device() == Device::kCpu ? data::resize_batch(images, side, side)
+                                           : data::resize_device_batch(images, side, side);
+  }
+
   TeacherOutput teach(const Variable& x) const {
     const NoGrad guard;
     const Yolov6::Features f = teacher_->forward_features(x);
@@ -181,9 +208,7 @@ class Trainer {
   // One forward and backward pass; the gradients add up in the parameters.
   LossValues iterate(const data::Batch& batch, int64_t side) {
     const Tensor images =
-        side == config_.image_size
-            ? batch.images
-            : data::resize_batch(batch.images, static_cast<int>(side), static_cast<int>(side));
+        side == config_.image_size ? batch.images : resized(batch.images, static_cast<int>(side));
     const Variable x(image_to_float(images));
     const bool distill_features = teacher_ && loss_.config().distill_feat_weight > 0;
     const Yolov6::Features f = model_->forward_features(x);
@@ -236,8 +261,8 @@ class Trainer {
       const optim::EmaScope average(ema_);
       if (evaluated) {
         const EvalResult r =
-            evaluate(to_graph(*model_, info), val_set_, config_.image_size,
-                     deploy::Precision::kFloat32, config_.eval_conf, config_.eval_iou);
+            evaluate(graph(info), val_set_, config_.image_size, deploy::Precision::kFloat32,
+                     {.conf = config_.eval_conf, .iou = config_.eval_iou, .device = device_});
         row.map50 = std::max(0.0, r.metrics.ap50);
         row.map50_95 = std::max(0.0, r.metrics.ap);
         info.metrics = {{"map50", row.map50}, {"map50_95", row.map50_95}};
@@ -282,6 +307,7 @@ class Trainer {
   bool resuming_;
   data::Dataset train_set_, val_set_;
   Yolov6Config model_config_;
+  Device device_;
   std::unique_ptr<Yolov6> model_;
   std::vector<optim::NamedParameter> parameters_;
   std::unique_ptr<Yolov6> teacher_;
