@@ -13,6 +13,7 @@ namespace {
 
 struct Options {
   std::string file, out;
+  bool maps = false;
   ImportOptions import;
 };
 
@@ -26,7 +27,7 @@ void read_checkpoint(const Options& o) {
 
 void read_onnx(const Options& o) {
   const deploy::Graph graph =
-      deploy::load_onnx(o.file, {o.import.image_size, o.import.class_names});
+      deploy::load_onnx(o.file, {o.import.image_size, o.import.class_names, o.maps});
   deploy::save_deploy(o.out, graph);
   const auto layers = std::ranges::count_if(graph.nodes, &deploy::Node::has_weight);
   fmt::print("{} written: {} nodes, {} of them with weights, {}\n", o.out, graph.nodes.size(),
@@ -50,6 +51,9 @@ void add_import_command(CLI::App& app) {
   c->add_option("--names", o->import.class_names,
                 "Class names, separated by commas (default: those in the file)")
       ->delimiter(',');
+  c->add_flag("--maps", o->maps,
+              "Of an ONNX model: its outputs are the maps of a YOLOv6 head, class logits and "
+              "distances of each level; decode them");
   c->callback([o] {
     if (std::filesystem::path(o->file).extension() == ".onnx")
       read_onnx(*o);

@@ -5,6 +5,8 @@
 #include <limits>
 
 #include "core/file.h"
+#include "deploy/onnx_detector.h"
+#include "deploy/onnx_external.h"
 #include "deploy/onnx_importer.h"
 #include "deploy/onnx_tail.h"
 #include "deploy/onnx_weights.h"
@@ -35,19 +37,26 @@ class ModelReader {
           model_.graph().node_size());
   }
 
+  // Weights in files of this folder.
+  void read_external(const std::filesystem::path& folder) {
+    named("external data", [&] { read_external_data(*model_.mutable_graph(), folder); });
+  }
+
   Graph read() {
     read_metadata();
     const onnx::ValueInfoProto& image = find_image();
     OnnxImporter importer = start(image);
-    check_operators();
     for (const TensorProto& t : model_.graph().initializer())
       if (!in_tail(t.name()))
         named(fmt::format("initializer '{}'", one_line(t.name())), [&] { importer.constant(t); });
-    for (const onnx::NodeProto& n : model_.graph().node())
-      if (!in_tail(n.name()))
-        named(fmt::format("operator '{}' (node '{}')", one_line(n.op_type()), label(n)),
-              [&] { importer.import_node(n); });
-    finish(importer);
+    if (tail_) check_operators();
+    const std::optional<Error> first = import_nodes(importer);
+    if (tail_ || (!first && !options_.head_maps && model_.graph().output_size() == 1)) {
+      if (first) throw *first;
+      finish(importer);
+    } else {
+      finish_detector(importer, image.name(), first);
+    }
     return fused(std::move(importer.graph));
   }
 
@@ -158,36 +167,96 @@ class ModelReader {
           seen.size() > 20 ? fmt::format(" and {} more", seen.size() - 20) : "");
   }
 
+  // Those that can be: neither an operator without a place in a graph, nor what reads its result.
+  // Returns the first reason against one.
+  std::optional<Error> import_nodes(OnnxImporter& importer) const {
+    std::optional<Error> first;
+    std::set<std::string> without;  // values of nodes that were left out
+    for (const onnx::NodeProto& n : model_.graph().node()) {
+      if (in_tail(n.name())) continue;
+      bool left_out =
+          !OnnxImporter::knows(n) || std::ranges::any_of(n.input(), [&](const std::string& name) {
+            return without.contains(name);
+          });
+      if (!left_out) {
+        try {
+          named(fmt::format("operator '{}' (node '{}')", one_line(n.op_type()), label(n)),
+                [&] { importer.import_node(n); });
+        } catch (const Error& e) {
+          if (!first) first = e;
+          left_out = true;
+        }
+      }
+      if (!left_out) continue;
+      if (!first)
+        first = Error(fmt::format("{}: operator '{}' is not known", source_, n.op_type()));
+      without.insert(n.output().begin(), n.output().end());
+    }
+    return first;
+  }
+
   // ---- the end of the model
 
-  void finish(OnnxImporter& importer) const {
-    const auto& outputs = model_.graph().output();
-    Graph& g = importer.graph;
+  void describe(Graph& g, const Shape& image) const {
     g.image_size = options_.image_size > 0 ? options_.image_size : image_size_;
-    if (g.image_size == 0 && importer.shapes[0][1] == importer.shapes[0][2])
-      g.image_size = importer.shapes[0][1];
+    if (g.image_size == 0 && image[1] == image[2]) g.image_size = image[1];
     g.gray_border = gray_border_;
     g.class_names = options_.class_names.empty() ? class_names_ : options_.class_names;
+  }
+
+  void finish(OnnxImporter& importer) const {
+    Graph& g = importer.graph;
+    describe(g, importer.shapes[0]);
     if (!tail_) {
-      check(outputs.size() == 1, "{}: has {} outputs, expected one", source_, outputs.size());
-      named("its output", [&] { g.output = importer.tensor_of(outputs[0].name()); });
+      named("its output", [&] { g.output = importer.tensor_of(model_.graph().output(0).name()); });
       return;
     }
+    const std::vector<Shape> shapes =
+        decode(importer, tail_->name, tail_->inputs, tail_->attributes);
+    check_tail(shapes);
+  }
+
+  // A detector of another tool. Where it is none, `first` is why it is no ordinary network either.
+  void finish_detector(OnnxImporter& importer, const std::string& image,
+                       const std::optional<Error>& first) const {
+    describe(importer.graph, importer.shapes[0]);
+    const OnnxModelEnd end{model_.graph(), importer.opset, importer.batch, image,
+                           [&](const std::string& name) { return importer.map_shape(name); }};
+    std::optional<OnnxDetector> found;
+    if (options_.head_maps)
+      named("its outputs",
+            [&] { found = detector_of_maps(end, std::ssize(importer.graph.class_names)); });
+    else
+      found = find_detector(end);
+    if (!found) {
+      check_operators();
+      if (first) throw *first;
+      fail("{}: has {} outputs, expected one; --maps decodes those of a YOLOv6 head", source_,
+           model_.graph().output_size());
+    }
+    decode(importer, "", found->inputs, found->attributes);
+  }
+
+  // Ends the graph with a decode node; returns the shapes that it reads.
+  std::vector<Shape> decode(OnnxImporter& importer, const std::string& name,
+                            const std::vector<std::string>& inputs,
+                            const Attributes& attributes) const {
+    Graph& g = importer.graph;
     Node decode;
     decode.kind = NodeKind::kDecode;
-    decode.attributes = tail_->attributes;
+    decode.attributes = attributes;
     std::vector<Shape> shapes;
     named("its decode node", [&] {
-      for (const std::string& name : tail_->inputs) {
-        decode.inputs.push_back(importer.tensor_of(name));
+      for (const std::string& input : inputs) {
+        decode.inputs.push_back(importer.tensor_of(input));
         shapes.push_back(importer.shapes[static_cast<size_t>(decode.inputs.back())]);
       }
-      g.output = importer.add(std::move(decode), tail_->name);
+      g.output = importer.add(std::move(decode), name);
     });
-    check_tail(shapes);
-    const int64_t classes = tail_->attributes.num_classes;
-    check(g.class_names.empty() || std::ssize(g.class_names) == classes,
-          "{}: {} class names for {} classes", source_, g.class_names.size(), classes);
+    check(g.class_names.empty() || std::ssize(g.class_names) == attributes.num_classes,
+          "{}: {} class names for {} classes", source_, g.class_names.size(),
+          attributes.num_classes);
+    return shapes;
   }
 
   // Whether the nodes that the metadata calls the end are what we would write there.
@@ -274,7 +343,9 @@ Graph from_onnx(const std::string& bytes, const std::string& source,
 }
 
 Graph load_onnx(const std::filesystem::path& path, const OnnxImportOptions& options) {
-  return from_onnx(read_text(path), path.string(), options);
+  ModelReader reader(read_text(path), path.string(), options);
+  reader.read_external(path.parent_path());
+  return reader.read();
 }
 
 }  // namespace sextant::deploy

@@ -197,6 +197,15 @@ int OnnxImporter::tensor_of(const std::string& name) {
   return plain(OnnxValue(found->second));
 }
 
+const Shape* OnnxImporter::map_shape(const std::string& name) const {
+  const auto found = values_.find(name);
+  if (found == values_.end()) return nullptr;
+  const OnnxValue& v = found->second;
+  const bool whole = v.tensor >= 0 && !v.flat && v.factor == 1.0f &&
+                     v.zeros == std::array<int64_t, 4>{} && v.pending == OnnxValue::Pending::kNone;
+  return whole ? &shapes[static_cast<size_t>(v.tensor)] : nullptr;
+}
+
 int OnnxImporter::add(Node node, const std::string& name) {
   node.name =
       name.empty() ? fmt::format("{}_{}", deploy::name_of(node.kind), count_[node.kind]++) : name;

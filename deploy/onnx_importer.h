@@ -47,6 +47,9 @@ class OnnxImporter {
   void constant(const onnx::TensorProto& tensor);
   // Our tensor of that name, done with all that was pending. Throws where there is none.
   int tensor_of(const std::string& name);
+  // The shape of the image or map of that name, [1,H,W,C]; null where there is none, or it is not
+  // done with what is pending.
+  const Shape* map_shape(const std::string& name) const;
   // Puts `node` behind the others; returns its tensor. The name is made unique.
   int add(Node node, const std::string& name);
 
@@ -77,6 +80,8 @@ class OnnxImporter {
   void result(OnnxValue value);
   void result(int tensor, bool flat = false);
   std::string name_of_node() const;
+  // Both inputs are constants: lists of a few integers, as shapes are reckoned with.
+  void fold_integers();
   int affine(int tensor, const std::vector<float>& factor, const std::vector<float>& shift);
   int activate(int tensor, Activation a);
 

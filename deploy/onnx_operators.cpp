@@ -27,6 +27,27 @@ std::vector<float> OnnxImporter::per_channel(const OnnxConstant& c, const OnnxVa
   return c.floats();
 }
 
+void OnnxImporter::fold_integers() {
+  const OnnxConstant &a = constant_input(0), &b = constant_input(1);
+  check(a.integers() && b.integers() && a.numel() <= 64 && b.numel() <= 64 &&
+            (a.numel() == b.numel() || a.numel() == 1 || b.numel() == 1),
+        "reckons with constants that are no lists of a few integers");
+  const std::vector<int64_t> x = a.ints(), y = b.ints();
+  const std::string& op = now_->op_type();
+  std::vector<int64_t> out;
+  constexpr int64_t kMost = int64_t{1} << 30;
+  for (size_t i = 0; i < std::max(x.size(), y.size()); ++i) {
+    const int64_t p = x[x.size() == 1 ? 0 : i], q = y[y.size() == 1 ? 0 : i];
+    check(std::max(p, q) <= kMost && std::min(p, q) >= -kMost && (op != "Div" || q != 0),
+          "reckons with {} and {}", p, q);
+    out.push_back(op == "Add" ? p + q : op == "Sub" ? p - q : op == "Mul" ? p * q : p / q);
+  }
+  OnnxValue v;
+  v.constant = std::make_shared<OnnxConstant>(
+      OnnxConstant::of(std::move(out), a.numel() == 1 ? b.dims() : a.dims()));
+  result(std::move(v));
+}
+
 void OnnxImporter::leaky_relu() {
   const float alpha = number("alpha", 0.01f);
   check(close(alpha, kernels::kLeakySlope), "alpha is {}, only {} is known", alpha,
@@ -75,7 +96,7 @@ void OnnxImporter::add_or_subtract() {
   const float sign = now_->op_type() == "Sub" ? -1.0f : 1.0f;
   const OnnxValue a = input(0);
   const OnnxValue b = input(1);
-  check(a.is_constant() + b.is_constant() <= 1, "adds constants only");
+  if (a.is_constant() && b.is_constant()) return fold_integers();
   if (a.is_constant() || b.is_constant()) {
     const OnnxValue& x = a.is_constant() ? b : a;
     const int tensor = plain(x);
@@ -102,7 +123,7 @@ void OnnxImporter::add_or_subtract() {
 void OnnxImporter::multiply() {
   const OnnxValue a = input(0);
   const OnnxValue b = input(1);
-  check(a.is_constant() + b.is_constant() <= 1, "multiplies constants only");
+  if (a.is_constant() && b.is_constant()) return fold_integers();
   if (a.is_constant() || b.is_constant()) {
     OnnxValue x = a.is_constant() ? b : a;
     const OnnxConstant& c = constant_input(a.is_constant() ? 0 : 1);
@@ -130,7 +151,7 @@ void OnnxImporter::multiply() {
 void OnnxImporter::divide() {
   OnnxValue x = input(0);
   const OnnxConstant& c = constant_input(1);
-  check(!x.is_constant(), "divides a constant");
+  if (x.is_constant()) return fold_integers();
   std::vector<float> factor = per_channel(c, x);
   for (float& v : factor) {
     check(v != 0.0f, "divides by zero");

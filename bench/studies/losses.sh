@@ -23,5 +23,6 @@ for seed in 0 1 2; do run "varifocal-siou-tal-seed$seed" --set seed=$seed; done
 for cls in focal quality_focal poly; do run "$cls-siou-tal" --set loss.cls=$cls; done
 for iou in giou diou ciou alpha_ciou; do run "varifocal-$iou-tal" --set loss.iou=$iou; done
 for assigner in atss simota; do run "varifocal-siou-$assigner" --set loss.assigner=$assigner; done
+run varifocal-siou-simota-objectness --set model.objectness=true --set loss.assigner=simota
 run varifocal-siou-tal-dfl --set model.use_dfl=true --set model.reg_max=16
 "$sextant" report "${rows[@]}"

@@ -141,3 +141,124 @@ TEST_CASE("what cannot be imported is named") {
         }).ends_with("is for images of 16 pixels, not 32"));
   CHECK(test::error_of([] { load_onnx("nowhere.onnx"); }).find("nowhere.onnx") == 0);
 }
+
+// tests/fixtures/onnx/make_torch.py: both exporters of PyTorch, against PyTorch.
+
+namespace {
+
+struct TorchCase {
+  Graph graph;
+  Tensor images, output;
+};
+
+TorchCase load_torch(const std::string& name, bool maps = false) {
+  const SafeTensors file = load_safetensors(model_path(name).replace_extension(".safetensors"));
+  OnnxImportOptions options;
+  options.head_maps = maps;
+  return {load_onnx(model_path(name), options), file.at("images"), file.at("output")};
+}
+
+}  // namespace
+
+TEST_CASE("PyTorch: a classifier of either exporter, weights inside or beside") {
+  for (const std::string name : {"torch_classifier", "torch_classifier_dynamo"}) {
+    CAPTURE(name);
+    const TorchCase c = load_torch(name);
+    const Tensor y = run(c.graph, c.images);
+    CHECK(test::relative_difference(y, c.output.reshape({1, 1, 1, 5})) < 2e-5);
+  }
+}
+
+TEST_CASE("PyTorch: the official decoding is recognised by what it computes") {
+  for (const std::string name : {"torch_detector", "torch_detector_dynamo", "torch_detector_bins",
+                                 "torch_detector_bins_dynamo", "torch_detector_nms"}) {
+    CAPTURE(name);
+    const TorchCase c = load_torch(name);
+    const Node& decode = c.graph.nodes.back();
+    REQUIRE(decode.kind == NodeKind::kDecode);
+    CHECK(decode.attributes.num_classes == 3);
+    CHECK(decode.attributes.reg_max ==
+          (name.find("_bins") != std::string::npos || name == "torch_detector_nms" ? 4 : 0));
+    CHECK(decode.attributes.strides == std::vector<int64_t>{4, 8});
+    CHECK_FALSE(decode.attributes.objectness);
+    CHECK(test::relative_difference(run(c.graph, c.images), c.output) < 2e-5);
+    // It is a detector like ours from here on.
+    const Graph g = test::with_ranges(c.graph, c.images);
+    CHECK(test::relative_difference(run(g, c.images, Precision::kInt8), c.output) < 0.1);
+  }
+}
+
+TEST_CASE("PyTorch: maps of a head as outputs, decoded where that is asked for") {
+  CHECK(test::error_of([] {
+          load_onnx(model_path("torch_detector_maps"));
+        }).ends_with("has 4 outputs, expected one; --maps decodes those of a YOLOv6 head"));
+  const TorchCase c = load_torch("torch_detector_maps", true);
+  CHECK(c.graph.nodes.back().attributes.reg_max == 4);
+  CHECK(test::relative_difference(run(c.graph, c.images), c.output) < 2e-5);
+  OnnxImportOptions options;
+  options.head_maps = true;
+  options.class_names = {"a", "b"};
+  CHECK(test::error_of([&] {
+          load_onnx(model_path("torch_detector_maps"), options);
+        }).ends_with("are not class logits of 2 classes and distances of each level"));
+  options.class_names = {"a", "b", "c"};
+  CHECK(load_onnx(model_path("torch_detector_maps"), options).class_names.size() == 3);
+  CHECK(test::error_of([&] {
+          load_onnx(model_path("torch_classifier"), {0, {}, true});
+        }).find("is no map") != std::string::npos);
+}
+
+TEST_CASE("a decoding that is not ours is not taken for it") {
+  // Other strides, another offset, another activation: each is a number or a name in the file.
+  const std::string file = read_text(model_path("torch_detector_dynamo"));
+  const auto error = [&](const std::string& from, const std::string& to) {
+    std::string bytes = file;
+    REQUIRE(from.size() == to.size());
+    size_t at = bytes.find(from), count = 0;
+    for (; at != std::string::npos; at = bytes.find(from, at + to.size()), ++count)
+      bytes.replace(at, from.size(), to);
+    REQUIRE(count > 0);
+    return test::error_of([&] { from_onnx(bytes, "m.onnx"); });
+  };
+  const auto floats = [](std::initializer_list<float> values) {
+    std::string s;
+    for (const float v : values) s.append(reinterpret_cast<const char*>(&v), sizeof v);
+    return s;
+  };
+  CHECK(test::error_of([&] { from_onnx(file, "m.onnx"); }) == "no error");
+  const std::string unknown = "m.onnx: unsupported operators: ";
+  CHECK(error(floats({4, 4, 4}), floats({4, 5, 4})).starts_with(unknown));  // a stride
+  CHECK(error(floats({0.5f, 0.5f, 1.5f}), floats({0.5f, 0.4f, 1.5f}))
+            .starts_with(unknown));  // a point
+  CHECK(
+      error(floats({1, 1, 1, 1}), floats({1, 1, 0.5f, 1})).starts_with(unknown));  // an objectness
+}
+
+TEST_CASE("weights in other files are read from the model's folder only") {
+  const test::TemporaryFolder folder;
+  const auto model = folder / "m.onnx", data = folder / "torch_classifier_dynamo.data";
+  const std::string bytes = read_text(model_path("torch_classifier_dynamo"));
+  const auto copy = [&](const std::string& text) { write_atomically(model, text); };
+  const auto error = [&] { return test::error_of([&] { load_onnx(model); }); };
+  copy(bytes);
+  CHECK(error().ends_with("torch_classifier_dynamo.data, which is no file"));
+  std::filesystem::copy_file(model_path("torch_classifier_dynamo").replace_extension(".data"),
+                             data);
+  CHECK(error() == "no error");
+  const std::string name = "torch_classifier_dynamo.data";
+  for (const std::string other :
+       {"../assifier_dynamo.data/x/yz", "/etc/hostname////////////////"}) {
+    std::string changed = bytes;
+    for (size_t at; (at = changed.find(name)) != std::string::npos;)
+      changed.replace(at, name.size(), other.substr(0, name.size()));
+    copy(changed);
+    CAPTURE(other);
+    CHECK(error().find("which is not in the model's folder") != std::string::npos);
+  }
+  copy(bytes);
+  std::filesystem::resize_file(data, 100);
+  CHECK(error().find("which has 100") != std::string::npos);
+  CHECK(test::error_of([&] {
+          from_onnx(bytes, "m.onnx");
+        }).find("its data is in another file, which is not read") != std::string::npos);
+}

@@ -1,0 +1,86 @@
+// Computes single operators of an ONNX model on small arrays, to see what the end of a foreign
+// detector does. Internal to deploy/onnx_*.
+#pragma once
+
+#include <onnx/onnx_pb.h>
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace sextant::deploy {
+
+struct OnnxArray {
+  std::vector<int64_t> dims;
+  std::vector<double> values;
+  bool whole = false;  // of an integer type: divisions cut off
+};
+
+class OnnxEvaluator {
+ public:
+  explicit OnnxEvaluator(int64_t opset) : opset_(opset) {}
+
+  void set(const std::string& name, OnnxArray array);
+  void set(const onnx::TensorProto& constant);
+  // Null where nothing made it.
+  const OnnxArray* find(const std::string& name) const;
+  // Computes the outputs of `node`. Throws Error for an operator or a form of one that is not
+  // known, an input without a value, shapes that do not fit, and when all arrays together outgrow
+  // what a detector's end needs.
+  void run(const onnx::NodeProto& node);
+
+ private:
+  using Handler = void (OnnxEvaluator::*)();
+  static const std::map<std::string, Handler>& handlers();
+
+  const OnnxArray& in(int i) const;
+  bool has(int i) const;
+  void out(OnnxArray array, int i = 0);
+  const onnx::AttributeProto* attribute(const char* name) const;
+  int64_t integer(const char* name, int64_t standard) const;
+  // From the attribute, or in later opsets from input i; empty without.
+  std::vector<int64_t> integers(const char* name, int i) const;
+  static std::vector<int64_t> integers_of(const OnnxArray& array);
+
+  template <class F>
+  void binary(const F& f);
+  template <class F>
+  void unary(const F& f);
+  void add();
+  void subtract();
+  void multiply();
+  void divide();
+  void power();
+  void equal();
+  void where();
+  void sigmoid();
+  void exponential();
+  void cast();
+  void identity();
+  void softmax();
+  void matmul();
+  void conv();
+  void reshape();
+  void flatten();
+  void squeeze();
+  void unsqueeze();
+  void transpose();
+  void concat();
+  void slice();
+  void pad();
+  void split();
+  void expand();
+  void gather();
+  void shape();
+  void range();
+  void constant();
+  void constant_of_shape();
+
+  int64_t opset_;
+  std::map<std::string, OnnxArray> values_;
+  int64_t elements_ = 0;  // of all arrays
+  const onnx::NodeProto* now_ = nullptr;
+};
+
+}  // namespace sextant::deploy
