@@ -9,6 +9,7 @@
 #include "deploy/integer_conv.h"
 #include "deploy/integer_lower.h"
 #include "deploy/integer_rescale.h"
+#include "kernels/rows.h"
 #include "support/fixtures.h"
 
 using namespace sextant;

@@ -89,7 +89,7 @@ TEST_CASE("decode equals its plain definition") {
               const int64_t pixel = (n * v.height + y) * v.width + x;
               double dist[4];
               for (int64_t s = 0; s < 4; ++s) {
-                const float* z = v.reg + pixel * 4 * bins + s * bins;
+                const float* z = static_cast<const float*>(v.reg) + pixel * 4 * bins + s * bins;
                 double sum = 0, moment = 0;
                 for (int64_t k = 0; k < bins; ++k) {
                   sum += std::exp(static_cast<double>(z[k]));
@@ -110,7 +110,7 @@ TEST_CASE("decode equals its plain definition") {
               else
                 REQUIRE(out[at + 4] == 1.0f);
               for (int64_t c = 0; c < classes; ++c) {
-                const double z = v.cls[pixel * classes + c];
+                const double z = static_cast<const float*>(v.cls)[pixel * classes + c];
                 worst_score = std::max(worst_score, std::abs(1 / (1 + std::exp(-z)) -
                                                              out[at + 5 + static_cast<size_t>(c)]));
               }

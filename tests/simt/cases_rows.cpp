@@ -248,7 +248,7 @@ void check_map(Backend& backend, const Channels& c, Activation act) {
   for (int64_t r = 0; r < kRows; ++r)
     for (int64_t i = 0; i < c.count; ++i) {
       double v = double{value(x[static_cast<size_t>(r * p.x_pitch + i)])} * p.x_scale;
-      if (!std::isfinite(v)) continue;
+      if (!std::isfinite(v) || (std::is_same_v<To, Half> && std::abs(v) > 65504)) continue;
       if (act == Activation::kReLU) v = std::max(v, 0.0);
       if (act == Activation::kSiLU) v = v / (1 + std::exp(-v));
       const double step = p.round ? double{p.y_scale} : 1.0;
