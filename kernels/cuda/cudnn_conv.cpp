@@ -141,7 +141,13 @@ std::optional<Plan> plan_conv_backward_weight(const ConvBackwardWeight& p,
   const int64_t x = g.tensor(x_dims(p.shape), type),
                 dw = g.tensor(w_dims(p.shape), CUDNN_DATA_FLOAT),
                 dy = g.tensor(y_dims(p.shape), type);
-  g.convolution_backward_filter({p.shape.stride, p.shape.pad}, x, dy, dw);
+  if (p.dtype == DType::kF32) {
+    g.convolution_backward_filter({p.shape.stride, p.shape.pad}, x, dy, dw);
+  } else {  // f32 sums of 16-bit products: only as a fusion has cuDNN that
+    const int64_t sums = g.tensor(w_dims(p.shape), CUDNN_DATA_FLOAT, true);
+    g.convolution_backward_filter({p.shape.stride, p.shape.pad}, x, dy, sums);
+    g.pointwise({CUDNN_POINTWISE_IDENTITY}, sums, kNone, dw);
+  }
   return g.plan(device, filter_for(p.dtype));
 }
 

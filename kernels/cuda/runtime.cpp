@@ -10,6 +10,9 @@
 #include "core/profile_range.h"
 #include "kernels/backend.h"
 #include "kernels/cuda/check.h"
+#if defined(SEXTANT_CUDNN)
+#include "kernels/cuda/choose_conv.h"
+#endif
 
 namespace sextant::kernels {
 namespace {
@@ -198,6 +201,14 @@ void start_cuda() {
   }
   set_cuda_backend(&cuda::backend());
   set_profile_hooks(&kNvtx);
+#if defined(SEXTANT_CUDNN)
+  if (!deterministic_mode()) {
+    // As long as the process: convolutions may run until its end.
+    static ConvLibrary* const library =
+        cuda::cudnn_convolutions(cuda::conv_cache_folder()).release();
+    set_conv_library(library);
+  }
+#endif
 }
 
 bool deterministic_mode() {
