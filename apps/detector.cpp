@@ -1,6 +1,9 @@
 #include "apps/detector.h"
 
+#include <algorithm>
 #include <chrono>
+
+#include "kernels/backend.h"
 
 namespace sextant::apps {
 namespace {
@@ -16,15 +19,15 @@ double seconds_since(std::chrono::steady_clock::time_point& from) {
 
 Detector::Detector(const deploy::Graph& graph, const DetectorConfig& config)
     : config_(config),
-      letterbox_{config.image_size, config.image_size, true, 114,
-                 static_cast<int>(graph.gray_border)},
+      canvas_{config.image_size, config.image_size, true, 114, static_cast<int>(graph.gray_border)},
       engine_(graph, {.batch = 1,
                       .height = config.image_size,
                       .width = config.image_size,
                       .precision = config.precision,
                       .float_images = false,
-                      .simulate = config.simulate}),
-      input_(Shape{1, config.image_size, config.image_size, 3}, DType::kU8) {
+                      .simulate = config.simulate,
+                      .device = config.device}),
+      input_(Shape{1, config.image_size, config.image_size, 3}, DType::kU8, config.device) {
   check(graph.nodes.back().kind == deploy::NodeKind::kDecode,
         "{}: is no detector, it has no decode node",
         graph.source.empty() ? "the model" : graph.source);
@@ -32,15 +35,16 @@ Detector::Detector(const deploy::Graph& graph, const DetectorConfig& config)
 
 std::vector<kernels::Detection> Detector::run(const data::Image& image) {
   auto clock = std::chrono::steady_clock::now();
-  const auto geometry = data::letterbox_geometry(image.width, image.height, letterbox_);
-  data::letterbox_into(image, geometry, letterbox_.pad, input_.data<uint8_t>());
+  const auto geometry = data::letterbox_geometry(image.width, image.height, canvas_);
+  letterbox(image, geometry);
+  finish();
   times_.preprocess += seconds_since(clock);
 
-  const Tensor pred = engine_.run(input_);
+  const Tensor predictions = engine_.run_on_device(input_);
+  finish();
   times_.inference += seconds_since(clock);
 
-  auto found = kernels::cpu::non_max_suppression({pred.f32(), 1, pred.dim(1), pred.dim(2) - 5},
-                                                 config_.nms)[0];
+  auto found = suppress(predictions);
   for (auto& d : found) {
     const data::Box box =
         data::clip_box(geometry.to_image({d.x1, d.y1, d.x2, d.y2}), image.width, image.height);
@@ -54,9 +58,56 @@ std::vector<kernels::Detection> Detector::run(const data::Image& image) {
   return found;
 }
 
+void Detector::letterbox(const data::Image& image, const data::LetterboxGeometry& geometry) {
+  if (config_.device == Device::kCpu)
+    return data::letterbox_into(image, geometry, canvas_.pad, input_.data<uint8_t>());
+  const Tensor pixels =
+      Tensor::from<uint8_t>({image.height, image.width, 3}, image.pixels).to(config_.device);
+  const kernels::LetterboxImage placed{.pixels = pixels.data<uint8_t>(),
+                                       .width = image.width,
+                                       .height = image.height,
+                                       .resized_width = geometry.resized_width,
+                                       .resized_height = geometry.resized_height,
+                                       .left = geometry.left,
+                                       .top = geometry.top};
+  const Tensor list(Shape{static_cast<int64_t>(sizeof placed)}, DType::kU8, config_.device);
+  accelerator().upload(list.raw(), &placed, sizeof placed, compute_stream());
+  kernels::backend(config_.device)
+      .letterbox({.images = static_cast<const kernels::LetterboxImage*>(list.raw()),
+                  .batch = 1,
+                  .width = geometry.canvas_width,
+                  .height = geometry.canvas_height,
+                  .pad = canvas_.pad,
+                  .bytes = input_.data<uint8_t>()});
+}
+
+std::vector<kernels::Detection> Detector::suppress(const Tensor& predictions) const {
+  const kernels::NmsInput input{predictions.f32(), 1, predictions.dim(1), predictions.dim(2) - 5};
+  if (config_.device == Device::kCpu)
+    return kernels::cpu::non_max_suppression(input, config_.nms)[0];
+  constexpr auto kSize = static_cast<int64_t>(sizeof(kernels::Detection));
+  const Tensor out(Shape{std::max<int64_t>(config_.nms.max_det, 1) * kSize}, DType::kU8,
+                   config_.device);
+  const Tensor count(Shape{1}, DType::kI32, config_.device);
+  kernels::backend(config_.device)
+      .non_max_suppression(input, config_.nms, static_cast<kernels::Detection*>(out.raw()),
+                           count.data<int32_t>());
+  std::vector<kernels::Detection> found(
+      static_cast<size_t>(count.to(Device::kCpu).data<int32_t>()[0]));
+  if (!found.empty())
+    accelerator().download(found.data(), out.raw(), static_cast<int64_t>(found.size()) * kSize,
+                           compute_stream());
+  return found;
+}
+
+void Detector::finish() const {
+  if (config_.device == Device::kCuda) accelerator().synchronize(compute_stream());
+}
+
 void Detector::warm_up() {
   input_.fill_zero();
-  engine_.run(input_);
+  engine_.run_on_device(input_);
+  finish();
 }
 
 }  // namespace sextant::apps

@@ -15,6 +15,8 @@ struct DetectorConfig {
   int image_size = 640;
   deploy::Precision precision = deploy::Precision::kFloat32;
   bool simulate = false;  // int8: the fake-quant simulation in place of the engine
+  // kCuda: letterbox, engine and suppression there; only the image and the boxes travel.
+  Device device = Device::kCpu;
   kernels::NmsOptions nms;
 };
 
@@ -38,8 +40,14 @@ class Detector {
   const deploy::Engine& engine() const { return engine_; }
 
  private:
+  // The canvas in input_.
+  void letterbox(const data::Image& image, const data::LetterboxGeometry& geometry);
+  std::vector<kernels::Detection> suppress(const Tensor& predictions) const;
+  // Waits for the device, so that times are those of the work.
+  void finish() const;
+
   DetectorConfig config_;
-  data::LetterboxOptions letterbox_;
+  data::LetterboxOptions canvas_;
   deploy::Engine engine_;
   Tensor input_;
   DetectorTimes times_;

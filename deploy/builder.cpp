@@ -4,6 +4,7 @@
 
 #include "deploy/conv_step.h"
 #include "deploy/data_steps.h"
+#include "deploy/device_conv_step.h"
 #include "deploy/integer_lower.h"
 #include "deploy/integer_steps.h"
 #include "deploy/ranges.h"
@@ -13,13 +14,12 @@ namespace {
 
 // Kinds whose kernels are ours: they read and write with a pitch. oneDNN's convolutions want dense
 // tensors: with a pitch on the destination they fall back to a reference kernel, 300 times slower.
-// In the fully integer mode a kernel of ours ends a convolution.
-bool writes_with_pitch(NodeKind kind, bool integer) {
-  return kind != NodeKind::kInput && kind != NodeKind::kDecode &&
-         (integer || kind != NodeKind::kConv);
+// In the fully integer mode a kernel of ours ends a convolution (`any`: on CUDA every kernel is).
+bool writes_with_pitch(NodeKind kind, bool any) {
+  return kind != NodeKind::kInput && kind != NodeKind::kDecode && (any || kind != NodeKind::kConv);
 }
-bool reads_with_pitch(NodeKind kind) {
-  return kind != NodeKind::kConv && kind != NodeKind::kDeconv && kind != NodeKind::kDecode;
+bool reads_with_pitch(NodeKind kind, bool any) {
+  return any || (kind != NodeKind::kConv && kind != NodeKind::kDeconv && kind != NodeKind::kDecode);
 }
 
 class Builder {
@@ -28,11 +28,15 @@ class Builder {
       : graph_(graph),
         config_(config),
         options_(options),
+        on_(kernels::backend(config.device)),
+        cuda_(config.device == Device::kCuda),
+        float_(config.precision == Precision::kFloat16 ? DType::kF16 : DType::kF32),
         integer_(config.precision == Precision::kInteger),
         int8_(integer_ || config.precision == Precision::kInt8) {}
 
   Program build() {
     validate(graph_);
+    check_device();
     consumers_ = graph_.consumers();
     producers_ = graph_.producers();
     program_.shapes = infer_shapes(graph_, config_.batch, config_.height, config_.width);
@@ -43,6 +47,7 @@ class Builder {
       node_ = static_cast<int>(i);
       emit(graph_.nodes[i]);
     }
+    if (cuda_) emit_result();
     finish();
     return std::move(program_);
   }
@@ -68,6 +73,15 @@ class Builder {
     return graph_.nodes[static_cast<size_t>(producers_[static_cast<size_t>(t)])].kind;
   }
 
+  void check_device() const {
+    check(cuda_ || config_.precision != Precision::kFloat16,
+          "engine: precision fp16 needs device cuda");
+    check(!cuda_ || !integer_, "engine: precision integer needs device cpu");
+    check(!cuda_ || !config_.simulate, "engine: simulate needs device cpu");
+    check(!config_.float_images || config_.precision == Precision::kFloat32,
+          "engine: float_images needs precision fp32");
+  }
+
   void check_ranges() {
     const std::string source = graph_.source.empty() ? "the model" : graph_.source;
     for (const Node& node : graph_.nodes)
@@ -76,7 +90,6 @@ class Builder {
     program_.quantized.assign(graph_.tensors.size(), false);
     program_.scales.assign(graph_.tensors.size(), 1.0f);
     if (!int8_) return;
-    check(!config_.float_images, "engine: float_images needs precision fp32");
     check(!integer_ || !config_.simulate, "engine: simulate needs precision int8");
     check(graph_.quantized(), "{}: has no activation ranges; run sextant quantize", source);
     for (const Node& node : graph_.nodes)
@@ -92,7 +105,8 @@ class Builder {
   }
 
   DType held_as(int t) const {
-    if (!quantized(t) || config_.simulate) return DType::kF32;
+    if (made_by(t) == NodeKind::kDecode && !quantized(t)) return DType::kF32;
+    if (!quantized(t) || config_.simulate) return float_;
     if (!info(t).has_range()) return DType::kI32;  // head outputs and result in integers
     return info(t).is_unsigned ? DType::kU8 : DType::kI8;
   }
@@ -117,11 +131,11 @@ class Builder {
   // Whether a concat's input can lie in the concat's buffer: producer and consumers take a pitch.
   bool fits_in_place(const Node& concat, int t) const {
     const auto& readers = consumers_[static_cast<size_t>(t)];
-    return t != graph_.output && writes_with_pitch(made_by(t), integer_) &&
+    return t != graph_.output && writes_with_pitch(made_by(t), integer_ || cuda_) &&
            same_meaning(t, concat.output) &&
            std::count(concat.inputs.begin(), concat.inputs.end(), t) == 1 &&
            std::all_of(readers.begin(), readers.end(), [&](int n) {
-             return reads_with_pitch(graph_.nodes[static_cast<size_t>(n)].kind);
+             return reads_with_pitch(graph_.nodes[static_cast<size_t>(n)].kind, cuda_);
            });
   }
 
@@ -163,11 +177,11 @@ class Builder {
     program_.steps.push_back(std::move(step));
   }
 
-  // The tensor as dense f32: its place when it is held so, else a converted copy.
+  // The tensor as floats, on the CPU dense: its place when it is held so, else a converted copy.
   Place as_float(int t) {
-    if (!quantized(t) && place(t).dense()) return place(t);
-    const Place copy = scratch(rows(t), shape(t)[-1], DType::kF32);
-    add(make_map_step(place(t), meaning(t), copy, {}, rows(t), Activation::kIdentity));
+    if (!quantized(t) && (cuda_ || place(t).dense())) return place(t);
+    const Place copy = scratch(rows(t), shape(t)[-1], float_);
+    add(make_map_step(on_, place(t), meaning(t), copy, {}, rows(t), Activation::kIdentity));
     return copy;
   }
 
@@ -180,14 +194,15 @@ class Builder {
     return copy;
   }
   void requantize(int t, const Place& from, int like, const Place& to) {
-    auto step = make_map_step(from, meaning(t), to, meaning(like), rows(t), Activation::kIdentity);
+    auto step =
+        make_map_step(on_, from, meaning(t), to, meaning(like), rows(t), Activation::kIdentity);
     step->kind = "requantize";
     ++program_.stats.requantizations;
     add(std::move(step));
   }
   // From one place to another of as many channels: a copy where both mean the same.
   void move(int t, const Place& from, int like, const Place& to) {
-    if (same_meaning(t, like)) return add(make_copy_step(from, to, rows(t)));
+    if (same_meaning(t, like)) return add(make_copy_step(on_, from, to, rows(t)));
     requantize(t, from, like, to);
   }
 
@@ -197,18 +212,18 @@ class Builder {
     switch (node.kind) {
       case NodeKind::kInput:
         if (place(out).storage != kImages)
-          add(make_input_step(dense(kImages, 3, DType::kU8), place(out), shape(out).numel(),
+          add(make_input_step(on_, dense(kImages, 3, DType::kU8), place(out), shape(out).numel(),
                               quantized(out)));
         return;
       case NodeKind::kConv:
       case NodeKind::kDeconv:
         return integer_ ? emit_integer_conv(node) : emit_conv(node);
       case NodeKind::kMaxPool:
-        return add(make_max_pool_step(as_meant(in, out), place(out), shape(in), shape(out),
+        return add(make_max_pool_step(on_, as_meant(in, out), place(out), shape(in), shape(out),
                                       node.attributes));
       case NodeKind::kUpsample:
-        return add(
-            make_upsample_step(as_meant(in, out), place(out), shape(in), node.attributes.scale));
+        return add(make_upsample_step(on_, as_meant(in, out), place(out), shape(in),
+                                      node.attributes.scale));
       case NodeKind::kConcat:
         return emit_concat(node);
       case NodeKind::kAdd: {
@@ -216,10 +231,10 @@ class Builder {
         const Place b = as_meant(node.inputs[1], out);
         const float factor = node.attributes.residual_scale;
         if (integer_) return add(make_integer_add_step(a, b, place(out), rows(out), factor));
-        return add(make_add_step(a, b, place(out), rows(out), meaning(out), factor));
+        return add(make_add_step(on_, a, b, place(out), rows(out), meaning(out), factor));
       }
       case NodeKind::kActivation:
-        return add(make_map_step(place(in), meaning(in), place(out), meaning(out), rows(out),
+        return add(make_map_step(on_, place(in), meaning(in), place(out), meaning(out), rows(out),
                                  node.attributes.activation));
       case NodeKind::kSlice:
         return move(in, part(place(in), node.attributes.begin, shape(out)[3]), out, place(out));
@@ -235,7 +250,7 @@ class Builder {
         }
         if (integer_)
           return add(make_integer_decode_step(sources, shapes, place(out), node.attributes));
-        return add(make_decode_step(sources, shapes, place(out), node.attributes));
+        return add(make_decode_step(on_, sources, shapes, place(out), node.attributes));
       }
       case NodeKind::kBatchNorm:
         return;
@@ -246,13 +261,13 @@ class Builder {
   void emit_float(const Node& node) {
     const int out = node.output;
     const Place source = as_float(node.inputs[0]);
-    const Place target =
-        quantized(out) ? scratch(rows(out), shape(out)[-1], DType::kF32) : place(out);
+    const Place target = quantized(out) ? scratch(rows(out), shape(out)[-1], float_) : place(out);
     add(node.kind == NodeKind::kSoftmax
-            ? make_softmax_step(source, target, rows(out))
-            : make_global_avg_pool_step(source, target, shape(node.inputs[0])));
+            ? make_softmax_step(on_, source, target, rows(out))
+            : make_global_avg_pool_step(on_, source, target, shape(node.inputs[0])));
     if (quantized(out))
-      add(make_map_step(target, {}, place(out), meaning(out), rows(out), Activation::kIdentity));
+      add(make_map_step(on_, target, {}, place(out), meaning(out), rows(out),
+                        Activation::kIdentity));
   }
 
   void emit_concat(const Node& node) {
@@ -332,20 +347,27 @@ class Builder {
     const bool convert = !integer && quantized(out);
     const int64_t channels = spec.weight.dim(0);
     const int64_t pixels = spec.batch * spec.out_height * spec.out_width;
-    const DType wanted = integer ? held_as(out) : DType::kF32;
+    const DType wanted = integer ? held_as(out) : float_;
     spec.destination = deconv || convert ? scratch(pixels, channels, wanted) : place(out);
-    if (spec.residual) place_residual(node, spec, wanted, convert);
-    const Place sums = spec.simulate ? scratch(pixels, channels, DType::kF32) : Place{};
-    add(make_conv_step(spec, spec.simulate ? &sums : nullptr));
+    if (cuda_) {
+      if (spec.residual)
+        spec.residual_source = integer ? as_meant(node.inputs[1], out) : as_float(node.inputs[1]);
+      add(make_device_conv_step(spec));
+    } else {
+      if (spec.residual) place_residual(node, spec, wanted, convert);
+      const Place sums = spec.simulate ? scratch(pixels, channels, DType::kF32) : Place{};
+      add(make_conv_step(spec, spec.simulate ? &sums : nullptr));
+    }
 
     Place result = spec.destination;
     if (deconv) {
-      const Place target = convert ? scratch(rows(out), shape(out)[3], DType::kF32) : place(out);
-      add(make_scatter_step(result, target, shape(node.inputs[0])));
+      const Place target = convert ? scratch(rows(out), shape(out)[3], float_) : place(out);
+      add(make_scatter_step(on_, result, target, shape(node.inputs[0])));
       result = target;
     }
     if (convert)
-      add(make_map_step(result, {}, place(out), meaning(out), rows(out), Activation::kIdentity));
+      add(make_map_step(on_, result, {}, place(out), meaning(out), rows(out),
+                        Activation::kIdentity));
   }
 
   void place_residual(const Node& node, ConvSpec& spec, DType wanted, bool convert) {
@@ -358,10 +380,10 @@ class Builder {
     if (spec.integer)
       move(residual, place(residual), node.output, spec.destination);
     else if (!quantized(residual))
-      add(make_copy_step(place(residual), spec.destination, rows(residual)));
+      add(make_copy_step(on_, place(residual), spec.destination, rows(residual)));
     else
-      add(make_map_step(place(residual), meaning(residual), spec.destination, {}, rows(residual),
-                        Activation::kIdentity));
+      add(make_map_step(on_, place(residual), meaning(residual), spec.destination, {},
+                        rows(residual), Activation::kIdentity));
   }
 
   // A head output in 32-bit head steps.
@@ -369,7 +391,7 @@ class Builder {
     if (place(t).dtype == DType::kI32 && place(t).dense()) return place(t);
     const Place copy = scratch(rows(t), shape(t)[-1], DType::kI32);
     if (place(t).dtype == DType::kI32)
-      add(make_copy_step(place(t), copy, rows(t)));
+      add(make_copy_step(on_, place(t), copy, rows(t)));
     else
       add(make_widen_step(place(t), info(t).scale(), copy, rows(t)));
     return copy;
@@ -388,7 +410,15 @@ class Builder {
     const bool residual = node.attributes.residual;
     const Place r = residual ? as_meant(node.inputs[1], out) : Place{};
     add(make_rescale_step(rescale, sums, residual ? &r : nullptr, result, conv.out_rows()));
-    if (deconv) add(make_scatter_step(result, place(out), shape(node.inputs[0])));
+    if (deconv) add(make_scatter_step(on_, result, place(out), shape(node.inputs[0])));
+  }
+
+  // The output as f32 where the caller takes it from.
+  void emit_result() {
+    const int t = graph_.output;
+    if (place(t).storage == kResult) return;
+    add(make_map_step(on_, place(t), meaning(t), dense(kResult, shape(t)[-1], DType::kF32), {},
+                      rows(t), Activation::kIdentity));
   }
 
   // ---- memory
@@ -422,6 +452,9 @@ class Builder {
   const Graph& graph_;
   const EngineConfig& config_;
   const BuildOptions& options_;
+  const Backend& on_;
+  const bool cuda_;
+  const DType float_;  // of tensors that are not held as integers
   const bool integer_;
   const bool int8_;
   std::vector<std::vector<int>> consumers_;

@@ -13,11 +13,6 @@ namespace {
 
 using Memory = dnnl::memory;
 
-// act(a v) = a act(v) for a > 0: the destination's scale can go into the factor before it.
-bool homogeneous(Activation a) {
-  return a == Activation::kIdentity || a == Activation::kReLU || a == Activation::kLeakyReLU;
-}
-
 // Runs f; a oneDNN failure becomes an Error that says where.
 template <class F>
 auto onednn(const char* what, const F& f) {
@@ -66,33 +61,8 @@ void append_activation(dnnl::post_ops& ops, Activation a, float scale) {
   }
 }
 
-// The numbers of the integer form, per output channel.
-struct Epilogue {
-  std::vector<float> bias;    // bias / (s_x s_w)
-  std::vector<float> factor;  // s_x s_w / s_y, or s_x s_w
-  float residual_scale = 1.0f;
-  float activation_scale = 1.0f;
-};
-
-Epilogue epilogue_of(const ConvSpec& spec) {
-  Epilogue e;
-  const bool fold = homogeneous(spec.activation);
-  const int64_t channels = spec.weight.dim(0);
-  for (int64_t o = 0; o < channels; ++o) {
-    const double s =
-        static_cast<double>(spec.source_scale) * spec.weight_scale[static_cast<size_t>(o)];
-    const double b = spec.bias.defined() ? spec.bias.f32()[o] : 0.0;
-    e.bias.push_back(static_cast<float>(b / s));
-    e.factor.push_back(static_cast<float>(fold ? s / spec.destination_scale : s));
-  }
-  e.activation_scale = fold ? 1.0f : 1.0f / spec.destination_scale;
-  e.residual_scale = spec.residual_scale;
-  if (!fold && spec.residual_before_activation) e.residual_scale *= spec.destination_scale;
-  return e;
-}
-
 template <Activation A>
-void simulate_rows(const ConvSpec& spec, const Epilogue& e, const float* sums, float* y,
+void simulate_rows(const ConvSpec& spec, const ConvEpilogue& e, const float* sums, float* y,
                    int64_t begin, int64_t end) {
   const int64_t channels = static_cast<int64_t>(e.factor.size());
   const float low = spec.destination_unsigned ? 0.0f : -128.0f;
@@ -128,7 +98,7 @@ class ConvStep : public Step {
     flops = 2.0 * static_cast<double>(spec.batch * spec.out_height * spec.out_width) *
             static_cast<double>(spec.weight.numel());
     epilogue_.residual_scale = spec.residual_scale;
-    if (spec.integer && !spec.sums) epilogue_ = epilogue_of(spec);
+    if (spec.integer && !spec.sums) epilogue_ = integer_epilogue(spec);
     onednn("convolution", [&] { build(w); });
   }
 
@@ -232,7 +202,7 @@ class ConvStep : public Step {
   }
 
   ConvSpec spec_;
-  Epilogue epilogue_;
+  ConvEpilogue epilogue_;
   Place sums_;
   dnnl::stream stream_;
   dnnl::convolution_forward primitive_;
@@ -255,24 +225,6 @@ bool sums_are_exact(const Step& step, int64_t largest) {
   };
   if (!has(dnnl::cpu_isa::avx512_core_vnni) && !has(dnnl::cpu_isa::avx2_vnni)) return false;
   return step.implementation.starts_with("brgconv") || largest < (int64_t{1} << 24);
-}
-
-Tensor deconv_as_pointwise(const Tensor& weight) {
-  const int64_t o = weight.dim(0);
-  const int64_t i = weight.dim(3);
-  Tensor result(Shape{4 * o, 1, 1, i});
-  for (int64_t oc = 0; oc < o; ++oc)
-    for (int64_t tap = 0; tap < 4; ++tap)
-      std::copy_n(weight.f32() + (oc * 4 + tap) * i, i, result.f32() + (tap * o + oc) * i);
-  return result;
-}
-
-Tensor deconv_bias(const Tensor& bias) {
-  if (!bias.defined()) return {};
-  Tensor result(Shape{4 * bias.numel()});
-  for (int64_t tap = 0; tap < 4; ++tap)
-    std::copy_n(bias.f32(), bias.numel(), result.f32() + tap * bias.numel());
-  return result;
 }
 
 }  // namespace sextant::deploy

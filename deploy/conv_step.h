@@ -2,48 +2,10 @@
 #pragma once
 
 #include <memory>
-#include <vector>
 
-#include "core/tensor.h"
-#include "deploy/step.h"
-#include "kernels/activation.h"
+#include "deploy/conv_spec.h"
 
 namespace sextant::deploy {
-
-// y = act(conv(x) + bias) + a residual, or act(conv(x) + bias + a residual), a = residual_scale;
-// the residual lies in the destination before the step and is overwritten.
-//
-// Integer form, with q integers and s scales:
-//   v = (sum q_x q_w + bias / (s_x s_w)) * (s_x s_w / s_y)        (act identity, ReLU, leaky ReLU)
-//   q_y = saturate(round_half_even(act(v + a q_r) or act(v) + a q_r))
-// and for an activation that is not positively homogeneous act(v) is act(v s_y) / s_y. A f32
-// destination has s_y = 1 and is not rounded. Saturation is that of the type: -128..127 or 0..255.
-struct ConvSpec {
-  Place source;
-  Place destination;                         // dense
-  int64_t batch = 1, height = 0, width = 0;  // of the source
-  int64_t out_height = 0, out_width = 0;
-  int64_t stride = 1, padding = 0, groups = 1;
-  Activation activation = Activation::kIdentity;
-  bool residual = false;
-  bool residual_before_activation = false;
-  float residual_scale = 1.0f;
-  Tensor weight;  // f32 [O,kh,kw,I/groups]
-  Tensor bias;    // f32 [O] or empty
-
-  bool integer = false;
-  bool simulate = false;  // source and destination hold integers as f32
-  float source_scale = 1.0f;
-  bool source_unsigned = false;
-  float destination_scale = 1.0f;
-  bool destination_unsigned = false;
-  bool round = false;  // destination holds integers
-  std::vector<float> weight_scale;
-
-  // The destination (i32, dense) takes the sums of the integer products and nothing else happens;
-  // weight is I8. Of the fields above only source, destination and geometry count.
-  bool sums = false;
-};
 
 // Reorders the weights once. `sums`: scratch of the destination's size, f32, for a simulation.
 // Throws Error when oneDNN refuses.
@@ -53,11 +15,5 @@ std::unique_ptr<Step> make_conv_step(const ConvSpec& spec, const Place* sums);
 // adds pairs of products in 16 bits, saturating. With it sums are 32-bit; the brgconv kernels store
 // them as they are, the others by way of f32, which holds integers below 2^24.
 bool sums_are_exact(const Step& step, int64_t largest);
-
-// A 2x2 stride-2 transposed convolution is a 1x1 convolution to 4 O channels, ordered (row, column,
-// o) here, whose results are then scattered: weight [O,2,2,I] -> [4 O,1,1,I].
-Tensor deconv_as_pointwise(const Tensor& weight);
-// Its bias: [O] four times, or empty.
-Tensor deconv_bias(const Tensor& bias);
 
 }  // namespace sextant::deploy

@@ -1,255 +1,176 @@
 #include "deploy/data_steps.h"
 
 #include <algorithm>
-#include <array>
-#include <cmath>
-#include <type_traits>
-
-#include "core/parallel.h"
-#include "deploy/data_kernels.h"
-#include "kernels/decode.h"
 
 namespace sextant::deploy {
 namespace {
 
-// Calls f with a value of the place's element type; what is added or compared is no 32-bit integer.
-template <class F>
-void dispatch(DType type, F&& f) {
-  dispatch_type(type, [&](auto zero) {
-    if constexpr (std::is_same_v<decltype(zero), int32_t>)
-      fail("deploy: a step on 32-bit integers");
-    else
-      f(zero);
-  });
-}
-
 int64_t bytes_of(const Place& p) { return p.channels * size_of(p.dtype); }
 int64_t pitch_bytes(const Place& p) { return p.pitch * size_of(p.dtype); }
 
-float quantized(float v, const Meaning& m) {
-  v = std::nearbyint(v / m.scale);
-  return v >= m.low() ? (v <= m.high() ? v : m.high()) : m.low();  // NaN becomes low
-}
-
-template <class From, class To, Activation A>
-void map_rows(const From* x, To* y, const Place& from, const Place& to, const Meaning& in,
-              const Meaning& out, int64_t begin, int64_t end) {
-  const float in_scale = in.quantized ? in.scale : 1.0f;
-  for (int64_t r = begin; r < end; ++r) {
-    const From* source = x + r * from.pitch;
-    To* destination = y + r * to.pitch;
-    for (int64_t c = 0; c < from.channels; ++c) {
-      const float v = kernels::activate<A>(static_cast<float>(source[c]) * in_scale);
-      destination[c] = static_cast<To>(out.quantized ? quantized(v, out) : v);
-    }
-  }
-}
-
-// The result for each of the 256 values of a byte, by its bit pattern.
-template <class From, class To>
-std::array<To, 256> make_table(const Meaning& from, const Meaning& to, Activation activation) {
-  std::array<To, 256> table{};
-  kernels::dispatch_activation(activation, [&](auto tag) {
-    for (int i = 0; i < 256; ++i) {
-      const From q = static_cast<From>(i);
-      const float v = kernels::activate<decltype(tag)::value>(static_cast<float>(q) * from.scale);
-      table[static_cast<size_t>(i)] = static_cast<To>(quantized(v, to));
-    }
-  });
-  return table;
-}
-
-template <class From, class To>
-std::unique_ptr<Step> table_step(const char* kind, const Place& source, const Meaning& from,
-                                 const Place& destination, const Meaning& to, int64_t rows,
-                                 Activation activation) {
-  const auto table = make_table<From, To>(from, to, activation);
-  return make_step(kind, {source.storage, destination.storage}, [=](const Bases& bases) {
-    const uint8_t* x = source.as<uint8_t>(bases);
-    To* y = destination.as<To>(bases);
-    parallel_for(rows, 256, [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r)
-        for (int64_t c = 0; c < source.channels; ++c)
-          y[r * destination.pitch + c] = table[x[r * source.pitch + c]];
-    });
-  });
-}
-
-template <class From, class To>
-std::unique_ptr<Step> map_step(const char* kind, const Place& source, const Meaning& from,
-                               const Place& destination, const Meaning& to, int64_t rows,
-                               Activation activation) {
-  return make_step(kind, {source.storage, destination.storage}, [=](const Bases& bases) {
-    const From* x = source.as<From>(bases);
-    To* y = destination.as<To>(bases);
-    kernels::dispatch_activation(activation, [&](auto tag) {
-      parallel_for(rows, 256, [&](int64_t begin, int64_t end) {
-        map_rows<From, To, decltype(tag)::value>(x, y, source, destination, from, to, begin, end);
-      });
-    });
-  });
-}
-
 }  // namespace
 
-std::unique_ptr<Step> make_input_step(const Place& pixels, const Place& image, int64_t n,
-                                      bool simulate) {
-  return make_step("input", {pixels.storage, image.storage}, [=](const Bases& bases) {
-    const uint8_t* x = pixels.as<uint8_t>(bases);
-    float* y = image.as<float>(bases);
-    const float divisor = simulate ? 1.0f : 255.0f;
-    parallel_for(n, 1 << 15, [&](int64_t begin, int64_t end) {
-#pragma omp simd
-      for (int64_t i = begin; i < end; ++i) y[i] = static_cast<float>(x[i]) / divisor;
-    });
+std::unique_ptr<Step> make_input_step(const Backend& on, const Place& pixels, const Place& image,
+                                      int64_t n, bool simulate) {
+  return make_step("input", {pixels.storage, image.storage}, [=, &on](const Bases& bases) {
+    if (image.dtype == DType::kF32 && !simulate)
+      return on.bytes_to_float(pixels.as<uint8_t>(bases), image.as<float>(bases), n);
+    on.map_rows({.x = pixels.at(bases),
+                 .y = image.at(bases),
+                 .x_type = DType::kU8,
+                 .y_type = image.dtype,
+                 .rows = n / image.channels,
+                 .channels = image.channels,
+                 .x_pitch = pixels.pitch,
+                 .y_pitch = image.pitch,
+                 .x_scale = simulate ? 1.0f : 1.0f / 255.0f});
   });
 }
 
-std::unique_ptr<Step> make_copy_step(const Place& source, const Place& destination, int64_t rows) {
-  return make_step("copy", {source.storage, destination.storage}, [=](const Bases& bases) {
-    copy_rows({.source = source.at(bases),
-               .destination = destination.at(bases),
-               .rows = rows,
-               .bytes = bytes_of(source),
-               .source_pitch = pitch_bytes(source),
-               .destination_pitch = pitch_bytes(destination)});
+std::unique_ptr<Step> make_copy_step(const Backend& on, const Place& source,
+                                     const Place& destination, int64_t rows) {
+  return make_step("copy", {source.storage, destination.storage}, [=, &on](const Bases& bases) {
+    on.copy_rows({.source = source.at(bases),
+                  .destination = destination.at(bases),
+                  .rows = rows,
+                  .bytes = bytes_of(source),
+                  .source_pitch = pitch_bytes(source),
+                  .destination_pitch = pitch_bytes(destination)});
   });
 }
 
-std::unique_ptr<Step> make_scatter_step(const Place& source, const Place& destination,
-                                        const Shape& shape) {
-  return make_step("scatter", {source.storage, destination.storage}, [=](const Bases& bases) {
-    scatter_2x2({.source = source.at(bases),
-                 .destination = destination.at(bases),
-                 .batch = shape[0],
-                 .height = shape[1],
-                 .width = shape[2],
-                 .bytes = bytes_of(destination),
-                 .destination_pitch = pitch_bytes(destination)});
+std::unique_ptr<Step> make_scatter_step(const Backend& on, const Place& source,
+                                        const Place& destination, const Shape& shape) {
+  return make_step("scatter", {source.storage, destination.storage}, [=, &on](const Bases& bases) {
+    on.scatter_rows({.source = source.at(bases),
+                     .destination = destination.at(bases),
+                     .batch = shape[0],
+                     .height = shape[1],
+                     .width = shape[2],
+                     .bytes = bytes_of(destination),
+                     .destination_pitch = pitch_bytes(destination)});
   });
 }
 
-std::unique_ptr<Step> make_upsample_step(const Place& source, const Place& destination,
-                                         const Shape& shape, int64_t scale) {
-  return make_step("upsample", {source.storage, destination.storage}, [=](const Bases& bases) {
-    upsample({.source = source.at(bases),
-              .destination = destination.at(bases),
-              .batch = shape[0],
-              .height = shape[1],
-              .width = shape[2],
-              .scale = scale,
-              .bytes = bytes_of(source),
-              .source_pitch = pitch_bytes(source),
-              .destination_pitch = pitch_bytes(destination)});
+std::unique_ptr<Step> make_upsample_step(const Backend& on, const Place& source,
+                                         const Place& destination, const Shape& shape,
+                                         int64_t scale) {
+  return make_step("upsample", {source.storage, destination.storage}, [=, &on](const Bases& bases) {
+    on.upsample_rows({.source = source.at(bases),
+                      .destination = destination.at(bases),
+                      .batch = shape[0],
+                      .height = shape[1],
+                      .width = shape[2],
+                      .scale = scale,
+                      .bytes = bytes_of(source),
+                      .source_pitch = pitch_bytes(source),
+                      .destination_pitch = pitch_bytes(destination)});
   });
 }
 
-std::unique_ptr<Step> make_max_pool_step(const Place& source, const Place& destination,
-                                         const Shape& shape, const Shape& out,
-                                         const Attributes& attributes) {
-  const int64_t kernel = attributes.kernel;
-  const int64_t stride = attributes.stride;
-  const int64_t padding = attributes.padding;
-  return make_step("max_pool", {source.storage, destination.storage}, [=](const Bases& bases) {
-    dispatch(source.dtype, [&](auto zero) {
-      using T = decltype(zero);
-      max_pool<T>({.source = source.as<T>(bases),
-                   .destination = destination.as<T>(bases),
-                   .batch = shape[0],
-                   .height = shape[1],
-                   .width = shape[2],
-                   .channels = shape[3],
-                   .out_height = out[1],
-                   .out_width = out[2],
-                   .kernel = kernel,
-                   .stride = stride,
-                   .padding = padding,
-                   .source_pitch = source.pitch,
-                   .destination_pitch = destination.pitch});
-    });
+std::unique_ptr<Step> make_max_pool_step(const Backend& on, const Place& source,
+                                         const Place& destination, const Shape& shape,
+                                         const Shape& out, const Attributes& attributes) {
+  const kernels::PoolRows pool{.dtype = source.dtype,
+                               .batch = shape[0],
+                               .height = shape[1],
+                               .width = shape[2],
+                               .channels = shape[3],
+                               .out_height = out[1],
+                               .out_width = out[2],
+                               .kernel = attributes.kernel,
+                               .stride = attributes.stride,
+                               .padding = attributes.padding,
+                               .source_pitch = source.pitch,
+                               .destination_pitch = destination.pitch};
+  return make_step("max_pool", {source.storage, destination.storage}, [=, &on](const Bases& bases) {
+    kernels::PoolRows p = pool;
+    p.source = source.at(bases);
+    p.destination = destination.at(bases);
+    on.max_pool_rows(p);
   });
 }
 
-std::unique_ptr<Step> make_global_avg_pool_step(const Place& source, const Place& destination,
-                                                const Shape& shape) {
-  return make_step(
-      "global_avg_pool", {source.storage, destination.storage}, [=](const Bases& bases) {
-        const int64_t pixels = shape[1] * shape[2];
-        const int64_t channels = shape[3];
-        for (int64_t n = 0; n < shape[0]; ++n) {
-          const float* x = source.as<float>(bases) + n * pixels * channels;
-          float* y = destination.as<float>(bases) + n * destination.pitch;
-          parallel_for(channels, 64, [&](int64_t begin, int64_t end) {
-            std::vector<double> sum(static_cast<size_t>(end - begin), 0.0);
-            for (int64_t p = 0; p < pixels; ++p)
-              for (int64_t c = begin; c < end; ++c)
-                sum[static_cast<size_t>(c - begin)] += static_cast<double>(x[p * channels + c]);
-            for (int64_t c = begin; c < end; ++c)
-              y[c] = static_cast<float>(sum[static_cast<size_t>(c - begin)] /
-                                        static_cast<double>(pixels));
-          });
-        }
-      });
+std::unique_ptr<Step> make_global_avg_pool_step(const Backend& on, const Place& source,
+                                                const Place& destination, const Shape& shape) {
+  return make_step("global_avg_pool", {source.storage, destination.storage},
+                   [=, &on](const Bases& bases) {
+                     on.mean_rows({.x = source.at(bases),
+                                   .y = destination.at(bases),
+                                   .dtype = source.dtype,
+                                   .batch = shape[0],
+                                   .pixels = shape[1] * shape[2],
+                                   .channels = shape[3],
+                                   .x_pitch = source.pitch,
+                                   .y_pitch = destination.pitch});
+                   });
 }
 
-std::unique_ptr<Step> make_softmax_step(const Place& source, const Place& destination,
-                                        int64_t rows) {
-  return make_step("softmax", {source.storage, destination.storage}, [=](const Bases& bases) {
-    parallel_for(rows, 16, [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) {
-        const float* x = source.as<float>(bases) + r * source.pitch;
-        float* y = destination.as<float>(bases) + r * destination.pitch;
-        const float largest = *std::max_element(x, x + source.channels);
-        float sum = 0;
-        for (int64_t c = 0; c < source.channels; ++c) {
-          y[c] = kernels::fast_exp(x[c] - largest);
-          sum += y[c];
-        }
-        for (int64_t c = 0; c < source.channels; ++c) y[c] /= sum;
-      }
-    });
+std::unique_ptr<Step> make_softmax_step(const Backend& on, const Place& source,
+                                        const Place& destination, int64_t rows) {
+  return make_step("softmax", {source.storage, destination.storage}, [=, &on](const Bases& bases) {
+    on.softmax_rows({.x = source.at(bases),
+                     .y = destination.at(bases),
+                     .dtype = source.dtype,
+                     .rows = rows,
+                     .channels = source.channels,
+                     .x_pitch = source.pitch,
+                     .y_pitch = destination.pitch});
   });
 }
 
-std::unique_ptr<Step> make_add_step(const Place& a, const Place& b, const Place& y, int64_t rows,
-                                    const Meaning& meaning, float factor) {
-  return make_step("add", {a.storage, b.storage, y.storage}, [=](const Bases& bases) {
-    dispatch(y.dtype, [&](auto zero) {
-      using T = decltype(zero);
-      add_rows<T>({.a = a.as<T>(bases),
-                   .b = b.as<T>(bases),
-                   .y = y.as<T>(bases),
-                   .rows = rows,
-                   .channels = y.channels,
-                   .a_pitch = a.pitch,
-                   .b_pitch = b.pitch,
-                   .y_pitch = y.pitch,
-                   .low = meaning.quantized ? meaning.low() : 0.0f,
-                   .high = meaning.quantized ? meaning.high() : 0.0f,
-                   .factor = factor});
-    });
+std::unique_ptr<Step> make_add_step(const Backend& on, const Place& a, const Place& b,
+                                    const Place& y, int64_t rows, const Meaning& meaning,
+                                    float factor) {
+  return make_step("add", {a.storage, b.storage, y.storage}, [=, &on](const Bases& bases) {
+    on.add_rows({.a = a.at(bases),
+                 .b = b.at(bases),
+                 .y = y.at(bases),
+                 .dtype = y.dtype,
+                 .rows = rows,
+                 .channels = y.channels,
+                 .a_pitch = a.pitch,
+                 .b_pitch = b.pitch,
+                 .y_pitch = y.pitch,
+                 .low = meaning.quantized ? meaning.low() : 0.0f,
+                 .high = meaning.quantized ? meaning.high() : 0.0f,
+                 .factor = factor});
   });
 }
 
-std::unique_ptr<Step> make_map_step(const Place& source, const Meaning& from,
+std::unique_ptr<Step> make_map_step(const Backend& on, const Place& source, const Meaning& from,
                                     const Place& destination, const Meaning& to, int64_t rows,
                                     Activation activation) {
+  kernels::MapRows map{.x_type = source.dtype,
+                       .y_type = destination.dtype,
+                       .rows = rows,
+                       .channels = source.channels,
+                       .x_pitch = source.pitch,
+                       .y_pitch = destination.pitch,
+                       .x_scale = from.quantized ? from.scale : 1.0f,
+                       .act = activation,
+                       .round = to.quantized,
+                       .y_scale = to.scale,
+                       .low = to.low(),
+                       .high = to.high()};
+  Tensor table;
+  if (size_of(source.dtype) == 1 && size_of(destination.dtype) == 1) {
+    const auto bytes = kernels::map_table(map);
+    table = Tensor::from<uint8_t>({256}, bytes).to(on.device());
+    map.table = table.data<uint8_t>();
+  }
   const char* kind = activation == Activation::kIdentity ? "convert" : "activation";
-  std::unique_ptr<Step> result;
-  dispatch(source.dtype, [&](auto x) {
-    dispatch(destination.dtype, [&](auto y) {
-      using From = decltype(x);
-      using To = decltype(y);
-      if constexpr (sizeof(From) == 1 && sizeof(To) == 1)
-        result = table_step<From, To>(kind, source, from, destination, to, rows, activation);
-      else
-        result = map_step<From, To>(kind, source, from, destination, to, rows, activation);
-    });
-  });
-  return result;
+  return make_step(kind, {source.storage, destination.storage},
+                   [=, &on](const Bases& bases) {  // holds `table`
+                     kernels::MapRows p = map;
+                     p.x = source.at(bases);
+                     p.y = destination.at(bases);
+                     if (table.defined()) p.table = table.data<uint8_t>();
+                     on.map_rows(p);
+                   });
 }
 
-std::unique_ptr<Step> make_decode_step(const std::vector<Place>& sources,
+std::unique_ptr<Step> make_decode_step(const Backend& on, const std::vector<Place>& sources,
                                        const std::vector<Shape>& shapes, const Place& destination,
                                        const Attributes& attributes) {
   std::vector<int> touched{destination.storage};
@@ -260,18 +181,21 @@ std::unique_ptr<Step> make_decode_step(const std::vector<Place>& sources,
   decode.classes = attributes.num_classes;
   decode.reg_max = attributes.reg_max;
   decode.cell_offset = attributes.grid_cell_offset;
+  decode.dtype = sources[0].dtype;
   for (size_t l = 0; l < attributes.strides.size(); ++l) {
     decode.level[l].height = shapes[2 * l][1];
     decode.level[l].width = shapes[2 * l][2];
     decode.level[l].stride = static_cast<float>(attributes.strides[l]);
+    decode.level[l].cls_pitch = sources[2 * l].pitch;
+    decode.level[l].reg_pitch = sources[2 * l + 1].pitch;
   }
-  return make_step("decode", touched, [=](const Bases& bases) {
+  return make_step("decode", touched, [=, &on](const Bases& bases) {
     kernels::Decode p = decode;
     for (size_t l = 0; l < sources.size() / 2; ++l) {
-      p.level[l].cls = sources[2 * l].as<float>(bases);
-      p.level[l].reg = sources[2 * l + 1].as<float>(bases);
+      p.level[l].cls = sources[2 * l].at(bases);
+      p.level[l].reg = sources[2 * l + 1].at(bases);
     }
-    kernels::cpu::decode(p, destination.as<float>(bases));
+    on.decode(p, destination.as<float>(bases));
   });
 }
 

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "deploy/builder.h"
+#include "kernels/backend.h"
 
 namespace sextant::deploy {
 namespace {
@@ -44,6 +45,7 @@ Tensor TensorView::integers() const {
 }
 
 void TensorView::assign(const Tensor& numbers) const {
+  check(quantized, "deploy: tensor '{}' is held as f32, it takes no integers", info->name);
   check(numbers.shape() == shape, "deploy: tensor '{}' is {}, not {}", info->name, shape.str(),
         numbers.shape().str());
   const int64_t channels = shape[-1];
@@ -54,6 +56,7 @@ void TensorView::assign(const Tensor& numbers) const {
     for (int64_t i = 0; i < shape.numel(); ++i)
       y[i / channels * pitch + i % channels] = static_cast<T>(q[i]);
   });
+  if (original) accelerator().upload(original, copy.raw(), copy.bytes(), compute_stream());
 }
 
 struct Engine::Impl {
@@ -62,15 +65,29 @@ struct Engine::Impl {
   Program program;
   Tensor arena;
   Bases bases;
+  // On CUDA, where the images come to and the result is left; the steps know these addresses.
+  Tensor images_there, result_there;
 
   Impl(const Graph& g, const EngineConfig& c) : graph(g), config(c) {
     program = build_program(graph, config);
-    arena = Tensor(Shape{std::max<int64_t>(program.stats.arena_bytes, 1)}, DType::kU8);
+    arena =
+        Tensor(Shape{std::max<int64_t>(program.stats.arena_bytes, 1)}, DType::kU8, config.device);
     auto* start = reinterpret_cast<std::byte*>(arena.data<uint8_t>());
     for (const int64_t offset : program.offsets) bases.push_back(start + offset);
+    if (on_cuda()) {
+      images_there = Tensor(images_shape(), images_type(), config.device);
+      result_there = Tensor(shape_of(graph.output), DType::kF32, config.device);
+      bases[kImages] = static_cast<std::byte*>(images_there.raw());
+      bases[kResult] = static_cast<std::byte*>(result_there.raw());
+    }
     // the engine keeps its own copies of the weights
     for (Node& node : graph.nodes) node.weight = node.bias = Tensor();
   }
+
+  bool on_cuda() const { return config.device == Device::kCuda; }
+  const Shape& shape_of(int t) const { return program.shapes[static_cast<size_t>(t)]; }
+  Shape images_shape() const { return {config.batch, config.height, config.width, 3}; }
+  DType images_type() const { return config.float_images ? DType::kF32 : DType::kU8; }
 
   TensorView view(int t) const {
     const size_t i = static_cast<size_t>(t);
@@ -83,24 +100,75 @@ struct Engine::Impl {
     v.pitch = program.tensors[i].pitch;
     v.quantized = program.quantized[i];
     v.scale = program.scales[i];
+    if (on_cuda()) bring_over(v);
     return v;
   }
 
-  // Points the outside storages at this run's images and result.
-  Tensor begin(const Tensor& images) {
-    const Shape expected{config.batch, config.height, config.width, 3};
-    const DType type = config.float_images ? DType::kF32 : DType::kU8;
-    check(images.defined() && images.dtype() == type && images.shape() == expected,
-          "engine: images {} {}, expected {} {}",
+  // From the first element to the last, with what lies between the rows.
+  static void bring_over(TensorView& v) {
+    const int64_t channels = v.shape[-1];
+    const int64_t elements = (v.shape.numel() / channels - 1) * v.pitch + channels;
+    v.original = const_cast<void*>(v.data);
+    v.copy = Tensor(Shape{elements}, v.dtype);
+    accelerator().download(v.copy.raw(), v.data, v.copy.bytes(), compute_stream());
+    if (v.dtype == DType::kF16) {
+      const Tensor wide(Shape{elements});
+      kernels::cpu::cast({v.copy.raw(), DType::kF16, wide.raw(), DType::kF32, elements});
+      v.copy = wide;
+      v.dtype = DType::kF32;
+    }
+    v.data = v.copy.raw();
+  }
+
+  void check_images(const Tensor& images) const {
+    const bool fits = images.defined() && images.dtype() == images_type() &&
+                      images.shape() == images_shape() &&
+                      (on_cuda() || images.device() == Device::kCpu);
+    check(fits, "engine: images {} {}{}, expected {} {}",
           images.defined() ? name_of(images.dtype()) : "(empty)",
-          images.defined() ? images.shape().str() : "", name_of(type), expected.str());
+          images.defined() ? images.shape().str() : "",
+          images.defined() && images.device() == Device::kCuda ? " on cuda" : "",
+          name_of(images_type()), images_shape().str());
+  }
+
+  // Points the outside storages at this run's images and result, or brings the images over.
+  Tensor begin(const Tensor& images) {
+    check_images(images);
+    if (on_cuda()) {
+      images_there.copy_from(images);
+      return result_there;
+    }
     bases[kImages] = static_cast<std::byte*>(images.raw());
     Tensor result;
     if (program.tensors[static_cast<size_t>(graph.output)].storage == kResult) {
-      result = Tensor(program.shapes[static_cast<size_t>(graph.output)]);
+      result = Tensor(shape_of(graph.output));
       bases[kResult] = reinterpret_cast<std::byte*>(result.f32());
     }
     return result;
+  }
+
+  // The steps, on CUDA the same kernels on the same memory each time.
+  void execute() const {
+    for (const auto& step : program.steps) step->run(bases);
+  }
+
+  void execute_observed(const Observer& observer) const {
+    size_t next = 0;
+    for (size_t n = 0; n < graph.nodes.size(); ++n) {
+      for (; next < program.steps.size() && program.steps[next]->node == static_cast<int>(n);
+           ++next)
+        program.steps[next]->run(bases);
+      observer(view(graph.nodes[n].output));
+    }
+  }
+
+  Tensor run(const Tensor& images, const Observer& observer) {
+    const Tensor result = begin(images);
+    if (observer)
+      execute_observed(observer);
+    else
+      execute();
+    return result.defined() ? result : view(graph.output).values();
   }
 };
 
@@ -115,17 +183,10 @@ const Graph& Engine::graph() const { return impl_->graph; }
 const EngineStats& Engine::stats() const { return impl_->program.stats; }
 
 Tensor Engine::run(const Tensor& images, const Observer& observer) {
-  Impl& e = *impl_;
-  const Tensor result = e.begin(images);
-  const auto& steps = e.program.steps;
-  size_t next = 0;
-  for (size_t n = 0; n < e.graph.nodes.size(); ++n) {
-    for (; next < steps.size() && steps[next]->node == static_cast<int>(n); ++next)
-      steps[next]->run(e.bases);
-    if (observer) observer(e.view(e.graph.nodes[n].output));
-  }
-  return result.defined() ? result : e.view(e.graph.output).values();
+  return impl_->run(images, observer).to(Device::kCpu);
 }
+
+Tensor Engine::run_on_device(const Tensor& images) { return impl_->run(images, nullptr); }
 
 std::vector<StepTime> Engine::profile(const Tensor& images, int runs) {
   Impl& e = *impl_;
@@ -134,10 +195,15 @@ std::vector<StepTime> Engine::profile(const Tensor& images, int runs) {
   for (const auto& step : e.program.steps)
     times.push_back({e.graph.nodes[static_cast<size_t>(step->node)].name, step->kind,
                      step->implementation, 0.0, step->flops});
-  for (int r = 0; r < runs; ++r) {
+  // On CUDA no step writes what it reads: run again it gives the same.
+  const int turns = e.on_cuda() ? 1 : runs;
+  const int in_a_row = e.on_cuda() ? runs : 1;
+  for (int r = 0; r < turns; ++r) {
     for (size_t i = 0; i < times.size(); ++i) {
+      if (e.on_cuda()) accelerator().synchronize(compute_stream());
       const auto start = std::chrono::steady_clock::now();
-      e.program.steps[i]->run(e.bases);
+      for (int k = 0; k < in_a_row; ++k) e.program.steps[i]->run(e.bases);
+      if (e.on_cuda()) accelerator().synchronize(compute_stream());
       const auto end = std::chrono::steady_clock::now();
       times[i].milliseconds += std::chrono::duration<double, std::milli>(end - start).count();
     }

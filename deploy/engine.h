@@ -1,11 +1,12 @@
-// Runs a fused graph on the CPU: f32 or int8 (u8/s8 activations, s8 weights, i32 sums), on oneDNN;
+// Runs a fused graph. On the CPU: f32 or int8 (u8/s8 activations, s8 weights, i32 sums), on oneDNN;
 // or fully in integers (Precision::kInteger): int8 whose sums are scaled by fixed-point
 // multipliers, with integer head outputs, decoded in integers. Only run() itself turns the result
-// into f32.
+// into f32. On CUDA: f32, f16 or int8, with the integers of the CPU (but behind an exponential).
 //
 // Everything is settled at construction, for one batch and image size: shapes, primitives, weights
 // in the layout and precision each primitive wants, and one arena that holds all activations at
-// offsets chosen by when each is alive. run() then only executes.
+// offsets chosen by when each is alive. run() then only executes; on CUDA that is to start kernels
+// on memory that never moves, without an allocation or a wait.
 //
 //   Engine engine(graph, {.batch = 1, .height = 640, .width = 640, .precision = Precision::kInt8});
 //   Tensor pred = engine.run(images);   // u8 [1,640,640,3] RGB -> f32 [1,8400,5+classes]
@@ -31,9 +32,12 @@ struct EngineConfig {
   bool simulate = false;
   // integer only: the plain kernels that define the result, in place of oneDNN's.
   bool plain = false;
+  // kCuda: fp32, fp16 or int8, and no simulation.
+  Device device = Device::kCpu;
 };
 
-// A tensor as an observer sees it, valid during the call. Value = stored number * scale.
+// A tensor as an observer sees it, valid during the call. Value = stored number * scale. From a
+// device this is a copy on the host, made for the observer: slow. F16 comes as f32.
 struct TensorView {
   int id = -1;  // in graph.tensors
   const TensorInfo* info = nullptr;
@@ -45,8 +49,10 @@ struct TensorView {
 
   Tensor values() const;    // dense f32 copy, dequantized
   Tensor integers() const;  // dense i32 copy of the stored numbers; throws for plain f32 tensors
-  // Overwrites the stored numbers: the layers behind then run on these. For comparisons.
+  // Overwrites the stored integers: the layers behind then run on these. For comparisons.
   void assign(const Tensor& integers) const;
+  Tensor copy;               // what `data` points into, where it is a copy ...
+  void* original = nullptr;  // ... of this device memory
   bool quantized = false;  // stored numbers are integers (also in a simulation, where they are f32)
 };
 using Observer = std::function<void(const TensorView&)>;
@@ -82,12 +88,17 @@ class Engine {
   // with a decode node [N, A, 5 + num_classes], rows (cx, cy, w, h in pixels, 1, class scores). Not
   // thread-safe; one engine per thread. `observer` is called after each node, in node order, with
   // the node's output.
+  // The images may be on the host or on the engine's device.
   Tensor run(const Tensor& images, const Observer& observer = nullptr);
+  // As run(), but the result stays on the engine's device, where the next run overwrites it; on
+  // CUDA this starts the work on compute_stream() and returns.
+  Tensor run_on_device(const Tensor& images);
 
   const EngineConfig& config() const;
   const Graph& graph() const;
   const EngineStats& stats() const;
-  // Runs with a clock around each step; the sum of `runs` runs per step.
+  // Times of each step, the sum of `runs` runs: a clock around each on the CPU; on CUDA around
+  // `runs` starts of a step in a row, so that no wait for the device is in it.
   std::vector<StepTime> profile(const Tensor& images, int runs);
 
  private:

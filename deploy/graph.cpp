@@ -22,14 +22,24 @@ NodeKind node_kind_from_name(const std::string& name) {
 }
 
 const char* name_of(Precision p) {
-  return p == Precision::kInteger ? "integer" : p == Precision::kInt8 ? "int8" : "fp32";
+  switch (p) {
+    case Precision::kFloat32:
+      return "fp32";
+    case Precision::kFloat16:
+      return "fp16";
+    case Precision::kInt8:
+      return "int8";
+    case Precision::kInteger:
+      return "integer";
+  }
+  return "?";
 }
 
 Precision precision_from_name(const std::string& name) {
-  if (name == "int8") return Precision::kInt8;
-  if (name == "integer") return Precision::kInteger;
-  check(name == "fp32", "unknown precision '{}', must be fp32, int8 or integer", name);
-  return Precision::kFloat32;
+  for (const Precision p : {Precision::kFloat32, Precision::kFloat16, Precision::kInt8})
+    if (name == name_of(p)) return p;
+  check(name == "integer", "unknown precision '{}', must be fp32, fp16, int8 or integer", name);
+  return Precision::kInteger;
 }
 
 float TensorInfo::scale() const {

@@ -44,9 +44,10 @@ const char* name_of(NodeKind kind);
 NodeKind node_kind_from_name(const std::string& name);
 
 // What an engine computes in. kInteger is int8 without any float between the pixels and the decoded
-// result; a node is kFloat32 or kInt8.
-enum class Precision { kFloat32, kInt8, kInteger };
-const char* name_of(Precision p);  // "fp32", "int8", "integer"
+// result (CPU only); kFloat16 holds activations and weights as f16 (CUDA only). A node is kFloat32
+// or kInt8.
+enum class Precision { kFloat32, kFloat16, kInt8, kInteger };
+const char* name_of(Precision p);  // "fp32", "fp16", "int8", "integer"
 Precision precision_from_name(const std::string& name);
 
 // Only the fields of a node's kind mean something; the others keep their defaults.

@@ -18,25 +18,30 @@
 #include "kernels/cast.h"
 #include "kernels/cls_loss.h"
 #include "kernels/conv.h"
+#include "kernels/conv_int8.h"
 #include "kernels/decode.h"
 #include "kernels/dfl.h"
 #include "kernels/elementwise.h"
 #include "kernels/fake_quant.h"
 #include "kernels/iou_loss.h"
 #include "kernels/kl_div.h"
+#include "kernels/nms.h"
 #include "kernels/optimizer.h"
 #include "kernels/pool.h"
 #include "kernels/rep_bn_act.h"
+#include "kernels/rows.h"
 
 namespace sextant::kernels {
 
 class Backend {
  public:
   virtual ~Backend() = default;
+  virtual Device device() const = 0;
 
   virtual void conv_forward(const ConvForward& p) const = 0;
   virtual void conv_backward_data(const ConvBackwardData& p) const = 0;
   virtual void conv_backward_weight(const ConvBackwardWeight& p) const = 0;
+  virtual void conv_int8_forward(const ConvInt8Forward& p) const = 0;
   virtual void conv_transpose_forward(const ConvTransposeForward& p) const = 0;
   virtual void conv_transpose_backward(const ConvTransposeBackward& p) const = 0;
 
@@ -59,6 +64,15 @@ class Backend {
   virtual void copy_channels(const CopyChannels& p) const = 0;
   virtual void bytes_to_float(const uint8_t* x, float* y, int64_t n) const = 0;
 
+  virtual void copy_rows(const CopyRows& p) const = 0;
+  virtual void scatter_rows(const ScatterRows& p) const = 0;
+  virtual void upsample_rows(const UpsampleRows& p) const = 0;
+  virtual void max_pool_rows(const PoolRows& p) const = 0;
+  virtual void add_rows(const AddRows& p) const = 0;
+  virtual void map_rows(const MapRows& p) const = 0;
+  virtual void mean_rows(const MeanRows& p) const = 0;
+  virtual void softmax_rows(const SoftmaxRows& p) const = 0;
+
   virtual void fake_quant_forward(const FakeQuantForward& p) const = 0;
   virtual void fake_quant_backward(const FakeQuantBackward& p) const = 0;
 
@@ -73,6 +87,9 @@ class Backend {
 
   virtual void generate_anchors(const GenerateAnchors& p) const = 0;
   virtual void decode(const Decode& p, float* out) const = 0;
+  // count[n] detections of image n are written to out[n * max_det]; the rest is not touched.
+  virtual void non_max_suppression(const NmsInput& p, const NmsOptions& options, Detection* out,
+                                   int32_t* count) const = 0;
   // `boxes` is gt_begin[batch], for who does not read the device's memory.
   virtual void task_aligned_assign(const TaskAlignedAssign& p, int64_t boxes) const = 0;
   virtual void anchors_inside(const LabelAssign& p, uint8_t* inside) const = 0;

@@ -35,7 +35,8 @@ struct ConvShape {
 // about 2^-22 of a product), or by fused multiply-adds.
 enum class ConvPrecision { k3xTF32, kFma };
 
-// y = act(conv(x, w) + bias) + residual
+// y = act(conv(x, w) + bias) + residual_scale * residual, or with the residual before the
+// activation y = act(conv(x, w) + bias + residual_scale * residual)
 struct ConvForward {
   ConvShape shape;
   const void* x = nullptr;
@@ -47,6 +48,10 @@ struct ConvForward {
   const void* residual = nullptr;          // like y, may be y; or null. CUDA only
   DType dtype = DType::kF32;
   ConvPrecision precision = ConvPrecision::k3xTF32;
+  // CUDA only, all below. Elements from one pixel to the next; 0: the channels.
+  int64_t x_pitch = 0, y_pitch = 0, residual_pitch = 0;
+  float residual_scale = 1.0f;
+  bool residual_before_activation = false;
 };
 
 // dx = (or +=, with accumulate) the gradient with respect to x

@@ -32,7 +32,14 @@ struct ConvInt8Forward {
   float activation_scale = 1.0f;
   float residual_scale = 1.0f;
   bool residual_before_activation = false;
+  // Elements from one pixel to the next; 0: the channels.
+  int64_t x_pitch = 0, y_pitch = 0, residual_pitch = 0;
 };
+
+namespace cpu {
+// In plain loops: the definition. groups must be 1.
+void conv_int8_forward(const ConvInt8Forward& p);
+}  // namespace cpu
 
 namespace cuda {
 // groups must be 1, kh kw ic at most 65,536 (a sum fits 32 bits). Any number of channels, fastest

@@ -8,14 +8,15 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/dtype.h"
 #include "kernels/anchors.h"
 #include "kernels/nms.h"
 
 namespace sextant::kernels {
 
 struct DecodeLevel {
-  const float* cls = nullptr;
-  const float* reg = nullptr;
+  const void* cls = nullptr;
+  const void* reg = nullptr;
   int64_t height = 0;
   int64_t width = 0;
   float stride = 1.0f;
@@ -32,6 +33,7 @@ struct Decode {
   int64_t classes = 0;
   int64_t reg_max = 0;  // 0: plain distances
   float cell_offset = 0.5f;
+  DType dtype = DType::kF32;  // of cls and reg; CUDA: F16 too
 
   int64_t anchors() const {
     int64_t n = 0;

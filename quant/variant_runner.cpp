@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "deploy/data_kernels.h"
+#include "kernels/rows.h"
 
 namespace sextant::quant {
 namespace {
@@ -139,12 +139,12 @@ std::vector<Tensor> VariantRunner::run(const Graph& variant, const std::vector<i
     const Place& place = program.tensors[t];
     if (made[t] || !written[static_cast<size_t>(place.storage)]) continue;
     const int64_t size = size_of(place.dtype);
-    deploy::copy_rows({.source = place.at(bases_),
-                       .destination = place.at(bases),
-                       .rows = program.shapes[t].numel() / place.channels,
-                       .bytes = place.channels * size,
-                       .source_pitch = place.pitch * size,
-                       .destination_pitch = place.pitch * size});
+    kernels::cpu::copy_rows({.source = place.at(bases_),
+                             .destination = place.at(bases),
+                             .rows = program.shapes[t].numel() / place.channels,
+                             .bytes = place.channels * size,
+                             .source_pitch = place.pitch * size,
+                             .destination_pitch = place.pitch * size});
   }
   bases[deploy::kImages] = bases_[deploy::kImages];
   for (const auto& step : program.steps) step->run(bases);

@@ -1,6 +1,8 @@
 // The CPU's kernels as a Backend.
 #include "kernels/backend.h"
 
+#include <algorithm>
+
 namespace sextant::kernels {
 namespace {
 
@@ -8,11 +10,13 @@ const Backend* cuda_backend = nullptr;
 
 class CpuBackend final : public Backend {
  public:
+  Device device() const override { return Device::kCpu; }
   void conv_forward(const ConvForward& p) const override { cpu::conv_forward(p); }
   void conv_backward_data(const ConvBackwardData& p) const override { cpu::conv_backward_data(p); }
   void conv_backward_weight(const ConvBackwardWeight& p) const override {
     cpu::conv_backward_weight(p);
   }
+  void conv_int8_forward(const ConvInt8Forward& p) const override { cpu::conv_int8_forward(p); }
   void conv_transpose_forward(const ConvTransposeForward& p) const override {
     cpu::conv_transpose_forward(p);
   }
@@ -39,6 +43,14 @@ class CpuBackend final : public Backend {
   void bytes_to_float(const uint8_t* x, float* y, int64_t n) const override {
     cpu::bytes_to_float(x, y, n);
   }
+  void copy_rows(const CopyRows& p) const override { cpu::copy_rows(p); }
+  void scatter_rows(const ScatterRows& p) const override { cpu::scatter_rows(p); }
+  void upsample_rows(const UpsampleRows& p) const override { cpu::upsample_rows(p); }
+  void max_pool_rows(const PoolRows& p) const override { cpu::max_pool_rows(p); }
+  void add_rows(const AddRows& p) const override { cpu::add_rows(p); }
+  void map_rows(const MapRows& p) const override { cpu::map_rows(p); }
+  void mean_rows(const MeanRows& p) const override { cpu::mean_rows(p); }
+  void softmax_rows(const SoftmaxRows& p) const override { cpu::softmax_rows(p); }
   void fake_quant_forward(const FakeQuantForward& p) const override { cpu::fake_quant_forward(p); }
   void fake_quant_backward(const FakeQuantBackward& p) const override {
     cpu::fake_quant_backward(p);
@@ -55,6 +67,14 @@ class CpuBackend final : public Backend {
   void dfl_loss(const DflLoss& p) const override { cpu::dfl_loss(p); }
   void generate_anchors(const GenerateAnchors& p) const override { cpu::generate_anchors(p); }
   void decode(const Decode& p, float* out) const override { cpu::decode(p, out); }
+  void non_max_suppression(const NmsInput& p, const NmsOptions& options, Detection* out,
+                           int32_t* count) const override {
+    const auto found = cpu::non_max_suppression(p, options);
+    for (size_t n = 0; n < found.size(); ++n) {
+      std::copy(found[n].begin(), found[n].end(), out + static_cast<int64_t>(n) * options.max_det);
+      count[n] = static_cast<int32_t>(found[n].size());
+    }
+  }
   void task_aligned_assign(const TaskAlignedAssign& p, int64_t) const override {
     cpu::task_aligned_assign(p);
   }

@@ -29,13 +29,13 @@ struct LevelDecoder {
         pixels(level.height * level.width) {}
 
   const float* cls(int64_t n, int64_t pixel) const {
-    return level.cls + (n * pixels + pixel) * cls_pitch;
+    return static_cast<const float*>(level.cls) + (n * pixels + pixel) * cls_pitch;
   }
 
   // The 5 + classes values of a pixel's row. Not inlined: decode() and decode_candidates() have to
   // give the same bits, so they share the very instructions.
   [[gnu::noinline]] void row(int64_t n, int64_t pixel, float* out) const {
-    const float* reg = level.reg + (n * pixels + pixel) * reg_pitch;
+    const float* reg = static_cast<const float*>(level.reg) + (n * pixels + pixel) * reg_pitch;
     float dist[4];
     if (p.reg_max > 0) {
       constexpr int64_t kStackBins = 64;
@@ -65,6 +65,10 @@ struct LevelDecoder {
   }
 };
 
+void check_type(const Decode& p) {
+  check(p.dtype == DType::kF32, "decode: maps of {}, must be F32", name_of(p.dtype));
+}
+
 // A logit whose computed sigmoid is certainly not above conf: a little less than conf's own.
 float safe_logit(float conf) {
   const double t = static_cast<double>(conf) * (1.0 - 2e-6) - 4e-7;
@@ -93,6 +97,7 @@ void run_candidates(const LevelDecoder& d, int64_t n, int64_t begin, int64_t end
 }  // namespace
 
 void decode(const Decode& p, float* out) {
+  check_type(p);
   const int64_t width = 5 + p.classes;
   const int64_t anchors = p.anchors();
   int64_t offset = 0;
@@ -111,6 +116,7 @@ void decode(const Decode& p, float* out) {
 
 std::vector<std::vector<Detection>> decode_candidates(const Decode& p, float conf,
                                                       bool multi_label) {
+  check_type(p);
   struct Run {
     int level;
     int64_t image;

@@ -14,6 +14,7 @@ bool taken_by_library(const P& p) {
 
 class CudaBackend final : public Backend {
  public:
+  Device device() const override { return Device::kCuda; }
   void conv_forward(const ConvForward& p) const override {
     if (taken_by_library(p)) return;
     cuda::conv_forward(p, compute_stream());
@@ -26,6 +27,9 @@ class CudaBackend final : public Backend {
     if (taken_by_library(p)) return;
     const Workspace workspace(cuda::conv_backward_weight_workspace(p.shape));
     cuda::conv_backward_weight(p, workspace.data(), compute_stream());
+  }
+  void conv_int8_forward(const ConvInt8Forward& p) const override {
+    cuda::conv_int8_forward(p, compute_stream());
   }
   void conv_transpose_forward(const ConvTransposeForward& p) const override {
     const Workspace workspace(cuda::conv_transpose_forward_workspace(p.shape, p.dtype));
@@ -78,6 +82,20 @@ class CudaBackend final : public Backend {
   void bytes_to_float(const uint8_t* x, float* y, int64_t n) const override {
     cuda::bytes_to_float(x, y, n, compute_stream());
   }
+  void copy_rows(const CopyRows& p) const override { cuda::copy_rows(p, compute_stream()); }
+  void scatter_rows(const ScatterRows& p) const override {
+    cuda::scatter_rows(p, compute_stream());
+  }
+  void upsample_rows(const UpsampleRows& p) const override {
+    cuda::upsample_rows(p, compute_stream());
+  }
+  void max_pool_rows(const PoolRows& p) const override { cuda::max_pool_rows(p, compute_stream()); }
+  void add_rows(const AddRows& p) const override { cuda::add_rows(p, compute_stream()); }
+  void map_rows(const MapRows& p) const override { cuda::map_rows(p, compute_stream()); }
+  void mean_rows(const MeanRows& p) const override { cuda::mean_rows(p, compute_stream()); }
+  void softmax_rows(const SoftmaxRows& p) const override {
+    cuda::softmax_rows(p, compute_stream());
+  }
   void fake_quant_forward(const FakeQuantForward& p) const override {
     cuda::fake_quant_forward(p, compute_stream());
   }
@@ -110,6 +128,11 @@ class CudaBackend final : public Backend {
   }
   void decode(const Decode& p, float* out) const override {
     cuda::decode(p, out, compute_stream());
+  }
+  void non_max_suppression(const NmsInput& p, const NmsOptions& options, Detection* out,
+                           int32_t* count) const override {
+    const Workspace workspace(cuda::non_max_suppression_workspace(p, options));
+    cuda::non_max_suppression(p, options, out, count, workspace.data(), compute_stream());
   }
   void task_aligned_assign(const TaskAlignedAssign& p, int64_t boxes) const override {
     const Workspace workspace(cuda::task_aligned_assign_workspace(boxes));

@@ -36,7 +36,7 @@ void run_phase(const ConvBackwardData& p, const PhaseAxis& y, const PhaseAxis& x
                            piece_of(dy, s.oc),
                            {.height = static_cast<int>(s.oh()),
                             .width = static_cast<int>(s.ow()),
-                            .channels = static_cast<int>(s.oc),
+                            .pitch = static_cast<int>(s.oc),
                             .pixels = static_cast<int>(s.n * y.count * x.count),
                             .taps = static_cast<int>(k),
                             .stride = 1,
@@ -65,12 +65,13 @@ void run_phase(const ConvBackwardData& p, const PhaseAxis& y, const PhaseAxis& x
                                         .row = a.s.row,
                                         .height = static_cast<int>(s.h),
                                         .width = static_cast<int>(s.w),
-                                        .channels = static_cast<int>(s.ic),
+                                        .pitch = static_cast<int>(s.ic),
                                         .step = static_cast<int>(s.stride),
                                         .first_y = static_cast<int>(y.first),
                                         .first_x = static_cast<int>(x.first)},
                                        Activation::kIdentity,
-                                       packs_of_eight(dx, s.ic)};
+                                       packs_of_eight(dx, s.ic),
+                                       static_cast<int>(s.ic)};
   const int all = static_cast<int>(std::max<int64_t>(k, 1));
   run_product<Math>(a, b, epilogue,
                     {a.s.pixels, static_cast<int>(s.ic), static_cast<int>(k), 0, all}, 1, stream);

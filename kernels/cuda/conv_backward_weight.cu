@@ -21,7 +21,7 @@ void weight_gradient(const ConvBackwardWeight& p, float* partial, Stream stream)
   const int pixels = static_cast<int>(pixels_of(s)), channels = static_cast<int>(s.oc);
   const int columns = static_cast<int>(s.kh * s.kw * s.ic);
   const Matrix<T, false> a{dy, piece_of(dy, s.oc), channels, pixels, s.oc};
-  const TapsByPixels<T> b{{x, piece_of(x, s.ic), input_gather(s)}};
+  const TapsByPixels<T> b{{x, piece_of(x, s.ic), input_gather(s, s.ic)}};
   float* out = slices.count > 1 ? partial : p.dw;
   const PartialEpilogue epilogue{out, s.w_numel(), columns, packs_of_eight(out, columns)};
   run_product<Math>(a, b, epilogue, {channels, columns, pixels, 0, static_cast<int>(slices.pixels)},

@@ -1,31 +1,11 @@
 // What becomes of a convolution's sums, eight neighbouring columns at a time.
 #pragma once
 
-#include "kernels/activation.h"
+#include "kernels/cuda/activate.cuh"
 #include "kernels/cuda/conv_tile.cuh"
 #include "kernels/cuda/pack.cuh"
 
 namespace sextant::kernels::cuda {
-
-__device__ __forceinline__ float activate_any(Activation act, float v) {
-  switch (act) {
-    case Activation::kIdentity:
-      return v;
-    case Activation::kReLU:
-      return activate<Activation::kReLU>(v);
-    case Activation::kLeakyReLU:
-      return activate<Activation::kLeakyReLU>(v);
-    case Activation::kSiLU:
-      return activate<Activation::kSiLU>(v);
-    case Activation::kHardswish:
-      return activate<Activation::kHardswish>(v);
-    case Activation::kSigmoid:
-      return activate<Activation::kSigmoid>(v);
-    case Activation::kMish:
-      return activate<Activation::kMish>(v);
-  }
-  return v;
-}
 
 template <class T>
 struct alignas(8 * sizeof(T) < 16 ? 8 * sizeof(T) : 16) Eight {
@@ -58,23 +38,24 @@ bool packs_of_eight(const T* p, int64_t columns) {
 }
 
 // Row i of the product is pixel i of a grid [images, rows, columns]; it is written to
-// y = row * step + first_y, x likewise of a tensor [images, height, width, channels].
+// y = row * step + first_y, x likewise of a tensor [images, height, width], whose pixels lie
+// `pitch` elements from each other.
 struct PixelMap {
   Divider<uint32_t> plane, row;
-  int height, width, channels;
+  int height, width, pitch;
   int step, first_y, first_x;
-  __device__ __forceinline__ int64_t offset(int i) const {
+  __device__ __forceinline__ int64_t pixel(int i) const {
     const auto u = static_cast<uint32_t>(i);
     const uint32_t image = plane.quotient(u);
     const uint32_t within = u - image * plane.divisor;
     const uint32_t r = row.quotient(within);
     const int y = static_cast<int>(r) * step + first_y;
     const int x = static_cast<int>(within - r * row.divisor) * step + first_x;
-    return ((static_cast<int64_t>(image) * height + y) * width + x) * channels;
+    return (static_cast<int64_t>(image) * height + y) * width + x;
   }
 };
 
-// y = act(sum + bias) + residual
+// y = act(sum + bias) + residual_scale * residual, or act(sum + bias + residual_scale * residual)
 template <class T>
 struct ActivationEpilogue {
   T* y;
@@ -83,17 +64,23 @@ struct ActivationEpilogue {
   PixelMap map;
   Activation act;
   bool packed;
+  int residual_pitch;
+  float residual_scale = 1.0f;
+  bool residual_first = false;
   __device__ __forceinline__ void write(int, int i, int j, int columns,
                                         const EightColumns<float>& sums) const {
-    const int64_t at = map.offset(i) + j;
-    Eight<T> before{}, out;
-    if (residual) before = load_eight(residual + at, columns, packed);
+    const int64_t pixel = map.pixel(i);
+    const int64_t at = pixel * map.pitch + j;
+    Eight<T> other{}, out;
+    if (residual) other = load_eight(residual + pixel * residual_pitch + j, columns, packed);
 #pragma unroll
     for (int e = 0; e < 8; ++e) {
       float v = sums.v[e];
       if (bias && e < columns) v += bias[j + e];
+      const float r = residual_scale * as_float(other.v[e]);
+      if (residual && residual_first) v += r;
       v = activate_any(act, v);
-      if (residual) v += as_float(before.v[e]);
+      if (residual && !residual_first) v += r;
       out.v[e] = from_float<T>(v);
     }
     store_eight(y + at, out, columns, packed);

@@ -15,7 +15,7 @@ struct Int8Epilogue {
   Activation act;
   float activation_scale, residual_scale;
   bool residual_before_activation;
-  int channels;
+  int y_pitch, residual_pitch;
   bool packed;
 
   template <class T>
@@ -30,10 +30,12 @@ struct Int8Epilogue {
     }
   }
   template <class T>
-  __device__ __forceinline__ void write_as(int64_t at, int j, int columns,
+  __device__ __forceinline__ void write_as(int64_t pixel, int j, int columns,
                                            const EightColumns<int>& sums) const {
     Eight<T> before{}, out;
-    if (residual) before = load_eight(static_cast<const T*>(residual) + at, columns, packed);
+    if (residual)
+      before =
+          load_eight(static_cast<const T*>(residual) + pixel * residual_pitch + j, columns, packed);
 #pragma unroll
     for (int e = 0; e < 8; ++e) {
       if (e >= columns) break;
@@ -47,17 +49,16 @@ struct Int8Epilogue {
       if (residual && !residual_before_activation) v = fmaf(residual_scale, r, v);
       out.v[e] = stored<T>(v);
     }
-    store_eight(static_cast<T*>(y) + at, out, columns, packed);
+    store_eight(static_cast<T*>(y) + pixel * y_pitch + j, out, columns, packed);
   }
   __device__ __forceinline__ void write(int, int i, int j, int columns,
                                         const EightColumns<int>& sums) const {
-    const int64_t at = static_cast<int64_t>(i) * channels + j;
     if (y_type == DType::kI8)
-      write_as<int8_t>(at, j, columns, sums);
+      write_as<int8_t>(i, j, columns, sums);
     else if (y_type == DType::kU8)
-      write_as<uint8_t>(at, j, columns, sums);
+      write_as<uint8_t>(i, j, columns, sums);
     else
-      write_as<float>(at, j, columns, sums);
+      write_as<float>(i, j, columns, sums);
   }
 };
 
@@ -72,21 +73,26 @@ void forward(const ConvInt8Forward& p, Stream stream) {
   const ConvShape& s = p.shape;
   const auto* x = static_cast<const X*>(p.x);
   const int64_t k = s.kh * s.kw * s.ic;
-  const PixelsByTaps<X> a{{x, piece_of(x, s.ic), input_gather(s)}};
+  const int64_t x_pitch = pitch_or("conv_int8_forward", "x", p.x_pitch, s.ic);
+  const int64_t y_pitch = pitch_or("conv_int8_forward", "y", p.y_pitch, s.oc);
+  const int64_t r_pitch = pitch_or("conv_int8_forward", "residual", p.residual_pitch, s.oc);
+  const PixelsByTaps<X> a{{x, piece_of(x, std::gcd(s.ic, x_pitch)), input_gather(s, x_pitch)}};
   const Matrix<int8_t, true> b{p.w, piece_of(p.w, k), static_cast<int>(s.oc), static_cast<int>(k),
                                k};
-  const Int8Epilogue epilogue{.y = p.y,
-                              .residual = p.residual,
-                              .bias = p.bias,
-                              .factor = p.factor,
-                              .y_type = p.y_type,
-                              .act = p.act,
-                              .activation_scale = p.activation_scale,
-                              .residual_scale = p.residual_scale,
-                              .residual_before_activation = p.residual_before_activation,
-                              .channels = static_cast<int>(s.oc),
-                              .packed = packed_as(p.y_type, p.y, s.oc) &&
-                                        (!p.residual || packed_as(p.y_type, p.residual, s.oc))};
+  const Int8Epilogue epilogue{
+      .y = p.y,
+      .residual = p.residual,
+      .bias = p.bias,
+      .factor = p.factor,
+      .y_type = p.y_type,
+      .act = p.act,
+      .activation_scale = p.activation_scale,
+      .residual_scale = p.residual_scale,
+      .residual_before_activation = p.residual_before_activation,
+      .y_pitch = static_cast<int>(y_pitch),
+      .residual_pitch = static_cast<int>(r_pitch),
+      .packed = packed_as(p.y_type, p.y, std::gcd(s.oc, y_pitch)) &&
+                (!p.residual || packed_as(p.y_type, p.residual, std::gcd(s.oc, r_pitch)))};
   run_product<Math>(
       a, b, epilogue,
       {a.s.pixels, static_cast<int>(s.oc), static_cast<int>(k), 0, static_cast<int>(k)}, 1, stream);

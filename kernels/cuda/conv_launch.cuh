@@ -2,6 +2,7 @@
 #pragma once
 
 #include <limits>
+#include <numeric>
 
 #include "kernels/conv.h"
 #include "kernels/cuda/conv_epilogue.cuh"
@@ -89,11 +90,18 @@ inline void check_conv_shape(const char* name, const ConvShape& s) {
         name, s.n, s.h, s.w, s.ic, s.oc, s.kh, s.kw, s.ic);
 }
 
+// `pitch` elements from one pixel to the next, 0 for none but the channels.
+inline int64_t pitch_or(const char* name, const char* tensor, int64_t pitch, int64_t channels) {
+  check(pitch == 0 || (pitch >= channels && pitch <= std::numeric_limits<int>::max()),
+        "{}: pitch {} of {}, which has {} channels", name, pitch, tensor, channels);
+  return pitch == 0 ? channels : pitch;
+}
+
 // The input of a convolution through the grid of its output.
-inline GatherShape input_gather(const ConvShape& s) {
+inline GatherShape input_gather(const ConvShape& s, int64_t pitch) {
   return {.height = static_cast<int>(s.h),
           .width = static_cast<int>(s.w),
-          .channels = static_cast<int>(s.ic),
+          .pitch = static_cast<int>(pitch),
           .pixels = static_cast<int>(s.n * s.oh() * s.ow()),
           .taps = static_cast<int>(s.kh * s.kw * s.ic),
           .stride = static_cast<int>(s.stride),
@@ -105,12 +113,12 @@ inline GatherShape input_gather(const ConvShape& s) {
           .tap_row = Divider<uint32_t>(s.kw * s.ic),
           .tap_column = Divider<uint32_t>(s.ic)};
 }
-inline PixelMap output_map(const ConvShape& s) {
+inline PixelMap output_map(const ConvShape& s, int64_t pitch) {
   return {.plane = Divider<uint32_t>(s.oh() * s.ow()),
           .row = Divider<uint32_t>(s.ow()),
           .height = static_cast<int>(s.oh()),
           .width = static_cast<int>(s.ow()),
-          .channels = static_cast<int>(s.oc),
+          .pitch = static_cast<int>(pitch),
           .step = 1,
           .first_y = 0,
           .first_x = 0};

@@ -14,14 +14,15 @@ namespace sextant::kernels::cuda {
 // Added to a coordinate that has no element: any other coordinate added to it stays outside.
 inline constexpr int kOutside = 1 << 29;
 
-// A tensor [images, height, width, channels] seen through a convolution: pixel p of a grid [images,
-// rows, columns] and tap column q = (tap row, tap column, channel) meet at
+// A tensor [images, height, width, channels], `pitch` elements from one pixel to the next, seen
+// through a convolution: pixel p of a grid [images, rows, columns] and tap column q = (tap row, tap
+// column, channel) meet at
 //   y = grid row * stride + first_y + tap row * tap_step, x likewise.
 // Forward: the input through the output's grid. Data gradient: the output's gradient through the
 // grid of the input pixels of one phase, with tap_step -1.
 struct GatherShape {
-  int height, width, channels;  // of the tensor
-  int pixels, taps;             // of the grid; tap columns
+  int height, width, pitch;  // of the tensor
+  int pixels, taps;          // of the grid; tap columns
   int stride, first_y, first_x, tap_step;
   Divider<uint32_t> plane, row;           // pixels of the grid per image, per row
   Divider<uint32_t> tap_row, tap_column;  // tap columns per row of taps, per tap
@@ -48,7 +49,7 @@ struct Gather {
     const uint32_t within = u - image * s.plane.divisor;
     const uint32_t row = s.row.quotient(within);
     const uint32_t column = within - row * s.row.divisor;
-    return {static_cast<int64_t>(image) * s.height * s.width * s.channels,
+    return {static_cast<int64_t>(image) * s.height * s.width * s.pitch,
             static_cast<int>(row) * s.stride + s.first_y,
             static_cast<int>(column) * s.stride + s.first_x};
   }
@@ -66,7 +67,7 @@ struct Gather {
     if (static_cast<unsigned>(y) >= static_cast<unsigned>(s.height) ||
         static_cast<unsigned>(x) >= static_cast<unsigned>(s.width))
       return nullptr;
-    return base + p.image + (static_cast<int64_t>(y) * s.width + x) * s.channels + t.channel;
+    return base + p.image + (static_cast<int64_t>(y) * s.width + x) * s.pitch + t.channel;
   }
 };
 

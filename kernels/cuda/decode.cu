@@ -1,5 +1,6 @@
 // Anchor points, and the head's outputs as boxes and scores: a warp an anchor.
 #include "kernels/cuda/each.cuh"
+#include "kernels/cuda/mma.cuh"
 #include "kernels/decode.h"
 #include "kernels/dfl.h"
 
@@ -9,8 +10,8 @@ namespace {
 constexpr int kThreads = 256;
 
 struct Level {
-  const float* cls;
-  const float* reg;
+  const void* cls;
+  const void* reg;
   int64_t cls_pitch, reg_pitch;
   int height, width;
   float stride;
@@ -75,17 +76,18 @@ struct DecodeParams {
 };
 
 // The expectation of a side's distribution, by eight lanes.
-__device__ __forceinline__ float side_distance(const float* z, int bins) {
+template <class T>
+__device__ __forceinline__ float side_distance(const T* z, int bins) {
   constexpr unsigned kAll = 0xffffffffu;
   constexpr int kLanes = 8;
   const int lane = static_cast<int>(threadIdx.x) % kLanes;
-  float top = z[0];
-  for (int k = lane; k < bins; k += kLanes) top = fmaxf(top, z[k]);
+  float top = as_float(z[0]);
+  for (int k = lane; k < bins; k += kLanes) top = fmaxf(top, as_float(z[k]));
   for (int d = kLanes / 2; d > 0; d /= 2) top = fmaxf(top, __shfl_xor_sync(kAll, top, d, kLanes));
   float sum = 0.0f;
   float moment = 0.0f;
   for (int k = lane; k < bins; k += kLanes) {
-    const float e = fast_exp(z[k] - top);
+    const float e = fast_exp(as_float(z[k]) - top);
     sum += e;
     moment += e * static_cast<float>(k);
   }
@@ -96,7 +98,7 @@ __device__ __forceinline__ float side_distance(const float* z, int bins) {
   return moment / sum;
 }
 
-template <int kBlock>
+template <class T, int kBlock>
 __global__ void __launch_bounds__(kBlock) decode_kernel(DecodeParams p) {
   const int lane = static_cast<int>(threadIdx.x) % warpSize;
   const int64_t row = static_cast<int64_t>(blockIdx.x) * (kBlock / warpSize) +
@@ -106,9 +108,9 @@ __global__ void __launch_bounds__(kBlock) decode_kernel(DecodeParams p) {
   int64_t cell = row % p.anchors;
   const Level& level = find_level(p.levels, 1, cell);
   const int64_t pixel = image * level.height * level.width + cell;
-  const float* reg = level.reg + pixel * level.reg_pitch;
+  const T* reg = static_cast<const T*>(level.reg) + pixel * level.reg_pitch;
   const int side = lane / 8;
-  const float mine = p.bins > 1 ? side_distance(reg + side * p.bins, p.bins) : reg[side];
+  const float mine = p.bins > 1 ? side_distance(reg + side * p.bins, p.bins) : as_float(reg[side]);
   float dist[4], box[4];
   for (int i = 0; i < 4; ++i) dist[i] = __shfl_sync(0xffffffffu, mine, 8 * i);
   dist2bbox(static_cast<float>(cell % level.width) + p.cell_offset,
@@ -121,8 +123,8 @@ __global__ void __launch_bounds__(kBlock) decode_kernel(DecodeParams p) {
     out[3] = (box[3] - box[1]) * level.stride;
     out[4] = 1.0f;
   }
-  const float* cls = level.cls + pixel * level.cls_pitch;
-  for (int c = lane; c < p.classes; c += warpSize) out[5 + c] = sigmoid(cls[c]);
+  const T* cls = static_cast<const T*>(level.cls) + pixel * level.cls_pitch;
+  for (int c = lane; c < p.classes; c += warpSize) out[5 + c] = sigmoid(as_float(cls[c]));
 }
 
 }  // namespace
@@ -162,7 +164,11 @@ void decode(const Decode& p, float* out, Stream stream) {
   if (d.rows <= 0) return;
   const int64_t blocks = (d.rows + kThreads / kHostWarp - 1) / (kThreads / kHostWarp);
   check(blocks <= 0x7FFFFFFF, "decode: {} anchors are too many", d.rows);
-  launch(SEXTANT_KERNEL(decode_kernel<kThreads>), static_cast<unsigned>(blocks), kThreads, 0,
+  if (p.dtype == DType::kF16)
+    return launch(SEXTANT_KERNEL(decode_kernel<__half, kThreads>), static_cast<unsigned>(blocks),
+                  kThreads, 0, stream, d);
+  check(p.dtype == DType::kF32, "decode: maps of {}, must be F32 or F16", name_of(p.dtype));
+  launch(SEXTANT_KERNEL(decode_kernel<float, kThreads>), static_cast<unsigned>(blocks), kThreads, 0,
          stream, d);
 }
 

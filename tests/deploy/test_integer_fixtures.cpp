@@ -6,7 +6,6 @@
 #include <sstream>
 
 #include "core/config.h"
-#include "deploy/data_kernels.h"
 #include "deploy/integer_conv.h"
 #include "deploy/integer_lower.h"
 #include "deploy/integer_rescale.h"
@@ -153,18 +152,19 @@ Tensor run_conv(Layer& l, const Tensor& x, int64_t groups, int32_t product_bits)
 Tensor run_pool(const Tensor& x) {
   const Shape out{x.dim(0), x.dim(1) / 2, x.dim(2) / 2, x.dim(3)};
   const Tensor y(out, DType::kU8);
-  max_pool<uint8_t>({.source = x.data<uint8_t>(),
-                     .destination = y.data<uint8_t>(),
-                     .batch = x.dim(0),
-                     .height = x.dim(1),
-                     .width = x.dim(2),
-                     .channels = x.dim(3),
-                     .out_height = out[1],
-                     .out_width = out[2],
-                     .kernel = 2,
-                     .stride = 2,
-                     .source_pitch = x.dim(3),
-                     .destination_pitch = x.dim(3)});
+  kernels::cpu::max_pool_rows({.source = x.raw(),
+                               .destination = y.raw(),
+                               .dtype = DType::kU8,
+                               .batch = x.dim(0),
+                               .height = x.dim(1),
+                               .width = x.dim(2),
+                               .channels = x.dim(3),
+                               .out_height = out[1],
+                               .out_width = out[2],
+                               .kernel = 2,
+                               .stride = 2,
+                               .source_pitch = x.dim(3),
+                               .destination_pitch = x.dim(3)});
   return y;
 }
 

@@ -77,6 +77,9 @@ TEST_CASE("convolution forward kernels", "[gpu]") { on_device(conv_forward_cases
 TEST_CASE("convolution forward kernels: epilogues, alignment", "[gpu]") {
   on_device(conv_forward_option_cases);
 }
+TEST_CASE("convolution forward kernels: pitches, scaled residuals", "[gpu]") {
+  on_device(conv_forward_pitch_cases);
+}
 TEST_CASE("convolution data gradient kernels", "[gpu]") { on_device(conv_backward_data_cases); }
 TEST_CASE("convolution weight gradient kernels", "[gpu]") { on_device(conv_backward_weight_cases); }
 TEST_CASE("int8 convolution kernels", "[gpu]") { on_device(conv_int8_cases); }
@@ -89,6 +92,10 @@ TEST_CASE("upsampling, channel copy and byte kernels", "[gpu]") {
 }
 TEST_CASE("branch_sum kernels", "[gpu]") { on_device(branch_sum_cases); }
 TEST_CASE("cast kernels", "[gpu]") { on_device(cast_cases); }
+TEST_CASE("row kernels: copies, scatter, upsampling", "[gpu]") { on_device(move_rows_cases); }
+TEST_CASE("row kernels: pooling", "[gpu]") { on_device(pool_rows_cases); }
+TEST_CASE("row kernels: addition, activations, conversions", "[gpu]") { on_device(map_rows_cases); }
+TEST_CASE("row kernels: means and softmax", "[gpu]") { on_device(mean_and_softmax_rows_cases); }
 TEST_CASE("classification loss kernels", "[gpu]") { on_device(class_loss_cases); }
 TEST_CASE("IoU loss kernels", "[gpu]") { on_device(iou_loss_cases); }
 TEST_CASE("distribution kernels", "[gpu]") { on_device(dfl_cases); }

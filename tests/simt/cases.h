@@ -104,6 +104,7 @@ void rep_bn_act_option_cases(Backend& backend);
 // Forward over dtypes x shapes, with epilogues; every tile shape.
 void conv_forward_cases(Backend& backend);
 void conv_forward_option_cases(Backend& backend);
+void conv_forward_pitch_cases(Backend& backend);
 // Data, weight and bias gradients over dtypes x shapes.
 void conv_backward_data_cases(Backend& backend);
 void conv_backward_weight_cases(Backend& backend);
@@ -119,6 +120,11 @@ void pool_cases(Backend& backend);
 void upsample_and_copy_cases(Backend& backend);
 void branch_sum_cases(Backend& backend);
 void cast_cases(Backend& backend);
+// Of tensors with a pitch, in every type: moved, pooled, added, converted, averaged.
+void move_rows_cases(Backend& backend);
+void pool_rows_cases(Backend& backend);
+void map_rows_cases(Backend& backend);
+void mean_and_softmax_rows_cases(Backend& backend);
 // Bad parameters give an Error that names them.
 void refusal_cases(Backend& backend);
 

@@ -3,6 +3,7 @@
 #include "kernels/conv_int8.h"
 #include "simt/cases.h"
 #include "simt/conv_reference.h"
+#include "simt/rows.h"
 
 namespace sextant::test {
 namespace {
@@ -16,30 +17,45 @@ struct ForwardOptions {
   Activation act = Activation::kIdentity;
   bool residual = false, in_place = false, accumulate = false;
   int64_t x_offset = 0, w_offset = 0, y_offset = 0;  // elements
+  int64_t x_gap = 0, y_gap = 0, r_gap = 0;           // elements between two pixels
+  float residual_scale = 1.0f;
+  bool residual_first = false;  // before the activation
 };
 
 template <class T>
 std::vector<float> run_forward(Backend& backend, const ConvProblem& p, const ConvType& type,
                                const ForwardOptions& o, const std::vector<float>& bias,
                                const std::vector<float>& before) {
-  const DeviceArrayOf<T> x(backend, pack<T>(p.x), o.x_offset), w(backend, pack<T>(p.w), o.w_offset);
+  const ConvShape& s = p.shape;
+  const float nan = undefined(1)[0];  // between pixels: read, it shows in the sums
+  const DeviceArrayOf<T> x(backend, pack<T>(spread(p.x, s.ic, o.x_gap, nan)), o.x_offset),
+      w(backend, pack<T>(p.w), o.w_offset);
   const bool keeps = o.accumulate || o.in_place;
-  const DeviceArrayOf<T> y(backend,
-                           pack<T>(keeps ? before : undefined(static_cast<int64_t>(before.size()))),
-                           o.y_offset);
-  const DeviceArrayOf<T> r(backend, pack<T>(before));
+  const std::vector<T> y_before = pack<T>(spread(
+      keeps ? before : undefined(static_cast<int64_t>(before.size())), s.oc, o.y_gap, 77.0f));
+  const DeviceArrayOf<T> y(backend, y_before, o.y_offset);
+  const DeviceArrayOf<T> r(backend, pack<T>(spread(before, s.oc, o.r_gap, nan)));
   const DeviceArray b(backend, bias);
   ConvForward f{p.shape,  x.data(),     w.data(), o.bias ? b.data() : nullptr,
                 y.data(), o.accumulate, o.act};
   if (o.residual) f.residual = o.in_place ? y.data() : r.data();
   f.dtype = type.dtype;
   f.precision = type.precision;
+  f.residual_scale = o.residual_scale;
+  f.residual_before_activation = o.residual_first;
+  if (o.x_gap) f.x_pitch = s.ic + o.x_gap;
+  if (o.y_gap) f.y_pitch = s.oc + o.y_gap;
+  if (o.residual && !o.in_place && o.r_gap) f.residual_pitch = s.oc + o.r_gap;
+  if (o.in_place) f.residual_pitch = f.y_pitch;
   cuda::conv_forward(f, backend.stream());
   x.require_unchanged();
   w.require_unchanged();
   r.require_unchanged();
   b.require_unchanged();
-  return unpack(y.values());
+  const std::vector<float> all = unpack(y.values());
+  for (size_t i = 0; i < all.size(); ++i)
+    if (static_cast<int64_t>(i) % (s.oc + o.y_gap) >= s.oc) REQUIRE(all[i] == 77.0f);
+  return gathered(all, s.oc, o.y_gap);
 }
 
 double apply(Activation a, double x) {
@@ -60,7 +76,7 @@ void check_forward(Backend& backend, const ConvShape& shape, const ConvType& typ
                    const ForwardOptions& o = {}) {
   CAPTURE_CONV(shape, type);
   CAPTURE(o.bias, name_of(o.act), o.residual, o.in_place, o.accumulate, o.x_offset, o.w_offset,
-          o.y_offset);
+          o.y_offset, o.x_gap, o.y_gap, o.r_gap, o.residual_scale, o.residual_first);
   const ConvProblem p(shape, type.dtype);
   const std::vector<float> bias = random_values(shape.oc, 4, -1, 1);
   const std::vector<float> before = random_of(type.dtype, shape.y_numel(), 5);
@@ -70,8 +86,11 @@ void check_forward(Backend& backend, const ConvShape& shape, const ConvType& typ
     double& m = expected.magnitude[i];
     const double b = bias[i % static_cast<size_t>(shape.oc)];
     if (o.bias) v += b, m += std::abs(b);
+    const double r = o.residual || o.accumulate ? double{before[i]} * o.residual_scale : 0.0;
+    m += std::abs(r);
+    if (o.residual_first) v += r;
     v = apply(o.act, v);
-    if (o.residual || o.accumulate) v += before[i], m += std::abs(before[i]);
+    if (!o.residual_first) v += r;
   }
   std::vector<float> first;
   for (const uint64_t seed : backend.seeds()) {
@@ -117,6 +136,28 @@ void conv_forward_option_cases(Backend& backend) {
   }
 }
 
+void conv_forward_pitch_cases(Backend& backend) {
+  const ConvShape even = ConvShape{1, 5, 6, 16, 72, 3, 3, 1, 1, 1};
+  const ConvShape ragged = ConvShape{3, 5, 6, 3, 17, 3, 3, 2, 1, 1};
+  for (const ConvType& type : {kHalf, kTensorFloat})
+    for (const ConvShape& s : {even, ragged})
+      for (const int64_t gap : {1, 4, 8}) {
+        check_forward(backend, s, type, {.bias = true, .x_gap = gap, .y_gap = 2 * gap});
+        check_forward(backend, s, type,
+                      {.act = Activation::kReLU,
+                       .residual = true,
+                       .y_gap = gap,
+                       .r_gap = 3 * gap,
+                       .residual_scale = -0.37f,
+                       .residual_first = true});
+        check_forward(
+            backend, s, type,
+            {.act = Activation::kReLU, .residual = true, .r_gap = gap, .residual_scale = 0.6f});
+        check_forward(backend, s, type, {.residual = true, .in_place = true, .y_gap = gap});
+      }
+  check_forward(backend, even, kHalf, {.accumulate = true, .y_gap = 8});
+}
+
 void conv_refusal_cases(Backend& backend) {
   backend.start(backend.seeds().front());
   ConvForward f;
@@ -129,6 +170,9 @@ void conv_refusal_cases(Backend& backend) {
   f.shape.pad = 1;
   f.dtype = DType::kF64;
   CHECK(forward() == "conv_forward: dtype F64, must be F32, F16 or BF16");
+  f.dtype = DType::kF32;
+  f.x_pitch = 7;
+  CHECK(forward() == "conv_forward: pitch 7 of x, which has 8 channels");
   f.accumulate = true;
   f.act = Activation::kReLU;
   CHECK(forward() == "conv_forward: accumulate goes without bias, residual and activation");

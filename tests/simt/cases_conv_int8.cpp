@@ -3,6 +3,7 @@
 #include "kernels/conv_int8.h"
 #include "simt/cases.h"
 #include "simt/conv_reference.h"
+#include "simt/rows.h"
 
 namespace sextant::test {
 namespace {
@@ -18,8 +19,9 @@ struct IntegerCase {
   enum { kNone, kBefore, kAfter, kInPlace } residual = kNone;
   float residual_scale = 1.0f;
   float activation_scale = 1.0f;
-  float spread = 1.0f;  // of the results; above 1, many saturate
-  int64_t offset = 0;   // elements, of x and y
+  float spread = 1.0f;                      // of the results; above 1, many saturate
+  int64_t offset = 0;                       // elements, of x and y
+  int64_t x_gap = 0, y_gap = 0, r_gap = 0;  // elements between two pixels
 };
 
 int64_t integer_in(Rng& rng, bool is_unsigned) { return rng.below(256) - (is_unsigned ? 0 : 128); }
@@ -78,14 +80,18 @@ template <class X, class Y>
 std::vector<float> run(Backend& backend, const IntegerCase& c, const std::vector<int>& x,
                        const std::vector<int>& w, const std::vector<float>& bias,
                        const std::vector<float>& factor, const std::vector<float>& residual) {
-  const DeviceArrayOf<X> dx(backend, {x.begin(), x.end()}, c.offset);
+  const ConvShape& s = c.shape;
+  const DeviceArrayOf<X> dx(
+      backend, spread<X>({x.begin(), x.end()}, s.ic, c.x_gap, static_cast<X>(55)), c.offset);
   const DeviceArrayOf<int8_t> dw(backend, {w.begin(), w.end()});
   const DeviceArray db(backend, bias), df(backend, factor);
   const std::vector<Y> r(residual.begin(), residual.end());
-  const DeviceArrayOf<Y> dr(backend, r);
+  const DeviceArrayOf<Y> dr(backend, spread(r, s.oc, c.r_gap, static_cast<Y>(44)));
   const bool in_place = c.residual == IntegerCase::kInPlace;
-  const DeviceArrayOf<Y> dy(backend, in_place ? r : std::vector<Y>(r.size(), static_cast<Y>(99)),
-                            c.offset);
+  const Y untouched = static_cast<Y>(99);
+  const DeviceArrayOf<Y> dy(
+      backend, spread(in_place ? r : std::vector<Y>(r.size(), untouched), s.oc, c.y_gap, untouched),
+      c.offset);
   ConvInt8Forward p;
   p.shape = c.shape;
   p.x = dx.data();
@@ -100,10 +106,17 @@ std::vector<float> run(Backend& backend, const IntegerCase& c, const std::vector
   p.activation_scale = c.activation_scale;
   p.residual_scale = c.residual_scale;
   p.residual_before_activation = c.residual == IntegerCase::kBefore;
+  if (c.x_gap) p.x_pitch = s.ic + c.x_gap;
+  if (c.y_gap) p.y_pitch = s.oc + c.y_gap;
+  if (c.r_gap) p.residual_pitch = s.oc + c.r_gap;
+  if (in_place) p.residual_pitch = p.y_pitch;
   cuda::conv_int8_forward(p, backend.stream());
   for (const DeviceMemory* m : std::initializer_list<const DeviceMemory*>{&dx, &dw, &db, &df, &dr})
     m->require_unchanged();
-  const std::vector<Y> y = dy.values();
+  const std::vector<Y> all = dy.values();
+  for (size_t i = 0; i < all.size(); ++i)
+    if (static_cast<int64_t>(i) % (s.oc + c.y_gap) >= s.oc) REQUIRE(all[i] == untouched);
+  const std::vector<Y> y = gathered(all, s.oc, c.y_gap);
   return {y.begin(), y.end()};
 }
 
@@ -116,10 +129,53 @@ std::vector<float> run_typed(Backend& backend, const IntegerCase& c, const std::
   return run<X, float>(backend, c, x, w, bias, factor, residual);
 }
 
+template <class X, class Y>
+std::vector<float> on_cpu_typed(const IntegerCase& c, const std::vector<int>& x,
+                                const std::vector<int>& w, const std::vector<float>& bias,
+                                const std::vector<float>& factor,
+                                const std::vector<float>& residual) {
+  const ConvShape& s = c.shape;
+  const auto hx = spread<X>({x.begin(), x.end()}, s.ic, c.x_gap, X{55});
+  const std::vector<int8_t> hw(w.begin(), w.end());
+  const auto hr = spread<Y>({residual.begin(), residual.end()}, s.oc, c.r_gap, Y{44});
+  std::vector<Y> hy(static_cast<size_t>(s.y_numel() / s.oc * (s.oc + c.y_gap)), Y{99});
+  cpu::conv_int8_forward({.shape = s,
+                          .x = hx.data(),
+                          .w = hw.data(),
+                          .bias = c.bias ? bias.data() : nullptr,
+                          .factor = factor.data(),
+                          .residual = c.residual == IntegerCase::kNone ? nullptr : hr.data(),
+                          .y = hy.data(),
+                          .x_type = DTypeOf<X>::value,
+                          .y_type = c.y_type,
+                          .act = c.act,
+                          .activation_scale = c.activation_scale,
+                          .residual_scale = c.residual_scale,
+                          .residual_before_activation = c.residual == IntegerCase::kBefore,
+                          .x_pitch = s.ic + c.x_gap,
+                          .y_pitch = s.oc + c.y_gap,
+                          .residual_pitch = s.oc + c.r_gap});
+  const std::vector<Y> y = gathered(hy, s.oc, c.y_gap);
+  return {y.begin(), y.end()};
+}
+std::vector<float> on_cpu(const IntegerCase& c, const std::vector<int>& x,
+                          const std::vector<int>& w, const std::vector<float>& bias,
+                          const std::vector<float>& factor, const std::vector<float>& residual) {
+  const auto typed = [&](auto zero) {
+    using Y = decltype(zero);
+    return c.x_unsigned ? on_cpu_typed<uint8_t, Y>(c, x, w, bias, factor, residual)
+                        : on_cpu_typed<int8_t, Y>(c, x, w, bias, factor, residual);
+  };
+  if (c.y_type == DType::kI8) return typed(int8_t{});
+  if (c.y_type == DType::kU8) return typed(uint8_t{});
+  return typed(float{});
+}
+
 void check(Backend& backend, const IntegerCase& c) {
   const ConvShape& s = c.shape;
   CAPTURE(s.n, s.h, s.w, s.ic, s.oc, s.kh, s.kw, s.stride, s.pad, c.x_unsigned, name_of(c.y_type),
-          c.bias, name_of(c.act), static_cast<int>(c.residual), c.residual_scale, c.offset);
+          c.bias, name_of(c.act), static_cast<int>(c.residual), c.residual_scale, c.offset, c.x_gap,
+          c.y_gap, c.r_gap);
   Rng rng(11);
   std::vector<int> x(static_cast<size_t>(s.x_numel())), w(static_cast<size_t>(s.w_numel()));
   for (int& v : x) v = static_cast<int>(integer_in(rng, c.x_unsigned));
@@ -138,6 +194,7 @@ void check(Backend& backend, const IntegerCase& c) {
   std::vector<float> residual(sums.size());
   for (float& v : residual) v = static_cast<float>(integer_in(rng, c.y_type == DType::kU8));
   const std::vector<float> expected = reference(c, sums, bias, factor, residual);
+  CHECK(on_cpu(c, x, w, bias, factor, residual) == expected);
   for (const uint64_t seed : backend.seeds()) {
     backend.start(seed);
     const std::vector<float> y = c.x_unsigned
@@ -196,6 +253,18 @@ void conv_int8_cases(Backend& backend) {
                         .residual_scale = 0.7f,
                         .activation_scale = 1.3f});
       }
+  for (const ConvShape& s : {ConvShape{1, 5, 6, 16, 24, 3, 3, 1, 1}, {3, 5, 6, 3, 17, 3, 3, 2, 1}})
+    for (const int64_t gap : {1, 8, 16}) {
+      check(backend, {.shape = s, .x_unsigned = true, .x_gap = gap, .y_gap = gap});
+      check(backend, {.shape = s,
+                      .y_type = DType::kU8,
+                      .residual = IntegerCase::kBefore,
+                      .residual_scale = 0.37f,
+                      .y_gap = 2 * gap,
+                      .r_gap = gap});
+      check(backend,
+            {.shape = s, .y_type = DType::kF32, .residual = IntegerCase::kInPlace, .y_gap = gap});
+    }
   check(backend, {.shape = {1, 5, 6, 16, 24, 3, 3, 1, 1}, .offset = 4});
   check(backend, {.shape = {1, 5, 6, 16, 24, 3, 3, 1, 1}, .x_unsigned = true, .offset = 1});
 }

@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "kernels/decode.h"
+#include "simt/conv_reference.h"
 #include "simt/detection_cases.h"
 
 namespace sextant::test {
@@ -60,8 +61,8 @@ void check_anchors(Backend& backend, const std::vector<LevelSize>& levels, int r
 
 // `wide`: the maps are slices of wider buffers.
 void check_decode(Backend& backend, const std::vector<LevelSize>& levels, int64_t batch,
-                  int64_t classes, int64_t reg_max, bool wide) {
-  CAPTURE(levels.size(), batch, classes, reg_max, wide);
+                  int64_t classes, int64_t reg_max, bool wide, DType dtype = DType::kF32) {
+  CAPTURE(levels.size(), batch, classes, reg_max, wide, name_of(dtype));
   Decode p;
   p.levels = static_cast<int>(levels.size());
   p.batch = batch;
@@ -70,28 +71,37 @@ void check_decode(Backend& backend, const std::vector<LevelSize>& levels, int64_
   const int64_t bins = reg_max + 1, cls_pitch = classes + (wide ? 4 : 0),
                 reg_pitch = 4 * bins + (wide ? 3 : 0);
   std::vector<std::vector<float>> cls, reg;
-  std::vector<std::unique_ptr<DeviceArray>> arrays;
+  std::vector<std::unique_ptr<DeviceMemory>> arrays;
   Decode on_device = p;
   for (size_t l = 0; l < levels.size(); ++l) {
     const int64_t pixels = levels[l].h * levels[l].w;
     const int64_t rows = batch * pixels;
     cls.push_back(random_values(rows * cls_pitch, 141 + l, -8, 8));
     reg.push_back(random_values(rows * reg_pitch, 151 + l, 0, 6));
+    // the device's map, and here what it holds
+    const auto there = [&](std::vector<float>& map, int64_t offset) -> const void* {
+      return with_type(dtype, [&](auto t) -> const void* {
+        using T = decltype(t);
+        const std::vector<T> stored = pack<T>(map);
+        map = unpack(stored);
+        arrays.push_back(std::make_unique<DeviceArrayOf<T>>(backend, stored, offset));
+        return arrays.back()->data();
+      });
+    };
     DecodeLevel level;
     level.height = levels[l].h;
     level.width = levels[l].w;
     level.stride = levels[l].stride;
     level.cls_pitch = wide ? cls_pitch : 0;
     level.reg_pitch = wide ? reg_pitch : 0;
+    level.cls = there(cls[l], 1);
+    level.reg = there(reg[l], 0);
+    on_device.level[l] = level;
     level.cls = cls[l].data();
     level.reg = reg[l].data();
     p.level[l] = level;
-    arrays.push_back(std::make_unique<DeviceArray>(backend, cls[l], 1));
-    level.cls = arrays.back()->data();
-    arrays.push_back(std::make_unique<DeviceArray>(backend, reg[l]));
-    level.reg = arrays.back()->data();
-    on_device.level[l] = level;
   }
+  on_device.dtype = dtype;
   on_device.levels = p.levels;
   const int64_t n = batch * p.anchors() * (5 + classes);
   std::vector<double> ref;
@@ -143,6 +153,9 @@ void decode_cases(Backend& backend) {
         for (const int64_t classes : {1, 3, 17, 80})
           for (const int64_t reg_max : {0, 16})
             check_decode(backend, levels, batch, classes, reg_max, classes == 17);
+      for (const int64_t reg_max : {0, 16})
+        for (const bool wide : {false, true})
+          check_decode(backend, levels, 2, 17, reg_max, wide, DType::kF16);
     }
   }
 }

@@ -81,6 +81,10 @@ TEST_CASE("convolution forward kernels: epilogues, alignment") {
   SimtBackend backend;
   conv_forward_option_cases(backend);
 }
+TEST_CASE("convolution forward kernels: pitches, scaled residuals") {
+  SimtBackend backend;
+  conv_forward_pitch_cases(backend);
+}
 TEST_CASE("convolution data gradient kernels") {
   SimtBackend backend;
   conv_backward_data_cases(backend);
@@ -120,6 +124,22 @@ TEST_CASE("branch_sum kernels") {
 TEST_CASE("cast kernels") {
   SimtBackend backend;
   cast_cases(backend);
+}
+TEST_CASE("row kernels: copies, scatter, upsampling") {
+  SimtBackend backend;
+  move_rows_cases(backend);
+}
+TEST_CASE("row kernels: pooling") {
+  SimtBackend backend;
+  pool_rows_cases(backend);
+}
+TEST_CASE("row kernels: addition, activations, conversions") {
+  SimtBackend backend;
+  map_rows_cases(backend);
+}
+TEST_CASE("row kernels: means and softmax") {
+  SimtBackend backend;
+  mean_and_softmax_rows_cases(backend);
 }
 TEST_CASE("classification loss kernels") {
   SimtBackend backend;

@@ -1,0 +1,64 @@
+// What a convolution of an engine computes, whatever runs it.
+#pragma once
+
+#include <vector>
+
+#include "core/tensor.h"
+#include "deploy/step.h"
+#include "kernels/activation.h"
+
+namespace sextant::deploy {
+
+// y = act(conv(x) + bias) + a residual, or act(conv(x) + bias + a residual), a = residual_scale.
+//
+// Integer form, with q integers and s scales:
+//   v = (sum q_x q_w + bias / (s_x s_w)) * (s_x s_w / s_y)        (act identity, ReLU, leaky ReLU)
+//   q_y = saturate(round_half_even(act(v + a q_r) or act(v) + a q_r))
+// and for an activation that is not positively homogeneous act(v) is act(v s_y) / s_y. A f32
+// destination has s_y = 1 and is not rounded. Saturation is that of the type: -128..127 or 0..255.
+struct ConvSpec {
+  Place source;
+  Place destination;                         // dense on the CPU, like the source
+  int64_t batch = 1, height = 0, width = 0;  // of the source
+  int64_t out_height = 0, out_width = 0;
+  int64_t stride = 1, padding = 0, groups = 1;
+  Activation activation = Activation::kIdentity;
+  bool residual = false;
+  // CUDA: where the residual is; of the destination's type and channels. On the CPU it lies in the
+  // destination before the step and is overwritten.
+  Place residual_source;
+  bool residual_before_activation = false;
+  float residual_scale = 1.0f;
+  Tensor weight;  // f32 [O,kh,kw,I/groups], on the host
+  Tensor bias;    // f32 [O] or empty
+
+  bool integer = false;
+  bool simulate = false;  // source and destination hold integers as f32
+  float source_scale = 1.0f;
+  bool source_unsigned = false;
+  float destination_scale = 1.0f;
+  bool destination_unsigned = false;
+  bool round = false;  // destination holds integers
+  std::vector<float> weight_scale;
+
+  // The destination (i32, dense) takes the sums of the integer products and nothing else happens;
+  // weight is I8. Of the fields above only source, destination and geometry count.
+  bool sums = false;
+};
+
+// The numbers of the integer form, per output channel, and the scales around its activation.
+struct ConvEpilogue {
+  std::vector<float> bias;    // bias / (s_x s_w)
+  std::vector<float> factor;  // s_x s_w / s_y, or s_x s_w
+  float residual_scale = 1.0f;
+  float activation_scale = 1.0f;
+};
+ConvEpilogue integer_epilogue(const ConvSpec& spec);
+
+// A 2x2 stride-2 transposed convolution is a 1x1 convolution to 4 O channels, ordered (row, column,
+// o) here, whose results are then scattered: weight [O,2,2,I] -> [4 O,1,1,I].
+Tensor deconv_as_pointwise(const Tensor& weight);
+// Its bias: [O] four times, or empty.
+Tensor deconv_bias(const Tensor& bias);
+
+}  // namespace sextant::deploy

@@ -1,0 +1,131 @@
+#include "deploy/device_conv_step.h"
+
+#include <algorithm>
+
+#include "deploy/ranges.h"
+#include "kernels/backend.h"
+
+namespace sextant::deploy {
+namespace {
+
+Tensor on_device(const std::vector<float>& values) {
+  return Tensor::from<float>({static_cast<int64_t>(values.size())}, values).to(Device::kCuda);
+}
+
+std::vector<int> touched(const ConvSpec& spec) {
+  std::vector<int> storages{spec.source.storage, spec.destination.storage};
+  if (spec.residual) storages.push_back(spec.residual_source.storage);
+  return storages;
+}
+
+kernels::ConvShape shape_of(const ConvSpec& spec) {
+  const Shape w = spec.weight.shape();
+  const kernels::ConvShape shape{.n = spec.batch,
+                                 .h = spec.height,
+                                 .w = spec.width,
+                                 .ic = w[3] * spec.groups,
+                                 .oc = w[0],
+                                 .kh = w[1],
+                                 .kw = w[2],
+                                 .stride = spec.stride,
+                                 .pad = spec.padding};
+  check(shape.oh() == spec.out_height && shape.ow() == spec.out_width,
+        "deploy: a convolution to {} x {} pixels, expected {} x {}", spec.out_width,
+        spec.out_height, shape.ow(), shape.oh());
+  return shape;
+}
+
+// The integer form: `kernel` with weights quantized as on the CPU and its numbers on the device.
+std::unique_ptr<Step> integer_step(const ConvSpec& spec) {
+  kernels::ConvInt8Forward conv;
+  conv.shape = shape_of(spec);
+  const Tensor dense = without_groups(spec.weight, spec.groups);
+  const Tensor weight =
+      Tensor::from<int8_t>(dense.shape(), quantize_weight(dense, spec.weight_scale))
+          .to(Device::kCuda);
+  const ConvEpilogue epilogue = integer_epilogue(spec);
+  const Tensor bias = spec.bias.defined() ? on_device(epilogue.bias) : Tensor();
+  const Tensor factor = on_device(epilogue.factor);
+  conv.x_type = spec.source.dtype;
+  conv.y_type = spec.destination.dtype;
+  conv.act = spec.activation;
+  conv.activation_scale = epilogue.activation_scale;
+  conv.residual_scale = epilogue.residual_scale;
+  conv.residual_before_activation = spec.residual_before_activation;
+  conv.x_pitch = spec.source.pitch;
+  conv.y_pitch = spec.destination.pitch;
+  if (spec.residual) conv.residual_pitch = spec.residual_source.pitch;
+  auto step = make_step(
+      "conv", touched(spec),
+      [=, source = spec.source, destination = spec.destination, residual = spec.residual_source,
+       with_residual = spec.residual](const Bases& bases) {
+        kernels::ConvInt8Forward p = conv;
+        p.x = source.at(bases);
+        p.w = weight.data<int8_t>();
+        p.bias = bias.defined() ? bias.f32() : nullptr;
+        p.factor = factor.f32();
+        p.y = destination.at(bases);
+        if (with_residual) p.residual = residual.at(bases);
+        kernels::backend(Device::kCuda).conv_int8_forward(p);
+      });
+  step->weight_bytes = weight.bytes() + factor.bytes() + (bias.defined() ? bias.bytes() : 0);
+  return step;
+}
+
+std::unique_ptr<Step> float_step(const ConvSpec& spec) {
+  kernels::ConvForward conv;
+  conv.shape = shape_of(spec);
+  conv.dtype = spec.destination.dtype;
+  Tensor dense = without_groups(spec.weight, spec.groups);
+  if (conv.dtype != DType::kF32) {
+    const Tensor narrow(dense.shape(), conv.dtype);
+    kernels::backend(Device::kCpu)
+        .cast({dense.raw(), DType::kF32, narrow.raw(), conv.dtype, dense.numel()});
+    dense = narrow;
+  }
+  const Tensor weight = dense.to(Device::kCuda);
+  const Tensor bias = spec.bias.defined() ? spec.bias.to(Device::kCuda) : Tensor();
+  conv.act = spec.activation;
+  conv.residual_scale = spec.residual_scale;
+  conv.residual_before_activation = spec.residual_before_activation;
+  conv.x_pitch = spec.source.pitch;
+  conv.y_pitch = spec.destination.pitch;
+  if (spec.residual) conv.residual_pitch = spec.residual_source.pitch;
+  auto step = make_step(
+      "conv", touched(spec),
+      [=, source = spec.source, destination = spec.destination, residual = spec.residual_source,
+       with_residual = spec.residual](const Bases& bases) {
+        kernels::ConvForward p = conv;
+        p.x = source.at(bases);
+        p.w = weight.raw();
+        p.bias = bias.defined() ? bias.f32() : nullptr;
+        p.y = destination.at(bases);
+        if (with_residual) p.residual = residual.at(bases);
+        kernels::backend(Device::kCuda).conv_forward(p);
+      });
+  step->weight_bytes = weight.bytes() + (bias.defined() ? bias.bytes() : 0);
+  return step;
+}
+
+}  // namespace
+
+// The one place that chooses what runs a convolution.
+std::unique_ptr<Step> make_device_conv_step(const ConvSpec& spec) {
+  auto step = spec.integer ? integer_step(spec) : float_step(spec);
+  step->flops = 2.0 * static_cast<double>(spec.batch * spec.out_height * spec.out_width) *
+                static_cast<double>(spec.weight.numel());
+  return step;
+}
+
+Tensor without_groups(const Tensor& weight, int64_t groups) {
+  if (groups == 1) return weight;
+  const int64_t o = weight.dim(0), taps = weight.dim(1) * weight.dim(2), i = weight.dim(3);
+  const Tensor dense = Tensor::zeros({o, weight.dim(1), weight.dim(2), i * groups}, weight.dtype());
+  for (int64_t oc = 0; oc < o; ++oc)
+    for (int64_t tap = 0; tap < taps; ++tap)
+      std::copy_n(weight.f32() + (oc * taps + tap) * i, i,
+                  dense.f32() + ((oc * taps + tap) * groups + oc / (o / groups)) * i);
+  return dense;
+}
+
+}  // namespace sextant::deploy

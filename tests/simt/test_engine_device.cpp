@@ -1,0 +1,279 @@
+// The CUDA engine against the CPU's, on the device of the SIMT runner.
+#include <cmath>
+
+#include "apps/detector.h"
+#include "deploy/engine.h"
+#include "deploy/networks.h"
+#include "deploy/simulate.h"
+#include "simt/accelerator.h"
+
+namespace sextant::test {
+namespace {
+
+using namespace sextant::deploy;
+
+constexpr int64_t kHeight = 16, kWidth = 24;
+
+EngineConfig config_for(Precision precision, Device device, int64_t batch = 1,
+                        int64_t height = kHeight, int64_t width = kWidth) {
+  return {
+      .batch = batch, .height = height, .width = width, .precision = precision, .device = device};
+}
+
+Graph mixed_graph(Activation act, uint64_t seed) {
+  return fuse(traced(MixedNet(act, seed), {1, kHeight, kWidth, 3}));
+}
+
+// Everything YOLOv6 has, with few channels.
+Graph tiny_yolov6() {
+  Yolov6Config config;
+  config.width_multiple = 0.0625;
+  config.depth_multiple = 0.25;
+  config.num_classes = 3;
+  Yolov6 model(config, 41);
+  randomize(model, 42);
+  model.train(false);
+  return fuse(traced(model, {1, 32, 64, 3}));
+}
+
+// The largest relative difference of any tensor, as floats.
+double apart(Engine& engine, Engine& reference, const Tensor& images) {
+  std::vector<Tensor> expected;
+  reference.run(images, [&](const TensorView& v) { expected.push_back(v.values()); });
+  size_t next = 0;
+  double worst = 0;
+  const Tensor y = engine.run(images, [&](const TensorView& v) {
+    const double d = relative_difference(v.values(), expected.at(next++));
+    CAPTURE(v.info->name, d);
+    worst = std::max(worst, std::isnan(d) ? INFINITY : d);
+  });
+  CHECK(next == expected.size());
+  // without an observer the same comes out
+  CHECK(max_difference(engine.run(images), y) == 0);
+  return worst;
+}
+
+// Steps between the integers of two engines at any tensor; floats within `floats` of the largest.
+int64_t steps_apart(Engine& engine, Engine& reference, const Tensor& images, double floats) {
+  int64_t steps = 0;
+  for (const StepDifference& d : compare_engines(engine, reference, images)) {
+    CAPTURE(d.tensor, d.max_steps, d.differing, d.values, d.max_float);
+    CHECK(d.max_steps <= 1);
+    CHECK(d.max_float <= floats);
+    steps = std::max(steps, d.max_steps);
+  }
+  return steps;
+}
+
+TEST_CASE("engine on the device: fp32 is the CPU's within 1e-5 at every tensor") {
+  const SimtDevice device;
+  for (const Activation act : {Activation::kReLU, Activation::kSiLU}) {
+    CAPTURE(name_of(act));
+    const Graph g = mixed_graph(act, 2);
+    const int64_t batch = act == Activation::kReLU ? 2 : 1;
+    Engine cpu(g, config_for(Precision::kFloat32, Device::kCpu, batch));
+    Engine cuda(g, config_for(Precision::kFloat32, Device::kCuda, batch));
+    for (const uint64_t seed : {3u, 4u})  // twice: nothing may stay behind in the arena
+      CHECK(apart(cuda, cpu, random_images({batch, kHeight, kWidth, 3}, seed)) < 1e-5);
+    // Convolutions read and write with a pitch here: what a concat takes once lies in its buffer.
+    CHECK(cuda.stats().concats_in_place == 10);
+    CHECK(cuda.stats().concat_copies == 0);
+    CHECK(cuda.stats().arena_bytes < cuda.stats().unplanned_bytes);
+  }
+}
+
+TEST_CASE("engine on the device: fp16 is near fp32") {
+  const SimtDevice device;
+  const Graph g = mixed_graph(Activation::kSiLU, 5);
+  Engine fp32(g, config_for(Precision::kFloat32, Device::kCpu));
+  Engine fp16(g, config_for(Precision::kFloat16, Device::kCuda));
+  const double d = apart(fp16, fp32, random_images({1, kHeight, kWidth, 3}, 6));
+  CAPTURE(d);
+  CHECK(d < 1e-2);
+  CHECK(d > 1e-5);  // it is not f32
+}
+
+TEST_CASE("engine on the device: int8 has the CPU's integers") {
+  const SimtDevice device;
+  const Tensor images = random_images({2, kHeight, kWidth, 3}, 8);
+  for (const Activation act : {Activation::kReLU, Activation::kLeakyReLU, Activation::kSiLU}) {
+    CAPTURE(name_of(act));
+    const Graph g = with_ranges(mixed_graph(act, 7), images, 0.7f);  // clips
+    Engine cpu(g, config_for(Precision::kInt8, Device::kCpu, 2));
+    Engine cuda(g, config_for(Precision::kInt8, Device::kCuda, 2));
+    const bool exact = act != Activation::kSiLU;
+    const int64_t steps = steps_apart(cuda, cpu, images, exact ? 1e-5 : 0.02);
+    if (exact) CHECK(steps == 0);
+    CHECK(cuda.stats().requantizations == 0);
+    CHECK(cuda.stats().concats_in_place == 10);
+    if (act != Activation::kSiLU) continue;
+    // Each layer on the CPU's integers.
+    for (const StepDifference& d : compare_layers(cuda, cpu, images)) {
+      CAPTURE(d.tensor, d.differing, d.values);
+      CHECK(d.max_steps <= 1);
+      CHECK(d.max_float < 1e-5);
+    }
+  }
+}
+
+TEST_CASE("engine on the device: int8 with ranges of their own for every tensor") {
+  const SimtDevice device;
+  const Tensor images = random_images({1, kHeight, kWidth, 3}, 10);
+  Graph g = mixed_graph(Activation::kReLU, 9);
+  separate_ranges(g);
+  std::vector<float> amax(g.tensors.size(), 0.0f);
+  Engine(g, config_for(Precision::kFloat32, Device::kCpu)).run(images, [&](const TensorView& v) {
+    const Tensor values = v.values();
+    for (const float x : values.span<float>())
+      amax[static_cast<size_t>(v.id)] = std::max(amax[static_cast<size_t>(v.id)], std::abs(x));
+  });
+  assign_ranges(g, amax);
+  Engine cpu(g, config_for(Precision::kInt8, Device::kCpu));
+  Engine cuda(g, config_for(Precision::kInt8, Device::kCuda));
+  CHECK(cuda.stats().requantizations == cpu.stats().requantizations);
+  CHECK(cuda.stats().requantizations > 0);
+  CHECK(steps_apart(cuda, cpu, images, 1e-5) == 0);
+}
+
+TEST_CASE("engine on the device: layers kept in float inside an int8 graph") {
+  const SimtDevice device;
+  const Tensor images = random_images({1, kHeight, kWidth, 3}, 12);
+  const Graph whole = with_ranges(mixed_graph(Activation::kReLU, 11), images);
+  for (const int every : {1, 2, 3}) {
+    Graph g = whole;
+    int count = 0;
+    for (Node& n : g.nodes)
+      if (n.has_weight() && count++ % every == 0) n.precision = Precision::kFloat32;
+    Engine cpu(g, config_for(Precision::kInt8, Device::kCpu));
+    Engine cuda(g, config_for(Precision::kInt8, Device::kCuda));
+    CAPTURE(every);
+    steps_apart(cuda, cpu, images, 0.02);
+  }
+}
+
+TEST_CASE("engine on the device: means and softmax, floats between integers") {
+  const SimtDevice device;
+  Graph g;
+  g.tensors = {{"images", {1, 6, 6, 3}},
+               {"conv", {1, 6, 6, 20}},
+               {"mean", {1, 1, 1, 20}},
+               {"last", {1, 1, 1, 7}},
+               {"softmax", {1, 1, 1, 7}}};
+  g.input = 0;
+  g.output = 4;
+  const auto node = [&](NodeKind kind, int output) {
+    Node n;
+    n.kind = kind;
+    n.output = output;
+    n.name = g.tensors[static_cast<size_t>(output)].name;
+    if (output > 0) n.inputs = {output - 1};
+    return n;
+  };
+  Node conv = node(NodeKind::kConv, 1);
+  conv.attributes.padding = 1;
+  conv.attributes.activation = Activation::kReLU;
+  conv.weight = random_tensor({20, 3, 3, 3}, 21);
+  conv.bias = random_tensor({20}, 22);
+  Node last = node(NodeKind::kConv, 3);
+  last.weight = random_tensor({7, 1, 1, 20}, 23);
+  g.nodes = {node(NodeKind::kInput, 0), conv, node(NodeKind::kGlobalAvgPool, 2), last,
+             node(NodeKind::kSoftmax, 4)};
+  const Tensor images = random_images({2, 6, 6, 3}, 24);
+  const auto config = [](Precision p, Device d) { return config_for(p, d, 2, 6, 6); };
+  Engine cpu(g, config(Precision::kFloat32, Device::kCpu));
+  Engine fp32(g, config(Precision::kFloat32, Device::kCuda));
+  Engine fp16(g, config(Precision::kFloat16, Device::kCuda));
+  CHECK(apart(fp32, cpu, images) < 1e-5);
+  CHECK(apart(fp16, cpu, images) < 3e-3);
+  const Graph q = with_ranges(g, images);
+  Engine cpu8(q, config(Precision::kInt8, Device::kCpu));
+  Engine cuda8(q, config(Precision::kInt8, Device::kCuda));
+  CHECK(steps_apart(cuda8, cpu8, images, 1e-5) == 0);
+}
+
+TEST_CASE("engine on the device: YOLOv6 in fp32, fp16 and int8") {
+  const SimtDevice device;
+  const Tensor images = random_images({1, 32, 64, 3}, 14);
+  const Graph fused = tiny_yolov6();
+  const auto config = [](Precision p, Device d) { return config_for(p, d, 1, 32, 64); };
+  Engine cpu(fused, config(Precision::kFloat32, Device::kCpu));
+  Engine fp32(fused, config(Precision::kFloat32, Device::kCuda));
+  CHECK(apart(fp32, cpu, images) < 1e-5);
+  Engine fp16(fused, config(Precision::kFloat16, Device::kCuda));
+  CHECK(apart(fp16, cpu, images) < 1e-2);
+  const Graph g = with_ranges(fused, images, 0.8f);
+  Engine cpu8(g, config(Precision::kInt8, Device::kCpu));
+  Engine cuda8(g, config(Precision::kInt8, Device::kCuda));
+  CHECK(steps_apart(cuda8, cpu8, images, 1e-5) == 0);
+  // Nothing is allocated by a run but its result on the host.
+  const Tensor there = images.to(Device::kCuda);
+  const int64_t before = device_stats().active_bytes;
+  device_reset_peak();
+  const Tensor y = cuda8.run_on_device(there);
+  CHECK(device_stats().peak_bytes == before);
+  CHECK(y.device() == Device::kCuda);
+  CHECK(max_difference(y.to(Device::kCpu), cuda8.run(images)) == 0);
+  // A clock around each step, which run again give the same.
+  const auto times = cuda8.profile(images, 2);
+  CHECK(static_cast<int64_t>(times.size()) == cuda8.stats().steps);
+  CHECK(times[1].flops > 0);
+  CHECK(max_difference(y.to(Device::kCpu), cuda8.run(images)) == 0);
+}
+
+TEST_CASE("engine on the device: what it refuses") {
+  const SimtDevice device;
+  const Tensor images = random_images({1, kHeight, kWidth, 3}, 16);
+  const Graph g = with_ranges(mixed_graph(Activation::kReLU, 15), images);
+  const auto refusal = [&](EngineConfig config) { return error_of([&] { Engine(g, config); }); };
+  CHECK(refusal(config_for(Precision::kFloat16, Device::kCpu)) ==
+        "engine: precision fp16 needs device cuda");
+  CHECK(refusal(config_for(Precision::kInteger, Device::kCuda)) ==
+        "engine: precision integer needs device cpu");
+  EngineConfig simulation = config_for(Precision::kInt8, Device::kCuda);
+  simulation.simulate = true;
+  CHECK(refusal(simulation) == "engine: simulate needs device cpu");
+  EngineConfig floats = config_for(Precision::kFloat16, Device::kCuda);
+  floats.float_images = true;
+  CHECK(refusal(floats) == "engine: float_images needs precision fp32");
+  Engine cpu(g, config_for(Precision::kFloat32, Device::kCpu));
+  CHECK(error_of([&] { cpu.run(images.to(Device::kCuda)); }) ==
+        "engine: images U8 [1,16,24,3] on cuda, expected U8 [1,16,24,3]");
+}
+
+TEST_CASE("without a device there is no engine on it") {
+  const Graph g = mixed_graph(Activation::kReLU, 15);
+  CHECK(error_of([&] { Engine(g, config_for(Precision::kFloat32, Device::kCuda)); }) ==
+        "no CUDA device is in use");
+}
+
+TEST_CASE("detector on the device: the CPU's boxes") {
+  const SimtDevice device;
+  const Graph g = mixed_graph(Activation::kReLU, 17);
+  data::Image image = data::make_image(41, 29);
+  const Tensor pixels = random_images({1, 29, 41, 3}, 18);
+  std::copy_n(pixels.data<uint8_t>(), image.pixels.size(), image.pixels.begin());
+  apps::DetectorConfig config;
+  config.image_size = 24;
+  config.nms.conf = 0.3f;
+  config.nms.multi_label = true;
+  config.nms.max_det = 40;
+  apps::Detector cpu(g, config);
+  config.device = Device::kCuda;
+  apps::Detector cuda(g, config);
+  cuda.warm_up();
+  const auto expected = cpu.run(image);
+  const auto found = cuda.run(image);
+  CHECK(expected.size() > 3);
+  REQUIRE(found.size() == expected.size());
+  for (size_t i = 0; i < found.size(); ++i) {
+    CAPTURE(i);
+    CHECK(found[i].class_id == expected[i].class_id);
+    CHECK(std::abs(found[i].score - expected[i].score) < 2e-3);
+    CHECK(std::abs(found[i].x1 - expected[i].x1) < 0.05);
+    CHECK(std::abs(found[i].y2 - expected[i].y2) < 0.05);
+  }
+  CHECK(cuda.times().images == 1);
+}
+
+}  // namespace
+}  // namespace sextant::test
