@@ -22,6 +22,19 @@ std::string text_of(DType dtype, ConvPrecision precision) {
                      dtype == DType::kF32 && precision == ConvPrecision::kFma ? " fma" : "");
 }
 
+// Pitches and the residual's place, of both forward convolutions.
+template <class P>
+std::string text_of_memory(const P& p) {
+  const auto pitch = [](const char* name, int64_t value, int64_t channels) {
+    return value == 0 || value == channels ? "" : fmt::format(" {} pitch {}", name, value);
+  };
+  std::string text = pitch("x", p.x_pitch, p.shape.ic) + pitch("y", p.y_pitch, p.shape.oc);
+  if (!p.residual) return text;
+  return text + (p.residual_before_activation ? " residual before" : " residual after") +
+         (p.residual_scale == 1.0f ? "" : " scaled") +
+         pitch("residual", p.residual_pitch, p.shape.oc);
+}
+
 }  // namespace
 
 ConvLibrary* conv_library() { return library; }
@@ -29,7 +42,7 @@ void set_conv_library(ConvLibrary* l) { library = l; }
 
 std::string conv_key(const ConvForward& p) {
   return fmt::format("forward {} {}{}{}{}{}", text_of(p.dtype, p.precision), text_of(p.shape),
-                     p.bias ? " bias" : "", text_of(p.act), p.residual ? " residual" : "",
+                     p.bias ? " bias" : "", text_of(p.act), text_of_memory(p),
                      p.accumulate ? " accumulate" : "");
 }
 
@@ -44,13 +57,9 @@ std::string conv_key(const ConvBackwardWeight& p) {
 }
 
 std::string conv_key(const ConvInt8Forward& p) {
-  const char* residual = !p.residual                    ? ""
-                         : p.residual_before_activation ? " residual before"
-                                                        : " residual after";
-  return fmt::format("int8 {} to {} {}{}{}{}{}{}", name_of(p.x_type), name_of(p.y_type),
+  return fmt::format("int8 {} to {} {}{}{}{}{}", name_of(p.x_type), name_of(p.y_type),
                      text_of(p.shape), p.bias ? " bias" : "", text_of(p.act),
-                     p.activation_scale == 1.0f ? "" : " scaled", residual,
-                     p.residual && p.residual_scale != 1.0f ? " scaled" : "");
+                     p.activation_scale == 1.0f ? "" : " scaled", text_of_memory(p));
 }
 
 const ConvVerdict* ConvChoices::find(const std::string& key) const {

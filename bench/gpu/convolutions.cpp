@@ -24,7 +24,9 @@ template <class P>
 Json row_of(const ConvLayer& layer, const P& p) {
   const kernels::ConvVerdict v = kernels::cuda::measure(p, {});
   const double gflop = 1e-9 * layer.shape.flops();
-  Json row = {{"layer", layer.name}, {"what", kernels::conv_key(p)}, {"count", layer.count},
+  Json row = {{"layer", layer.name},
+              {"what", kernels::conv_key(p)},
+              {"count", layer.count},
               {"gflop", gflop}};
   const auto add = [&](const std::string& name, double us) {
     if (us <= 0) return;

@@ -60,10 +60,10 @@ double gemm(cudaDataType_t type, int64_t size, cudaDataType_t result, int64_t re
   const void* one = integers ? static_cast<const void*>(&one_i) : &one_f;
   const void* zero = integers ? static_cast<const void*>(&zero_i) : &zero_f;
   const double s = seconds_of([&] {
-    SEXTANT_CUBLAS(cublasGemmEx(handle.on({}), CUBLAS_OP_T, CUBLAS_OP_N, n, n, n, one, a.data(),
-                                type, n, b.data(), type, n, zero, c.data(), result, n, compute,
-                                CUBLAS_GEMM_DEFAULT),
-                   "a product");
+    SEXTANT_CUBLAS(
+        cublasGemmEx(handle.on({}), CUBLAS_OP_T, CUBLAS_OP_N, n, n, n, one, a.data(), type, n,
+                     b.data(), type, n, zero, c.data(), result, n, compute, CUBLAS_GEMM_DEFAULT),
+        "a product");
   });
   return 2e-12 * std::pow(static_cast<double>(n), 3) / s;
 }
@@ -102,12 +102,12 @@ Json describe_device() {
             {"memory_gb", static_cast<double>(p.totalGlobalMem) * 1e-9},
             {"cuda_driver", driver},
             {"cuda_runtime", runtime}};
-  const std::array<const char*, 6> fields = {"driver_version", "clocks.sm",     "clocks.mem",
+  const std::array<const char*, 6> fields = {"driver_version", "clocks.sm",      "clocks.mem",
                                              "clocks.max.sm",  "clocks.max.mem", "power.limit"};
-  std::istringstream values(line_of(
-      fmt::format("nvidia-smi -i {} --query-gpu={} --format=csv,noheader 2>/dev/null", device,
-                  fmt::join(fields, ","))
-          .c_str()));
+  std::istringstream values(
+      line_of(fmt::format("nvidia-smi -i {} --query-gpu={} --format=csv,noheader 2>/dev/null",
+                          device, fmt::join(fields, ","))
+                  .c_str()));
   std::string value;
   for (const char* field : fields)
     if (std::getline(values >> std::ws, value, ',')) j[field] = value;

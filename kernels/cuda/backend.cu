@@ -29,6 +29,7 @@ class CudaBackend final : public Backend {
     cuda::conv_backward_weight(p, workspace.data(), compute_stream());
   }
   void conv_int8_forward(const ConvInt8Forward& p) const override {
+    if (taken_by_library(p)) return;
     cuda::conv_int8_forward(p, compute_stream());
   }
   void conv_transpose_forward(const ConvTransposeForward& p) const override {

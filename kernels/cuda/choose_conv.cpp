@@ -61,15 +61,21 @@ void ours(const ConvBackwardWeight& p, Stream s) {
 }
 void ours(const ConvInt8Forward& p, Stream s) { conv_int8_forward(p, s); }
 
+// Elements of an image whose pixels lie `pitch` apart; 0: dense.
+int64_t with_pitch(int64_t elements, int64_t channels, int64_t pitch) {
+  return pitch == 0 ? elements : elements / channels * pitch;
+}
+
 // Calls f(pointer, elements, type, factor) for each operand, the result last. Values are to be
 // drawn from [-factor, factor]; a negative factor asks for positive values.
 template <class F>
 void operands(ConvForward& p, const F& f) {
-  f(p.x, p.shape.x_numel(), p.dtype, 1.0f);
+  f(p.x, with_pitch(p.shape.x_numel(), p.shape.ic, p.x_pitch), p.dtype, 1.0f);
   f(p.w, p.shape.w_numel(), p.dtype, 1.0f);
   if (p.bias) f(p.bias, p.shape.oc, DType::kF32, 1.0f);
-  if (p.residual) f(p.residual, p.shape.y_numel(), p.dtype, 1.0f);
-  f(p.y, p.shape.y_numel(), p.dtype, 1.0f);
+  if (p.residual)
+    f(p.residual, with_pitch(p.shape.y_numel(), p.shape.oc, p.residual_pitch), p.dtype, 1.0f);
+  f(p.y, with_pitch(p.shape.y_numel(), p.shape.oc, p.y_pitch), p.dtype, 1.0f);
 }
 template <class F>
 void operands(ConvBackwardData& p, const F& f) {
@@ -90,12 +96,13 @@ void operands(ConvBackwardWeight& p, const F& f) {
 template <class F>
 void operands(ConvInt8Forward& p, const F& f) {
   const auto k = static_cast<float>(p.shape.kh * p.shape.kw * p.shape.ic);
-  f(p.x, p.shape.x_numel(), p.x_type, 1.0f);
+  f(p.x, with_pitch(p.shape.x_numel(), p.shape.ic, p.x_pitch), p.x_type, 1.0f);
   f(p.w, p.shape.w_numel(), DType::kI8, 1.0f);
   if (p.bias) f(p.bias, p.shape.oc, DType::kF32, 5300.0f * std::sqrt(k));
   f(p.factor, p.shape.oc, DType::kF32, -60.0f / (5300.0f * std::sqrt(k)));
-  if (p.residual) f(p.residual, p.shape.y_numel(), p.y_type, 1.0f);
-  f(p.y, p.shape.y_numel(), p.y_type, 1.0f);
+  if (p.residual)
+    f(p.residual, with_pitch(p.shape.y_numel(), p.shape.oc, p.residual_pitch), p.y_type, 1.0f);
+  f(p.y, with_pitch(p.shape.y_numel(), p.shape.oc, p.y_pitch), p.y_type, 1.0f);
 }
 
 // How far two results may be apart: relative to |b| plus the deviation of a sum.

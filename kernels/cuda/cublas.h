@@ -6,11 +6,11 @@
 #include "kernels/cuda/check.h"
 
 // Throws Error "cuBLAS: <what>: <status>" unless a call succeeds.
-#define SEXTANT_CUBLAS(call, what)                                                      \
-  do {                                                                                  \
-    const cublasStatus_t sextant_status_ = (call);                                      \
-    ::sextant::check(sextant_status_ == CUBLAS_STATUS_SUCCESS, "cuBLAS: {}: {}", what,  \
-                     cublasGetStatusString(sextant_status_));                           \
+#define SEXTANT_CUBLAS(call, what)                                                     \
+  do {                                                                                 \
+    const cublasStatus_t sextant_status_ = (call);                                     \
+    ::sextant::check(sextant_status_ == CUBLAS_STATUS_SUCCESS, "cuBLAS: {}: {}", what, \
+                     cublasGetStatusString(sextant_status_));                          \
   } while (false)
 
 namespace sextant::kernels::cuda {

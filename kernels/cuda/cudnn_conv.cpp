@@ -4,7 +4,7 @@ namespace sextant::kernels::cudnn {
 namespace {
 
 // Tensor ids of every graph of this file: run() binds by them, whichever of them a graph has.
-enum Id : int64_t { kX, kW, kY, kBias, kFactor, kResidual, kScalars };
+enum Id : int64_t { kX, kW, kY, kBias, kFactor, kResidual, kResidualScale, kActivationScale };
 
 cudnnDataType_t type_of(DType t) {
   switch (t) {
@@ -36,39 +36,6 @@ OperationGraph::Dims x_dims(const ConvShape& s) { return {s.n, s.ic, s.h, s.w}; 
 OperationGraph::Dims w_dims(const ConvShape& s) { return {s.oc, s.ic / s.groups, s.kh, s.kw}; }
 OperationGraph::Dims y_dims(const ConvShape& s) { return {s.n, s.oc, s.oh(), s.ow()}; }
 
-// The three tensors that every graph has, and what is added to a convolution one operation after
-// the other; the last operation writes y.
-class Chain {
- public:
-  Chain(const ConvShape& s, cudnnDataType_t x, cudnnDataType_t w, cudnnDataType_t y) : shape_(s) {
-    graph.tensor(x_dims(s), x);
-    graph.tensor(w_dims(s), w);
-    graph.tensor(y_dims(s), y);
-    const OperationGraph::Dims per_channel = {1, s.oc, 1, 1};
-    graph.tensor(per_channel, CUDNN_DATA_FLOAT);
-    graph.tensor(per_channel, CUDNN_DATA_FLOAT);
-    graph.tensor(y_dims(s), y);
-  }
-  // The convolution's result is `last` unless it is the only operation.
-  void start(const ConvGeometry& g, bool only, cudnnDataType_t sums) {
-    last_ = only ? static_cast<int64_t>(kY) : graph.tensor(y_dims(shape_), sums, true);
-    graph.convolution_forward(g, kX, kW, last_);
-  }
-  void then(const PointwiseForm& form, int64_t with, bool final) {
-    const int64_t y =
-        final ? static_cast<int64_t>(kY) : graph.tensor(y_dims(shape_), CUDNN_DATA_FLOAT, true);
-    graph.pointwise(form, last_, with, y);
-    last_ = y;
-  }
-
-  OperationGraph graph;
-
- private:
-  ConvShape shape_;
-  int64_t last_ = kY;
-};
-constexpr int64_t kNone = OperationGraph::kNone;
-
 // The activation as a pointwise form; nothing for those that cuDNN has not.
 std::optional<PointwiseForm> form_of(Activation a) {
   switch (a) {
@@ -85,40 +52,80 @@ std::optional<PointwiseForm> form_of(Activation a) {
   }
 }
 
-struct Part {
-  PointwiseForm form;
-  enum With {
-    kNothing,
-    kBiasVector,
-    kFactorVector,
-    kResidualTensor,
-    kResidualScaled,
-    kScalar
-  } with;
+// A forward convolution: the tensors under their ids, and what follows it, one operation after the
+// other; the last one writes y.
+template <class P>
+class Chain {
+ public:
+  Chain(const P& p, cudnnDataType_t x, cudnnDataType_t w, cudnnDataType_t y) : p_(p) {
+    graph.tensor(x_dims(p.shape), x, p.x_pitch);
+    graph.tensor(w_dims(p.shape), w);
+    graph.tensor(y_dims(p.shape), y, p.y_pitch);
+    const OperationGraph::Dims per_channel = {1, p.shape.oc, 1, 1};
+    graph.tensor(per_channel, CUDNN_DATA_FLOAT);
+    graph.tensor(per_channel, CUDNN_DATA_FLOAT);
+    graph.tensor(y_dims(p.shape), y, p.residual_pitch);
+    graph.scalar();
+    graph.scalar();
+    if (p.residual && p.residual_scale != 1.0f) {
+      residual_ = graph.virtual_tensor(y_dims(p.shape), CUDNN_DATA_FLOAT);
+      graph.pointwise({CUDNN_POINTWISE_MUL}, kResidual, kResidualScale, residual_);
+    }
+  }
+
+  // What follows the convolution, in order.
+  void add(cudnnPointwiseMode_t mode, int64_t with) { parts_.push_back({{mode}, with}); }
+  void add_residual() { add(CUDNN_POINTWISE_ADD, residual_); }
+  void scale_activation() { add(CUDNN_POINTWISE_MUL, kActivationScale); }
+  // False for an activation that cuDNN has not.
+  bool add_activation(Activation a) {
+    if (a == Activation::kIdentity) return true;
+    const std::optional<PointwiseForm> form = form_of(a);
+    if (form) parts_.push_back({*form, OperationGraph::kNone});
+    return form.has_value();
+  }
+
+  std::optional<Plan> plan(ConvGeometry g, cudnnDataType_t sums, const DeviceProperties& device,
+                           const EngineFilter& filter) {
+    g.stride = p_.shape.stride;
+    g.pad = p_.shape.pad;
+    int64_t last =
+        parts_.empty() ? static_cast<int64_t>(kY) : graph.virtual_tensor(y_dims(p_.shape), sums);
+    graph.convolution_forward(g, kX, kW, last);
+    for (size_t i = 0; i < parts_.size(); ++i) {
+      const int64_t y = i + 1 == parts_.size()
+                            ? static_cast<int64_t>(kY)
+                            : graph.virtual_tensor(y_dims(p_.shape), CUDNN_DATA_FLOAT);
+      graph.pointwise(parts_[i].form, last, parts_[i].with, y);
+      last = y;
+    }
+    return graph.plan(device, filter);
+  }
+
+  OperationGraph graph;
+
+ private:
+  struct Part {
+    PointwiseForm form;
+    int64_t with;
+  };
+  const P& p_;
+  std::vector<Part> parts_;
+  int64_t residual_ = kResidual;
 };
 
 }  // namespace
 
 std::optional<Plan> plan_conv_forward(const ConvForward& p, const DeviceProperties& device) {
   const cudnnDataType_t type = type_of(p.dtype);
-  std::vector<Part> parts;
-  if (p.bias) parts.push_back({{CUDNN_POINTWISE_ADD}, Part::kBiasVector});
-  if (p.act != Activation::kIdentity) {
-    const auto form = form_of(p.act);
-    if (!form) return std::nullopt;
-    parts.push_back({*form, Part::kNothing});
-  }
-  if (p.residual) parts.push_back({{CUDNN_POINTWISE_ADD}, Part::kResidualTensor});
-  Chain chain(p.shape, type, type, type);
-  chain.start({p.shape.stride, p.shape.pad, CUDNN_DATA_FLOAT, p.accumulate ? 1.0f : 0.0f},
-              parts.empty(), CUDNN_DATA_FLOAT);
-  for (size_t i = 0; i < parts.size(); ++i) {
-    const int64_t with = parts[i].with == Part::kBiasVector       ? static_cast<int64_t>(kBias)
-                         : parts[i].with == Part::kResidualTensor ? static_cast<int64_t>(kResidual)
-                                                                  : kNone;
-    chain.then(parts[i].form, with, i + 1 == parts.size());
-  }
-  return chain.graph.plan(device, filter_for(p.dtype));
+  Chain chain(p, type, type, type);
+  if (p.bias) chain.add(CUDNN_POINTWISE_ADD, kBias);
+  if (p.residual && p.residual_before_activation) chain.add_residual();
+  if (!chain.add_activation(p.act)) return std::nullopt;
+  if (p.residual && !p.residual_before_activation) chain.add_residual();
+  ConvGeometry g;
+  g.beta = p.accumulate ? 1.0f : 0.0f;
+  return chain.plan(g, CUDNN_DATA_FLOAT, device, filter_for(p.dtype));
 }
 
 std::optional<Plan> plan_conv_backward_data(const ConvBackwardData& p,
@@ -144,59 +151,25 @@ std::optional<Plan> plan_conv_backward_weight(const ConvBackwardWeight& p,
   if (p.dtype == DType::kF32) {
     g.convolution_backward_filter({p.shape.stride, p.shape.pad}, x, dy, dw);
   } else {  // f32 sums of 16-bit products: only as a fusion has cuDNN that
-    const int64_t sums = g.tensor(w_dims(p.shape), CUDNN_DATA_FLOAT, true);
+    const int64_t sums = g.virtual_tensor(w_dims(p.shape), CUDNN_DATA_FLOAT);
     g.convolution_backward_filter({p.shape.stride, p.shape.pad}, x, dy, sums);
-    g.pointwise({CUDNN_POINTWISE_IDENTITY}, sums, kNone, dw);
+    g.pointwise({CUDNN_POINTWISE_IDENTITY}, sums, OperationGraph::kNone, dw);
   }
   return g.plan(device, filter_for(p.dtype));
 }
 
 std::optional<Plan> plan_conv_int8_forward(const ConvInt8Forward& p,
                                            const DeviceProperties& device) {
-  std::vector<Part> parts;
-  if (p.bias) parts.push_back({{CUDNN_POINTWISE_ADD}, Part::kBiasVector});
-  parts.push_back({{CUDNN_POINTWISE_MUL}, Part::kFactorVector});
-  const Part residual = {{CUDNN_POINTWISE_ADD},
-                         p.residual_scale == 1.0f ? Part::kResidualTensor : Part::kResidualScaled};
-  if (p.residual && p.residual_before_activation) parts.push_back(residual);
-  if (p.act != Activation::kIdentity) {
-    const auto form = form_of(p.act);
-    if (!form) return std::nullopt;
-    parts.push_back({*form, Part::kNothing});
-  }
-  if (p.activation_scale != 1.0f) parts.push_back({{CUDNN_POINTWISE_MUL}, Part::kScalar});
-  if (p.residual && !p.residual_before_activation) parts.push_back(residual);
-
-  Chain chain(p.shape, type_of(p.x_type), CUDNN_DATA_INT8, type_of(p.y_type));
-  const int64_t residual_scale = chain.graph.scalar(), activation_scale = chain.graph.scalar();
-  const int64_t scaled = chain.graph.tensor(y_dims(p.shape), CUDNN_DATA_FLOAT, true);
-  if (p.residual && p.residual_scale != 1.0f)
-    chain.graph.pointwise({CUDNN_POINTWISE_MUL}, kResidual, residual_scale, scaled);
-  chain.start({p.shape.stride, p.shape.pad, CUDNN_DATA_INT32}, false, CUDNN_DATA_INT32);
-  for (size_t i = 0; i < parts.size(); ++i) {
-    int64_t with = kNone;
-    switch (parts[i].with) {
-      case Part::kNothing:
-        break;
-      case Part::kBiasVector:
-        with = kBias;
-        break;
-      case Part::kFactorVector:
-        with = kFactor;
-        break;
-      case Part::kResidualTensor:
-        with = kResidual;
-        break;
-      case Part::kResidualScaled:
-        with = scaled;
-        break;
-      case Part::kScalar:
-        with = activation_scale;
-        break;
-    }
-    chain.then(parts[i].form, with, i + 1 == parts.size());
-  }
-  return chain.graph.plan(device, filter_for(DType::kI8));
+  Chain chain(p, type_of(p.x_type), CUDNN_DATA_INT8, type_of(p.y_type));
+  if (p.bias) chain.add(CUDNN_POINTWISE_ADD, kBias);
+  chain.add(CUDNN_POINTWISE_MUL, kFactor);
+  if (p.residual && p.residual_before_activation) chain.add_residual();
+  if (!chain.add_activation(p.act)) return std::nullopt;
+  if (p.activation_scale != 1.0f) chain.scale_activation();
+  if (p.residual && !p.residual_before_activation) chain.add_residual();
+  ConvGeometry g;
+  g.compute = CUDNN_DATA_INT32;
+  return chain.plan(g, CUDNN_DATA_INT32, device, filter_for(DType::kI8));
 }
 
 namespace {
@@ -207,6 +180,8 @@ void run(const Plan& plan, const ConvForward& p, cudnnHandle_t handle, void* wor
   Plan::Bindings b = {{kX, writable(p.x)}, {kW, writable(p.w)}, {kY, p.y}};
   if (p.bias) b.emplace_back(kBias, writable(p.bias));
   if (p.residual) b.emplace_back(kResidual, writable(p.residual));
+  if (p.residual && p.residual_scale != 1.0f)
+    b.emplace_back(kResidualScale, writable(&p.residual_scale));
   plan.run(handle, b, workspace);
 }
 
@@ -223,8 +198,9 @@ void run(const Plan& plan, const ConvInt8Forward& p, cudnnHandle_t handle, void*
       {kX, writable(p.x)}, {kW, writable(p.w)}, {kY, p.y}, {kFactor, writable(p.factor)}};
   if (p.bias) b.emplace_back(kBias, writable(p.bias));
   if (p.residual) b.emplace_back(kResidual, writable(p.residual));
-  if (p.residual && p.residual_scale != 1.0f) b.emplace_back(kScalars, writable(&p.residual_scale));
-  if (p.activation_scale != 1.0f) b.emplace_back(kScalars + 1, writable(&p.activation_scale));
+  if (p.residual && p.residual_scale != 1.0f)
+    b.emplace_back(kResidualScale, writable(&p.residual_scale));
+  if (p.activation_scale != 1.0f) b.emplace_back(kActivationScale, writable(&p.activation_scale));
   plan.run(handle, b, workspace);
 }
 

@@ -124,12 +124,20 @@ int64_t OperationGraph::add_tensor(Descriptor d) {
   return id;
 }
 
-int64_t OperationGraph::tensor(const Dims& dims, cudnnDataType_t type, bool is_virtual) {
+int64_t OperationGraph::tensor(const Dims& dims, cudnnDataType_t type, int64_t pitch) {
+  return add_image(dims, type, pitch == 0 ? dims[1] : pitch, false);
+}
+int64_t OperationGraph::virtual_tensor(const Dims& dims, cudnnDataType_t type) {
+  return add_image(dims, type, dims[1], true);
+}
+
+int64_t OperationGraph::add_image(const Dims& dims, cudnnDataType_t type, int64_t pitch,
+                                  bool is_virtual) {
   const auto [n, c, h, w] = dims;
   Descriptor d(CUDNN_BACKEND_TENSOR_DESCRIPTOR);
   d.set(CUDNN_ATTR_TENSOR_DATA_TYPE, type);
   d.set(CUDNN_ATTR_TENSOR_DIMENSIONS, std::vector<int64_t>{n, c, h, w});
-  d.set(CUDNN_ATTR_TENSOR_STRIDES, std::vector<int64_t>{h * w * c, 1, w * c, c});
+  d.set(CUDNN_ATTR_TENSOR_STRIDES, std::vector<int64_t>{h * w * pitch, 1, w * pitch, pitch});
   d.set(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, int64_t{16});
   d.set(CUDNN_ATTR_TENSOR_IS_VIRTUAL, is_virtual);
   return add_tensor(std::move(d));

@@ -120,8 +120,10 @@ class OperationGraph {
   static constexpr int64_t kNone = -1;
   using Dims = std::array<int64_t, 4>;  // N, C, H, W
 
-  // Each returns the tensor's id. A virtual tensor lies between two operations, without memory.
-  int64_t tensor(const Dims& dims, cudnnDataType_t type, bool is_virtual = false);
+  // Each returns the tensor's id. `pitch`: elements from one pixel to the next, 0 for C. A virtual
+  // tensor lies between two operations, without memory.
+  int64_t tensor(const Dims& dims, cudnnDataType_t type, int64_t pitch = 0);
+  int64_t virtual_tensor(const Dims& dims, cudnnDataType_t type);
   // A single float, by value: bound to host memory.
   int64_t scalar();
 
@@ -137,6 +139,7 @@ class OperationGraph {
 
  private:
   int64_t add_tensor(Descriptor d);
+  int64_t add_image(const Dims& dims, cudnnDataType_t type, int64_t pitch, bool is_virtual);
   const Descriptor& at(int64_t id) const { return tensors_.at(static_cast<size_t>(id)); }
   Descriptor convolution(const ConvGeometry& g) const;
 

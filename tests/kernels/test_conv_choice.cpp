@@ -23,6 +23,17 @@ TEST_CASE("keys of convolutions tell apart what is measured apart") {
   add(q);
   q.residual = &f;
   add(q);
+  q.residual_before_activation = true;
+  add(q);
+  q.residual_scale = 0.5f;
+  add(q);
+  q.residual_pitch = 128;
+  add(q);
+  q = p;
+  q.x_pitch = 64;
+  add(q);
+  q.x_pitch = 32;  // dense
+  CHECK(conv_key(q) == conv_key(p));
   q = p;
   q.accumulate = true;
   add(q);
