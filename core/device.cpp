@@ -16,6 +16,7 @@ State& state() {
 }
 
 thread_local Stream current_stream;
+thread_local RecordedWork* current_recording = nullptr;
 
 CachingAllocator& allocator(const std::unique_ptr<CachingAllocator>& a) {
   accelerator();  // throws where there is none
@@ -60,15 +61,77 @@ Stream compute_stream() { return current_stream; }
 StreamScope::StreamScope(Stream stream) : before_(current_stream) { current_stream = stream; }
 StreamScope::~StreamScope() { current_stream = before_; }
 
-void* device_allocate(int64_t bytes) { return allocator(state().memory).allocate(bytes); }
+void* device_allocate(int64_t bytes) {
+  if (RecordedWork* r = current_recording) {
+    const auto held = r->held_.find(bytes);
+    if (held != r->held_.end() && !held->second.empty()) {
+      void* p = held->second.back();
+      held->second.pop_back();
+      return p;
+    }
+  }
+  return allocator(state().memory).allocate(bytes);
+}
+// A block that recorded work has used must not go to others: each replay writes it again.
 void device_free(void* p, int64_t bytes) noexcept {
-  if (p) state().memory->free(p, bytes);
+  if (!p) return;
+  if (current_recording)
+    current_recording->held_[bytes].push_back(p);
+  else
+    state().memory->free(p, bytes);
 }
 AllocatorStats device_stats() { return allocator(state().memory).stats(); }
 void device_reset_peak() { allocator(state().memory).reset_peak(); }
 void* pinned_allocate(int64_t bytes) { return allocator(state().pinned).allocate(bytes); }
 void pinned_free(void* p, int64_t bytes) noexcept {
   if (p) state().pinned->free(p, bytes);
+}
+
+bool Accelerator::begin_recording(Stream) { return false; }
+void* Accelerator::end_recording(Stream) { return nullptr; }
+void Accelerator::launch_recording(void*, Stream) {
+  fail("{}: has no recordings to launch", name());
+}
+void Accelerator::destroy_recording(void*) noexcept {}
+
+RecordedWork::RecordedWork(std::function<void()> work) : work_(std::move(work)) {}
+
+RecordedWork::~RecordedWork() {
+  if (recording_) accelerator().destroy_recording(recording_);
+  for (const auto& [bytes, blocks] : held_)
+    for (void* p : blocks) device_free(p, bytes);
+}
+
+// The first run is not recorded: it may build plans and fill caches, which a recording must not.
+void RecordedWork::run() {
+  if (++runs_ == 2) record();
+  if (recording_)
+    accelerator().launch_recording(recording_, compute_stream());
+  else
+    work_();
+}
+
+void RecordedWork::record() {
+  check(current_recording == nullptr, "recorded work: one recording inside another");
+  Accelerator& a = accelerator();
+  const Stream stream = a.make_stream();  // the default stream cannot be recorded
+  const std::unique_ptr<void, std::function<void(void*)>> destroyed(
+      &a, [&](void*) { a.destroy_stream(stream); });
+  if (!a.begin_recording(stream)) return;
+  const StreamScope scope(stream);
+  current_recording = this;
+  try {
+    work_();
+  } catch (...) {
+    current_recording = nullptr;
+    try {
+      a.destroy_recording(a.end_recording(stream));
+    } catch (const Error&) {  // the work's own error is the one to tell
+    }
+    throw;
+  }
+  current_recording = nullptr;
+  recording_ = a.end_recording(stream);
 }
 
 }  // namespace sextant

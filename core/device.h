@@ -5,9 +5,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/allocator.h"
 #include "core/stream.h"
@@ -46,6 +49,17 @@ class Accelerator {
   virtual void destroy_stream(Stream stream) noexcept = 0;
   // What `stream` gets from here on starts after what `before` has got so far.
   virtual void wait(Stream stream, Stream before) = 0;
+
+  // Recording of work, for RecordedWork below. From begin_recording() on, what `stream` gets is
+  // recorded and not done. False, and nothing changed, where the device cannot or where `stream`
+  // cannot be recorded.
+  virtual bool begin_recording(Stream stream);
+  // Ends it: a handle for launch_recording() and destroy_recording(). Throws Error when the work
+  // was such as cannot be recorded (it waited for the device).
+  virtual void* end_recording(Stream stream);
+  // Does the recorded work, ordered by `stream`.
+  virtual void launch_recording(void* recording, Stream stream);
+  virtual void destroy_recording(void* recording) noexcept;
 };
 
 // Replaces the accelerator; null takes it away. No tensor of the old one may be alive.
@@ -89,6 +103,37 @@ class Workspace {
  private:
   int64_t bytes_;
   void* p_;
+};
+
+// Work that is the same each time, started as one piece (a CUDA graph): what a short kernel costs
+// is mostly its start.
+//
+//   RecordedWork step([&] { engine_steps(); });
+//   step.run();   // does the work; the first time as it is, the second recording it
+//
+// The work must start the same kernels on the same memory each time, on compute_stream(), and may
+// not wait for the device, nor copy from or to host memory. Tensors that are alive before and after
+// it have to stay alive as long as this; memory that it allocates and frees itself stays with the
+// recording. Where recording is not to be had, each run does the work anew: the result is the same.
+class RecordedWork {
+ public:
+  explicit RecordedWork(std::function<void()> work);
+  ~RecordedWork();
+  RecordedWork(const RecordedWork&) = delete;
+  RecordedWork& operator=(const RecordedWork&) = delete;
+  void run();
+  // Whether runs replay a recording.
+  bool recorded() const { return recording_ != nullptr; }
+
+ private:
+  friend void* device_allocate(int64_t bytes);
+  friend void device_free(void* p, int64_t bytes) noexcept;
+  void record();
+
+  std::function<void()> work_;
+  void* recording_ = nullptr;
+  int64_t runs_ = 0;
+  std::map<int64_t, std::vector<void*>> held_;  // blocks of the recording, by bytes
 };
 
 }  // namespace sextant

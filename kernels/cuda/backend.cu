@@ -1,23 +1,35 @@
 // Our CUDA kernels as a Backend.
 #include "kernels/backend.h"
+#include "kernels/conv_choice.h"
 
 namespace sextant::kernels {
 namespace {
+
+// Whether a library's convolution was faster, and has been started.
+template <class P>
+bool taken_by_library(const P& p) {
+  ConvLibrary* library = conv_library();
+  return library && library->run(p, compute_stream());
+}
 
 class CudaBackend final : public Backend {
  public:
   Device device() const override { return Device::kCuda; }
   void conv_forward(const ConvForward& p) const override {
+    if (taken_by_library(p)) return;
     cuda::conv_forward(p, compute_stream());
   }
   void conv_backward_data(const ConvBackwardData& p) const override {
+    if (taken_by_library(p)) return;
     cuda::conv_backward_data(p, compute_stream());
   }
   void conv_backward_weight(const ConvBackwardWeight& p) const override {
+    if (taken_by_library(p)) return;
     const Workspace workspace(cuda::conv_backward_weight_workspace(p.shape));
     cuda::conv_backward_weight(p, workspace.data(), compute_stream());
   }
   void conv_int8_forward(const ConvInt8Forward& p) const override {
+    if (taken_by_library(p)) return;
     cuda::conv_int8_forward(p, compute_stream());
   }
   void conv_transpose_forward(const ConvTransposeForward& p) const override {

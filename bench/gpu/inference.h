@@ -1,0 +1,14 @@
+// Images a second of the engine on CUDA.
+#pragma once
+
+#include <string>
+
+#include "core/config.h"
+
+namespace sextant::bench {
+
+// Rows for fp32, fp16 and int8 at batches 1 and 32, `size` px: from images on the device to decoded
+// boxes on the device; "replayed" is the same as one CUDA graph.
+Json measure_inference(const std::string& preset, int64_t size);
+
+}  // namespace sextant::bench

@@ -1,0 +1,15 @@
+// Models of the presets with random weights: what is measured does not depend on their values.
+#pragma once
+
+#include <string>
+
+#include "deploy/graph.h"
+
+namespace sextant::bench {
+
+// The deployed form of "yolov6n_opt", "yolov6s_opt", ...
+deploy::Graph preset_graph(const std::string& preset);
+// The same with a range for every tensor and weight, as quantization would set them.
+deploy::Graph quantized_preset_graph(const std::string& preset);
+
+}  // namespace sextant::bench

@@ -1,0 +1,60 @@
+// On CUDA a convolution may be ours or a library's (cuDNN): for each shape, whichever is faster.
+//
+// The backend asks the library first. The library measures a shape when it first sees it, and
+// remembers; the table can be stored (kernels/cuda/choose_conv.h does, per device).
+#pragma once
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "core/stream.h"
+#include "kernels/conv.h"
+#include "kernels/conv_int8.h"
+
+namespace sextant::kernels {
+
+// Another maker of convolutions. Each returns false, with nothing done, when ours is to be taken.
+class ConvLibrary {
+ public:
+  virtual ~ConvLibrary() = default;
+  virtual bool run(const ConvForward& p, Stream stream) = 0;
+  virtual bool run(const ConvBackwardData& p, Stream stream) = 0;
+  virtual bool run(const ConvBackwardWeight& p, Stream stream) = 0;
+  virtual bool run(const ConvInt8Forward& p, Stream stream) = 0;
+};
+
+// Null when there is none; null takes it away.
+ConvLibrary* conv_library();
+void set_conv_library(ConvLibrary* library);
+
+// What the choice depends on, as a text: the operation, types, shape, and what is fused.
+// "forward f16 1x80x80x32 -> 64 3x3 stride 2 pad 1 bias relu".
+std::string conv_key(const ConvForward& p);
+std::string conv_key(const ConvBackwardData& p);
+std::string conv_key(const ConvBackwardWeight& p);
+std::string conv_key(const ConvInt8Forward& p);
+
+// One shape measured, in microseconds.
+struct ConvVerdict {
+  bool library = false;  // the library's is taken
+  double ours_us = 0;    // 0: not measured
+  double library_us = 0;
+  std::string note;  // why the library's could not be taken; empty when only time decided
+};
+
+class ConvChoices {
+ public:
+  const ConvVerdict* find(const std::string& key) const;
+  void set(const std::string& key, ConvVerdict verdict) { table_[key] = std::move(verdict); }
+  size_t size() const { return table_.size(); }
+
+  nlohmann::json to_json() const;
+  // Throws Error naming `where` and the key for what is no such table.
+  static ConvChoices from_json(const nlohmann::json& j, const std::string& where);
+
+ private:
+  std::map<std::string, ConvVerdict> table_;
+};
+
+}  // namespace sextant::kernels
