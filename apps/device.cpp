@@ -1,15 +1,20 @@
 #include "apps/device.h"
 
-#include "kernels/cuda/runtime.h"
-
 namespace sextant::apps {
+namespace {
+CudaStarter cuda;
+}
+
+void set_cuda_starter(const CudaStarter& starter) { cuda = starter; }
 
 Device choose_device(const std::string& name) {
   if (name == "cpu") return Device::kCpu;
   check(name == "cuda" || name == "auto", "device '{}', must be auto, cpu or cuda", name);
   if (has_accelerator()) return Device::kCuda;
-  if (name == "auto" && !kernels::cuda_available()) return Device::kCpu;
-  kernels::start_cuda();
+  if (name == "auto" && (cuda.available == nullptr || !cuda.available(nullptr)))
+    return Device::kCpu;
+  check(cuda.start != nullptr, "this program runs on the CPU only");
+  cuda.start();
   return Device::kCuda;
 }
 

@@ -9,6 +9,14 @@
 
 namespace sextant::apps {
 
+// How this program starts a CUDA device: kernels/cuda/runtime.h, given by main(). Without, and
+// where a test has set an accelerator of its own, none is started.
+struct CudaStarter {
+  bool (*available)(std::string* reason) = nullptr;
+  void (*start)() = nullptr;
+};
+void set_cuda_starter(const CudaStarter& starter);
+
 // "cpu"; "cuda": throws Error with the reason where there is no usable GPU; "auto": CUDA where it
 // can be used, else the CPU. Starts the device.
 Device choose_device(const std::string& name);

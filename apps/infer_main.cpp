@@ -1,11 +1,14 @@
 // sextant-infer: runs a deploy file on images. Links no training code.
 #include "apps/command_line.h"
 #include "apps/detect_command.h"
+#include "apps/device.h"
 #include "deploy/file.h"
+#include "kernels/cuda/runtime.h"
 
 int main(int argc, char** argv) {
   CLI::App app("Detect objects with a Sextant deploy file; writes annotated PNGs and JSON",
                "sextant-infer");
+  sextant::apps::set_cuda_starter({sextant::kernels::cuda_available, sextant::kernels::start_cuda});
   sextant::apps::DetectOptions options;
   sextant::apps::add_detect_options(app, options);
   app.callback([&] {

@@ -1,10 +1,13 @@
 #include "apps/command_line.h"
 #include "apps/commands.h"
+#include "apps/device.h"
+#include "kernels/cuda/runtime.h"
 
 int main(int argc, char** argv) {
   using namespace sextant::apps;
   CLI::App app("Sextant: train YOLOv6 detectors, quantize them, run them in int8", "sextant");
   app.require_subcommand(1);
+  set_cuda_starter({sextant::kernels::cuda_available, sextant::kernels::start_cuda});
   app.set_help_all_flag("--help-all", "Help of all subcommands");
   add_train_command(app);
   add_eval_command(app);
