@@ -10,6 +10,7 @@
 #pragma once
 
 #include "core/device.h"
+#include "kernels/anchor_boxes.h"
 #include "kernels/anchors.h"
 #include "kernels/assign.h"
 #include "kernels/atss.h"
@@ -73,6 +74,8 @@ class Backend {
 
   virtual void generate_anchors(const GenerateAnchors& p) const = 0;
   virtual void decode(const Decode& p, float* out) const = 0;
+  virtual void anchor_boxes_forward(const AnchorBoxes& p) const = 0;
+  virtual void anchor_boxes_backward(const AnchorBoxes& p) const = 0;
   // `boxes` is gt_begin[batch], for who does not read the device's memory.
   virtual void task_aligned_assign(const TaskAlignedAssign& p, int64_t boxes) const = 0;
   virtual void anchors_inside(const LabelAssign& p, uint8_t* inside) const = 0;

@@ -24,7 +24,7 @@ struct BranchSum {
   int64_t channels = 0;
 };
 
-// out[c] = sum over rows of a[r, c] * b[r, c]: the gradient with respect to a scale. Summed in
+// out[c] = sum over rows of a[r, c] * b[r, c]: the gradient with respect to a scale. b null: ones. Summed in
 // double, in chunks of rows that depend on their number alone.
 struct ChannelDot {
   const float* a = nullptr;

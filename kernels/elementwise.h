@@ -25,7 +25,8 @@ struct ActBackward {
   Activation act = Activation::kIdentity;
 };
 
-// y = alpha * a + beta * b
+// y = alpha * a + beta * b, where alpha and beta may each be multiplied by a value that lies in
+// memory of the device, which the host need not know.
 struct AddScaled {
   const float* a = nullptr;
   const float* b = nullptr;
@@ -33,6 +34,8 @@ struct AddScaled {
   int64_t n = 0;
   float alpha = 1.0f;
   float beta = 1.0f;
+  const float* alpha_at = nullptr;  // or null: 1
+  const float* beta_at = nullptr;
 };
 
 namespace cpu {

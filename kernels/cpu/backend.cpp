@@ -55,6 +55,8 @@ class CpuBackend final : public Backend {
   void dfl_loss(const DflLoss& p) const override { cpu::dfl_loss(p); }
   void generate_anchors(const GenerateAnchors& p) const override { cpu::generate_anchors(p); }
   void decode(const Decode& p, float* out) const override { cpu::decode(p, out); }
+  void anchor_boxes_forward(const AnchorBoxes& p) const override { cpu::anchor_boxes_forward(p); }
+  void anchor_boxes_backward(const AnchorBoxes& p) const override { cpu::anchor_boxes_backward(p); }
   void task_aligned_assign(const TaskAlignedAssign& p, int64_t) const override {
     cpu::task_aligned_assign(p);
   }

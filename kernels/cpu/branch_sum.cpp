@@ -42,6 +42,10 @@ void channel_dot(const ChannelDot& p) {
       double* sums = part.data() + k * p.channels;
       for (int64_t r = p.rows * k / chunks; r < p.rows * (k + 1) / chunks; ++r) {
         const float* a = p.a + r * p.channels;
+        if (!p.b) {
+          for (int64_t c = 0; c < p.channels; ++c) sums[c] += a[c];
+          continue;
+        }
         const float* b = p.b + r * p.channels;
 #pragma omp simd
         for (int64_t c = 0; c < p.channels; ++c) sums[c] += static_cast<double>(a[c]) * b[c];

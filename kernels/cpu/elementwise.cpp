@@ -28,9 +28,11 @@ void act_backward(const ActBackward& p) {
 }
 
 void add_scaled(const AddScaled& p) {
+  const float alpha = p.alpha_at ? p.alpha * *p.alpha_at : p.alpha;
+  const float beta = p.beta_at ? p.beta * *p.beta_at : p.beta;
   parallel_for(p.n, kGrain, [&](int64_t begin, int64_t end) {
 #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) p.y[i] = p.alpha * p.a[i] + p.beta * p.b[i];
+    for (int64_t i = begin; i < end; ++i) p.y[i] = alpha * p.a[i] + beta * p.b[i];
   });
 }
 

@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(kDotChannels* kLanes)
 #pragma unroll 4
     for (int64_t r = begin + threadIdx.y; r < end; r += kLanes) {
       const int64_t at = r * channels + channel;
-      sum += static_cast<double>(a[at]) * static_cast<double>(b[at]);
+      sum += static_cast<double>(a[at]) * (b != nullptr ? static_cast<double>(b[at]) : 1.0);
     }
   }
   lanes[threadIdx.y][threadIdx.x] = sum;

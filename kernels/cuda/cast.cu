@@ -11,6 +11,15 @@ struct alignas(kWidth * sizeof(T)) Values {
   T v[kWidth];
 };
 
+template <class To, class From>
+__device__ __forceinline__ To convert(From v) {
+  return from_float<To>(as_float(v));
+}
+template <>
+__device__ __forceinline__ float convert<float, double>(double v) {
+  return static_cast<float>(v);
+}
+
 template <class From, class To, int kWidth>
 struct CastOp {
   const From* from;
@@ -20,7 +29,7 @@ struct CastOp {
     const auto in = *reinterpret_cast<const Values<From, kWidth>*>(from + at);
     Values<To, kWidth> out;
 #pragma unroll
-    for (int k = 0; k < kWidth; ++k) out.v[k] = from_float<To>(as_float(in.v[k]));
+    for (int k = 0; k < kWidth; ++k) out.v[k] = convert<To>(in.v[k]);
     *reinterpret_cast<Values<To, kWidth>*>(to + at) = out;
   }
 };
@@ -45,7 +54,9 @@ void cast(const Cast& p, Stream stream) {
   if (is(DType::kF32, DType::kBF16)) return run<float, __nv_bfloat16>(p, stream);
   if (is(DType::kF16, DType::kF32)) return run<__half, float>(p, stream);
   if (is(DType::kBF16, DType::kF32)) return run<__nv_bfloat16, float>(p, stream);
-  fail("cast: {} to {}, must be F32 and F16 or BF16", name_of(p.from_type), name_of(p.to_type));
+  if (is(DType::kF64, DType::kF32)) return run<double, float>(p, stream);
+  fail("cast: {} to {}, must be F32 and F16 or BF16, or F64 to F32", name_of(p.from_type),
+       name_of(p.to_type));
 }
 
 }  // namespace sextant::kernels::cuda

@@ -8,12 +8,17 @@ namespace {
 
 constexpr int kThreads = 256;
 
+// What an operation reads before its first element: nothing.
+struct WithoutPreparation {
+  __device__ __forceinline__ void prepare() {}
+};
+
 template <Activation A>
-struct ActForwardOp {
+struct ActForwardOp : WithoutPreparation {
   __device__ __forceinline__ float operator()(float x) const { return activate<A>(x); }
 };
 template <Activation A>
-struct ActBackwardOp {
+struct ActBackwardOp : WithoutPreparation {
   __device__ __forceinline__ float operator()(float x, float dy) const {
     return dy * activate_grad<A>(x);
   }
@@ -21,6 +26,12 @@ struct ActBackwardOp {
 struct AddScaledOp {
   float alpha;
   float beta;
+  const float* alpha_at;
+  const float* beta_at;
+  __device__ __forceinline__ void prepare() {
+    if (alpha_at != nullptr) alpha *= *alpha_at;
+    if (beta_at != nullptr) beta *= *beta_at;
+  }
   __device__ __forceinline__ float operator()(float a, float b) const {
     return alpha * a + beta * b;
   }
@@ -56,6 +67,7 @@ struct Turn {
 template <int kInputs, int kWidth, class Op>
 __global__ void __launch_bounds__(kThreads)
     map_kernel(Op op, Inputs<kInputs> inputs, float* y, int64_t n) {
+  op.prepare();
   const int64_t packs = n / kWidth;
   const int64_t threads = static_cast<int64_t>(gridDim.x) * kThreads;
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
@@ -110,7 +122,7 @@ void act_backward(const ActBackward& p, Stream stream) {
 }
 
 void add_scaled(const AddScaled& p, Stream stream) {
-  map<2>(AddScaledOp{p.alpha, p.beta}, {{p.a, p.b}}, p.y, p.n, stream);
+  map<2>(AddScaledOp{p.alpha, p.beta, p.alpha_at, p.beta_at}, {{p.a, p.b}}, p.y, p.n, stream);
 }
 
 }  // namespace sextant::kernels::cuda

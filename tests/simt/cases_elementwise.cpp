@@ -105,6 +105,30 @@ void check_add(Backend& backend, int64_t n, int64_t offset) {
   cuda::add_scaled({ad.data(), bd.data(), y.data(), n, 0.75f, -1.5f}, backend.stream());
   CHECK(worst_error(y.values(), ref) < 1e-6);
   CHECK(worst_error(y.values(), twin) < 1e-6);
+
+  // The same factors, in part from memory: 0.75 = 3 * 0.25, -1.5 = -3 * 0.5.
+  const std::vector<float> factors = {0.25f, 0.5f};
+  const DeviceArray fd(backend, factors);
+  std::vector<float> parted = undefined(n);
+  cpu::add_scaled({.a = a.data(),
+                   .b = b.data(),
+                   .y = parted.data(),
+                   .n = n,
+                   .alpha = 3.0f,
+                   .beta = -3.0f,
+                   .alpha_at = &factors[0],
+                   .beta_at = &factors[1]});
+  CHECK(same_bits(parted, twin));
+  AddScaled p{.a = ad.data(), .b = bd.data(), .y = y.data(), .n = n, .alpha = 3.0f, .beta = -3.0f};
+  p.alpha_at = fd.data();
+  p.beta_at = fd.data() + 1;
+  cuda::add_scaled(p, backend.stream());
+  CHECK(worst_error(y.values(), ref) < 1e-6);
+  p.alpha = 0.75f;
+  p.alpha_at = nullptr;
+  cuda::add_scaled(p, backend.stream());
+  CHECK(worst_error(y.values(), ref) < 1e-6);
+  fd.require_unchanged();
   ad.require_unchanged();
   bd.require_unchanged();
 }

@@ -299,6 +299,15 @@ void check_dot(Backend& backend, int64_t rows, int64_t channels) {
   cuda::channel_dot(p, workspace.data(), backend.stream());
   CHECK(worst_error(out.values(), ref) < 1e-7);
   CHECK(worst_error(out.values(), twin) < 1e-7);
+
+  // Without b: the plain sums.
+  std::fill(ref.begin(), ref.end(), 0.0);
+  for (size_t i = 0; i < a.size(); ++i) ref[i % static_cast<size_t>(channels)] += double{a[i]};
+  cpu::channel_dot({a.data(), nullptr, twin.data(), rows, channels});
+  p.b = nullptr;
+  cuda::channel_dot(p, workspace.data(), backend.stream());
+  CHECK(worst_error(out.values(), ref) < 1e-7);
+  CHECK(worst_error(out.values(), twin) < 1e-7);
   ad.require_unchanged();
   bd.require_unchanged();
 }
@@ -390,9 +399,12 @@ void cast_cases(Backend& backend) {
         check_cast<float, uint16_t>(backend, DType::kF32, type, {1.5f}, offset);
         check_cast<float, uint16_t>(backend, DType::kF32, type, {}, offset);
       }
+    for (const int64_t offset : {0, 1})
+      check_cast<double, float>(backend, DType::kF64, DType::kF32,
+                                {1.0 / 3, -2.5, 0.0, 1e300, 1e-60, 16777217.0, 4.0 / 7}, offset);
     CHECK(error_of([&] {
             cuda::cast({nullptr, DType::kF16, nullptr, DType::kBF16, 4}, backend.stream());
-          }) == "cast: F16 to BF16, must be F32 and F16 or BF16");
+          }) == "cast: F16 to BF16, must be F32 and F16 or BF16, or F64 to F32");
   }
 }
 

@@ -105,6 +105,10 @@ TEST_CASE("kl_div kernels") {
   SimtBackend backend;
   kl_div_cases(backend);
 }
+TEST_CASE("anchor box kernels") {
+  SimtBackend backend;
+  anchor_boxes_cases(backend);
+}
 TEST_CASE("pooling kernels") {
   SimtBackend backend;
   pool_cases(backend);
