@@ -67,6 +67,7 @@ TEST_CASE("fake_quant kernels: ties, range ends, NaN", "[gpu]") {
   on_device(fake_quant_edge_cases);
 }
 TEST_CASE("rep_bn_act kernels", "[gpu]") { on_device(rep_bn_act_cases); }
+TEST_CASE("rep_bn_act kernels in 16 bits", "[gpu]") { on_device(rep_bn_act_half_cases); }
 TEST_CASE("rep_bn_act kernels: means far from zero, outliers, constant channels", "[gpu]") {
   on_device(rep_bn_act_hard_statistics);
 }
@@ -100,6 +101,7 @@ TEST_CASE("transposed convolution kernels", "[gpu]") { on_device(conv_transpose_
 TEST_CASE("letterbox and augmentation kernels", "[gpu]") { on_device(augment_cases); }
 TEST_CASE("convolution kernels refuse bad parameters", "[gpu]") { on_device(conv_refusal_cases); }
 TEST_CASE("kernels refuse bad parameters", "[gpu]") { on_device(refusal_cases); }
+TEST_CASE("kernels refuse types", "[gpu]") { on_device(dtype_refusal_cases); }
 
 }  // namespace
 }  // namespace sextant::test
