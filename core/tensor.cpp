@@ -24,7 +24,6 @@ struct Tensor::Storage {
 Tensor::Tensor(Shape shape, DType dtype, Device device)
     : shape_(shape),
       dtype_(dtype),
-      device_(device),
       storage_(std::make_shared<Storage>(shape.numel() * size_of(dtype), device)) {}
 
 Tensor Tensor::zeros(Shape shape, DType dtype, Device device) {
@@ -39,27 +38,36 @@ Tensor Tensor::full(Shape shape, float value, Device device) {
   return t.to(device);
 }
 
+Device Tensor::device() const { return defined() ? storage_->device : Device::kCpu; }
+
 void* Tensor::raw() const {
   check(defined(), "tensor: data of an empty tensor");
   return storage_->data;
 }
 
 void Tensor::check_host() const {
-  check(device_ == Device::kCpu, "tensor: {} on {} read by the host", shape_.str(),
-        name_of(device_));
+  check(device() == Device::kCpu, "tensor: {} on {} read by the host", shape_.str(),
+        name_of(device()));
 }
 
 Tensor Tensor::clone() const {
-  Tensor t(shape_, dtype_, device_);
+  Tensor t(shape_, dtype_, device());
   t.copy_from(*this);
   return t;
 }
 
-Tensor Tensor::to(Device device) const {
-  if (device == device_ || !defined()) return *this;
-  Tensor t(shape_, dtype_, device);
+Tensor Tensor::to(Device where) const {
+  if (where == device() || !defined()) return *this;
+  Tensor t(shape_, dtype_, where);
   t.copy_from(*this);
   return t;
+}
+
+void Tensor::move_to(Device where) const {
+  if (!defined() || where == device()) return;
+  const Tensor there = to(where);
+  std::swap(storage_->device, there.storage_->device);
+  std::swap(storage_->data, there.storage_->data);
 }
 
 Tensor Tensor::reshape(Shape shape) const {
@@ -74,18 +82,19 @@ void Tensor::copy_from(const Tensor& source) const {
         name_of(source.dtype_), source.shape_.str(), name_of(dtype_), shape_.str());
   void* to = raw();
   const void* from = source.raw();
-  if (device_ == Device::kCpu && source.device_ == Device::kCpu)
+  const bool to_host = device() == Device::kCpu, from_host = source.device() == Device::kCpu;
+  if (to_host && from_host)
     std::memcpy(to, from, static_cast<size_t>(bytes()));
-  else if (device_ == Device::kCpu)
+  else if (to_host)
     accelerator().download(to, from, bytes(), compute_stream());
-  else if (source.device_ == Device::kCpu)
+  else if (from_host)
     accelerator().upload(to, from, bytes(), compute_stream());
   else
     accelerator().copy(to, from, bytes(), compute_stream());
 }
 
 void Tensor::fill_zero() const {
-  if (device_ == Device::kCpu)
+  if (device() == Device::kCpu)
     std::memset(raw(), 0, static_cast<size_t>(bytes()));
   else
     accelerator().fill_zero(raw(), bytes(), compute_stream());
@@ -93,7 +102,7 @@ void Tensor::fill_zero() const {
 
 double Tensor::item() const {
   check(numel() == 1, "item: shape {} has not one element", shape_.str());
-  if (device_ != Device::kCpu) return to(Device::kCpu).item();
+  if (device() != Device::kCpu) return to(Device::kCpu).item();
   return dtype_ == DType::kF64 ? *data<double>() : *f32();
 }
 

@@ -42,7 +42,7 @@ class Tensor {
   const Shape& shape() const { return shape_; }
   int64_t dim(int i) const { return shape_[i]; }
   DType dtype() const { return dtype_; }
-  Device device() const { return device_; }
+  Device device() const;  // kCpu when empty
   int64_t numel() const { return shape_.numel(); }
   int64_t bytes() const { return numel() * size_of(dtype_); }
 
@@ -65,6 +65,9 @@ class Tensor {
   Tensor clone() const;
   // On `device`: a copy, or this same tensor when it is there already.
   Tensor to(Device device) const;
+  // Takes the memory itself to `device`, and with it every Tensor that shares it: how a model is
+  // moved whose parts hold its parameters each for itself. Pointers from before are void.
+  void move_to(Device device) const;
   // Same memory, another shape of as many elements.
   Tensor reshape(Shape shape) const;
   // Copies `source`'s values into this memory, across devices too; shapes and dtypes must be equal.
@@ -80,7 +83,6 @@ class Tensor {
   void check_host() const;
   Shape shape_;
   DType dtype_ = DType::kF32;
-  Device device_ = Device::kCpu;
   std::shared_ptr<Storage> storage_;
 };
 

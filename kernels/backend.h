@@ -10,6 +10,7 @@
 #pragma once
 
 #include "core/device.h"
+#include "kernels/anchor_boxes.h"
 #include "kernels/anchors.h"
 #include "kernels/assign.h"
 #include "kernels/atss.h"
@@ -100,6 +101,8 @@ class Backend {
   // count[n] detections of image n are written to out[n * max_det]; the rest is not touched.
   virtual void non_max_suppression(const NmsInput& p, const NmsOptions& options, Detection* out,
                                    int32_t* count) const = 0;
+  virtual void anchor_boxes_forward(const AnchorBoxes& p) const = 0;
+  virtual void anchor_boxes_backward(const AnchorBoxes& p) const = 0;
   // `boxes` is gt_begin[batch], for who does not read the device's memory.
   virtual void task_aligned_assign(const TaskAlignedAssign& p, int64_t boxes) const = 0;
   virtual void anchors_inside(const LabelAssign& p, uint8_t* inside) const = 0;

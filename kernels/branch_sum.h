@@ -3,12 +3,14 @@
 //
 //   y[r, c] = sum_b scale_b[c] * x_b[r, c]
 //
-// f32, [rows, channels] (NHWC flattened).
+// [rows, channels] (NHWC flattened) of type `dtype`; scales and their gradient f32.
+// CPU: f32 only. CUDA: F32, F16, BF16; sums are f32.
 #pragma once
 
 #include <array>
 #include <cstdint>
 
+#include "core/dtype.h"
 #include "core/stream.h"
 
 namespace sextant::kernels {
@@ -16,22 +18,24 @@ namespace sextant::kernels {
 inline constexpr int kMaxSummands = 4;
 
 struct BranchSum {
-  std::array<const float*, kMaxSummands> x{};
+  std::array<const void*, kMaxSummands> x{};
   std::array<const float*, kMaxSummands> scale{};  // [channels], or null for 1
   int branches = 1;
-  float* y = nullptr;
+  void* y = nullptr;
   int64_t rows = 0;
   int64_t channels = 0;
+  DType dtype = DType::kF32;
 };
 
-// out[c] = sum over rows of a[r, c] * b[r, c]: the gradient with respect to a scale. Summed in
+// out[c] = sum over rows of a[r, c] * b[r, c]: the gradient with respect to a scale. b null: ones. Summed in
 // double, in chunks of rows that depend on their number alone.
 struct ChannelDot {
-  const float* a = nullptr;
-  const float* b = nullptr;
+  const void* a = nullptr;
+  const void* b = nullptr;
   float* out = nullptr;
   int64_t rows = 0;
   int64_t channels = 0;
+  DType dtype = DType::kF32;
 };
 
 namespace cpu {

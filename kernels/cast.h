@@ -1,4 +1,5 @@
-// Conversion between f32 and the 16-bit floating-point types, rounding to nearest even.
+// Conversion between f32 and the 16-bit floating-point types, and from f64 to f32 (a sum as a
+// kernel leaves it, to a loss), rounding to nearest even.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +17,7 @@ struct Cast {
   int64_t n = 0;
 };
 
-// One of the two types is F32, the other F16 or BF16; else an Error.
+// One of the two types is F32, the other F16 or BF16, or F64 to F32; else an Error.
 namespace cpu {
 void cast(const Cast& p);
 }

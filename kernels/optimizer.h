@@ -38,6 +38,8 @@ struct UpdateTensor {
   float* average = nullptr;           // or null
   int64_t n = 0;
   int32_t group = 0;  // whose lr and decay
+
+  bool operator==(const UpdateTensor&) const = default;
 };
 
 // A model has a few hundred parameters, most of them of 16 to 256 values. So all are cut into

@@ -1,8 +1,11 @@
-// Max- and average-pooling, nearest up-sampling, channel copies, image bytes to floats. f32, NHWC.
+// Max- and average-pooling, nearest up-sampling, channel copies, image bytes to floats. NHWC,
+// tensors of type `dtype`. CPU: f32 only, but copies of any type. CUDA: F32, F16, BF16, copies of
+// any type; sums are f32.
 #pragma once
 
 #include <cstdint>
 
+#include "core/dtype.h"
 #include "core/stream.h"
 
 namespace sextant::kernels {
@@ -11,29 +14,32 @@ namespace sextant::kernels {
 struct MaxPoolForward {
   int64_t n = 1, h = 1, w = 1, c = 1;
   int64_t kernel = 2, stride = 2, pad = 0;
-  const float* x = nullptr;
-  float* y = nullptr;
+  const void* x = nullptr;
+  void* y = nullptr;
   int32_t* index = nullptr;  // position h*w of the winner (the first in row order), or null
+  DType dtype = DType::kF32;
   int64_t oh() const { return (h + 2 * pad - kernel) / stride + 1; }
   int64_t ow() const { return (w + 2 * pad - kernel) / stride + 1; }
 };
 
 struct MaxPoolBackward {
   int64_t n = 1, h = 1, w = 1, c = 1, oh = 1, ow = 1;
-  const float* dy = nullptr;
+  const void* dy = nullptr;
   const int32_t* index = nullptr;
-  float* dx = nullptr;                      // overwritten, unless accumulate
+  void* dx = nullptr;                       // overwritten, unless accumulate
   int64_t kernel = 0, stride = 0, pad = 0;  // as forward; the CPU does not read them
   bool accumulate = false;                  // add to dx
+  DType dtype = DType::kF32;
 };
 
 // y[0] = pool(x), y[1] = pool(y[0]), y[2] = pool(y[1]): max-pools of stride 1 and the same odd
 // kernel, padded to keep the size (SPPF). As three max_pool_forward() calls, bit for bit.
 struct ChainedMaxPools {
   int64_t n = 1, h = 1, w = 1, c = 1, kernel = 5;
-  const float* x = nullptr;
-  float* y[3] = {};
+  const void* x = nullptr;
+  void* y[3] = {};
   int32_t* index[3] = {};  // of each pool in its own input; all null when not wanted
+  DType dtype = DType::kF32;
 };
 
 // Mean of the kernel x kernel neighbourhood (odd kernel, stride 1); outside the image is zero and
@@ -41,24 +47,27 @@ struct ChainedMaxPools {
 struct AveragePool {
   int64_t n = 1, h = 1, w = 1, c = 1;
   int64_t kernel = 3;
-  const float* x = nullptr;
-  float* y = nullptr;  // overwritten
+  const void* x = nullptr;
+  void* y = nullptr;  // overwritten
+  DType dtype = DType::kF32;
 };
 
 // y[n, i, j, c] = x[n, i / scale, j / scale, c]; backward sums.
 struct Upsample {
   int64_t n = 1, h = 1, w = 1, c = 1, scale = 2;
-  const float* from = nullptr;
-  float* to = nullptr;
+  const void* from = nullptr;
+  void* to = nullptr;
+  DType dtype = DType::kF32;
 };
 
 // to[r, to_offset + k] = from[r, from_offset + k] for k < channels; pitches are channels per row.
 struct CopyChannels {
   int64_t rows = 0, channels = 0;
-  const float* from = nullptr;
+  const void* from = nullptr;
   int64_t from_pitch = 0, from_offset = 0;
-  float* to = nullptr;
+  void* to = nullptr;
   int64_t to_pitch = 0, to_offset = 0;
+  DType dtype = DType::kF32;
 };
 
 namespace cpu {
@@ -74,8 +83,9 @@ void bytes_to_float(const uint8_t* x, float* y, int64_t n);
 }  // namespace cpu
 
 namespace cuda {
-// Results equal the CPU's bit for bit. Tensors of up to 2^31 elements, or 2^33 where the channels
-// (and pitches and offsets) are multiples of four and the tensors aligned to 16 bytes; Error above.
+// Results equal the CPU's bit for bit (in 16 bits: the CPU's f32 results, rounded). Tensors of up
+// to 2^31 elements, or 2^33 where the channels (and pitches) are multiples of four (eight in 16
+// bits) and the tensors aligned to 16 bytes; Error above.
 void max_pool_forward(const MaxPoolForward& p, Stream stream);
 void max_pool_backward(const MaxPoolBackward& p, Stream stream);
 void chained_max_pools(const ChainedMaxPools& p, Stream stream);

@@ -7,12 +7,14 @@
 // rows of a channel; normalisation uses the biased variance, the running variance takes the
 // unbiased one, as PyTorch's BatchNorm2d.
 //
-// All tensors f32: x_b, y, dy, dx_b are [rows, channels] (NHWC flattened), the rest [channels].
+// x_b, y, dy, dx_b are [rows, channels] (NHWC flattened), of type `dtype`; the rest [channels],
+// f32. CPU: f32 only. CUDA: F32, F16, BF16; arithmetic and statistics are f32.
 #pragma once
 
 #include <array>
 #include <cstdint>
 
+#include "core/dtype.h"
 #include "core/stream.h"
 #include "kernels/activation.h"
 
@@ -22,7 +24,7 @@ inline constexpr int kMaxBranches = 3;
 
 struct RepBnActForward {
   struct Branch {
-    const float* x = nullptr;
+    const void* x = nullptr;
     const float* gamma = nullptr;
     const float* beta = nullptr;
     // training: updated, running = (1 - momentum) * running + momentum * batch; may be null, then
@@ -35,13 +37,14 @@ struct RepBnActForward {
   };
   std::array<Branch, kMaxBranches> branch;
   int branches = 1;
-  float* y = nullptr;
+  void* y = nullptr;
   int64_t rows = 0;  // training needs rows >= 2
   int64_t channels = 0;
   Activation act = Activation::kIdentity;
   float eps = 1e-3f;
   float momentum = 0.03f;
   bool training = true;
+  DType dtype = DType::kF32;
 };
 
 // Gradients of the above. The pre-activation is recomputed from the branches, so y is not needed.
@@ -49,22 +52,23 @@ struct RepBnActForward {
 // dx_b = gamma_b * inv_std_b * g where g = dy * act'(pre).
 struct RepBnActBackward {
   struct Branch {
-    const float* x = nullptr;
+    const void* x = nullptr;
     const float* gamma = nullptr;
     const float* beta = nullptr;
     const float* mean = nullptr;
     const float* inv_std = nullptr;
-    float* dx = nullptr;      // overwritten; null when not wanted
+    void* dx = nullptr;       // overwritten; null when not wanted
     float* dgamma = nullptr;  // overwritten
     float* dbeta = nullptr;   // overwritten
   };
   std::array<Branch, kMaxBranches> branch;
   int branches = 1;
-  const float* dy = nullptr;
+  const void* dy = nullptr;
   int64_t rows = 0;
   int64_t channels = 0;
   Activation act = Activation::kIdentity;
   bool training = true;
+  DType dtype = DType::kF32;
 };
 
 namespace cpu {

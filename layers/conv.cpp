@@ -2,15 +2,14 @@
 #include "kernels/conv.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "core/trace.h"
-#include "kernels/elementwise.h"
-#include "kernels/rep_bn_act.h"
 #include "layers/functional.h"
+#include "layers/placement.h"
 
 namespace sextant {
 
-namespace cpu = kernels::cpu;
 using kernels::ConvShape;
 
 namespace {
@@ -41,10 +40,21 @@ struct SavedStatistics {
   std::vector<Tensor> mean, inv_std;
 };
 
-kernels::RepBnActForward forward_params(const std::vector<Tensor>& x,
-                                        const std::vector<BatchNormState>& norms, const Tensor& y,
-                                        Activation act, BatchNormParams params,
-                                        SavedStatistics& saved) {
+// 1 / sqrt(variance + eps) of running statistics, for a backward pass in evaluation mode. Rare (a
+// frozen part behind a trained one), so the host does it: there the device is waited for.
+Tensor inverse_deviation(const Tensor& variance, float eps) {
+  const Tensor out =
+      variance.device() == Device::kCpu ? variance.clone() : variance.to(Device::kCpu);
+  for (float& v : out.span<float>())
+    v = static_cast<float>(1.0 / std::sqrt(static_cast<double>(v) + eps));
+  return out.to(variance.device());
+}
+
+// act(sum of the normalised branches) -> y. `keeps`: a backward pass will follow.
+SavedStatistics run_rep_bn_act(const std::vector<Tensor>& x,
+                               const std::vector<BatchNormState>& norms, const Tensor& y,
+                               Activation act, BatchNormParams params, bool keeps) {
+  SavedStatistics saved;
   const int64_t channels = y.dim(-1);
   const int64_t rows = y.numel() / channels;
   check(!params.training || rows >= 2,
@@ -62,22 +72,29 @@ kernels::RepBnActForward forward_params(const std::vector<Tensor>& x,
     const BatchNormState& n = norms[b];
     check(x[b].shape() == y.shape(), "rep_bn_act: branches {} and {} differ", y.shape().str(),
           x[b].shape().str());
-    for (const Tensor& t : {n.gamma.data(), n.beta.data(), n.running_mean, n.running_var})
+    check_together("rep_bn_act", y, x[b]);
+    for (const Tensor& t : {n.gamma.data(), n.beta.data(), n.running_mean, n.running_var}) {
       check(t.shape() == Shape{channels}, "rep_bn_act: parameter {} for {} channels",
             t.shape().str(), channels);
-    saved.mean.emplace_back(Shape{channels});
-    saved.inv_std.emplace_back(Shape{channels});
-    if (!params.training)
-      for (int64_t c = 0; c < channels; ++c) {
-        saved.mean[b].f32()[c] = n.running_mean.f32()[c];
-        saved.inv_std[b].f32()[c] = static_cast<float>(
-            1.0 / std::sqrt(static_cast<double>(n.running_var.f32()[c]) + params.eps));
-      }
-    p.branch[b] = {
-        x[b].f32(),          n.gamma.f32(),       n.beta.f32(),          n.running_mean.f32(),
-        n.running_var.f32(), saved.mean[b].f32(), saved.inv_std[b].f32()};
+      check_together("rep_bn_act", y, t);
+    }
+    if (params.training) {
+      saved.mean.push_back(like(n.running_mean));
+      saved.inv_std.push_back(like(n.running_mean));
+    } else if (keeps) {
+      saved.mean.push_back(n.running_mean.clone());
+      saved.inv_std.push_back(inverse_deviation(n.running_var, params.eps));
+    }
+    p.branch[b] = {x[b].f32(),
+                   n.gamma.f32(),
+                   n.beta.f32(),
+                   n.running_mean.f32(),
+                   n.running_var.f32(),
+                   params.training ? saved.mean[b].f32() : nullptr,
+                   params.training ? saved.inv_std[b].f32() : nullptr};
   }
-  return p;
+  on(y).rep_bn_act_forward(p);
+  return saved;
 }
 
 struct BranchGradients {
@@ -102,9 +119,9 @@ struct RepBnActSaved {
     p.act = act;
     p.training = training;
     for (size_t b = 0; b < x.size(); ++b) {
-      g.dx.push_back(wants_dx[b] ? Tensor(dy.shape()) : Tensor());
-      g.dgamma.emplace_back(Shape{channels});
-      g.dbeta.emplace_back(Shape{channels});
+      g.dx.push_back(wants_dx[b] ? like(dy) : Tensor());
+      g.dgamma.push_back(like(gamma[b]));
+      g.dbeta.push_back(like(gamma[b]));
       p.branch[b] = {x[b].f32(),
                      gamma[b].f32(),
                      beta[b].f32(),
@@ -114,7 +131,7 @@ struct RepBnActSaved {
                      g.dgamma[b].f32(),
                      g.dbeta[b].f32()};
     }
-    cpu::rep_bn_act_backward(p);
+    on(dy).rep_bn_act_backward(p);
     return g;
   }
 };
@@ -168,20 +185,21 @@ Variable conv2d(const Variable& x, const Variable& weight, const Variable& bias,
                 ConvParams params) {
   const ConvShape s = conv_shape("conv2d", x.shape(), weight.shape(), params);
   check_bias("conv2d", bias, s.oc);
-  const Tensor y(output_shape(s));
-  cpu::conv_forward({s, x.f32(), weight.f32(), bias.defined() ? bias.f32() : nullptr, y.f32()});
+  const Tensor y = like(x.data(), output_shape(s));
+  kernels_for("conv2d", x, weight, bias)
+      .conv_forward({s, x.f32(), weight.f32(), bias.defined() ? bias.f32() : nullptr, y.f32()});
   Variable out = make_result(
       "conv2d", y, {x, weight, bias},
       [s, xt = x.data(), wt = weight.data()](const Tensor& dy, const std::vector<bool>& needs) {
         Tensor dx, dw, db;
         if (needs[0]) {
-          dx = Tensor(xt.shape());
-          cpu::conv_backward_data({s, dy.f32(), wt.f32(), dx.f32()});
+          dx = like(xt);
+          on(dy).conv_backward_data({s, dy.f32(), wt.f32(), dx.f32()});
         }
         if (needs[1] || needs[2]) {
-          dw = Tensor(wt.shape());
-          if (needs[2]) db = Tensor(Shape{s.oc});
-          cpu::conv_backward_weight(
+          dw = like(wt);
+          if (needs[2]) db = like(wt, Shape{s.oc});
+          on(dy).conv_backward_weight(
               {s, xt.f32(), dy.f32(), dw.f32(), needs[2] ? db.f32() : nullptr});
         }
         return std::vector<Tensor>{dx, dw, db};
@@ -199,19 +217,20 @@ Variable conv_transpose2d(const Variable& x, const Variable& weight, const Varia
         ws.str(), ws[3], xs.str(), xs[3]);
   check_bias("conv_transpose2d", bias, ws[0]);
   const kernels::ConvTransposeShape s{xs[0], xs[1], xs[2], xs[3], ws[0], ws[1]};
-  const Tensor y(Shape{s.n, s.h * s.k, s.w * s.k, s.oc});
-  cpu::conv_transpose_forward(
-      {s, x.f32(), weight.f32(), bias.defined() ? bias.f32() : nullptr, y.f32()});
+  const Tensor y = like(x.data(), Shape{s.n, s.h * s.k, s.w * s.k, s.oc});
+  kernels_for("conv_transpose2d", x, weight, bias)
+      .conv_transpose_forward(
+          {s, x.f32(), weight.f32(), bias.defined() ? bias.f32() : nullptr, y.f32()});
   Variable out = make_result(
       "conv_transpose2d", y, {x, weight, bias},
       [s, xt = x.data(), wt = weight.data()](const Tensor& dy, const std::vector<bool>& needs) {
         Tensor dx, dw, db;
-        if (needs[0]) dx = Tensor(xt.shape());
-        if (needs[1]) dw = Tensor(wt.shape());
-        if (needs[2]) db = Tensor(Shape{s.oc});
-        cpu::conv_transpose_backward({s, xt.f32(), wt.f32(), dy.f32(),
-                                      needs[0] ? dx.f32() : nullptr, needs[1] ? dw.f32() : nullptr,
-                                      needs[2] ? db.f32() : nullptr});
+        if (needs[0]) dx = like(xt);
+        if (needs[1]) dw = like(wt);
+        if (needs[2]) db = like(wt, Shape{s.oc});
+        on(dy).conv_transpose_backward(
+            {s, xt.f32(), wt.f32(), dy.f32(), needs[0] ? dx.f32() : nullptr,
+             needs[1] ? dw.f32() : nullptr, needs[2] ? db.f32() : nullptr});
         return std::vector<Tensor>{dx, dw, db};
       });
   if (trace::active())
@@ -227,11 +246,10 @@ Variable rep_bn_act(const std::vector<Variable>& branches, const std::vector<Bat
         norms.size(), kernels::kMaxBranches);
   std::vector<Tensor> x;
   for (const auto& v : branches) x.push_back(v.data());
-  const Tensor y(branches[0].shape());
-  SavedStatistics statistics;
-  cpu::rep_bn_act_forward(forward_params(x, norms, y, act, params, statistics));
   std::vector<Variable> inputs = branches;
   for (auto& v : parameters_of(norms)) inputs.push_back(v);
+  const Tensor y = like(x[0]);
+  SavedStatistics statistics = run_rep_bn_act(x, norms, y, act, params, needs_grad(inputs));
   Variable out = make_result("rep_bn_act", y, inputs,
                              [saved = save(x, norms, std::move(statistics), act, params.training)](
                                  const Tensor& dy, const std::vector<bool>& needs) {
@@ -265,35 +283,37 @@ Variable rep_vgg(const Variable& x, const Variable& weight3, const Variable& wei
   const ConvShape s1 = conv_shape("rep_vgg", x.shape(), weight1.shape(), p1);
   check(s1.kh == 1 && s3.kh == 3 && s1.oc == s3.oc, "rep_vgg: weights {} and {}",
         weight3.shape().str(), weight1.shape().str());
-  std::vector<Tensor> branches{Tensor(output_shape(s3)), Tensor(output_shape(s1))};
-  cpu::conv_forward({s3, x.f32(), weight3.f32(), nullptr, branches[0].f32()});
-  cpu::conv_forward({s1, x.f32(), weight1.f32(), nullptr, branches[1].f32()});
-  if (identity) branches.push_back(x.data());
-  const Tensor y(output_shape(s3));
-  SavedStatistics statistics;
-  cpu::rep_bn_act_forward(forward_params(branches, norms, y, act, params, statistics));
   std::vector<Variable> inputs{x, weight3, weight1};
   for (auto& v : parameters_of(norms)) inputs.push_back(v);
-  return make_result("rep_vgg", y, inputs,
-                     [s3, s1, xt = x.data(), w3 = weight3.data(), w1 = weight1.data(), identity,
-                      saved = save(branches, norms, std::move(statistics), act, params.training)](
-                         const Tensor& dy, const std::vector<bool>& needs) {
-                       BranchGradients g = saved.backward(dy, {true, true, identity && needs[0]});
-                       Tensor dx, dw3(w3.shape()), dw1(w1.shape());
-                       if (needs[0]) {
-                         dx = identity ? g.dx[2] : Tensor(xt.shape());
-                         cpu::conv_backward_data({s3, g.dx[0].f32(), w3.f32(), dx.f32(), identity});
-                         cpu::conv_backward_data({s1, g.dx[1].f32(), w1.f32(), dx.f32(), true});
-                       }
-                       cpu::conv_backward_weight({s3, xt.f32(), g.dx[0].f32(), dw3.f32()});
-                       cpu::conv_backward_weight({s1, xt.f32(), g.dx[1].f32(), dw1.f32()});
-                       std::vector<Tensor> grads{dx, dw3, dw1};
-                       for (size_t b = 0; b < g.dgamma.size(); ++b) {
-                         grads.push_back(g.dgamma[b]);
-                         grads.push_back(g.dbeta[b]);
-                       }
-                       return grads;
-                     });
+  const kernels::Backend& backend = kernels_for("rep_vgg", x, weight3, weight1);
+  std::vector<Tensor> branches{like(x.data(), output_shape(s3)), like(x.data(), output_shape(s1))};
+  backend.conv_forward({s3, x.f32(), weight3.f32(), nullptr, branches[0].f32()});
+  backend.conv_forward({s1, x.f32(), weight1.f32(), nullptr, branches[1].f32()});
+  if (identity) branches.push_back(x.data());
+  const Tensor y = like(branches[0]);
+  SavedStatistics statistics = run_rep_bn_act(branches, norms, y, act, params, needs_grad(inputs));
+  return make_result(
+      "rep_vgg", y, inputs,
+      [s3, s1, xt = x.data(), w3 = weight3.data(), w1 = weight1.data(), identity,
+       saved = save(branches, norms, std::move(statistics), act, params.training)](
+          const Tensor& dy, const std::vector<bool>& needs) {
+        BranchGradients g = saved.backward(dy, {true, true, identity && needs[0]});
+        const kernels::Backend& there = on(dy);
+        Tensor dx, dw3 = like(w3), dw1 = like(w1);
+        if (needs[0]) {
+          dx = identity ? g.dx[2] : like(xt);
+          there.conv_backward_data({s3, g.dx[0].f32(), w3.f32(), dx.f32(), identity});
+          there.conv_backward_data({s1, g.dx[1].f32(), w1.f32(), dx.f32(), true});
+        }
+        there.conv_backward_weight({s3, xt.f32(), g.dx[0].f32(), dw3.f32()});
+        there.conv_backward_weight({s1, xt.f32(), g.dx[1].f32(), dw1.f32()});
+        std::vector<Tensor> grads{dx, dw3, dw1};
+        for (size_t b = 0; b < g.dgamma.size(); ++b) {
+          grads.push_back(g.dgamma[b]);
+          grads.push_back(g.dbeta[b]);
+        }
+        return grads;
+      });
 }
 
 }  // namespace sextant

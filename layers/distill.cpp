@@ -3,8 +3,7 @@
 #include <cmath>
 
 #include "core/parallel.h"
-#include "kernels/elementwise.h"
-#include "kernels/kl_div.h"
+#include "layers/placement.h"
 
 namespace sextant {
 
@@ -16,7 +15,8 @@ Variable channel_wise_distillation(const Variable& student, const Tensor& teache
         s.str(), teacher.defined() ? teacher.shape().str() : std::string("undefined"));
   check(temperature > 0.0, "channel_wise_distillation: temperature {} is not positive",
         temperature);
-  const Tensor grad = needs_grad({student}) ? Tensor(s) : Tensor();
+  const kernels::Backend& backend = kernels_for("channel_wise_distillation", student, teacher);
+  const Tensor grad = needs_grad({student}) ? like(teacher) : Tensor();
   kernels::KlDiv p;
   p.student = student.f32();
   p.teacher = teacher.f32();
@@ -27,12 +27,19 @@ Variable channel_wise_distillation(const Variable& student, const Tensor& teache
   p.temperature = temperature;
   const double scale = 1.0 / static_cast<double>(s[0] * s[3]);
   p.grad_scale = scale;
-  const auto value = static_cast<float>(scale * kernels::cpu::kl_div(p));
-  return make_result("channel_wise_distillation", Tensor::full(Shape{1}, value), {student},
+  const Tensor sum(Shape{1}, DType::kF64, teacher.device()), value = like(teacher, Shape{1});
+  backend.kl_div(p, sum.data<double>());
+  backend.cast({sum.raw(), DType::kF64, value.raw(), DType::kF32, 1});
+  backend.add_scaled({value.f32(), value.f32(), value.f32(), 1, static_cast<float>(scale), 0.0f});
+  return make_result("channel_wise_distillation", value, {student},
                      [grad](const Tensor& dy, const std::vector<bool>&) {
                        // This runs once, so the gradient can be scaled in place.
-                       kernels::cpu::add_scaled({grad.f32(), grad.f32(), grad.f32(), grad.numel(),
-                                                 static_cast<float>(dy.item()), 0.0f});
+                       on(grad).add_scaled({.a = grad.f32(),
+                                            .b = grad.f32(),
+                                            .y = grad.f32(),
+                                            .n = grad.numel(),
+                                            .beta = 0.0f,
+                                            .alpha_at = dy.f32()});
                        return std::vector<Tensor>{grad};
                      });
 }
@@ -86,6 +93,9 @@ Variable score_distillation(const std::vector<Variable>& student,
     check(teacher[l].defined() && teacher[l].shape() == student[l].shape(),
           "score_distillation: student {} and teacher {} of level {}", student[l].shape().str(),
           teacher[l].defined() ? teacher[l].shape().str() : std::string("undefined"), l);
+    check(student[l].data().device() == Device::kCpu && teacher[l].device() == Device::kCpu,
+          "score_distillation: maps on {} and {}, expected cpu",
+          name_of(student[l].data().device()), name_of(teacher[l].device()));
     if (differentiate) grads.emplace_back(student[l].shape());
     const ScoreSums s =
         score_divergence(student[l].f32(), teacher[l].f32(), teacher[l].numel(), 1.0 / temperature,
@@ -98,8 +108,8 @@ Variable score_distillation(const std::vector<Variable>& student,
   return make_result("score_distillation", value, student,
                      [grads, factor](const Tensor& dy, const std::vector<bool>&) {
                        for (const Tensor& g : grads)  // this runs once
-                         kernels::cpu::add_scaled({g.f32(), g.f32(), g.f32(), g.numel(),
-                                                   static_cast<float>(dy.item() * factor), 0.0f});
+                         on(g).add_scaled({g.f32(), g.f32(), g.f32(), g.numel(),
+                                           static_cast<float>(dy.item() * factor), 0.0f});
                        return grads;
                      });
 }

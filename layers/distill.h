@@ -24,7 +24,7 @@ Variable channel_wise_distillation(const Variable& student, const Tensor& teache
 //
 // Unlike a softmax over the classes it says something with one class, and background weighs no more
 // than its scores do. Logits f32 of equal shapes, level by level; temperature above 0. Scalar [1];
-// the teacher counts as constant; sums in double, in fixed order.
+// the teacher counts as constant; sums in double, in fixed order. On the CPU only.
 Variable score_distillation(const std::vector<Variable>& student,
                             const std::vector<Tensor>& teacher, double temperature = 1.0);
 

@@ -1,22 +1,17 @@
 #include "layers/functional.h"
 
 #include "core/trace.h"
-#include "kernels/branch_sum.h"
-#include "kernels/elementwise.h"
-#include "kernels/fake_quant.h"
-#include "kernels/pool.h"
+#include "layers/placement.h"
 
 namespace sextant {
 
-namespace cpu = kernels::cpu;
-
 Variable activation(const Variable& x, Activation act) {
-  Tensor y(x.shape());
-  cpu::act_forward({x.f32(), y.f32(), y.numel(), act});
+  const Tensor y = like(x.data());
+  on(y).act_forward({x.f32(), y.f32(), y.numel(), act});
   Variable out = make_result(
       "activation", y, {x}, [saved = x.data(), act](const Tensor& dy, const std::vector<bool>&) {
-        Tensor dx(saved.shape());
-        cpu::act_backward({saved.f32(), dy.f32(), dx.f32(), dx.numel(), act});
+        const Tensor dx = like(saved);
+        on(dx).act_backward({saved.f32(), dy.f32(), dx.f32(), dx.numel(), act});
         return std::vector<Tensor>{dx};
       });
   if (trace::active()) trace::record({"activation", {x}, out, {{"act", name_of(act)}}});
@@ -32,18 +27,18 @@ Variable max_pool2d(const Variable& x, PoolParams params) {
         params.padding);
   kernels::MaxPoolForward p{s[0], s[1], s[2], s[3], params.kernel, params.stride, params.padding};
   check(p.oh() >= 1 && p.ow() >= 1, "max_pool2d: kernel {} on input {}", params.kernel, s.str());
-  const Tensor y(Shape{s[0], p.oh(), p.ow(), s[3]});
-  const Tensor index = needs_grad({x}) ? Tensor(y.shape(), DType::kI32) : Tensor();
+  const Tensor y = like(x.data(), Shape{s[0], p.oh(), p.ow(), s[3]});
+  const Tensor index = needs_grad({x}) ? Tensor(y.shape(), DType::kI32, y.device()) : Tensor();
   p.x = x.f32();
   p.y = y.f32();
   p.index = index.defined() ? index.data<int32_t>() : nullptr;
-  cpu::max_pool_forward(p);
+  on(y).max_pool_forward(p);
   Variable out = make_result(
       "max_pool2d", y, {x}, [index, s, params](const Tensor& dy, const std::vector<bool>&) {
-        const Tensor dx(s);
-        cpu::max_pool_backward({s[0], s[1], s[2], s[3], dy.dim(1), dy.dim(2), dy.f32(),
-                                index.data<int32_t>(), dx.f32(), params.kernel, params.stride,
-                                params.padding});
+        const Tensor dx = like(dy, s);
+        on(dy).max_pool_backward({s[0], s[1], s[2], s[3], dy.dim(1), dy.dim(2), dy.f32(),
+                                  index.data<int32_t>(), dx.f32(), params.kernel, params.stride,
+                                  params.padding});
         return std::vector<Tensor>{dx};
       });
   if (trace::active())
@@ -53,6 +48,56 @@ Variable max_pool2d(const Variable& x, PoolParams params) {
          out,
          {{"kernel", params.kernel}, {"stride", params.stride}, {"padding", params.padding}}});
   return out;
+}
+
+Variable pool_pyramid(const Variable& x, int64_t kernel) {
+  const Shape& s = x.shape();
+  check(s.rank() == 4 && kernel >= 1 && kernel % 2 == 1, "pool_pyramid: kernel {} on input {}",
+        kernel, s.str());
+  if (trace::active()) {
+    const PoolParams pool{kernel, 1, kernel / 2};
+    const Variable a = max_pool2d(x, pool);
+    const Variable b = max_pool2d(a, pool);
+    return concat({x, a, b, max_pool2d(b, pool)});
+  }
+  const bool keeps = needs_grad({x});
+  std::vector<Tensor> maps{x.data()}, index;
+  kernels::ChainedMaxPools p{s[0], s[1], s[2], s[3], kernel, x.f32(), {}, {}};
+  for (size_t i = 0; i < 3; ++i) {
+    maps.push_back(like(x.data()));
+    p.y[i] = maps.back().f32();
+    if (!keeps) continue;
+    index.emplace_back(s, DType::kI32, x.data().device());
+    p.index[i] = index.back().data<int32_t>();
+  }
+  const kernels::Backend& backend = on(x.data());
+  backend.chained_max_pools(p);
+  const int64_t channels = s[3], rows = s.numel() / channels;
+  const Tensor y = like(x.data(), Shape{s[0], s[1], s[2], 4 * channels});
+  for (int64_t i = 0; i < 4; ++i)
+    backend.copy_channels({rows, channels, maps[static_cast<size_t>(i)].f32(), channels, 0, y.f32(),
+                           4 * channels, i * channels});
+  return make_result(
+      "pool_pyramid", y, {x},
+      [s, kernel, rows, channels, index](const Tensor& dy, const std::vector<bool>&) {
+        const kernels::Backend& there = on(dy);
+        const auto part = [&](int64_t i) {
+          const Tensor d = like(dy, s);
+          there.copy_channels(
+              {rows, channels, dy.f32(), 4 * channels, i * channels, d.f32(), channels, 0});
+          return d;
+        };
+        Tensor grad = part(3);  // of the last map, then of the one before it
+        const Tensor back = like(dy, s);
+        for (int64_t i = 2; i >= 0; --i) {
+          there.max_pool_backward({s[0], s[1], s[2], s[3], s[1], s[2], grad.f32(),
+                                   index[static_cast<size_t>(i)].data<int32_t>(), back.f32(),
+                                   kernel, 1, kernel / 2});
+          grad = part(i);
+          there.add_scaled({grad.f32(), back.f32(), grad.f32(), grad.numel()});
+        }
+        return std::vector<Tensor>{grad};
+      });
 }
 
 Variable average_pool2d(const Variable& x, int64_t kernel) {
@@ -65,8 +110,8 @@ Variable average_pool2d(const Variable& x, int64_t kernel) {
                   {1, kernel / 2, s[3]});
   }
   const auto pooled = [s, kernel](const Tensor& t) {
-    const Tensor y(s);
-    cpu::average_pool({s[0], s[1], s[2], s[3], kernel, t.f32(), y.f32()});
+    const Tensor y = like(t);
+    on(t).average_pool({s[0], s[1], s[2], s[3], kernel, t.f32(), y.f32()});
     return y;
   };
   return make_result("average_pool2d", pooled(x.data()), {x},
@@ -78,12 +123,12 @@ Variable average_pool2d(const Variable& x, int64_t kernel) {
 Variable upsample_nearest(const Variable& x, int64_t factor) {
   const Shape s = x.shape();
   check(s.rank() == 4 && factor >= 1, "upsample_nearest: input {}, scale {}", s.str(), factor);
-  const Tensor y(Shape{s[0], s[1] * factor, s[2] * factor, s[3]});
-  cpu::upsample_forward({s[0], s[1], s[2], s[3], factor, x.f32(), y.f32()});
+  const Tensor y = like(x.data(), Shape{s[0], s[1] * factor, s[2] * factor, s[3]});
+  on(y).upsample_forward({s[0], s[1], s[2], s[3], factor, x.f32(), y.f32()});
   Variable out = make_result(
       "upsample_nearest", y, {x}, [s, factor](const Tensor& dy, const std::vector<bool>&) {
-        const Tensor dx(s);
-        cpu::upsample_backward({s[0], s[1], s[2], s[3], factor, dy.f32(), dx.f32()});
+        const Tensor dx = like(dy, s);
+        on(dy).upsample_backward({s[0], s[1], s[2], s[3], factor, dy.f32(), dx.f32()});
         return std::vector<Tensor>{dx};
       });
   if (trace::active()) trace::record({"upsample_nearest", {x}, out, {{"scale", factor}}});
@@ -92,8 +137,8 @@ Variable upsample_nearest(const Variable& x, int64_t factor) {
 
 Variable add(const Variable& a, const Variable& b) {
   check(a.shape() == b.shape(), "add: shapes {} and {}", a.shape().str(), b.shape().str());
-  const Tensor y(a.shape());
-  cpu::add_scaled({a.f32(), b.f32(), y.f32(), y.numel()});
+  const Tensor y = like(a.data());
+  kernels_for("add", a, b).add_scaled({a.f32(), b.f32(), y.f32(), y.numel()});
   Variable out = make_result("add", y, {a, b}, [](const Tensor& dy, const std::vector<bool>&) {
     return std::vector<Tensor>{dy, dy};
   });
@@ -103,10 +148,34 @@ Variable add(const Variable& a, const Variable& b) {
 
 namespace {
 
+// y = alpha * t
+Tensor times(const Tensor& t, float alpha) {
+  const Tensor y = like(t);
+  on(t).add_scaled({t.f32(), t.f32(), y.f32(), y.numel(), alpha, 0.0f});
+  return y;
+}
+// The same with a factor [1] that stays on its device.
+Tensor times(const Tensor& t, const Tensor& alpha) {
+  const Tensor y = like(t);
+  on(t).add_scaled({.a = t.f32(),
+                    .b = t.f32(),
+                    .y = y.f32(),
+                    .n = y.numel(),
+                    .beta = 0.0f,
+                    .alpha_at = alpha.f32()});
+  return y;
+}
+
 // Sum over all but the last axis of a * b: [C].
 Tensor dot_by_channel(const Tensor& a, const Tensor& b) {
-  const Tensor out(Shape{a.dim(-1)});
-  cpu::channel_dot({a.f32(), b.f32(), out.f32(), a.numel() / a.dim(-1), a.dim(-1)});
+  const Tensor out = like(a, Shape{a.dim(-1)});
+  on(a).channel_dot({a.f32(), b.f32(), out.f32(), a.numel() / a.dim(-1), a.dim(-1)});
+  return out;
+}
+// Sum of a * b: [1].
+Tensor dot(const Tensor& a, const Tensor& b) {
+  const Tensor parts = dot_by_channel(a, b), out = like(a, Shape{1});
+  on(a).channel_dot({parts.f32(), nullptr, out.f32(), parts.numel(), 1});
   return out;
 }
 
@@ -115,26 +184,18 @@ Tensor dot_by_channel(const Tensor& a, const Tensor& b) {
 Variable add(const Variable& a, const Variable& b, const Variable& alpha) {
   check(a.shape() == b.shape(), "add: shapes {} and {}", a.shape().str(), b.shape().str());
   check(alpha.shape() == Shape{1}, "add: alpha {} is not [1]", alpha.shape().str());
-  const float factor = alpha.data().item();
-  const Tensor y(a.shape());
-  cpu::add_scaled({a.f32(), b.f32(), y.f32(), y.numel(), 1.0f, factor});
-  Variable out =
-      make_result("add", y, {a, b, alpha},
-                  [factor, bt = b.data()](const Tensor& dy, const std::vector<bool>& needs) {
-                    Tensor db, dalpha;
-                    if (needs[1]) {
-                      db = Tensor(dy.shape());
-                      cpu::add_scaled({dy.f32(), dy.f32(), db.f32(), db.numel(), factor, 0.0f});
-                    }
-                    if (needs[2]) {
-                      const Tensor dots = dot_by_channel(dy, bt);
-                      double sum = 0;
-                      for (const float v : dots.span<float>()) sum += v;
-                      dalpha = Tensor::full(Shape{1}, static_cast<float>(sum));
-                    }
-                    return std::vector<Tensor>{dy, db, dalpha};
-                  });
-  if (trace::active()) trace::record({"add", {a, b}, out, {{"alpha", factor}}});
+  const Tensor y = like(a.data());
+  kernels_for("add", a, b, alpha)
+      .add_scaled(
+          {.a = a.f32(), .b = b.f32(), .y = y.f32(), .n = y.numel(), .beta_at = alpha.f32()});
+  Variable out = make_result(
+      "add", y, {a, b, alpha},
+      [factor = alpha.data(), bt = b.data()](const Tensor& dy, const std::vector<bool>& needs) {
+        return std::vector<Tensor>{dy, needs[1] ? times(dy, factor) : Tensor(),
+                                   needs[2] ? dot(dy, bt) : Tensor()};
+      });
+  if (trace::active())
+    trace::record({"add", {a, b}, out, {{"alpha", static_cast<float>(alpha.data().item())}}});
   return out;
 }
 
@@ -159,7 +220,7 @@ Variable branch_sum(const std::vector<Variable>& branches, const std::vector<Var
     }
     return sum;
   }
-  const Tensor y(s);
+  const Tensor y = like(branches[0].data());
   kernels::BranchSum p;
   p.branches = static_cast<int>(k);
   p.y = y.f32();
@@ -173,7 +234,7 @@ Variable branch_sum(const std::vector<Variable>& branches, const std::vector<Var
     x.push_back(branches[b].data());
     w.push_back(scales[b].data());
   }
-  cpu::branch_sum(p);
+  kernels_for("branch_sum", branches[0], branches, scales).branch_sum(p);
   std::vector<Variable> inputs = branches;
   inputs.insert(inputs.end(), scales.begin(), scales.end());
   return make_result(
@@ -183,8 +244,8 @@ Variable branch_sum(const std::vector<Variable>& branches, const std::vector<Var
         const int64_t channels = dy.dim(-1);
         for (size_t b = 0; b < k; ++b) {
           if (needs[b]) {
-            grads[b] = Tensor(dy.shape());
-            cpu::branch_sum(
+            grads[b] = like(dy);
+            on(dy).branch_sum(
                 {{dy.f32()}, {w[b].f32()}, 1, grads[b].f32(), dy.numel() / channels, channels});
           }
           if (needs[k + b]) grads[k + b] = dot_by_channel(dy, x[b]);
@@ -194,14 +255,9 @@ Variable branch_sum(const std::vector<Variable>& branches, const std::vector<Var
 }
 
 Variable scale(const Variable& x, float alpha) {
-  const auto times = [alpha](const Tensor& t) {
-    const Tensor y(t.shape());
-    cpu::add_scaled({t.f32(), t.f32(), y.f32(), y.numel(), alpha, 0.0f});
-    return y;
-  };
-  return make_result("scale", times(x.data()), {x},
-                     [times](const Tensor& dy, const std::vector<bool>&) {
-                       return std::vector<Tensor>{times(dy)};
+  return make_result("scale", times(x.data(), alpha), {x},
+                     [alpha](const Tensor& dy, const std::vector<bool>&) {
+                       return std::vector<Tensor>{times(dy, alpha)};
                      });
 }
 
@@ -224,11 +280,12 @@ Variable concat(const std::vector<Variable>& inputs) {
     channels.push_back(v.dim(-1));
     total += v.dim(-1);
   }
-  const Tensor y(with_channels(inputs[0].shape(), total));
+  const kernels::Backend& backend = kernels_for("concat", inputs[0], inputs);
+  const Tensor y = like(inputs[0].data(), with_channels(inputs[0].shape(), total));
   const int64_t rows = rows_of(y.shape());
   int64_t offset = 0;
   for (const auto& v : inputs) {
-    cpu::copy_channels({rows, v.dim(-1), v.f32(), v.dim(-1), 0, y.f32(), total, offset});
+    backend.copy_channels({rows, v.dim(-1), v.f32(), v.dim(-1), 0, y.f32(), total, offset});
     offset += v.dim(-1);
   }
   Variable out =
@@ -238,9 +295,9 @@ Variable concat(const std::vector<Variable>& inputs) {
                     int64_t at = 0;
                     for (size_t i = 0; i < channels.size(); ++i) {
                       if (needs[i]) {
-                        grads[i] = Tensor(with_channels(dy.shape(), channels[i]));
-                        cpu::copy_channels({rows, channels[i], dy.f32(), total, at, grads[i].f32(),
-                                            channels[i], 0});
+                        grads[i] = like(dy, with_channels(dy.shape(), channels[i]));
+                        on(dy).copy_channels({rows, channels[i], dy.f32(), total, at,
+                                              grads[i].f32(), channels[i], 0});
                       }
                       at += channels[i];
                     }
@@ -255,13 +312,14 @@ Variable slice_channels(const Variable& x, int64_t begin, int64_t end) {
   check(0 <= begin && begin < end && end <= total, "slice_channels: [{},{}) of shape {}", begin,
         end, x.shape().str());
   const int64_t rows = rows_of(x.shape());
-  const Tensor y(with_channels(x.shape(), count));
-  cpu::copy_channels({rows, count, x.f32(), total, begin, y.f32(), count, 0});
+  const Tensor y = like(x.data(), with_channels(x.shape(), count));
+  on(y).copy_channels({rows, count, x.f32(), total, begin, y.f32(), count, 0});
   Variable out =
       make_result("slice_channels", y, {x},
                   [rows, count, total, begin](const Tensor& dy, const std::vector<bool>&) {
-                    const Tensor dx = Tensor::zeros(with_channels(dy.shape(), total));
-                    cpu::copy_channels({rows, count, dy.f32(), count, 0, dx.f32(), total, begin});
+                    const Tensor dx = like(dy, with_channels(dy.shape(), total));
+                    dx.fill_zero();
+                    on(dy).copy_channels({rows, count, dy.f32(), count, 0, dx.f32(), total, begin});
                     return std::vector<Tensor>{dx};
                   });
   if (trace::active())
@@ -271,14 +329,10 @@ Variable slice_channels(const Variable& x, int64_t begin, int64_t end) {
 
 Variable weighted_sum(const Variable& x, const Tensor& w) {
   check(x.shape() == w.shape(), "weighted_sum: shapes {} and {}", x.shape().str(), w.shape().str());
-  double sum = 0;
-  for (int64_t i = 0; i < w.numel(); ++i) sum += static_cast<double>(x.f32()[i]) * w.f32()[i];
-  return make_result("weighted_sum", Tensor::full(Shape{1}, static_cast<float>(sum)), {x},
+  kernels_for("weighted_sum", x, w);
+  return make_result("weighted_sum", dot(x.data(), w), {x},
                      [w](const Tensor& dy, const std::vector<bool>&) {
-                       const Tensor dx(w.shape());
-                       const auto g = static_cast<float>(dy.item());
-                       cpu::add_scaled({w.f32(), w.f32(), dx.f32(), dx.numel(), g, 0.0f});
-                       return std::vector<Tensor>{dx};
+                       return std::vector<Tensor>{times(w, dy)};
                      });
 }
 
@@ -294,23 +348,24 @@ Variable fake_quant(const Variable& x, const Tensor& amax, FakeQuantParams param
     for (int i = 0; i < axis; ++i) outer *= s[i];
     for (int i = axis + 1; i < s.rank(); ++i) inner *= s[i];
   }
-  const Tensor y(s);
-  cpu::fake_quant_forward({x.f32(), amax.f32(), y.f32(), outer, channels, inner, params.bits,
+  const Tensor y = like(x.data());
+  kernels_for("fake_quant", x, amax)
+      .fake_quant_forward({x.f32(), amax.f32(), y.f32(), outer, channels, inner, params.bits,
                            params.is_unsigned, params.narrow_range});
   return make_result(
       "fake_quant", y, {x},
       [saved = x.data(), amax, outer, channels, inner, is_unsigned = params.is_unsigned](
           const Tensor& dy, const std::vector<bool>&) {
-        const Tensor dx(saved.shape());
-        cpu::fake_quant_backward(
+        const Tensor dx = like(saved);
+        on(dx).fake_quant_backward(
             {saved.f32(), amax.f32(), dy.f32(), dx.f32(), outer, channels, inner, is_unsigned});
         return std::vector<Tensor>{dx};
       });
 }
 
 Tensor image_to_float(const Tensor& bytes) {
-  const Tensor y(bytes.shape());
-  cpu::bytes_to_float(bytes.data<uint8_t>(), y.f32(), y.numel());
+  const Tensor y(bytes.shape(), DType::kF32, bytes.device());
+  on(bytes).bytes_to_float(bytes.data<uint8_t>(), y.f32(), y.numel());
   return y;
 }
 

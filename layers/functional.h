@@ -1,6 +1,7 @@
 // Differentiable functions over the kernels. f32, NHWC, weights [O,kh,kw,I]. Each validates its
 // shapes (throws Error), runs one kernel, records one autograd node, and reports itself to
-// core/trace.h while a recording is on.
+// core/trace.h while a recording is on. All inputs have to be on one device, where the function
+// runs and its result lies: kernels/backend.h.
 #pragma once
 
 #include <vector>
@@ -63,6 +64,10 @@ struct PoolParams {
 };
 // Padding never wins; the gradient goes to the first maximum of a window.
 Variable max_pool2d(const Variable& x, PoolParams params);
+
+// x, its max-pool (odd kernel, stride 1, size kept), that one's pool and that one's again, side by
+// side: [N,H,W,C] -> [N,H,W,4C], as one node. Traced as three max_pool2d and a concat.
+Variable pool_pyramid(const Variable& x, int64_t kernel);
 
 // Mean of the kernel x kernel neighbourhood, odd kernel, stride 1; zeros outside count. Traced as
 // the depthwise convolution that it is.

@@ -61,6 +61,15 @@ void Module::freeze() {
   for (const auto& [name, child] : children_) child->freeze();
 }
 
+void Module::to(Device device) const {
+  for (const auto& p : parameters()) {
+    p.variable.data().move_to(device);
+    p.variable.clear_grad();
+  }
+  for (const auto& b : buffers())
+    if (b.tensor.dtype() == DType::kF32) b.tensor.move_to(device);
+}
+
 Module* Module::find(std::string_view path) {
   if (path.empty()) return this;
   const size_t dot = std::min(path.find('.'), path.size());
@@ -72,8 +81,9 @@ Module* Module::find(std::string_view path) {
 
 void Module::save_state(SafeTensors& file, const std::string& prefix) const {
   for (const auto& s : state()) {
-    const Tensor t = to_file_layout(s.tensor, s.layout);
-    file.add(prefix + s.name, s.layout == Layout::kPlain ? t.clone() : t);
+    const bool copied = s.tensor.device() != Device::kCpu || s.layout != Layout::kPlain;
+    const Tensor t = to_file_layout(s.tensor.to(Device::kCpu), s.layout);
+    file.add(prefix + s.name, copied ? t : t.clone());
   }
 }
 

@@ -56,10 +56,14 @@ class Module {
 
   // No gradients, and evaluation mode whatever train() says, for this module and all below it.
   void freeze();
+  // Takes parameters and buffers to `device`; Variables keep their identity, gradients are dropped.
+  // The counters of batches (I64) stay on the host, which does the counting. Before an optimizer or
+  // an average is made of the parameters, since those hold pointers.
+  void to(Device device) const;
   // The module at `path` ("backbone.ERBlock_2"; "" is this one); null when there is none.
   Module* find(std::string_view path);
 
-  // The state dict in file layout, each name with `prefix` before it.
+  // The state dict on the host in file layout, each name with `prefix` before it.
   void save_state(SafeTensors& file, const std::string& prefix = "") const;
   // Throws Error naming file and tensor when one is missing or of another shape, or when the file
   // has one (under `prefix`) that the module has not.

@@ -12,7 +12,13 @@ namespace cpu = kernels::cpu;
 
 namespace {
 
+void check_host(const char* name, const Variable& x) {
+  check(x.data().device() == Device::kCpu, "{}: input on {}, expected cpu", name,
+        name_of(x.data().device()));
+}
+
 void check_range(const char* name, const QuantRange& r) {
+  check_host(name, r.amax);
   check(r.amax.defined() && r.amax.shape() == Shape{1} && r.amax.f32()[0] > 0,
         "{}: a range needs an amax [1] above 0", name);
 }
@@ -55,6 +61,7 @@ kernels::Quantize quantize_form(const Tensor& x, const float* scale, const Quant
 }  // namespace
 
 Variable quantize(const Variable& x, const QuantRange& range) {
+  check_host("quantize", x);
   check_range("quantize", range);
   const float scale = range.scale();
   const Tensor q(x.shape());
@@ -72,6 +79,7 @@ Variable quantize(const Variable& x, const QuantRange& range) {
 }
 
 Variable dequantize(const Variable& q, const QuantRange& range) {
+  check_host("dequantize", q);
   check_range("dequantize", range);
   // By value it is the identity.
   return make_result(
@@ -82,6 +90,7 @@ Variable dequantize(const Variable& q, const QuantRange& range) {
 Variable quantized_add(const Variable& a, const Variable& b, float factor,
                        const QuantRange& range) {
   check_range("quantized_add", range);
+  for (const Variable& v : {a, b}) check_host("quantized_add", v);
   check(a.shape() == b.shape(), "quantized_add: shapes {} and {}", a.shape().str(),
         b.shape().str());
   // In units of the step: the sum is a + factor * b, rounded and saturated.
@@ -270,6 +279,8 @@ class Operation {
 }  // namespace
 
 Variable quantized_conv(const Variable& x, const QuantizedConv& conv) {
+  for (const Variable& v : {x, conv.weight, conv.weight_scale, conv.bias, conv.residual})
+    check_host("quantized_conv", v);
   check_range("quantized_conv", conv.source);
   if (conv.destination) check_range("quantized_conv", *conv.destination);
   check_shapes(x.shape(), conv);

@@ -5,7 +5,7 @@
 // concat, slice, max_pool2d and upsample_nearest work on such Variables as they are. Compared with
 // quantize-dequantize around real convolutions this is the same function; the sums are those of the
 // int8 engine to the bit (as in deploy/simulate.h), and one pass follows each convolution instead
-// of three. Gradients: kernels/requantize.h.
+// of three. Gradients: kernels/requantize.h. On the CPU only: inputs elsewhere are an Error.
 #pragma once
 
 #include <optional>

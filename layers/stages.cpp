@@ -13,14 +13,6 @@ std::shared_ptr<ConvBNAct> pointwise(int64_t in, int64_t out, Activation act, Rn
   return std::make_shared<ConvBNAct>(in, out, 1, 1, act, rng);
 }
 
-// x, its pool, that one's pool and so on, side by side.
-Variable pool_pyramid(const Variable& x, int64_t kernel) {
-  const PoolParams pool{kernel, 1, kernel / 2};
-  const Variable a = max_pool2d(x, pool);
-  const Variable b = max_pool2d(a, pool);
-  return concat({x, a, b, max_pool2d(b, pool)});
-}
-
 }  // namespace
 
 BottleRep::BottleRep(int64_t in, int64_t out, BlockStyle style, bool weighted, Rng& rng, int convs)

@@ -2,10 +2,8 @@
 
 #include <cmath>
 
-#include "core/parallel.h"
 #include "core/trace.h"
-#include "kernels/decode.h"
-#include "kernels/dfl.h"
+#include "layers/placement.h"
 
 namespace sextant {
 
@@ -15,6 +13,9 @@ EffiDeHead::EffiDeHead(const HeadConfig& config, Rng& rng) : config_(config) {
         "EffiDeHead: {} inputs for {} strides", config.in_channels.size(), levels);
   check(config.anchors.empty() || config.anchors.size() == levels,
         "EffiDeHead: anchors of {} levels for {} strides", config.anchors.size(), levels);
+  for (const auto& sides : config.anchors)
+    check(sides.size() == config.anchors[0].size(), "EffiDeHead: {} and {} sides of anchors",
+          config.anchors[0].size(), sides.size());
   // proj and proj_conv are in every official model, with reg_max 0 too (then 17 entries, unused).
   const int64_t bins = (config.reg_max > 0 ? config.reg_max : 16) + 1;
   Tensor proj(Shape{bins});
@@ -53,6 +54,8 @@ EffiDeHead::EffiDeHead(const HeadConfig& config, Rng& rng) : config_(config) {
   if (config.objectness) obj_ = predictions("obj_preds", 1, prior);
   if (config.anchors.empty()) return;
   const auto anchors = static_cast<int64_t>(config.anchors[0].size()) / 2;
+  check(anchors >= 1 && anchors <= kernels::kMaxAnchors, "EffiDeHead: {} anchors a level, 1 to {}",
+        anchors, kernels::kMaxAnchors);
   cls_ab_ = predictions("cls_preds_ab", anchors * config.num_classes, prior);
   reg_ab_ = predictions("reg_preds_ab", anchors * 4, 1.0f);
 }
@@ -61,30 +64,22 @@ namespace {
 
 // Channels 2 and 3 of each anchor become (2 sigmoid(v))^2 times the anchor's side in cells.
 Variable anchor_boxes(const Variable& x, const std::vector<double>& sides, int64_t stride) {
-  const int64_t channels = x.dim(3);
-  std::vector<float> side(static_cast<size_t>(channels), 0.0f);  // 0: passes through
+  kernels::AnchorBoxes form{.rows = x.data().numel() / x.dim(3), .anchors = x.dim(3) / 4};
   for (size_t i = 0; i < sides.size(); ++i)
-    side[i / 2 * 4 + 2 + i % 2] = static_cast<float>(sides[i] / static_cast<double>(stride));
-  const auto map = [side, channels](const Tensor& in, const Tensor& out, const auto& f) {
-    parallel_for(in.numel() / channels, 256, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin * channels; i < end * channels; ++i)
-        out.f32()[i] = f(i, side[static_cast<size_t>(i % channels)]);
-    });
+    form.side[i] = static_cast<float>(sides[i] / static_cast<double>(stride));
+  const Tensor y = like(x.data());
+  const auto with = [form](const Tensor& in, const float* dy, const Tensor& out) {
+    kernels::AnchorBoxes p = form;
+    p.x = in.f32();
+    p.dy = dy;
+    p.out = out.f32();
+    return p;
   };
-  const Tensor xt = x.data(), y(x.shape());
-  map(xt, y, [&](int64_t i, float s) {
-    const float p = 2.0f * kernels::sigmoid(xt.f32()[i]);
-    return s > 0 ? p * p * s : xt.f32()[i];
-  });
+  on(y).anchor_boxes_forward(with(x.data(), nullptr, y));
   return make_result("anchor_boxes", y, {x},
-                     [map, y, xt](const Tensor& dy, const std::vector<bool>&) {
-                       const Tensor dx(dy.shape());
-                       // d (2 p)^2 s / dv = 2 (2 p)^2 s (1 - p)
-                       map(dy, dx, [&](int64_t i, float s) {
-                         if (!(s > 0)) return dy.f32()[i];
-                         const float p = kernels::sigmoid(xt.f32()[i]);
-                         return dy.f32()[i] * 2.0f * y.f32()[i] * (1.0f - p);
-                       });
+                     [with, saved = x.data()](const Tensor& dy, const std::vector<bool>&) {
+                       const Tensor dx = like(dy);
+                       on(dy).anchor_boxes_backward(with(saved, dy.f32(), dx));
                        return std::vector<Tensor>{dx};
                      });
 }
@@ -130,13 +125,14 @@ void distribution_backward(const float* logits, float gradient, int64_t bins, fl
   for (int64_t j = 0; j < bins; ++j) out[j] *= gradient * (static_cast<float>(j) - mean);
 }
 
-// Gradient of the decoded rows with respect to one level's maps; dobj is undefined without one.
-void decode_backward(const DecodeSaved& s, const Tensor& dy, size_t level, int64_t first,
-                     const Tensor& dcls, const Tensor& dreg, const Tensor& dobj) {
-  const Tensor& pred = s.pred;
+// Gradient of the decoded rows with respect to one level's maps, on the host: no training goes
+// through decoded rows. dobj is undefined without objectness.
+void decode_backward(const DecodeSaved& s, const Tensor& pred, const Tensor& dy, size_t level,
+                     int64_t first, const Tensor& dcls, const Tensor& dreg, const Tensor& dobj) {
   const auto stride = static_cast<float>(s.strides[level]);
   const int64_t cells = dcls.dim(1) * dcls.dim(2), anchors = pred.dim(1), row = pred.dim(2);
   const int64_t classes = row - 5, bins = s.reg_max + 1;
+  const Tensor reg = s.reg.empty() ? Tensor() : s.reg[level].to(Device::kCpu);
   for (int64_t n = 0; n < pred.dim(0); ++n)
     for (int64_t i = 0; i < cells; ++i) {
       const float* g = dy.f32() + (n * anchors + first + i) * row;
@@ -151,8 +147,7 @@ void decode_backward(const DecodeSaved& s, const Tensor& dy, size_t level, int64
         if (bins == 1)
           dreg.f32()[at + k] = d[k];
         else
-          distribution_backward(s.reg[level].f32() + at + k * bins, d[k], bins,
-                                dreg.f32() + at + k * bins);
+          distribution_backward(reg.f32() + at + k * bins, d[k], bins, dreg.f32() + at + k * bins);
       if (dobj.defined()) dobj.f32()[n * cells + i] = g[4] * p[4] * (1.0f - p[4]);
       for (int64_t c = 0; c < classes; ++c)
         dcls.f32()[(n * cells + i) * classes + c] = g[5 + c] * p[5 + c] * (1.0f - p[5 + c]);
@@ -188,20 +183,22 @@ Variable EffiDeHead::decode(const HeadOutput& output) const {
     }
     if (p.reg_max > 0) saved.reg.push_back(reg.data());
   }
-  saved.pred = Tensor(Shape{p.batch, p.anchors(), 5 + p.classes});
-  kernels::cpu::decode(p, saved.pred.f32());
+  saved.pred = like(inputs[0].data(), Shape{p.batch, p.anchors(), 5 + p.classes});
+  kernels_for("decode", inputs[0], inputs).decode(p, saved.pred.f32());
   const Tensor pred = saved.pred;
   Variable out = make_result(
       "detect_decode", pred, inputs,
       [saved = std::move(saved)](const Tensor& dy, const std::vector<bool>&) {
         std::vector<Tensor> grads;
+        const Tensor pred_host = saved.pred.to(Device::kCpu), dy_host = dy.to(Device::kCpu);
         int64_t first = 0;
         for (size_t l = 0; l < saved.strides.size(); ++l) {
           std::vector<Tensor> d;
           for (size_t m = 0; m < saved.maps; ++m) d.emplace_back(saved.shapes[saved.maps * l + m]);
-          decode_backward(saved, dy, l, first, d[0], d[1], saved.maps > 2 ? d[2] : Tensor());
+          decode_backward(saved, pred_host, dy_host, l, first, d[0], d[1],
+                          saved.maps > 2 ? d[2] : Tensor());
           first += d[0].dim(1) * d[0].dim(2);
-          grads.insert(grads.end(), d.begin(), d.end());
+          for (const Tensor& t : d) grads.push_back(t.to(dy.device()));
         }
         return grads;
       });

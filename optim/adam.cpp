@@ -10,7 +10,7 @@ Adam::Adam(const std::vector<NamedParameter>& parameters, const AdamOptions& opt
       mean_(zeros_like_parameters()),
       square_(zeros_like_parameters()) {
   for (size_t i = 0; i < mean_.size(); ++i) {
-    steps_.push_back(Tensor::zeros({1}, DType::kI64));
+    steps_.push_back(Tensor::zeros({1}, DType::kI64, device()));
     entries()[i].moment = mean_[i].f32();
     entries()[i].square = square_[i].f32();
     entries()[i].step = steps_[i].data<int64_t>();

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/parallel.h"
+#include "kernels/backend.h"
 
 namespace sextant::optim {
 
@@ -13,15 +14,17 @@ ModelEma::ModelEma(const NamedTensors& model, double decay, double tau)
   for (const auto& [name, tensor] : model) {
     check(tensor.defined(), "ema: tensor '{}' is not defined", name);
     if (tensor.dtype() != DType::kF32) continue;
+    if (model_.empty()) entries_.device = tensor.device();
+    check(tensor.device() == device(), "ema: '{}' is on {}, '{}' on {}, expected one device", name,
+          name_of(tensor.device()), model_[0].first, name_of(device()));
     model_.emplace_back(name, tensor);
     average_.emplace_back(name, tensor.clone());
     kernels::UpdateTensor entry;
     entry.param = tensor.f32();
     entry.average = average_.back().second.f32();
     entry.n = tensor.numel();
-    entries_.push_back(entry);
+    entries_.tensors.push_back(entry);
   }
-  pieces_ = kernels::cut_into_pieces(entries_);
 }
 
 double ModelEma::decay_at(int64_t n) const {
@@ -30,18 +33,28 @@ double ModelEma::decay_at(int64_t n) const {
 
 int64_t ModelEma::updates() const { return *updates_.data<int64_t>(); }
 
+double ModelEma::count() { return 1.0 - decay_at(++*updates_.data<int64_t>()); }
+
 void ModelEma::update() {
   kernels::MultiTensorUpdate p;
-  p.list = {entries_.data(), static_cast<int64_t>(entries_.size()), pieces_.data(),
-            static_cast<int64_t>(pieces_.size())};
-  p.average_rest = 1.0 - decay_at(++*updates_.data<int64_t>());
-  kernels::cpu::multi_tensor_update(p);
+  p.list = entries_.list();
+  p.average_rest = count();
+  kernels::backend(device()).multi_tensor_update(p);
 }
 
 void ModelEma::swap_with_model() {
-  parallel_for(static_cast<int64_t>(entries_.size()), 8, [&](int64_t begin, int64_t end) {
+  if (device() != Device::kCpu) {
+    for (size_t i = 0; i < model_.size(); ++i) {
+      const Tensor &model = model_[i].second, &average = average_[i].second;
+      const Tensor before = model.clone();
+      model.copy_from(average);
+      average.copy_from(before);
+    }
+    return;
+  }
+  parallel_for(static_cast<int64_t>(model_.size()), 8, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const kernels::UpdateTensor& t = entries_[static_cast<size_t>(i)];
+      const kernels::UpdateTensor& t = entries()[static_cast<size_t>(i)];
       std::swap_ranges(t.param, t.param + t.n, t.average);
     }
   });

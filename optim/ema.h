@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "kernels/optimizer.h"
 #include "optim/param_groups.h"
+#include "optim/update_entries.h"
 
 namespace sextant::optim {
 
@@ -19,11 +19,18 @@ class ModelEma {
  public:
   // `model`: parameters and running statistics, under their names; the tensors share the model's
   // memory, which update() reads (see optimizer.h on set_data). Tensors that are not F32 (the
-  // counters num_batches_tracked) are left out. Starts as a copy of the model.
+  // counters num_batches_tracked) are left out. Starts as a copy of the model, on its device.
+  // Throws Error when the model is on two devices.
   explicit ModelEma(const NamedTensors& model, double decay = 0.9999, double tau = 2000.0);
 
   // One update from the model's present values, after an optimizer step. One pass, in place.
   void update();
+
+  // For who updates the average in a pass of his own (Optimizer::average_into): the list with the
+  // values of the model and of the average; and 1 - d of the update that is counted by the call.
+  const std::vector<kernels::UpdateTensor>& entries() const { return entries_.tensors; }
+  double count();
+  Device device() const { return entries_.device; }
 
   // d of the n-th update, n from 1.
   double decay_at(int64_t n) const;
@@ -45,8 +52,7 @@ class ModelEma {
   Tensor updates_;
   NamedTensors model_;
   NamedTensors average_;
-  std::vector<kernels::UpdateTensor> entries_;
-  std::vector<kernels::UpdatePiece> pieces_;
+  UpdateEntries entries_;
 };
 
 // While it lives the model holds the averages: for evaluation and for saving.

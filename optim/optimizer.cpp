@@ -1,14 +1,17 @@
 #include "optim/optimizer.h"
 
+#include <map>
 #include <set>
 
 #include "core/error.h"
+#include "kernels/backend.h"
 
 namespace sextant::optim {
 
 Optimizer::Optimizer(const std::vector<NamedParameter>& parameters) {
   std::set<std::string> names;
   std::set<const void*> ids;
+  if (!parameters.empty()) entries_.device = parameters[0].variable.data().device();
   for (const NamedParameter& p : parameters) {
     check(p.variable.defined() && p.variable.data().dtype() == DType::kF32,
           "optimizer: parameter '{}' is not a defined F32 tensor", p.name);
@@ -19,34 +22,63 @@ Optimizer::Optimizer(const std::vector<NamedParameter>& parameters) {
               (p.multiplier.dtype() == DType::kF32 && p.multiplier.shape() == p.variable.shape()),
           "optimizer: multiplier of '{}' is {} {}, the parameter F32 {}", p.name,
           name_of(p.multiplier.dtype()), p.multiplier.shape().str(), p.variable.shape().str());
+    check(p.variable.data().device() == device(),
+          "optimizer: parameter '{}' is on {}, '{}' on {}, expected one device", p.name,
+          name_of(p.variable.data().device()), parameters[0].name, name_of(device()));
     all_.push_back(p.variable);
     if (p.kind == ParameterKind::kFrozen) continue;
     parameters_.push_back(p);
+    const Tensor& multiplier = parameters_.back().multiplier = p.multiplier.to(device());
     kernels::UpdateTensor entry;
+    entry.param = p.variable.f32();
     entry.n = p.variable.data().numel();
     entry.group = static_cast<int32_t>(p.kind);
-    if (p.multiplier.defined()) entry.multiplier = p.multiplier.f32();
-    entries_.push_back(entry);
+    if (multiplier.defined()) entry.multiplier = multiplier.f32();
+    entries().push_back(entry);
   }
-  pieces_ = kernels::cut_into_pieces(entries_);
 }
 
-void Optimizer::step(const std::array<double, kGroups>& lr, double momentum) {
+void Optimizer::step(const std::array<double, kGroups>& lr, double momentum,
+                     const kernels::UpdateLossScale* scaling) {
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const NamedParameter& p = parameters_[i];
     const Tensor& grad = p.variable.grad();
-    entries_[i].param = p.variable.f32();
-    entries_[i].grad = nullptr;
+    entries()[i].param = p.variable.f32();
+    entries()[i].grad = nullptr;
     if (!grad.defined()) continue;
     check(grad.dtype() == DType::kF32 && grad.numel() == p.variable.data().numel(),
           "optimizer: gradient of '{}' is {} {}, the parameter F32 {}", p.name,
           name_of(grad.dtype()), grad.shape().str(), p.variable.shape().str());
-    entries_[i].grad = grad.f32();
+    check(grad.device() == device(), "optimizer: gradient of '{}' is on {}, expected {}", p.name,
+          name_of(grad.device()), name_of(device()));
+    entries()[i].grad = grad.f32();
   }
   kernels::MultiTensorUpdate update = rule(lr, momentum);
-  update.list = {entries_.data(), static_cast<int64_t>(entries_.size()), pieces_.data(),
-                 static_cast<int64_t>(pieces_.size())};
-  kernels::cpu::multi_tensor_update(update);
+  update.list = entries_.list();
+  if (ema_) update.average_rest = ema_->count();
+  const kernels::Backend& backend = kernels::backend(device());
+  if (!scaling) return backend.multi_tensor_update(update);
+  backend.find_overflow({update.list, scaling->overflow});
+  update.loss_scale = scaling->scale;
+  update.overflow = scaling->overflow;
+  backend.multi_tensor_update(update);
+  backend.update_loss_scale(*scaling);
+}
+
+void Optimizer::average_into(ModelEma& ema) {
+  check(!ema_, "optimizer: it has an average already");
+  check(ema.device() == device(), "optimizer: the average is on {}, the parameters on {}",
+        name_of(ema.device()), name_of(device()));
+  std::map<const float*, size_t> of_parameter;
+  for (size_t i = 0; i < parameters_.size(); ++i) of_parameter[entries()[i].param] = i;
+  for (const kernels::UpdateTensor& t : ema.entries()) {
+    const auto it = of_parameter.find(t.param);
+    if (it == of_parameter.end())
+      entries().push_back(t);  // a running statistic, a frozen parameter
+    else
+      entries()[it->second].average = t.average;
+  }
+  ema_ = &ema;
 }
 
 void Optimizer::zero_grad() const {
@@ -59,7 +91,8 @@ void Optimizer::load_state(const SafeTensors& file, const std::string& prefix) {
 
 std::vector<Tensor> Optimizer::zeros_like_parameters() const {
   std::vector<Tensor> tensors;
-  for (const NamedParameter& p : parameters_) tensors.push_back(Tensor::zeros(p.variable.shape()));
+  for (const NamedParameter& p : parameters_)
+    tensors.push_back(Tensor::zeros(p.variable.shape(), DType::kF32, device()));
   return tensors;
 }
 

@@ -114,7 +114,7 @@ void reinitialise(const std::vector<RepHandler>& handlers,
   const auto targets = find_parameters(handlers, parameters);
   for (size_t i = 0; i < handlers.size(); ++i) {
     const Tensor& weight = targets[i]->variable.data();
-    weight.copy_from(reinitialised(handlers[i], weight, rng));
+    weight.copy_from(reinitialised(handlers[i], weight.to(Device::kCpu), rng));
   }
 }
 

@@ -81,6 +81,8 @@ class CpuBackend final : public Backend {
       count[n] = static_cast<int32_t>(found[n].size());
     }
   }
+  void anchor_boxes_forward(const AnchorBoxes& p) const override { cpu::anchor_boxes_forward(p); }
+  void anchor_boxes_backward(const AnchorBoxes& p) const override { cpu::anchor_boxes_backward(p); }
   void task_aligned_assign(const TaskAlignedAssign& p, int64_t) const override {
     cpu::task_aligned_assign(p);
   }

@@ -25,7 +25,9 @@ void cast(const Cast& p) {
     return convert<Half, float>(p, [](Half v) { return to_float(v); });
   if (is(DType::kBF16, DType::kF32))
     return convert<BFloat16, float>(p, [](BFloat16 v) { return to_float(v); });
-  fail("cast: {} to {}, must be F32 and F16 or BF16", name_of(p.from_type), name_of(p.to_type));
+  if (is(DType::kF64, DType::kF32))
+    return convert<double, float>(p, [](double v) { return static_cast<float>(v); });
+  fail("cast: {} to {}, must be F32 and F16 or BF16, or F64 to F32", name_of(p.from_type), name_of(p.to_type));
 }
 
 }  // namespace sextant::kernels::cpu

@@ -8,6 +8,7 @@
 
 #include "core/parallel.h"
 #include "core/tensor.h"
+#include "kernels/cpu/f32_only.h"
 #include "kernels/cpu/onednn.h"
 
 namespace sextant::kernels::cpu {
@@ -130,12 +131,6 @@ PlanCache& cache() {
 }
 
 void* writable(const void* p) { return const_cast<void*>(p); }
-const float* f32(const void* p) { return static_cast<const float*>(p); }
-float* f32(void* p) { return static_cast<float*>(p); }
-
-void check_f32(const char* name, DType dtype) {
-  check(dtype == DType::kF32, "{}: dtype {}, must be F32 on the CPU", name, name_of(dtype));
-}
 
 void run_forward(const ConvForward& p) {
   const std::lock_guard lock(cache().mutex);

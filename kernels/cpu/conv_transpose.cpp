@@ -6,6 +6,7 @@
 #include "core/parallel.h"
 #include "core/tensor.h"
 #include "kernels/conv.h"
+#include "kernels/cpu/f32_only.h"
 
 namespace sextant::kernels::cpu {
 namespace {
@@ -50,23 +51,23 @@ void conv_transpose_forward(const ConvTransposeForward& p) {
   const ConvTransposeShape& s = p.shape;
   const ConvShape c = pointwise(s);
   std::vector<float> w(static_cast<size_t>(c.w_numel()));
-  weight_to_pointwise(s, static_cast<const float*>(p.w), w.data());
+  weight_to_pointwise(s, f32(p.w), w.data());
   std::vector<float> bias;
   if (p.bias)
     for (int64_t t = 0; t < s.k * s.k; ++t) bias.insert(bias.end(), p.bias, p.bias + s.oc);
   const Tensor patches(Shape{c.y_numel()});
   conv_forward({c, p.x, w.data(), p.bias ? bias.data() : nullptr, patches.f32()});
-  move_patches<true>(s, patches.f32(), static_cast<float*>(p.y));
+  move_patches<true>(s, patches.f32(), f32(p.y));
 }
 
 void conv_transpose_backward(const ConvTransposeBackward& p) {
   const ConvTransposeShape& s = p.shape;
   const ConvShape c = pointwise(s);
   const Tensor patches(Shape{c.y_numel()});
-  move_patches<false>(s, patches.f32(), const_cast<float*>(static_cast<const float*>(p.dy)));
+  move_patches<false>(s, patches.f32(), const_cast<float*>(f32(p.dy)));
   std::vector<float> w(static_cast<size_t>(c.w_numel()));
   if (p.dx) {
-    weight_to_pointwise(s, static_cast<const float*>(p.w), w.data());
+    weight_to_pointwise(s, f32(p.w), w.data());
     conv_backward_data({c, patches.f32(), w.data(), p.dx});
   }
   if (p.dw || p.db) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/parallel.h"
+#include "kernels/cpu/f32_only.h"
 #include "kernels/cpu/vec.h"
 
 namespace sextant::kernels::cpu {
@@ -75,10 +76,10 @@ void batch_statistics(const RepBnActForward& p, int b) {
       for_channel_blocks(
           channels,
           [&](int64_t c) {
-            chunk_moments<Vec>(br.x + c, channels, begin, end, sums + c, squares + c);
+            chunk_moments<Vec>(f32(br.x) + c, channels, begin, end, sums + c, squares + c);
           },
           [&](int64_t c) {
-            chunk_moments<float>(br.x + c, channels, begin, end, sums + c, squares + c);
+            chunk_moments<float>(f32(br.x) + c, channels, begin, end, sums + c, squares + c);
           });
     }
   });
@@ -133,7 +134,7 @@ V pre_activation(const Affine& a, const Branches& branch, int64_t row, int64_t c
   load_any(a.shift.data() + c, pre);
   for (size_t b = 0; b < B; ++b) {
     V x, mean, scale;
-    load_any(branch[b].x + row + c, x);
+    load_any(f32(branch[b].x) + row + c, x);
     load_any(a.mean[b].data() + c, mean);
     load_any(a.scale[b].data() + c, scale);
     centred[b] = x - mean;
@@ -154,11 +155,12 @@ void apply(const RepBnActForward& p, const Affine& a) {
           channels,
           [&](int64_t c) {
             Vec x[B];
-            store(p.y + row + c, activate<A>(pre_activation<B, Vec>(a, p.branch, row, c, x)));
+            store(f32(p.y) + row + c, activate<A>(pre_activation<B, Vec>(a, p.branch, row, c, x)));
           },
           [&](int64_t c) {
             float x[B];
-            p.y[row + c] = kernels::activate<A>(pre_activation<B, float>(a, p.branch, row, c, x));
+            f32(p.y)[row + c] =
+                kernels::activate<A>(pre_activation<B, float>(a, p.branch, row, c, x));
           });
     }
   });
@@ -172,7 +174,7 @@ void chunk_gradients(const RepBnActBackward& p, const Affine& a, int64_t c, int6
   for (int64_t r = begin; r < end; ++r) {
     V x[B], g;
     const V pre = pre_activation<B, V>(a, p.branch, r * p.channels, c, x);
-    load_any(p.dy + r * p.channels + c, g);
+    load_any(f32(p.dy) + r * p.channels + c, g);
     g = g * slope_of<A>(pre);
     acc[0] += widen(g);
     for (int b = 0; b < B; ++b) acc[b + 1] += widen(V(g * x[b]));
@@ -191,7 +193,7 @@ void write_gradients(const RepBnActBackward& p, const Affine& a,
                      const std::array<InputGradient, B>& in, int64_t row, int64_t c) {
   V x[B], g;
   const V pre = pre_activation<B, V>(a, p.branch, row, c, x);
-  load_any(p.dy + row + c, g);
+  load_any(f32(p.dy) + row + c, g);
   g = g * slope_of<A>(pre);
   for (size_t b = 0; b < B; ++b) {
     if (!p.branch[b].dx) continue;
@@ -200,7 +202,7 @@ void write_gradients(const RepBnActBackward& p, const Affine& a,
     load_any(in[b].slope.data() + c, slope);
     load_any(in[b].offset.data() + c, offset);
     const V dx = scale * g + slope * x[b] + offset;
-    std::memcpy(p.branch[b].dx + row + c, &dx, sizeof(dx));
+    std::memcpy(f32(p.branch[b].dx) + row + c, &dx, sizeof(dx));
   }
 }
 
@@ -271,6 +273,7 @@ void dispatch_branches(int branches, F&& f) {
 }  // namespace
 
 void rep_bn_act_forward(const RepBnActForward& p) {
+  check_f32("rep_bn_act_forward", p.dtype);
   if (p.training)
     for (int b = 0; b < p.branches; ++b) batch_statistics(p, b);
   const Affine a = fold(
@@ -286,6 +289,7 @@ void rep_bn_act_forward(const RepBnActForward& p) {
 }
 
 void rep_bn_act_backward(const RepBnActBackward& p) {
+  check_f32("rep_bn_act_backward", p.dtype);
   dispatch_activation(p.act, [&](auto act) {
     dispatch_branches(p.branches, [&](auto b) { backward<decltype(act)::value, b()>(p); });
   });

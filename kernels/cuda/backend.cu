@@ -153,6 +153,12 @@ class CudaBackend final : public Backend {
     const Workspace workspace(cuda::non_max_suppression_workspace(p, options));
     cuda::non_max_suppression(p, options, out, count, workspace.data(), compute_stream());
   }
+  void anchor_boxes_forward(const AnchorBoxes& p) const override {
+    cuda::anchor_boxes_forward(p, compute_stream());
+  }
+  void anchor_boxes_backward(const AnchorBoxes& p) const override {
+    cuda::anchor_boxes_backward(p, compute_stream());
+  }
   void task_aligned_assign(const TaskAlignedAssign& p, int64_t boxes) const override {
     const Workspace workspace(cuda::task_aligned_assign_workspace(boxes));
     cuda::task_aligned_assign(p, boxes, workspace.data(), compute_stream());

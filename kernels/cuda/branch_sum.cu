@@ -5,18 +5,18 @@
 namespace sextant::kernels::cuda {
 namespace {
 
-template <int kWidth>
+template <class T, int kWidth>
 struct BranchSumOp {
-  const float* x[kMaxSummands];
+  const T* x[kMaxSummands];
   const float* scale[kMaxSummands];
   int branches;
-  float* y;
+  T* y;
   Divider<uint32_t> pieces;
 
   explicit BranchSumOp(const BranchSum& p)
-      : branches(p.branches), y(p.y), pieces(p.channels / kWidth) {
+      : branches(p.branches), y(static_cast<T*>(p.y)), pieces(p.channels / kWidth) {
     for (size_t b = 0; b < kMaxSummands; ++b) {
-      x[b] = p.x[b];
+      x[b] = static_cast<const T*>(p.x[b]);
       scale[b] = p.scale[b];
     }
   }
@@ -59,9 +59,9 @@ Chunks chunks_of(const ChannelDot& p) {
 }
 
 // partial[chunk][channel]: blockIdx.x is the tile of channels, blockIdx.y the chunk.
-template <int kLanes>
+template <class T, int kLanes>
 __global__ void __launch_bounds__(kDotChannels* kLanes)
-    dot_kernel(const float* a, const float* b, double* partial, int64_t rows, int channels,
+    dot_kernel(const T* a, const T* b, double* partial, int64_t rows, int channels,
                int64_t rows_per_chunk) {
   SEXTANT_SHARED(double[kLanes][kDotChannels], lanes);
   const int channel = static_cast<int>(blockIdx.x) * kDotChannels + static_cast<int>(threadIdx.x);
@@ -72,7 +72,8 @@ __global__ void __launch_bounds__(kDotChannels* kLanes)
 #pragma unroll 4
     for (int64_t r = begin + threadIdx.y; r < end; r += kLanes) {
       const int64_t at = r * channels + channel;
-      sum += static_cast<double>(a[at]) * static_cast<double>(b[at]);
+      const double factor = b != nullptr ? static_cast<double>(as_float(b[at])) : 1.0;
+      sum += static_cast<double>(as_float(a[at])) * factor;
     }
   }
   lanes[threadIdx.y][threadIdx.x] = sum;
@@ -100,14 +101,18 @@ void branch_sum(const BranchSum& p, Stream stream) {
   check(p.branches >= 1 && p.branches <= kMaxSummands, "branch_sum: {} branches, must be 1 to {}",
         p.branches, kMaxSummands);
   const int64_t n = p.rows * p.channels;
-  bool packed = p.channels % kPackWidth == 0 && aligned_to_pack({p.y});
+  bool aligned = aligned_to_pack({p.y});
   for (size_t b = 0; b < static_cast<size_t>(p.branches); ++b)
-    packed = packed && aligned_to_pack({p.x[b], p.scale[b]});
-  if (n <= 0) return;
-  if (packed)
-    for_each_item("branch_sum", BranchSumOp<kPackWidth>(p), n / kPackWidth, stream);
-  else
-    for_each_item("branch_sum", BranchSumOp<1>(p), n, stream);
+    aligned = aligned && aligned_to_pack({p.x[b], p.scale[b]});
+  dispatch_float("branch_sum", p.dtype, [&](auto type) {
+    using T = decltype(type);
+    constexpr int kWidth = kPackOf<T>;
+    if (n <= 0) return;
+    if (aligned && p.channels % kWidth == 0)
+      for_each_item("branch_sum", BranchSumOp<T, kWidth>(p), n / kWidth, stream);
+    else
+      for_each_item("branch_sum", BranchSumOp<T, 1>(p), n, stream);
+  });
 }
 
 int64_t channel_dot_workspace(const ChannelDot& p) {
@@ -120,8 +125,12 @@ void channel_dot(const ChannelDot& p, void* workspace, Stream stream) {
   auto* partial = static_cast<double*>(workspace);
   const dim3 grid(static_cast<unsigned>((p.channels + kDotChannels - 1) / kDotChannels),
                   static_cast<unsigned>(chunks.count));
-  launch(SEXTANT_KERNEL(dot_kernel<kDotLanes>), grid, dim3(kDotChannels, kDotLanes), 0, stream, p.a,
-         p.b, partial, p.rows, static_cast<int>(p.channels), chunks.rows);
+  dispatch_float("channel_dot", p.dtype, [&](auto type) {
+    using T = decltype(type);
+    launch(SEXTANT_KERNEL(dot_kernel<T, kDotLanes>), grid, dim3(kDotChannels, kDotLanes), 0, stream,
+           static_cast<const T*>(p.a), static_cast<const T*>(p.b), partial, p.rows,
+           static_cast<int>(p.channels), chunks.rows);
+  });
   for_each_item("channel_dot", FinishDotOp{partial, p.out, chunks.count, p.channels}, p.channels,
                 stream);
 }

@@ -6,10 +6,14 @@
 namespace sextant::kernels::cuda {
 namespace {
 
-template <class T, int kWidth>
-struct alignas(kWidth * sizeof(T)) Values {
-  T v[kWidth];
-};
+template <class To, class From>
+__device__ __forceinline__ To convert(From v) {
+  return from_float<To>(as_float(v));
+}
+template <>
+__device__ __forceinline__ float convert<float, double>(double v) {
+  return static_cast<float>(v);
+}
 
 template <class From, class To, int kWidth>
 struct CastOp {
@@ -17,11 +21,11 @@ struct CastOp {
   To* to;
   __device__ __forceinline__ void operator()(uint32_t i) const {
     const int64_t at = static_cast<int64_t>(i) * kWidth;
-    const auto in = *reinterpret_cast<const Values<From, kWidth>*>(from + at);
-    Values<To, kWidth> out;
+    const auto in = *reinterpret_cast<const Stored<From, kWidth>*>(from + at);
+    Stored<To, kWidth> out;
 #pragma unroll
-    for (int k = 0; k < kWidth; ++k) out.v[k] = from_float<To>(as_float(in.v[k]));
-    *reinterpret_cast<Values<To, kWidth>*>(to + at) = out;
+    for (int k = 0; k < kWidth; ++k) out.v[k] = convert<To>(in.v[k]);
+    *reinterpret_cast<Stored<To, kWidth>*>(to + at) = out;
   }
 };
 
@@ -30,8 +34,8 @@ void run(const Cast& p, Stream stream) {
   constexpr int kWidth = 4;
   const auto* from = static_cast<const From*>(p.from);
   auto* to = static_cast<To*>(p.to);
-  const bool packed = reinterpret_cast<uintptr_t>(from) % sizeof(Values<From, kWidth>) == 0 &&
-                      reinterpret_cast<uintptr_t>(to) % sizeof(Values<To, kWidth>) == 0;
+  const bool packed = reinterpret_cast<uintptr_t>(from) % sizeof(Stored<From, kWidth>) == 0 &&
+                      reinterpret_cast<uintptr_t>(to) % sizeof(Stored<To, kWidth>) == 0;
   const int64_t whole = packed ? p.n / kWidth * kWidth : 0;
   for_each_item("cast", CastOp<From, To, kWidth>{from, to}, whole / kWidth, stream);
   for_each_item("cast", CastOp<From, To, 1>{from + whole, to + whole}, p.n - whole, stream);
@@ -45,7 +49,9 @@ void cast(const Cast& p, Stream stream) {
   if (is(DType::kF32, DType::kBF16)) return run<float, __nv_bfloat16>(p, stream);
   if (is(DType::kF16, DType::kF32)) return run<__half, float>(p, stream);
   if (is(DType::kBF16, DType::kF32)) return run<__nv_bfloat16, float>(p, stream);
-  fail("cast: {} to {}, must be F32 and F16 or BF16", name_of(p.from_type), name_of(p.to_type));
+  if (is(DType::kF64, DType::kF32)) return run<double, float>(p, stream);
+  fail("cast: {} to {}, must be F32 and F16 or BF16, or F64 to F32", name_of(p.from_type),
+       name_of(p.to_type));
 }
 
 }  // namespace sextant::kernels::cuda

@@ -1,5 +1,5 @@
 // Three max-pools in a row in one kernel (SPPF): what lies between them stays in shared memory.
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/half.cuh"
 #include "kernels/pool.h"
 
 namespace sextant::kernels::cuda {
@@ -9,13 +9,15 @@ __device__ __forceinline__ int at_least(int a, int low) { return a > low ? a : l
 __device__ __forceinline__ int at_most(int a, int high) { return a < high ? a : high; }
 
 constexpr int kChainThreads = 256;
-constexpr int kChainChannels = 8;        // of a block: the 32 bytes that memory is read by
-constexpr int kChainTile = 20;           // about the output rows and columns of a block
-constexpr int kChainShared = 99 * 1024;  // what a block of every device since sm_80 can have
+template <class T>
+constexpr int kChainChannels = 32 / sizeof(T);  // of a block: the 32 bytes that memory is read by
+constexpr int kChainTile = 20;                  // about the output rows and columns of a block
+constexpr int kChainShared = 99 * 1024;         // what a block of every device since sm_80 can have
 
+template <class T>
 struct Chain {
-  const float* x;
-  float* y[3];
+  const T* x;
+  T* y[3];
   int32_t* index[3];
   int h, w, c, radius;
   int tile_h, tile_w;      // outputs of a block
@@ -24,12 +26,13 @@ struct Chain {
   int channel_tiles;
 };
 
-// A block takes a tile of one image and kChainChannels channels. Each pool needs `radius` pixels
+// A block takes a tile of one image and kChainChannels<T> channels. Each pool needs `radius` pixels
 // more around than the next: the first is computed over the tile and two such margins (inside the
 // image), and so on. Two buffers in shared memory take turns.
-template <bool kIndexed>
-__global__ void __launch_bounds__(kChainThreads) chain_kernel(Chain p) {
-  SEXTANT_DYNAMIC_SHARED(float, shared);  // [2][region_h][region_w][kChainChannels]
+template <class T, bool kIndexed>
+__global__ void __launch_bounds__(kChainThreads) chain_kernel(Chain<T> p) {
+  constexpr int kChannels = kChainChannels<T>;
+  SEXTANT_DYNAMIC_SHARED(T, shared);  // [2][region_h][region_w][kChannels]
   int block = static_cast<int>(blockIdx.x);
   const int channel_tile = block % p.channel_tiles;
   block /= p.channel_tiles;
@@ -37,10 +40,10 @@ __global__ void __launch_bounds__(kChainThreads) chain_kernel(Chain p) {
   block /= p.tiles_x;
   const int tile_y = block % p.tiles_y;
   const int image = block / p.tiles_y;
-  const int lane = static_cast<int>(threadIdx.x) % kChainChannels;
-  const int first = static_cast<int>(threadIdx.x) / kChainChannels;
-  constexpr int kPixels = kChainThreads / kChainChannels;
-  const int channel = channel_tile * kChainChannels + lane;
+  const int lane = static_cast<int>(threadIdx.x) % kChannels;
+  const int first = static_cast<int>(threadIdx.x) / kChannels;
+  constexpr int kPixels = kChainThreads / kChannels;
+  const int channel = channel_tile * kChannels + lane;
   const bool active = channel < p.c;
 
   struct Range {
@@ -52,7 +55,7 @@ __global__ void __launch_bounds__(kChainThreads) chain_kernel(Chain p) {
   const Range whole_y = range(tile_y, p.tile_h, p.h, 3 * p.radius);
   const Range whole_x = range(tile_x, p.tile_w, p.w, 3 * p.radius);
   const auto place = [&](int y, int x) {
-    return ((y - whole_y.begin) * p.region_w + x - whole_x.begin) * kChainChannels + lane;
+    return ((y - whole_y.begin) * p.region_w + x - whole_x.begin) * kChannels + lane;
   };
   // f(y, x) for this thread's pixels of what the pool needs that has `left` pools after it.
   const auto each_pixel = [&](int left, const auto& f) {
@@ -65,8 +68,8 @@ __global__ void __launch_bounds__(kChainThreads) chain_kernel(Chain p) {
   const int64_t base = static_cast<int64_t>(image) * p.h * p.w;
   const auto global = [&](int y, int x) { return (base + y * p.w + x) * p.c + channel; };
 
-  float* from = shared;
-  float* to = shared + p.region_h * p.region_w * kChainChannels;
+  T* from = shared;
+  T* to = shared + p.region_h * p.region_w * kChannels;
   if (active) each_pixel(3, [&](int y, int x) { from[place(y, x)] = p.x[global(y, x)]; });
 #pragma unroll
   for (int stage = 0; stage < 3; ++stage) {
@@ -77,22 +80,22 @@ __global__ void __launch_bounds__(kChainThreads) chain_kernel(Chain p) {
       each_pixel(2 - stage, [&](int y, int x) {
         const int y0 = at_least(y - p.radius, 0), y1 = at_most(y + p.radius + 1, p.h);
         const int x0 = at_least(x - p.radius, 0), x1 = at_most(x + p.radius + 1, p.w);
-        float best = from[place(y0, x0)];
+        float best = as_float(from[place(y0, x0)]);
         int winner = y0 * p.w + x0;
         for (int py = y0; py < y1; ++py)
           for (int px = x0; px < x1; ++px) {
-            const float value = from[place(py, px)];
+            const float value = as_float(from[place(py, px)]);
             if (value > best) {
               best = value;
               winner = py * p.w + px;
             }
           }
-        to[place(y, x)] = best;
+        to[place(y, x)] = from_float<T>(best);
         if (y < own_y.begin || y >= own_y.end || x < own_x.begin || x >= own_x.end) return;
-        p.y[stage][global(y, x)] = best;
+        p.y[stage][global(y, x)] = from_float<T>(best);
         if (kIndexed) p.index[stage][global(y, x)] = winner;
       });
-    float* const swap = from;
+    T* const swap = from;
     from = to;
     to = swap;
   }
@@ -110,15 +113,12 @@ void check_chain(const ChainedMaxPools& p) {
   check(any == all, "chained_max_pools: some of the three index tensors are null, some not");
 }
 
-}  // namespace
-
-void chained_max_pools(const ChainedMaxPools& p, Stream stream) {
-  check_chain(p);
-  if (p.n * p.h * p.w * p.c == 0) return;
-  Chain c{};
-  c.x = p.x;
+template <class T>
+void run_chain(const ChainedMaxPools& p, Stream stream) {
+  Chain<T> c{};
+  c.x = static_cast<const T*>(p.x);
   for (int i = 0; i < 3; ++i) {
-    c.y[i] = p.y[i];
+    c.y[i] = static_cast<T*>(p.y[i]);
     c.index[i] = p.index[i];
   }
   c.h = static_cast<int>(p.h);
@@ -131,25 +131,36 @@ void chained_max_pools(const ChainedMaxPools& p, Stream stream) {
   c.region_w = std::min(c.w, c.tile_w + 6 * c.radius);
   c.tiles_y = (c.h + c.tile_h - 1) / c.tile_h;
   c.tiles_x = (c.w + c.tile_w - 1) / c.tile_w;
-  c.channel_tiles = (c.c + kChainChannels - 1) / kChainChannels;
+  c.channel_tiles = (c.c + kChainChannels<T> - 1) / kChainChannels<T>;
   const int64_t shared =
-      2 * static_cast<int64_t>(sizeof(float)) * kChainChannels * c.region_h * c.region_w;
+      2 * static_cast<int64_t>(sizeof(T)) * kChainChannels<T> * c.region_h * c.region_w;
   const int64_t blocks = p.n * c.tiles_y * c.tiles_x * c.channel_tiles;
   if (shared > kChainShared || blocks > 0x7FFFFFFF) {  // a kernel of 9 or more on a large map
-    const float* x = p.x;
+    const void* x = p.x;
     for (int i = 0; i < 3; ++i) {
-      max_pool_forward({p.n, p.h, p.w, p.c, p.kernel, 1, p.kernel / 2, x, p.y[i], p.index[i]},
-                       stream);
+      max_pool_forward(
+          {p.n, p.h, p.w, p.c, p.kernel, 1, p.kernel / 2, x, p.y[i], p.index[i], p.dtype}, stream);
       x = p.y[i];
     }
     return;
   }
+  const auto start = [&](const auto& kernel) {
+    launch(kernel, static_cast<unsigned>(blocks), kChainThreads, static_cast<size_t>(shared),
+           stream, c);
+  };
   if (p.index[0])
-    launch(SEXTANT_KERNEL(chain_kernel<true>), static_cast<unsigned>(blocks), kChainThreads,
-           static_cast<size_t>(shared), stream, c);
+    start(SEXTANT_KERNEL(chain_kernel<T, true>));
   else
-    launch(SEXTANT_KERNEL(chain_kernel<false>), static_cast<unsigned>(blocks), kChainThreads,
-           static_cast<size_t>(shared), stream, c);
+    start(SEXTANT_KERNEL(chain_kernel<T, false>));
+}
+
+}  // namespace
+
+void chained_max_pools(const ChainedMaxPools& p, Stream stream) {
+  check_chain(p);
+  dispatch_float("chained_max_pools", p.dtype, [&](auto type) {
+    if (p.n * p.h * p.w * p.c != 0) run_chain<decltype(type)>(p, stream);
+  });
 }
 
 }  // namespace sextant::kernels::cuda

@@ -58,15 +58,6 @@ Regions backward_regions(const ConvTransposeShape& s, DType dtype) {
                    bias_gradient_workspace(s.n * s.h * s.k * s.w * s.k, s.oc))};
 }
 
-// Calls f(T{}) for the type.
-template <class F>
-void dispatch_type(const char* name, DType dtype, F&& f) {
-  if (dtype == DType::kF16) return f(__half{});
-  if (dtype == DType::kBF16) return f(__nv_bfloat16{});
-  check(dtype == DType::kF32, "{}: dtype {}, must be F32, F16 or BF16", name, name_of(dtype));
-  f(0.0f);
-}
-
 }  // namespace
 
 int64_t conv_transpose_forward_workspace(const ConvTransposeShape& s, DType dtype) {
@@ -76,7 +67,7 @@ int64_t conv_transpose_forward_workspace(const ConvTransposeShape& s, DType dtyp
 void conv_transpose_forward(const ConvTransposeForward& p, void* workspace, Stream stream) {
   const ConvTransposeShape& s = p.shape;
   check_shape("conv_transpose_forward", s);
-  dispatch_type("conv_transpose_forward", p.dtype, [&](auto type) {
+  dispatch_float("conv_transpose_forward", p.dtype, [&](auto type) {
     using T = decltype(type);
     exchange(static_cast<const T*>(p.w), static_cast<T*>(workspace), s.oc, s.k * s.k, s.ic, stream);
   });
@@ -99,7 +90,7 @@ void conv_transpose_backward(const ConvTransposeBackward& p, void* workspace, St
   auto* weights = static_cast<unsigned char*>(workspace);
   auto* gradient = reinterpret_cast<float*>(weights + r.weights);
   void* rest = weights + r.weights + r.gradient;
-  dispatch_type("conv_transpose_backward", p.dtype, [&](auto type) {
+  dispatch_float("conv_transpose_backward", p.dtype, [&](auto type) {
     using T = decltype(type);
     if (p.dx) {
       exchange(static_cast<const T*>(p.w), reinterpret_cast<T*>(weights), s.oc, s.k * s.k, s.ic,

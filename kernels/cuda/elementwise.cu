@@ -8,12 +8,17 @@ namespace {
 
 constexpr int kThreads = 256;
 
+// What an operation reads before its first element: nothing.
+struct WithoutPreparation {
+  __device__ __forceinline__ void prepare() {}
+};
+
 template <Activation A>
-struct ActForwardOp {
+struct ActForwardOp : WithoutPreparation {
   __device__ __forceinline__ float operator()(float x) const { return activate<A>(x); }
 };
 template <Activation A>
-struct ActBackwardOp {
+struct ActBackwardOp : WithoutPreparation {
   __device__ __forceinline__ float operator()(float x, float dy) const {
     return dy * activate_grad<A>(x);
   }
@@ -21,25 +26,33 @@ struct ActBackwardOp {
 struct AddScaledOp {
   float alpha;
   float beta;
+  const float* alpha_at;
+  const float* beta_at;
+  __device__ __forceinline__ void prepare() {
+    if (alpha_at != nullptr) alpha *= *alpha_at;
+    if (beta_at != nullptr) beta *= *beta_at;
+  }
   __device__ __forceinline__ float operator()(float a, float b) const {
     return alpha * a + beta * b;
   }
 };
 
-template <int kInputs>
+template <class T, int kInputs>
 struct Inputs {
-  const float* p[kInputs];
+  const T* p[kInputs];
 };
 
 template <int kInputs, int kWidth, class Op>
 struct Turn {
   Pack<kWidth> in[kInputs];
 
-  __device__ __forceinline__ void read(const Inputs<kInputs>& inputs, int64_t i) {
+  template <class T>
+  __device__ __forceinline__ void read(const Inputs<T, kInputs>& inputs, int64_t i) {
 #pragma unroll
     for (int k = 0; k < kInputs; ++k) in[k] = load<kWidth>(inputs.p[k] + i * kWidth);
   }
-  __device__ __forceinline__ void write(const Op& op, float* y, int64_t i) const {
+  template <class T>
+  __device__ __forceinline__ void write(const Op& op, T* y, int64_t i) const {
     Pack<kWidth> out;
 #pragma unroll
     for (int v = 0; v < kWidth; ++v) {
@@ -53,9 +66,10 @@ struct Turn {
 };
 
 // y[i] = op(inputs[i]...) for i < n; the n % kWidth last elements one by one.
-template <int kInputs, int kWidth, class Op>
+template <class T, int kInputs, int kWidth, class Op>
 __global__ void __launch_bounds__(kThreads)
-    map_kernel(Op op, Inputs<kInputs> inputs, float* y, int64_t n) {
+    map_kernel(Op op, Inputs<T, kInputs> inputs, T* y, int64_t n) {
+  op.prepare();
   const int64_t packs = n / kWidth;
   const int64_t threads = static_cast<int64_t>(gridDim.x) * kThreads;
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
@@ -81,36 +95,46 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <int kInputs, class Op>
-void map(const Op& op, const Inputs<kInputs>& inputs, float* y, int64_t n, Stream stream) {
-  if (n <= 0) return;
-  bool packed = aligned_to_pack({y});
-  for (const float* p : inputs.p) packed = packed && aligned_to_pack({p});
-  const auto start = [&](const auto& kernel, int width) {
-    const unsigned blocks = grid_stride_blocks((n + width - 1) / width, kThreads);
-    launch(kernel, blocks, kThreads, 0, stream, op, inputs, y, n);
-  };
-  if (packed)
-    start(SEXTANT_KERNEL(map_kernel<kInputs, kPackWidth, Op>), kPackWidth);
-  else
-    start(SEXTANT_KERNEL(map_kernel<kInputs, 1, Op>), 1);
+void map(const char* name, DType dtype, const Op& op, const Inputs<void, kInputs>& inputs, void* y,
+         int64_t n, Stream stream) {
+  dispatch_float(name, dtype, [&](auto type) {
+    using T = decltype(type);
+    if (n <= 0) return;
+    Inputs<T, kInputs> in;
+    bool packed = aligned_to_pack({y});
+    for (int k = 0; k < kInputs; ++k) {
+      in.p[k] = static_cast<const T*>(inputs.p[k]);
+      packed = packed && aligned_to_pack({in.p[k]});
+    }
+    const auto start = [&](const auto& kernel, int width) {
+      const unsigned blocks = grid_stride_blocks((n + width - 1) / width, kThreads);
+      launch(kernel, blocks, kThreads, 0, stream, op, in, static_cast<T*>(y), n);
+    };
+    if (packed)
+      start(SEXTANT_KERNEL(map_kernel<T, kInputs, kPackOf<T>, Op>), kPackOf<T>);
+    else
+      start(SEXTANT_KERNEL(map_kernel<T, kInputs, 1, Op>), 1);
+  });
 }
 
 }  // namespace
 
 void act_forward(const ActForward& p, Stream stream) {
   dispatch_activation(p.act, [&](auto tag) {
-    map<1>(ActForwardOp<decltype(tag)::value>{}, {{p.x}}, p.y, p.n, stream);
+    map<1>("act_forward", p.dtype, ActForwardOp<decltype(tag)::value>{}, {{p.x}}, p.y, p.n, stream);
   });
 }
 
 void act_backward(const ActBackward& p, Stream stream) {
   dispatch_activation(p.act, [&](auto tag) {
-    map<2>(ActBackwardOp<decltype(tag)::value>{}, {{p.x, p.dy}}, p.dx, p.n, stream);
+    map<2>("act_backward", p.dtype, ActBackwardOp<decltype(tag)::value>{}, {{p.x, p.dy}}, p.dx, p.n,
+           stream);
   });
 }
 
 void add_scaled(const AddScaled& p, Stream stream) {
-  map<2>(AddScaledOp{p.alpha, p.beta}, {{p.a, p.b}}, p.y, p.n, stream);
+  map<2>("add_scaled", p.dtype, AddScaledOp{p.alpha, p.beta, p.alpha_at, p.beta_at}, {{p.a, p.b}},
+         p.y, p.n, stream);
 }
 
 }  // namespace sextant::kernels::cuda

@@ -3,13 +3,10 @@
 // runner simt/warp_matrix.h supplies the same functions, where they are also described.
 #pragma once
 
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/half.cuh"
 
 #if defined(SEXTANT_SIMT)
 #include "simt/warp_matrix.h"
-#else
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
 #endif
 
 namespace sextant::kernels::cuda {
@@ -91,24 +88,5 @@ __device__ __forceinline__ uint32_t to_tf32(float f) {
   return r;
 }
 #endif
-
-// Conversions between a stored element and the float it is computed with.
-__device__ __forceinline__ float as_float(float v) { return v; }
-__device__ __forceinline__ float as_float(__half v) { return __half2float(v); }
-__device__ __forceinline__ float as_float(__nv_bfloat16 v) { return __bfloat162float(v); }
-template <class T>
-__device__ __forceinline__ T from_float(float v);
-template <>
-__device__ __forceinline__ float from_float<float>(float v) {
-  return v;
-}
-template <>
-__device__ __forceinline__ __half from_float<__half>(float v) {
-  return __float2half_rn(v);
-}
-template <>
-__device__ __forceinline__ __nv_bfloat16 from_float<__nv_bfloat16>(float v) {
-  return __float2bfloat16_rn(v);
-}
 
 }  // namespace sextant::kernels::cuda

@@ -14,7 +14,7 @@ __device__ __forceinline__ bool is_packed(const UpdateTensor& t) {
                     reinterpret_cast<uintptr_t>(t.multiplier) |
                     reinterpret_cast<uintptr_t>(t.moment) | reinterpret_cast<uintptr_t>(t.square) |
                     reinterpret_cast<uintptr_t>(t.average);
-  return bits % sizeof(Pack<kPackWidth>) == 0;
+  return bits % kPackBytes == 0;
 }
 
 // The rules with one interface: what they keep beside the moment, and the update of an element.
@@ -122,7 +122,7 @@ __global__ void __launch_bounds__(kThreads) overflow_kernel(FindOverflow p) {
     for (const float g : pack.v) bad = bad || !(fabsf(g) <= 3.402823466e38f);
   };
   int64_t rest = begin;
-  if (reinterpret_cast<uintptr_t>(t.grad) % sizeof(Pack<kPackWidth>) == 0) {
+  if (reinterpret_cast<uintptr_t>(t.grad) % kPackBytes == 0) {
     rest = begin + (end - begin) / kPackWidth * kPackWidth;
 #pragma unroll 4
     for (int64_t k = begin + threadIdx.x * kPackWidth; k < rest; k += kThreads * kPackWidth)

@@ -1,35 +1,52 @@
-// Several neighbouring floats as one load or store (16 bytes: the widest a thread can do), and the
+// Several neighbouring values as one load or store (16 bytes: the widest a thread can do), and the
 // small arithmetic that goes with them.
 #pragma once
 
 #include <cstdint>
 #include <initializer_list>
 
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/half.cuh"
 
 namespace sextant::kernels::cuda {
 
+inline constexpr int kPackBytes = 16;
+template <class T>
+inline constexpr int kPackOf = kPackBytes / static_cast<int>(sizeof(T));
+inline constexpr int kPackWidth = kPackOf<float>;
+inline constexpr int kHostWarp = 32;  // warpSize, which the host has not
+
+// Values in memory, aligned to their size as far as a load reaches.
+template <class T, int kWidth>
+struct alignas(kWidth < kPackOf<T> ? kWidth * sizeof(T) : kPackBytes) Stored {
+  T v[kWidth];
+};
+
+// Values in registers.
 template <int kWidth>
-struct alignas(kWidth * sizeof(float)) Pack {
+struct Pack {
   float v[kWidth];
 };
 
-// `p` has to be aligned to the pack.
-template <int kWidth>
-__device__ __forceinline__ Pack<kWidth> load(const float* p) {
-  return *reinterpret_cast<const Pack<kWidth>*>(p);
+// `p` has to be aligned to Stored<T, kWidth>.
+template <int kWidth, class T>
+__device__ __forceinline__ Pack<kWidth> load(const T* p) {
+  const auto in = *reinterpret_cast<const Stored<T, kWidth>*>(p);
+  Pack<kWidth> out;
+#pragma unroll
+  for (int v = 0; v < kWidth; ++v) out.v[v] = as_float(in.v[v]);
+  return out;
 }
-template <int kWidth>
-__device__ __forceinline__ void store(float* p, const Pack<kWidth>& pack) {
-  *reinterpret_cast<Pack<kWidth>*>(p) = pack;
+template <int kWidth, class T>
+__device__ __forceinline__ void store(T* p, const Pack<kWidth>& pack) {
+  Stored<T, kWidth> out;
+#pragma unroll
+  for (int v = 0; v < kWidth; ++v) out.v[v] = from_float<T>(pack.v[v]);
+  *reinterpret_cast<Stored<T, kWidth>*>(p) = out;
 }
-
-inline constexpr int kPackWidth = 4;
-inline constexpr int kHostWarp = 32;  // warpSize, which the host has not
 
 inline bool aligned_to_pack(std::initializer_list<const void*> pointers) {
   for (const void* p : pointers)
-    if (reinterpret_cast<uintptr_t>(p) % sizeof(Pack<kPackWidth>) != 0) return false;
+    if (reinterpret_cast<uintptr_t>(p) % kPackBytes != 0) return false;
   return true;
 }
 

@@ -1,40 +1,48 @@
-// Pooling, up-sampling, channel copies. Bound by memory: an item is a pixel's four neighbouring
-// channels, or one where the channels are no multiple of four. Nothing is scattered: backward, an
-// input pixel adds up the windows that contain it, in the order in which the CPU adds them.
+// Pooling, up-sampling, channel copies. Bound by memory: an item is a pixel's neighbouring
+// channels, 16 bytes of them, or one where the channels are no multiple of as many. Nothing is
+// scattered: backward, an input pixel adds up the windows that contain it, in the order in which
+// the CPU adds them.
+#include <numeric>
+
 #include "kernels/cuda/each.cuh"
 #include "kernels/pool.h"
 
 namespace sextant::kernels::cuda {
 namespace {
 
-template <int kWidth>
-struct alignas(kWidth * sizeof(int32_t)) IndexPack {
-  int32_t v[kWidth];
-};
-
-// Runs Op<kPackWidth> or Op<1> over items of `elements` in all.
-template <template <int> class Op, class P>
-void run(const char* name, const P& p, int64_t elements, bool packed, Stream stream) {
+// Runs Op<T, kPackOf<T>> where `channels` (a divisor of every channel count, pitch and offset) and
+// alignment allow, or Op<T, 1>, over items of `elements` in all.
+template <template <class, int> class Op, class T, class P>
+void run_as(const char* name, const P& p, int64_t elements, int64_t channels, bool aligned,
+            Stream stream) {
+  constexpr int kWidth = kPackOf<T>;
   if (elements <= 0) return;
-  if (packed)
-    for_each_item(name, Op<kPackWidth>(p), elements / kPackWidth, stream);
+  if (aligned && channels % kWidth == 0)
+    for_each_item(name, Op<T, kWidth>(p), elements / kWidth, stream);
   else
-    for_each_item(name, Op<1>(p), elements, stream);
+    for_each_item(name, Op<T, 1>(p), elements, stream);
+}
+
+template <template <class, int> class Op, class P>
+void run(const char* name, const P& p, int64_t elements, bool aligned, Stream stream) {
+  dispatch_float(name, p.dtype, [&](auto type) {
+    run_as<Op, decltype(type)>(name, p, elements, p.c, aligned, stream);
+  });
 }
 
 __device__ __forceinline__ int at_least(int a, int low) { return a > low ? a : low; }
 __device__ __forceinline__ int at_most(int a, int high) { return a < high ? a : high; }
 
-template <int kWidth>
+template <class T, int kWidth>
 struct MaxPoolOp {
-  const float* x;
-  float* y;
+  const T* x;
+  T* y;
   int32_t* index;
   int h, w, c, kernel, stride, pad;
   PixelItems items;
   explicit MaxPoolOp(const MaxPoolForward& p)
-      : x(p.x),
-        y(p.y),
+      : x(static_cast<const T*>(p.x)),
+        y(static_cast<T*>(p.y)),
         index(p.index),
         h(static_cast<int>(p.h)),
         w(static_cast<int>(p.w)),
@@ -47,9 +55,9 @@ struct MaxPoolOp {
     const auto [image, oy, ox, channel] = items.place(i);
     const int y0 = at_least(oy * stride - pad, 0), y1 = at_most(oy * stride - pad + kernel, h);
     const int x0 = at_least(ox * stride - pad, 0), x1 = at_most(ox * stride - pad + kernel, w);
-    const float* in = x + static_cast<int64_t>(image) * h * w * c + channel;
+    const T* in = x + static_cast<int64_t>(image) * h * w * c + channel;
     Pack<kWidth> best = load<kWidth>(in + static_cast<int64_t>(y0 * w + x0) * c);
-    IndexPack<kWidth> winner;
+    Stored<int32_t, kWidth> winner;
 #pragma unroll
     for (int v = 0; v < kWidth; ++v) winner.v[v] = y0 * w + x0;
     for (int py = y0; py < y1; ++py)
@@ -65,22 +73,22 @@ struct MaxPoolOp {
       }
     const int64_t out = static_cast<int64_t>(i) * kWidth;
     store<kWidth>(y + out, best);
-    if (index != nullptr) *reinterpret_cast<IndexPack<kWidth>*>(index + out) = winner;
+    if (index != nullptr) *reinterpret_cast<Stored<int32_t, kWidth>*>(index + out) = winner;
   }
 };
 
-template <int kWidth>
+template <class T, int kWidth>
 struct MaxPoolGradientOp {
-  const float* dy;
+  const T* dy;
   const int32_t* index;
-  float* dx;
+  T* dx;
   int w, c, oh, ow, kernel, stride, pad;
   bool accumulate;
   PixelItems items;
   explicit MaxPoolGradientOp(const MaxPoolBackward& p)
-      : dy(p.dy),
+      : dy(static_cast<const T*>(p.dy)),
         index(p.index),
-        dx(p.dx),
+        dx(static_cast<T*>(p.dx)),
         w(static_cast<int>(p.w)),
         c(static_cast<int>(p.c)),
         oh(static_cast<int>(p.oh)),
@@ -107,7 +115,7 @@ struct MaxPoolGradientOp {
     for (int oy = y0; oy < y1; ++oy)
       for (int ox = x0; ox < x1; ++ox) {
         const int64_t at = base + static_cast<int64_t>(oy * ow + ox) * c;
-        const auto winner = *reinterpret_cast<const IndexPack<kWidth>*>(index + at);
+        const auto winner = *reinterpret_cast<const Stored<int32_t, kWidth>*>(index + at);
         const Pack<kWidth> up = load<kWidth>(dy + at);
 #pragma unroll
         for (int v = 0; v < kWidth; ++v)
@@ -117,16 +125,16 @@ struct MaxPoolGradientOp {
   }
 };
 
-template <int kWidth>
+template <class T, int kWidth>
 struct AveragePoolOp {
-  const float* x;
-  float* y;
+  const T* x;
+  T* y;
   int h, w, c, half;
   float factor;
   PixelItems items;
   explicit AveragePoolOp(const AveragePool& p)
-      : x(p.x),
-        y(p.y),
+      : x(static_cast<const T*>(p.x)),
+        y(static_cast<T*>(p.y)),
         h(static_cast<int>(p.h)),
         w(static_cast<int>(p.w)),
         c(static_cast<int>(p.c)),
@@ -135,7 +143,7 @@ struct AveragePoolOp {
         items(p.h, p.w, p.c, kWidth) {}
   __device__ __forceinline__ void operator()(uint32_t i) const {
     const auto [image, oy, ox, channel] = items.place(i);
-    const float* in = x + static_cast<int64_t>(image) * h * w * c + channel;
+    const T* in = x + static_cast<int64_t>(image) * h * w * c + channel;
     Pack<kWidth> sum{};
     for (int px = at_least(ox - half, 0); px < at_most(ox + half + 1, w); ++px) {
       Pack<kWidth> column{};
@@ -153,16 +161,16 @@ struct AveragePoolOp {
   }
 };
 
-template <int kWidth>
+template <class T, int kWidth>
 struct UpsampleOp {
-  const float* from;
-  float* to;
+  const T* from;
+  T* to;
   int h, w, c;
   Divider<uint32_t> scale;
   PixelItems items;
   explicit UpsampleOp(const Upsample& p)
-      : from(p.from),
-        to(p.to),
+      : from(static_cast<const T*>(p.from)),
+        to(static_cast<T*>(p.to)),
         h(static_cast<int>(p.h)),
         w(static_cast<int>(p.w)),
         c(static_cast<int>(p.c)),
@@ -177,15 +185,15 @@ struct UpsampleOp {
   }
 };
 
-template <int kWidth>
+template <class T, int kWidth>
 struct UpsampleGradientOp {
-  const float* from;
-  float* to;
+  const T* from;
+  T* to;
   int h, w, c, scale;
   PixelItems items;
   explicit UpsampleGradientOp(const Upsample& p)
-      : from(p.from),
-        to(p.to),
+      : from(static_cast<const T*>(p.from)),
+        to(static_cast<T*>(p.to)),
         h(static_cast<int>(p.h)),
         w(static_cast<int>(p.w)),
         c(static_cast<int>(p.c)),
@@ -206,22 +214,24 @@ struct UpsampleGradientOp {
   }
 };
 
-template <int kWidth>
+template <class T, int kWidth>
 struct CopyOp {
-  const float* from;
-  float* to;
+  const T* from;
+  T* to;
   int64_t from_pitch, to_pitch;
   Divider<uint32_t> pieces;
   explicit CopyOp(const CopyChannels& p)
-      : from(p.from + p.from_offset),
-        to(p.to + p.to_offset),
+      : from(static_cast<const T*>(p.from) + p.from_offset),
+        to(static_cast<T*>(p.to) + p.to_offset),
         from_pitch(p.from_pitch),
         to_pitch(p.to_pitch),
         pieces(p.channels / kWidth) {}
   __device__ __forceinline__ void operator()(uint32_t i) const {
     const uint32_t row = pieces.quotient(i);
     const int64_t channel = static_cast<int64_t>(i - row * pieces.divisor) * kWidth;
-    store<kWidth>(to + row * to_pitch + channel, load<kWidth>(from + row * from_pitch + channel));
+    using Piece = Stored<T, kWidth>;
+    *reinterpret_cast<Piece*>(to + row * to_pitch + channel) =
+        *reinterpret_cast<const Piece*>(from + row * from_pitch + channel);
   }
 };
 
@@ -229,22 +239,15 @@ template <int kWidth>
 struct BytesOp {
   const uint8_t* x;
   float* y;
-  struct alignas(kWidth) Bytes {
-    uint8_t v[kWidth];
-  };
   __device__ __forceinline__ void operator()(uint32_t i) const {
     const int64_t at = static_cast<int64_t>(i) * kWidth;
-    const Bytes bytes = *reinterpret_cast<const Bytes*>(x + at);
+    const auto bytes = *reinterpret_cast<const Stored<uint8_t, kWidth>*>(x + at);
     Pack<kWidth> out;
 #pragma unroll
     for (int v = 0; v < kWidth; ++v) out.v[v] = static_cast<float>(bytes.v[v]) / 255.0f;
     store<kWidth>(y + at, out);
   }
 };
-
-bool packs(int64_t channels, std::initializer_list<const void*> pointers) {
-  return channels % kPackWidth == 0 && aligned_to_pack(pointers);
-}
 
 }  // namespace
 
@@ -253,38 +256,48 @@ void max_pool_forward(const MaxPoolForward& p, Stream stream) {
         "max_pool_forward: kernel {}, stride {}, padding {}", p.kernel, p.stride, p.pad);
   check(p.h * p.w < (int64_t{1} << 31), "max_pool_forward: {} x {} pixels, at most 2^31", p.h, p.w);
   run<MaxPoolOp>("max_pool_forward", p, p.n * p.oh() * p.ow() * p.c,
-                 packs(p.c, {p.x, p.y, p.index}), stream);
+                 aligned_to_pack({p.x, p.y, p.index}), stream);
 }
 
 void max_pool_backward(const MaxPoolBackward& p, Stream stream) {
   check(p.kernel >= 1 && p.stride >= 1 && p.pad >= 0,
         "max_pool_backward: kernel {}, stride {}, padding {}", p.kernel, p.stride, p.pad);
   run<MaxPoolGradientOp>("max_pool_backward", p, p.n * p.h * p.w * p.c,
-                         packs(p.c, {p.dy, p.index, p.dx}), stream);
+                         aligned_to_pack({p.dy, p.index, p.dx}), stream);
 }
 
 void average_pool(const AveragePool& p, Stream stream) {
   check(p.kernel >= 1 && p.kernel % 2 == 1, "average_pool: kernel {}, must be odd", p.kernel);
-  run<AveragePoolOp>("average_pool", p, p.n * p.h * p.w * p.c, packs(p.c, {p.x, p.y}), stream);
+  run<AveragePoolOp>("average_pool", p, p.n * p.h * p.w * p.c, aligned_to_pack({p.x, p.y}), stream);
 }
 
 void upsample_forward(const Upsample& p, Stream stream) {
   check(p.scale >= 1, "upsample_forward: scale {}", p.scale);
   run<UpsampleOp>("upsample_forward", p, p.n * p.h * p.w * p.c * p.scale * p.scale,
-                  packs(p.c, {p.from, p.to}), stream);
+                  aligned_to_pack({p.from, p.to}), stream);
 }
 
 void upsample_backward(const Upsample& p, Stream stream) {
   check(p.scale >= 1, "upsample_backward: scale {}", p.scale);
-  run<UpsampleGradientOp>("upsample_backward", p, p.n * p.h * p.w * p.c, packs(p.c, {p.from, p.to}),
-                          stream);
+  run<UpsampleGradientOp>("upsample_backward", p, p.n * p.h * p.w * p.c,
+                          aligned_to_pack({p.from, p.to}), stream);
 }
 
 void copy_channels(const CopyChannels& p, Stream stream) {
   if (p.rows * p.channels <= 0) return;
-  const bool packed = p.from_pitch % kPackWidth == 0 && p.to_pitch % kPackWidth == 0 &&
-                      packs(p.channels, {p.from + p.from_offset, p.to + p.to_offset});
-  run<CopyOp>("copy_channels", p, p.rows * p.channels, packed, stream);
+  const int64_t size = size_of(p.dtype);
+  const bool aligned =
+      aligned_to_pack({static_cast<const std::byte*>(p.from) + p.from_offset * size,
+                       static_cast<const std::byte*>(p.to) + p.to_offset * size});
+  const int64_t channels = std::gcd(std::gcd(p.channels, p.from_pitch), p.to_pitch);
+  const auto as = [&](auto type) {
+    run_as<CopyOp, decltype(type)>("copy_channels", p, p.rows * p.channels, channels, aligned,
+                                   stream);
+  };
+  if (size == 1) return as(uint8_t{});
+  if (size == 2) return as(uint16_t{});
+  if (size == 4) return as(uint32_t{});
+  as(uint64_t{});
 }
 
 void bytes_to_float(const uint8_t* x, float* y, int64_t n, Stream stream) {

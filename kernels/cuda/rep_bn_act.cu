@@ -84,26 +84,30 @@ void check_shape(const char* name, const P& p, int64_t rows_at_least) {
   check(p.rows >= rows_at_least, "{}: {} rows, must be {} or more", name, p.rows, rows_at_least);
 }
 
-// Calls f with the number of branches and the pack width as constants.
-template <class F>
-void dispatch_shape(int branches, bool packed, F&& f) {
-  const auto with_width = [&](auto b) {
-    if (packed)
-      f(b, std::integral_constant<int, kPackWidth>{});
-    else
-      f(b, std::integral_constant<int, 1>{});
-  };
-  if (branches == 1) return with_width(std::integral_constant<int, 1>{});
-  if (branches == 2) return with_width(std::integral_constant<int, 2>{});
-  return with_width(std::integral_constant<int, 3>{});
+// Calls f with a value of the tensors' type, and the number of branches and the pack width as
+// constants.
+template <class P, class F>
+void dispatch_shape(const char* name, const P& p, bool aligned, F&& f) {
+  dispatch_float(name, p.dtype, [&](auto type) {
+    constexpr int kWidth = kPackOf<decltype(type)>;
+    const auto with_width = [&](auto b) {
+      if (aligned && p.channels % kWidth == 0)
+        f(type, b, std::integral_constant<int, kWidth>{});
+      else
+        f(type, b, std::integral_constant<int, 1>{});
+    };
+    if (p.branches == 1) return with_width(std::integral_constant<int, 1>{});
+    if (p.branches == 2) return with_width(std::integral_constant<int, 2>{});
+    return with_width(std::integral_constant<int, 3>{});
+  });
 }
 
-template <int B>
-Branches<B> branches_of(const RepBnActForward& p) {
-  Branches<B> out{};
+template <class T, int B>
+Branches<T, B> branches_of(const RepBnActForward& p) {
+  Branches<T, B> out{};
   for (int b = 0; b < B; ++b) {
     const auto& from = p.branch[static_cast<size_t>(b)];
-    out.x[b] = from.x;
+    out.x[b] = static_cast<const T*>(from.x);
     out.gamma[b] = from.gamma;
     out.beta[b] = from.beta;
     out.mean[b] = p.training ? from.mean : from.running_mean;
@@ -114,12 +118,12 @@ Branches<B> branches_of(const RepBnActForward& p) {
   return out;
 }
 
-template <int B>
-Branches<B> branches_of(const RepBnActBackward& p) {
-  Branches<B> out{};
+template <class T, int B>
+Branches<T, B> branches_of(const RepBnActBackward& p) {
+  Branches<T, B> out{};
   for (int b = 0; b < B; ++b) {
     const auto& from = p.branch[static_cast<size_t>(b)];
-    out.x[b] = from.x;
+    out.x[b] = static_cast<const T*>(from.x);
     out.gamma[b] = from.gamma;
     out.beta[b] = from.beta;
     out.mean[b] = from.mean;
@@ -128,10 +132,10 @@ Branches<B> branches_of(const RepBnActBackward& p) {
   return out;
 }
 
-template <int B, int kWidth>
+template <class T, int B, int kWidth>
 void forward(const RepBnActForward& p, float* partial, Stream stream) {
   const Layout l = layout_of(p.rows, p.channels, kWidth);
-  const Branches<B> in = branches_of<B>(p);
+  const Branches<T, B> in = branches_of<T, B>(p);
   if (p.training) {
     Statistics<B> out{};
     for (int b = 0; b < B; ++b) {
@@ -144,24 +148,24 @@ void forward(const RepBnActForward& p, float* partial, Stream stream) {
     out.eps = p.eps;
     out.momentum = p.momentum;
     constexpr size_t kShared = (2 * B * kWidth + 1) * kThreads * sizeof(float);
-    launch(SEXTANT_KERNEL(moments_kernel<B, kWidth>), reduce_grid(l), block_of(l), kShared, stream,
-           in, partial, l.size);
+    launch(SEXTANT_KERNEL(moments_kernel<T, B, kWidth>), reduce_grid(l), block_of(l), kShared,
+           stream, in, partial, l.size);
     launch(SEXTANT_KERNEL(finish_moments_kernel<B>), finish_grid(l, B), kFinishBlock, 0, stream,
            partial, out, l.size);
   }
   dispatch_activation(p.act, [&](auto act) {
     constexpr Activation kAct = decltype(act)::value;
-    launch(SEXTANT_KERNEL(apply_kernel<kAct, B, kWidth>), apply_grid(l), block_of(l), 0, stream, in,
-           p.y, l.size);
+    launch(SEXTANT_KERNEL(apply_kernel<T, kAct, B, kWidth>), apply_grid(l), block_of(l), 0, stream,
+           in, static_cast<T*>(p.y), l.size);
   });
 }
 
-template <int B, int kWidth>
+template <class T, int B, int kWidth>
 void backward(const RepBnActBackward& p, float* partial, Stream stream) {
   const Layout l = layout_of(p.rows, p.channels, kWidth);
-  const Branches<B> in = branches_of<B>(p);
+  const Branches<T, B> in = branches_of<T, B>(p);
   Sums<B> sums{};
-  InputGradients<B> out{};
+  InputGradients<T, B> out{};
   bool wanted = false;
   for (int b = 0; b < B; ++b) {
     const auto& to = p.branch[static_cast<size_t>(b)];
@@ -169,22 +173,22 @@ void backward(const RepBnActBackward& p, float* partial, Stream stream) {
     sums.dgamma[b] = to.dgamma;
     sums.dbeta[b] = to.dbeta;
     out.dgamma[b] = to.dgamma;
-    out.dx[b] = to.dx;
+    out.dx[b] = static_cast<T*>(to.dx);
     wanted = wanted || to.dx != nullptr;
   }
-  out.dy = p.dy;
+  out.dy = static_cast<const T*>(p.dy);
   out.dbeta = p.branch[0].dbeta;
   out.training = p.training;
   dispatch_activation(p.act, [&](auto act) {
     constexpr Activation kAct = decltype(act)::value;
     constexpr size_t kShared = (B + 1) * kWidth * kThreads * sizeof(float);
-    launch(SEXTANT_KERNEL(gradient_sums_kernel<kAct, B, kWidth>), reduce_grid(l), block_of(l),
-           kShared, stream, in, p.dy, partial, l.size);
+    launch(SEXTANT_KERNEL(gradient_sums_kernel<T, kAct, B, kWidth>), reduce_grid(l), block_of(l),
+           kShared, stream, in, out.dy, partial, l.size);
     launch(SEXTANT_KERNEL(finish_sums_kernel<B>), finish_grid(l, B + 1), kFinishBlock, 0, stream,
            partial, sums, l.size);
     if (wanted)
-      launch(SEXTANT_KERNEL(input_gradient_kernel<kAct, B, kWidth>), apply_grid(l), block_of(l), 0,
-             stream, in, out, l.size);
+      launch(SEXTANT_KERNEL(input_gradient_kernel<T, kAct, B, kWidth>), apply_grid(l), block_of(l),
+             0, stream, in, out, l.size);
   });
 }
 
@@ -192,33 +196,34 @@ void backward(const RepBnActBackward& p, float* partial, Stream stream) {
 
 int64_t rep_bn_act_workspace(int branches, int64_t rows, int64_t channels) {
   if (rows <= 0 || channels <= 0) return 0;
-  // Alignment, and so the pack width, is known only later: enough for either. 2 k values a channel
+  // Alignment, and so the pack width, is known only later: enough for any. 2 k values a channel
   // forward, k + 1 backward.
-  const int64_t chunks = std::max(layout_of(rows, channels, 1).size.chunks,
-                                  layout_of(rows, channels, kPackWidth).size.chunks);
+  int64_t chunks = 0;
+  for (const int width : {1, kPackOf<float>, kPackOf<__half>})
+    chunks = std::max<int64_t>(chunks, layout_of(rows, channels, width).size.chunks);
   return chunks * 2 * branches * channels * static_cast<int64_t>(sizeof(float));
 }
 
 void rep_bn_act_forward(const RepBnActForward& p, void* workspace, Stream stream) {
   check_shape("rep_bn_act_forward", p, p.training ? 2 : 0);
   if (p.rows == 0) return;
-  bool packed = p.channels % kPackWidth == 0 && aligned_to_pack({p.y});
+  bool aligned = aligned_to_pack({p.y});
   for (int b = 0; b < p.branches; ++b)
-    packed = packed && aligned_to_pack({p.branch[static_cast<size_t>(b)].x});
-  dispatch_shape(p.branches, packed, [&](auto branches, auto width) {
-    forward<branches(), width()>(p, static_cast<float*>(workspace), stream);
+    aligned = aligned && aligned_to_pack({p.branch[static_cast<size_t>(b)].x});
+  dispatch_shape("rep_bn_act_forward", p, aligned, [&](auto type, auto branches, auto width) {
+    forward<decltype(type), branches(), width()>(p, static_cast<float*>(workspace), stream);
   });
 }
 
 void rep_bn_act_backward(const RepBnActBackward& p, void* workspace, Stream stream) {
   check_shape("rep_bn_act_backward", p, p.training ? 2 : 1);
-  bool packed = p.channels % kPackWidth == 0 && aligned_to_pack({p.dy});
+  bool aligned = aligned_to_pack({p.dy});
   for (int b = 0; b < p.branches; ++b) {
     const auto& branch = p.branch[static_cast<size_t>(b)];
-    packed = packed && aligned_to_pack({branch.x, branch.dx});
+    aligned = aligned && aligned_to_pack({branch.x, branch.dx});
   }
-  dispatch_shape(p.branches, packed, [&](auto branches, auto width) {
-    backward<branches(), width()>(p, static_cast<float*>(workspace), stream);
+  dispatch_shape("rep_bn_act_backward", p, aligned, [&](auto type, auto branches, auto width) {
+    backward<decltype(type), branches(), width()>(p, static_cast<float*>(workspace), stream);
   });
 }
 

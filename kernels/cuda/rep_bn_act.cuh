@@ -23,9 +23,9 @@ struct Size {
   int chunks;
 };
 
-template <int B>
+template <class T, int B>
 struct Branches {
-  const float* x[B];
+  const T* x[B];
   const float* gamma[B];
   const float* beta[B];
   const float* mean[B];
@@ -56,9 +56,9 @@ __device__ __forceinline__ void reduce_row_lanes(const Write& write, const Merge
 // thread's own, (shift - mean)^2 <= m2, and the subtraction m2 = s2 - s1^2 / n loses at most a
 // factor n (the thread's rows) in precision, whatever the data. Threads and chunks are then joined
 // by Chan, Golub and LeVeque's formula (1979).
-template <int B, int kWidth>
+template <class T, int B, int kWidth>
 __global__ void __launch_bounds__(kThreads)
-    moments_kernel(Branches<B> in, float* partial, Size size) {
+    moments_kernel(Branches<T, B> in, float* partial, Size size) {
   SEXTANT_DYNAMIC_SHARED(float, shared);  // [2 * B * kWidth + 1][kThreads]
   const int channel = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x) * kWidth;
   const bool active = channel < size.channels;
@@ -209,7 +209,8 @@ struct Affine {
   float scale[B][kWidth];
   float beta[kWidth];
 
-  __device__ __forceinline__ void read(const Branches<B>& in, int channel) {
+  template <class T>
+  __device__ __forceinline__ void read(const Branches<T, B>& in, int channel) {
 #pragma unroll
     for (int v = 0; v < kWidth; ++v) {
       beta[v] = 0.0f;
@@ -232,14 +233,15 @@ struct Affine {
   }
 };
 
-template <int B, int kWidth>
-__device__ __forceinline__ void load_row(Pack<kWidth> (&x)[B], const Branches<B>& in, int64_t at) {
+template <class T, int B, int kWidth>
+__device__ __forceinline__ void load_row(Pack<kWidth> (&x)[B], const Branches<T, B>& in,
+                                         int64_t at) {
 #pragma unroll
   for (int b = 0; b < B; ++b) x[b] = load<kWidth>(in.x[b] + at);
 }
 
-template <Activation A, int B, int kWidth>
-__global__ void __launch_bounds__(kThreads) apply_kernel(Branches<B> in, float* y, Size size) {
+template <class T, Activation A, int B, int kWidth>
+__global__ void __launch_bounds__(kThreads) apply_kernel(Branches<T, B> in, T* y, Size size) {
   const int channel = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x) * kWidth;
   if (channel >= size.channels) return;
   Affine<B, kWidth> affine;
@@ -257,24 +259,24 @@ __global__ void __launch_bounds__(kThreads) apply_kernel(Branches<B> in, float* 
     const int64_t at = r * size.channels + channel;
     const int64_t next = at + stride * size.channels;
     Pack<kWidth> x[B], z[B];
-    load_row<B, kWidth>(x, in, at);
-    load_row<B, kWidth>(z, in, next);
+    load_row(x, in, at);
+    load_row(z, in, next);
     finish(x, at);
     finish(z, next);
   }
   if (r < size.rows) {
     const int64_t at = r * size.channels + channel;
     Pack<kWidth> x[B];
-    load_row<B, kWidth>(x, in, at);
+    load_row(x, in, at);
     finish(x, at);
   }
 }
 
 // Per chunk: partial[chunk][0][channel] = sum g, [chunk][1 + b][channel] = sum g (x_b - mean_b),
 // with g = dy * act'(pre).
-template <Activation A, int B, int kWidth>
+template <class T, Activation A, int B, int kWidth>
 __global__ void __launch_bounds__(kThreads)
-    gradient_sums_kernel(Branches<B> in, const float* dy, float* partial, Size size) {
+    gradient_sums_kernel(Branches<T, B> in, const T* dy, float* partial, Size size) {
   SEXTANT_DYNAMIC_SHARED(float, shared);  // [(B + 1) * kWidth][kThreads]
   const int channel = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x) * kWidth;
   const bool active = channel < size.channels;
@@ -289,7 +291,7 @@ __global__ void __launch_bounds__(kThreads)
     for (int64_t r = begin + threadIdx.y; r < end; r += blockDim.y) {
       const int64_t at = r * size.channels + channel;
       Pack<kWidth> x[B];
-      load_row<B, kWidth>(x, in, at);
+      load_row(x, in, at);
       const Pack<kWidth> up = load<kWidth>(dy + at);
 #pragma unroll
       for (int v = 0; v < kWidth; ++v) {
@@ -360,20 +362,20 @@ __global__ void __launch_bounds__(kFinishChannels* kFinishLanes)
   }
 }
 
-template <int B>
+template <class T, int B>
 struct InputGradients {
-  const float* dy;
+  const T* dy;
   const float* dgamma[B];
   const float* dbeta;
-  float* dx[B];  // null: not wanted
+  T* dx[B];  // null: not wanted
   bool training;
 };
 
 // dx_b = scale_b * (g - mean(g) - xhat_b * mean(g xhat_b)) = scale_b * g + slope_b * (x_b - mean_b)
 // + offset_b; slope and offset are zero in eval mode.
-template <Activation A, int B, int kWidth>
+template <class T, Activation A, int B, int kWidth>
 __global__ void __launch_bounds__(kThreads)
-    input_gradient_kernel(Branches<B> in, InputGradients<B> p, Size size) {
+    input_gradient_kernel(Branches<T, B> in, InputGradients<T, B> p, Size size) {
   const int channel = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x) * kWidth;
   if (channel >= size.channels) return;
   Affine<B, kWidth> affine;
@@ -412,9 +414,9 @@ __global__ void __launch_bounds__(kThreads)
     const int64_t at = r * size.channels + channel;
     const int64_t next = at + stride * size.channels;
     Pack<kWidth> x[B], z[B];
-    load_row<B, kWidth>(x, in, at);
+    load_row(x, in, at);
     const Pack<kWidth> up = load<kWidth>(p.dy + at);
-    load_row<B, kWidth>(z, in, next);
+    load_row(z, in, next);
     const Pack<kWidth> up_next = load<kWidth>(p.dy + next);
     finish(x, up, at);
     finish(z, up_next, next);
@@ -422,7 +424,7 @@ __global__ void __launch_bounds__(kThreads)
   if (r < size.rows) {
     const int64_t at = r * size.channels + channel;
     Pack<kWidth> x[B];
-    load_row<B, kWidth>(x, in, at);
+    load_row(x, in, at);
     finish(x, load<kWidth>(p.dy + at), at);
   }
 }

@@ -67,6 +67,7 @@ TEST_CASE("fake_quant kernels: ties, range ends, NaN", "[gpu]") {
   on_device(fake_quant_edge_cases);
 }
 TEST_CASE("rep_bn_act kernels", "[gpu]") { on_device(rep_bn_act_cases); }
+TEST_CASE("rep_bn_act kernels in 16 bits", "[gpu]") { on_device(rep_bn_act_half_cases); }
 TEST_CASE("rep_bn_act kernels: means far from zero, outliers, constant channels", "[gpu]") {
   on_device(rep_bn_act_hard_statistics);
 }
@@ -86,6 +87,7 @@ TEST_CASE("int8 convolution kernels", "[gpu]") { on_device(conv_int8_cases); }
 TEST_CASE("optimizer kernels", "[gpu]") { on_device(optimizer_cases); }
 TEST_CASE("loss scaling kernels", "[gpu]") { on_device(loss_scaling_cases); }
 TEST_CASE("kl_div kernels", "[gpu]") { on_device(kl_div_cases); }
+TEST_CASE("anchor box kernels", "[gpu]") { on_device(anchor_boxes_cases); }
 TEST_CASE("pooling kernels", "[gpu]") { on_device(pool_cases); }
 TEST_CASE("upsampling, channel copy and byte kernels", "[gpu]") {
   on_device(upsample_and_copy_cases);
@@ -111,6 +113,7 @@ TEST_CASE("transposed convolution kernels", "[gpu]") { on_device(conv_transpose_
 TEST_CASE("letterbox and augmentation kernels", "[gpu]") { on_device(augment_cases); }
 TEST_CASE("convolution kernels refuse bad parameters", "[gpu]") { on_device(conv_refusal_cases); }
 TEST_CASE("kernels refuse bad parameters", "[gpu]") { on_device(refusal_cases); }
+TEST_CASE("kernels refuse types", "[gpu]") { on_device(dtype_refusal_cases); }
 
 }  // namespace
 }  // namespace sextant::test

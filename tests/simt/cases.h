@@ -97,6 +97,8 @@ void fake_quant_cases(Backend& backend);
 void fake_quant_edge_cases(Backend& backend);
 // Forward and backward in training and eval over channels x rows x branches x activations.
 void rep_bn_act_cases(Backend& backend);
+// The same in f16 and bf16.
+void rep_bn_act_half_cases(Backend& backend);
 // A mean far from zero, an outlier in the first row, a constant channel.
 void rep_bn_act_hard_statistics(Backend& backend);
 // Which gradients and running statistics are wanted, pointers without alignment.
@@ -115,6 +117,7 @@ void conv_refusal_cases(Backend& backend);
 void optimizer_cases(Backend& backend);
 void loss_scaling_cases(Backend& backend);
 void kl_div_cases(Backend& backend);
+void anchor_boxes_cases(Backend& backend);
 // Max-, chained and average pools, forward and backward.
 void pool_cases(Backend& backend);
 void upsample_and_copy_cases(Backend& backend);
@@ -127,5 +130,7 @@ void map_rows_cases(Backend& backend);
 void mean_and_softmax_rows_cases(Backend& backend);
 // Bad parameters give an Error that names them.
 void refusal_cases(Backend& backend);
+// So do types: 16 bits on the CPU, f64 on either.
+void dtype_refusal_cases(Backend& backend);
 
 }  // namespace sextant::test

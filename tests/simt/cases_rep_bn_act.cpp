@@ -63,27 +63,40 @@ Results run_on_cpu(const RepBnProblem& p) {
   return r;
 }
 
+template <class T>
 Results run_on(Backend& backend, const RepBnProblem& p, const Options& o) {
+  using Tensors = std::unique_ptr<DeviceArrayOf<T>>;
   const int64_t c = p.channels, n = p.rows * c;
   RepBnActForward f;
   RepBnActBackward g;
-  std::vector<Array> inputs;
-  const auto input = [&](const std::vector<float>& v, int64_t offset = 0) {
-    inputs.push_back(std::make_unique<DeviceArray>(backend, v, offset));
+  std::vector<std::unique_ptr<DeviceMemory>> inputs;
+  const auto parameter = [&](const std::vector<float>& v, int64_t offset = 0) {
+    auto array = std::make_unique<DeviceArray>(backend, v, offset);
+    const float* data = array->data();
+    inputs.push_back(std::move(array));
+    return data;
+  };
+  const auto input = [&](const std::vector<float>& v, int64_t offset) {
+    inputs.push_back(std::make_unique<DeviceArrayOf<T>>(backend, pack<T>(v), offset));
     return inputs.back()->data();
   };
   const auto output = [&](Array& a, const std::vector<float>& v, int64_t offset = 0) {
     a = std::make_unique<DeviceArray>(backend, v, offset);
     return a->data();
   };
-  std::array<Array, kMaxBranches> mean, inv_std, running_mean, running_var, dx, dgamma, dbeta;
-  Array y;
+  const auto result = [&](Tensors& a, int64_t offset) {
+    a = std::make_unique<DeviceArrayOf<T>>(backend, pack<T>(undefined(n)), offset);
+    return a->data();
+  };
+  std::array<Array, kMaxBranches> mean, inv_std, running_mean, running_var, dgamma, dbeta;
+  std::array<Tensors, kMaxBranches> dx;
+  Tensors y;
   for (int b = 0; b < p.branches; ++b) {
-    const float* x = input(p.x[at(b)], b == p.branches - 1 ? o.x_offset : 0);
+    const void* x = input(p.x[at(b)], b == p.branches - 1 ? o.x_offset : 0);
     auto& fb = f.branch[at(b)];
     fb.x = x;
-    fb.gamma = input(p.gamma[at(b)], 1);
-    fb.beta = input(p.beta[at(b)]);
+    fb.gamma = parameter(p.gamma[at(b)], 1);
+    fb.beta = parameter(p.beta[at(b)]);
     if (!p.training || o.running) {
       fb.running_mean = output(running_mean[at(b)], p.running_mean[at(b)]);
       fb.running_var = output(running_var[at(b)], p.running_var[at(b)]);
@@ -95,10 +108,9 @@ Results run_on(Backend& backend, const RepBnProblem& p, const Options& o) {
       s = fb.inv_std = output(inv_std[at(b)], undefined(c));
     } else {
       m = fb.running_mean;
-      s = input(p.running_inv_std(b));
+      s = parameter(p.running_inv_std(b));
     }
-    float* d =
-        (o.dx_wanted >> b & 1) != 0 ? output(dx[at(b)], undefined(n), o.out_offset) : nullptr;
+    T* d = (o.dx_wanted >> b & 1) != 0 ? result(dx[at(b)], o.out_offset) : nullptr;
     g.branch[at(b)] = {x,
                        fb.gamma,
                        fb.beta,
@@ -115,24 +127,25 @@ Results run_on(Backend& backend, const RepBnProblem& p, const Options& o) {
   f.training = g.training = p.training;
   f.eps = p.eps;
   f.momentum = p.momentum;
-  f.y = output(y, undefined(n), o.out_offset);
+  f.dtype = g.dtype = Stored<T>::kType;
+  f.y = result(y, o.out_offset);
   g.dy = input(p.dy, o.dy_offset);
   const int64_t bytes = cuda::rep_bn_act_workspace(p.branches, p.rows, c);
   const DeviceArray workspace(backend, undefined(bytes / static_cast<int64_t>(sizeof(float))));
   cuda::rep_bn_act_forward(f, workspace.data(), backend.stream());
   cuda::rep_bn_act_backward(g, workspace.data(), backend.stream());
 
-  for (const Array& a : inputs) a->require_unchanged();
+  for (const auto& a : inputs) a->require_unchanged();
   static_cast<void>(workspace.values());
   Results r;
-  r.y = y->values();
+  r.y = unpack(y->values());
   for (int b = 0; b < p.branches; ++b) {
     const auto get = [&](const Array& a) { return a ? a->values() : std::vector<float>(); };
     r.mean[at(b)] = get(mean[at(b)]);
     r.inv_std[at(b)] = get(inv_std[at(b)]);
     r.running_mean[at(b)] = get(running_mean[at(b)]);
     r.running_var[at(b)] = get(running_var[at(b)]);
-    r.dx[at(b)] = get(dx[at(b)]);
+    if (dx[at(b)]) r.dx[at(b)] = unpack(dx[at(b)]->values());
     r.dgamma[at(b)] = get(dgamma[at(b)]);
     r.dbeta[at(b)] = get(dbeta[at(b)]);
   }
@@ -144,9 +157,9 @@ Results run_on(Backend& backend, const RepBnProblem& p, const Options& o) {
 constexpr double kForward = 5e-6;
 constexpr double kBackward = 4e-5;
 
-template <class Expected>
+template <class T, class Expected>
 void check_close(const RepBnProblem& p, const Options& o, const Results& r, const Expected& e) {
-  CHECK(worst_error(r.y, e.y) < kForward);
+  CHECK(worst_error_as<T>(r.y, e.y) < kForward);
   for (int b = 0; b < p.branches; ++b) {
     CAPTURE(b);
     if (p.training) {
@@ -159,7 +172,7 @@ void check_close(const RepBnProblem& p, const Options& o, const Results& r, cons
     }
     CHECK(worst_error(r.dgamma[at(b)], e.dgamma[at(b)]) < kBackward);
     CHECK(worst_error(r.dbeta[at(b)], e.dbeta[at(b)]) < kBackward);
-    if ((o.dx_wanted >> b & 1) != 0) CHECK(worst_error(r.dx[at(b)], e.dx[at(b)]) < kBackward);
+    if ((o.dx_wanted >> b & 1) != 0) CHECK(worst_error_as<T>(r.dx[at(b)], e.dx[at(b)]) < kBackward);
   }
   if (!p.training)  // read only
     for (int b = 0; b < p.branches; ++b) {
@@ -178,23 +191,28 @@ bool identical(const Results& a, const Results& b) {
   return same;
 }
 
-void check(Backend& backend, const RepBnProblem& p, const Options& o = {}) {
-  CAPTURE(p.rows, p.channels, p.branches, name_of(p.act), p.training, o.dy_offset, o.x_offset,
-          o.out_offset, o.running, o.dx_wanted);
+template <class T>
+void check_as(Backend& backend, const RepBnProblem& p, const Options& o) {
+  CAPTURE(p.rows, p.channels, p.branches, name_of(p.act), p.training, name_of(p.dtype), o.dy_offset,
+          o.x_offset, o.out_offset, o.running, o.dx_wanted);
   const RepBnReference reference(p);
   const Results twin = run_on_cpu(p);
   Results first;
   for (const uint64_t seed : backend.seeds()) {
     backend.start(seed);
-    const Results r = run_on(backend, p, o);
+    const Results r = run_on<T>(backend, p, o);
     if (first.y.empty()) {
       first = r;
-      check_close(p, o, r, reference);
-      check_close(p, o, r, twin);
+      check_close<T>(p, o, r, reference);
+      check_close<T>(p, o, r, twin);
     } else {
       CHECK(identical(r, first));  // no schedule changes a bit
     }
   }
+}
+
+void check(Backend& backend, const RepBnProblem& p, const Options& o = {}) {
+  with_type(p.dtype, [&](auto type) { check_as<decltype(type)>(backend, p, o); });
 }
 
 }  // namespace
@@ -214,6 +232,20 @@ void rep_bn_act_cases(Backend& backend) {
     for (const bool training : {true, false}) check(backend, RepBnProblem(3, 33, 8, act, training));
   for (const int branches : {1, 2, 3})  // eval: one row
     check(backend, RepBnProblem(branches, 1, 5, Activation::kSiLU, false));
+}
+
+void rep_bn_act_half_cases(Backend& backend) {
+  for (const DType type : {DType::kF16, DType::kBF16}) {
+    for (const int64_t channels : {1, 3, 17, 68, 64})
+      for (const int64_t rows : {2, 33, 261})
+        for (const int branches : {1, 2, 3})
+          check(backend, RepBnProblem(branches, rows, channels, Activation::kSiLU,
+                                      rows != 33 || branches == 2, type));
+    const RepBnProblem p(3, 131, 16, Activation::kReLU, true, type);
+    check(backend, p, {.dy_offset = 1});
+    check(backend, p, {.x_offset = 4, .out_offset = 3});
+    check(backend, p, {.dx_wanted = 0b101});
+  }
 }
 
 void rep_bn_act_option_cases(Backend& backend) {
@@ -246,7 +278,7 @@ void rep_bn_act_hard_statistics(Backend& backend) {
   for (const uint64_t seed : backend.seeds()) {
     backend.start(seed);
     for (const int64_t offset : {0, 1}) {
-      const Results r = run_on(backend, p, {.x_offset = offset});
+      const Results r = run_on<float>(backend, p, {.x_offset = offset});
       for (size_t c = 0; c < static_cast<size_t>(channels); ++c) {
         CAPTURE(c, offset, seed);
         // The chunks' means are float32: off by half a unit in their last place, or in that of the

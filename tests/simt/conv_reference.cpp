@@ -93,10 +93,7 @@ double worst_error(const std::vector<float>& a, const Sums& b, DType dtype) {
   double worst = 0;
   for (size_t i = 0; i < a.size(); ++i) {
     const double v = b.value[i];
-    double rounding = 0;
-    if (dtype == DType::kF16) rounding = std::max(std::abs(v) * 0x1p-11, 0x1p-25);
-    if (dtype == DType::kBF16) rounding = std::abs(v) * 0x1p-8;
-    const double error = std::max(0.0, std::abs(a[i] - v) - rounding);
+    const double error = std::max(0.0, std::abs(a[i] - v) - rounding_of(dtype, v));
     if (std::isnan(a[i])) return kInfinity;
     if (error > 0) worst = std::max(worst, error / b.magnitude[i]);
   }

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "kernels/conv.h"
-#include "simt/half.h"
+#include "simt/stored.h"
 
 namespace sextant::test {
 
@@ -65,42 +65,5 @@ struct ConvProblem {
 // max of (|a - value| - what rounding `value` to the dtype may take) / magnitude; infinity for NaN
 // or a different size. Where the magnitude is 0, a has to be 0.
 double worst_error(const std::vector<float>& a, const Sums& b, DType dtype);
-
-template <class T>
-struct Stored;
-template <>
-struct Stored<float> {
-  static float pack(float v) { return v; }
-  static float unpack(float v) { return v; }
-};
-template <>
-struct Stored<simt::half> {
-  static simt::half pack(float v) { return simt::to_half(v); }
-  static float unpack(simt::half v) { return simt::to_float(v); }
-};
-template <>
-struct Stored<simt::bfloat16> {
-  static simt::bfloat16 pack(float v) { return simt::to_bfloat16(v); }
-  static float unpack(simt::bfloat16 v) { return simt::to_float(v); }
-};
-template <class T>
-std::vector<T> pack(const std::vector<float>& values) {
-  std::vector<T> out;
-  for (const float v : values) out.push_back(Stored<T>::pack(v));
-  return out;
-}
-template <class T>
-std::vector<float> unpack(const std::vector<T>& values) {
-  std::vector<float> out;
-  for (const T v : values) out.push_back(Stored<T>::unpack(v));
-  return out;
-}
-// Calls f(T{}) with the stored type.
-template <class F>
-auto with_type(DType dtype, const F& f) {
-  if (dtype == DType::kF16) return f(simt::half{});
-  if (dtype == DType::kBF16) return f(simt::bfloat16{});
-  return f(float{});
-}
 
 }  // namespace sextant::test

@@ -41,19 +41,28 @@ bool near_kink(double pre) {
 }  // namespace
 
 RepBnProblem::RepBnProblem(int branches_, int64_t rows_, int64_t channels_, Activation act_,
-                           bool training_)
-    : branches(branches_), rows(rows_), channels(channels_), act(act_), training(training_) {
+                           bool training_, DType dtype_)
+    : branches(branches_),
+      rows(rows_),
+      channels(channels_),
+      act(act_),
+      training(training_),
+      dtype(dtype_) {
+  const auto random = [&](uint64_t seed, double low, double high) {
+    const std::vector<float> v = random_values(rows * channels, seed, low, high);
+    return with_type(dtype, [&](auto type) { return rounded<decltype(type)>(v); });
+  };
   const uint64_t seed = static_cast<uint64_t>(rows * 1000 + channels * 10 + branches);
   for (int i = 0; i < branches; ++i) {
     const auto b = static_cast<size_t>(i);
     const uint64_t s = seed * 16 + b;
-    x[b] = random_values(rows * channels, s, -1.5, 2.0);
+    x[b] = random(s, -1.5, 2.0);
     gamma[b] = random_values(channels, s + 1000, -1.5, 1.5);
     beta[b] = random_values(channels, s + 2000, -0.5, 0.5);
     running_mean[b] = random_values(channels, s + 3000, -0.5, 0.5);
     running_var[b] = random_values(channels, s + 4000, 0.5, 1.5);
   }
-  dy = random_values(rows * channels, seed + 5000, -1.0, 1.0);
+  dy = random(seed + 5000, -1.0, 1.0);
   const RepBnReference reference(*this);
   for (size_t i = 0; i < dy.size(); ++i)
     if (near_kink(reference.pre[i])) dy[i] = 0.0f;

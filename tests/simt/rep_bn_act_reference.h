@@ -8,13 +8,16 @@
 
 #include "kernels/rep_bn_act.h"
 #include "simt/cases.h"
+#include "simt/stored.h"
 
 namespace sextant::test {
 
-// Inputs of forward and backward. dy is zero where the pre-activation lies at a kink of the
-// activation, where float32 and double may fall on different sides.
+// Inputs of forward and backward; x and dy are values that the dtype holds. dy is zero where the
+// pre-activation lies at a kink of the activation, where float32 and double may fall on different
+// sides.
 struct RepBnProblem {
-  RepBnProblem(int branches, int64_t rows, int64_t channels, Activation act, bool training);
+  RepBnProblem(int branches, int64_t rows, int64_t channels, Activation act, bool training,
+               DType dtype = DType::kF32);
   // 1 / sqrt(running_var + eps): what backward gets in eval mode.
   std::vector<float> running_inv_std(int b) const;
 
@@ -22,6 +25,7 @@ struct RepBnProblem {
   int64_t rows, channels;
   Activation act;
   bool training;
+  DType dtype;
   float eps = 1e-3f;
   float momentum = 0.03f;
   std::array<std::vector<float>, kernels::kMaxBranches> x, gamma, beta, running_mean, running_var;

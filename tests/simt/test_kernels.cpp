@@ -65,6 +65,10 @@ TEST_CASE("rep_bn_act kernels") {
   SimtBackend backend;
   rep_bn_act_cases(backend);
 }
+TEST_CASE("rep_bn_act kernels in 16 bits") {
+  SimtBackend backend;
+  rep_bn_act_half_cases(backend);
+}
 TEST_CASE("rep_bn_act kernels: means far from zero, outliers, constant channels") {
   SimtBackend backend;
   rep_bn_act_hard_statistics(backend);
@@ -108,6 +112,10 @@ TEST_CASE("loss scaling kernels") {
 TEST_CASE("kl_div kernels") {
   SimtBackend backend;
   kl_div_cases(backend);
+}
+TEST_CASE("anchor box kernels") {
+  SimtBackend backend;
+  anchor_boxes_cases(backend);
 }
 TEST_CASE("pooling kernels") {
   SimtBackend backend;
@@ -192,6 +200,10 @@ TEST_CASE("convolution kernels refuse bad parameters") {
 TEST_CASE("kernels refuse bad parameters") {
   SimtBackend backend;
   refusal_cases(backend);
+}
+TEST_CASE("kernels refuse types") {
+  SimtBackend backend;
+  dtype_refusal_cases(backend);
 }
 
 // The 64-bit index of fake_quant runs only above 2^31 elements; its divider is checked here.

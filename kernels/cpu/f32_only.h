@@ -1,0 +1,16 @@
+// What the CPU's kernels say of types that only a device computes with.
+#pragma once
+
+#include "core/dtype.h"
+
+namespace sextant::kernels::cpu {
+
+inline void check_f32(const char* name, DType dtype) {
+  check(dtype == DType::kF32, "{}: dtype {}, must be F32 on the CPU", name, name_of(dtype));
+}
+
+// A tensor of a kernel's parameters, after check_f32().
+inline const float* f32(const void* p) { return static_cast<const float*>(p); }
+inline float* f32(void* p) { return static_cast<float*>(p); }
+
+}  // namespace sextant::kernels::cpu

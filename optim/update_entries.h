@@ -1,0 +1,31 @@
+// The list of tensors that kernels/optimizer.h walks, kept where the kernels run.
+//
+// On a device the list has to lie in its memory. It goes over when an entry has changed since it
+// went last: pointers of parameters and state are fixed, and in a loop of equal steps the caching
+// allocator gives the gradients the same places again, so that happens in the first steps only.
+#pragma once
+
+#include <vector>
+
+#include "core/tensor.h"
+#include "kernels/optimizer.h"
+
+namespace sextant::optim {
+
+class UpdateEntries {
+ public:
+  // Entries are added and changed here, with pointers to memory of `device`.
+  std::vector<kernels::UpdateTensor> tensors;
+  Device device = Device::kCpu;
+
+  // The list as the kernels of `device` take it, valid until the next change. Does not wait for the
+  // device.
+  kernels::UpdateList list();
+
+ private:
+  std::vector<kernels::UpdatePiece> pieces_;
+  std::vector<kernels::UpdateTensor> sent_;  // what lies on the device
+  Tensor tensors_there_, pieces_there_;      // U8
+};
+
+}  // namespace sextant::optim
