@@ -3,6 +3,7 @@
 #include <unordered_map>
 
 #include "core/parallel.h"
+#include "core/profile_range.h"
 
 namespace sextant {
 namespace {
@@ -83,6 +84,7 @@ Variable make_result(const char* name, Tensor data, const std::vector<Variable>&
 void backward(const std::vector<std::pair<Variable, Tensor>>& roots) {
   using autograd::Meta;
   using autograd::Node;
+  const ProfileRange range("backward");
   const NoGrad guard;
 
   // How many edges lead to each variable from nodes that will be visited.

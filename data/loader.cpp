@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "core/error.h"
+#include "core/profile_range.h"
 #include "data/device_painter.h"
 #include "data/sample_store.h"
 
@@ -265,6 +266,7 @@ void Loader::begin_epoch_at(int64_t epoch, bool mosaic_on, int64_t first_batch) 
 }
 
 bool Loader::next(Batch& batch) {
+  const ProfileRange range("data");
   State& s = *state_;
   std::shared_ptr<Pending> pending;
   do {

@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "core/profile_range.h"
+
 namespace sextant {
 namespace {
 
@@ -47,6 +49,7 @@ ConvModule::ConvModule(int64_t in, int64_t out, int64_t kernel, int64_t stride, 
 }
 
 Variable ConvModule::forward(const Variable& x) const {
+  const ProfileRange range(own_name());
   return rep_bn_act({conv->forward(x)}, {bn->state_for_forward()}, act_, bn->params());
 }
 
@@ -69,6 +72,7 @@ RepVGGBlock::RepVGGBlock(int64_t in, int64_t out, int64_t stride, Rng& rng, Acti
 }
 
 Variable RepVGGBlock::forward(const Variable& x) const {
+  const ProfileRange range(own_name());
   std::vector<BatchNormState> norms{dense_->bn->state_for_forward(),
                                     pointwise_->bn->state_for_forward()};
   if (identity_) norms.push_back(identity_->state_for_forward());
@@ -87,6 +91,7 @@ QARepVGGBlock::QARepVGGBlock(int64_t in, int64_t out, int64_t stride, int versio
 }
 
 Variable QARepVGGBlock::forward(const Variable& x) const {
+  const ProfileRange range(own_name());
   std::vector<Variable> branches{dense_->forward(x), pointwise_->forward(x)};
   if (identity_) branches.push_back(x);
   if (average_) branches.push_back(average_pool2d(x, 3));
@@ -119,6 +124,7 @@ LinearAddBlock::LinearAddBlock(int64_t in, int64_t out, int64_t stride, Rng& rng
 }
 
 Variable LinearAddBlock::forward(const Variable& x) const {
+  const ProfileRange range(own_name());
   std::vector<Variable> branches{conv_->forward(x), pointwise_->forward(x)};
   std::vector<Variable> scales{scale_conv_->weight, scale_pointwise_->weight};
   if (scale_identity_) {
@@ -157,6 +163,7 @@ Transpose::Transpose(int64_t in, int64_t out, Rng& rng) {
 }
 
 Variable Sequence::forward(const Variable& x) const {
+  const ProfileRange range(own_name());
   Variable v = x;
   for (const auto& layer : layers_) v = layer->forward(v);
   return v;

@@ -72,9 +72,12 @@ class Module {
  protected:
   Variable register_parameter(const std::string& name, Tensor init, Layout layout = Layout::kPlain);
   Tensor register_buffer(const std::string& name, Tensor init);
+  // Its name in its parent, for a ProfileRange around forward(): ranges nest as modules do.
+  const char* own_name() const { return own_name_.c_str(); }
   template <class M>
   std::shared_ptr<M> register_module(const std::string& name, std::shared_ptr<M> module) {
     children_.emplace_back(name, module);
+    children_.back().second->own_name_ = name;
     return module;
   }
 
@@ -84,6 +87,7 @@ class Module {
   std::vector<ParameterRef> parameters_;
   std::vector<BufferRef> buffers_;
   std::vector<std::pair<std::string, std::shared_ptr<Module>>> children_;
+  std::string own_name_;
   bool training_ = true;
   bool frozen_ = false;
 };

@@ -1,5 +1,7 @@
 #include "models/yolov6.h"
 
+#include "core/profile_range.h"
+
 namespace sextant {
 
 Yolov6::Yolov6(const Yolov6Config& config, uint64_t seed) : config_(config) {
@@ -23,9 +25,17 @@ Yolov6::Features Yolov6::forward_features(const Variable& x) const {
             x.dim(2) % multiple == 0,
         "yolov6: input {} must be [N,H,W,3] with H and W multiples of {}", x.shape().str(),
         multiple);
+  const ProfileRange range("forward");
   Features f;
-  f.backbone = backbone_->forward(x);
-  f.neck = neck_->forward(f.backbone);
+  {
+    const ProfileRange part("backbone");
+    f.backbone = backbone_->forward(x);
+  }
+  {
+    const ProfileRange part("neck");
+    f.neck = neck_->forward(f.backbone);
+  }
+  const ProfileRange part("head");
   f.head = head_->forward(f.neck);
   return f;
 }

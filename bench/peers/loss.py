@@ -19,8 +19,8 @@ def pad_targets(targets, images, height, width):
     counts = torch.bincount(targets[:, 0].long(), minlength=images)
     rows = max(int(counts.max()), 1)
     boxes = targets.new_zeros(images, rows, 4)
-    classes = torch.zeros(images, rows, dtype=torch.long)
-    valid = torch.zeros(images, rows, dtype=torch.bool)
+    classes = torch.zeros(images, rows, dtype=torch.long, device=targets.device)
+    valid = torch.zeros(images, rows, dtype=torch.bool, device=targets.device)
     scale = targets.new_tensor([width, height, width, height])
     for n in range(images):
         own = targets[targets[:, 0] == n]
@@ -94,7 +94,7 @@ def varifocal_loss(scores, targets, labels, alpha=0.75, gamma=2.0):
 
 def detection_loss(scores, distances, targets, height, width):
     """Total loss, and its parts [iou, dfl (0 here), class], for targets as of pad_targets."""
-    points, strides = anchors_of(height, width)
+    points, strides = anchors_of(height, width, targets.device)
     boxes = torch.cat([points - distances[..., :2], points + distances[..., 2:]], 2)
     gt_boxes, gt_classes, valid = pad_targets(targets, len(scores), height, width)
     index, foreground, target = assign(
@@ -109,5 +109,7 @@ def detection_loss(scores, distances, targets, height, width):
         wanted = gt_boxes.gather(1, index[:, :, None].expand(-1, -1, 4)) / strides
         each = siou_loss(boxes[foreground], wanted[foreground])
         iou_loss = (each * target[foreground]).sum() / total
-    parts = torch.stack([IOU_WEIGHT * iou_loss, torch.zeros(()), CLASS_WEIGHT * class_loss])
+    parts = torch.stack(
+        [IOU_WEIGHT * iou_loss, torch.zeros_like(class_loss), CLASS_WEIGHT * class_loss]
+    )
     return parts.sum(), parts.detach()

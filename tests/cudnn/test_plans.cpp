@@ -52,7 +52,8 @@ ConvInt8Forward int8_of(const deploy::ConvLayer& layer) {
   ConvInt8Forward p;
   p.shape = layer.shape;
   p.bias = p.factor = &real;
-  p.x = p.w = p.y = &integer;
+  p.x = p.y = &integer;
+  p.w = &integer;
   p.act = layer.activation;
   p.activation_scale = layer.activation == Activation::kSiLU ? 0.5f : 1.0f;
   p.residual = layer.residual ? &integer : nullptr;
