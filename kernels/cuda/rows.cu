@@ -128,12 +128,6 @@ void dispatch(const char* name, DType type, F&& f) {
   check(type == DType::kF32, "{}: a tensor of {}, must be F32, F16, U8 or I8", name, name_of(type));
   f(0.0f);
 }
-template <class F>
-void dispatch_float(const char* name, DType type, F&& f) {
-  if (type == DType::kF16) return f(__half{});
-  check(type == DType::kF32, "{}: a tensor of {}, must be F32 or F16", name, name_of(type));
-  f(0.0f);
-}
 // Calls f(std::integral_constant<int, width>{}): 16 bytes of T, 4 bytes, or one element.
 template <class T, class F>
 void dispatch_width(std::initializer_list<int64_t> elements,
