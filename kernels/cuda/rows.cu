@@ -107,10 +107,13 @@ __device__ __forceinline__ void store_group(T* p, const Group<T, kWidth>& group)
   *reinterpret_cast<Group<T, kWidth>*>(p) = group;
 }
 
-__device__ __forceinline__ float number(float v) { return v; }
-__device__ __forceinline__ float number(__half v) { return as_float(v); }
-__device__ __forceinline__ float number(uint8_t v) { return static_cast<float>(v); }
-__device__ __forceinline__ float number(int8_t v) { return static_cast<float>(v); }
+template <class T>
+__device__ __forceinline__ float number(T v) {
+  if constexpr (std::is_integral_v<T>)
+    return static_cast<float>(v);
+  else
+    return as_float(v);
+}
 template <class T>
 __device__ __forceinline__ T stored(float v) {
   if constexpr (std::is_integral_v<T>)

@@ -328,7 +328,7 @@ void check_dot(Backend& backend, int64_t rows, int64_t channels) {
   cpu::channel_dot({a.data(), b.data(), twin.data(), rows, channels});
   const DeviceArrayOf<T> ad(backend, pack<T>(a)), bd(backend, pack<T>(b));
   const DeviceArray out(backend, undefined(channels));
-  const ChannelDot p{ad.data(), bd.data(), out.data(), rows, channels, Stored<T>::kType};
+  ChannelDot p{ad.data(), bd.data(), out.data(), rows, channels, Stored<T>::kType};
   const DeviceMemory workspace(
       backend, std::vector<char>(static_cast<size_t>(cuda::channel_dot_workspace(p)), -1), 0);
   cuda::channel_dot(p, workspace.data(), backend.stream());
