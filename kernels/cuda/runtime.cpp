@@ -203,13 +203,14 @@ void start_cuda() {
   set_cuda_backend(&cuda::backend());
   set_profile_hooks(&kNvtx);
   // As long as the process, both: work may run until its end.
-  static LinearLibrary* const linear = cuda::cublas_linear().release();
-  set_linear_library(linear);
+  set_linear_library(cuda::cublas_linear().release());
 #if defined(SEXTANT_CUDNN)
   if (!deterministic_mode()) {
-    static ConvLibrary* const library =
-        cuda::cudnn_convolutions(cuda::conv_cache_folder()).release();
-    set_conv_library(library);
+    try {
+      set_conv_library(cuda::cudnn_convolutions(cuda::conv_cache_folder()).release());
+    } catch (const Error& e) {  // one of its many libraries absent, or made for another driver
+      fmt::print(stderr, "convolutions are ours alone: {}\n", e.what());
+    }
   }
 #endif
 }
