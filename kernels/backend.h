@@ -29,6 +29,7 @@
 #include "kernels/fake_quant.h"
 #include "kernels/iou_loss.h"
 #include "kernels/kl_div.h"
+#include "kernels/linear.h"
 #include "kernels/nms.h"
 #include "kernels/optimizer.h"
 #include "kernels/pool.h"
@@ -49,6 +50,8 @@ class Backend {
   virtual void conv_int8_forward(const ConvInt8Forward& p) const = 0;
   virtual void conv_transpose_forward(const ConvTransposeForward& p) const = 0;
   virtual void conv_transpose_backward(const ConvTransposeBackward& p) const = 0;
+  virtual void linear_forward(const LinearForward& p) const = 0;
+  virtual void linear_backward(const LinearBackward& p) const = 0;
 
   virtual void rep_bn_act_forward(const RepBnActForward& p) const = 0;
   virtual void rep_bn_act_backward(const RepBnActBackward& p) const = 0;

@@ -23,6 +23,8 @@ class CpuBackend final : public Backend {
   void conv_transpose_backward(const ConvTransposeBackward& p) const override {
     cpu::conv_transpose_backward(p);
   }
+  void linear_forward(const LinearForward& p) const override { cpu::linear_forward(p); }
+  void linear_backward(const LinearBackward& p) const override { cpu::linear_backward(p); }
   void rep_bn_act_forward(const RepBnActForward& p) const override { cpu::rep_bn_act_forward(p); }
   void rep_bn_act_backward(const RepBnActBackward& p) const override {
     cpu::rep_bn_act_backward(p);

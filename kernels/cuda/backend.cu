@@ -40,6 +40,17 @@ class CudaBackend final : public Backend {
     const Workspace workspace(cuda::conv_transpose_backward_workspace(p.shape, p.dtype));
     cuda::conv_transpose_backward(p, workspace.data(), compute_stream());
   }
+  void linear_forward(const LinearForward& p) const override {
+    LinearLibrary* library = linear_library();
+    if (library && library->run(p, compute_stream())) return;
+    conv_forward(as_convolution(p));
+  }
+  void linear_backward(const LinearBackward& p) const override {
+    LinearLibrary* library = linear_library();
+    if (library && library->run(p, compute_stream())) return;
+    if (p.dx) conv_backward_data(data_as_convolution(p));
+    if (p.dw) conv_backward_weight(weight_as_convolution(p));
+  }
   void rep_bn_act_forward(const RepBnActForward& p) const override {
     const Workspace workspace(cuda::rep_bn_act_workspace(p.branches, p.rows, p.channels));
     cuda::rep_bn_act_forward(p, workspace.data(), compute_stream());

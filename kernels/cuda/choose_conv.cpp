@@ -313,12 +313,11 @@ class CudnnLibrary final : public ConvLibrary {
   explicit CudnnLibrary(std::string folder)
       : folder_(std::move(folder)), device_(cudnn::DeviceProperties::of_device(current_device())) {
     if (folder_.empty()) return;
-    std::filesystem::create_directories(folder_);
     const std::string path = choices_path();
-    if (std::filesystem::exists(path))
-      attempt(path, [&] {
+    attempt(path, [&] {
+      if (std::filesystem::exists(path))
         choices_ = ConvChoices::from_json(nlohmann::json::parse(read_text(path)), path);
-      });
+    });
   }
 
   bool run(const ConvForward& p, Stream s) override { return take(p, s); }
@@ -362,8 +361,9 @@ class CudnnLibrary final : public ConvLibrary {
   std::optional<cudnn::Plan> load_or_build(const std::string& key, const P& p) {
     const std::string path = folder_.empty() ? "" : fmt::format("{}/{}.json", folder_, hashed(key));
     std::optional<cudnn::Plan> plan;
-    if (!path.empty() && std::filesystem::exists(path))
+    if (!path.empty())
       attempt(path, [&] {
+        if (!std::filesystem::exists(path)) return;
         const auto j = nlohmann::json::parse(read_text(path));
         if (j.at("key") == key)
           plan = cudnn::Plan::from_json(j.at("plan").template get<std::string>(), device_);

@@ -10,6 +10,7 @@
 #include "core/profile_range.h"
 #include "kernels/backend.h"
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/cublas_linear.h"
 #if defined(SEXTANT_CUDNN)
 #include "kernels/cuda/choose_conv.h"
 #endif
@@ -201,12 +202,15 @@ void start_cuda() {
   }
   set_cuda_backend(&cuda::backend());
   set_profile_hooks(&kNvtx);
+  // As long as the process, both: work may run until its end.
+  set_linear_library(cuda::cublas_linear().release());
 #if defined(SEXTANT_CUDNN)
   if (!deterministic_mode()) {
-    // As long as the process: convolutions may run until its end.
-    static ConvLibrary* const library =
-        cuda::cudnn_convolutions(cuda::conv_cache_folder()).release();
-    set_conv_library(library);
+    try {
+      set_conv_library(cuda::cudnn_convolutions(cuda::conv_cache_folder()).release());
+    } catch (const Error& e) {  // one of its many libraries absent, or made for another driver
+      fmt::print(stderr, "convolutions are ours alone: {}\n", e.what());
+    }
   }
 #endif
 }
