@@ -24,23 +24,22 @@ __device__ __forceinline__ double block_sum(double value, double (&lanes)[kThrea
   return value;
 }
 
-// sum[r] = factor * (partial[r n] + ... + partial[r n + n - 1]), r the block
+// sums[r] = factor * (partial[r n] + ... + partial[r n + n - 1]): a block a row.
 template <int kThreads>
 __global__ void __launch_bounds__(kThreads)
-    sum_partials_kernel(const double* partial, int64_t n, double factor, double* sum) {
+    sum_partials_kernel(const double* partial, int64_t n, double factor, double* sums) {
   SEXTANT_SHARED(double[kThreads], lanes);
-  const int64_t row = blockIdx.x;
+  const double* row = partial + blockIdx.x * n;
   double mine = 0.0;
-  for (int64_t i = threadIdx.x; i < n; i += kThreads) mine += partial[row * n + i];
+  for (int64_t i = threadIdx.x; i < n; i += kThreads) mine += row[i];
   mine = block_sum<kThreads>(mine, lanes);
-  if (threadIdx.x == 0) sum[row] = factor * mine;
+  if (threadIdx.x == 0) sums[blockIdx.x] = factor * mine;
 }
 
-// The sums of `rows` rows of n.
-inline void sum_partials(const double* partial, int64_t n, double factor, double* sum,
-                         Stream stream, unsigned rows = 1) {
-  launch(SEXTANT_KERNEL(sum_partials_kernel<kSumThreads>), rows, kSumThreads, 0, stream, partial, n,
-         factor, sum);
+inline void sum_partials(const double* partial, int64_t n, double factor, double* sums,
+                         Stream stream, int64_t rows = 1) {
+  launch(SEXTANT_KERNEL(sum_partials_kernel<kSumThreads>), static_cast<unsigned>(rows), kSumThreads,
+         0, stream, partial, n, factor, sums);
 }
 
 }  // namespace sextant::kernels::cuda

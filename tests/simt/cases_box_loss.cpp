@@ -466,7 +466,7 @@ void box_loss_cases(Backend& backend) {
     for (const BoxKind& kind : kForms)
       for (const auto& sizes : kSizes)
         for (const int64_t batch : {1, 3}) {
-          const BoxScene scene(sizes, batch, kind, sizes.size() == 1 ? 1 : 3, 31);
+          const BoxScene scene(sizes, batch, kind, sizes.size() == 1 ? 1 : 7, 31);
           check_decode_boxes(backend, scene, batch % 2);
           const bool teacher = kind.form == BoxForm::kDistribution && batch == 3;
           check_box_loss(backend, scene, IouType::kGIoU, teacher, true, batch % 2);
@@ -474,7 +474,7 @@ void box_loss_cases(Backend& backend) {
         }
     // Every type; long runs of blocks without a box; none at all.
     for (int type = 0; type <= static_cast<int>(IouType::kAlphaCIoU); ++type)
-      check_box_loss(backend, BoxScene(kSizes[1], 1, kForms[1], 11, 32), static_cast<IouType>(type),
+      check_box_loss(backend, BoxScene(kSizes[1], 1, kForms[1], 29, 32), static_cast<IouType>(type),
                      true, true, 0);
     check_box_loss(backend, BoxScene({{40, 33, 8}}, 3, kForms[0], 501, 33), IouType::kDIoU, false,
                    true, 1);

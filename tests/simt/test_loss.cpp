@@ -94,16 +94,15 @@ TEST_CASE("detection loss on the device: every part of it") {
 
 TEST_CASE(
     "detection loss on the device: class losses, IoU types, assigners, with and without DFL") {
-  for (int i = 0; i <= static_cast<int>(kernels::IouType::kAlphaCIoU); ++i)
-    for (const int64_t reg_max : {0, 16}) {
-      const SimtDevice device(static_cast<uint64_t>(i) + 1);
-      LossKind kind{"", reg_max};
-      kind.iou = static_cast<kernels::IouType>(i);
-      kind.cls = static_cast<kernels::ClassLossType>(i % 4);
-      kind.assigner = i % 2 == 0 ? Assigner::kTaskAligned : Assigner::kAtss;
-      CAPTURE(kernels::name_of(kind.iou), kernels::name_of(kind.cls), reg_max);
-      CHECK(require_equal_on_device(sample_of(kind, 5)).positives > 0);
-    }
+  for (int i = 0; i <= static_cast<int>(kernels::IouType::kAlphaCIoU); ++i) {
+    const SimtDevice device(static_cast<uint64_t>(i) + 1);
+    LossKind kind{"", i / 2 % 2 == 0 ? 0 : 16};
+    kind.iou = static_cast<kernels::IouType>(i);
+    kind.cls = static_cast<kernels::ClassLossType>(i % 4);
+    kind.assigner = i % 2 == 0 ? Assigner::kTaskAligned : Assigner::kAtss;
+    CAPTURE(kernels::name_of(kind.iou), kernels::name_of(kind.cls), kind.reg_max);
+    CHECK(require_equal_on_device(sample_of(kind, 5)).positives > 0);
+  }
 }
 
 TEST_CASE("detection loss on the device: one class, one image, no boxes") {
@@ -144,17 +143,17 @@ TEST_CASE("detection loss on the device does not wait for it until its items are
   const DetectionLoss loss(s.config);
   std::vector<LossValues> values;
   const int64_t before = device.host_waits();
-  for (int step = 0; step < 6; ++step) {
+  for (int step = 0; step < 5; ++step) {
     const LossResult r = loss(s.input, s.targets, s.step, &s.teacher);
     backward(r.loss);
     values.push_back(r.values);
   }
   CHECK(device.host_waits() == before);
   for (const LossValues& v : values) CHECK(v.items().total() == values[0].items().total());
-  CHECK(device.host_waits() == before + 6);
+  CHECK(device.host_waits() == before + 5);
   // From here on mailboxes are used again, without a wait as their letters were read.
   values.clear();
-  for (int step = 0; step < 12; ++step) {
+  for (int step = 0; step < 6; ++step) {
     const int64_t waits = device.host_waits();
     const LossResult r = loss(s.input, s.targets, s.step, &s.teacher);
     CHECK(device.host_waits() == waits);
