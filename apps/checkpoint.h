@@ -39,7 +39,8 @@ struct LoadedCheckpoint {
 LoadedCheckpoint load_checkpoint(const SafeTensors& file);
 
 // Starts `model` from a file with weights under the official names. Class predictions stay as they
-// are where the file has another number of classes; returns how many tensors did. Throws Error
+// are where the file has another number of classes, and objectness where it has none; returns how
+// many tensors did. Throws Error
 // naming file and tensor when any other is missing or of another shape.
 int64_t initialise_from(const SafeTensors& file, Yolov6& model);
 

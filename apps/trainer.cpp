@@ -94,7 +94,7 @@ class Trainer {
       const int64_t fresh = initialise_from(load_safetensors(config_.init), *model);
       fmt::print(
           "weights from {}{}\n", config_.init,
-          fresh > 0 ? fmt::format("; {} tensors of the class predictions start anew", fresh) : "");
+          fresh > 0 ? fmt::format("; {} tensors of the predictions start anew", fresh) : "");
     }
     for (const auto& path : config_.freeze) {
       Module* module = model->find(path);

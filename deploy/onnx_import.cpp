@@ -223,6 +223,10 @@ class ModelReader {
     const OnnxModelEnd end{model_.graph(), importer.opset, importer.batch, image,
                            [&](const std::string& name) { return importer.map_shape(name); }};
     std::optional<OnnxDetector> found;
+    if (options_.head_maps && first) {
+      check_operators();
+      throw *first;
+    }
     if (options_.head_maps)
       named("its outputs",
             [&] { found = detector_of_maps(end, std::ssize(importer.graph.class_names)); });

@@ -82,6 +82,7 @@ class OnnxImporter {
   std::string name_of_node() const;
   // Both inputs are constants: lists of a few integers, as shapes are reckoned with.
   void fold_integers();
+  OnnxValue joined_floats();
   int affine(int tensor, const std::vector<float>& factor, const std::vector<float>& shift);
   int activate(int tensor, Activation a);
 

@@ -202,10 +202,27 @@ void OnnxImporter::constant_node() {
   result(std::move(v));
 }
 
+// A list of a few floats, the factors of a Resize say, out of several.
+OnnxValue OnnxImporter::joined_floats() {
+  onnx::TensorProto& owned = owned_.emplace_back();
+  owned.set_data_type(onnx::TensorProto::FLOAT);
+  for (int i = 0; i < now_->input_size(); ++i) {
+    check(owned.float_data_size() + constant_input(i).numel() <= 64, "joins too many constants");
+    for (const float v : constant_input(i).floats()) owned.add_float_data(v);
+  }
+  owned.add_dims(owned.float_data_size());
+  OnnxValue v;
+  v.constant = std::make_shared<OnnxConstant>(owned);
+  return v;
+}
+
 void OnnxImporter::concat() {
   int constants = 0;
   for (int i = 0; i < now_->input_size(); ++i) constants += input(i).constant != nullptr;
   if (constants == now_->input_size()) {
+    bool integers = true;
+    for (int i = 0; i < now_->input_size(); ++i) integers &= constant_input(i).integers();
+    if (!integers) return result(joined_floats());
     std::vector<int64_t> all;
     for (int i = 0; i < now_->input_size(); ++i) {
       const std::vector<int64_t> part = constant_input(i).ints();

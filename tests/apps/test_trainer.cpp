@@ -242,6 +242,26 @@ TEST_CASE("the loss falls, and another seed gives another run") {
   CHECK(test::max_difference(b.tensors[0].second, c.tensors[0].second) > 0);
 }
 
+TEST_CASE("objectness starts anew from a checkpoint without it") {
+  const test::TemporaryFolder folder;
+  make_shapes(folder / "data");
+  TrainConfig config = tiny_config(folder / "data");
+  config.epochs = 1;
+  train(config, folder / "base", false);
+  const SafeTensors base = load_safetensors(folder / "base" / "last.safetensors");
+  Yolov6Config with = read_yolov6_config(ConfigReader(config.model, "test", "model."), 6);
+  with.objectness = true;
+  Yolov6 model(with, 3);
+  CHECK(initialise_from(base, model) == 6);  // weight and bias of three levels
+  for (const StateRef& s : model.state())
+    if (s.name == "detect.cls_preds.0.bias")
+      CHECK(test::max_difference(s.tensor, base.at(s.name)) == 0);
+  SafeTensors less = base;
+  std::erase_if(less.tensors, [](const auto& t) { return t.first == "detect.reg_preds.0.bias"; });
+  CHECK(error_of([&] { initialise_from(less, model); }).find("detect.reg_preds.0.bias") !=
+        std::string::npos);
+}
+
 TEST_CASE("a model with objectness trains by config, and its scores are products") {
   const test::TemporaryFolder folder;
   make_shapes(folder / "data");

@@ -157,6 +157,13 @@ TEST_CASE("objectness: ONNX models come back as the same graph") {
       if (int8)  // biases went through 32-bit integers
         for (size_t i = 0; i < g.nodes.size(); ++i) g.nodes[i].bias = back.nodes[i].bias;
       CHECK(test::relative_difference(run(back, p), run(g, p)) < tolerance);
+      if (precision == OnnxPrecision::kFloat32 && !nms) {  // recognised without metadata
+        std::string nameless = bytes;
+        nameless.replace(nameless.find("sextant-onnx"), 12, "sextant-none");
+        const Graph found = from_onnx(nameless, "m.onnx");
+        CHECK(found.nodes.back().attributes.objectness);
+        CHECK(test::max_difference(run(found, p), run(g, p)) == 0);
+      }
       // what the metadata says has to be what the nodes do
       std::string claim = bytes;
       const std::string key = "\"objectness\":true";

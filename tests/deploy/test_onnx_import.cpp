@@ -161,7 +161,8 @@ TorchCase load_torch(const std::string& name, bool maps = false) {
 }  // namespace
 
 TEST_CASE("PyTorch: a classifier of either exporter, weights inside or beside") {
-  for (const std::string name : {"torch_classifier", "torch_classifier_dynamo"}) {
+  for (const std::string name :
+       {"torch_classifier", "torch_classifier_unfolded", "torch_classifier_dynamo"}) {
     CAPTURE(name);
     const TorchCase c = load_torch(name);
     const Tensor y = run(c.graph, c.images);
@@ -170,8 +171,9 @@ TEST_CASE("PyTorch: a classifier of either exporter, weights inside or beside") 
 }
 
 TEST_CASE("PyTorch: the official decoding is recognised by what it computes") {
-  for (const std::string name : {"torch_detector", "torch_detector_dynamo", "torch_detector_bins",
-                                 "torch_detector_bins_dynamo", "torch_detector_nms"}) {
+  for (const std::string name :
+       {"torch_detector", "torch_detector_unfolded", "torch_detector_dynamo", "torch_detector_bins",
+        "torch_detector_bins_dynamo", "torch_detector_nms"}) {
     CAPTURE(name);
     const TorchCase c = load_torch(name);
     const Node& decode = c.graph.nodes.back();
