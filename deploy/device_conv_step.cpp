@@ -109,7 +109,7 @@ std::unique_ptr<Step> float_step(const ConvSpec& spec) {
 
 }  // namespace
 
-// The one place that chooses what runs a convolution.
+// Through the backend, which may choose among implementations.
 std::unique_ptr<Step> make_device_conv_step(const ConvSpec& spec) {
   auto step = spec.integer ? integer_step(spec) : float_step(spec);
   step->flops = 2.0 * static_cast<double>(spec.batch * spec.out_height * spec.out_width) *
