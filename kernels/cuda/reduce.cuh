@@ -24,21 +24,22 @@ __device__ __forceinline__ double block_sum(double value, double (&lanes)[kThrea
   return value;
 }
 
-// *sum = factor * (partial[0] + ... + partial[n - 1])
+// sums[r] = factor * (partial[r n] + ... + partial[r n + n - 1]): a block a row.
 template <int kThreads>
 __global__ void __launch_bounds__(kThreads)
-    sum_partials_kernel(const double* partial, int64_t n, double factor, double* sum) {
+    sum_partials_kernel(const double* partial, int64_t n, double factor, double* sums) {
   SEXTANT_SHARED(double[kThreads], lanes);
+  const double* row = partial + blockIdx.x * n;
   double mine = 0.0;
-  for (int64_t i = threadIdx.x; i < n; i += kThreads) mine += partial[i];
+  for (int64_t i = threadIdx.x; i < n; i += kThreads) mine += row[i];
   mine = block_sum<kThreads>(mine, lanes);
-  if (threadIdx.x == 0) *sum = factor * mine;
+  if (threadIdx.x == 0) sums[blockIdx.x] = factor * mine;
 }
 
-inline void sum_partials(const double* partial, int64_t n, double factor, double* sum,
-                         Stream stream) {
-  launch(SEXTANT_KERNEL(sum_partials_kernel<kSumThreads>), 1, kSumThreads, 0, stream, partial, n,
-         factor, sum);
+inline void sum_partials(const double* partial, int64_t n, double factor, double* sums,
+                         Stream stream, int64_t rows = 1) {
+  launch(SEXTANT_KERNEL(sum_partials_kernel<kSumThreads>), static_cast<unsigned>(rows), kSumThreads,
+         0, stream, partial, n, factor, sums);
 }
 
 }  // namespace sextant::kernels::cuda
