@@ -6,10 +6,9 @@
 
 #include <array>
 #include <cstdint>
-#include <vector>
 
+#include "core/stream.h"
 #include "kernels/anchors.h"
-#include "kernels/nms.h"
 
 namespace sextant::kernels {
 
@@ -44,12 +43,6 @@ namespace cpu {
 
 // out [N, anchors, 5 + classes]: cx cy w h in pixels, 1, sigmoid scores. Overwritten.
 void decode(const Decode& p, float* out);
-
-// What non_max_suppression() would take as candidates from decode()'s output, bit for bit and in
-// the same order, without computing the rest: the classes of an anchor above `conf` (its best one
-// only when multi_label is false or there is one class).
-std::vector<std::vector<Detection>> decode_candidates(const Decode& p, float conf,
-                                                      bool multi_label);
 
 }  // namespace cpu
 
