@@ -1,22 +1,16 @@
 #include "deploy/conv_step.h"
 
-#include <cmath>
 #include <cstring>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <unordered_map>
 
-#include "core/parallel.h"
 #include "deploy/ranges.h"
+#include "kernels/requantize.h"
 
 namespace sextant::deploy {
 namespace {
 
 using Memory = dnnl::memory;
-
-// act(a v) = a act(v) for a > 0: the destination's scale can go into the factor before it.
-bool homogeneous(Activation a) {
-  return a == Activation::kIdentity || a == Activation::kReLU || a == Activation::kLeakyReLU;
-}
 
 // Runs f; a oneDNN failure becomes an Error that says where.
 template <class F>
@@ -66,59 +60,6 @@ void append_activation(dnnl::post_ops& ops, Activation a, float scale) {
   }
 }
 
-// The numbers of the integer form, per output channel.
-struct Epilogue {
-  std::vector<float> bias;    // bias / (s_x s_w)
-  std::vector<float> factor;  // s_x s_w / s_y, or s_x s_w
-  float residual_scale = 1.0f;
-  float activation_scale = 1.0f;
-};
-
-Epilogue epilogue_of(const ConvSpec& spec) {
-  Epilogue e;
-  const bool fold = homogeneous(spec.activation);
-  const int64_t channels = spec.weight.dim(0);
-  for (int64_t o = 0; o < channels; ++o) {
-    const double s =
-        static_cast<double>(spec.source_scale) * spec.weight_scale[static_cast<size_t>(o)];
-    const double b = spec.bias.defined() ? spec.bias.f32()[o] : 0.0;
-    e.bias.push_back(static_cast<float>(b / s));
-    e.factor.push_back(static_cast<float>(fold ? s / spec.destination_scale : s));
-  }
-  e.activation_scale = fold ? 1.0f : 1.0f / spec.destination_scale;
-  e.residual_scale = spec.residual_scale;
-  if (!fold && spec.residual_before_activation) e.residual_scale *= spec.destination_scale;
-  return e;
-}
-
-template <Activation A>
-void simulate_rows(const ConvSpec& spec, const Epilogue& e, const float* sums, float* y,
-                   int64_t begin, int64_t end) {
-  const int64_t channels = static_cast<int64_t>(e.factor.size());
-  const float low = spec.destination_unsigned ? 0.0f : -128.0f;
-  const float high = spec.destination_unsigned ? 255.0f : 127.0f;
-  const bool before = spec.residual && spec.residual_before_activation;
-  const bool after = spec.residual && !spec.residual_before_activation;
-  const float* bias = e.bias.data();
-  const float* factor = e.factor.data();
-  for (int64_t r = begin; r < end; ++r) {
-    const float* in = sums + r * channels;
-    float* out = y + r * channels;
-#pragma omp simd
-    for (int64_t o = 0; o < channels; ++o) {
-      float v = (in[o] + bias[o]) * factor[o];
-      if (before) v = std::fma(e.residual_scale, out[o], v);
-      v = kernels::activate<A>(v) * e.activation_scale;
-      if (after) v = std::fma(e.residual_scale, out[o], v);
-      if (spec.round) {
-        v = std::nearbyint(v);
-        v = v < low ? low : (v > high ? high : v);
-      }
-      out[o] = v;
-    }
-  }
-}
-
 class ConvStep : public Step {
  public:
   explicit ConvStep(const ConvSpec& spec) : spec_(spec), stream_(cpu_engine()) {
@@ -127,8 +68,8 @@ class ConvStep : public Step {
     const Shape w = spec.weight.shape();
     flops = 2.0 * static_cast<double>(spec.batch * spec.out_height * spec.out_width) *
             static_cast<double>(spec.weight.numel());
-    epilogue_.residual_scale = spec.residual_scale;
-    if (spec.integer && !spec.sums) epilogue_ = epilogue_of(spec);
+    form_.residual_scale = spec.residual_scale;
+    if (spec.integer && !spec.sums) fold_scales();
     onednn("convolution", [&] { build(w); });
   }
 
@@ -138,14 +79,10 @@ class ConvStep : public Step {
     destination_.set_data_handle(target.at(bases));
     onednn("convolution", [&] { primitive_.execute(stream_, arguments_); });
     if (spec_.simulate && spec_.integer) {
-      const int64_t rows = spec_.batch * spec_.out_height * spec_.out_width;
-      const float* sums = sums_.as<float>(bases);
-      float* y = spec_.destination.as<float>(bases);
-      kernels::dispatch_activation(spec_.activation, [&](auto tag) {
-        parallel_for(rows, 64, [&](int64_t begin, int64_t end) {
-          simulate_rows<decltype(tag)::value>(spec_, epilogue_, sums, y, begin, end);
-        });
-      });
+      auto* y = spec_.destination.as<float>(bases);
+      form_.sums = sums_.as<float>(bases);
+      form_.residual = spec_.residual ? y : nullptr;
+      kernels::cpu::requantize_forward({form_, y});
     }
   }
 
@@ -156,6 +93,27 @@ class ConvStep : public Step {
   }
 
  private:
+  void fold_scales() {
+    const int64_t channels = spec_.weight.dim(0);
+    bias_numbers_.resize(static_cast<size_t>(channels));
+    factor_.resize(static_cast<size_t>(channels));
+    kernels::fold_scales({.source = spec_.source_scale,
+                          .destination = spec_.destination_scale,
+                          .weight = spec_.weight_scale.data(),
+                          .bias = spec_.bias.defined() ? spec_.bias.f32() : nullptr,
+                          .channels = channels,
+                          .act = spec_.activation,
+                          .residual_scale = spec_.residual_scale,
+                          .residual_before_act = spec_.residual_before_activation},
+                         bias_numbers_.data(), factor_.data(), form_);
+    form_.bias = bias_numbers_.data();
+    form_.factor = factor_.data();
+    form_.rows = spec_.batch * spec_.out_height * spec_.out_width;
+    form_.round = spec_.round;
+    form_.low = spec_.destination_unsigned ? 0.0f : -128.0f;
+    form_.high = spec_.destination_unsigned ? 255.0f : 127.0f;
+  }
+
   void build(const Shape& w) {
     const bool integer = spec_.integer && !spec_.simulate;
     const int64_t g = spec_.groups;
@@ -190,7 +148,7 @@ class ConvStep : public Step {
         {DNNL_ARG_SRC, source_}, {DNNL_ARG_WEIGHTS, weight_}, {DNNL_ARG_DST, destination_}};
     if (with_bias) {
       bias_ = Memory(bias, cpu_engine());
-      const float* from = spec_.integer ? epilogue_.bias.data() : spec_.bias.f32();
+      const float* from = spec_.integer ? bias_numbers_.data() : spec_.bias.f32();
       std::memcpy(bias_.get_data_handle(), from, static_cast<size_t>(w[0]) * sizeof(float));
       arguments_[DNNL_ARG_BIAS] = bias_;
       weight_bytes += w[0] * 4;
@@ -203,12 +161,10 @@ class ConvStep : public Step {
     dnnl::primitive_attr attr;
     dnnl::post_ops ops;
     if (spec_.sums || (spec_.integer && spec_.simulate)) return attr;
-    if (spec_.integer) attr.set_output_scales(1 << 1, epilogue_.factor);
-    if (spec_.residual && spec_.residual_before_activation)
-      ops.append_sum(epilogue_.residual_scale);
-    append_activation(ops, spec_.activation, epilogue_.activation_scale);
-    if (spec_.residual && !spec_.residual_before_activation)
-      ops.append_sum(epilogue_.residual_scale);
+    if (spec_.integer) attr.set_output_scales(1 << 1, factor_);
+    if (spec_.residual && spec_.residual_before_activation) ops.append_sum(form_.residual_scale);
+    append_activation(ops, spec_.activation, form_.act_scale);
+    if (spec_.residual && !spec_.residual_before_activation) ops.append_sum(form_.residual_scale);
     attr.set_post_ops(ops);
     return attr;
   }
@@ -232,7 +188,8 @@ class ConvStep : public Step {
   }
 
   ConvSpec spec_;
-  Epilogue epilogue_;
+  std::vector<float> bias_numbers_, factor_;  // of the integer form, per output channel
+  kernels::Requantize form_;
   Place sums_;
   dnnl::stream stream_;
   dnnl::convolution_forward primitive_;
