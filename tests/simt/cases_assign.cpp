@@ -2,6 +2,7 @@
 #include <cmath>
 #include <memory>
 #include <numeric>
+#include <utility>
 
 #include "kernels/assign.h"
 #include "kernels/atss.h"
@@ -269,11 +270,12 @@ Assignment reference_simota(const Scene& s, const SimOtaAssign& p) {
       double sum = 0;
       for (size_t i = 0; i < std::min(overlaps.size(), static_cast<size_t>(p.dynamic_k)); ++i)
         sum += overlaps[i];
-      std::vector<int64_t> order = candidates;
-      std::stable_sort(order.begin(), order.end(),
-                       [&](int64_t x, int64_t y) { return cost(n, b, x) < cost(n, b, y); });
+      std::vector<std::pair<double, int64_t>> order;  // of equal costs the lower anchor is first
+      for (const int64_t a : candidates) order.emplace_back(cost(n, b, a), a);
+      std::sort(order.begin(), order.end());
       order.resize(std::min(order.size(), std::max<size_t>(1, static_cast<size_t>(sum))));
-      claims.push_back(order);
+      claims.emplace_back();
+      for (const auto& [value, a] : order) claims.back().push_back(a);
     }
   }
   Assignment out(s);
