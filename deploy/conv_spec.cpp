@@ -3,29 +3,21 @@
 #include <algorithm>
 
 namespace sextant::deploy {
-namespace {
-
-// act(a v) = a act(v) for a > 0: the destination's scale can go into the factor before it.
-bool homogeneous(Activation a) {
-  return a == Activation::kIdentity || a == Activation::kReLU || a == Activation::kLeakyReLU;
-}
-
-}  // namespace
 
 ConvEpilogue integer_epilogue(const ConvSpec& spec) {
   ConvEpilogue e;
-  const bool fold = homogeneous(spec.activation);
-  const int64_t channels = spec.weight.dim(0);
-  for (int64_t o = 0; o < channels; ++o) {
-    const double s =
-        static_cast<double>(spec.source_scale) * spec.weight_scale[static_cast<size_t>(o)];
-    const double b = spec.bias.defined() ? spec.bias.f32()[o] : 0.0;
-    e.bias.push_back(static_cast<float>(b / s));
-    e.factor.push_back(static_cast<float>(fold ? s / spec.destination_scale : s));
-  }
-  e.activation_scale = fold ? 1.0f : 1.0f / spec.destination_scale;
-  e.residual_scale = spec.residual_scale;
-  if (!fold && spec.residual_before_activation) e.residual_scale *= spec.destination_scale;
+  const auto channels = static_cast<size_t>(spec.weight.dim(0));
+  e.bias.resize(channels);
+  e.factor.resize(channels);
+  kernels::fold_scales({.source = spec.source_scale,
+                        .destination = spec.destination_scale,
+                        .weight = spec.weight_scale.data(),
+                        .bias = spec.bias.defined() ? spec.bias.f32() : nullptr,
+                        .channels = spec.weight.dim(0),
+                        .act = spec.activation,
+                        .residual_scale = spec.residual_scale,
+                        .residual_before_act = spec.residual_before_activation},
+                       e.bias.data(), e.factor.data(), e.form);
   return e;
 }
 

@@ -6,6 +6,7 @@
 #include "core/tensor.h"
 #include "deploy/step.h"
 #include "kernels/activation.h"
+#include "kernels/requantize.h"
 
 namespace sextant::deploy {
 
@@ -46,12 +47,10 @@ struct ConvSpec {
   bool sums = false;
 };
 
-// The numbers of the integer form, per output channel, and the scales around its activation.
+// What follows the sums of the integer form.
 struct ConvEpilogue {
-  std::vector<float> bias;    // bias / (s_x s_w)
-  std::vector<float> factor;  // s_x s_w / s_y, or s_x s_w
-  float residual_scale = 1.0f;
-  float activation_scale = 1.0f;
+  std::vector<float> bias, factor;  // of each output channel
+  kernels::Requantize form;         // its activation and scales; the rest is not set
 };
 ConvEpilogue integer_epilogue(const ConvSpec& spec);
 

@@ -1,12 +1,11 @@
 #include "deploy/conv_step.h"
 
-#include <cmath>
 #include <cstring>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <unordered_map>
 
-#include "core/parallel.h"
 #include "deploy/ranges.h"
+#include "kernels/requantize.h"
 
 namespace sextant::deploy {
 namespace {
@@ -61,34 +60,6 @@ void append_activation(dnnl::post_ops& ops, Activation a, float scale) {
   }
 }
 
-template <Activation A>
-void simulate_rows(const ConvSpec& spec, const ConvEpilogue& e, const float* sums, float* y,
-                   int64_t begin, int64_t end) {
-  const int64_t channels = static_cast<int64_t>(e.factor.size());
-  const float low = spec.destination_unsigned ? 0.0f : -128.0f;
-  const float high = spec.destination_unsigned ? 255.0f : 127.0f;
-  const bool before = spec.residual && spec.residual_before_activation;
-  const bool after = spec.residual && !spec.residual_before_activation;
-  const float* bias = e.bias.data();
-  const float* factor = e.factor.data();
-  for (int64_t r = begin; r < end; ++r) {
-    const float* in = sums + r * channels;
-    float* out = y + r * channels;
-#pragma omp simd
-    for (int64_t o = 0; o < channels; ++o) {
-      float v = (in[o] + bias[o]) * factor[o];
-      if (before) v = std::fma(e.residual_scale, out[o], v);
-      v = kernels::activate<A>(v) * e.activation_scale;
-      if (after) v = std::fma(e.residual_scale, out[o], v);
-      if (spec.round) {
-        v = std::nearbyint(v);
-        v = v < low ? low : (v > high ? high : v);
-      }
-      out[o] = v;
-    }
-  }
-}
-
 class ConvStep : public Step {
  public:
   explicit ConvStep(const ConvSpec& spec) : spec_(spec), stream_(cpu_engine()) {
@@ -97,8 +68,8 @@ class ConvStep : public Step {
     const Shape w = spec.weight.shape();
     flops = 2.0 * static_cast<double>(spec.batch * spec.out_height * spec.out_width) *
             static_cast<double>(spec.weight.numel());
-    epilogue_.residual_scale = spec.residual_scale;
-    if (spec.integer && !spec.sums) epilogue_ = integer_epilogue(spec);
+    epilogue_.form.residual_scale = spec.residual_scale;
+    if (spec.integer && !spec.sums) fold_scales();
     onednn("convolution", [&] { build(w); });
   }
 
@@ -108,14 +79,10 @@ class ConvStep : public Step {
     destination_.set_data_handle(target.at(bases));
     onednn("convolution", [&] { primitive_.execute(stream_, arguments_); });
     if (spec_.simulate && spec_.integer) {
-      const int64_t rows = spec_.batch * spec_.out_height * spec_.out_width;
-      const float* sums = sums_.as<float>(bases);
-      float* y = spec_.destination.as<float>(bases);
-      kernels::dispatch_activation(spec_.activation, [&](auto tag) {
-        parallel_for(rows, 64, [&](int64_t begin, int64_t end) {
-          simulate_rows<decltype(tag)::value>(spec_, epilogue_, sums, y, begin, end);
-        });
-      });
+      auto* y = spec_.destination.as<float>(bases);
+      epilogue_.form.sums = sums_.as<float>(bases);
+      epilogue_.form.residual = spec_.residual ? y : nullptr;
+      kernels::cpu::requantize_forward({epilogue_.form, y});
     }
   }
 
@@ -126,6 +93,18 @@ class ConvStep : public Step {
   }
 
  private:
+  void fold_scales() {
+    epilogue_ = integer_epilogue(spec_);
+    kernels::Requantize& form = epilogue_.form;
+    form.bias = epilogue_.bias.data();
+    form.factor = epilogue_.factor.data();
+    form.rows = spec_.batch * spec_.out_height * spec_.out_width;
+    form.channels = spec_.weight.dim(0);
+    form.round = spec_.round;
+    form.low = spec_.destination_unsigned ? 0.0f : -128.0f;
+    form.high = spec_.destination_unsigned ? 255.0f : 127.0f;
+  }
+
   void build(const Shape& w) {
     const bool integer = spec_.integer && !spec_.simulate;
     const int64_t g = spec_.groups;
@@ -174,11 +153,9 @@ class ConvStep : public Step {
     dnnl::post_ops ops;
     if (spec_.sums || (spec_.integer && spec_.simulate)) return attr;
     if (spec_.integer) attr.set_output_scales(1 << 1, epilogue_.factor);
-    if (spec_.residual && spec_.residual_before_activation)
-      ops.append_sum(epilogue_.residual_scale);
-    append_activation(ops, spec_.activation, epilogue_.activation_scale);
-    if (spec_.residual && !spec_.residual_before_activation)
-      ops.append_sum(epilogue_.residual_scale);
+    if (spec_.residual && spec_.residual_before_activation) ops.append_sum(epilogue_.form.residual_scale);
+    append_activation(ops, spec_.activation, epilogue_.form.act_scale);
+    if (spec_.residual && !spec_.residual_before_activation) ops.append_sum(epilogue_.form.residual_scale);
     attr.set_post_ops(ops);
     return attr;
   }

@@ -49,8 +49,8 @@ std::unique_ptr<Step> integer_step(const ConvSpec& spec) {
   conv.x_type = spec.source.dtype;
   conv.y_type = spec.destination.dtype;
   conv.act = spec.activation;
-  conv.activation_scale = epilogue.activation_scale;
-  conv.residual_scale = epilogue.residual_scale;
+  conv.activation_scale = epilogue.form.act_scale;
+  conv.residual_scale = epilogue.form.residual_scale;
   conv.residual_before_activation = spec.residual_before_activation;
   conv.x_pitch = spec.source.pitch;
   conv.y_pitch = spec.destination.pitch;

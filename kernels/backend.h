@@ -27,6 +27,7 @@
 #include "kernels/dfl.h"
 #include "kernels/elementwise.h"
 #include "kernels/fake_quant.h"
+#include "kernels/histogram.h"
 #include "kernels/iou_loss.h"
 #include "kernels/kl_div.h"
 #include "kernels/linear.h"
@@ -34,7 +35,9 @@
 #include "kernels/optimizer.h"
 #include "kernels/pool.h"
 #include "kernels/rep_bn_act.h"
+#include "kernels/requantize.h"
 #include "kernels/rows.h"
+#include "kernels/simota.h"
 #include "kernels/target_rows.h"
 
 namespace sextant::kernels {
@@ -83,6 +86,13 @@ class Backend {
 
   virtual void fake_quant_forward(const FakeQuantForward& p) const = 0;
   virtual void fake_quant_backward(const FakeQuantBackward& p) const = 0;
+  virtual void quantize_forward(const QuantizeForward& p) const = 0;
+  virtual void quantize_backward(const QuantizeBackward& p) const = 0;
+  virtual void dequantize(const Dequantize& p) const = 0;
+  virtual void requantize_forward(const RequantizeForward& p) const = 0;
+  virtual void requantize_backward(const RequantizeBackward& p) const = 0;
+  virtual void abs_max(const AbsMax& p) const = 0;
+  virtual void count_bins(const CountBins& p) const = 0;
 
   virtual void kl_div(const KlDiv& p, double* sum) const = 0;
   virtual void class_loss(const ClassLoss& p, double* sum) const = 0;
@@ -110,6 +120,8 @@ class Backend {
   virtual void task_aligned_assign(const TaskAlignedAssign& p, int64_t boxes) const = 0;
   virtual void anchors_inside(const LabelAssign& p, uint8_t* inside) const = 0;
   virtual void atss_assign(const AtssAssign& p, int64_t boxes) const = 0;
+  virtual void simota_assign(const SimOtaAssign& p, int64_t boxes) const = 0;
+  virtual void simota_candidates(const SimOtaAssign& p, uint8_t* candidate) const = 0;
 
   // The list lies in memory of the device.
   virtual void multi_tensor_update(const MultiTensorUpdate& p) const = 0;

@@ -7,11 +7,10 @@
 
 #include <array>
 #include <cstdint>
-#include <vector>
 
 #include "core/dtype.h"
+#include "core/stream.h"
 #include "kernels/anchors.h"
-#include "kernels/nms.h"
 
 namespace sextant::kernels {
 
@@ -50,12 +49,6 @@ namespace cpu {
 // out [N, anchors, 5 + classes]: cx cy w h in pixels, sigmoid objectness (1 without), sigmoid
 // scores. Overwritten.
 void decode(const Decode& p, float* out);
-
-// What non_max_suppression() would take as candidates from decode()'s output, bit for bit and in
-// the same order, without computing the rest: the classes of an anchor above `conf` (its best one
-// only when multi_label is false or there is one class).
-std::vector<std::vector<Detection>> decode_candidates(const Decode& p, float conf,
-                                                      bool multi_label);
 
 }  // namespace cpu
 

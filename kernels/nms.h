@@ -44,10 +44,6 @@ void append_candidates(const float* row, int64_t classes, float conf, bool multi
 // offset boxes, without any eps.
 std::vector<Detection> suppress(std::span<const Detection> candidates, const NmsOptions& options);
 
-// suppress() for each image, in parallel.
-std::vector<std::vector<Detection>> suppress(const std::vector<std::vector<Detection>>& candidates,
-                                             const NmsOptions& options);
-
 }  // namespace cpu
 
 // Decoded predictions [N, anchors, 5 + classes], rows cx cy w h objectness scores (decode.h writes

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 
+#include "core/stream.h"
 #include "kernels/activation.h"
 
 namespace sextant::kernels {
@@ -38,14 +39,23 @@ struct QuantizeBackward {
   double* dscale = nullptr;  // [channels], overwritten; may be null
 };
 
-// The epilogue of an integer convolution, as deploy/conv_step.h has it: [rows, channels],
+// y = q * scale over [channels, inner].
+struct Dequantize {
+  const float* q = nullptr;
+  const float* scale = nullptr;
+  int64_t channels = 1;
+  int64_t inner = 0;
+  float* y = nullptr;
+};
+
+// The epilogue of an integer convolution (deploy/conv_step.h): [rows, channels],
 //   before: y = clamp(round(act(v + a r) c)),   after: y = clamp(round(act(v) c + a r)),
 // v = (sum + bias) * factor, a = residual_scale, c = act_scale.
 struct Requantize {
   const float* sums = nullptr;      // integers
   const float* bias = nullptr;      // [channels], in units of the sums
   const float* factor = nullptr;    // [channels]
-  const float* residual = nullptr;  // [rows, channels] or null
+  const float* residual = nullptr;  // [rows, channels], may be y; or null
   int64_t rows = 0;
   int64_t channels = 0;
   Activation act = Activation::kIdentity;
@@ -69,11 +79,38 @@ struct RequantizeBackward {
   double* dscale = nullptr;    // [1], of the result; overwritten; may be null
 };
 
+// What an integer convolution's epilogue is made of, on the host.
+struct ConvScales {
+  float source = 1.0f;
+  float destination = 1.0f;       // 1 where the result is real
+  const float* weight = nullptr;  // [channels]
+  const float* bias = nullptr;    // [channels], real; or null
+  int64_t channels = 0;
+  Activation act = Activation::kIdentity;
+  float residual_scale = 1.0f;
+  bool residual_before_act = false;
+};
+// Sets bias[channels] and factor[channels], and of `form` the activation and all scales.
+void fold_scales(const ConvScales& s, float* bias, float* factor, Requantize& form);
+
 namespace cpu {
 void quantize_forward(const QuantizeForward& p);
 void quantize_backward(const QuantizeBackward& p);
+void dequantize(const Dequantize& p);
 void requantize_forward(const RequantizeForward& p);
 void requantize_backward(const RequantizeBackward& p);
 }  // namespace cpu
+
+namespace cuda {
+// Integers are the CPU's but where an activation has an exponential. `workspace`: device memory of
+// as many bytes as the function before says, aligned to 8, contents undefined.
+void quantize_forward(const QuantizeForward& p, Stream stream);
+int64_t quantize_backward_workspace(const QuantizeBackward& p);
+void quantize_backward(const QuantizeBackward& p, void* workspace, Stream stream);
+void dequantize(const Dequantize& p, Stream stream);
+void requantize_forward(const RequantizeForward& p, Stream stream);
+int64_t requantize_backward_workspace(const RequantizeBackward& p);
+void requantize_backward(const RequantizeBackward& p, void* workspace, Stream stream);
+}  // namespace cuda
 
 }  // namespace sextant::kernels

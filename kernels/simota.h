@@ -38,6 +38,13 @@ void simota_assign(const SimOtaAssign& p);
 // gt_*, batch and anchors.
 void simota_candidates(const SimOtaAssign& p, uint8_t* candidate);
 }  // namespace cpu
-// The same contract gets a CUDA twin, namespace cuda, with a Stream.
+
+namespace cuda {
+// As task_aligned_assign(): no synchronisation with the host, device memory throughout; dynamic_k
+// up to kMaxTopk. `workspace`: simota_assign_workspace() bytes, aligned to 8, contents undefined.
+int64_t simota_assign_workspace(const SimOtaAssign& p);
+void simota_assign(const SimOtaAssign& p, int64_t boxes, void* workspace, Stream stream);
+void simota_candidates(const SimOtaAssign& p, uint8_t* candidate, Stream stream);
+}  // namespace cuda
 
 }  // namespace sextant::kernels

@@ -5,7 +5,10 @@
 // concat, slice, max_pool2d and upsample_nearest work on such Variables as they are. Compared with
 // quantize-dequantize around real convolutions this is the same function; the sums are those of the
 // int8 engine to the bit (as in deploy/simulate.h), and one pass follows each convolution instead
-// of three. Gradients: kernels/requantize.h. On the CPU only: inputs elsewhere are an Error.
+// of three. Gradients: kernels/requantize.h.
+//
+// On a device the tensors stay there, but scales and biases are brought to the host, where factors
+// are made of them in double: each function waits for the device.
 #pragma once
 
 #include <optional>
@@ -26,7 +29,8 @@ struct QuantRange {
 
   float low() const { return is_unsigned ? 0.0f : -128.0f; }
   float high() const { return is_unsigned ? 255.0f : 127.0f; }
-  float scale() const { return amax.f32()[0] / high(); }
+  // Waits for a device that amax is on.
+  float scale() const { return static_cast<float>(amax.data().item()) / high(); }
 };
 
 // Real numbers to integers, and back.

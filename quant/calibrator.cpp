@@ -70,9 +70,9 @@ HistogramCollector::HistogramCollector(const CollectorOptions& options) : option
   }
 }
 
-void HistogramCollector::collect(std::span<const float> x) {
+void HistogramCollector::collect(std::span<const float> x, Device device) {
   if (x.empty()) return;
-  const float largest = max_abs(x);
+  const float largest = max_abs(x, device);
   max_seen_ = std::max(max_seen_, largest);
   values_ += static_cast<int64_t>(x.size());
   if (histogram_.counts.empty() && largest == 0) {
@@ -81,16 +81,16 @@ void HistogramCollector::collect(std::span<const float> x) {
   }
   switch (options_.binning) {
     case Binning::kNested:
-      collect_nested(x, largest);
+      collect_nested(x, largest, device);
       break;
     case Binning::kFixed:
-      count_linear(x, options_.range, histogram_.counts);
+      count_linear(x, options_.range, histogram_.counts, device);
       break;
     case Binning::kTorch:
-      collect_torch(x, largest);
+      collect_torch(x, largest, device);
       break;
     case Binning::kNumpy:
-      collect_numpy(x, largest);
+      collect_numpy(to_host(x, device), largest);
       break;
   }
 }
@@ -98,7 +98,7 @@ void HistogramCollector::collect(std::span<const float> x) {
 // counts over [0, edges.back()); edges holds the range alone until histogram() is asked for. Twice
 // the bins, since up to half of the range may lie beyond the largest value. Bins and range are
 // powers of two, so bin numbers are exact, and halving the resolution is a shift.
-void HistogramCollector::collect_nested(std::span<const float> x, float largest) {
+void HistogramCollector::collect_nested(std::span<const float> x, float largest, Device device) {
   auto& counts = histogram_.counts;
   // Above the largest value, so that it is not on the edge.
   const auto range_of = [](float value) {
@@ -114,10 +114,10 @@ void HistogramCollector::collect_nested(std::span<const float> x, float largest)
     std::fill(counts.begin() + static_cast<std::ptrdiff_t>(counts.size() / 2), counts.end(), 0);
     options_.range *= 2;
   }
-  count_linear(x, options_.range, counts);
+  count_linear(x, options_.range, counts, device);
 }
 
-void HistogramCollector::collect_torch(std::span<const float> x, float largest) {
+void HistogramCollector::collect_torch(std::span<const float> x, float largest, Device device) {
   auto& [counts, edges] = histogram_;
   if (counts.empty()) {
     // torch.linspace: from both ends towards the middle.
@@ -139,7 +139,7 @@ void HistogramCollector::collect_torch(std::span<const float> x, float largest) 
       edges[k] = static_cast<float>(static_cast<double>(k) * static_cast<double>(width));
     }
   }
-  count_linear(x, static_cast<float>(edges.back()), counts);
+  count_linear(x, static_cast<float>(edges.back()), counts, device);
 }
 
 void HistogramCollector::collect_numpy(std::span<const float> x, float largest) {

@@ -77,9 +77,10 @@ class HistogramCollector {
   // two.
   explicit HistogramCollector(const CollectorOptions& options = {});
 
-  // An empty batch changes nothing. Throws Error for NaN and infinity, and where kTorch or kNumpy
+  // x in memory of `device`, where it is counted (by kNumpy on the host). An empty batch changes
+  // nothing. Throws Error for NaN and infinity, and where kTorch or kNumpy
   // would have to grow beyond 2^22 bins (first batch far smaller than the rest).
-  void collect(std::span<const float> x);
+  void collect(std::span<const float> x, Device device = Device::kCpu);
 
   // 0 when nothing but zeros came. Throws Error for a percentile outside [0, 100], or when nothing
   // was collected.
@@ -91,8 +92,8 @@ class HistogramCollector {
   Histogram histogram() const;
 
  private:
-  void collect_nested(std::span<const float> x, float largest);
-  void collect_torch(std::span<const float> x, float largest);
+  void collect_nested(std::span<const float> x, float largest, Device device);
+  void collect_torch(std::span<const float> x, float largest, Device device);
   void collect_numpy(std::span<const float> x, float largest);
 
   CollectorOptions options_;

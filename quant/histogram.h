@@ -1,14 +1,15 @@
-// Histograms of |x|, counted fast.
+// Histograms of |x|, counted fast (kernels/histogram.h): a calibration counts every activation of a
+// detector on every image, some 10 million values per image at 640 px.
 //
-// A calibration counts every activation of a detector on every image, some 10 million values per
-// image at 640 px, so counting has to run at memory speed: bin numbers are computed in vectors, a
-// block at a time, and added into four tables in turn (after a ReLU half the values fall into bin
-// 0, and increments of one counter wait for each other).
+// Where a function takes a device, x lies in its memory and is counted there: what comes back to
+// the host is the maximum and the counts.
 #pragma once
 
 #include <cstdint>
 #include <span>
 #include <vector>
+
+#include "core/device.h"
 
 namespace sextant::quant {
 
@@ -24,21 +25,25 @@ struct Histogram {
 };
 
 // Largest |x|; 0 for an empty span. Throws Error when a value is NaN or infinite, saying how many.
-float max_abs(std::span<const float> x);
+float max_abs(std::span<const float> x, Device device = Device::kCpu);
 
 // Adds every |x| to the bin min(trunc(|x| / range * bins), bins - 1) of `counts` in f32, as
 // torch.histc(x.abs(), bins, 0, range) of PyTorch 1.13 does. range > 0; bins < 2^24; x finite.
-// Several threads, the counts do not depend on how many.
-void count_linear(std::span<const float> x, float range, std::span<int64_t> counts);
+// The counts do not depend on threads or device.
+void count_linear(std::span<const float> x, float range, std::span<int64_t> counts,
+                  Device device = Device::kCpu);
 
 // Adds every |x| that lies within the edges to its bin, by comparison with the edges, as
-// numpy.histogram does. Slower, one thread; edges ascend by about equal steps.
+// numpy.histogram does. Slower, one thread, x on the host; edges ascend by about equal steps.
 void count_by_edges(std::span<const float> x, std::span<const double> edges,
                     std::span<int64_t> counts);
 
 // amax[c] = max(amax[c], largest |x| of channel c) for x of [outer, amax.size(), inner]: the max
 // calibrator along an axis. Throws Error when x does not divide so, or has a NaN or an infinity.
 void update_channel_max(std::span<const float> x, int64_t outer, int64_t inner,
-                        std::span<float> amax);
+                        std::span<float> amax, Device device = Device::kCpu);
+
+// x, of a device's memory, on the host.
+std::vector<float> to_host(std::span<const float> x, Device device);
 
 }  // namespace sextant::quant

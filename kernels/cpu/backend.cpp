@@ -57,6 +57,15 @@ class CpuBackend final : public Backend {
   void fake_quant_backward(const FakeQuantBackward& p) const override {
     cpu::fake_quant_backward(p);
   }
+  void quantize_forward(const QuantizeForward& p) const override { cpu::quantize_forward(p); }
+  void quantize_backward(const QuantizeBackward& p) const override { cpu::quantize_backward(p); }
+  void dequantize(const Dequantize& p) const override { cpu::dequantize(p); }
+  void requantize_forward(const RequantizeForward& p) const override { cpu::requantize_forward(p); }
+  void requantize_backward(const RequantizeBackward& p) const override {
+    cpu::requantize_backward(p);
+  }
+  void abs_max(const AbsMax& p) const override { cpu::abs_max(p); }
+  void count_bins(const CountBins& p) const override { cpu::count_bins(p); }
   void kl_div(const KlDiv& p, double* sum) const override { *sum = cpu::kl_div(p); }
   void class_loss(const ClassLoss& p, double* sum) const override { *sum = cpu::class_loss(p); }
   void class_loss_logits(const ClassLoss& p, double* sum) const override {
@@ -92,6 +101,10 @@ class CpuBackend final : public Backend {
     cpu::anchors_inside(p, inside);
   }
   void atss_assign(const AtssAssign& p, int64_t) const override { cpu::atss_assign(p); }
+  void simota_assign(const SimOtaAssign& p, int64_t) const override { cpu::simota_assign(p); }
+  void simota_candidates(const SimOtaAssign& p, uint8_t* candidate) const override {
+    cpu::simota_candidates(p, candidate);
+  }
   void multi_tensor_update(const MultiTensorUpdate& p) const override {
     cpu::multi_tensor_update(p);
   }

@@ -1,9 +1,6 @@
 #include "kernels/decode.h"
 
 #include <algorithm>
-#include <cmath>
-#include <iterator>
-#include <limits>
 
 #include "core/parallel.h"
 #include "kernels/dfl.h"
@@ -11,8 +8,7 @@
 namespace sextant::kernels::cpu {
 namespace {
 
-// The pixels of one level of one image, in runs of at most kRun.
-constexpr int64_t kRun = 512;
+constexpr int64_t kGrain = 512;  // pixels
 
 struct LevelDecoder {
   const Decode& p;
@@ -38,9 +34,8 @@ struct LevelDecoder {
     return static_cast<const float*>(level.obj) + (n * pixels + pixel) * obj_pitch;
   }
 
-  // The 5 + classes values of a pixel's row. Not inlined: decode() and decode_candidates() have to
-  // give the same bits, so they share the very instructions.
-  [[gnu::noinline]] void row(int64_t n, int64_t pixel, float* out) const {
+  // The 5 + classes values of a pixel's row.
+  void row(int64_t n, int64_t pixel, float* out) const {
     const float* reg = static_cast<const float*>(level.reg) + (n * pixels + pixel) * reg_pitch;
     float dist[4];
     if (p.reg_max > 0) {
@@ -75,31 +70,6 @@ void check_type(const Decode& p) {
   check(p.dtype == DType::kF32, "decode: maps of {}, must be F32", name_of(p.dtype));
 }
 
-// A logit whose computed sigmoid is certainly not above conf: a little less than conf's own.
-float safe_logit(float conf) {
-  const double t = static_cast<double>(conf) * (1.0 - 2e-6) - 4e-7;
-  if (t <= 0.0) return -std::numeric_limits<float>::infinity();
-  if (t >= 1.0) return std::numeric_limits<float>::infinity();
-  return static_cast<float>(std::log(t / (1.0 - t)));
-}
-
-// Reads one run of pixels and appends its candidates.
-void run_candidates(const LevelDecoder& d, int64_t n, int64_t begin, int64_t end, float conf,
-                    bool multi_label, std::vector<Detection>& out) {
-  const float limit = safe_logit(conf);
-  const int64_t classes = d.p.classes;
-  std::vector<float> row(5 + classes);
-  for (int64_t i = begin; i < end; ++i) {
-    const float* z = d.cls(n, i);
-    int any = 0;
-#pragma omp simd reduction(| : any)
-    for (int64_t c = 0; c < classes; ++c) any |= z[c] >= limit ? 1 : 0;
-    if (!any) continue;
-    d.row(n, i, row.data());
-    append_candidates(row.data(), classes, conf, multi_label, out);
-  }
-}
-
 }  // namespace
 
 void decode(const Decode& p, float* out) {
@@ -109,7 +79,7 @@ void decode(const Decode& p, float* out) {
   int64_t offset = 0;
   for (int l = 0; l < p.levels; ++l) {
     const LevelDecoder d(p, l);
-    parallel_for(p.batch * d.pixels, kRun, [&](int64_t begin, int64_t end) {
+    parallel_for(p.batch * d.pixels, kGrain, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t n = i / d.pixels;
         const int64_t pixel = i % d.pixels;
@@ -118,34 +88,6 @@ void decode(const Decode& p, float* out) {
     });
     offset += d.pixels;
   }
-}
-
-std::vector<std::vector<Detection>> decode_candidates(const Decode& p, float conf,
-                                                      bool multi_label) {
-  check_type(p);
-  struct Run {
-    int level;
-    int64_t image;
-    int64_t begin;
-    int64_t end;
-  };
-  std::vector<Run> runs;
-  for (int64_t n = 0; n < p.batch; ++n)
-    for (int l = 0; l < p.levels; ++l) {
-      const int64_t pixels = p.level[l].height * p.level[l].width;
-      for (int64_t i = 0; i < pixels; i += kRun)
-        runs.push_back({l, n, i, std::min(pixels, i + kRun)});
-    }
-  std::vector<std::vector<Detection>> found(runs.size());
-  parallel_for(static_cast<int64_t>(runs.size()), 2, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r)
-      run_candidates(LevelDecoder(p, runs[r].level), runs[r].image, runs[r].begin, runs[r].end,
-                     conf, multi_label, found[r]);
-  });
-  std::vector<std::vector<Detection>> result(p.batch);
-  for (size_t r = 0; r < runs.size(); ++r)
-    std::copy(found[r].begin(), found[r].end(), std::back_inserter(result[runs[r].image]));
-  return result;
 }
 
 }  // namespace sextant::kernels::cpu

@@ -65,10 +65,10 @@ void append_candidates(const float* row, int64_t classes, float conf, bool multi
   const float objectness = row[4];
   const float* scores = row + 5;
   if (!(objectness > conf)) return;
-  int64_t best = 0;
-  for (int64_t c = 1; c < classes; ++c)
-    if (scores[c] > scores[best]) best = c;
-  if (!(scores[best] > conf)) return;
+  int any = 0;  // nearly always none, so this loop counts: it runs in vectors, a search does not
+#pragma omp simd reduction(| : any)
+  for (int64_t c = 0; c < classes; ++c) any |= scores[c] > conf ? 1 : 0;
+  if (!any) return;
   Detection d;
   d.x1 = row[0] - row[2] * 0.5f;
   d.y1 = row[1] - row[3] * 0.5f;
@@ -82,7 +82,7 @@ void append_candidates(const float* row, int64_t classes, float conf, bool multi
   if (multi_label && classes > 1)
     for (int64_t c = 0; c < classes; ++c) add(c);
   else
-    add(best);
+    add(std::max_element(scores, scores + classes) - scores);
 }
 
 std::vector<Detection> suppress(std::span<const Detection> candidates, const NmsOptions& options) {
@@ -113,15 +113,6 @@ std::vector<Detection> suppress(std::span<const Detection> candidates, const Nms
     kept.add(box, area);
     result.push_back(d);
   }
-  return result;
-}
-
-std::vector<std::vector<Detection>> suppress(const std::vector<std::vector<Detection>>& candidates,
-                                             const NmsOptions& options) {
-  std::vector<std::vector<Detection>> result(candidates.size());
-  parallel_for(static_cast<int64_t>(candidates.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t n = begin; n < end; ++n) result[n] = suppress(candidates[n], options);
-  });
   return result;
 }
 

@@ -1,22 +1,21 @@
-#include "kernels/requantize.h"
-
 #include <algorithm>
 #include <cmath>
 #include <vector>
 
 #include "core/parallel.h"
+#include "kernels/requantize_math.h"
 
 namespace sextant::kernels::cpu {
 namespace {
 
-constexpr int64_t kBlock = 1 << 14;  // elements whose sum is taken in one go
+using namespace requantizing;
 
-float clamp(float v, float low, float high) { return v < low ? low : (v > high ? high : v); }
+constexpr int64_t kBlock = 1 << 14;  // elements whose sum is taken in one go
 
 // Calls f(channel, begin, end, block) for blocks of [channels, inner]; begin and end count from the
 // start of the tensor. Blocks of a channel have consecutive numbers.
-template <class F>
-void for_blocks(const Quantize& p, const F& f) {
+template <class P, class F>
+void for_blocks(const P& p, const F& f) {
   const int64_t per_channel = (p.inner + kBlock - 1) / kBlock;
   const int64_t grain = std::max<int64_t>(1, kBlock / std::max<int64_t>(1, p.inner));
   parallel_for(p.channels * per_channel, grain, [&](int64_t first, int64_t last) {
@@ -28,21 +27,12 @@ void for_blocks(const Quantize& p, const F& f) {
   });
 }
 
-// x in steps: both forms, one of which is a factor of 1.
-struct Steps {
-  Steps(const Quantize& p, int64_t channel)
-      : factor(p.by_inverse ? 1.0f / p.scale[channel] : 1.0f),
-        divisor(p.by_inverse ? 1.0f : p.scale[channel]) {}
-  float operator()(float x) const { return x * factor / divisor; }
-  float factor, divisor;
-};
-
 }  // namespace
 
 void quantize_forward(const QuantizeForward& p) {
   const Quantize& f = p.form;
   for_blocks(f, [&](int64_t channel, int64_t begin, int64_t end, int64_t) {
-    const Steps steps(f, channel);
+    const Steps steps(f.by_inverse, f.scale[channel]);
     const float low = f.low, high = f.high;
     const float* x = f.x;
     float* q = p.q;
@@ -57,7 +47,7 @@ void quantize_backward(const QuantizeBackward& p) {
   std::vector<double> parts(p.dscale != nullptr ? static_cast<size_t>(f.channels * per_channel)
                                                 : 0);
   for_blocks(f, [&](int64_t channel, int64_t begin, int64_t end, int64_t block) {
-    const Steps steps(f, channel);
+    const Steps steps(f.by_inverse, f.scale[channel]);
     const float low = f.low, high = f.high;
     const float* x = f.x;
     const float* dy = p.dy;
@@ -67,7 +57,7 @@ void quantize_backward(const QuantizeBackward& p) {
 #pragma omp simd reduction(+ : sum)
       for (int64_t i = begin; i < end; ++i) {
         const float s = steps(x[i]), r = std::nearbyint(s);
-        sum += static_cast<double>(dy[i] * (r < low ? low : (r > high ? high : r - s)));
+        sum += static_cast<double>(dy[i] * step_slope(s, r, low, high));
       }
       parts[static_cast<size_t>(block)] = sum;
     }
@@ -87,28 +77,17 @@ void quantize_backward(const QuantizeBackward& p) {
   }
 }
 
-namespace {
+void dequantize(const Dequantize& p) {
+  for_blocks(p, [&](int64_t channel, int64_t begin, int64_t end, int64_t) {
+    const float scale = p.scale[channel];
+    const float* q = p.q;
+    float* y = p.y;
+#pragma omp simd
+    for (int64_t i = begin; i < end; ++i) y[i] = q[i] * scale;
+  });
+}
 
-// One value, before rounding; `pre` is what the activation sees.
-template <Activation A>
-struct Epilogue {
-  explicit Epilogue(const Requantize& f)
-      : before(f.residual != nullptr && f.residual_before_act),
-        after(f.residual != nullptr && !f.residual_before_act),
-        act_scale(f.act_scale),
-        residual_scale(f.residual_scale) {}
-  // The same operations in the same order as deploy/conv_step.cpp.
-  float pre(float sum, float bias, float factor, const float* residual) const {
-    const float v = (sum + bias) * factor;
-    return before ? std::fma(residual_scale, *residual, v) : v;
-  }
-  float post(float pre_value, const float* residual) const {
-    const float v = activate<A>(pre_value) * act_scale;
-    return after ? std::fma(residual_scale, *residual, v) : v;
-  }
-  bool before, after;
-  float act_scale, residual_scale;
-};
+namespace {
 
 template <Activation A>
 void forward_rows(const RequantizeForward& p, int64_t begin, int64_t end) {
@@ -123,7 +102,7 @@ void forward_rows(const RequantizeForward& p, int64_t begin, int64_t end) {
 #pragma omp simd
     for (int64_t c = 0; c < f.channels; ++c) {
       const float v =
-          epilogue.post(epilogue.pre(sums[c], f.bias[c], f.factor[c], residual + c), residual + c);
+          epilogue.post(epilogue.pre(sums[c], f.bias[c], f.factor[c], residual[c]), residual[c]);
       y[c] = round ? clamp(std::nearbyint(v), low, high) : v;
     }
   }
@@ -146,16 +125,16 @@ double backward_rows(const RequantizeBackward& p, int64_t begin, int64_t end) {
     if (wants_scale) {
 #pragma omp simd reduction(+ : sum)
       for (int64_t c = 0; c < f.channels; ++c) {
-        const float s = epilogue.post(epilogue.pre(sums[c], f.bias[c], f.factor[c], residual + c),
-                                      residual + c);
+        const float s =
+            epilogue.post(epilogue.pre(sums[c], f.bias[c], f.factor[c], residual[c]), residual[c]);
         const float q = std::nearbyint(s);
-        sum += static_cast<double>(dy[c] * (q < low ? low : (q > high ? high : q - s)));
+        sum += static_cast<double>(dy[c] * step_slope(s, q, low, high));
       }
     }
 #pragma omp simd
     for (int64_t c = 0; c < f.channels; ++c) {
-      const float pre = epilogue.pre(sums[c], f.bias[c], f.factor[c], residual + c);
-      const float q = std::nearbyint(epilogue.post(pre, residual + c));
+      const float pre = epilogue.pre(sums[c], f.bias[c], f.factor[c], residual[c]);
+      const float q = std::nearbyint(epilogue.post(pre, residual[c]));
       const float d = !round || (q >= low && q <= high) ? dy[c] : 0.0f;
       const float through = d * activate_grad<A>(pre);
       if (dresidual != nullptr) dresidual[c] = factor * (before ? through : d);

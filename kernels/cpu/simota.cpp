@@ -1,34 +1,23 @@
-#include "kernels/simota.h"
-
 #include <algorithm>
-#include <cmath>
 #include <functional>
 #include <vector>
 
 #include "core/parallel.h"
-#include "kernels/assign_math.h"
+#include "kernels/simota_math.h"
 
 namespace sextant::kernels::cpu {
 namespace {
 
 using namespace assigning;
 
-constexpr double kOutside = 1e5;  // added to the cost of anchors that are not well inside
-
-double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
-double clamped_log(double x) { return std::max(std::log(x), -100.0); }
-
-bool near_centre(const SimOtaAssign& p, int64_t a, const double* box) {
-  const double reach = p.radius * p.strides[a];
-  const double dx = std::abs(p.points[2 * a] - (box[0] + box[2]) / 2.0);
-  const double dy = std::abs(p.points[2 * a + 1] - (box[1] + box[3]) / 2.0);
-  return std::max(dx, dy) < reach;
+bool is_near(const SimOtaAssign& p, int64_t a, const double* box) {
+  return near_centre(p.points + 2 * a, p.radius * p.strides[a], box);
 }
 
 bool is_candidate(const SimOtaAssign& p, int64_t n, int64_t a) {
   for (int64_t g = p.gt_begin[n]; g < p.gt_begin[n + 1]; ++g) {
     const double* box = p.gt_boxes + 4 * g;
-    if (inside(p.points + 2 * a, box, 0.0) || near_centre(p, a, box)) return true;
+    if (inside(p.points + 2 * a, box, 0.0) || is_near(p, a, box)) return true;
   }
   return false;
 }
@@ -78,18 +67,17 @@ class SimOtaImage {
     const int64_t count = static_cast<int64_t>(candidates_.size());
     overlaps_.resize(boxes * count);
     costs_.resize(boxes * count);
-    log_p_.resize(p_.classes);
-    log_not_p_.resize(p_.classes);
+    terms_.resize(p_.classes);
     for (int64_t i = 0; i < count; ++i) {
       const int64_t a = candidates_[i];
       const float* z = scores_at(p_.scores, n_, a);
-      const double object = p_.has_objectness ? sigmoid(scores_at(p_.objectness, n_, a)[0]) : 1.0;
+      const double object = p_.has_objectness
+                                ? logistic(static_cast<double>(scores_at(p_.objectness, n_, a)[0]))
+                                : 1.0;
       double background = 0.0;
       for (int64_t c = 0; c < p_.classes; ++c) {
-        const double root = std::sqrt(sigmoid(z[c]) * object);
-        log_p_[c] = clamped_log(root);
-        log_not_p_[c] = clamped_log(1.0 - root);
-        background -= log_not_p_[c];
+        terms_[c] = class_terms(z[c], object);
+        background -= terms_[c].log_not_p;
       }
       const double* pred = p_.pred_boxes + 4 * (n_ * p_.anchors + a);
       for (int64_t g = 0; g < boxes; ++g) {
@@ -97,11 +85,9 @@ class SimOtaImage {
         const int32_t c = p_.gt_classes[p_.gt_begin[n_] + g];
         const double u = iou(box, pred, p_.eps);
         const double overlap = u > 0.0 ? u : 0.0;  // also for NaN
-        const bool well = inside(p_.points + 2 * a, box, 0.0) && near_centre(p_, a, box);
-        const double sum = background + log_not_p_[c] - log_p_[c] -
-                           p_.iou_weight * std::log(overlap + 1e-8) + (well ? 0.0 : kOutside);
+        const bool well = inside(p_.points + 2 * a, box, 0.0) && is_near(p_, a, box);
         overlaps_[g * count + i] = overlap;
-        costs_[g * count + i] = std::isfinite(sum) ? sum : 2.0 * kOutside;
+        costs_[g * count + i] = simota_cost(background, terms_[c], overlap, well, p_.iou_weight);
       }
     }
   }
@@ -130,8 +116,8 @@ class SimOtaImage {
   const SimOtaAssign& p_;
   int64_t n_ = 0;
   std::vector<int64_t> candidates_;
-  std::vector<double> overlaps_, costs_;   // [boxes, candidates]
-  std::vector<double> log_p_, log_not_p_;  // of one candidate, [classes]
+  std::vector<double> overlaps_, costs_;  // [boxes, candidates]
+  std::vector<ClassTerms> terms_;         // of one candidate, [classes]
   std::vector<double> largest_;
   std::vector<int64_t> order_;
   std::vector<int32_t> taken_;  // by candidate: the box that took it + 1, 0 none, kConflict several

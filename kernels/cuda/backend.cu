@@ -114,6 +114,23 @@ class CudaBackend final : public Backend {
   void fake_quant_backward(const FakeQuantBackward& p) const override {
     cuda::fake_quant_backward(p, compute_stream());
   }
+  void quantize_forward(const QuantizeForward& p) const override {
+    cuda::quantize_forward(p, compute_stream());
+  }
+  void quantize_backward(const QuantizeBackward& p) const override {
+    const Workspace workspace(cuda::quantize_backward_workspace(p));
+    cuda::quantize_backward(p, workspace.data(), compute_stream());
+  }
+  void dequantize(const Dequantize& p) const override { cuda::dequantize(p, compute_stream()); }
+  void requantize_forward(const RequantizeForward& p) const override {
+    cuda::requantize_forward(p, compute_stream());
+  }
+  void requantize_backward(const RequantizeBackward& p) const override {
+    const Workspace workspace(cuda::requantize_backward_workspace(p));
+    cuda::requantize_backward(p, workspace.data(), compute_stream());
+  }
+  void abs_max(const AbsMax& p) const override { cuda::abs_max(p, compute_stream()); }
+  void count_bins(const CountBins& p) const override { cuda::count_bins(p, compute_stream()); }
   void kl_div(const KlDiv& p, double* sum) const override {
     const Workspace workspace(cuda::kl_div_workspace(p));
     cuda::kl_div(p, sum, workspace.data(), compute_stream());
@@ -179,6 +196,13 @@ class CudaBackend final : public Backend {
   }
   void atss_assign(const AtssAssign& p, int64_t boxes) const override {
     cuda::atss_assign(p, boxes, compute_stream());
+  }
+  void simota_assign(const SimOtaAssign& p, int64_t boxes) const override {
+    const Workspace workspace(cuda::simota_assign_workspace(p));
+    cuda::simota_assign(p, boxes, workspace.data(), compute_stream());
+  }
+  void simota_candidates(const SimOtaAssign& p, uint8_t* candidate) const override {
+    cuda::simota_candidates(p, candidate, compute_stream());
   }
   void multi_tensor_update(const MultiTensorUpdate& p) const override {
     const Workspace workspace(cuda::multi_tensor_update_workspace(p));

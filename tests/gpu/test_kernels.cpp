@@ -66,6 +66,8 @@ TEST_CASE("fake_quant kernels", "[gpu]") { on_device(fake_quant_cases); }
 TEST_CASE("fake_quant kernels: ties, range ends, NaN", "[gpu]") {
   on_device(fake_quant_edge_cases);
 }
+TEST_CASE("requantization kernels", "[gpu]") { on_device(requantize_cases); }
+TEST_CASE("histogram kernels", "[gpu]") { on_device(histogram_cases); }
 TEST_CASE("rep_bn_act kernels", "[gpu]") { on_device(rep_bn_act_cases); }
 TEST_CASE("rep_bn_act kernels in 16 bits", "[gpu]") { on_device(rep_bn_act_half_cases); }
 TEST_CASE("rep_bn_act kernels: means far from zero, outliers, constant channels", "[gpu]") {

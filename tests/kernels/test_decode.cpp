@@ -65,11 +65,6 @@ struct Head {
   }
 };
 
-bool same(const Detection& a, const Detection& b) {
-  return a.x1 == b.x1 && a.y1 == b.y1 && a.x2 == b.x2 && a.y2 == b.y2 && a.score == b.score &&
-         a.class_id == b.class_id;
-}
-
 }  // namespace
 
 TEST_CASE("decode equals its plain definition") {
@@ -127,46 +122,6 @@ TEST_CASE("decode reads slices of wider buffers") {
     const bool objectness = reg_max > 0;
     const Head dense(2, 5, reg_max, 9, 0, objectness), sliced(2, 5, reg_max, 9, 3, objectness);
     REQUIRE(dense.decoded() == sliced.decoded());
-    const auto a = cpu::decode_candidates(dense.p, 0.4f, true);
-    const auto b = cpu::decode_candidates(sliced.p, 0.4f, true);
-    for (size_t n = 0; n < 2; ++n)
-      REQUIRE(std::equal(a[n].begin(), a[n].end(), b[n].begin(), b[n].end(), same));
-  }
-}
-
-TEST_CASE("decode_candidates gives the candidates of decode's output bit for bit") {
-  for (const int64_t reg_max : {0, 16})
-    for (const int64_t classes : {1, 3, 37})
-      for (const float conf : {0.0f, 0.03f, 0.5f, 0.9f, 0.9999f, 1.0f})
-        for (const bool multi : {false, true}) {
-          const Head h(3, classes, reg_max, 100 + classes, 0, reg_max > 0);
-          const auto rows = h.decoded();
-          const auto found = cpu::decode_candidates(h.p, conf, multi);
-          REQUIRE(found.size() == 3);
-          for (int64_t n = 0; n < 3; ++n) {
-            std::vector<Detection> want;
-            for (int64_t a = 0; a < h.p.anchors(); ++a)
-              cpu::append_candidates(rows.data() + (n * h.p.anchors() + a) * (5 + classes), classes,
-                                     conf, multi, want);
-            REQUIRE(std::equal(want.begin(), want.end(), found[n].begin(), found[n].end(), same));
-            if (conf < 0.9f) REQUIRE(!want.empty());
-            if (conf == 1.0f) REQUIRE(want.empty());
-          }
-        }
-}
-
-TEST_CASE("decode_candidates finds scores just above the threshold") {
-  Head h(1, 2, 0, 1);
-  for (auto& level : h.cls) std::fill(level.begin(), level.end(), -9.0f);
-  const auto score_of = [&](float z) {
-    h.cls[1][7] = z;
-    return h.decoded()[static_cast<size_t>((12 * 16 + 3) * 7 + 6)];
-  };
-  for (const float z : {-6.0f, -3.5f, -0.7f, 0.3f, 2.0f, 5.0f, 12.0f, 15.5f}) {
-    const float score = score_of(z);
-    CAPTURE(z, score);
-    REQUIRE(cpu::decode_candidates(h.p, std::nextafter(score, 0.0f), true)[0].size() == 1);
-    REQUIRE(cpu::decode_candidates(h.p, score, true)[0].empty());
   }
 }
 
@@ -175,13 +130,8 @@ TEST_CASE("decode does not depend on the number of threads") {
   const int before = omp_get_max_threads();
   omp_set_num_threads(1);
   const auto one = h.decoded();
-  const auto found_one = cpu::decode_candidates(h.p, 0.2f, true);
   omp_set_num_threads(3);
   const auto three = h.decoded();
-  const auto found_three = cpu::decode_candidates(h.p, 0.2f, true);
   omp_set_num_threads(before);
   REQUIRE(one == three);
-  for (size_t n = 0; n < 2; ++n)
-    REQUIRE(std::equal(found_one[n].begin(), found_one[n].end(), found_three[n].begin(),
-                       found_three[n].end(), same));
 }

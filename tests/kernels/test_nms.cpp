@@ -176,15 +176,3 @@ TEST_CASE("append_candidates: labels and thresholds") {
   cpu::append_candidates(bad.data(), 3, 0.1f, true, out);
   REQUIRE(out.empty());
 }
-
-TEST_CASE("suppress of several images is suppress of each") {
-  const std::vector<std::vector<Detection>> images = {
-      random_candidates(300, 1, 4, 300), {}, random_candidates(400, 2, 4, 300)};
-  const NmsOptions o;
-  const auto all = cpu::suppress(images, o);
-  REQUIRE(all.size() == 3);
-  for (size_t n = 0; n < 3; ++n) {
-    const auto one = cpu::suppress(images[n], o);
-    REQUIRE(std::equal(one.begin(), one.end(), all[n].begin(), all[n].end(), same));
-  }
-}

@@ -95,6 +95,10 @@ void elementwise_cases(Backend& backend);
 void elementwise_in_place_cases(Backend& backend);
 void fake_quant_cases(Backend& backend);
 void fake_quant_edge_cases(Backend& backend);
+// Quantization and requantization with LSQ's gradients.
+void requantize_cases(Backend& backend);
+// The largest |x| and counts of |x|.
+void histogram_cases(Backend& backend);
 // Forward and backward in training and eval over channels x rows x branches x activations.
 void rep_bn_act_cases(Backend& backend);
 // The same in f16 and bf16.

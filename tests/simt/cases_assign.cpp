@@ -2,9 +2,11 @@
 #include <cmath>
 #include <memory>
 #include <numeric>
+#include <utility>
 
 #include "kernels/assign.h"
 #include "kernels/atss.h"
+#include "kernels/simota.h"
 #include "simt/detection_cases.h"
 
 namespace sextant::test {
@@ -19,10 +21,10 @@ struct Level {
 
 // Anchors of some levels, boxes of some images, predictions around them.
 struct Scene {
-  std::vector<double> points, anchor_boxes, pred_boxes, gt_boxes;
+  std::vector<double> points, strides, anchor_boxes, pred_boxes, gt_boxes;
   std::vector<int64_t> level_anchors, gt_begin = {0};
   std::vector<int32_t> gt_classes;
-  std::vector<std::vector<float>> scores;  // a block a level
+  std::vector<std::vector<float>> scores, objectness;  // a block a level
   int64_t batch = 0, anchors = 0, classes = 0;
 
   Scene(const std::vector<Level>& levels, const std::vector<int64_t>& boxes_of_image,
@@ -38,6 +40,7 @@ struct Scene {
         const double x = (static_cast<double>(i % l.w) + 0.5) * l.stride,
                      y = (static_cast<double>(i / l.w) + 0.5) * l.stride, r = 2.5 * l.stride;
         points.insert(points.end(), {x, y});
+        strides.push_back(l.stride);
         anchor_boxes.insert(anchor_boxes.end(), {x - r, y - r, x + r, y + r});
       }
       anchors += l.h * l.w;
@@ -45,6 +48,7 @@ struct Scene {
       for (int64_t i = 0; i < batch * l.h * l.w * classes; ++i)
         block.push_back(static_cast<float>(rng.uniform(0.01, 0.99)));
       scores.push_back(block);
+      objectness.push_back(random_values(batch * l.h * l.w, seed + 40, -3, 3));
     }
     for (const int64_t count : boxes_of_image) {
       for (int64_t g = 0; g < count; ++g) {
@@ -217,6 +221,76 @@ Assignment reference_atss(const Scene& s, const AtssAssign& p) {
   return out;
 }
 
+// SimOTA by sorting all candidates.
+Assignment reference_simota(const Scene& s, const SimOtaAssign& p) {
+  const auto logistic = [](double x) { return 1 / (1 + std::exp(-x)); };
+  const auto is_near = [&](int64_t b, int64_t a) {
+    const double r = p.radius * s.strides[static_cast<size_t>(a)];
+    const double x = (s.gt(b)[0] + s.gt(b)[2]) / 2, y = (s.gt(b)[1] + s.gt(b)[3]) / 2;
+    const double square[] = {x - r, y - r, x + r, y + r};
+    return is_inside(s.points.data() + 2 * a, square, 0.0);
+  };
+  const auto in_box = [&](int64_t b, int64_t a) {
+    return is_inside(s.points.data() + 2 * a, s.gt(b), 0.0);
+  };
+  const auto overlap = [&](int64_t n, int64_t b, int64_t a) {
+    return overlap_of(s.gt(b), s.pred(n, a), p.eps);
+  };
+  const auto cost = [&](int64_t n, int64_t b, int64_t a) {
+    int64_t at = a;
+    size_t l = 0;
+    while (at >= s.level_anchors[l]) at -= s.level_anchors[l++];
+    const auto place = static_cast<size_t>(n * s.level_anchors[l] + at);
+    const double object = p.has_objectness ? logistic(s.objectness[l][place]) : 1.0;
+    double sum = 0;
+    for (int64_t c = 0; c < s.classes; ++c) {
+      const double root = std::sqrt(
+          object *
+          logistic(s.scores[l][place * static_cast<size_t>(s.classes) + static_cast<size_t>(c)]));
+      const bool own = c == s.gt_classes[static_cast<size_t>(b)];
+      sum -= std::max(-100.0, std::log(own ? root : 1 - root));
+    }
+    return sum - p.iou_weight * std::log(overlap(n, b, a) + 1e-8) +
+           (in_box(b, a) && is_near(b, a) ? 0.0 : 1e5);
+  };
+  std::vector<std::vector<int64_t>> claims;
+  for (int64_t n = 0; n < s.batch; ++n) {
+    const int64_t first = s.gt_begin[static_cast<size_t>(n)],
+                  last = s.gt_begin[static_cast<size_t>(n) + 1];
+    std::vector<int64_t> candidates;
+    for (int64_t a = 0; a < s.anchors; ++a) {
+      bool any = false;
+      for (int64_t b = first; b < last; ++b) any = any || in_box(b, a) || is_near(b, a);
+      if (any) candidates.push_back(a);
+    }
+    for (int64_t b = first; b < last; ++b) {
+      std::vector<double> overlaps;
+      for (const int64_t a : candidates) overlaps.push_back(overlap(n, b, a));
+      std::sort(overlaps.rbegin(), overlaps.rend());
+      double sum = 0;
+      for (size_t i = 0; i < std::min(overlaps.size(), static_cast<size_t>(p.dynamic_k)); ++i)
+        sum += overlaps[i];
+      std::vector<std::pair<double, int64_t>> order;  // of equal costs the lower anchor is first
+      for (const int64_t a : candidates) order.emplace_back(cost(n, b, a), a);
+      std::sort(order.begin(), order.end());
+      order.resize(std::min(order.size(), std::max<size_t>(1, static_cast<size_t>(sum))));
+      claims.emplace_back();
+      for (const auto& [value, a] : order) claims.back().push_back(a);
+    }
+  }
+  Assignment out(s);
+  settle(
+      s, claims, [&](int64_t n, int64_t b, int64_t a) { return -cost(n, b, a); }, out);
+  for (int64_t i = 0; i < s.batch * s.anchors; ++i) {
+    const int64_t n = i / s.anchors;
+    const int32_t g = out.assigned[static_cast<size_t>(i)];
+    if (g >= 0)
+      out.target[static_cast<size_t>(i)] =
+          overlap(n, s.gt_begin[static_cast<size_t>(n)] + g, i % s.anchors);
+  }
+  return out;
+}
+
 double worst_target(const std::vector<double>& a, const std::vector<double>& b) {
   double worst = a.size() == b.size() ? 0 : 1e300;
   for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
@@ -228,15 +302,16 @@ double worst_target(const std::vector<double>& a, const std::vector<double>& b) 
 
 // A scene on the backend.
 struct DeviceScene {
-  DeviceArrayOf<double> points, anchor_boxes, pred_boxes, gt_boxes;
+  DeviceArrayOf<double> points, strides, anchor_boxes, pred_boxes, gt_boxes;
   DeviceArrayOf<int64_t> gt_begin;
   DeviceArrayOf<int32_t> gt_classes;
-  std::vector<std::unique_ptr<DeviceArray>> scores;
+  std::vector<std::unique_ptr<DeviceArray>> scores, objectness;
   DeviceArrayOf<int32_t> assigned;
   DeviceArrayOf<double> target;
 
   DeviceScene(Backend& b, const Scene& s)
       : points(b, s.points),
+        strides(b, s.strides),
         anchor_boxes(b, s.anchor_boxes),
         pred_boxes(b, s.pred_boxes),
         gt_boxes(b, s.gt_boxes),
@@ -245,15 +320,19 @@ struct DeviceScene {
         assigned(b, Assignment(s).assigned),
         target(b, Assignment(s).target) {
     for (const auto& block : s.scores) scores.push_back(std::make_unique<DeviceArray>(b, block));
+    for (const auto& block : s.objectness)
+      objectness.push_back(std::make_unique<DeviceArray>(b, block));
   }
   void require_unchanged() const {
     points.require_unchanged();
+    strides.require_unchanged();
     anchor_boxes.require_unchanged();
     pred_boxes.require_unchanged();
     gt_boxes.require_unchanged();
     gt_begin.require_unchanged();
     gt_classes.require_unchanged();
     for (const auto& s : scores) s->require_unchanged();
+    for (const auto& o : objectness) o->require_unchanged();
   }
 };
 
@@ -342,6 +421,43 @@ void check_atss(Backend& backend, const Scene& s, int64_t topk) {
   }
 }
 
+void check_simota(Backend& backend, const Scene& s, int64_t dynamic_k, bool objectness) {
+  CAPTURE(s.batch, s.anchors, s.boxes(), s.classes, dynamic_k, objectness);
+  SimOtaAssign p;
+  p.classes = s.classes;
+  p.dynamic_k = dynamic_k;
+  p.has_objectness = objectness;
+  p.strides = s.strides.data();
+  Assignment twin(s);
+  point_to(p, s, twin);
+  for (size_t l = 0; l < s.scores.size(); ++l) {
+    const int64_t count = s.level_anchors[l];
+    p.scores[l] = {s.scores[l].data(), count, count * s.classes, s.classes};
+    if (objectness) p.objectness[l] = {s.objectness[l].data(), count, count, 1};
+  }
+  cpu::simota_assign(p);
+  const Assignment ref = reference_simota(s, p);
+  std::vector<uint8_t> candidate(ref.assigned.size(), 9);
+  cpu::simota_candidates(p, candidate.data());
+  for (const uint64_t seed : backend.seeds()) {
+    backend.start(seed);
+    const DeviceScene d(backend, s);
+    point_to(p, d);
+    p.strides = d.strides.data();
+    for (size_t l = 0; l < s.scores.size(); ++l) {
+      p.scores[l].data = d.scores[l]->data();
+      if (objectness) p.objectness[l].data = d.objectness[l]->data();
+    }
+    const DeviceMemory workspace(
+        backend, std::vector<char>(static_cast<size_t>(cuda::simota_assign_workspace(p)), -1), 0);
+    cuda::simota_assign(p, s.boxes(), workspace.data(), backend.stream());
+    check_results(d, ref, twin);
+    const DeviceArrayOf<uint8_t> candidate_d(backend, std::vector<uint8_t>(candidate.size(), 9));
+    cuda::simota_candidates(p, candidate_d.data(), backend.stream());
+    CHECK(candidate_d.values() == candidate);
+  }
+}
+
 }  // namespace
 
 void assign_cases(Backend& backend) {
@@ -368,15 +484,23 @@ void assign_cases(Backend& backend) {
   for (const Scene& s : scenes) {
     check_tal(backend, s, 13, false, 6.0);
     check_atss(backend, s, 9);
+    check_simota(backend, s, 10, false);
   }
   check_tal(backend, scenes[2], 4, true, 2.5);
   check_tal(backend, scenes[4], 1, false, 6.0);
   check_tal(backend, scenes[6], 32, false, 6.0);
   check_atss(backend, scenes[2], 1);
+  check_simota(backend, scenes[2], 32, true);
+  check_simota(backend, scenes[3], 1, true);
+  check_simota(backend, scenes[1], 0, false);
   TaskAlignedAssign p;
   p.topk = 33;
   CHECK(error_of([&] { cuda::task_aligned_assign(p, 0, nullptr, backend.stream()); }) ==
         "task_aligned_assign: topk 33, must be 0 to 32");
+  SimOtaAssign q;
+  q.dynamic_k = 33;
+  CHECK(error_of([&] { cuda::simota_assign(q, 0, nullptr, backend.stream()); }) ==
+        "simota_assign: dynamic_k 33, must be 0 to 32");
 }
 
 }  // namespace sextant::test

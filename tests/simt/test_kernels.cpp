@@ -61,6 +61,14 @@ TEST_CASE("fake_quant kernels: ties, range ends, NaN") {
   SimtBackend backend;
   fake_quant_edge_cases(backend);
 }
+TEST_CASE("requantization kernels") {
+  SimtBackend backend;
+  requantize_cases(backend);
+}
+TEST_CASE("histogram kernels") {
+  SimtBackend backend;
+  histogram_cases(backend);
+}
 TEST_CASE("rep_bn_act kernels") {
   SimtBackend backend;
   rep_bn_act_cases(backend);

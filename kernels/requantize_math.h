@@ -1,0 +1,47 @@
+// The arithmetic of kernels/requantize.h, one definition for the CPU and CUDA.
+#pragma once
+
+#include <cmath>
+
+#include "kernels/requantize.h"
+
+namespace sextant::kernels::requantizing {
+
+SEXTANT_HD float clamp(float v, float low, float high) {
+  return v < low ? low : (v > high ? high : v);
+}
+
+// x in steps: both forms, one of which is a factor of 1.
+struct Steps {
+  SEXTANT_HD Steps(bool by_inverse, float scale)
+      : factor(by_inverse ? 1.0f / scale : 1.0f), divisor(by_inverse ? 1.0f : scale) {}
+  SEXTANT_HD float operator()(float x) const { return x * factor / divisor; }
+  float factor, divisor;
+};
+
+// What a level's gradient is times, towards the step: LSQ's.
+SEXTANT_HD float step_slope(float steps, float level, float low, float high) {
+  return level < low ? low : (level > high ? high : level - steps);
+}
+
+// One value, before rounding; `pre` is what the activation sees.
+template <Activation A>
+struct Epilogue {
+  explicit Epilogue(const Requantize& f)
+      : before(f.residual != nullptr && f.residual_before_act),
+        after(f.residual != nullptr && !f.residual_before_act),
+        act_scale(f.act_scale),
+        residual_scale(f.residual_scale) {}
+  SEXTANT_HD float pre(float sum, float bias, float factor, float residual) const {
+    const float v = (sum + bias) * factor;
+    return before ? std::fma(residual_scale, residual, v) : v;
+  }
+  SEXTANT_HD float post(float pre_value, float residual) const {
+    const float v = activate<A>(pre_value) * act_scale;
+    return after ? std::fma(residual_scale, residual, v) : v;
+  }
+  bool before, after;
+  float act_scale, residual_scale;
+};
+
+}  // namespace sextant::kernels::requantizing
