@@ -82,22 +82,17 @@ void Detector::letterbox(const data::Image& image, const data::LetterboxGeometry
 }
 
 std::vector<kernels::Detection> Detector::suppress(const Tensor& predictions) const {
-  const kernels::NmsInput input{predictions.f32(), 1, predictions.dim(1), predictions.dim(2) - 5};
-  if (config_.device == Device::kCpu)
-    return kernels::cpu::non_max_suppression(input, config_.nms)[0];
   constexpr auto kSize = static_cast<int64_t>(sizeof(kernels::Detection));
-  const Tensor out(Shape{std::max<int64_t>(config_.nms.max_det, 1) * kSize}, DType::kU8,
-                   config_.device);
+  const Tensor places(Shape{std::max<int64_t>(config_.nms.max_det, 1) * kSize}, DType::kU8,
+                      config_.device);
   const Tensor count(Shape{1}, DType::kI32, config_.device);
   kernels::backend(config_.device)
-      .non_max_suppression(input, config_.nms, static_cast<kernels::Detection*>(out.raw()),
+      .non_max_suppression({predictions.f32(), 1, predictions.dim(1), predictions.dim(2) - 5},
+                           config_.nms, static_cast<kernels::Detection*>(places.raw()),
                            count.data<int32_t>());
-  std::vector<kernels::Detection> found(
-      static_cast<size_t>(count.to(Device::kCpu).data<int32_t>()[0]));
-  if (!found.empty())
-    accelerator().download(found.data(), out.raw(), static_cast<int64_t>(found.size()) * kSize,
-                           compute_stream());
-  return found;
+  const Tensor found = places.to(Device::kCpu);
+  const auto* first = static_cast<const kernels::Detection*>(found.raw());
+  return {first, first + count.to(Device::kCpu).data<int32_t>()[0]};
 }
 
 void Detector::finish() const {
