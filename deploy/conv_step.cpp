@@ -153,9 +153,11 @@ class ConvStep : public Step {
     dnnl::post_ops ops;
     if (spec_.sums || (spec_.integer && spec_.simulate)) return attr;
     if (spec_.integer) attr.set_output_scales(1 << 1, epilogue_.factor);
-    if (spec_.residual && spec_.residual_before_activation) ops.append_sum(epilogue_.form.residual_scale);
+    if (spec_.residual && spec_.residual_before_activation)
+      ops.append_sum(epilogue_.form.residual_scale);
     append_activation(ops, spec_.activation, epilogue_.form.act_scale);
-    if (spec_.residual && !spec_.residual_before_activation) ops.append_sum(epilogue_.form.residual_scale);
+    if (spec_.residual && !spec_.residual_before_activation)
+      ops.append_sum(epilogue_.form.residual_scale);
     attr.set_post_ops(ops);
     return attr;
   }

@@ -85,10 +85,9 @@ class Engine {
   Engine& operator=(Engine&&) noexcept;
 
   // images: u8 [N,H,W,3] of the configured size. Returns the output tensor of the graph as f32:
-  // with a decode node [N, A, 5 + num_classes], rows (cx, cy, w, h in pixels, objectness or 1, class scores). Not
-  // thread-safe; one engine per thread. `observer` is called after each node, in node order, with
-  // the node's output.
-  // The images may be on the host or on the engine's device.
+  // with a decode node [N, A, 5 + num_classes], rows (cx, cy, w, h in pixels, objectness or 1,
+  // class scores). Not thread-safe; one engine per thread. `observer` is called after each node, in
+  // node order, with the node's output. The images may be on the host or on the engine's device.
   Tensor run(const Tensor& images, const Observer& observer = nullptr);
   // As run(), but the result stays on the engine's device, where the next run overwrites it; on
   // CUDA this starts the work on compute_stream() and returns.
