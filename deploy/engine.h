@@ -79,9 +79,9 @@ class Engine {
   Engine& operator=(Engine&&) noexcept;
 
   // images: u8 [N,H,W,3] of the configured size. Returns the output tensor of the graph as f32:
-  // with a decode node [N, A, 5 + num_classes], rows (cx, cy, w, h in pixels, objectness or 1, class scores). Not
-  // thread-safe; one engine per thread. `observer` is called after each node, in node order, with
-  // the node's output.
+  // with a decode node [N, A, 5 + num_classes], rows (cx, cy, w, h in pixels, objectness or 1,
+  // class scores). Not thread-safe; one engine per thread. `observer` is called after each node, in
+  // node order, with the node's output.
   Tensor run(const Tensor& images, const Observer& observer = nullptr);
 
   const EngineConfig& config() const;
