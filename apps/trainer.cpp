@@ -92,9 +92,8 @@ class Trainer {
     auto model = std::make_unique<Yolov6>(model_config_, config_.seed);
     if (!config_.init.empty() && !resuming_) {
       const int64_t fresh = initialise_from(load_safetensors(config_.init), *model);
-      fmt::print(
-          "weights from {}{}\n", config_.init,
-          fresh > 0 ? fmt::format("; {} tensors of the predictions start anew", fresh) : "");
+      fmt::print("weights from {}{}\n", config_.init,
+                 fresh > 0 ? fmt::format("; {} tensors of the predictions start anew", fresh) : "");
     }
     for (const auto& path : config_.freeze) {
       Module* module = model->find(path);

@@ -3,6 +3,7 @@
 
 #include "core/parallel.h"
 #include "kernels/decode.h"
+#include "kernels/nms.h"
 #include "models/loss_sample.h"
 #include "models/recognise.h"
 #include "models/yolov6.h"
