@@ -114,10 +114,6 @@ class Assigning {
   }
 
   void simota() {
-    check(branch_.device == Device::kCpu,
-          "detection loss: assigner simota runs on cpu only, the maps are on {}; tal and atss run "
-          "on both",
-          name_of(branch_.device));
     const Tensor strides = f64({branch_.anchors});
     generate_.strides = strides.data<double>();
     on_.generate_anchors(generate_);
@@ -131,9 +127,9 @@ class Assigning {
     a.dynamic_k = config_.simota_dynamic_k;
     a.iou_weight = config_.simota_iou_weight;
     a.strides = strides.data<double>();
-    kernels::cpu::simota_candidates(a, wanted());
+    on_.simota_candidates(a, wanted());
     decode_wanted(a);
-    kernels::cpu::simota_assign(a);
+    on_.simota_assign(a, truth_.count);
   }
 
   const LossConfig& config_;

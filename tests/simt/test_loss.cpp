@@ -79,13 +79,6 @@ TEST_CASE("detection loss on the device: every part of it") {
     CAPTURE(kind.name);
     const SimtDevice device(3);
     const LossSample s = sample_of(kind, 77);
-    if (kind.assigner == Assigner::kSimOta) {
-      const LossSample there = s.on(Device::kCuda);
-      CHECK(error_of([&] { there.run(); }) ==
-            "detection loss: assigner simota runs on cpu only, the maps are on cuda; tal and atss "
-            "run on both");
-      continue;
-    }
     const LossItems items = require_equal_on_device(s, 4.0f);
     CHECK((items.positives > 0) == (kind.boxes > 0));
     CHECK((items.cwd > 0) == kind.features);
