@@ -16,7 +16,7 @@ TEST_CASE("device: a training run as on the host, and it can be resumed") {
   shapes.train = 4;
   shapes.val = 1;
   shapes.width = 64;
-  shapes.height = 48;
+  shapes.height = 64;
   data::generate_shapes(folder / "data", shapes);
   const auto run = [&](const char* where, int epochs, int stop_after, bool resume) {
     const Json json = {
