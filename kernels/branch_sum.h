@@ -27,8 +27,8 @@ struct BranchSum {
   DType dtype = DType::kF32;
 };
 
-// out[c] = sum over rows of a[r, c] * b[r, c]: the gradient with respect to a scale. b null: ones. Summed in
-// double, in chunks of rows that depend on their number alone.
+// out[c] = sum over rows of a[r, c] * b[r, c]: the gradient with respect to a scale. b null: ones.
+// Summed in double, in chunks of rows that depend on their number alone.
 struct ChannelDot {
   const void* a = nullptr;
   const void* b = nullptr;

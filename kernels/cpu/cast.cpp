@@ -27,7 +27,8 @@ void cast(const Cast& p) {
     return convert<BFloat16, float>(p, [](BFloat16 v) { return to_float(v); });
   if (is(DType::kF64, DType::kF32))
     return convert<double, float>(p, [](double v) { return static_cast<float>(v); });
-  fail("cast: {} to {}, must be F32 and F16 or BF16, or F64 to F32", name_of(p.from_type), name_of(p.to_type));
+  fail("cast: {} to {}, must be F32 and F16 or BF16, or F64 to F32", name_of(p.from_type),
+       name_of(p.to_type));
 }
 
 }  // namespace sextant::kernels::cpu

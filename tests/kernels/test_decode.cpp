@@ -101,7 +101,9 @@ TEST_CASE("decode equals its plain definition") {
                 worst_box = std::max(worst_box, std::abs(want[k] - out[at + k]));
               if (objectness)
                 worst_score = std::max(
-                    worst_score, std::abs(1 / (1 + std::exp(-double{static_cast<const float*>(v.obj)[pixel]})) - out[at + 4]));
+                    worst_score,
+                    std::abs(1 / (1 + std::exp(-double{static_cast<const float*>(v.obj)[pixel]})) -
+                             out[at + 4]));
               else
                 REQUIRE(out[at + 4] == 1.0f);
               for (int64_t c = 0; c < classes; ++c) {

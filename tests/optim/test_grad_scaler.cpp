@@ -45,7 +45,7 @@ TEST_CASE("a scaled loss gives scaled gradients, and the same steps") {
     reference.step({0.1, 0.1, 0.1}, 0.9);
     scaler.step(optimizer, {0.1, 0.1, 0.1}, 0.9);
     CHECK(distance(plain, scaled) < 1e-6);
-    if (step % 2 == 1) scale *= 2;        // every two steps
+    if (step % 2 == 1) scale *= 2;  // every two steps
     CHECK(scaler.scale().item() == scale);
   }
 }
