@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cmath>
 
+#include "core/profile_range.h"
 #include "deploy/builder.h"
 #include "kernels/backend.h"
 
@@ -67,6 +68,8 @@ struct Engine::Impl {
   Bases bases;
   // On CUDA, where the images come to and the result is left; the steps know these addresses.
   Tensor images_there, result_there;
+  // There the steps are started as one piece, from the second run on.
+  RecordedWork recorded{[this] { start_steps(); }};
 
   Impl(const Graph& g, const EngineConfig& c) : graph(g), config(c) {
     program = build_program(graph, config);
@@ -147,9 +150,13 @@ struct Engine::Impl {
     return result;
   }
 
-  // The steps, on CUDA the same kernels on the same memory each time.
-  void execute() const {
-    for (const auto& step : program.steps) step->run(bases);
+  void start(Step& step) const {
+    const ProfileRange range(graph.nodes[static_cast<size_t>(step.node)].name.c_str());
+    step.run(bases);
+  }
+  // On CUDA the same kernels on the same memory each time.
+  void start_steps() const {
+    for (const auto& step : program.steps) start(*step);
   }
 
   void execute_observed(const Observer& observer) const {
@@ -157,7 +164,7 @@ struct Engine::Impl {
     for (size_t n = 0; n < graph.nodes.size(); ++n) {
       for (; next < program.steps.size() && program.steps[next]->node == static_cast<int>(n);
            ++next)
-        program.steps[next]->run(bases);
+        start(*program.steps[next]);
       observer(view(graph.nodes[n].output));
     }
   }
@@ -166,8 +173,10 @@ struct Engine::Impl {
     const Tensor result = begin(images);
     if (observer)
       execute_observed(observer);
+    else if (on_cuda())
+      recorded.run();
     else
-      execute();
+      start_steps();
     return result.defined() ? result : view(graph.output).values();
   }
 };

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <numbers>
 
+#include "core/profile_range.h"
 #include "kernels/backend.h"
 #include "models/loss_evaluation.h"
 
@@ -304,6 +305,7 @@ DetectionLoss::DetectionLoss(LossConfig config)
 
 LossResult DetectionLoss::operator()(const LossInput& input, const Tensor& targets,
                                      const LossStep& step, const TeacherOutput* teacher) const {
+  const ProfileRange range("loss");
   Inputs inputs(input);
   const Branch branch = main_branch(config_, input, teacher, step.epoch, inputs);
   const loss_detail::Truth truth = loss_detail::read_targets(

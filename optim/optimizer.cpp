@@ -4,6 +4,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/profile_range.h"
 #include "kernels/backend.h"
 
 namespace sextant::optim {
@@ -40,6 +41,7 @@ Optimizer::Optimizer(const std::vector<NamedParameter>& parameters) {
 
 void Optimizer::step(const std::array<double, kGroups>& lr, double momentum,
                      const kernels::UpdateLossScale* scaling) {
+  const ProfileRange range("optimizer");
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const NamedParameter& p = parameters_[i];
     const Tensor& grad = p.variable.grad();

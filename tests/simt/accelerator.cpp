@@ -135,17 +135,19 @@ class SimtAccelerator final : public Accelerator {
 
 }  // namespace
 
-SimtDevice::SimtDevice(uint64_t seed) {
+TestDevice::TestDevice(uint64_t seed) {
   simt::set_seed(seed);
   set_accelerator(std::make_unique<SimtAccelerator>());
   kernels::set_cuda_backend(&kernels::cuda::backend());
 }
 
-int64_t SimtDevice::host_waits() const {
+bool TestDevice::usable() const { return true; }
+
+int64_t TestDevice::host_waits() const {
   return static_cast<const SimtAccelerator&>(accelerator()).waits();
 }
 
-SimtDevice::~SimtDevice() {
+TestDevice::~TestDevice() {
   kernels::set_cuda_backend(nullptr);
   set_accelerator(nullptr);
 }

@@ -11,15 +11,20 @@
 
 namespace sextant::test {
 
-// Sets accelerator and kernels; takes them away at its end, when no device tensor may be alive.
-class SimtDevice {
+// The device of a test: in test_simt that of the runner, in test_gpu the GPU. Sets accelerator and
+// kernels; the runner's go at its end, when no device tensor may be alive.
+class TestDevice {
  public:
-  explicit SimtDevice(uint64_t seed = 1);
-  ~SimtDevice();
-  SimtDevice(const SimtDevice&) = delete;
-  SimtDevice& operator=(const SimtDevice&) = delete;
+  explicit TestDevice(uint64_t seed = 1);  // of the runner's schedule
+  ~TestDevice();
+  TestDevice(const TestDevice&) = delete;
+  TestDevice& operator=(const TestDevice&) = delete;
+
+  // False, and says so, where there is no GPU.
+  bool usable() const;
 
   // How often the host has waited for the device: downloads into ordinary memory, synchronize().
+  // Always 0 on a GPU.
   int64_t host_waits() const;
 };
 

@@ -70,7 +70,8 @@ int64_t steps_apart(Engine& engine, Engine& reference, const Tensor& images, dou
 }
 
 TEST_CASE("engine on the device: fp32 is the CPU's within 1e-5 at every tensor") {
-  const SimtDevice device;
+  const TestDevice device;
+  if (!device.usable()) return;
   for (const Activation act : {Activation::kReLU, Activation::kSiLU}) {
     CAPTURE(name_of(act));
     const Graph g = mixed_graph(act, 2);
@@ -88,7 +89,8 @@ TEST_CASE("engine on the device: fp32 is the CPU's within 1e-5 at every tensor")
 }
 
 TEST_CASE("engine on the device: fp16 is near fp32") {
-  const SimtDevice device;
+  const TestDevice device;
+  if (!device.usable()) return;
   const Graph g = mixed_graph(Activation::kSiLU, 5);
   Engine fp32(g, config_for(Precision::kFloat32, Device::kCpu));
   Engine fp16(g, config_for(Precision::kFloat16, Device::kCuda));
@@ -99,7 +101,8 @@ TEST_CASE("engine on the device: fp16 is near fp32") {
 }
 
 TEST_CASE("engine on the device: int8 has the CPU's integers") {
-  const SimtDevice device;
+  const TestDevice device;
+  if (!device.usable()) return;
   const Tensor images = random_images({2, kHeight, kWidth, 3}, 8);
   for (const Activation act : {Activation::kReLU, Activation::kLeakyReLU, Activation::kSiLU}) {
     CAPTURE(name_of(act));
@@ -122,7 +125,8 @@ TEST_CASE("engine on the device: int8 has the CPU's integers") {
 }
 
 TEST_CASE("engine on the device: int8 with ranges of their own for every tensor") {
-  const SimtDevice device;
+  const TestDevice device;
+  if (!device.usable()) return;
   const Tensor images = random_images({1, kHeight, kWidth, 3}, 10);
   Graph g = mixed_graph(Activation::kReLU, 9);
   separate_ranges(g);
@@ -141,7 +145,8 @@ TEST_CASE("engine on the device: int8 with ranges of their own for every tensor"
 }
 
 TEST_CASE("engine on the device: layers kept in float inside an int8 graph") {
-  const SimtDevice device;
+  const TestDevice device;
+  if (!device.usable()) return;
   const Tensor images = random_images({1, kHeight, kWidth, 3}, 12);
   const Graph whole = with_ranges(mixed_graph(Activation::kReLU, 11), images);
   for (const int every : {1, 2}) {
@@ -157,7 +162,8 @@ TEST_CASE("engine on the device: layers kept in float inside an int8 graph") {
 }
 
 TEST_CASE("engine on the device: means and softmax, floats between integers") {
-  const SimtDevice device;
+  const TestDevice device;
+  if (!device.usable()) return;
   Graph g;
   g.tensors = {{"images", {1, 6, 6, 3}},
                {"conv", {1, 6, 6, 20}},
@@ -197,7 +203,8 @@ TEST_CASE("engine on the device: means and softmax, floats between integers") {
 }
 
 TEST_CASE("engine on the device: YOLOv6 in fp32, fp16 and int8") {
-  const SimtDevice device;
+  const TestDevice device;
+  if (!device.usable()) return;
   const Tensor images = random_images({1, 32, 64, 3}, 14);
   const Graph fused = tiny_yolov6();
   const auto config = [](Precision p, Device d) { return config_for(p, d, 1, 32, 64); };
@@ -213,7 +220,8 @@ TEST_CASE("engine on the device: YOLOv6 in fp32, fp16 and int8") {
 }
 
 TEST_CASE("engine on the device: images and result there, no allocation, times of steps") {
-  const SimtDevice device;
+  const TestDevice device;
+  if (!device.usable()) return;
   const Tensor images = random_images({1, kHeight, kWidth, 3}, 20);
   const Graph g = with_ranges(mixed_graph(Activation::kReLU, 19), images);
   Engine engine(g, config_for(Precision::kInt8, Device::kCuda));
@@ -234,7 +242,8 @@ TEST_CASE("engine on the device: images and result there, no allocation, times o
 }
 
 TEST_CASE("engine on the device: what it refuses") {
-  const SimtDevice device;
+  const TestDevice device;
+  if (!device.usable()) return;
   const Tensor images = random_images({1, kHeight, kWidth, 3}, 16);
   const Graph g = with_ranges(mixed_graph(Activation::kReLU, 15), images);
   const auto refusal = [&](EngineConfig config) { return error_of([&] { Engine(g, config); }); };
@@ -253,14 +262,17 @@ TEST_CASE("engine on the device: what it refuses") {
         "engine: images U8 [1,16,24,3] on cuda, expected U8 [1,16,24,3]");
 }
 
+#if defined(SEXTANT_SIMT)
 TEST_CASE("without a device there is no engine on it") {
   const Graph g = mixed_graph(Activation::kReLU, 15);
   CHECK(error_of([&] { Engine(g, config_for(Precision::kFloat32, Device::kCuda)); }) ==
         "no CUDA device is in use");
 }
+#endif
 
 TEST_CASE("detector on the device: the CPU's boxes") {
-  const SimtDevice device;
+  const TestDevice device;
+  if (!device.usable()) return;
   const Graph g = mixed_graph(Activation::kReLU, 17);
   data::Image image = data::make_image(41, 29);
   const Tensor pixels = random_images({1, 29, 41, 3}, 18);

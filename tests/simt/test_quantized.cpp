@@ -75,7 +75,8 @@ TEST_CASE("quantized convolutions on a device") {
       Case{Activation::kReLU, false, false, false}, Case{Activation::kIdentity, true, false, false},
       Case{Activation::kReLU, true, true, false}, Case{Activation::kLeakyReLU, false, false, true});
   CAPTURE(name_of(c.act), c.residual, c.before, c.transposed);
-  const SimtDevice device;
+  const TestDevice device;
+  if (!device.usable()) return;
   const std::vector<Tensor> host = quantized_conv_on(Device::kCpu, c),
                             there = quantized_conv_on(Device::kCuda, c);
   CHECK(apart(there[0], host[0]) == 0);  // integers
@@ -86,7 +87,8 @@ TEST_CASE("quantized convolutions on a device") {
 }
 
 TEST_CASE("quantization and sums of quantized tensors on a device") {
-  const SimtDevice device;
+  const TestDevice device;
+  if (!device.usable()) return;
   const std::vector<Tensor> host = rounded_sum_on(Device::kCpu),
                             there = rounded_sum_on(Device::kCuda);
   for (size_t i = 0; i < host.size(); ++i) {
@@ -99,7 +101,8 @@ TEST_CASE("calibration of device tensors") {
   using namespace quant;
   const Binning binning =
       GENERATE(Binning::kNested, Binning::kFixed, Binning::kTorch, Binning::kNumpy);
-  const SimtDevice device;
+  const TestDevice device;
+  if (!device.usable()) return;
   const CollectorOptions options{.binning = binning, .bins = 64, .range = 2.0f};
   HistogramCollector host(options), there(options);
   for (const double most : {0.0, 0.5, 3.0, 1.0}) {
