@@ -179,13 +179,16 @@ TEST_CASE("device: mixed precision is near f32, and needs the loss scale in f16"
 
 TEST_CASE("device: ten steps of training as on the host, average of the weights too") {
   const auto curve_on = [](Device device, SafeTensors& averages, bool scaled) {
-    const auto model = make_tiny_yolov6(tiny_yolov6(), 5);
+    // One convolution a block and the RepPAN neck: a third of the time that YOLOv6-N takes here.
+    Yolov6Config config = tiny_yolov6("yolov6n_opt");
+    config.training_mode = "repopt";
+    const auto model = make_tiny_yolov6(config, 5);
     model->to(device);
     Sgd sgd(named(*model), {.weight_decay = 5e-4});
     ModelEma ema(state_of(*model), 0.99, 5.0);
     sgd.average_into(ema);
     GradScaler scaler(device, {.scale = 1024.0f, .interval = 4});
-    Curve curve;
+    Curve curve{.batch = 1};
     curve.scaler = scaled ? &scaler : nullptr;
     const std::vector<double> losses = train(*model, sgd, sigmoid_loss(11), curve);
     for (const auto& [name, t] : ema.state("")) averages.add(name, t.to(Device::kCpu));

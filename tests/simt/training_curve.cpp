@@ -5,8 +5,8 @@
 
 namespace sextant::test {
 
-Yolov6Config tiny_yolov6() {
-  Yolov6Config config = yolov6_preset("yolov6n");
+Yolov6Config tiny_yolov6(const std::string& type) {
+  Yolov6Config config = yolov6_preset(type);
   config.width_multiple = 0.01;
   config.depth_multiple = 0.1;
   config.num_classes = 3;

@@ -10,8 +10,9 @@
 
 namespace sextant::test {
 
-// YOLOv6-N (RepBiFPAN neck, CSPSPPF) with 8 to 16 channels and one or two blocks a stage.
-Yolov6Config tiny_yolov6();
+// YOLOv6-N (RepBiFPAN neck, CSPSPPF) with 8 to 16 channels and one or two blocks a stage; or another
+// preset, cut in the same way.
+Yolov6Config tiny_yolov6(const std::string& type = "yolov6n");
 // With predictions that are not zero at first, so that gradients reach all of it.
 std::shared_ptr<Yolov6> make_tiny_yolov6(const Yolov6Config& config, uint64_t seed);
 
