@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/allocator.h"
+#include "core/dtype.h"
 #include "core/stream.h"
 
 namespace sextant {
@@ -42,8 +43,8 @@ class Accelerator {
   virtual void download(void* to, const void* from, int64_t bytes, Stream stream) = 0;
   virtual void copy(void* to, const void* from, int64_t bytes, Stream stream) = 0;
   virtual void fill_zero(void* p, int64_t bytes, Stream stream) = 0;
-  // into += values, f32: gradients that meet.
-  virtual void add_into(float* into, const float* values, int64_t n, Stream stream) = 0;
+  // into += values, of type F32, F16 or BF16: gradients that meet.
+  virtual void add_into(void* into, const void* values, int64_t n, DType dtype, Stream stream) = 0;
   virtual void synchronize(Stream stream) = 0;
   virtual Stream make_stream() = 0;
   virtual void destroy_stream(Stream stream) noexcept = 0;

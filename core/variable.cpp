@@ -10,12 +10,12 @@ namespace {
 
 thread_local bool recording = true;
 
-// dst += src, both f32.
+// dst += src: f32, on a device 16-bit floats too.
 void add_into(const Tensor& dst, const Tensor& src) {
+  if (dst.device() != Device::kCpu)
+    return accelerator().add_into(dst.raw(), src.raw(), dst.numel(), dst.dtype(), compute_stream());
   float* d = dst.f32();
   const float* s = src.f32();
-  if (dst.device() != Device::kCpu)
-    return accelerator().add_into(d, s, dst.numel(), compute_stream());
   parallel_for(dst.numel(), 1 << 14, [&](int64_t begin, int64_t end) {
 #pragma omp simd
     for (int64_t i = begin; i < end; ++i) d[i] += s[i];
@@ -28,9 +28,11 @@ void accumulate(Tensor& into, Tensor grad) {
     into = std::move(grad);
     return;
   }
-  check(into.shape() == grad.shape() && into.device() == grad.device(),
-        "backward: gradients {} on {} and {} on {} of one variable", into.shape().str(),
-        name_of(into.device()), grad.shape().str(), name_of(grad.device()));
+  check(into.shape() == grad.shape() && into.device() == grad.device() &&
+            into.dtype() == grad.dtype(),
+        "backward: gradients {} {} on {} and {} {} on {} of one variable", name_of(into.dtype()),
+        into.shape().str(), name_of(into.device()), name_of(grad.dtype()), grad.shape().str(),
+        name_of(grad.device()));
   if (!into.unique()) {
     if (grad.unique())
       std::swap(into, grad);

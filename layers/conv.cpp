@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "core/trace.h"
+#include "layers/autocast.h"
 #include "layers/functional.h"
 #include "layers/placement.h"
 
@@ -26,6 +27,25 @@ ConvShape conv_shape(const char* name, const Shape& x, const Shape& w, ConvParam
   check(x[1] + 2 * p.padding >= w[1] && x[2] + 2 * p.padding >= w[2],
         "{}: kernel {}x{} is larger than the padded input {}", name, w[1], w[2], x.str());
   return s;
+}
+
+kernels::ConvForward convolution(const ConvShape& s, const Tensor& x, const Tensor& w,
+                                 const Variable& bias, const Tensor& y) {
+  return {.shape = s,
+          .x = x.raw(),
+          .w = w.raw(),
+          .bias = bias.defined() ? bias.f32() : nullptr,
+          .y = y.raw(),
+          .dtype = y.dtype()};
+}
+kernels::ConvBackwardData data_gradient(const ConvShape& s, const Tensor& dy, const Tensor& w,
+                                        const Tensor& dx, bool accumulate) {
+  return {s, dy.raw(), w.raw(), dx.raw(), accumulate, dy.dtype()};
+}
+// db: undefined when not wanted.
+kernels::ConvBackwardWeight weight_gradient(const ConvShape& s, const Tensor& x, const Tensor& dy,
+                                            const Tensor& dw, const Tensor& db) {
+  return {s, x.raw(), dy.raw(), dw.f32(), db.defined() ? db.f32() : nullptr, dy.dtype()};
 }
 
 Shape output_shape(const ConvShape& s) { return {s.n, s.oh(), s.ow(), s.oc}; }
@@ -61,7 +81,8 @@ SavedStatistics run_rep_bn_act(const std::vector<Tensor>& x,
         "rep_bn_act: training on shape {} has one value per channel, needs two", y.shape().str());
   kernels::RepBnActForward p;
   p.branches = static_cast<int>(x.size());
-  p.y = y.f32();
+  p.y = y.raw();
+  p.dtype = y.dtype();
   p.rows = rows;
   p.channels = channels;
   p.act = act;
@@ -73,6 +94,7 @@ SavedStatistics run_rep_bn_act(const std::vector<Tensor>& x,
     check(x[b].shape() == y.shape(), "rep_bn_act: branches {} and {} differ", y.shape().str(),
           x[b].shape().str());
     check_together("rep_bn_act", y, x[b]);
+    check_same_type("rep_bn_act", y, x[b]);
     for (const Tensor& t : {n.gamma.data(), n.beta.data(), n.running_mean, n.running_var}) {
       check(t.shape() == Shape{channels}, "rep_bn_act: parameter {} for {} channels",
             t.shape().str(), channels);
@@ -85,7 +107,7 @@ SavedStatistics run_rep_bn_act(const std::vector<Tensor>& x,
       saved.mean.push_back(n.running_mean.clone());
       saved.inv_std.push_back(inverse_deviation(n.running_var, params.eps));
     }
-    p.branch[b] = {x[b].f32(),
+    p.branch[b] = {x[b].raw(),
                    n.gamma.f32(),
                    n.beta.f32(),
                    n.running_mean.f32(),
@@ -113,7 +135,8 @@ struct RepBnActSaved {
     const int64_t channels = dy.dim(-1);
     kernels::RepBnActBackward p;
     p.branches = static_cast<int>(x.size());
-    p.dy = dy.f32();
+    p.dy = dy.raw();
+    p.dtype = dy.dtype();
     p.rows = dy.numel() / channels;
     p.channels = channels;
     p.act = act;
@@ -122,12 +145,12 @@ struct RepBnActSaved {
       g.dx.push_back(wants_dx[b] ? like(dy) : Tensor());
       g.dgamma.push_back(like(gamma[b]));
       g.dbeta.push_back(like(gamma[b]));
-      p.branch[b] = {x[b].f32(),
+      p.branch[b] = {x[b].raw(),
                      gamma[b].f32(),
                      beta[b].f32(),
                      statistics.mean[b].f32(),
                      statistics.inv_std[b].f32(),
-                     wants_dx[b] ? g.dx[b].f32() : nullptr,
+                     wants_dx[b] ? g.dx[b].raw() : nullptr,
                      g.dgamma[b].f32(),
                      g.dbeta[b].f32()};
     }
@@ -181,60 +204,62 @@ std::vector<Variable> parameters_of(const std::vector<BatchNormState>& norms) {
 
 }  // namespace
 
-Variable conv2d(const Variable& x, const Variable& weight, const Variable& bias,
+Variable conv2d(const Variable& input, const Variable& weight, const Variable& bias,
                 ConvParams params) {
-  const ConvShape s = conv_shape("conv2d", x.shape(), weight.shape(), params);
+  const ConvShape s = conv_shape("conv2d", input.shape(), weight.shape(), params);
   check_bias("conv2d", bias, s.oc);
-  const Tensor y = like(x.data(), output_shape(s));
-  kernels_for("conv2d", x, weight, bias)
-      .conv_forward({s, x.f32(), weight.f32(), bias.defined() ? bias.f32() : nullptr, y.f32()});
-  Variable out = make_result(
-      "conv2d", y, {x, weight, bias},
-      [s, xt = x.data(), wt = weight.data()](const Tensor& dy, const std::vector<bool>& needs) {
-        Tensor dx, dw, db;
-        if (needs[0]) {
-          dx = like(xt);
-          on(dy).conv_backward_data({s, dy.f32(), wt.f32(), dx.f32()});
-        }
-        if (needs[1] || needs[2]) {
-          dw = like(wt);
-          if (needs[2]) db = like(wt, Shape{s.oc});
-          on(dy).conv_backward_weight(
-              {s, xt.f32(), dy.f32(), dw.f32(), needs[2] ? db.f32() : nullptr});
-        }
-        return std::vector<Tensor>{dx, dw, db};
-      });
-  if (trace::active()) record_conv(x, weight, bias, out, params);
+  const kernels::Backend& backend = kernels_for("conv2d", input, weight, bias);
+  const Variable x = as_operand(input);
+  const Tensor w = weight_as(weight, x.data().dtype()), y = like(x.data(), output_shape(s));
+  backend.conv_forward(convolution(s, x.data(), w, bias, y));
+  Variable out =
+      make_result("conv2d", y, {x, weight, bias},
+                  [s, xt = x.data(), w](const Tensor& dy, const std::vector<bool>& needs) {
+                    Tensor dx, dw, db;
+                    if (needs[0]) {
+                      dx = like(xt);
+                      on(dy).conv_backward_data(data_gradient(s, dy, w, dx, false));
+                    }
+                    if (needs[1] || needs[2]) {
+                      dw = f32_like(w, w.shape());
+                      if (needs[2]) db = f32_like(w, Shape{s.oc});
+                      on(dy).conv_backward_weight(weight_gradient(s, xt, dy, dw, db));
+                    }
+                    return std::vector<Tensor>{dx, dw, db};
+                  });
+  if (trace::active()) record_conv(input, weight, bias, out, params);
   return out;
 }
 
-Variable conv_transpose2d(const Variable& x, const Variable& weight, const Variable& bias) {
-  const Shape &xs = x.shape(), &ws = weight.shape();
+Variable conv_transpose2d(const Variable& input, const Variable& weight, const Variable& bias) {
+  const Shape &xs = input.shape(), &ws = weight.shape();
   check(xs.rank() == 4 && ws.rank() == 4 && ws[1] == ws[2],
         "conv_transpose2d: input {}, weight {} (needs [N,H,W,I] and [O,k,k,I])", xs.str(),
         ws.str());
   check(xs[3] == ws[3], "conv_transpose2d: weight {} has {} input channels, input {} has {}",
         ws.str(), ws[3], xs.str(), xs[3]);
   check_bias("conv_transpose2d", bias, ws[0]);
+  const kernels::Backend& backend = kernels_for("conv_transpose2d", input, weight, bias);
   const kernels::ConvTransposeShape s{xs[0], xs[1], xs[2], xs[3], ws[0], ws[1]};
+  const Variable x = as_operand(input);
+  const Tensor w = weight_as(weight, x.data().dtype());
   const Tensor y = like(x.data(), Shape{s.n, s.h * s.k, s.w * s.k, s.oc});
-  kernels_for("conv_transpose2d", x, weight, bias)
-      .conv_transpose_forward(
-          {s, x.f32(), weight.f32(), bias.defined() ? bias.f32() : nullptr, y.f32()});
-  Variable out = make_result(
-      "conv_transpose2d", y, {x, weight, bias},
-      [s, xt = x.data(), wt = weight.data()](const Tensor& dy, const std::vector<bool>& needs) {
-        Tensor dx, dw, db;
-        if (needs[0]) dx = like(xt);
-        if (needs[1]) dw = like(wt);
-        if (needs[2]) db = like(wt, Shape{s.oc});
-        on(dy).conv_transpose_backward(
-            {s, xt.f32(), wt.f32(), dy.f32(), needs[0] ? dx.f32() : nullptr,
-             needs[1] ? dw.f32() : nullptr, needs[2] ? db.f32() : nullptr});
-        return std::vector<Tensor>{dx, dw, db};
-      });
+  backend.conv_transpose_forward(
+      {s, x.data().raw(), w.raw(), bias.defined() ? bias.f32() : nullptr, y.raw(), y.dtype()});
+  Variable out =
+      make_result("conv_transpose2d", y, {x, weight, bias},
+                  [s, xt = x.data(), w](const Tensor& dy, const std::vector<bool>& needs) {
+                    Tensor dx, dw, db;
+                    if (needs[0]) dx = like(xt);
+                    if (needs[1]) dw = f32_like(w, w.shape());
+                    if (needs[2]) db = f32_like(w, Shape{s.oc});
+                    on(dy).conv_transpose_backward(
+                        {s, xt.raw(), w.raw(), dy.raw(), needs[0] ? dx.raw() : nullptr,
+                         needs[1] ? dw.f32() : nullptr, needs[2] ? db.f32() : nullptr, dy.dtype()});
+                    return std::vector<Tensor>{dx, dw, db};
+                  });
   if (trace::active())
-    trace::record({"conv_transpose2d", {x, weight, bias}, out, {{"stride", s.k}}});
+    trace::record({"conv_transpose2d", {input, weight, bias}, out, {{"stride", s.k}}});
   return out;
 }
 
@@ -267,53 +292,55 @@ Variable rep_bn_act(const std::vector<Variable>& branches, const std::vector<Bat
   return out;
 }
 
-Variable rep_vgg(const Variable& x, const Variable& weight3, const Variable& weight1,
+Variable rep_vgg(const Variable& input, const Variable& weight3, const Variable& weight1,
                  const std::vector<BatchNormState>& norms, int64_t stride, Activation act,
                  BatchNormParams params) {
-  const int64_t groups = x.dim(-1) / std::max<int64_t>(weight3.dim(-1), 1);
+  const int64_t groups = input.dim(-1) / std::max<int64_t>(weight3.dim(-1), 1);
   const ConvParams p3{stride, 1, groups}, p1{stride, 0, groups};
   const bool identity = norms.size() == 3;
   check(norms.size() == 2 || identity, "rep_vgg: {} batch-norms, needs 2 or 3", norms.size());
   if (trace::active()) {
-    std::vector<Variable> branches{conv2d(x, weight3, {}, p3), conv2d(x, weight1, {}, p1)};
-    if (identity) branches.push_back(x);
+    std::vector<Variable> branches{conv2d(input, weight3, {}, p3), conv2d(input, weight1, {}, p1)};
+    if (identity) branches.push_back(input);
     return rep_bn_act(branches, norms, act, params);
   }
-  const ConvShape s3 = conv_shape("rep_vgg", x.shape(), weight3.shape(), p3);
-  const ConvShape s1 = conv_shape("rep_vgg", x.shape(), weight1.shape(), p1);
+  const ConvShape s3 = conv_shape("rep_vgg", input.shape(), weight3.shape(), p3);
+  const ConvShape s1 = conv_shape("rep_vgg", input.shape(), weight1.shape(), p1);
   check(s1.kh == 1 && s3.kh == 3 && s1.oc == s3.oc, "rep_vgg: weights {} and {}",
         weight3.shape().str(), weight1.shape().str());
+  const kernels::Backend& backend = kernels_for("rep_vgg", input, weight3, weight1);
+  const Variable x = as_operand(input);
   std::vector<Variable> inputs{x, weight3, weight1};
   for (auto& v : parameters_of(norms)) inputs.push_back(v);
-  const kernels::Backend& backend = kernels_for("rep_vgg", x, weight3, weight1);
+  const DType type = x.data().dtype();
+  const Tensor w3 = weight_as(weight3, type), w1 = weight_as(weight1, type);
   std::vector<Tensor> branches{like(x.data(), output_shape(s3)), like(x.data(), output_shape(s1))};
-  backend.conv_forward({s3, x.f32(), weight3.f32(), nullptr, branches[0].f32()});
-  backend.conv_forward({s1, x.f32(), weight1.f32(), nullptr, branches[1].f32()});
+  backend.conv_forward(convolution(s3, x.data(), w3, {}, branches[0]));
+  backend.conv_forward(convolution(s1, x.data(), w1, {}, branches[1]));
   if (identity) branches.push_back(x.data());
   const Tensor y = like(branches[0]);
   SavedStatistics statistics = run_rep_bn_act(branches, norms, y, act, params, needs_grad(inputs));
-  return make_result(
-      "rep_vgg", y, inputs,
-      [s3, s1, xt = x.data(), w3 = weight3.data(), w1 = weight1.data(), identity,
-       saved = save(branches, norms, std::move(statistics), act, params.training)](
-          const Tensor& dy, const std::vector<bool>& needs) {
-        BranchGradients g = saved.backward(dy, {true, true, identity && needs[0]});
-        const kernels::Backend& there = on(dy);
-        Tensor dx, dw3 = like(w3), dw1 = like(w1);
-        if (needs[0]) {
-          dx = identity ? g.dx[2] : like(xt);
-          there.conv_backward_data({s3, g.dx[0].f32(), w3.f32(), dx.f32(), identity});
-          there.conv_backward_data({s1, g.dx[1].f32(), w1.f32(), dx.f32(), true});
-        }
-        there.conv_backward_weight({s3, xt.f32(), g.dx[0].f32(), dw3.f32()});
-        there.conv_backward_weight({s1, xt.f32(), g.dx[1].f32(), dw1.f32()});
-        std::vector<Tensor> grads{dx, dw3, dw1};
-        for (size_t b = 0; b < g.dgamma.size(); ++b) {
-          grads.push_back(g.dgamma[b]);
-          grads.push_back(g.dbeta[b]);
-        }
-        return grads;
-      });
+  return make_result("rep_vgg", y, inputs,
+                     [s3, s1, xt = x.data(), w3, w1, identity,
+                      saved = save(branches, norms, std::move(statistics), act, params.training)](
+                         const Tensor& dy, const std::vector<bool>& needs) {
+                       BranchGradients g = saved.backward(dy, {true, true, identity && needs[0]});
+                       const kernels::Backend& there = on(dy);
+                       Tensor dx, dw3 = f32_like(w3, w3.shape()), dw1 = f32_like(w1, w1.shape());
+                       if (needs[0]) {
+                         dx = identity ? g.dx[2] : like(xt);
+                         there.conv_backward_data(data_gradient(s3, g.dx[0], w3, dx, identity));
+                         there.conv_backward_data(data_gradient(s1, g.dx[1], w1, dx, true));
+                       }
+                       there.conv_backward_weight(weight_gradient(s3, xt, g.dx[0], dw3, {}));
+                       there.conv_backward_weight(weight_gradient(s1, xt, g.dx[1], dw1, {}));
+                       std::vector<Tensor> grads{dx, dw3, dw1};
+                       for (size_t b = 0; b < g.dgamma.size(); ++b) {
+                         grads.push_back(g.dgamma[b]);
+                         grads.push_back(g.dbeta[b]);
+                       }
+                       return grads;
+                     });
 }
 
 }  // namespace sextant

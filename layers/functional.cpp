@@ -7,11 +7,11 @@ namespace sextant {
 
 Variable activation(const Variable& x, Activation act) {
   const Tensor y = like(x.data());
-  on(y).act_forward({x.f32(), y.f32(), y.numel(), act});
+  on(y).act_forward({x.data().raw(), y.raw(), y.numel(), act, y.dtype()});
   Variable out = make_result(
       "activation", y, {x}, [saved = x.data(), act](const Tensor& dy, const std::vector<bool>&) {
         const Tensor dx = like(saved);
-        on(dx).act_backward({saved.f32(), dy.f32(), dx.f32(), dx.numel(), act});
+        on(dx).act_backward({saved.raw(), dy.raw(), dx.raw(), dx.numel(), act, dx.dtype()});
         return std::vector<Tensor>{dx};
       });
   if (trace::active()) trace::record({"activation", {x}, out, {{"act", name_of(act)}}});
@@ -29,16 +29,17 @@ Variable max_pool2d(const Variable& x, PoolParams params) {
   check(p.oh() >= 1 && p.ow() >= 1, "max_pool2d: kernel {} on input {}", params.kernel, s.str());
   const Tensor y = like(x.data(), Shape{s[0], p.oh(), p.ow(), s[3]});
   const Tensor index = needs_grad({x}) ? Tensor(y.shape(), DType::kI32, y.device()) : Tensor();
-  p.x = x.f32();
-  p.y = y.f32();
+  p.x = x.data().raw();
+  p.y = y.raw();
+  p.dtype = y.dtype();
   p.index = index.defined() ? index.data<int32_t>() : nullptr;
   on(y).max_pool_forward(p);
   Variable out = make_result(
       "max_pool2d", y, {x}, [index, s, params](const Tensor& dy, const std::vector<bool>&) {
         const Tensor dx = like(dy, s);
-        on(dy).max_pool_backward({s[0], s[1], s[2], s[3], dy.dim(1), dy.dim(2), dy.f32(),
-                                  index.data<int32_t>(), dx.f32(), params.kernel, params.stride,
-                                  params.padding});
+        on(dy).max_pool_backward({s[0], s[1], s[2], s[3], dy.dim(1), dy.dim(2), dy.raw(),
+                                  index.data<int32_t>(), dx.raw(), params.kernel, params.stride,
+                                  params.padding, false, dy.dtype()});
         return std::vector<Tensor>{dx};
       });
   if (trace::active())
@@ -62,10 +63,12 @@ Variable pool_pyramid(const Variable& x, int64_t kernel) {
   }
   const bool keeps = needs_grad({x});
   std::vector<Tensor> maps{x.data()}, index;
-  kernels::ChainedMaxPools p{s[0], s[1], s[2], s[3], kernel, x.f32(), {}, {}};
+  kernels::ChainedMaxPools p{.n = s[0], .h = s[1], .w = s[2], .c = s[3], .kernel = kernel};
+  p.x = x.data().raw();
+  p.dtype = x.data().dtype();
   for (size_t i = 0; i < 3; ++i) {
     maps.push_back(like(x.data()));
-    p.y[i] = maps.back().f32();
+    p.y[i] = maps.back().raw();
     if (!keeps) continue;
     index.emplace_back(s, DType::kI32, x.data().device());
     p.index[i] = index.back().data<int32_t>();
@@ -75,7 +78,7 @@ Variable pool_pyramid(const Variable& x, int64_t kernel) {
   const int64_t channels = s[3], rows = s.numel() / channels;
   const Tensor y = like(x.data(), Shape{s[0], s[1], s[2], 4 * channels});
   for (int64_t i = 0; i < 4; ++i)
-    backend.copy_channels({rows, channels, maps[static_cast<size_t>(i)].f32(), channels, 0, y.f32(),
+    backend.copy_channels({rows, channels, maps[static_cast<size_t>(i)].raw(), channels, 0, y.raw(),
                            4 * channels, i * channels});
   return make_result(
       "pool_pyramid", y, {x},
@@ -83,18 +86,22 @@ Variable pool_pyramid(const Variable& x, int64_t kernel) {
         const kernels::Backend& there = on(dy);
         const auto part = [&](int64_t i) {
           const Tensor d = like(dy, s);
-          there.copy_channels(
-              {rows, channels, dy.f32(), 4 * channels, i * channels, d.f32(), channels, 0});
+          there.copy_channels({rows, channels, dy.raw(), 4 * channels, i * channels, d.raw(),
+                               channels, 0, dy.dtype()});
           return d;
         };
         Tensor grad = part(3);  // of the last map, then of the one before it
         const Tensor back = like(dy, s);
         for (int64_t i = 2; i >= 0; --i) {
-          there.max_pool_backward({s[0], s[1], s[2], s[3], s[1], s[2], grad.f32(),
-                                   index[static_cast<size_t>(i)].data<int32_t>(), back.f32(),
-                                   kernel, 1, kernel / 2});
+          there.max_pool_backward({s[0], s[1], s[2], s[3], s[1], s[2], grad.raw(),
+                                   index[static_cast<size_t>(i)].data<int32_t>(), back.raw(),
+                                   kernel, 1, kernel / 2, false, dy.dtype()});
           grad = part(i);
-          there.add_scaled({grad.f32(), back.f32(), grad.f32(), grad.numel()});
+          there.add_scaled({.a = grad.raw(),
+                            .b = back.raw(),
+                            .y = grad.raw(),
+                            .n = grad.numel(),
+                            .dtype = dy.dtype()});
         }
         return std::vector<Tensor>{grad};
       });
@@ -111,7 +118,7 @@ Variable average_pool2d(const Variable& x, int64_t kernel) {
   }
   const auto pooled = [s, kernel](const Tensor& t) {
     const Tensor y = like(t);
-    on(t).average_pool({s[0], s[1], s[2], s[3], kernel, t.f32(), y.f32()});
+    on(t).average_pool({s[0], s[1], s[2], s[3], kernel, t.raw(), y.raw(), t.dtype()});
     return y;
   };
   return make_result("average_pool2d", pooled(x.data()), {x},
@@ -124,11 +131,11 @@ Variable upsample_nearest(const Variable& x, int64_t factor) {
   const Shape s = x.shape();
   check(s.rank() == 4 && factor >= 1, "upsample_nearest: input {}, scale {}", s.str(), factor);
   const Tensor y = like(x.data(), Shape{s[0], s[1] * factor, s[2] * factor, s[3]});
-  on(y).upsample_forward({s[0], s[1], s[2], s[3], factor, x.f32(), y.f32()});
+  on(y).upsample_forward({s[0], s[1], s[2], s[3], factor, x.data().raw(), y.raw(), y.dtype()});
   Variable out = make_result(
       "upsample_nearest", y, {x}, [s, factor](const Tensor& dy, const std::vector<bool>&) {
         const Tensor dx = like(dy, s);
-        on(dy).upsample_backward({s[0], s[1], s[2], s[3], factor, dy.f32(), dx.f32()});
+        on(dy).upsample_backward({s[0], s[1], s[2], s[3], factor, dy.raw(), dx.raw(), dy.dtype()});
         return std::vector<Tensor>{dx};
       });
   if (trace::active()) trace::record({"upsample_nearest", {x}, out, {{"scale", factor}}});
@@ -138,7 +145,13 @@ Variable upsample_nearest(const Variable& x, int64_t factor) {
 Variable add(const Variable& a, const Variable& b) {
   check(a.shape() == b.shape(), "add: shapes {} and {}", a.shape().str(), b.shape().str());
   const Tensor y = like(a.data());
-  kernels_for("add", a, b).add_scaled({a.f32(), b.f32(), y.f32(), y.numel()});
+  check_same_type("add", y, b.data());
+  kernels_for("add", a, b)
+      .add_scaled({.a = a.data().raw(),
+                   .b = b.data().raw(),
+                   .y = y.raw(),
+                   .n = y.numel(),
+                   .dtype = y.dtype()});
   Variable out = make_result("add", y, {a, b}, [](const Tensor& dy, const std::vector<bool>&) {
     return std::vector<Tensor>{dy, dy};
   });
@@ -151,30 +164,31 @@ namespace {
 // y = alpha * t
 Tensor times(const Tensor& t, float alpha) {
   const Tensor y = like(t);
-  on(t).add_scaled({t.f32(), t.f32(), y.f32(), y.numel(), alpha, 0.0f});
+  on(t).add_scaled({t.raw(), t.raw(), y.raw(), y.numel(), alpha, 0.0f, t.dtype()});
   return y;
 }
 // The same with a factor [1] that stays on its device.
 Tensor times(const Tensor& t, const Tensor& alpha) {
   const Tensor y = like(t);
-  on(t).add_scaled({.a = t.f32(),
-                    .b = t.f32(),
-                    .y = y.f32(),
+  on(t).add_scaled({.a = t.raw(),
+                    .b = t.raw(),
+                    .y = y.raw(),
                     .n = y.numel(),
                     .beta = 0.0f,
+                    .dtype = t.dtype(),
                     .alpha_at = alpha.f32()});
   return y;
 }
 
-// Sum over all but the last axis of a * b: [C].
+// Sum over all but the last axis of a * b: [C], f32.
 Tensor dot_by_channel(const Tensor& a, const Tensor& b) {
-  const Tensor out = like(a, Shape{a.dim(-1)});
-  on(a).channel_dot({a.f32(), b.f32(), out.f32(), a.numel() / a.dim(-1), a.dim(-1)});
+  const Tensor out = f32_like(a, Shape{a.dim(-1)});
+  on(a).channel_dot({a.raw(), b.raw(), out.f32(), a.numel() / a.dim(-1), a.dim(-1), a.dtype()});
   return out;
 }
 // Sum of a * b: [1].
 Tensor dot(const Tensor& a, const Tensor& b) {
-  const Tensor parts = dot_by_channel(a, b), out = like(a, Shape{1});
+  const Tensor parts = dot_by_channel(a, b), out = f32_like(a, Shape{1});
   on(a).channel_dot({parts.f32(), nullptr, out.f32(), parts.numel(), 1});
   return out;
 }
@@ -185,9 +199,14 @@ Variable add(const Variable& a, const Variable& b, const Variable& alpha) {
   check(a.shape() == b.shape(), "add: shapes {} and {}", a.shape().str(), b.shape().str());
   check(alpha.shape() == Shape{1}, "add: alpha {} is not [1]", alpha.shape().str());
   const Tensor y = like(a.data());
+  check_same_type("add", y, b.data());
   kernels_for("add", a, b, alpha)
-      .add_scaled(
-          {.a = a.f32(), .b = b.f32(), .y = y.f32(), .n = y.numel(), .beta_at = alpha.f32()});
+      .add_scaled({.a = a.data().raw(),
+                   .b = b.data().raw(),
+                   .y = y.raw(),
+                   .n = y.numel(),
+                   .dtype = y.dtype(),
+                   .beta_at = alpha.f32()});
   Variable out = make_result(
       "add", y, {a, b, alpha},
       [factor = alpha.data(), bt = b.data()](const Tensor& dy, const std::vector<bool>& needs) {
@@ -223,12 +242,14 @@ Variable branch_sum(const std::vector<Variable>& branches, const std::vector<Var
   const Tensor y = like(branches[0].data());
   kernels::BranchSum p;
   p.branches = static_cast<int>(k);
-  p.y = y.f32();
+  p.y = y.raw();
+  p.dtype = y.dtype();
   p.channels = s[-1];
   p.rows = s.numel() / s[-1];
   std::vector<Tensor> x, w;  // what backward needs, none of it without scales
   for (size_t b = 0; b < k; ++b) {
-    p.x[b] = branches[b].f32();
+    check_same_type("branch_sum", y, branches[b].data());
+    p.x[b] = branches[b].data().raw();
     if (scales.empty()) continue;
     p.scale[b] = scales[b].f32();
     x.push_back(branches[b].data());
@@ -237,21 +258,26 @@ Variable branch_sum(const std::vector<Variable>& branches, const std::vector<Var
   kernels_for("branch_sum", branches[0], branches, scales).branch_sum(p);
   std::vector<Variable> inputs = branches;
   inputs.insert(inputs.end(), scales.begin(), scales.end());
-  return make_result(
-      "branch_sum", y, inputs, [k, x, w](const Tensor& dy, const std::vector<bool>& needs) {
-        if (w.empty()) return std::vector<Tensor>(k, dy);
-        std::vector<Tensor> grads(2 * k);
-        const int64_t channels = dy.dim(-1);
-        for (size_t b = 0; b < k; ++b) {
-          if (needs[b]) {
-            grads[b] = like(dy);
-            on(dy).branch_sum(
-                {{dy.f32()}, {w[b].f32()}, 1, grads[b].f32(), dy.numel() / channels, channels});
-          }
-          if (needs[k + b]) grads[k + b] = dot_by_channel(dy, x[b]);
-        }
-        return grads;
-      });
+  return make_result("branch_sum", y, inputs,
+                     [k, x, w](const Tensor& dy, const std::vector<bool>& needs) {
+                       if (w.empty()) return std::vector<Tensor>(k, dy);
+                       std::vector<Tensor> grads(2 * k);
+                       const int64_t channels = dy.dim(-1);
+                       for (size_t b = 0; b < k; ++b) {
+                         if (needs[b]) {
+                           grads[b] = like(dy);
+                           on(dy).branch_sum({{dy.raw()},
+                                              {w[b].f32()},
+                                              1,
+                                              grads[b].raw(),
+                                              dy.numel() / channels,
+                                              channels,
+                                              dy.dtype()});
+                         }
+                         if (needs[k + b]) grads[k + b] = dot_by_channel(dy, x[b]);
+                       }
+                       return grads;
+                     });
 }
 
 Variable scale(const Variable& x, float alpha) {
@@ -285,7 +311,9 @@ Variable concat(const std::vector<Variable>& inputs) {
   const int64_t rows = rows_of(y.shape());
   int64_t offset = 0;
   for (const auto& v : inputs) {
-    backend.copy_channels({rows, v.dim(-1), v.f32(), v.dim(-1), 0, y.f32(), total, offset});
+    check_same_type("concat", y, v.data());
+    backend.copy_channels(
+        {rows, v.dim(-1), v.data().raw(), v.dim(-1), 0, y.raw(), total, offset, y.dtype()});
     offset += v.dim(-1);
   }
   Variable out =
@@ -296,8 +324,8 @@ Variable concat(const std::vector<Variable>& inputs) {
                     for (size_t i = 0; i < channels.size(); ++i) {
                       if (needs[i]) {
                         grads[i] = like(dy, with_channels(dy.shape(), channels[i]));
-                        on(dy).copy_channels({rows, channels[i], dy.f32(), total, at,
-                                              grads[i].f32(), channels[i], 0});
+                        on(dy).copy_channels({rows, channels[i], dy.raw(), total, at,
+                                              grads[i].raw(), channels[i], 0, dy.dtype()});
                       }
                       at += channels[i];
                     }
@@ -313,15 +341,15 @@ Variable slice_channels(const Variable& x, int64_t begin, int64_t end) {
         end, x.shape().str());
   const int64_t rows = rows_of(x.shape());
   const Tensor y = like(x.data(), with_channels(x.shape(), count));
-  on(y).copy_channels({rows, count, x.f32(), total, begin, y.f32(), count, 0});
-  Variable out =
-      make_result("slice_channels", y, {x},
-                  [rows, count, total, begin](const Tensor& dy, const std::vector<bool>&) {
-                    const Tensor dx = like(dy, with_channels(dy.shape(), total));
-                    dx.fill_zero();
-                    on(dy).copy_channels({rows, count, dy.f32(), count, 0, dx.f32(), total, begin});
-                    return std::vector<Tensor>{dx};
-                  });
+  on(y).copy_channels({rows, count, x.data().raw(), total, begin, y.raw(), count, 0, y.dtype()});
+  Variable out = make_result(
+      "slice_channels", y, {x},
+      [rows, count, total, begin](const Tensor& dy, const std::vector<bool>&) {
+        const Tensor dx = like(dy, with_channels(dy.shape(), total));
+        dx.fill_zero();
+        on(dy).copy_channels({rows, count, dy.raw(), count, 0, dx.raw(), total, begin, dy.dtype()});
+        return std::vector<Tensor>{dx};
+      });
   if (trace::active())
     trace::record({"slice_channels", {x}, out, {{"begin", begin}, {"end", end}}});
   return out;
@@ -330,6 +358,7 @@ Variable slice_channels(const Variable& x, int64_t begin, int64_t end) {
 Variable weighted_sum(const Variable& x, const Tensor& w) {
   check(x.shape() == w.shape(), "weighted_sum: shapes {} and {}", x.shape().str(), w.shape().str());
   kernels_for("weighted_sum", x, w);
+  check_same_type("weighted_sum", x.data(), w);
   return make_result("weighted_sum", dot(x.data(), w), {x},
                      [w](const Tensor& dy, const std::vector<bool>&) {
                        return std::vector<Tensor>{times(w, dy)};

@@ -1,4 +1,5 @@
-// Where a function of the layers runs: on the device of its inputs, and its results lie there.
+// Where a function of the layers runs: on the device of its inputs, and its results lie there; they
+// are of the inputs' type (layers/autocast.h).
 #pragma once
 
 #include "core/variable.h"
@@ -9,6 +10,9 @@ namespace sextant {
 // Contents undefined; of t's type, on its device.
 inline Tensor like(const Tensor& t) { return Tensor(t.shape(), t.dtype(), t.device()); }
 inline Tensor like(const Tensor& t, Shape shape) { return Tensor(shape, t.dtype(), t.device()); }
+inline Tensor f32_like(const Tensor& t, Shape shape) {
+  return Tensor(shape, DType::kF32, t.device());
+}
 
 inline const kernels::Backend& on(const Tensor& t) { return kernels::backend(t.device()); }
 
@@ -19,6 +23,11 @@ inline void check_together(const char* name, const Tensor& first, const Tensor& 
 }
 inline void check_together(const char* name, const Tensor& first, const Variable& v) {
   check_together(name, first, v.data());
+}
+// Of one type too: what is added or set side by side.
+inline void check_same_type(const char* name, const Tensor& first, const Tensor& t) {
+  check(t.dtype() == first.dtype(), "{}: inputs of type {} and {}, expected one type", name,
+        name_of(first.dtype()), name_of(t.dtype()));
 }
 template <class T>
 void check_together(const char* name, const Tensor& first, const std::vector<T>& list) {

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/trace.h"
+#include "layers/autocast.h"
 #include "layers/placement.h"
 
 namespace sextant {
@@ -93,14 +94,18 @@ HeadOutput EffiDeHead::forward(const std::vector<Variable>& features) const {
   for (size_t l = 0; l < stems_.size(); ++l) {
     const Variable x = stems_[l]->forward(features[l]);
     const Variable cls = cls_convs_[l]->forward(x), reg = reg_convs_[l]->forward(x);
-    out.cls_logits.push_back(cls_[l]->forward(cls));
-    out.reg.push_back(reg_[l]->forward(reg));
-    if (!lrtb_.empty()) out.reg_lrtb.push_back(lrtb_[l]->forward(reg));
-    if (!obj_.empty()) out.objectness.push_back(obj_[l]->forward(reg));
+    // The loss wants f32 whatever the layers run in.
+    const auto predict = [l](const Predictions& convs, const Variable& v) {
+      return cast(convs[l]->forward(v), DType::kF32);
+    };
+    out.cls_logits.push_back(predict(cls_, cls));
+    out.reg.push_back(predict(reg_, reg));
+    if (!lrtb_.empty()) out.reg_lrtb.push_back(predict(lrtb_, reg));
+    if (!obj_.empty()) out.objectness.push_back(predict(obj_, reg));
     if (cls_ab_.empty()) continue;
-    out.cls_logits_ab.push_back(cls_ab_[l]->forward(cls));
+    out.cls_logits_ab.push_back(predict(cls_ab_, cls));
     out.reg_ab.push_back(
-        anchor_boxes(reg_ab_[l]->forward(reg), config_.anchors[l], config_.strides[l]));
+        anchor_boxes(predict(reg_ab_, reg), config_.anchors[l], config_.strides[l]));
   }
   return out;
 }

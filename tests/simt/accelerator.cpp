@@ -90,8 +90,8 @@ class SimtAccelerator final : public Accelerator {
     const Opened opened(*this);
     std::memset(p, 0, static_cast<size_t>(bytes));
   }
-  void add_into(float* into, const float* values, int64_t n, Stream stream) override {
-    kernels::cuda::add_scaled({into, values, into, n}, stream);
+  void add_into(void* into, const void* values, int64_t n, DType dtype, Stream stream) override {
+    kernels::cuda::add_scaled({.a = into, .b = values, .y = into, .n = n, .dtype = dtype}, stream);
   }
   void synchronize(Stream) override { ++waits_; }
   Stream make_stream() override { return {}; }

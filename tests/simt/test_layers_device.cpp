@@ -2,6 +2,7 @@
 // gradients, and what it changes.
 #include <functional>
 
+#include "layers/autocast.h"
 #include "layers/blocks.h"
 #include "layers/distill.h"
 #include "layers/functional.h"
@@ -194,6 +195,53 @@ TEST_CASE("device: sums, fake quantization and distillation as on the host") {
   const Tensor bytes = Tensor::from<uint8_t>({1, 1, 2, 3}, {0, 1, 2, 128, 254, 255});
   const Tensor floats = image_to_float(bytes.to(Device::kCuda));
   CHECK(max_difference(floats.to(Device::kCpu), image_to_float(bytes)) == 0);
+}
+
+TEST_CASE("device: under autocast functions compute in 16 bit, near f32") {
+  const TestDevice device;
+  if (!device.usable()) return;
+  // Results and gradients of a chain with everything that a network is made of.
+  const Case c{{random_tensor({2, 6, 4, 3}, 1), random_tensor({8, 3, 3, 3}, 2),
+                random_tensor({8, 2, 2, 8}, 3), random_tensor({8}, 4), Tensor::full({1}, 0.7f),
+                random_tensor({8}, 5), random_tensor({8}, 6)}};
+  const auto chain = [](DType type) {
+    return [type](const Variables& v, const Tensors&) {
+      const Autocast autocast(type);
+      const Variable a = conv2d(v[0], v[1], v[3], {1, 1, 1});
+      CHECK(a.data().dtype() == type);
+      const Variable b = silu(conv_transpose2d(a, v[2], v[3]));
+      const Variable small = max_pool2d(b, {2, 2, 0});
+      const Variable sum = branch_sum({add(a, small, v[4]), add(a, small)}, {v[5], v[6]});
+      const Variable wide = concat({pool_pyramid(sum, 5), average_pool2d(scale(sum, 0.5f), 3)});
+      const Variable y = upsample_nearest(slice_channels(wide, 3, 37), 2);
+      CHECK(y.data().dtype() == type);
+      return cast(y, DType::kF32);
+    };
+  };
+  const Tensors exact = run(chain(DType::kF32), c, Device::kCuda);
+  for (const auto& [type, bound] : {std::pair{DType::kF16, 4e-3}, std::pair{DType::kBF16, 3e-2}}) {
+    const Tensors rounded = run(chain(type), c, Device::kCuda);
+    REQUIRE(rounded.size() == exact.size());
+    double worst = 0;
+    for (size_t i = 0; i < exact.size(); ++i) {
+      CAPTURE(name_of(type), i);
+      const double d = relative_difference(rounded[i], exact[i]);
+      // A maximum may change places by rounding, and its gradient with it.
+      CHECK(d < (i == 0 ? bound : 12 * bound));
+      worst = std::max(worst, d);
+    }
+    CHECK(worst > bound / 100);  // it did round
+  }
+  // On the host nothing changes.
+  const Autocast autocast(DType::kF16);
+  const Variable x(c.inputs[0]), w(c.inputs[1]);
+  CHECK(conv2d(x, w, {}, {1, 1, 1}).data().dtype() == DType::kF32);
+  const Variable there(c.inputs[0].to(Device::kCuda)), weight(c.inputs[1].to(Device::kCuda));
+  const Variable half = conv2d(there, weight, {}, {1, 1, 1});
+  CHECK(weight_as(weight, DType::kF16).raw() == weight_as(weight, DType::kF16).raw());  // cast once
+  CHECK(error_of([&] { add(half, cast(half, DType::kF32)); }) ==
+        "add: inputs of type F16 and F32, expected one type");
+  CHECK(error_of([] { Autocast(DType::kI8); }) == "autocast: type I8, must be F32, F16 or BF16");
 }
 
 TEST_CASE("device: inputs on two devices are refused by name") {

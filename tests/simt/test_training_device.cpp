@@ -1,5 +1,6 @@
 // A small YOLOv6 in training on the device, against the host: one pass with all gradients, a curve
 // of ten steps, with the average of the weights and with loss scaling.
+#include "layers/autocast.h"
 #include "layers/functional.h"
 #include "optim/ema.h"
 #include "optim/sgd.h"
@@ -117,6 +118,66 @@ TEST_CASE("device: the anchor-aided head and DFL distances as on the host") {
     return tensors;
   };
   CHECK(worst_of(pass(Device::kCuda), pass(Device::kCpu)) < 1e-4);
+}
+
+// Gradients of one pass under autocast, the loss scaled and the scale taken out again. The loss,
+// too.
+struct MixedPass {
+  double loss = 0;
+  std::vector<std::pair<std::string, Tensor>> gradients;
+};
+MixedPass mixed_pass(DType type, float scale) {
+  const auto model = make_tiny_yolov6(tiny_yolov6(), 5);
+  model->to(Device::kCuda);
+  const Variable x(random_tensor({2, 64, 64, 3}, 7, 0, 1).to(Device::kCuda));
+  Variable loss;
+  {
+    const Autocast autocast(type);
+    const HeadOutput head = model->forward(x);
+    for (const Variable& map : head.cls_logits) REQUIRE(map.data().dtype() == DType::kF32);
+    loss = sigmoid_loss(11)(head, 0);
+  }
+  backward({{loss, Tensor::full({1}, scale, Device::kCuda)}});
+  MixedPass pass{loss.data().item(), {}};
+  for (const ParameterRef& p : model->parameters()) {
+    if (!p.variable.grad().defined()) continue;
+    REQUIRE(p.variable.grad().dtype() == DType::kF32);
+    const Tensor g = p.variable.grad().to(Device::kCpu);
+    for (float& v : g.span<float>()) v /= scale;
+    pass.gradients.emplace_back(p.name, g);
+  }
+  return pass;
+}
+// |a - b| / |b| over all gradients together.
+double gradient_distance(const MixedPass& a, const MixedPass& b) {
+  REQUIRE(a.gradients.size() == b.gradients.size());
+  double difference = 0, size = 0;
+  for (size_t i = 0; i < b.gradients.size(); ++i)
+    for (int64_t k = 0; k < b.gradients[i].second.numel(); ++k) {
+      const double x = a.gradients[i].second.f32()[k], y = b.gradients[i].second.f32()[k];
+      difference += (x - y) * (x - y);
+      size += y * y;
+    }
+  return std::sqrt(difference / size);
+}
+
+TEST_CASE("device: mixed precision is near f32, and needs the loss scale in f16") {
+  const TestDevice device;
+  if (!device.usable()) return;
+  const MixedPass f32 = mixed_pass(DType::kF32, 1.0f), bf16 = mixed_pass(DType::kBF16, 1.0f),
+                  f16 = mixed_pass(DType::kF16, 65536.0f), unscaled = mixed_pass(DType::kF16, 1.0f);
+  CHECK(f16.loss == unscaled.loss);
+  const double losses[] = {f32.loss, f16.loss, bf16.loss};
+  const double distances[] = {gradient_distance(f16, f32), gradient_distance(bf16, f32),
+                              gradient_distance(unscaled, f32)};
+  INFO("loss f32 " << losses[0] << ", f16 " << losses[1] << ", bf16 " << losses[2]
+                   << "; gradients f16 " << distances[0] << ", bf16 " << distances[1]
+                   << ", f16 without scale " << distances[2]);
+  CHECK(std::abs(f16.loss - f32.loss) < 0.02 * std::abs(f32.loss));
+  CHECK(std::abs(bf16.loss - f32.loss) < 0.1 * std::abs(f32.loss));
+  CHECK(distances[0] < 0.05);
+  CHECK(distances[1] < 0.4);
+  CHECK(distances[2] > 2 * distances[0]);
 }
 
 TEST_CASE("device: steps of training as on the host, average of the weights too") {
