@@ -12,10 +12,11 @@ namespace sextant::apps {
 
 namespace {
 
-// The config without what does not change the result, solver and model with all their keys (an
-// older run may have been written with fewer).
+// The config without what does not change the result, and with all its keys (an older run may have
+// been written with fewer).
 Json decisive(Json config) {
   for (const char* key : {"workers", "device", "cache_mb"}) config.erase(key);
+  if (!config.contains("precision")) config["precision"] = TrainConfig{}.precision;
   if (config["solver"].is_object() && !config["solver"].contains("optimizer"))
     config["solver"]["optimizer"] = SolverConfig{}.optimizer;
   if (config["model"].is_object())
@@ -111,12 +112,15 @@ void write_batch_picture(const std::filesystem::path& path, const data::Batch& b
 }
 
 void save_run(const std::filesystem::path& path, const Json& config, const RunState& state,
-              const Module& model, const optim::ModelEma* ema, const optim::Optimizer& optimizer) {
+              const Module& model, const optim::ModelEma* ema, const optim::Optimizer& optimizer,
+              const optim::GradScaler* scaler) {
   SafeTensors file;
   for (const auto& s : model.state()) file.add("model." + s.name, s.tensor);
   if (ema != nullptr)
     for (const auto& [name, t] : ema->state("ema.")) file.add(name, t);
   for (const auto& [name, t] : optimizer.state("optimizer.")) file.add(name, t);
+  if (scaler != nullptr)
+    for (const auto& [name, t] : scaler->state("scaler.")) file.add(name, t);
   const Json meta = {{"format", "sextant-run"},
                      {"version", 1},
                      {"epoch", state.epoch},
@@ -130,7 +134,7 @@ void save_run(const std::filesystem::path& path, const Json& config, const RunSt
 }
 
 RunState load_run(const std::filesystem::path& path, const Json& config, const Module& model,
-                  optim::ModelEma* ema, optim::Optimizer& optimizer) {
+                  optim::ModelEma* ema, optim::Optimizer& optimizer, optim::GradScaler* scaler) {
   const SafeTensors file = load_safetensors(path);
   const Json meta = Json::parse(file.meta("sextant"), nullptr, false);
   RunState state;
@@ -147,6 +151,7 @@ RunState load_run(const std::filesystem::path& path, const Json& config, const M
   for (const auto& s : model.state()) optim::restore_tensor(file, "model." + s.name, s.tensor);
   if (ema != nullptr) ema->load_state(file, "ema.");
   optimizer.load_state(file, "optimizer.");
+  if (scaler != nullptr) scaler->load_state(file, "scaler.");
   return state;
 }
 

@@ -9,6 +9,7 @@
 #include "data/loader.h"
 #include "layers/module.h"
 #include "optim/ema.h"
+#include "optim/grad_scaler.h"
 #include "optim/sgd.h"
 
 namespace sextant::apps {
@@ -44,10 +45,12 @@ struct RunState {
 };
 // `ema` may be null.
 void save_run(const std::filesystem::path& path, const Json& config, const RunState& state,
-              const Module& model, const optim::ModelEma* ema, const optim::Optimizer& optimizer);
+              const Module& model, const optim::ModelEma* ema, const optim::Optimizer& optimizer,
+              const optim::GradScaler* scaler = nullptr);
 // Restores everything into the given objects. Throws Error naming file and what is wrong, and when
 // the run's config differs from `config`.
 RunState load_run(const std::filesystem::path& path, const Json& config, const Module& model,
-                  optim::ModelEma* ema, optim::Optimizer& optimizer);
+                  optim::ModelEma* ema, optim::Optimizer& optimizer,
+                  optim::GradScaler* scaler = nullptr);
 
 }  // namespace sextant::apps

@@ -72,6 +72,7 @@ Json TrainConfig::json() const {
             {"init", init},
             {"freeze", freeze},
             {"training", training.json()},
+            {"precision", precision},
             {"model", model},
             {"loss", loss},
             {"teacher", teacher}});
@@ -202,6 +203,7 @@ TrainConfig parse_train_config(const Json& json, const std::string& where,
   ConfigReader l = r.child("loss");
   c.loss = l.json();
   check_objectness(read_loss_config(l, model.loss()), model.objectness, where);
+  r.choice("precision", c.precision, {"fp32", "fp16", "bf16"});
   r.get("teacher", c.teacher);
   if (!c.teacher.empty()) c.teacher = beside(folder, c.teacher);
 

@@ -77,6 +77,9 @@ struct TrainConfig : RunConfig {
   std::string init;                 // checkpoint to start from; relative to the config file
   std::vector<std::string> freeze;  // modules that are not trained: "backbone", "neck.Rep_p4"
   TrainingConfig training;
+  // What activations are held and multiplied in: "fp32", or on a GPU "fp16" (with a loss scale) or
+  // "bf16"; weights, statistics and losses stay fp32.
+  std::string precision = "fp32";
   Json model = Json::object();  // as given; read once the number of classes is known
   Json loss = Json::object();   // as given; what is absent comes from the model
   std::string teacher;          // self-distillation: a trained checkpoint of the same shape

@@ -17,6 +17,7 @@
 #include "data/loader.h"
 #include "data/resize.h"
 #include "deploy/file.h"
+#include "layers/autocast.h"
 #include "layers/functional.h"
 #include "models/loss.h"
 #include "optim/schedule.h"
@@ -54,6 +55,7 @@ class Trainer {
         model_config_(read_yolov6_config(ConfigReader(config.model, "model", "model."),
                                          train_set_.num_classes())),
         device_(choose_device(config.device)),
+        type_(activation_type(config.precision, device_)),
         model_(start_model()),
         parameters_(make_parameters(scales)),
         teacher_(load_teacher()),
@@ -62,6 +64,7 @@ class Trainer {
         optimizer_(make_optimizer(config, parameters_)),
         loader_(train_set_, loader_config(config, device_, config.gray_border)),
         schedule_(make_schedule(config, loader_.batches_per_epoch())) {
+    if (type_ == DType::kF16) scaler_ = std::make_unique<optim::GradScaler>(device_);
     print_report(train_set_);
     print_report(val_set_);
     resolved_ = config.json();
@@ -72,7 +75,8 @@ class Trainer {
   }
 
   TrainResult run(int64_t stop_after) {
-    if (resuming_) state_ = load_run(state_file(), resumable_, *model_, &ema_, *optimizer_);
+    if (resuming_)
+      state_ = load_run(state_file(), resumable_, *model_, &ema_, *optimizer_, scaler_.get());
     write_atomically(out_ / "config.json", resolved_.dump(2) + "\n");
     fmt::print("{} train and {} val images, {} classes; {} parameters; {} iterations per epoch{}\n",
                train_set_.size(), val_set_.size(), train_set_.num_classes(), parameter_count(),
@@ -88,6 +92,14 @@ class Trainer {
   }
 
  private:
+  static DType activation_type(const std::string& precision, Device device) {
+    if (precision == "fp32") return DType::kF32;
+    check(device == Device::kCuda,
+          "training: 'precision' is \"{}\", which needs a GPU; the device is {}", precision,
+          name_of(device));
+    return precision == "fp16" ? DType::kF16 : DType::kBF16;
+  }
+
   std::unique_ptr<Yolov6> start_model() const {
     auto model = std::make_unique<Yolov6>(model_config_, config_.seed);
     if (!config_.init.empty() && !resuming_) {
@@ -194,13 +206,23 @@ class Trainer {
                                            : data::resize_device_batch(images, side, side);
   }
 
+  // What the loss reads is f32 in any case.
+  Yolov6::Features forward(const Variable& x) const {
+    const Autocast autocast(type_);
+    Yolov6::Features f = model_->forward_features(x);
+    if (teacher_ && loss_.config().distill_feat_weight > 0)
+      for (Variable& v : f.neck) v = cast(v, DType::kF32);
+    return f;
+  }
+
   TeacherOutput teach(const Variable& x) const {
     const NoGrad guard;
+    const Autocast autocast(type_);
     const Yolov6::Features f = teacher_->forward_features(x);
     TeacherOutput out;
     for (const auto& v : f.head.cls_logits) out.cls_logits.push_back(v.data());
     for (const auto& v : f.head.reg) out.reg.push_back(v.data());
-    for (const auto& v : f.neck) out.features.push_back(v.data());
+    for (const auto& v : f.neck) out.features.push_back(cast(v, DType::kF32).data());
     return out;
   }
 
@@ -210,7 +232,7 @@ class Trainer {
         side == config_.image_size ? batch.images : resized(batch.images, static_cast<int>(side));
     const Variable x(image_to_float(images));
     const bool distill_features = teacher_ && loss_.config().distill_feat_weight > 0;
-    const Yolov6::Features f = model_->forward_features(x);
+    const Yolov6::Features f = forward(x);
     const LossInput input{.cls_logits = f.head.cls_logits,
                           .reg = f.head.reg,
                           .objectness = f.head.objectness,
@@ -221,7 +243,10 @@ class Trainer {
     const TeacherOutput taught = teacher_ ? teach(x) : TeacherOutput{};
     const LossResult r =
         loss_(input, batch.targets, {side, side, state_.epoch}, teacher_ ? &taught : nullptr);
-    backward(r.loss);
+    if (scaler_)
+      scaler_->backward(r.loss);
+    else
+      backward(r.loss);
     return r.values;
   }
 
@@ -242,7 +267,10 @@ class Trainer {
                     const optim::StepValues v = schedule_.at(iteration);
                     const LossValues values = iterate(batch, side_of(iteration));
                     if (v.step) {
-                      optimizer_->step(v.lr, v.momentum);
+                      if (scaler_)
+                        scaler_->step(*optimizer_, v.lr, v.momentum);
+                      else
+                        optimizer_->step(v.lr, v.momentum);
                       optimizer_->zero_grad();
                       ema_.update();
                     }
@@ -277,7 +305,7 @@ class Trainer {
     state_.rows.push_back(row);
     write_results(out_ / "results.csv", state_.rows);
     write_curves(out_, state_.rows);
-    save_run(state_file(), resumable_, state_, *model_, &ema_, *optimizer_);
+    save_run(state_file(), resumable_, state_, *model_, &ema_, *optimizer_, scaler_.get());
     print_epoch(row, config_.epochs);
   }
 
@@ -307,6 +335,8 @@ class Trainer {
   data::Dataset train_set_, val_set_;
   Yolov6Config model_config_;
   Device device_;
+  DType type_;                                 // of activations in training
+  std::unique_ptr<optim::GradScaler> scaler_;  // for f16
   std::unique_ptr<Yolov6> model_;
   std::vector<optim::NamedParameter> parameters_;
   std::unique_ptr<Yolov6> teacher_;

@@ -79,7 +79,7 @@ Variable pool_pyramid(const Variable& x, int64_t kernel) {
   const Tensor y = like(x.data(), Shape{s[0], s[1], s[2], 4 * channels});
   for (int64_t i = 0; i < 4; ++i)
     backend.copy_channels({rows, channels, maps[static_cast<size_t>(i)].raw(), channels, 0, y.raw(),
-                           4 * channels, i * channels});
+                           4 * channels, i * channels, y.dtype()});
   return make_result(
       "pool_pyramid", y, {x},
       [s, kernel, rows, channels, index](const Tensor& dy, const std::vector<bool>&) {

@@ -83,8 +83,8 @@ class CudaAccelerator final : public Accelerator {
   void fill_zero(void* p, int64_t bytes, Stream stream) override {
     SEXTANT_CUDA(cudaMemsetAsync(p, 0, static_cast<size_t>(bytes), native(stream)), "memset");
   }
-  void add_into(float* into, const float* values, int64_t n, Stream stream) override {
-    cuda::add_scaled({into, values, into, n}, stream);
+  void add_into(void* into, const void* values, int64_t n, DType dtype, Stream stream) override {
+    cuda::add_scaled({.a = into, .b = values, .y = into, .n = n, .dtype = dtype}, stream);
   }
   void synchronize(Stream stream) override {
     SEXTANT_CUDA(cudaStreamSynchronize(native(stream)), "CUDA work");
@@ -164,7 +164,7 @@ void try_a_kernel(const cudaDeviceProp& device) {
   auto* p = static_cast<float*>(one.data());
   try {
     accelerator().fill_zero(p, sizeof(float), {});
-    accelerator().add_into(p, p, 1, {});
+    accelerator().add_into(p, p, 1, DType::kF32, {});
     accelerator().synchronize({});
   } catch (const Error& e) {
     fail(

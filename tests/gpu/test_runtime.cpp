@@ -45,7 +45,7 @@ TEST_CASE("tensors on the device: copies, zeros, sums", "[gpu]") {
   const Tensor host = Tensor::from<float>({2, 3}, {1, 2, 3, 4, 5, 6});
   const Tensor there = host.to(Device::kCuda);
   const Tensor twice = there.clone();
-  accelerator().add_into(twice.f32(), there.f32(), 6, compute_stream());
+  accelerator().add_into(twice.f32(), there.f32(), 6, DType::kF32, compute_stream());
   const Tensor back = twice.to(Device::kCpu);
   for (int i = 0; i < 6; ++i) CHECK(back.f32()[i] == 2 * host.f32()[i]);
   twice.fill_zero();
@@ -68,7 +68,7 @@ TEST_CASE("streams wait for each other", "[gpu]") {
   for (int i = 0; i < 8; ++i) {
     const Stream now = i % 2 == 0 ? first : second, before = i % 2 == 0 ? second : first;
     accelerator().wait(now, before);
-    accelerator().add_into(sum.f32(), one.f32(), kCount, now);
+    accelerator().add_into(sum.f32(), one.f32(), kCount, DType::kF32, now);
   }
   accelerator().synchronize(second);
   CHECK(sum.to(Device::kCpu).f32()[kCount - 1] == 8.0f);
@@ -84,7 +84,8 @@ TEST_CASE("recorded work replays as a CUDA graph", "[gpu]") {
     const Workspace twice(4000);
     auto* p = static_cast<float*>(twice.data());
     accelerator().fill_zero(p, 4000, compute_stream());
-    for (int i = 0; i < 2; ++i) accelerator().add_into(p, one.f32(), 1000, compute_stream());
+    for (int i = 0; i < 2; ++i)
+      accelerator().add_into(p, one.f32(), 1000, DType::kF32, compute_stream());
     accelerator().add_into(sum.f32(), p, 1000, compute_stream());
   });
   for (int run = 1; run <= 5; ++run) {

@@ -19,8 +19,10 @@ TEST_CASE("device: a training run as on the host, and it can be resumed") {
   shapes.width = 64;
   shapes.height = 64;
   data::generate_shapes(folder / "data", shapes);
-  const auto run = [&](const char* where, int epochs, int stop_after, bool resume) {
+  const auto run = [&](const char* where, int epochs, int stop_after, bool resume,
+                       const char* precision = "fp32") {
     const Json json = {
+        {"precision", precision},
         {"seed", 7},
         {"device", where},
         {"epochs", epochs},
@@ -56,6 +58,16 @@ TEST_CASE("device: a training run as on the host, and it can be resumed") {
     moved = std::max(moved, largest);
   }
   CHECK(moved > 0);
+
+  // In f16 an epoch ends with finite weights, and the loss scale is part of the state.
+  std::filesystem::remove_all(folder / "cuda");
+  run("cuda", 1, 0, false, "fp16");
+  const SafeTensors state = load_safetensors(folder / "cuda" / "resume.safetensors");
+  CHECK(state.at("scaler.scale").item() >= 1.0);
+  for (const auto& [name, t] : state.tensors)
+    if (t.dtype() == DType::kF32)
+      for (const float v : t.span<float>()) REQUIRE(std::isfinite(v));
+  CHECK_THROWS_WITH(run("cpu", 2, 0, true, "bf16"), Catch::Contains("needs a GPU"));
 }
 
 }  // namespace
