@@ -75,6 +75,7 @@ class QatRun {
         optimizer_(make_optimizer(config, optimizer_parameters(student_))),
         loader_(train_set_, loader_config(config, Device::kCpu, source_.graph.gray_border)),
         schedule_(make_schedule(config, loader_.batches_per_epoch())) {
+    check(config.device != "cuda", "qat: 'device' is \"cuda\", but it runs on the CPU");
     print_report(train_set_);
     print_report(val_set_);
     check(train_set_.num_classes() == source_.loss.num_classes,

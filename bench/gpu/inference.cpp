@@ -40,16 +40,11 @@ Json measure_inference(const std::string& preset, int64_t size) {
       deploy::Engine engine(graph, config);
       const Tensor images = Tensor::zeros({batch, size, size, 3}, DType::kU8).to(Device::kCuda);
       const double ms = milliseconds([&] { engine.run_on_device(images); });
-      RecordedWork recorded([&] { engine.run_on_device(images); });
-      const double replayed = milliseconds([&] { recorded.run(); });
       rows.push_back({{"precision", precision},
                       {"batch", batch},
                       {"ms", ms},
-                      {"images_per_second", 1e3 * static_cast<double>(batch) / ms},
-                      {"replayed_ms", replayed},
-                      {"replayed_images_per_second", 1e3 * static_cast<double>(batch) / replayed}});
-      fmt::print(stderr, "{} {} batch {}: {:.3f} ms, replayed {:.3f} ms\n", preset, precision,
-                 batch, ms, replayed);
+                      {"images_per_second", 1e3 * static_cast<double>(batch) / ms}});
+      fmt::print(stderr, "{} {} batch {}: {:.3f} ms\n", preset, precision, batch, ms);
     }
   return rows;
 }
