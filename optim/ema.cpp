@@ -15,9 +15,9 @@ ModelEma::ModelEma(const NamedTensors& model, double decay, double tau)
     check(tensor.defined(), "ema: tensor '{}' is not defined", name);
     if (tensor.dtype() != DType::kF32) continue;
     if (model_.empty()) entries_.device = tensor.device();
+    model_.emplace_back(name, tensor);
     check(tensor.device() == device(), "ema: '{}' is on {}, '{}' on {}, expected one device", name,
           name_of(tensor.device()), model_[0].first, name_of(device()));
-    model_.emplace_back(name, tensor);
     average_.emplace_back(name, tensor.clone());
     kernels::UpdateTensor entry;
     entry.param = tensor.f32();

@@ -128,7 +128,9 @@ TEST_CASE("recorded work: the recording's memory comes back at its end") {
         first = a.data();
       }
       const Workspace b(1000);
+#if !defined(__SANITIZE_ADDRESS__)  // which keeps no block
       CHECK(b.data() == first);
+#endif
     });
     work.run();
     CHECK(device_stats().active_bytes == before);
