@@ -39,9 +39,10 @@ class RecordingDevice final : public Accelerator {
   void fill_zero(void* p, int64_t bytes, Stream) override {
     run([=] { std::memset(p, 0, static_cast<size_t>(bytes)); });
   }
-  void add_into(float* into, const float* values, int64_t n, Stream) override {
+  void add_into(void* into, const void* values, int64_t n, DType, Stream) override {
     run([=] {
-      for (int64_t i = 0; i < n; ++i) into[i] += values[i];
+      for (int64_t i = 0; i < n; ++i)
+        static_cast<float*>(into)[i] += static_cast<const float*>(values)[i];
     });
   }
   void synchronize(Stream) override {}
@@ -93,8 +94,8 @@ TEST_CASE("recorded work: the first run eager, the second recorded, then replaye
       ++calls;
       const Tensor twice = Tensor::zeros({4}, DType::kF32, Device::kCuda);
       for (int i = 0; i < 2; ++i)
-        accelerator().add_into(twice.f32(), one.f32(), 4, compute_stream());
-      accelerator().add_into(sum.f32(), twice.f32(), 4, compute_stream());
+        accelerator().add_into(twice.f32(), one.f32(), 4, DType::kF32, compute_stream());
+      accelerator().add_into(sum.f32(), twice.f32(), 4, DType::kF32, compute_stream());
     });
     for (int run = 1; run <= 5; ++run) {
       work.run();

@@ -86,7 +86,7 @@ TEST_CASE("recorded work replays as a CUDA graph", "[gpu]") {
     accelerator().fill_zero(p, 4000, compute_stream());
     for (int i = 0; i < 2; ++i)
       accelerator().add_into(p, one.f32(), 1000, DType::kF32, compute_stream());
-    accelerator().add_into(sum.f32(), p, 1000, compute_stream());
+    accelerator().add_into(sum.f32(), p, 1000, DType::kF32, compute_stream());
   });
   for (int run = 1; run <= 5; ++run) {
     work.run();
