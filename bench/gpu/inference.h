@@ -8,7 +8,7 @@
 namespace sextant::bench {
 
 // Rows for fp32, fp16 and int8 at batches 1 and 32, `size` px: from images on the device to decoded
-// boxes on the device; "replayed" is the same as one CUDA graph.
+// boxes on the device.
 Json measure_inference(const std::string& preset, int64_t size);
 
 }  // namespace sextant::bench

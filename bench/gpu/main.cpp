@@ -10,6 +10,7 @@
 #include "inference.h"
 #include "kernels/cuda/runtime.h"
 #include "limits.h"
+#include "training.h"
 #if defined(SEXTANT_CUDNN)
 #include "convolutions.h"
 #endif
@@ -19,7 +20,7 @@ namespace {
 using namespace sextant;
 
 struct Options {
-  std::vector<std::string> parts = {"limits", "convolutions", "inference"};
+  std::vector<std::string> parts = {"limits", "convolutions", "inference", "training"};
   std::vector<std::string> models = {"yolov6n_opt", "yolov6s_opt"};
   int64_t batch = 32, size = 640;
   std::string json;
@@ -45,6 +46,7 @@ Json measure(const Options& o) {
       fmt::print(stderr, "no convolutions: this build has no cuDNN to compare with\n");
 #endif
     if (wanted("inference")) m["inference"] = bench::measure_inference(model, o.size);
+    if (wanted("training")) m["training"] = bench::measure_training(model, o.batch, o.size);
   }
   return j;
 }
@@ -54,10 +56,10 @@ Json measure(const Options& o) {
 int main(int argc, char** argv) {
   CLI::App app("Benchmarks on a CUDA device: JSON on stdout", "sextant_bench_gpu");
   Options o;
-  app.add_option("--parts", o.parts, "limits, convolutions, inference (default: all)")
-      ->check(CLI::IsMember({"limits", "convolutions", "inference"}));
+  app.add_option("--parts", o.parts, "limits, convolutions, inference, training (default: all)")
+      ->check(CLI::IsMember({"limits", "convolutions", "inference", "training"}));
   app.add_option("--models", o.models, "Presets of models")->capture_default_str();
-  app.add_option("--batch", o.batch, "Images per batch of the convolutions")
+  app.add_option("--batch", o.batch, "Images per batch of the convolutions and of training")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
   app.add_option("--img", o.size, "Image size")->capture_default_str();

@@ -1,0 +1,105 @@
+#include "training.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <memory>
+
+#include "core/device.h"
+#include "core/median.h"
+#include "core/rng.h"
+#include "layers/autocast.h"
+#include "layers/functional.h"
+#include "models/loss.h"
+#include "models/yolov6.h"
+#include "optim/ema.h"
+#include "optim/grad_scaler.h"
+#include "optim/sgd.h"
+
+namespace sextant::bench {
+namespace {
+
+constexpr int64_t kClasses = 80;
+constexpr int kBoxes = 14;  // an image
+
+Tensor random_targets(int64_t batch) {
+  Rng rng(3);
+  std::vector<float> rows;
+  for (int64_t n = 0; n < batch; ++n)
+    for (int k = 0; k < kBoxes; ++k)
+      for (const double v : {static_cast<double>(n), static_cast<double>(rng.below(kClasses)),
+                             rng.uniform(0.15, 0.85), rng.uniform(0.15, 0.85),
+                             rng.uniform(0.05, 0.3), rng.uniform(0.05, 0.3)})
+        rows.push_back(static_cast<float>(v));
+  return Tensor::from(Shape{batch * kBoxes, 6}, rows);
+}
+
+// Seconds of one step: median over rounds of several, each waited for.
+double step_seconds(const std::string& preset, DType type, int64_t batch, int64_t size) {
+  Yolov6Config config = yolov6_preset(preset);
+  config.num_classes = kClasses;
+  Yolov6 model(config, 1);
+  model.to(Device::kCuda);
+  std::vector<optim::NamedParameter> parameters;
+  for (const auto& p : model.parameters())
+    parameters.push_back(optim::named_parameter(p.name, p.variable));
+  optim::NamedTensors state;
+  for (const auto& s : model.state()) state.emplace_back(s.name, s.tensor);
+  optim::ModelEma ema(state);
+  optim::Sgd sgd(parameters, {5e-4, true});
+  sgd.average_into(ema);
+  optim::GradScaler scaler(Device::kCuda);
+  const DetectionLoss loss(config.loss());
+  Rng rng(5);
+  const Tensor bytes(Shape{batch, size, size, 3}, DType::kU8);
+  for (auto& v : bytes.span<uint8_t>()) v = static_cast<uint8_t>(rng.below(256));
+  const Tensor images = bytes.to(Device::kCuda), targets = random_targets(batch);
+  const auto step = [&] {
+    HeadOutput head;
+    {
+      const Autocast autocast(type);
+      head = model.forward(Variable(image_to_float(images)));
+    }
+    const LossResult l = loss(head.cls_logits, head.reg, targets, size, size);
+    if (type == DType::kF16) {
+      scaler.backward(l.loss);
+      scaler.step(sgd, {1e-3, 1e-3, 1e-3}, 0.9);
+    } else {
+      backward(l.loss);
+      sgd.step({1e-3, 1e-3, 1e-3}, 0.9);
+    }
+    sgd.zero_grad();
+  };
+  constexpr int kRounds = 7, kSteps = 5;
+  std::vector<double> times;
+  for (int round = -2; round < kRounds; ++round) {
+    const auto start = std::chrono::steady_clock::now();
+    for (int i = 0; i < kSteps; ++i) step();
+    accelerator().synchronize(compute_stream());
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+    if (round >= 0) times.push_back(took.count() / kSteps);
+  }
+  return median(times);
+}
+
+}  // namespace
+
+Json measure_training(const std::string& preset, int64_t batch, int64_t size) {
+  Json rows = Json::array();
+  for (const auto& [name, type] : {std::pair{"fp32", DType::kF32}, std::pair{"fp16", DType::kF16},
+                                   std::pair{"bf16", DType::kBF16}}) {
+    device_reset_peak();
+    const double seconds = step_seconds(preset, type, batch, size);
+    const double rate = static_cast<double>(batch) / seconds;
+    rows.push_back({{"precision", name},
+                    {"batch", batch},
+                    {"ms", 1e3 * seconds},
+                    {"images_per_second", rate},
+                    {"peak_memory_mb", static_cast<double>(device_stats().peak_bytes) / 1e6}});
+    fmt::print(stderr, "{} training step {} batch {}: {:.2f} ms, {:.0f} images/s\n", preset, name,
+               batch, 1e3 * seconds, rate);
+  }
+  return rows;
+}
+
+}  // namespace sextant::bench
