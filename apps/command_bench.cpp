@@ -77,7 +77,7 @@ void run(const Options& o) {
   for (size_t e = 0; e < engines.size(); ++e) {
     const double ms = median(times[e]), low = *std::ranges::min_element(times[e]);
     Json row = {{"ms_median", ms},
-                {"device", devices[e] == Device::kCpu ? "cpu" : accelerator().name()},
+                {"device", title_of(devices[e])},
                 {"ms_min", low},
                 {"images_per_second", 1e3 * static_cast<double>(o.batch) / ms},
                 {"arena_mb", static_cast<double>(engines[e].stats().arena_bytes) / 1e6},

@@ -85,7 +85,7 @@ void add_eval_command(CLI::App& app) {
     j["model"] = o->model;
     j["file_bytes"] = std::filesystem::file_size(o->model);
     j["precision"] = deploy::name_of(precision);
-    j["device"] = device == Device::kCpu ? "cpu" : accelerator().name();
+    j["device"] = title_of(device);
     j["image_size"] = size;
     j["split"] = o->split;
     write_atomically(o->json, j.dump(2) + "\n");

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "core/device_bytes.h"
 #include "kernels/backend.h"
 
 namespace sextant::apps {
@@ -61,8 +62,7 @@ std::vector<kernels::Detection> Detector::run(const data::Image& image) {
 void Detector::letterbox(const data::Image& image, const data::LetterboxGeometry& geometry) {
   if (config_.device == Device::kCpu)
     return data::letterbox_into(image, geometry, canvas_.pad, input_.data<uint8_t>());
-  const Tensor pixels =
-      Tensor::from<uint8_t>({image.height, image.width, 3}, image.pixels).to(config_.device);
+  const Tensor pixels = device_bytes(std::span<const uint8_t>(image.pixels));
   const kernels::LetterboxImage placed{.pixels = pixels.data<uint8_t>(),
                                        .width = image.width,
                                        .height = image.height,
@@ -70,8 +70,7 @@ void Detector::letterbox(const data::Image& image, const data::LetterboxGeometry
                                        .resized_height = geometry.resized_height,
                                        .left = geometry.left,
                                        .top = geometry.top};
-  const Tensor list(Shape{static_cast<int64_t>(sizeof placed)}, DType::kU8, config_.device);
-  accelerator().upload(list.raw(), &placed, sizeof placed, compute_stream());
+  const Tensor list = device_bytes(std::span(&placed, 1));
   kernels::backend(config_.device)
       .letterbox({.images = static_cast<const kernels::LetterboxImage*>(list.raw()),
                   .batch = 1,

@@ -23,6 +23,10 @@ Device choose_device(const std::string& name, deploy::Precision precision, bool 
   return choose_device(cpu_only && name == "auto" ? "cpu" : name);
 }
 
+std::string title_of(Device device) {
+  return device == Device::kCpu ? "cpu" : accelerator().name();
+}
+
 void add_device_option(CLI::App& command, std::string& device) {
   command.add_option("--device", device, "Where it runs; auto: on a GPU where there is one")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))

@@ -25,6 +25,9 @@ Device choose_device(const std::string& name);
 // integer mode and the simulation.
 Device choose_device(const std::string& name, deploy::Precision precision, bool simulate);
 
+// "cpu", or the name of the GPU in use.
+std::string title_of(Device device);
+
 // --device auto|cpu|cuda
 void add_device_option(CLI::App& command, std::string& device);
 

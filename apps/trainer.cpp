@@ -64,6 +64,7 @@ class Trainer {
         optimizer_(make_optimizer(config, parameters_)),
         loader_(train_set_, loader_config(config, device_, config.gray_border)),
         schedule_(make_schedule(config, loader_.batches_per_epoch())) {
+    optimizer_->average_into(ema_);
     if (type_ == DType::kF16) scaler_ = std::make_unique<optim::GradScaler>(device_);
     print_report(train_set_);
     print_report(val_set_);
@@ -272,7 +273,6 @@ class Trainer {
                       else
                         optimizer_->step(v.lr, v.momentum);
                       optimizer_->zero_grad();
-                      ema_.update();
                     }
                     return Iteration{[=] { return finite_items(values, epoch); }, v.lr[1]};
                   });

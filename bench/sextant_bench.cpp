@@ -18,6 +18,7 @@
 #include "models/yolov6.h"
 #include "optim/ema.h"
 #include "optim/sgd.h"
+#include "synthetic.h"
 
 namespace {
 
@@ -76,14 +77,7 @@ Json train_step(const StepOptions& o) {
   Rng rng(3);
   const Tensor images(Shape{o.batch, o.image_size, o.image_size, 3}, DType::kU8);
   for (auto& v : images.span<uint8_t>()) v = static_cast<uint8_t>(rng.below(256));
-  std::vector<float> rows;
-  for (int64_t n = 0; n < o.batch; ++n)
-    for (int k = 0; k < 14; ++k)  // about as many boxes as a picture of BCCD has
-      for (const double v : {static_cast<double>(n), static_cast<double>(rng.below(o.classes)),
-                             rng.uniform(0.15, 0.85), rng.uniform(0.15, 0.85),
-                             rng.uniform(0.05, 0.3), rng.uniform(0.05, 0.3)})
-        rows.push_back(static_cast<float>(v));
-  const Tensor targets = Tensor::from(Shape{static_cast<int64_t>(rows.size() / 6), 6}, rows);
+  const Tensor targets = bench::random_targets(o.batch, o.classes, rng);
   std::vector<double> forward, losses, back, update, total;
   for (int r = -2; r < o.runs; ++r) {
     const double t0 = now();

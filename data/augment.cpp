@@ -56,13 +56,11 @@ void Planner::mosaic(int64_t index) const {
   AugmentPlan::Picture picture{{}, 2 * size, 2 * size, {}};
   for (size_t k = 0; k < 4; ++k)
     picture.tiles.push_back({samples[k].image, samples[k].index, places[k].left, places[k].top});
-  warp(std::move(picture), mosaic_labels(tiles, size, size, xc, yc));
+  warp(std::move(picture), mosaic_labels(tiles, places, size, size));
 }
 
 void Planner::single(int64_t index) const {
   LoadedSample sample = source.load(index);
-  const auto w = static_cast<float>(sample.image->width);
-  const auto h = static_cast<float>(sample.image->height);
   const LetterboxGeometry g = letterbox_geometry(sample.image->width, sample.image->height,
                                                  {size, size, true, kPad, source.border});
   if (g.resized_width != g.image_width || g.resized_height != g.image_height) {
@@ -70,14 +68,8 @@ void Planner::single(int64_t index) const {
         resize_bilinear(*sample.image, g.resized_width, g.resized_height));
     sample.index = -1;
   }
-  std::vector<PixelLabel> labels;
-  for (const Label& l : *sample.labels) {
-    if (l.crowd) continue;
-    const Box b = g.to_canvas(
-        {w * (l.cx - l.w / 2), h * (l.cy - l.h / 2), w * (l.cx + l.w / 2), h * (l.cy + l.h / 2)});
-    labels.push_back({l.category, b[0], b[1], b[2], b[3]});
-  }
-  warp({{{sample.image, sample.index, g.left, g.top}}, size, size, {}}, labels);
+  warp({{{sample.image, sample.index, g.left, g.top}}, size, size, {}},
+       canvas_labels(*sample.labels, g));
 }
 
 void paint_picture(const AugmentPlan::Picture& picture, int size, Image& canvas, uint8_t* out) {
@@ -116,6 +108,20 @@ void flip_left_right(std::vector<PixelLabel>& labels, int width) {
 void flip_up_down(std::vector<PixelLabel>& labels, int height) {
   const auto h = static_cast<float>(height);
   for (PixelLabel& l : labels) l.y1 = h - std::exchange(l.y2, h - l.y1);
+}
+
+std::vector<PixelLabel> canvas_labels(const std::vector<Label>& labels,
+                                      const LetterboxGeometry& g) {
+  std::vector<PixelLabel> out;
+  const auto w = static_cast<float>(g.image_width);
+  const auto h = static_cast<float>(g.image_height);
+  for (const Label& l : labels) {
+    if (l.crowd) continue;
+    const Box b = g.to_canvas(
+        {w * (l.cx - l.w / 2), h * (l.cy - l.h / 2), w * (l.cx + l.w / 2), h * (l.cy + l.h / 2)});
+    out.push_back({l.category, b[0], b[1], b[2], b[3]});
+  }
+  return out;
 }
 
 double draw_mixup_ratio(Rng& rng) {

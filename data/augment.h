@@ -16,6 +16,7 @@
 #include "data/dataset.h"
 #include "data/hsv.h"
 #include "data/image.h"
+#include "data/letterbox.h"
 #include "data/mosaic.h"
 
 namespace sextant::data {
@@ -41,6 +42,10 @@ void flip_left_right(uint8_t* image, int width, int height);
 void flip_up_down(uint8_t* image, int width, int height);
 void flip_left_right(std::vector<PixelLabel>& labels, int width);
 void flip_up_down(std::vector<PixelLabel>& labels, int height);
+
+// Boxes on the canvas of a letterboxed image, in pixels of it. Crowd boxes are left out.
+std::vector<PixelLabel> canvas_labels(const std::vector<Label>& labels,
+                                      const LetterboxGeometry& geometry);
 
 // The official mixup ratio: Beta(32, 32).
 double draw_mixup_ratio(Rng& rng);

@@ -1,9 +1,9 @@
 #include "data/device_painter.h"
 
 #include <algorithm>
-#include <cstring>
 #include <vector>
 
+#include "core/device_bytes.h"
 #include "kernels/backend.h"
 
 namespace sextant::data {
@@ -11,22 +11,13 @@ namespace {
 
 constexpr uint8_t kPad = 114;
 
-// The list of a kernel, where the kernel runs.
-template <class T>
-Tensor device_list(const std::vector<T>& list) {
-  const Tensor host(Shape{static_cast<int64_t>(list.size() * sizeof(T))}, DType::kU8);
-  std::memcpy(host.raw(), list.data(), list.size() * sizeof(T));
-  return host.to(Device::kCuda);
-}
-
 }  // namespace
 
 Tensor DevicePainter::upload(const AugmentPlan::Tile& tile) {
   if (const auto found = images_.find(tile.index); found != images_.end()) return found->second;
   const Image& image = *tile.image;
   const auto bytes = static_cast<int64_t>(image.pixels.size());
-  const Tensor there(Shape{bytes}, DType::kU8, Device::kCuda);
-  accelerator().upload(there.raw(), image.pixels.data(), bytes, compute_stream());
+  const Tensor there = device_bytes(std::span<const uint8_t>(image.pixels));
   if (tile.index >= 0 && bytes <= left_bytes_) {
     left_bytes_ -= bytes;
     images_.emplace(tile.index, there);
@@ -66,11 +57,11 @@ Tensor DevicePainter::paint(std::span<const AugmentPlan* const> plans, int size)
     s.flip_left_right = plan.flip_left_right;
   }
   const auto batch = static_cast<int64_t>(plans.size());
-  const Tensor list = device_list(samples);
+  const Tensor list = device_bytes(std::span<const kernels::AugmentSample>(samples));
   Tensor out(Shape{batch, size, size, 3}, DType::kU8, Device::kCuda);
   kernels::backend(Device::kCuda)
-      .augment({reinterpret_cast<const kernels::AugmentSample*>(list.data<uint8_t>()), batch, size,
-                size, kPad, out.data<uint8_t>()});
+      .augment({static_cast<const kernels::AugmentSample*>(list.raw()), batch, size, size, kPad,
+                out.data<uint8_t>()});
   return out;
 }
 
@@ -83,11 +74,11 @@ Tensor resize_device_batch(const Tensor& images, int height, int width) {
     list.push_back({images.data<uint8_t>() + n * (images.numel() / batch),
                     static_cast<int32_t>(images.dim(2)), static_cast<int32_t>(images.dim(1)), width,
                     height, 0, 0});
-  const Tensor there = device_list(list);
+  const Tensor there = device_bytes(std::span<const kernels::LetterboxImage>(list));
   Tensor out(Shape{batch, height, width, 3}, DType::kU8, Device::kCuda);
   kernels::backend(Device::kCuda)
-      .letterbox({reinterpret_cast<const kernels::LetterboxImage*>(there.data<uint8_t>()), batch,
-                  width, height, kPad, out.data<uint8_t>()});
+      .letterbox({static_cast<const kernels::LetterboxImage*>(there.raw()), batch, width, height,
+                  kPad, out.data<uint8_t>()});
   return out;
 }
 

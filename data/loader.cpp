@@ -47,19 +47,6 @@ struct Epoch {
   std::map<int64_t, std::shared_ptr<Pending>> pending;
 };
 
-std::vector<PixelLabel> canvas_labels(const Sample& sample, const LetterboxGeometry& g) {
-  std::vector<PixelLabel> labels;
-  const auto w = static_cast<float>(g.image_width);
-  const auto h = static_cast<float>(g.image_height);
-  for (const Label& l : sample.labels) {
-    if (l.crowd) continue;
-    const Box b = g.to_canvas(
-        {w * (l.cx - l.w / 2), h * (l.cy - l.h / 2), w * (l.cx + l.w / 2), h * (l.cy + l.h / 2)});
-    labels.push_back({l.category, b[0], b[1], b[2], b[3]});
-  }
-  return labels;
-}
-
 // Moves the good slots to the front and collects their targets.
 Batch assemble(Tensor images, std::vector<Slot>& slots, int size, bool with_geometry) {
   Batch batch;
@@ -178,10 +165,13 @@ void Loader::State::make_sample(const Epoch& e, int64_t position, Slot& slot, Im
   slot.index = e.order[static_cast<size_t>(position)];
   if (config.augment) {
     Rng rng(config.seed, static_cast<uint64_t>(e.number) << 32 | static_cast<uint64_t>(position));
-    slot.plan =
+    AugmentPlan plan =
         plan_augmentation(source, slot.index, config.size, *config.augment, e.mosaic_on, rng);
-    slot.labels = slot.plan.labels;
-    if (!paints()) paint(slot.plan, config.size, canvas, out);
+    slot.labels = std::move(plan.labels);
+    if (paints())
+      slot.plan = std::move(plan);
+    else
+      paint(plan, config.size, canvas, out);  // and lets go of the images
     return;
   }
   const auto image = store.load(slot.index);
@@ -189,7 +179,8 @@ void Loader::State::make_sample(const Epoch& e, int64_t position, Slot& slot, Im
   if (!slot.good) return;
   slot.geometry = store.geometry(slot.index);
   letterbox_into(*image, slot.geometry, kPad, out);
-  slot.labels = canvas_labels(dataset.samples[static_cast<size_t>(slot.index)], slot.geometry);
+  slot.labels =
+      canvas_labels(dataset.samples[static_cast<size_t>(slot.index)].labels, slot.geometry);
 }
 
 void Loader::State::work() {
@@ -318,7 +309,7 @@ Batch load_batch(const Dataset& dataset, int64_t begin, int64_t end, int size, i
         letterbox_geometry(sample.width, sample.height, {size, size, true, kPad, border});
     letterbox_into(load_resized(sample, slot.geometry), slot.geometry, kPad,
                    images.data<uint8_t>() + k * bytes);
-    slot.labels = canvas_labels(sample, slot.geometry);
+    slot.labels = canvas_labels(sample.labels, slot.geometry);
   }
   return assemble(std::move(images), slots, size, true);
 }

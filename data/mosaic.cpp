@@ -7,8 +7,8 @@
 
 namespace sextant::data {
 
-std::array<CanvasTile, 4> mosaic_places(const MosaicTiles& tiles, int xc, int yc) {
-  std::array<CanvasTile, 4> places;
+MosaicPlaces mosaic_places(const MosaicTiles& tiles, int xc, int yc) {
+  MosaicPlaces places;
   for (size_t k = 0; k < 4; ++k) {
     const Image* image = tiles[k].image;
     check(image != nullptr && !image->empty(), "mosaic: tile {} is empty", k);
@@ -17,10 +17,9 @@ std::array<CanvasTile, 4> mosaic_places(const MosaicTiles& tiles, int xc, int yc
   return places;
 }
 
-std::vector<PixelLabel> mosaic_labels(const MosaicTiles& tiles, int width, int height, int xc,
-                                      int yc) {
+std::vector<PixelLabel> mosaic_labels(const MosaicTiles& tiles, const MosaicPlaces& places,
+                                      int width, int height) {
   std::vector<PixelLabel> labels;
-  const auto places = mosaic_places(tiles, xc, yc);
   for (size_t k = 0; k < 4; ++k) {
     if (tiles[k].labels == nullptr) continue;
     const auto w = static_cast<float>(places[k].image->width);

@@ -29,11 +29,12 @@ struct CanvasTile {
 // with its nearest corner; what is outside the canvas of 2 * width x 2 * height is cut off. The
 // official draw of the point: xc in [width / 2, 3 * width / 2), yc likewise. Throws Error for an
 // empty tile.
-std::array<CanvasTile, 4> mosaic_places(const MosaicTiles& tiles, int xc, int yc);
+using MosaicPlaces = std::array<CanvasTile, 4>;
+MosaicPlaces mosaic_places(const MosaicTiles& tiles, int xc, int yc);
 
-// The boxes of all tiles, clipped to the canvas. Crowd boxes are left out.
-std::vector<PixelLabel> mosaic_labels(const MosaicTiles& tiles, int width, int height, int xc,
-                                      int yc);
+// The boxes of all tiles at their places, clipped to the canvas. Crowd boxes are left out.
+std::vector<PixelLabel> mosaic_labels(const MosaicTiles& tiles, const MosaicPlaces& places,
+                                      int width, int height);
 
 // Paints tiles on a canvas of width x height; where tiles overlap the last one counts, what none
 // covers is 114. The canvas' memory is used again.

@@ -35,22 +35,12 @@ kernels::ConvShape shape_of(const ConvSpec& spec) {
   return shape;
 }
 
-// The integer form: `kernel` with weights quantized as on the CPU and its numbers on the device.
-std::unique_ptr<Step> integer_step(const ConvSpec& spec) {
-  kernels::ConvInt8Forward conv;
+// What both forms share of `conv`'s fields, and the step that `run`s it with its tensors in place.
+template <class Conv, class F>
+std::unique_ptr<Step> conv_step(const ConvSpec& spec, Conv conv, const Tensor& weight,
+                                const Tensor& bias, const F& run) {
   conv.shape = shape_of(spec);
-  const Tensor dense = without_groups(spec.weight, spec.groups);
-  const Tensor weight =
-      Tensor::from<int8_t>(dense.shape(), quantize_weight(dense, spec.weight_scale))
-          .to(Device::kCuda);
-  const ConvEpilogue epilogue = integer_epilogue(spec);
-  const Tensor bias = spec.bias.defined() ? on_device(epilogue.bias) : Tensor();
-  const Tensor factor = on_device(epilogue.factor);
-  conv.x_type = spec.source.dtype;
-  conv.y_type = spec.destination.dtype;
   conv.act = spec.activation;
-  conv.activation_scale = epilogue.form.act_scale;
-  conv.residual_scale = epilogue.form.residual_scale;
   conv.residual_before_activation = spec.residual_before_activation;
   conv.x_pitch = spec.source.pitch;
   conv.y_pitch = spec.destination.pitch;
@@ -59,23 +49,44 @@ std::unique_ptr<Step> integer_step(const ConvSpec& spec) {
       "conv", touched(spec),
       [=, source = spec.source, destination = spec.destination, residual = spec.residual_source,
        with_residual = spec.residual](const Bases& bases) {
-        kernels::ConvInt8Forward p = conv;
+        Conv p = conv;
         p.x = source.at(bases);
-        p.w = weight.data<int8_t>();
         p.bias = bias.defined() ? bias.f32() : nullptr;
-        p.factor = factor.f32();
         p.y = destination.at(bases);
         if (with_residual) p.residual = residual.at(bases);
-        kernels::backend(Device::kCuda).conv_int8_forward(p);
+        run(p);
       });
-  step->weight_bytes = weight.bytes() + factor.bytes() + (bias.defined() ? bias.bytes() : 0);
+  step->weight_bytes = weight.bytes() + (bias.defined() ? bias.bytes() : 0);
+  return step;
+}
+
+// Weights quantized as on the CPU.
+std::unique_ptr<Step> integer_step(const ConvSpec& spec) {
+  const Tensor dense = without_groups(spec.weight, spec.groups);
+  const Tensor weight =
+      Tensor::from<int8_t>(dense.shape(), quantize_weight(dense, spec.weight_scale))
+          .to(Device::kCuda);
+  const ConvEpilogue epilogue = integer_epilogue(spec);
+  const Tensor bias = spec.bias.defined() ? on_device(epilogue.bias) : Tensor();
+  const Tensor factor = on_device(epilogue.factor);
+  kernels::ConvInt8Forward conv;
+  conv.x_type = spec.source.dtype;
+  conv.y_type = spec.destination.dtype;
+  conv.activation_scale = epilogue.form.act_scale;
+  conv.residual_scale = epilogue.form.residual_scale;
+  auto step = conv_step(spec, conv, weight, bias, [=](kernels::ConvInt8Forward& p) {
+    p.w = weight.data<int8_t>();
+    p.factor = factor.f32();
+    kernels::backend(Device::kCuda).conv_int8_forward(p);
+  });
+  step->weight_bytes += factor.bytes();
   return step;
 }
 
 std::unique_ptr<Step> float_step(const ConvSpec& spec) {
   kernels::ConvForward conv;
-  conv.shape = shape_of(spec);
   conv.dtype = spec.destination.dtype;
+  conv.residual_scale = spec.residual_scale;
   Tensor dense = without_groups(spec.weight, spec.groups);
   if (conv.dtype != DType::kF32) {
     const Tensor narrow(dense.shape(), conv.dtype);
@@ -84,27 +95,10 @@ std::unique_ptr<Step> float_step(const ConvSpec& spec) {
     dense = narrow;
   }
   const Tensor weight = dense.to(Device::kCuda);
-  const Tensor bias = spec.bias.defined() ? spec.bias.to(Device::kCuda) : Tensor();
-  conv.act = spec.activation;
-  conv.residual_scale = spec.residual_scale;
-  conv.residual_before_activation = spec.residual_before_activation;
-  conv.x_pitch = spec.source.pitch;
-  conv.y_pitch = spec.destination.pitch;
-  if (spec.residual) conv.residual_pitch = spec.residual_source.pitch;
-  auto step = make_step(
-      "conv", touched(spec),
-      [=, source = spec.source, destination = spec.destination, residual = spec.residual_source,
-       with_residual = spec.residual](const Bases& bases) {
-        kernels::ConvForward p = conv;
-        p.x = source.at(bases);
-        p.w = weight.raw();
-        p.bias = bias.defined() ? bias.f32() : nullptr;
-        p.y = destination.at(bases);
-        if (with_residual) p.residual = residual.at(bases);
-        kernels::backend(Device::kCuda).conv_forward(p);
-      });
-  step->weight_bytes = weight.bytes() + (bias.defined() ? bias.bytes() : 0);
-  return step;
+  return conv_step(spec, conv, weight, spec.bias.to(Device::kCuda), [=](kernels::ConvForward& p) {
+    p.w = weight.raw();
+    kernels::backend(Device::kCuda).conv_forward(p);
+  });
 }
 
 }  // namespace

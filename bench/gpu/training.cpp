@@ -5,6 +5,7 @@
 #include <chrono>
 #include <memory>
 
+#include "../synthetic.h"
 #include "core/device.h"
 #include "core/median.h"
 #include "core/rng.h"
@@ -20,19 +21,6 @@ namespace sextant::bench {
 namespace {
 
 constexpr int64_t kClasses = 80;
-constexpr int kBoxes = 14;  // an image
-
-Tensor random_targets(int64_t batch) {
-  Rng rng(3);
-  std::vector<float> rows;
-  for (int64_t n = 0; n < batch; ++n)
-    for (int k = 0; k < kBoxes; ++k)
-      for (const double v : {static_cast<double>(n), static_cast<double>(rng.below(kClasses)),
-                             rng.uniform(0.15, 0.85), rng.uniform(0.15, 0.85),
-                             rng.uniform(0.05, 0.3), rng.uniform(0.05, 0.3)})
-        rows.push_back(static_cast<float>(v));
-  return Tensor::from(Shape{batch * kBoxes, 6}, rows);
-}
 
 // Seconds of one step: median over rounds of several, each waited for.
 double step_seconds(const std::string& preset, DType type, int64_t batch, int64_t size) {
@@ -53,7 +41,7 @@ double step_seconds(const std::string& preset, DType type, int64_t batch, int64_
   Rng rng(5);
   const Tensor bytes(Shape{batch, size, size, 3}, DType::kU8);
   for (auto& v : bytes.span<uint8_t>()) v = static_cast<uint8_t>(rng.below(256));
-  const Tensor images = bytes.to(Device::kCuda), targets = random_targets(batch);
+  const Tensor images = bytes.to(Device::kCuda), targets = random_targets(batch, kClasses, rng);
   const auto step = [&] {
     HeadOutput head;
     {

@@ -167,45 +167,54 @@ Descriptor OperationGraph::convolution(const ConvGeometry& g) const {
   return d;
 }
 
-void OperationGraph::convolution_forward(const ConvGeometry& g, int64_t x, int64_t w, int64_t y) {
+void OperationGraph::convolution_operation(const ConvGeometry& g, const ConvAttributes& names,
+                                           const std::array<int64_t, 3>& tensors) {
   parts_.push_back(convolution(g));
-  Descriptor d(CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR);
-  d.set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, parts_.back());
-  d.set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, at(x));
-  d.set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, at(w));
-  d.set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, at(y));
-  d.set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, 1.0f);
-  d.set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, g.beta);
+  Descriptor d(names.type);
+  d.set(names.convolution, parts_.back());
+  for (size_t i = 0; i < tensors.size(); ++i) d.set(names.tensors[i], at(tensors[i]));
+  d.set(names.alpha, 1.0f);
+  d.set(names.beta, g.beta);
   d.finalize();
   operations_.push_back(std::move(d));
+}
+
+void OperationGraph::convolution_forward(const ConvGeometry& g, int64_t x, int64_t w, int64_t y) {
+  convolution_operation(
+      g,
+      {CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR,
+       CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC,
+       {CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W,
+        CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y},
+       CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA,
+       CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA},
+      {x, w, y});
 }
 
 void OperationGraph::convolution_backward_data(const ConvGeometry& g, int64_t dy, int64_t w,
                                                int64_t dx) {
-  parts_.push_back(convolution(g));
-  Descriptor d(CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR);
-  d.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC, parts_.back());
-  d.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY, at(dy));
-  d.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W, at(w));
-  d.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX, at(dx));
-  d.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA, 1.0f);
-  d.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA, g.beta);
-  d.finalize();
-  operations_.push_back(std::move(d));
+  convolution_operation(
+      g,
+      {CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR,
+       CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC,
+       {CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W,
+        CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX},
+       CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA,
+       CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA},
+      {dy, w, dx});
 }
 
 void OperationGraph::convolution_backward_filter(const ConvGeometry& g, int64_t x, int64_t dy,
                                                  int64_t dw) {
-  parts_.push_back(convolution(g));
-  Descriptor d(CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR);
-  d.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC, parts_.back());
-  d.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X, at(x));
-  d.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY, at(dy));
-  d.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW, at(dw));
-  d.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA, 1.0f);
-  d.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA, g.beta);
-  d.finalize();
-  operations_.push_back(std::move(d));
+  convolution_operation(g,
+                        {CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR,
+                         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC,
+                         {CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X,
+                          CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY,
+                          CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW},
+                         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA,
+                         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA},
+                        {x, dy, dw});
 }
 
 void OperationGraph::pointwise(const PointwiseForm& form, int64_t x, int64_t b, int64_t y) {

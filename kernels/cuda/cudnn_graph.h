@@ -142,6 +142,15 @@ class OperationGraph {
   int64_t add_image(const Dims& dims, cudnnDataType_t type, int64_t pitch, bool is_virtual);
   const Descriptor& at(int64_t id) const { return tensors_.at(static_cast<size_t>(id)); }
   Descriptor convolution(const ConvGeometry& g) const;
+  // The names that cuDNN has for the parts of one kind of convolution.
+  struct ConvAttributes {
+    cudnnBackendDescriptorType_t type;
+    cudnnBackendAttributeName_t convolution;
+    std::array<cudnnBackendAttributeName_t, 3> tensors;
+    cudnnBackendAttributeName_t alpha, beta;
+  };
+  void convolution_operation(const ConvGeometry& g, const ConvAttributes& names,
+                             const std::array<int64_t, 3>& tensors);
 
   std::vector<Descriptor> tensors_, parts_, operations_;
 };

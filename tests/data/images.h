@@ -50,8 +50,9 @@ struct Mosaic {
   std::vector<data::PixelLabel> labels;
 };
 inline Mosaic make_mosaic(const data::MosaicTiles& tiles, int width, int height, int xc, int yc) {
-  Mosaic m{{}, data::mosaic_labels(tiles, width, height, xc, yc)};
-  data::paint_canvas(data::mosaic_places(tiles, xc, yc), 2 * width, 2 * height, m.canvas);
+  const auto places = data::mosaic_places(tiles, xc, yc);
+  Mosaic m{{}, data::mosaic_labels(tiles, places, width, height)};
+  data::paint_canvas(places, 2 * width, 2 * height, m.canvas);
   return m;
 }
 

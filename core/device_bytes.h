@@ -1,0 +1,19 @@
+// Lists of plain values for kernels of the device.
+#pragma once
+
+#include <span>
+
+#include "core/tensor.h"
+
+namespace sextant {
+
+// The bytes of plain values in device memory, U8 [values * sizeof(T)].
+template <class T>
+Tensor device_bytes(std::span<const T> values) {
+  const auto bytes = static_cast<int64_t>(values.size_bytes());
+  Tensor t(Shape{bytes}, DType::kU8, Device::kCuda);
+  accelerator().upload(t.raw(), values.data(), bytes, compute_stream());
+  return t;
+}
+
+}  // namespace sextant
