@@ -73,6 +73,7 @@ Json TrainConfig::json() const {
             {"freeze", freeze},
             {"training", training.json()},
             {"precision", precision},
+            {"cuda_graph", cuda_graph},
             {"model", model},
             {"loss", loss},
             {"teacher", teacher}});
@@ -204,6 +205,7 @@ TrainConfig parse_train_config(const Json& json, const std::string& where,
   c.loss = l.json();
   check_objectness(read_loss_config(l, model.loss()), model.objectness, where);
   r.choice("precision", c.precision, {"fp32", "fp16", "bf16"});
+  r.get("cuda_graph", c.cuda_graph);
   r.get("teacher", c.teacher);
   if (!c.teacher.empty()) c.teacher = beside(folder, c.teacher);
 

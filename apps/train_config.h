@@ -80,6 +80,7 @@ struct TrainConfig : RunConfig {
   // What activations are held and multiplied in: "fp32", or on a GPU "fp16" (with a loss scale) or
   // "bf16"; weights, statistics and losses stay fp32.
   std::string precision = "fp32";
+  bool cuda_graph = true;       // on a GPU, steps are recorded and replayed (apps/train_step.h)
   Json model = Json::object();  // as given; read once the number of classes is known
   Json loss = Json::object();   // as given; what is absent comes from the model
   std::string teacher;          // self-distillation: a trained checkpoint of the same shape

@@ -12,13 +12,12 @@
 #include "apps/run_folder.h"
 #include "apps/solver.h"
 #include "apps/train_epoch.h"
+#include "apps/train_step.h"
 #include "core/file.h"
 #include "data/device_painter.h"
 #include "data/loader.h"
 #include "data/resize.h"
 #include "deploy/file.h"
-#include "layers/autocast.h"
-#include "layers/functional.h"
 #include "models/loss.h"
 #include "optim/schedule.h"
 
@@ -56,16 +55,18 @@ class Trainer {
                                          train_set_.num_classes())),
         device_(choose_device(config.device)),
         type_(activation_type(config.precision, device_)),
+        scaler_(type_ == DType::kF16 ? std::make_unique<optim::GradScaler>(device_) : nullptr),
         model_(start_model()),
         parameters_(make_parameters(scales)),
         teacher_(load_teacher()),
         loss_(loss_config()),
         ema_(named_state(), config.solver.ema_decay, config.solver.ema_tau),
         optimizer_(make_optimizer(config, parameters_)),
+        step_(*model_, loss_, teacher_.get(), scaler_.get(),
+              {.type = type_, .record = config.cuda_graph && config.multi_scale == 0}),
         loader_(train_set_, loader_config(config, device_, config.gray_border)),
         schedule_(make_schedule(config, loader_.batches_per_epoch())) {
     optimizer_->average_into(ema_);
-    if (type_ == DType::kF16) scaler_ = std::make_unique<optim::GradScaler>(device_);
     print_report(train_set_);
     print_report(val_set_);
     resolved_ = config.json();
@@ -207,48 +208,11 @@ class Trainer {
                                            : data::resize_device_batch(images, side, side);
   }
 
-  // What the loss reads is f32 in any case.
-  Yolov6::Features forward(const Variable& x) const {
-    const Autocast autocast(type_);
-    Yolov6::Features f = model_->forward_features(x);
-    if (teacher_ && loss_.config().distill_feat_weight > 0)
-      for (Variable& v : f.neck) v = cast(v, DType::kF32);
-    return f;
-  }
-
-  TeacherOutput teach(const Variable& x) const {
-    const NoGrad guard;
-    const Autocast autocast(type_);
-    const Yolov6::Features f = teacher_->forward_features(x);
-    TeacherOutput out;
-    for (const auto& v : f.head.cls_logits) out.cls_logits.push_back(v.data());
-    for (const auto& v : f.head.reg) out.reg.push_back(v.data());
-    for (const auto& v : f.neck) out.features.push_back(cast(v, DType::kF32).data());
-    return out;
-  }
-
   // One forward and backward pass; the gradients add up in the parameters.
   LossValues iterate(const data::Batch& batch, int64_t side) {
     const Tensor images =
         side == config_.image_size ? batch.images : resized(batch.images, static_cast<int>(side));
-    const Variable x(image_to_float(images));
-    const bool distill_features = teacher_ && loss_.config().distill_feat_weight > 0;
-    const Yolov6::Features f = forward(x);
-    const LossInput input{.cls_logits = f.head.cls_logits,
-                          .reg = f.head.reg,
-                          .objectness = f.head.objectness,
-                          .reg_lrtb = f.head.reg_lrtb,
-                          .cls_logits_ab = f.head.cls_logits_ab,
-                          .reg_ab = f.head.reg_ab,
-                          .features = distill_features ? f.neck : std::vector<Variable>{}};
-    const TeacherOutput taught = teacher_ ? teach(x) : TeacherOutput{};
-    const LossResult r =
-        loss_(input, batch.targets, {side, side, state_.epoch}, teacher_ ? &taught : nullptr);
-    if (scaler_)
-      scaler_->backward(r.loss);
-    else
-      backward(r.loss);
-    return r.values;
+    return step_.run(images, batch.targets, state_.epoch);
   }
 
   static LossItems finite_items(const LossValues& values, int64_t epoch) {
@@ -343,6 +307,7 @@ class Trainer {
   DetectionLoss loss_;
   optim::ModelEma ema_;
   std::unique_ptr<optim::Optimizer> optimizer_;
+  TrainStep step_;
   data::Loader loader_;
   optim::Schedule schedule_;
   Json resolved_;

@@ -44,6 +44,8 @@ void accumulate(Tensor& into, Tensor grad) {
 
 }  // namespace
 
+void Variable::add_grad(Tensor grad) const { accumulate(meta_->grad, std::move(grad)); }
+
 namespace autograd {
 
 Node::~Node() {

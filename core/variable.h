@@ -63,6 +63,8 @@ class Variable {
   // The accumulated gradient of a leaf; empty before the first backward().
   const Tensor& grad() const { return meta_->grad; }
   void clear_grad() const { meta_->grad = Tensor(); }
+  // Adds to it as backward() does; `grad` may become the gradient itself.
+  void add_grad(Tensor grad) const;
   // Replaces the data (same shape): used when weights are loaded.
   void set_data(Tensor data) { data_ = std::move(data); }
   // The same data without history.

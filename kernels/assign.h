@@ -74,8 +74,9 @@ void anchors_inside(const LabelAssign& p, uint8_t* inside);
 namespace cuda {
 // The most that topk may be.
 inline constexpr int64_t kMaxTopk = 32;
-// No synchronisation with the host. `boxes` is gt_begin[batch], which whoever made the list knows;
-// all pointers are to device memory. `workspace`: device memory of
+// No synchronisation with the host. `boxes` is gt_begin[batch], which whoever made the list knows,
+// or more, where the list has room for more: a recorded launch serves lists of any length up to it.
+// All pointers are to device memory. `workspace`: device memory of
 // task_aligned_assign_workspace() bytes, aligned to 8, contents undefined. Anchors and boxes of an
 // image below 2^31.
 int64_t task_aligned_assign_workspace(int64_t boxes);

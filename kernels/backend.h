@@ -111,6 +111,7 @@ class Backend {
   virtual void generate_anchors(const AnchorsOf<float>& p) const = 0;
   virtual void generate_anchors(const AnchorsOf<double>& p) const = 0;
   virtual void decode(const Decode& p, float* out) const = 0;
+  virtual void decode_backward(const DecodeBackward& p) const = 0;
   // count[n] detections of image n are written to out[n * max_det]; the rest is not touched.
   virtual void non_max_suppression(const NmsInput& p, const NmsOptions& options, Detection* out,
                                    int32_t* count) const = 0;

@@ -10,6 +10,7 @@
 
 #include "core/dtype.h"
 #include "core/stream.h"
+#include "kernels/activation.h"
 #include "kernels/anchors.h"
 
 namespace sextant::kernels {
@@ -44,16 +45,45 @@ struct Decode {
   }
 };
 
+// Where the gradients of a level's maps go: f32, dense, overwritten; null when not wanted.
+struct DecodeGradient {
+  float* cls = nullptr;
+  float* reg = nullptr;
+  float* obj = nullptr;
+};
+
+// Gradients of the maps from those of the rows. `out`, the rows, and dy: [N, anchors, 5 + classes].
+// F32 maps.
+struct DecodeBackward {
+  Decode forward;
+  const float* out = nullptr;
+  const float* dy = nullptr;
+  std::array<DecodeGradient, kMaxLevels> grad;
+};
+
 namespace cpu {
 
 // out [N, anchors, 5 + classes]: cx cy w h in pixels, sigmoid objectness (1 without), sigmoid
 // scores. Overwritten.
 void decode(const Decode& p, float* out);
+void decode_backward(const DecodeBackward& p);
 
 }  // namespace cpu
 
 namespace cuda {
 void decode(const Decode& p, float* out, Stream stream);
+void decode_backward(const DecodeBackward& p, Stream stream);
 }  // namespace cuda
+
+// --- one definition for the CPU and CUDA --------------------------------------------------------
+
+// The gradient of distance `side` (l t r b), from that of a row: centre = cell + (high - low) / 2
+// and size = low + high, all times the stride.
+SEXTANT_HD float distance_gradient(const float* dy, int side, float stride) {
+  const float centre = 0.5f * dy[side % 2];
+  return stride * (dy[2 + side % 2] + (side < 2 ? -centre : centre));
+}
+// Of a sigmoid's input, from its result.
+SEXTANT_HD float logit_gradient(float dy, float y) { return dy * y * (1.0f - y); }
 
 }  // namespace sextant::kernels

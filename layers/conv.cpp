@@ -2,7 +2,6 @@
 #include "kernels/conv.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "core/trace.h"
 #include "layers/autocast.h"
@@ -60,16 +59,6 @@ struct SavedStatistics {
   std::vector<Tensor> mean, inv_std;
 };
 
-// 1 / sqrt(variance + eps) of running statistics, for a backward pass in evaluation mode. Rare (a
-// frozen part behind a trained one), so the host does it: there the device is waited for.
-Tensor inverse_deviation(const Tensor& variance, float eps) {
-  const Tensor out =
-      variance.device() == Device::kCpu ? variance.clone() : variance.to(Device::kCpu);
-  for (float& v : out.span<float>())
-    v = static_cast<float>(1.0 / std::sqrt(static_cast<double>(v) + eps));
-  return out.to(variance.device());
-}
-
 // act(sum of the normalised branches) -> y. `keeps`: a backward pass will follow.
 SavedStatistics run_rep_bn_act(const std::vector<Tensor>& x,
                                const std::vector<BatchNormState>& norms, const Tensor& y,
@@ -100,20 +89,18 @@ SavedStatistics run_rep_bn_act(const std::vector<Tensor>& x,
             t.shape().str(), channels);
       check_together("rep_bn_act", y, t);
     }
-    if (params.training) {
+    const bool kept = params.training || keeps;
+    if (kept) {
       saved.mean.push_back(like(n.running_mean));
       saved.inv_std.push_back(like(n.running_mean));
-    } else if (keeps) {
-      saved.mean.push_back(n.running_mean.clone());
-      saved.inv_std.push_back(inverse_deviation(n.running_var, params.eps));
     }
     p.branch[b] = {x[b].raw(),
                    n.gamma.f32(),
                    n.beta.f32(),
                    n.running_mean.f32(),
                    n.running_var.f32(),
-                   params.training ? saved.mean[b].f32() : nullptr,
-                   params.training ? saved.inv_std[b].f32() : nullptr};
+                   kept ? saved.mean[b].f32() : nullptr,
+                   kept ? saved.inv_std[b].f32() : nullptr};
   }
   on(y).rep_bn_act_forward(p);
   return saved;

@@ -112,108 +112,64 @@ HeadOutput EffiDeHead::forward(const std::vector<Variable>& features) const {
 
 namespace {
 
-// What backward needs to know of decode's inputs.
-struct DecodeSaved {
-  Tensor pred;
-  // Of the inputs: logits, distances and, where there is one, objectness of each level in turn.
-  std::vector<Shape> shapes;
-  size_t maps = 2;          // a level
-  std::vector<Tensor> reg;  // the raw distributions; only with reg_max
-  std::vector<int64_t> strides;
-  int64_t reg_max = 0;
+// Decoded rows with what backward needs. The maps are held, whose memory `decode` points into.
+struct Decoded {
+  kernels::Decode decode;
+  std::vector<Tensor> maps;  // logits, distances and, where there is one, objectness of each level
+  Tensor rows;
 };
 
-// Gradient of one distance with respect to its distribution: p_j (j - mean).
-void distribution_backward(const float* logits, float gradient, int64_t bins, float* out) {
-  float mean = 0;
-  kernels::cpu::expectation(kernels::Expectation<float>{logits, out, &mean, 1, bins});
-  for (int64_t j = 0; j < bins; ++j) out[j] *= gradient * (static_cast<float>(j) - mean);
-}
-
-// Gradient of the decoded rows with respect to one level's maps, on the host: no training goes
-// through decoded rows. dobj is undefined without objectness.
-void decode_backward(const DecodeSaved& s, const Tensor& pred, const Tensor& dy, size_t level,
-                     int64_t first, const Tensor& dcls, const Tensor& dreg, const Tensor& dobj) {
-  const auto stride = static_cast<float>(s.strides[level]);
-  const int64_t cells = dcls.dim(1) * dcls.dim(2), anchors = pred.dim(1), row = pred.dim(2);
-  const int64_t classes = row - 5, bins = s.reg_max + 1;
-  const Tensor reg = s.reg.empty() ? Tensor() : s.reg[level].to(Device::kCpu);
-  for (int64_t n = 0; n < pred.dim(0); ++n)
-    for (int64_t i = 0; i < cells; ++i) {
-      const float* g = dy.f32() + (n * anchors + first + i) * row;
-      const float* p = pred.f32() + (n * anchors + first + i) * row;
-      float d[4];
-      for (int k = 0; k < 2; ++k) {  // centre = cell + (high - low) / 2, size = low + high
-        d[k] = stride * (g[2 + k] - 0.5f * g[k]);
-        d[2 + k] = stride * (g[2 + k] + 0.5f * g[k]);
-      }
-      const int64_t at = (n * cells + i) * 4 * bins;
-      for (int64_t k = 0; k < 4; ++k)
-        if (bins == 1)
-          dreg.f32()[at + k] = d[k];
-        else
-          distribution_backward(reg.f32() + at + k * bins, d[k], bins, dreg.f32() + at + k * bins);
-      if (dobj.defined()) dobj.f32()[n * cells + i] = g[4] * p[4] * (1.0f - p[4]);
-      for (int64_t c = 0; c < classes; ++c)
-        dcls.f32()[(n * cells + i) * classes + c] = g[5 + c] * p[5 + c] * (1.0f - p[5 + c]);
-    }
+std::vector<Tensor> decode_backward(const Decoded& d, const Tensor& dy,
+                                    const std::vector<bool>& needs) {
+  std::vector<Tensor> grads;
+  for (size_t i = 0; i < d.maps.size(); ++i) grads.push_back(needs[i] ? like(d.maps[i]) : Tensor());
+  kernels::DecodeBackward p{d.decode, d.rows.f32(), dy.f32(), {}};
+  const auto levels = static_cast<size_t>(d.decode.levels);
+  const size_t maps = d.maps.size() / levels;
+  const auto to = [&](size_t i) { return grads[i].defined() ? grads[i].f32() : nullptr; };
+  for (size_t l = 0; l < levels; ++l)
+    p.grad[l] = {to(maps * l), to(maps * l + 1), maps > 2 ? to(maps * l + 2) : nullptr};
+  kernels::backend(dy.device()).decode_backward(p);
+  return grads;
 }
 
 }  // namespace
 
 Variable EffiDeHead::decode(const HeadOutput& output) const {
   const std::vector<Variable>& distances = output.reg_lrtb.empty() ? output.reg : output.reg_lrtb;
-  DecodeSaved saved;
-  saved.strides = config_.strides;
-  saved.reg_max = output.reg_lrtb.empty() ? config_.reg_max : 0;
-  kernels::Decode p;
+  Decoded saved;
+  kernels::Decode& p = saved.decode;
   p.levels = static_cast<int>(config_.strides.size());
   p.batch = output.cls_logits[0].dim(0);
   p.classes = config_.num_classes;
-  p.reg_max = saved.reg_max;
+  p.reg_max = output.reg_lrtb.empty() ? config_.reg_max : 0;
   std::vector<Variable> inputs;
   for (size_t l = 0; l < config_.strides.size(); ++l) {
     const Variable &cls = output.cls_logits[l], &reg = distances[l];
     p.level[l] = {cls.f32(), reg.f32(), cls.dim(1), cls.dim(2),
                   static_cast<float>(config_.strides[l])};
-    std::vector<Variable> maps{cls, reg};
-    if (!output.objectness.empty()) {
-      maps.push_back(output.objectness[l]);
-      p.level[l].obj = maps.back().f32();
-    }
-    saved.maps = maps.size();
-    for (const Variable& v : maps) {
-      inputs.push_back(v);
-      saved.shapes.push_back(v.shape());
-    }
-    if (p.reg_max > 0) saved.reg.push_back(reg.data());
+    inputs.insert(inputs.end(), {cls, reg});
+    if (output.objectness.empty()) continue;
+    inputs.push_back(output.objectness[l]);
+    p.level[l].obj = inputs.back().f32();
   }
-  saved.pred = like(inputs[0].data(), Shape{p.batch, p.anchors(), 5 + p.classes});
-  kernels_for("decode", inputs[0], inputs).decode(p, saved.pred.f32());
-  const Tensor pred = saved.pred;
-  Variable out = make_result(
-      "detect_decode", pred, inputs,
-      [saved = std::move(saved)](const Tensor& dy, const std::vector<bool>&) {
-        std::vector<Tensor> grads;
-        const Tensor pred_host = saved.pred.to(Device::kCpu), dy_host = dy.to(Device::kCpu);
-        int64_t first = 0;
-        for (size_t l = 0; l < saved.strides.size(); ++l) {
-          std::vector<Tensor> d;
-          for (size_t m = 0; m < saved.maps; ++m) d.emplace_back(saved.shapes[saved.maps * l + m]);
-          decode_backward(saved, pred_host, dy_host, l, first, d[0], d[1],
-                          saved.maps > 2 ? d[2] : Tensor());
-          first += d[0].dim(1) * d[0].dim(2);
-          for (const Tensor& t : d) grads.push_back(t.to(dy.device()));
-        }
-        return grads;
-      });
+  const Tensor rows = like(inputs[0].data(), Shape{p.batch, p.anchors(), 5 + p.classes});
+  const int64_t reg_max = p.reg_max;
+  kernels_for("decode", inputs[0], inputs).decode(p, rows.f32());
+  for (const Variable& v : inputs) saved.maps.push_back(v.data());
+  saved.rows = rows;
+  Variable out =
+      make_result("detect_decode", rows, inputs,
+                  [saved = std::move(saved)](const Tensor& dy, const std::vector<bool>& needs) {
+                    return decode_backward(saved, dy, needs);
+                  });
   if (trace::active())
     trace::record({"detect_decode",
                    inputs,
                    out,
                    {{"strides", config_.strides},
                     {"num_classes", config_.num_classes},
-                    {"reg_max", p.reg_max},
+                    {"reg_max", reg_max},
                     {"grid_cell_offset", 0.5},
                     {"objectness", !output.objectness.empty()}}});
   return out;

@@ -254,7 +254,7 @@ LossItems LossValues::items() const {
   if (mail_)
     std::memcpy(v, mail_->received(), sizeof(v));
   else
-    std::ranges::copy(values_.span<double>(), v);
+    std::ranges::copy(values_.to(Device::kCpu).span<double>(), v);
   const auto scores = [&](int branch) {
     kernels::TargetScores s;
     std::memcpy(&s, v + loss_detail::kParts + LossSums::kScores * branch, sizeof(s));
@@ -303,24 +303,57 @@ DetectionLoss::DetectionLoss(LossConfig config)
   }
 }
 
-LossResult DetectionLoss::operator()(const LossInput& input, const Tensor& targets,
+PlacedTargets DetectionLoss::place(const Tensor& targets, int64_t batch, const LossStep& step,
+                                   Device device, int64_t room) const {
+  const loss_detail::Truth truth =
+      loss_detail::read_targets(targets, batch, config_.num_classes, step.image_h, step.image_w);
+  PlacedTargets placed;
+  placed.boxes_ =
+      std::make_shared<loss_detail::PlacedBoxes>(device, batch, std::max(room, truth.count()));
+  placed.boxes_->put(truth, *mail_);
+  return placed;
+}
+
+bool DetectionLoss::replace(PlacedTargets& placed, const Tensor& targets,
+                            const LossStep& step) const {
+  const loss_detail::Truth truth = loss_detail::read_targets(
+      targets, placed.boxes_->batch, config_.num_classes, step.image_h, step.image_w);
+  if (truth.count() > placed.boxes_->view.count) return false;
+  placed.boxes_->put(truth, *mail_);
+  return true;
+}
+
+LossValues DetectionLoss::fetch(const LossValues& values) const {
+  if (values.values_.device() == Device::kCpu) return values;
+  return {values.values_, mail_->next()};
+}
+
+LossResult DetectionLoss::operator()(const LossInput& input, const PlacedTargets& targets,
                                      const LossStep& step, const TeacherOutput* teacher) const {
   const ProfileRange range("loss");
   Inputs inputs(input);
   const Branch branch = main_branch(config_, input, teacher, step.epoch, inputs);
-  const loss_detail::Truth truth = loss_detail::read_targets(
-      targets, branch.batch, config_.num_classes, step.image_h, step.image_w);
-  const std::shared_ptr<loss_detail::Mailbox> mail =
-      branch.device == Device::kCpu ? nullptr : mail_->next();
-  const TruthView view = mail ? on_device(truth, *mail) : on_host(truth);
+  const loss_detail::PlacedBoxes& placed = *targets.boxes_;
+  check(placed.batch == branch.batch && placed.device == branch.device,
+        "detection loss: targets of {} images on {} for maps of {} on {}", placed.batch,
+        name_of(placed.device), branch.batch, name_of(branch.device));
   LossSums sums(branch.device);
-  assign_and_evaluate(config_, branch, view, 0, sums);
+  assign_and_evaluate(config_, branch, placed.view, 0, sums);
   if (!input.cls_logits_ab.empty() || !input.reg_ab.empty())
-    assign_and_evaluate(config_, aided_branch(config_, input, inputs), view, 1, sums);
+    assign_and_evaluate(config_, aided_branch(config_, input, inputs), placed.view, 1, sums);
   if (teacher && config_.distill_feat_weight > 0.0)
     feature_distillation(config_, input, *teacher, branch.distill_decay, inputs, sums);
   const Tensor loss = sums.combine();
-  return {inputs.finish(loss), LossValues(sums.values(), mail)};
+  return {inputs.finish(loss), LossValues(sums.values(), nullptr)};
+}
+
+LossResult DetectionLoss::operator()(const LossInput& input, const Tensor& targets,
+                                     const LossStep& step, const TeacherOutput* teacher) const {
+  check(!input.cls_logits.empty() && input.cls_logits[0].defined(), "detection loss: no class map");
+  const Tensor& map = input.cls_logits[0].data();
+  LossResult r = (*this)(input, place(targets, map.shape()[0], step, map.device()), step, teacher);
+  r.values = fetch(r.values);
+  return r;
 }
 
 }  // namespace sextant

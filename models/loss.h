@@ -45,6 +45,7 @@ namespace sextant {
 namespace loss_detail {
 class Mailbox;
 class Mailboxes;
+struct PlacedBoxes;
 }  // namespace loss_detail
 
 // What a detector gives, one map per stride, all f32. Empty lists are absent parts.
@@ -92,14 +93,28 @@ struct LossItems {
 class LossValues {
  public:
   LossValues() = default;
-  // `values` as LossSums has them; `mail` brings them from a device, null on the host.
+  // `values` as LossSums has them; `mail`, when there is one, brings them from the device.
   LossValues(Tensor values, std::shared_ptr<loss_detail::Mailbox> mail);
-  // Waits for the device to have got as far as this loss; later work goes on meanwhile.
+  // Waits for the device to have got as far as this loss; later work goes on meanwhile, unless
+  // these are those of a placed batch (below), for which it waits for all work.
   LossItems items() const;
 
  private:
+  friend class DetectionLoss;
   Tensor values_;
   std::shared_ptr<loss_detail::Mailbox> mail_;
+};
+
+// The boxes of a batch where the maps are: what DetectionLoss::place() makes of targets. On a
+// device there may be room for more, so that the next batch's boxes come to lie at the same place
+// and recorded work (core/device.h) finds them there.
+class PlacedTargets {
+ public:
+  PlacedTargets() = default;
+
+ private:
+  friend class DetectionLoss;
+  std::shared_ptr<loss_detail::PlacedBoxes> boxes_;
 };
 
 struct LossResult {
@@ -123,6 +138,19 @@ class DetectionLoss {
   // finite, naming the row. Calls of one object must not run at the same time.
   LossResult operator()(const LossInput& input, const Tensor& targets, const LossStep& step,
                         const TeacherOutput* teacher = nullptr) const;
+
+  // The same in parts, for recorded work: the first and the last copy from and to the host, what is
+  // between them starts kernels only.
+  //
+  // Targets of `batch` images of the step's size, on `device`, with room for `room` boxes at least.
+  PlacedTargets place(const Tensor& targets, int64_t batch, const LossStep& step, Device device,
+                      int64_t room = 0) const;
+  // Puts another batch's where `placed`'s are. False, and nothing changed, where there is no room.
+  bool replace(PlacedTargets& placed, const Tensor& targets, const LossStep& step) const;
+  LossResult operator()(const LossInput& input, const PlacedTargets& targets, const LossStep& step,
+                        const TeacherOutput* teacher = nullptr) const;
+  // Starts the copy to the host, of what is computed up to now.
+  LossValues fetch(const LossValues& values) const;
 
   // The two maps of every head only.
   LossResult operator()(const std::vector<Variable>& cls_logits, const std::vector<Variable>& reg,

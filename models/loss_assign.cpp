@@ -188,27 +188,34 @@ Truth read_targets(const Tensor& targets, int64_t batch, int64_t num_classes, in
   return truth;
 }
 
-TruthView on_host(const Truth& truth) {
-  return {truth.boxes.data(), truth.classes.data(), truth.begin.data(),
-          static_cast<int64_t>(truth.classes.size()), Tensor()};
+// The widest first, so that all are aligned.
+PlacedBoxes::PlacedBoxes(Device where, int64_t images, int64_t room)
+    : device(where),
+      batch(images),
+      memory(Shape{room * 4 * static_cast<int64_t>(sizeof(double)) +
+                   (images + 1) * static_cast<int64_t>(sizeof(int64_t)) +
+                   room * static_cast<int64_t>(sizeof(int32_t))},
+             DType::kU8, where) {
+  const auto* p = static_cast<const std::byte*>(memory.raw());
+  view.boxes = reinterpret_cast<const double*>(p);
+  view.begin = reinterpret_cast<const int64_t*>(view.boxes + 4 * room);
+  view.classes = reinterpret_cast<const int32_t*>(view.begin + images + 1);
+  view.count = room;
 }
 
-TruthView on_device(const Truth& truth, Mailbox& mail) {
-  // The widest first, so that all are aligned.
-  const auto boxes = std::as_bytes(std::span(truth.boxes));
-  const auto begin = std::as_bytes(std::span(truth.begin));
-  const auto classes = std::as_bytes(std::span(truth.classes));
-  const auto bytes = static_cast<int64_t>(boxes.size() + begin.size() + classes.size());
-  std::byte* to = mail.letter(bytes);
-  for (const auto& part : {boxes, begin, classes}) to = std::ranges::copy(part, to).out;
-  TruthView v;
-  v.memory = mail.send(bytes);
-  const auto* from = static_cast<const std::byte*>(v.memory.raw());
-  v.boxes = reinterpret_cast<const double*>(from);
-  v.begin = reinterpret_cast<const int64_t*>(from + boxes.size());
-  v.classes = reinterpret_cast<const int32_t*>(from + boxes.size() + begin.size());
-  v.count = static_cast<int64_t>(truth.classes.size());
-  return v;
+void PlacedBoxes::put(const Truth& truth, Mailboxes& mail) {
+  const int64_t bytes = memory.bytes();
+  const std::shared_ptr<Mailbox> letter = device == Device::kCpu ? nullptr : mail.next();
+  std::byte* to = letter ? letter->letter(bytes) : static_cast<std::byte*>(memory.raw());
+  const auto* from = static_cast<const std::byte*>(memory.raw());
+  const auto copy = [&](const auto& values, const void* place) {
+    std::ranges::copy(std::as_bytes(std::span(values)),
+                      to + (static_cast<const std::byte*>(place) - from));
+  };
+  copy(truth.boxes, view.boxes);
+  copy(truth.begin, view.begin);
+  copy(truth.classes, view.classes);
+  if (letter) letter->send(memory);
 }
 
 Assignment assign_boxes(const LossConfig& config, const Branch& branch, const TruthView& truth) {

@@ -59,6 +59,7 @@ struct Truth {
   std::vector<double> boxes;  // [M,4] x1 y1 x2 y2
   std::vector<int32_t> classes;
   std::vector<int64_t> begin;  // [N+1]
+  int64_t count() const { return static_cast<int64_t>(classes.size()); }
 };
 
 // `targets` as DetectionLoss takes them. Rows keep their order within an image.
@@ -71,12 +72,20 @@ struct TruthView {
   const double* boxes = nullptr;
   const int32_t* classes = nullptr;
   const int64_t* begin = nullptr;
-  int64_t count = 0;
-  Tensor memory;  // of the device's copy
+  int64_t count = 0;  // begin[N], or more: the room there is
 };
-TruthView on_host(const Truth& truth);  // refers to it
-// In one transfer.
-TruthView on_device(const Truth& truth, Mailbox& mail);
+
+// A truth's place there.
+struct PlacedBoxes {
+  PlacedBoxes(Device device, int64_t batch, int64_t room);
+  // In one transfer. At most view.count boxes.
+  void put(const Truth& truth, Mailboxes& mail);
+
+  Device device;
+  int64_t batch;
+  TruthView view;
+  Tensor memory;  // U8
+};
 
 // What each anchor is trained towards.
 struct Assignment {

@@ -32,11 +32,9 @@ void Mailbox::settle() {
   settled_ = true;
 }
 
-Tensor Mailbox::send(int64_t bytes) {
-  Tensor to(Shape{bytes}, DType::kU8, Device::kCuda);
-  accelerator().upload(to.raw(), out_.data(), bytes, compute_stream());
+void Mailbox::send(const Tensor& to) {
+  accelerator().upload(to.raw(), out_.data(), to.bytes(), compute_stream());
   mark();
-  return to;
 }
 
 void Mailbox::fetch(const Tensor& values) {

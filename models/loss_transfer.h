@@ -28,7 +28,7 @@ class PinnedBlock {
   int64_t bytes_ = 0;
 };
 
-// One step's letters: one to the device, one back. All copies are work of compute_stream().
+// A letter to the device or one back. All copies are work of compute_stream().
 class Mailbox {
  public:
   Mailbox();
@@ -36,9 +36,9 @@ class Mailbox {
   Mailbox(const Mailbox&) = delete;
   Mailbox& operator=(const Mailbox&) = delete;
 
-  // Where to write `bytes` bytes for send(), which copies them into device memory (U8).
+  // Where to write `bytes` bytes for send(), which copies as many as `to` has into device memory.
   std::byte* letter(int64_t bytes) { return out_.reserve(bytes); }
-  Tensor send(int64_t bytes);
+  void send(const Tensor& to);
   // Starts the copy of a device tensor to the host.
   void fetch(const Tensor& values);
   // Waits until the device has done what came before the last fetch(), no longer, and gives the
@@ -60,7 +60,7 @@ class Mailboxes {
   std::shared_ptr<Mailbox> next();
 
  private:
-  static constexpr size_t kEnough = 4;
+  static constexpr size_t kEnough = 6;  // a step takes two
   std::vector<std::shared_ptr<Mailbox>> boxes_;
   size_t turn_ = 0;
 };

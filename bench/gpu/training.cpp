@@ -6,11 +6,10 @@
 #include <memory>
 
 #include "../synthetic.h"
+#include "apps/train_step.h"
 #include "core/device.h"
 #include "core/median.h"
 #include "core/rng.h"
-#include "layers/autocast.h"
-#include "layers/functional.h"
 #include "models/loss.h"
 #include "models/yolov6.h"
 #include "optim/ema.h"
@@ -22,8 +21,10 @@ namespace {
 
 constexpr int64_t kClasses = 80;
 
-// Seconds of one step: median over rounds of several, each waited for.
-double step_seconds(const std::string& preset, DType type, int64_t batch, int64_t size) {
+// Seconds of one step: median over rounds of several, each waited for. `record`: replayed as a CUDA
+// graph, as `sextant train` does it.
+double step_seconds(const std::string& preset, DType type, bool record, int64_t batch,
+                    int64_t size) {
   Yolov6Config config = yolov6_preset(preset);
   config.num_classes = kClasses;
   Yolov6 model(config, 1);
@@ -42,20 +43,15 @@ double step_seconds(const std::string& preset, DType type, int64_t batch, int64_
   const Tensor bytes(Shape{batch, size, size, 3}, DType::kU8);
   for (auto& v : bytes.span<uint8_t>()) v = static_cast<uint8_t>(rng.below(256));
   const Tensor images = bytes.to(Device::kCuda), targets = random_targets(batch, kClasses, rng);
+  const bool scaled = type == DType::kF16;
+  apps::TrainStep pass(model, loss, nullptr, scaled ? &scaler : nullptr,
+                       {.type = type, .record = record});
   const auto step = [&] {
-    HeadOutput head;
-    {
-      const Autocast autocast(type);
-      head = model.forward(Variable(image_to_float(images)));
-    }
-    const LossResult l = loss(head.cls_logits, head.reg, targets, size, size);
-    if (type == DType::kF16) {
-      scaler.backward(l.loss);
+    pass.run(images, targets, 0);
+    if (scaled)
       scaler.step(sgd, {1e-3, 1e-3, 1e-3}, 0.9);
-    } else {
-      backward(l.loss);
+    else
       sgd.step({1e-3, 1e-3, 1e-3}, 0.9);
-    }
     sgd.zero_grad();
   };
   constexpr int kRounds = 7, kSteps = 5;
@@ -74,18 +70,24 @@ double step_seconds(const std::string& preset, DType type, int64_t batch, int64_
 
 Json measure_training(const std::string& preset, int64_t batch, int64_t size) {
   Json rows = Json::array();
-  for (const auto& [name, type] : {std::pair{"fp32", DType::kF32}, std::pair{"fp16", DType::kF16},
-                                   std::pair{"bf16", DType::kBF16}}) {
+  struct Row {
+    const char* precision;
+    DType type;
+    bool record;
+  };
+  for (const Row& r : {Row{"fp32", DType::kF32, true}, Row{"fp16", DType::kF16, true},
+                       Row{"bf16", DType::kBF16, true}, Row{"fp16", DType::kF16, false}}) {
     device_reset_peak();
-    const double seconds = step_seconds(preset, type, batch, size);
+    const double seconds = step_seconds(preset, r.type, r.record, batch, size);
     const double rate = static_cast<double>(batch) / seconds;
-    rows.push_back({{"precision", name},
+    rows.push_back({{"precision", r.precision},
+                    {"cuda_graph", r.record},
                     {"batch", batch},
                     {"ms", 1e3 * seconds},
                     {"images_per_second", rate},
                     {"peak_memory_mb", static_cast<double>(device_stats().peak_bytes) / 1e6}});
-    fmt::print(stderr, "{} training step {} batch {}: {:.2f} ms, {:.0f} images/s\n", preset, name,
-               batch, 1e3 * seconds, rate);
+    fmt::print(stderr, "{} training step {} batch {}{}: {:.2f} ms, {:.0f} images/s\n", preset,
+               r.precision, batch, r.record ? "" : ", kernel by kernel", 1e3 * seconds, rate);
   }
   return rows;
 }

@@ -7,9 +7,9 @@
 
 namespace sextant::bench {
 
-// Rows for fp32, fp16 and bf16: from bytes on the device to updated weights and averages, the step
-// that bench/peers/gpu.py takes in PyTorch (80 classes, 14 boxes an image). Throws Error for an
-// unknown preset.
+// Rows for fp32, fp16 and bf16, whose passes are replayed as a CUDA graph, and for fp16 without:
+// from bytes on the device to updated weights and averages, the step that bench/peers/gpu.py takes
+// in PyTorch (80 classes, 14 boxes an image). Throws Error for an unknown preset.
 Json measure_training(const std::string& preset, int64_t batch, int64_t size);
 
 }  // namespace sextant::bench

@@ -84,6 +84,7 @@ class CpuBackend final : public Backend {
   void generate_anchors(const AnchorsOf<float>& p) const override { cpu::generate_anchors(p); }
   void generate_anchors(const AnchorsOf<double>& p) const override { cpu::generate_anchors(p); }
   void decode(const Decode& p, float* out) const override { cpu::decode(p, out); }
+  void decode_backward(const DecodeBackward& p) const override { cpu::decode_backward(p); }
   void non_max_suppression(const NmsInput& p, const NmsOptions& options, Detection* out,
                            int32_t* count) const override {
     const auto found = cpu::non_max_suppression(p, options);

@@ -66,13 +66,49 @@ struct LevelDecoder {
   }
 };
 
+// The gradients of one level's maps.
+struct LevelGradient {
+  const LevelDecoder& d;
+  const DecodeGradient& grad;
+
+  // From a pixel's row and that row's gradient.
+  void row(int64_t n, int64_t pixel, const float* out, const float* dy) const {
+    const int64_t at = n * d.pixels + pixel, bins = d.p.reg_max + 1;
+    if (grad.reg) {
+      const float* reg = static_cast<const float*>(d.level.reg) + at * d.reg_pitch;
+      for (int side = 0; side < 4; ++side)
+        distribution(reg + side * bins, bins, distance_gradient(dy, side, d.level.stride),
+                     grad.reg + (4 * at + side) * bins);
+    }
+    if (grad.obj) grad.obj[at] = logit_gradient(dy[4], out[4]);
+    if (!grad.cls) return;
+    for (int64_t c = 0; c < d.p.classes; ++c)
+      grad.cls[at * d.p.classes + c] = logit_gradient(dy[5 + c], out[5 + c]);
+  }
+
+  // Of a distribution's logits, from that of its expectation: prob_k (k - mean).
+  static void distribution(const float* logits, int64_t bins, float dmean, float* out) {
+    if (bins == 1) {
+      *out = dmean;
+      return;
+    }
+    float mean = 0.0f;
+    expectation(Expectation<float>{logits, out, &mean, 1, bins});
+    for (int64_t k = 0; k < bins; ++k) out[k] *= dmean * (static_cast<float>(k) - mean);
+  }
+};
+
 void check_type(const Decode& p) {
   check(p.dtype == DType::kF32, "decode: maps of {}, must be F32", name_of(p.dtype));
 }
 
 }  // namespace
 
-void decode(const Decode& p, float* out) {
+namespace {
+
+// Calls f(level's decoder, l, image, pixel, first value of its row).
+template <class F>
+void for_each_pixel(const Decode& p, const F& f) {
   check_type(p);
   const int64_t width = 5 + p.classes;
   const int64_t anchors = p.anchors();
@@ -83,11 +119,26 @@ void decode(const Decode& p, float* out) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t n = i / d.pixels;
         const int64_t pixel = i % d.pixels;
-        d.row(n, pixel, out + (n * anchors + offset + pixel) * width);
+        f(d, l, n, pixel, (n * anchors + offset + pixel) * width);
       }
     });
     offset += d.pixels;
   }
+}
+
+}  // namespace
+
+void decode(const Decode& p, float* out) {
+  for_each_pixel(p, [&](const LevelDecoder& d, int, int64_t n, int64_t pixel, int64_t at) {
+    d.row(n, pixel, out + at);
+  });
+}
+
+void decode_backward(const DecodeBackward& p) {
+  for_each_pixel(
+      p.forward, [&](const LevelDecoder& d, int l, int64_t n, int64_t pixel, int64_t at) {
+        LevelGradient{d, p.grad[static_cast<size_t>(l)]}.row(n, pixel, p.out + at, p.dy + at);
+      });
 }
 
 }  // namespace sextant::kernels::cpu

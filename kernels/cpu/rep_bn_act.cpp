@@ -102,6 +102,14 @@ void batch_statistics(const RepBnActForward& p, int b) {
   }
 }
 
+void keep_running_statistics(const RepBnActForward& p, int b) {
+  const auto& br = p.branch[static_cast<size_t>(b)];
+  for (int64_t c = 0; c < p.channels; ++c) {
+    br.mean[c] = br.running_mean[c];
+    br.inv_std[c] = static_cast<float>(1.0 / std::sqrt(double{br.running_var[c]} + p.eps));
+  }
+}
+
 // pre = sum_b scale_b * (x_b - mean_b) + shift. The means are taken off first: folded into the
 // shift they would cancel in f32 where a mean is much larger than its deviation.
 struct Affine {
@@ -274,8 +282,11 @@ void dispatch_branches(int branches, F&& f) {
 
 void rep_bn_act_forward(const RepBnActForward& p) {
   check_f32("rep_bn_act_forward", p.dtype);
-  if (p.training)
-    for (int b = 0; b < p.branches; ++b) batch_statistics(p, b);
+  for (int b = 0; b < p.branches; ++b)
+    if (p.training)
+      batch_statistics(p, b);
+    else if (p.branch[0].mean)
+      keep_running_statistics(p, b);
   const Affine a = fold(
       p.branch, p.branches, p.channels,
       [&](const auto& br, size_t c) { return p.training ? br.mean[c] : br.running_mean[c]; },

@@ -64,6 +64,7 @@ __global__ void __launch_bounds__(kBlock) select_kernel(Tal p) {
   SEXTANT_SHARED(Ranked[kBlock / 32], warps);
   SEXTANT_SHARED(int32_t[kMaxTopk], taken);
   const int64_t box = blockIdx.x;
+  if (box >= p.gt_begin[p.batch]) return;
   const int64_t n = image_of(p.gt_begin, p.batch, box);
   const double* corners = p.gt_boxes + 4 * box;
   TopList list;

@@ -40,6 +40,7 @@ __global__ void __launch_bounds__(kBlock) select_kernel(Atss p) {
   SEXTANT_SHARED(double[kMaxCandidates], overlaps);
   SEXTANT_SHARED(double[1], threshold);
   const int64_t box = blockIdx.x;
+  if (box >= p.gt_begin[p.batch]) return;
   const int64_t n = image_of(p.gt_begin, p.batch, box);
   const double* corners = p.gt_boxes + 4 * box;
   const double x = (corners[0] + corners[2]) / 2.0;

@@ -176,6 +176,9 @@ class CudaBackend final : public Backend {
   void decode(const Decode& p, float* out) const override {
     cuda::decode(p, out, compute_stream());
   }
+  void decode_backward(const DecodeBackward& p) const override {
+    cuda::decode_backward(p, compute_stream());
+  }
   void non_max_suppression(const NmsInput& p, const NmsOptions& options, Detection* out,
                            int32_t* count) const override {
     const Workspace workspace(cuda::non_max_suppression_workspace(p, options));

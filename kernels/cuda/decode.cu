@@ -75,14 +75,20 @@ struct DecodeParams {
   int64_t anchors, rows;  // of an image, of all
   int classes, bins;      // bins 1: plain distances
   float cell_offset;
-  float* out;
+  float* out;  // backward: read
 };
 
-// The expectation of a side's distribution, by eight lanes.
+constexpr unsigned kAll = 0xffffffffu;
+constexpr int kLanes = 8;  // of a side
+
+// A side's distribution: probability exp(z - top) / sum, and the expectation.
+struct SideDistribution {
+  float top, sum, mean;
+};
+
+// By eight lanes.
 template <class T>
-__device__ __forceinline__ float side_distance(const T* z, int bins) {
-  constexpr unsigned kAll = 0xffffffffu;
-  constexpr int kLanes = 8;
+__device__ __forceinline__ SideDistribution side_distribution(const T* z, int bins) {
   const int lane = static_cast<int>(threadIdx.x) % kLanes;
   float top = as_float(z[0]);
   for (int k = lane; k < bins; k += kLanes) top = fmaxf(top, as_float(z[k]));
@@ -98,7 +104,7 @@ __device__ __forceinline__ float side_distance(const T* z, int bins) {
     sum += __shfl_xor_sync(kAll, sum, d, kLanes);
     moment += __shfl_xor_sync(kAll, moment, d, kLanes);
   }
-  return moment / sum;
+  return {top, sum, moment / sum};
 }
 
 template <class T, int kBlock>
@@ -112,10 +118,11 @@ __global__ void __launch_bounds__(kBlock) decode_kernel(DecodeParams p) {
   const Level& level = find_level(p.levels, 1, cell);
   const int64_t pixel = image * level.height * level.width + cell;
   const T* reg = static_cast<const T*>(level.reg) + pixel * level.reg_pitch;
-  const int side = lane / 8;
-  const float mine = p.bins > 1 ? side_distance(reg + side * p.bins, p.bins) : as_float(reg[side]);
+  const int side = lane / kLanes;
+  const float mine =
+      p.bins > 1 ? side_distribution(reg + side * p.bins, p.bins).mean : as_float(reg[side]);
   float dist[4], box[4];
-  for (int i = 0; i < 4; ++i) dist[i] = __shfl_sync(0xffffffffu, mine, 8 * i);
+  for (int i = 0; i < 4; ++i) dist[i] = __shfl_sync(kAll, mine, kLanes * i);
   dist2bbox(static_cast<float>(cell % level.width) + p.cell_offset,
             static_cast<float>(cell / level.width) + p.cell_offset, dist, box);
   float* out = p.out + row * (5 + p.classes);
@@ -129,6 +136,74 @@ __global__ void __launch_bounds__(kBlock) decode_kernel(DecodeParams p) {
   }
   const T* cls = static_cast<const T*>(level.cls) + pixel * level.cls_pitch;
   for (int c = lane; c < p.classes; c += warpSize) out[5 + c] = sigmoid(as_float(cls[c]));
+}
+
+struct BackwardParams {
+  DecodeParams forward;
+  const float* dy;
+  DecodeGradient grad[kMaxLevels];
+};
+
+template <int kBlock>
+__global__ void __launch_bounds__(kBlock) decode_backward_kernel(BackwardParams params) {
+  const DecodeParams& p = params.forward;
+  const int lane = static_cast<int>(threadIdx.x) % warpSize;
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * (kBlock / warpSize) +
+                      static_cast<int>(threadIdx.x) / warpSize;
+  if (row >= p.rows) return;  // whole warps
+  const int64_t image = row / p.anchors;
+  int64_t cell = row % p.anchors;
+  const Level& level = find_level(p.levels, 1, cell);
+  const DecodeGradient& grad = params.grad[&level - p.levels.level];
+  const int64_t pixel = image * level.height * level.width + cell;
+  const float* out = p.out + row * (5 + p.classes);
+  const float* dy = params.dy + row * (5 + p.classes);
+  if (grad.reg != nullptr) {
+    const int side = lane / kLanes;
+    const float d = distance_gradient(dy, side, level.stride);
+    float* to = grad.reg + (4 * pixel + side) * p.bins;
+    if (p.bins == 1) {
+      if (lane % kLanes == 0) *to = d;
+    } else {
+      const float* z =
+          static_cast<const float*>(level.reg) + pixel * level.reg_pitch + side * p.bins;
+      const SideDistribution s = side_distribution(z, p.bins);
+      for (int k = lane % kLanes; k < p.bins; k += kLanes)
+        to[k] = fast_exp(z[k] - s.top) / s.sum * d * (static_cast<float>(k) - s.mean);
+    }
+  }
+  if (grad.obj != nullptr && lane == 0) grad.obj[pixel] = logit_gradient(dy[4], out[4]);
+  if (grad.cls == nullptr) return;
+  for (int c = lane; c < p.classes; c += warpSize)
+    grad.cls[pixel * p.classes + c] = logit_gradient(dy[5 + c], out[5 + c]);
+}
+
+DecodeParams params_of(const char* name, const Decode& p) {
+  DecodeParams d{};
+  d.levels.count = p.levels;
+  d.bins = static_cast<int>(p.reg_max) + 1;
+  d.classes = static_cast<int>(p.classes);
+  for (int l = 0; l < p.levels; ++l) {
+    const DecodeLevel& from = p.level[static_cast<size_t>(l)];
+    d.levels.level[l] = {from.cls,
+                         from.reg,
+                         from.obj,
+                         from.cls_pitch ? from.cls_pitch : p.classes,
+                         from.reg_pitch ? from.reg_pitch : 4 * (p.reg_max + 1),
+                         from.obj_pitch ? from.obj_pitch : 1,
+                         static_cast<int>(from.height),
+                         static_cast<int>(from.width),
+                         from.stride};
+  }
+  d.anchors = p.anchors();
+  d.rows = p.batch * d.anchors;
+  d.cell_offset = p.cell_offset;
+  check(d.rows <= int64_t{0x7FFFFFFF} * (kThreads / kHostWarp), "{}: {} anchors are too many", name,
+        d.rows);
+  return d;
+}
+unsigned blocks_of(const DecodeParams& d) {
+  return static_cast<unsigned>((d.rows + kThreads / kHostWarp - 1) / (kThreads / kHostWarp));
 }
 
 }  // namespace
@@ -163,35 +238,25 @@ template void generate_anchors(const AnchorsOf<float>&, Stream);
 template void generate_anchors(const AnchorsOf<double>&, Stream);
 
 void decode(const Decode& p, float* out, Stream stream) {
-  DecodeParams d{};
-  d.levels.count = p.levels;
-  d.bins = static_cast<int>(p.reg_max) + 1;
-  d.classes = static_cast<int>(p.classes);
-  for (int l = 0; l < p.levels; ++l) {
-    const DecodeLevel& from = p.level[static_cast<size_t>(l)];
-    d.levels.level[l] = {from.cls,
-                         from.reg,
-                         from.obj,
-                         from.cls_pitch ? from.cls_pitch : p.classes,
-                         from.reg_pitch ? from.reg_pitch : 4 * (p.reg_max + 1),
-                         from.obj_pitch ? from.obj_pitch : 1,
-                         static_cast<int>(from.height),
-                         static_cast<int>(from.width),
-                         from.stride};
-  }
-  d.anchors = p.anchors();
-  d.rows = p.batch * d.anchors;
-  d.cell_offset = p.cell_offset;
+  DecodeParams d = params_of("decode", p);
   d.out = out;
   if (d.rows <= 0) return;
-  const int64_t blocks = (d.rows + kThreads / kHostWarp - 1) / (kThreads / kHostWarp);
-  check(blocks <= 0x7FFFFFFF, "decode: {} anchors are too many", d.rows);
   if (p.dtype == DType::kF16)
-    return launch(SEXTANT_KERNEL(decode_kernel<__half, kThreads>), static_cast<unsigned>(blocks),
-                  kThreads, 0, stream, d);
+    return launch(SEXTANT_KERNEL(decode_kernel<__half, kThreads>), blocks_of(d), kThreads, 0,
+                  stream, d);
   check(p.dtype == DType::kF32, "decode: maps of {}, must be F32 or F16", name_of(p.dtype));
-  launch(SEXTANT_KERNEL(decode_kernel<float, kThreads>), static_cast<unsigned>(blocks), kThreads, 0,
-         stream, d);
+  launch(SEXTANT_KERNEL(decode_kernel<float, kThreads>), blocks_of(d), kThreads, 0, stream, d);
+}
+
+void decode_backward(const DecodeBackward& p, Stream stream) {
+  check(p.forward.dtype == DType::kF32, "decode_backward: maps of {}, must be F32",
+        name_of(p.forward.dtype));
+  BackwardParams b{params_of("decode_backward", p.forward), p.dy, {}};
+  b.forward.out = const_cast<float*>(p.out);
+  std::copy(p.grad.begin(), p.grad.end(), b.grad);
+  if (b.forward.rows <= 0) return;
+  launch(SEXTANT_KERNEL(decode_backward_kernel<kThreads>), blocks_of(b.forward), kThreads, 0,
+         stream, b);
 }
 
 }  // namespace sextant::kernels::cuda

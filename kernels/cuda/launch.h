@@ -73,8 +73,8 @@ void launch(const Kernel<Params...>& kernel, dim3 grid, dim3 block, size_t share
   std::tuple<Params...> values(std::forward<Args>(args)...);
 #if defined(SEXTANT_SIMT)
   static_cast<void>(stream);
-  ::simt::run({kernel.name, grid, block, shared_bytes},
-              [&] { std::apply(kernel.function, values); });
+  ::simt::start({kernel.name, grid, block, shared_bytes},
+                [kernel, values] { std::apply(kernel.function, values); });
 #else
   const void* function = reinterpret_cast<const void*>(kernel.function);
   constexpr size_t kSharedWithoutAsking = 48 * 1024;

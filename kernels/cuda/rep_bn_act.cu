@@ -4,6 +4,7 @@
 // k + 1, backward (k + 1) + (k + 1) + k; nothing in between is stored but the chunks' partials.
 #include <limits>
 
+#include "kernels/cuda/each.cuh"
 #include "kernels/cuda/rep_bn_act.cuh"
 #include "kernels/rep_bn_act.h"
 
@@ -132,6 +133,19 @@ Branches<T, B> branches_of(const RepBnActBackward& p) {
   return out;
 }
 
+// The running statistics of a branch as backward takes them.
+struct KeepOp {
+  const float* running_mean;
+  const float* running_var;
+  float* mean;
+  float* inv_std;
+  double eps;
+  __device__ __forceinline__ void operator()(uint32_t c) const {
+    mean[c] = running_mean[c];
+    inv_std[c] = static_cast<float>(1.0 / sqrt(static_cast<double>(running_var[c]) + eps));
+  }
+};
+
 template <class T, int B, int kWidth>
 void forward(const RepBnActForward& p, float* partial, Stream stream) {
   const Layout l = layout_of(p.rows, p.channels, kWidth);
@@ -152,6 +166,13 @@ void forward(const RepBnActForward& p, float* partial, Stream stream) {
            stream, in, partial, l.size);
     launch(SEXTANT_KERNEL(finish_moments_kernel<B>), finish_grid(l, B), kFinishBlock, 0, stream,
            partial, out, l.size);
+  } else if (p.branch[0].mean) {
+    for (int b = 0; b < B; ++b) {
+      const auto& f = p.branch[static_cast<size_t>(b)];
+      for_each_item("rep_bn_act_forward",
+                    KeepOp{f.running_mean, f.running_var, f.mean, f.inv_std, p.eps}, p.channels,
+                    stream);
+    }
   }
   dispatch_activation(p.act, [&](auto act) {
     constexpr Activation kAct = decltype(act)::value;

@@ -101,6 +101,7 @@ __global__ void __launch_bounds__(kBlock) select_kernel(SimOta p) {
   SEXTANT_SHARED(int32_t[kMaxTopk], taken);
   SEXTANT_SHARED(int[1], wanted);
   const int64_t box = blockIdx.x;
+  if (box >= p.gt_begin[p.batch]) return;
   const int64_t n = image_of(p.gt_begin, p.batch, box);
   const double* background = p.background + n * p.anchors;
   // The best of the candidates by `value`, at most `limit`, to taken[].

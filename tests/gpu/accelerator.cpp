@@ -21,5 +21,6 @@ bool TestDevice::usable() const {
 }
 
 int64_t TestDevice::host_waits() const { return 0; }
+bool TestDevice::refuse_recordings() { return false; }
 
 }  // namespace sextant::test

@@ -164,6 +164,14 @@ inline void add_teacher(LossSample& s, uint64_t seed) {
   s.config.temperature = 4;
 }
 
+inline loss_detail::PlacedBoxes placed_boxes(const loss_detail::Truth& truth, int64_t batch,
+                                             Device device = Device::kCpu, int64_t room = 0) {
+  loss_detail::PlacedBoxes placed(device, batch, std::max(room, truth.count()));
+  loss_detail::Mailboxes mail;
+  placed.put(truth, mail);
+  return placed;
+}
+
 // The branch that DetectionLoss builds of a sample, without memory for gradients.
 inline loss_detail::Branch branch_of(const LossSample& s, bool aided = false) {
   using loss_detail::BoxForm;

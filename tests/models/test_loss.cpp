@@ -19,7 +19,8 @@ TEST_CASE("detection loss gradients are those of the loss for a fixed assignment
     backward(result.loss);
 
     const Truth listed = read_targets(s.targets, 3, s.config.num_classes, 80, 64);
-    const TruthView truth = on_host(listed);
+    const PlacedBoxes placed = placed_boxes(listed, 3);
+    const TruthView& truth = placed.view;
     std::vector<Branch> branches = {branch_of(s)};
     if (kind.per_cell > 0) branches.push_back(branch_of(s, true));
     std::vector<Assignment> assignments;
@@ -140,7 +141,7 @@ TEST_CASE("objectness is cross-entropy to one at assigned anchors") {
   s.input.objectness = random_maps(s, 1, 32, -2, 2);
   const loss_detail::Branch branch = branch_of(s);
   const auto truth = loss_detail::read_targets(s.targets, 3, 3, 80, 64);
-  const auto assignment = loss_detail::assign_boxes(s.config, branch, on_host(truth));
+  const auto assignment = loss_detail::assign_boxes(s.config, branch, placed_boxes(truth, 3).view);
   double want = 0;
   for (int64_t n = 0; n < 3; ++n)
     for (const auto& m : branch.levels)

@@ -28,7 +28,8 @@ TEST_CASE("assignment inside the loss matches the official one") {
     const loss_detail::Branch branch = branch_of(s);
     const auto truth = loss_detail::read_targets(s.targets, branch.batch, s.config.num_classes,
                                                  s.step.image_h, s.step.image_w);
-    const auto assignment = loss_detail::assign_boxes(s.config, branch, on_host(truth));
+    const auto assignment =
+        loss_detail::assign_boxes(s.config, branch, placed_boxes(truth, branch.batch).view);
     const uint8_t* foreground = f.at("assigned.fg_mask").data<uint8_t>();
     for (int64_t i = 0; i < branch.batch * branch.anchors; ++i) {
       const int32_t g = assignment.box.data<int32_t>()[i];

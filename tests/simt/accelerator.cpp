@@ -3,7 +3,9 @@
 #include <sys/mman.h>
 
 #include <cstring>
+#include <functional>
 #include <map>
+#include <memory>
 #include <vector>
 
 #include "core/error.h"
@@ -80,26 +82,69 @@ class SimtAccelerator final : public Accelerator {
     pinned_.erase(static_cast<char*>(p));
     std::free(p);
   }
-  void upload(void* to, const void* from, int64_t bytes, Stream) override { move(to, from, bytes); }
+  void upload(void* to, const void* from, int64_t bytes, Stream) override {
+    refuse_in_recording("a copy from the host");
+    move(to, from, bytes);
+  }
   void download(void* to, const void* from, int64_t bytes, Stream) override {
+    refuse_in_recording("a copy to the host");
     if (!pinned(static_cast<char*>(to))) ++waits_;
     move(to, from, bytes);
   }
-  void copy(void* to, const void* from, int64_t bytes, Stream) override { move(to, from, bytes); }
+  void copy(void* to, const void* from, int64_t bytes, Stream) override {
+    start([=, this] { move(to, from, bytes); });
+  }
   void fill_zero(void* p, int64_t bytes, Stream) override {
-    const Opened opened(*this);
-    std::memset(p, 0, static_cast<size_t>(bytes));
+    start([=, this] {
+      const Opened opened(*this);
+      std::memset(p, 0, static_cast<size_t>(bytes));
+    });
   }
   void add_into(void* into, const void* values, int64_t n, DType dtype, Stream stream) override {
     kernels::cuda::add_scaled({.a = into, .b = values, .y = into, .n = n, .dtype = dtype}, stream);
   }
-  void synchronize(Stream) override { ++waits_; }
+  void synchronize(Stream) override {
+    refuse_in_recording("a wait");
+    ++waits_;
+  }
   Stream make_stream() override { return {}; }
   void destroy_stream(Stream) noexcept override {}
   void wait(Stream, Stream) override {}
   int64_t waits() const { return waits_; }
+  void refuse_recordings() { refuses_ = true; }
+
+  bool begin_recording(Stream) override {
+    recorded_ = std::make_unique<Recorded>();
+    simt::set_recorder(
+        [this](std::function<void()> work) { recorded_->push_back(std::move(work)); });
+    return true;
+  }
+  void* end_recording(Stream) override {
+    simt::set_recorder(nullptr);
+    const std::unique_ptr<Recorded> recorded = std::move(recorded_);
+    check(!refuses_, "simt device: recordings are refused");
+    return new Recorded(std::move(*recorded));
+  }
+  void launch_recording(void* recording, Stream) override {
+    refuse_in_recording("a recording");
+    for (const auto& work : *static_cast<Recorded*>(recording)) work();
+  }
+  void destroy_recording(void* recording) noexcept override {
+    delete static_cast<Recorded*>(recording);
+  }
 
  private:
+  using Recorded = std::vector<std::function<void()>>;
+  void start(std::function<void()> work) {
+    if (recorded_)
+      recorded_->push_back(std::move(work));
+    else
+      work();
+  }
+  // As CUDA does.
+  void refuse_in_recording(const char* what) const {
+    check(!recorded_, "simt device: {} in work that is recorded", what);
+  }
   bool pinned(char* p) const {
     const auto after = pinned_.upper_bound(p);
     return after != pinned_.begin() && p - std::prev(after)->first < std::prev(after)->second;
@@ -131,6 +176,8 @@ class SimtAccelerator final : public Accelerator {
   std::map<char*, int64_t> sizes_;
   std::map<char*, int64_t> pinned_;  // with their bytes
   int64_t waits_ = 0;
+  std::unique_ptr<Recorded> recorded_;  // while recording
+  bool refuses_ = false;
 };
 
 }  // namespace
@@ -145,6 +192,11 @@ bool TestDevice::usable() const { return true; }
 
 int64_t TestDevice::host_waits() const {
   return static_cast<const SimtAccelerator&>(accelerator()).waits();
+}
+
+bool TestDevice::refuse_recordings() {
+  static_cast<SimtAccelerator&>(accelerator()).refuse_recordings();
+  return true;
 }
 
 TestDevice::~TestDevice() {

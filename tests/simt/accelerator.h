@@ -26,6 +26,9 @@ class TestDevice {
   // How often the host has waited for the device: downloads into ordinary memory, synchronize().
   // Always 0 on a GPU.
   int64_t host_waits() const;
+
+  // From here on recordings end in an Error. False on a GPU, where they do not.
+  bool refuse_recordings();
 };
 
 }  // namespace sextant::test

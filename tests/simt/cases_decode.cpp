@@ -188,6 +188,109 @@ void check_decode(Backend& backend, const std::vector<LevelSize>& levels, int64_
   for (const auto& a : arrays) a->require_unchanged();
 }
 
+// Gradients against their formulas and the CPU's.
+void check_decode_backward(Backend& backend, const std::vector<LevelSize>& levels, int64_t batch,
+                           int64_t classes, int64_t reg_max, bool objectness) {
+  CAPTURE(levels.size(), batch, classes, reg_max, objectness);
+  const int64_t bins = reg_max + 1, row = 5 + classes;
+  DecodeBackward host;
+  Decode& p = host.forward;
+  p.levels = static_cast<int>(levels.size());
+  p.batch = batch;
+  p.classes = classes;
+  p.reg_max = reg_max;
+  struct Maps {
+    std::vector<float> cls, reg, obj;
+  };
+  std::vector<Maps> maps, twin;
+  for (size_t l = 0; l < levels.size(); ++l) {
+    const int64_t pixels = batch * levels[l].h * levels[l].w;
+    maps.push_back({random_values(pixels * classes, 241 + l, -4, 4),
+                    random_values(pixels * 4 * bins, 251 + l, 0, 4),
+                    random_values(pixels, 261 + l, -4, 4)});
+    twin.push_back({undefined(pixels * classes), undefined(pixels * 4 * bins), undefined(pixels)});
+    p.level[l] = {maps[l].cls.data(), maps[l].reg.data(), levels[l].h, levels[l].w,
+                  levels[l].stride};
+    if (objectness) p.level[l].obj = maps[l].obj.data();
+    host.grad[l] = {twin[l].cls.data(), twin[l].reg.data(),
+                    objectness ? twin[l].obj.data() : nullptr};
+  }
+  const int64_t n = batch * p.anchors() * row;
+  std::vector<float> out(static_cast<size_t>(n));
+  cpu::decode(p, out.data());
+  const std::vector<float> dy = random_values(n, 271, -1, 1);
+  host.out = out.data();
+  host.dy = dy.data();
+  cpu::decode_backward(host);
+
+  DecodeBackward there = host;
+  const DeviceArray out_there(backend, out, 1), dy_there(backend, dy);
+  there.out = out_there.data();
+  there.dy = dy_there.data();
+  std::vector<std::unique_ptr<DeviceArray>> inputs, results;
+  const auto at = [&](auto& list, const std::vector<float>& values) {
+    list.push_back(std::make_unique<DeviceArray>(backend, values));
+    return list.back()->data();
+  };
+  for (size_t l = 0; l < levels.size(); ++l) {
+    there.forward.level[l].cls = at(inputs, maps[l].cls);
+    there.forward.level[l].reg = at(inputs, maps[l].reg);
+    if (objectness) there.forward.level[l].obj = at(inputs, maps[l].obj);
+    const auto undefined_like = [&](const std::vector<float>& v) {
+      return at(results, undefined(static_cast<int64_t>(v.size())));
+    };
+    there.grad[l] = {undefined_like(maps[l].cls), undefined_like(maps[l].reg),
+                     undefined_like(maps[l].obj)};
+    if (!objectness) there.grad[l].obj = nullptr;
+  }
+  cuda::decode_backward(there, backend.stream());
+  for (const auto& a : inputs) a->require_unchanged();
+  out_there.require_unchanged();
+  dy_there.require_unchanged();
+
+  int64_t first = 0;
+  for (size_t l = 0; l < levels.size(); ++l) {
+    const int64_t pixels = levels[l].h * levels[l].w;
+    std::vector<double> dcls, dreg, dobj;
+    for (int64_t i = 0; i < batch * pixels; ++i) {
+      const float* g = dy.data() + (i / pixels * p.anchors() + first + i % pixels) * row;
+      const auto logistic = [](double z) { return 1 / (1 + std::exp(-z)); };
+      const auto logit = [&](double z, double d) { return d * logistic(z) * (1 - logistic(z)); };
+      for (int64_t c = 0; c < classes; ++c)
+        dcls.push_back(logit(maps[l].cls[static_cast<size_t>(i * classes + c)], g[5 + c]));
+      dobj.push_back(logit(maps[l].obj[static_cast<size_t>(i)], g[4]));
+      for (int side = 0; side < 4; ++side) {
+        const double d =
+            levels[l].stride * (g[2 + side % 2] + (side < 2 ? -0.5 : 0.5) * g[side % 2]);
+        if (bins == 1) {
+          dreg.push_back(d);
+          continue;
+        }
+        const float* z = maps[l].reg.data() + (4 * i + side) * bins;
+        double sum = 0, moment = 0;
+        for (int64_t k = 0; k < bins; ++k) {
+          sum += std::exp(double{z[k]});
+          moment += std::exp(double{z[k]}) * static_cast<double>(k);
+        }
+        for (int64_t k = 0; k < bins; ++k)
+          dreg.push_back(std::exp(double{z[k]}) / sum * d *
+                         (static_cast<double>(k) - moment / sum));
+      }
+    }
+    first += pixels;
+    CHECK(worst_error(results[3 * l]->values(), dcls) < 1e-6);
+    CHECK(worst_error(results[3 * l]->values(), twin[l].cls) < 1e-6);
+    CHECK(worst_error(results[3 * l + 1]->values(), dreg) < 1e-5);
+    CHECK(worst_error(results[3 * l + 1]->values(), twin[l].reg) < 1e-5);
+    if (objectness) {
+      CHECK(worst_error(results[3 * l + 2]->values(), dobj) < 1e-6);
+      CHECK(worst_error(results[3 * l + 2]->values(), twin[l].obj) < 1e-6);
+    } else {
+      results[3 * l + 2]->require_unchanged();
+    }
+  }
+}
+
 }  // namespace
 
 void decode_cases(Backend& backend) {
@@ -206,6 +309,10 @@ void decode_cases(Backend& backend) {
           for (const int64_t reg_max : {0, 16})
             for (const bool objectness : {false, true})
               check_decode(backend, levels, batch, classes, reg_max, classes == 17, objectness);
+      for (const int64_t batch : {0, 1, 3})
+        for (const int64_t classes : {1, 3, 17, 80})
+          for (const int64_t reg_max : {0, 16})
+            check_decode_backward(backend, levels, batch, classes, reg_max, classes % 2 == 1);
       for (const int64_t reg_max : {0, 16})
         for (const bool wide : {false, true})
           check_decode(backend, levels, 2, 17, reg_max, wide, wide, DType::kF16);

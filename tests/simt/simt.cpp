@@ -439,6 +439,7 @@ Runner& runner() {
 
 namespace {
 std::function<void()> before_launch, after_launch;
+std::function<void(std::function<void()>)> recorder;
 struct LaunchHooks {
   LaunchHooks() {
     if (before_launch) before_launch();
@@ -453,6 +454,13 @@ void run(const Launch& launch, const std::function<void()>& body) {
   const LaunchHooks hooks;
   runner().run(launch, body);
 }
+void start(const Launch& launch, std::function<void()> body) {
+  if (recorder)
+    recorder([launch, body = std::move(body)] { run(launch, body); });
+  else
+    run(launch, body);
+}
+void set_recorder(std::function<void(std::function<void()>)> r) { recorder = std::move(r); }
 void set_launch_hooks(std::function<void()> before, std::function<void()> after) {
   before_launch = std::move(before);
   after_launch = std::move(after);

@@ -88,6 +88,12 @@ struct Launch {
 // launch.
 void run(const Launch& launch, const std::function<void()>& body);
 
+// What kernels::cuda::launch() calls: run(), or nothing but handing it to the recorder.
+void start(const Launch& launch, std::function<void()> body);
+// Gets all that start() is given from here on, to be called when the work is to be done; null ends
+// it.
+void set_recorder(std::function<void(std::function<void()>)> recorder);
+
 // Called before and after each launch: for memory that only kernels may touch.
 void set_launch_hooks(std::function<void()> before, std::function<void()> after);
 

@@ -18,9 +18,10 @@ void require_same_choices(const LossSample& host, const LossSample& device, bool
   const Branch b = branch_of(host, aided), on = branch_of(device, aided);
   const Truth truth = read_targets(host.targets, b.batch, host.config.num_classes,
                                    host.step.image_h, host.step.image_w);
-  const Assignment want = assign_boxes(host.config, b, on_host(truth));
-  Mailbox mail;
-  const Assignment got = assign_boxes(host.config, on, on_device(truth, mail));
+  const Assignment want = assign_boxes(host.config, b, placed_boxes(truth, b.batch).view);
+  // With room for more, as recorded steps have it.
+  const PlacedBoxes there = placed_boxes(truth, b.batch, Device::kCuda, truth.count() + 5);
+  const Assignment got = assign_boxes(host.config, on, there.view);
   const Tensor box = got.box.to(Device::kCpu), target = got.target.to(Device::kCpu);
   int64_t different = 0;
   double worst = 0;
