@@ -25,7 +25,7 @@ struct TrainStep::Recording {
   PlacedTargets targets;
   LossStep step;
   std::unique_ptr<RecordedWork> work;
-  int64_t runs = 0;  // the second is the one that records
+  int64_t runs = 0;               // the second is the one that records
   LossValues values;              // of the last run
   std::vector<Tensor> gradients;  // where each replay puts them; empty before the first
   std::vector<int64_t> counted;   // by each replay
@@ -38,6 +38,7 @@ TrainStep::TrainStep(const Yolov6& model, const DetectionLoss& loss, const Yolov
     if (p.variable.requires_grad()) parameters_.push_back(p.variable);
   check(!parameters_.empty(), "train step: nothing to train");
   device_ = parameters_[0].data().device();
+  one_ = Tensor::full({1}, 1.0f, device_);
   for (const auto& s : model.state())
     if (s.tensor.dtype() == DType::kI64) counters_.push_back(s.tensor);
 }
@@ -52,14 +53,14 @@ LossValues TrainStep::run(const Tensor& images, const Tensor& targets, int64_t e
   if (device_ == Device::kCpu || !config_.record ||
       (recording_ && recording_->images.shape() != images.shape())) {
     const PlacedTargets placed = loss_.place(targets, images.dim(0), step, device_);
-    return loss_.fetch(pass(images, placed, step));
+    return loss_.fetch(pass(images, placed, step), placed);
   }
   if (recording_ && follows(*recording_, targets, step))
     recording_->images.copy_from(images);
   else
     begin(images, targets, step);
   run_recording();
-  return loss_.fetch(recording_->values);
+  return loss_.fetch(recording_->values, recording_->targets);
 }
 
 TeacherOutput TrainStep::teach(const Variable& x) const {
@@ -97,7 +98,7 @@ LossValues TrainStep::pass(const Tensor& images, const PlacedTargets& targets,
   if (scaler_)
     scaler_->backward(r.loss);
   else
-    backward(r.loss);
+    backward({{r.loss, one_}});
   return r.values;
 }
 

@@ -1,11 +1,12 @@
 // One forward and backward pass of a training.
 //
-// On a device a step is a thousand short kernels, whose starts and bookkeeping take the host as long
-// as small images take the device. So there the pass over a full batch is recorded and replayed as
-// one piece (RecordedWork, a CUDA graph): images and boxes are put where the last ones were, and
-// gradients and losses come to lie where the last ones did. What changes the work itself ends the
-// recording and begins another: more boxes than there is room for, and from epoch to epoch the decay
-// of distillation or the end of an assigner's warm-up. A batch of another size is not recorded.
+// On a device a step is a thousand short kernels, whose starts and bookkeeping take the host as
+// long as small images take the device. So there the pass over a full batch is recorded and
+// replayed as one piece (RecordedWork, a CUDA graph): images and boxes are put where the last ones
+// were, and gradients and losses come to lie where the last ones did. What changes the work itself
+// ends the recording and begins another: more boxes than there is room for, and from epoch to epoch
+// the decay of distillation or the end of an assigner's warm-up. A batch of another size is not
+// recorded.
 #pragma once
 
 #include <cstdint>
@@ -52,8 +53,10 @@ class TrainStep {
   const optim::GradScaler* scaler_;
   TrainStepConfig config_;
   Device device_;
+  Tensor one_;  // the gradient that backward starts from
   std::vector<Variable> parameters_;
-  std::vector<Tensor> counters_;  // of batches, in the host's memory, which a recording cannot count
+  std::vector<Tensor>
+      counters_;  // of batches, in the host's memory, which a recording cannot count
   std::unique_ptr<Recording> recording_;
   bool replayed_ = false;
 };

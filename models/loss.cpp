@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <numbers>
+#include <utility>
 
 #include "core/profile_range.h"
 #include "kernels/backend.h"
@@ -323,9 +324,8 @@ bool DetectionLoss::replace(PlacedTargets& placed, const Tensor& targets,
   return true;
 }
 
-LossValues DetectionLoss::fetch(const LossValues& values) const {
-  if (values.values_.device() == Device::kCpu) return values;
-  return {values.values_, mail_->next()};
+LossValues DetectionLoss::fetch(const LossValues& values, const PlacedTargets& targets) const {
+  return {values.values_, std::exchange(targets.boxes_->mail, nullptr)};
 }
 
 LossResult DetectionLoss::operator()(const LossInput& input, const PlacedTargets& targets,
@@ -351,8 +351,9 @@ LossResult DetectionLoss::operator()(const LossInput& input, const Tensor& targe
                                      const LossStep& step, const TeacherOutput* teacher) const {
   check(!input.cls_logits.empty() && input.cls_logits[0].defined(), "detection loss: no class map");
   const Tensor& map = input.cls_logits[0].data();
-  LossResult r = (*this)(input, place(targets, map.shape()[0], step, map.device()), step, teacher);
-  r.values = fetch(r.values);
+  const PlacedTargets placed = place(targets, map.shape()[0], step, map.device());
+  LossResult r = (*this)(input, placed, step, teacher);
+  r.values = fetch(r.values, placed);
   return r;
 }
 

@@ -149,8 +149,8 @@ class DetectionLoss {
   bool replace(PlacedTargets& placed, const Tensor& targets, const LossStep& step) const;
   LossResult operator()(const LossInput& input, const PlacedTargets& targets, const LossStep& step,
                         const TeacherOutput* teacher = nullptr) const;
-  // Starts the copy to the host, of what is computed up to now.
-  LossValues fetch(const LossValues& values) const;
+  // Starts the copy to the host of the values of the batch that was placed there last.
+  LossValues fetch(const LossValues& values, const PlacedTargets& targets) const;
 
   // The two maps of every head only.
   LossResult operator()(const std::vector<Variable>& cls_logits, const std::vector<Variable>& reg,

@@ -203,10 +203,9 @@ PlacedBoxes::PlacedBoxes(Device where, int64_t images, int64_t room)
   view.count = room;
 }
 
-void PlacedBoxes::put(const Truth& truth, Mailboxes& mail) {
-  const int64_t bytes = memory.bytes();
-  const std::shared_ptr<Mailbox> letter = device == Device::kCpu ? nullptr : mail.next();
-  std::byte* to = letter ? letter->letter(bytes) : static_cast<std::byte*>(memory.raw());
+void PlacedBoxes::put(const Truth& truth, Mailboxes& boxes) {
+  if (device != Device::kCpu) mail = boxes.next();
+  std::byte* to = mail ? mail->letter(memory.bytes()) : static_cast<std::byte*>(memory.raw());
   const auto* from = static_cast<const std::byte*>(memory.raw());
   const auto copy = [&](const auto& values, const void* place) {
     std::ranges::copy(std::as_bytes(std::span(values)),
@@ -215,7 +214,7 @@ void PlacedBoxes::put(const Truth& truth, Mailboxes& mail) {
   copy(truth.boxes, view.boxes);
   copy(truth.begin, view.begin);
   copy(truth.classes, view.classes);
-  if (letter) letter->send(memory);
+  if (mail) mail->send(memory);
 }
 
 Assignment assign_boxes(const LossConfig& config, const Branch& branch, const TruthView& truth) {

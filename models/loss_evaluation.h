@@ -78,13 +78,15 @@ struct TruthView {
 // A truth's place there.
 struct PlacedBoxes {
   PlacedBoxes(Device device, int64_t batch, int64_t room);
-  // In one transfer. At most view.count boxes.
-  void put(const Truth& truth, Mailboxes& mail);
+  // In one transfer, by a mailbox of `boxes`. At most view.count boxes.
+  void put(const Truth& truth, Mailboxes& boxes);
 
   Device device;
   int64_t batch;
   TruthView view;
   Tensor memory;  // U8
+  std::shared_ptr<Mailbox>
+      mail;  // of the last put(), for the values to come back; null on the host
 };
 
 // What each anchor is trained towards.

@@ -28,7 +28,7 @@ class PinnedBlock {
   int64_t bytes_ = 0;
 };
 
-// A letter to the device or one back. All copies are work of compute_stream().
+// One step's letters: one to the device, one back. All copies are work of compute_stream().
 class Mailbox {
  public:
   Mailbox();
@@ -60,7 +60,7 @@ class Mailboxes {
   std::shared_ptr<Mailbox> next();
 
  private:
-  static constexpr size_t kEnough = 6;  // a step takes two
+  static constexpr size_t kEnough = 4;
   std::vector<std::shared_ptr<Mailbox>> boxes_;
   size_t turn_ = 0;
 };

@@ -50,7 +50,8 @@ Tensor images_of(const Step& step, uint64_t seed) {
   return t.to(Device::kCuda);
 }
 
-Outcome train(const Kind& kind, const std::vector<Step>& steps, bool record) {
+Outcome train(const TestDevice& device, const Kind& kind, const std::vector<Step>& steps,
+              bool record) {
   Yolov6Config config = tiny_yolov6("yolov6n_opt");
   config.training_mode = "repopt";
   const auto model = make_tiny_yolov6(config, 5), teacher = make_tiny_yolov6(config, 6);
@@ -73,7 +74,9 @@ Outcome train(const Kind& kind, const std::vector<Step>& steps, bool record) {
   uint64_t seed = 100;
   for (const Step& s : steps) {
     const Tensor images = images_of(s, ++seed);
+    const int64_t waits = device.host_waits();
     const LossValues values = step.run(images, targets_of(s, seed), s.epoch);
+    CHECK(device.host_waits() == waits);
     outcome.replayed.push_back(step.replayed());
     if (s.update) {
       if (scaled)
@@ -113,10 +116,10 @@ std::vector<Step> some_steps() {
 TEST_CASE("device: recorded training steps equal those started kernel by kernel") {
   const TestDevice device;
   if (!device.usable()) return;
-  const Outcome recorded = train({}, some_steps(), true), plain = train({}, some_steps(), false);
+  const Outcome recorded = train(device, {}, some_steps(), true),
+                plain = train(device, {}, some_steps(), false);
   require_equal(recorded, plain);
-  CHECK(recorded.replayed ==
-        std::vector<bool>{false, true, true, false, true, false, true, true});
+  CHECK(recorded.replayed == std::vector<bool>{false, true, true, false, true, false, true, true});
   CHECK(plain.replayed == std::vector<bool>(8, false));
   CHECK(recorded.losses[0] != recorded.losses[2]);
 }
@@ -126,7 +129,8 @@ TEST_CASE("device: recorded training steps with a teacher and a loss scale") {
   if (!device.usable()) return;
   const Kind kind{DType::kF16, true};
   const std::vector<Step> steps = {{3, 0}, {2, 0}, {2, 1}, {1, 1}};
-  const Outcome recorded = train(kind, steps, true), plain = train(kind, steps, false);
+  const Outcome recorded = train(device, kind, steps, true),
+                plain = train(device, kind, steps, false);
   require_equal(recorded, plain);
   // What the teacher counts changes with the epoch.
   CHECK(recorded.replayed == std::vector<bool>{false, true, false, true});
@@ -136,7 +140,7 @@ TEST_CASE("device: steps that cannot be recorded are done all the same") {
   TestDevice device;
   if (!device.usable() || !device.refuse_recordings()) return;
   const std::vector<Step> steps = {{3, 0}, {0, 0, false}, {2, 0}};
-  const Outcome refused = train({}, steps, true), plain = train({}, steps, false);
+  const Outcome refused = train(device, {}, steps, true), plain = train(device, {}, steps, false);
   require_equal(refused, plain);
   CHECK(refused.replayed == std::vector<bool>(3, false));
 }
