@@ -6,6 +6,7 @@
 #include "apps/checkpoint.h"
 #include "apps/command_line.h"
 #include "apps/commands.h"
+#include "apps/device.h"
 #include "core/progress.h"
 #include "data/dataset.h"
 #include "deploy/file.h"
@@ -15,7 +16,7 @@ namespace sextant::apps {
 namespace {
 
 struct Options {
-  std::string model, data, split = "train", out;
+  std::string model, data, split = "train", out, device = "auto";
   int image_size = 0;
   int64_t batch = 1;
   quant::PtqConfig ptq;
@@ -63,6 +64,7 @@ void add_options(CLI::App* c, Options& o) {
   c->add_option("--seed", o.ptq.seed, "Of the pixels that learned rounding looks at")
       ->capture_default_str();
   c->add_option("--img", o.image_size, "Image size (default: as trained)");
+  add_device_option(*c, o.device);
   c->add_option("--out", o.out, "Deploy file to write")->required();
 }
 
@@ -104,6 +106,7 @@ void add_quantize_command(CLI::App& app) {
     const deploy::Graph graph = load_model_graph(o->model);
     const int size = choose_image_size(o->image_size, graph);
     const data::Dataset dataset = data::open_dataset(o->data, o->split);
+    o->ptq.device = choose_device(o->device);
     quant::PtqReport report;
     const deploy::Graph quantized = quant::quantize(
         graph, spread_images(dataset, o->ptq.images, size, graph.gray_border, o->batch), o->ptq,

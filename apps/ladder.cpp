@@ -10,6 +10,7 @@
 #include "apps/calibrate.h"
 #include "apps/checkpoint.h"
 #include "apps/command_line.h"
+#include "apps/device.h"
 #include "apps/evaluation.h"
 #include "apps/partial_measures.h"
 #include "apps/qat.h"
@@ -57,6 +58,7 @@ class Climber {
         model_(load_model_graph(config.model)),
         size_(choose_image_size(config.image_size, model_)),
         bench_size_(choose_image_size(config.bench_image_size, model_)),
+        device_(choose_device(config.device)),
         train_set_(data::open_dataset(config.data.path, config.data.train, {config.data.on_error})),
         val_set_(data::open_dataset(config.data.path, config.data.val, {config.data.on_error})) {
     check(!model_.quantized(), "{}: is quantized already; the ladder starts from a float model",
@@ -81,11 +83,13 @@ class Climber {
 
   void claim_folder() const {
     const fs::path file = out_ / "config.json";
-    const Json wanted = config_.json();
+    Json wanted = config_.json();
     if (fs::exists(file)) {
       check(resume_, "{}: holds a ladder; go on with it by --resume, or choose another folder",
             out_.string());
-      if (const auto key = first_difference(load_json(file.string()), wanted))
+      Json there = load_json(file.string());
+      for (Json* json : {&there, &wanted}) json->erase("device");  // does not decide
+      if (const auto key = first_difference(there, wanted))
         fail("{}: the ladder there has another '{}'", out_.string(), *key);
       return;
     }
@@ -110,7 +114,7 @@ class Climber {
     deploy::save_deploy(file_of(name), graph);
     r.file = file_of(name).filename().string();
     r.bytes = static_cast<int64_t>(fs::file_size(file_of(name)));
-    const EvalResult e = evaluate(graph, val_set_, size_, precision_of(name));
+    const EvalResult e = evaluate(graph, val_set_, size_, precision_of(name), {.device = device_});
     r.map50 = std::max(0.0, e.metrics.ap50);
     r.map50_95 = std::max(0.0, e.metrics.ap);
     count_layers(graph, r);
@@ -141,7 +145,8 @@ class Climber {
     return qat(name);
   }
 
-  Graph quantized(const quant::PtqConfig& config) const {
+  Graph quantized(quant::PtqConfig config) const {
+    config.device = device_;
     return quant::quantize(
         model_, spread_images(train_set_, config.images, size_, model_.gray_border), config);
   }
@@ -171,6 +176,7 @@ class Climber {
                     {"val", config_.data.val},
                     {"on_error", config_.data.on_error}};
     json["image_size"] = size_;
+    if (!json.contains("device")) json["device"] = config_.device;
     if (name == "qat") {  // by the labels alone
       json["distill"] = {{"cwd_weight", 0}, {"logits_weight", 0}};
       json["loss_weight"] = 1.0;
@@ -219,6 +225,7 @@ class Climber {
   const bool resume_;
   const Graph model_;
   const int size_, bench_size_;
+  const Device device_;
   const data::Dataset train_set_, val_set_;
   std::optional<Graph> ptq_;
   std::vector<Rung> rungs_;

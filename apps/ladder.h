@@ -16,6 +16,8 @@ struct LadderConfig {
   std::string model;   // checkpoint or float deploy file
   DataConfig data;     // ranges and training from `train`, everything measured on `val`
   int image_size = 0;  // 0: as trained
+  // Of calibration, evaluation and training; what is timed and verified is the CPU's engine.
+  std::string device = "auto";
   // In this order; "fp32" has to be the first. docs/ladder.md says what each is.
   std::vector<std::string> rungs = {"fp32",    "naive", "ptq",    "ptq_plus",
                                     "partial", "qat",   "qat_cwd"};

@@ -32,6 +32,7 @@ Json LadderConfig::json() const {
         {"val", data.val},
         {"on_error", data.on_error}}},
       {"image_size", image_size},
+      {"device", device},
       {"rungs", rungs},
       {"ptq", ptq_json(ptq)},
       {"ptq_plus", ptq_json(ptq_plus)},
@@ -58,6 +59,7 @@ LadderConfig load_ladder_config(const std::string& path,
   d.choice("on_error", c.data.on_error, {"skip", "stop"});
   d.finish();
   r.number("image_size", c.image_size, 0, 8192);
+  r.choice("device", c.device, {"auto", "cpu", "cuda"});
   r.get("rungs", c.rungs);
   check_rungs(c, path);
   ConfigReader ptq = r.child("ptq");

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 
+#include "apps/device.h"
 #include "apps/evaluation.h"
 #include "apps/qat_source.h"
 #include "apps/run_folder.h"
@@ -14,8 +15,10 @@
 #include "core/file.h"
 #include "data/loader.h"
 #include "deploy/file.h"
+#include "kernels/backend.h"
 #include "layers/distill.h"
 #include "models/loss.h"
+#include "models/loss_transfer.h"
 #include "optim/schedule.h"
 #include "quant/teacher.h"
 
@@ -57,6 +60,36 @@ std::vector<optim::NamedParameter> optimizer_parameters(const quant::TrainableGr
   return out;
 }
 
+// The weighted parts of a loss beside the detection loss, gathered on their device, whence they
+// come when they are asked for.
+class LossParts {
+ public:
+  void add(double LossItems::*item, const Variable& part) {
+    items_.push_back(item);
+    parts_.push_back(part.data());
+  }
+  // Parts are added to `items`.
+  std::function<void(LossItems&)> fetch(loss_detail::Mailboxes& mail) const {
+    if (parts_.empty()) return [](LossItems&) {};
+    const Device device = parts_[0].device();
+    const int64_t n = std::ssize(parts_);
+    const Tensor values(Shape{n}, DType::kF32, device);
+    for (int64_t i = 0; i < n; ++i)
+      kernels::backend(device).copy_channels(
+          {1, 1, parts_[static_cast<size_t>(i)].raw(), 1, 0, values.raw(), n, i, DType::kF32});
+    const auto letter = device == Device::kCpu ? nullptr : mail.next();
+    if (letter) letter->fetch(values);
+    return [items = items_, values, letter](LossItems& to) {
+      const auto* v = letter ? reinterpret_cast<const float*>(letter->received()) : values.f32();
+      for (size_t i = 0; i < items.size(); ++i) to.*items[i] += static_cast<double>(v[i]);
+    };
+  }
+
+ private:
+  std::vector<double LossItems::*> items_;
+  std::vector<Tensor> parts_;
+};
+
 class QatRun {
  public:
   QatRun(const QatConfig& config, fs::path out, bool resume, const deploy::Graph* given)
@@ -66,22 +99,23 @@ class QatRun {
         train_set_(data::open_dataset(config.data.path, config.data.train, {config.data.on_error})),
         val_set_(data::open_dataset(config.data.path, config.data.val, {config.data.on_error})),
         source_(load_source_model(config.model)),
+        device_(choose_device(config.device)),
         start_(load_start(given)),
         features_(find_features()),
         student_(start_, {.learn_activation_ranges = config.learn_scales,
                           .weights = config.weights(),
-                          .features = features_}),
+                          .features = features_,
+                          .device = device_}),
         loss_(loss_config()),
         optimizer_(make_optimizer(config, optimizer_parameters(student_))),
-        loader_(train_set_, loader_config(config, Device::kCpu, source_.graph.gray_border)),
+        loader_(train_set_, loader_config(config, device_, source_.graph.gray_border)),
         schedule_(make_schedule(config, loader_.batches_per_epoch())) {
-    check(config.device != "cuda", "qat: 'device' is \"cuda\", but it runs on the CPU");
     print_report(train_set_);
     print_report(val_set_);
     check(train_set_.num_classes() == source_.loss.num_classes,
           "{}: has {} classes, the model {} has {}", train_set_.path, train_set_.num_classes(),
           config.model, source_.loss.num_classes);
-    if (config.distill.wanted()) teacher_.emplace(source_.graph, features_);
+    if (config.distill.wanted()) teacher_.emplace(source_.graph, features_, device_);
     if (config.solver.ema_decay > 0)
       ema_.emplace(named_state(), config.solver.ema_decay, config.solver.ema_tau);
     resolved_ = config.json();
@@ -89,7 +123,10 @@ class QatRun {
   }
 
   QatResult run(int64_t stop_after) {
-    if (resuming_) state_ = load_run(state_file(), resolved_, student_, ema(), *optimizer_);
+    if (resuming_) {
+      state_ = load_run(state_file(), resolved_, student_, ema(), *optimizer_);
+      student_.read_ranges();
+    }
     write_atomically(out_ / "config.json", resolved_.dump(2) + "\n");
     fmt::print("{} train and {} val images, {} classes; {} iterations per epoch{}\n",
                train_set_.size(), val_set_.size(), train_set_.num_classes(),
@@ -145,8 +182,9 @@ class QatRun {
     return out;
   }
 
-  // One forward and backward pass; the gradients add up in the parameters.
-  LossItems iterate(const data::Batch& batch) {
+  // One forward and backward pass; the gradients add up in the parameters. Returns what makes the
+  // items, which waits for the device.
+  std::function<LossItems()> iterate(const data::Batch& batch) {
     const auto out = student_.forward(batch.images);
     LossInput input;
     input.cls_logits = out.cls_logits;
@@ -154,33 +192,39 @@ class QatRun {
     input.objectness = out.objectness;
     const int64_t side = config_.image_size;
     const LossResult r = loss_(input, batch.targets, {side, side, state_.epoch});
-    LossItems items = r.items();
-    for (double* item : {&items.iou, &items.dfl, &items.cls, &items.objectness})
-      *item *= config_.loss_weight;
     Variable total = scale(r.loss, static_cast<float>(config_.loss_weight));
-    const auto add_part = [&](const Variable& part, double weight) {
+    LossParts parts;
+    const auto add_part = [&](double LossItems::*item, const Variable& part, double weight) {
       const Variable weighted = scale(part, static_cast<float>(weight));
       total = add(total, weighted);
-      return weighted.data().item();
+      parts.add(item, weighted);
     };
     if (teacher_) {
       const DistillConfig& d = config_.distill;
       const auto taught = teacher_->run(batch.images);
       for (size_t f = 0; f < out.features.size(); ++f)
-        items.cwd += add_part(
-            channel_wise_distillation(out.features[f], taught.features[f], d.cwd_temperature),
-            d.cwd_weight);
+        add_part(&LossItems::cwd,
+                 channel_wise_distillation(out.features[f], taught.features[f], d.cwd_temperature),
+                 d.cwd_weight);
       if (d.logits_weight > 0)
-        items.cls +=
-            add_part(score_distillation(out.cls_logits, taught.cls_logits, d.logits_temperature),
-                     d.logits_weight);
+        add_part(&LossItems::cls,
+                 score_distillation(out.cls_logits, taught.cls_logits, d.logits_temperature),
+                 d.logits_weight);
       if (d.logits_weight > 0 && !out.objectness.empty())
-        items.objectness +=
-            add_part(score_distillation(out.objectness, taught.objectness, d.logits_temperature),
-                     d.logits_weight);
+        add_part(&LossItems::objectness,
+                 score_distillation(out.objectness, taught.objectness, d.logits_temperature),
+                 d.logits_weight);
     }
-    check(std::isfinite(total.data().item()),
-          "qat: the loss is not finite in epoch {}; a lower solver.lr0 may help", state_.epoch + 1);
+    const auto items = [values = r.values, weight = config_.loss_weight, more = parts.fetch(mail_),
+                        epoch = state_.epoch] {
+      LossItems all = values.items();
+      for (double* item : {&all.iou, &all.dfl, &all.cls, &all.objectness}) *item *= weight;
+      more(all);
+      check(std::isfinite(all.total()),
+            "qat: the loss is not finite in epoch {}; a lower solver.lr0 may help", epoch + 1);
+      return all;
+    };
+    if (device_ == Device::kCpu) items();  // nothing to wait for: what is not finite ends here
     backward(total);
     return items;
   }
@@ -190,14 +234,14 @@ class QatRun {
     EpochRow row = run_epoch({config_, state_.epoch, loader_, train_set_.names, out_},
                              [&](const data::Batch& batch, int64_t iteration) {
                                const optim::StepValues v = schedule_.at(iteration);
-                               const LossItems items = iterate(batch);
+                               const auto items = iterate(batch);
                                if (v.step) {
                                  optimizer_->step(v.lr, v.momentum);
                                  optimizer_->zero_grad();
                                  student_.update_scales();
                                  if (ema_) ema_->update();
                                }
-                               return Iteration{[=] { return items; }, v.lr[1]};
+                               return Iteration{items, v.lr[1]};
                              });
     ++state_.epoch;
     const bool evaluated =
@@ -223,8 +267,9 @@ class QatRun {
 
   // mAP of the int8 engine; the best graph is kept.
   void measure(const deploy::Graph& graph, EpochRow& row) {
-    const EvalResult r = evaluate(graph, val_set_, config_.image_size, deploy::Precision::kInt8,
-                                  {.conf = config_.eval_conf, .iou = config_.eval_iou});
+    const EvalResult r =
+        evaluate(graph, val_set_, config_.image_size, deploy::Precision::kInt8,
+                 {.conf = config_.eval_conf, .iou = config_.eval_iou, .device = device_});
     row.map50 = std::max(0.0, r.metrics.ap50);
     row.map50_95 = std::max(0.0, r.metrics.ap);
     if (row.map50_95 <= state_.best_map50_95) return;
@@ -270,11 +315,13 @@ class QatRun {
   const bool resuming_;
   const data::Dataset train_set_, val_set_;
   const SourceModel source_;
+  const Device device_;
   const deploy::Graph start_;
   const std::vector<int> features_;
   quant::TrainableGraph student_;
   std::optional<quant::Teacher> teacher_;
   DetectionLoss loss_;
+  loss_detail::Mailboxes mail_;  // of the parts beside it
   std::optional<optim::ModelEma> ema_;
   std::unique_ptr<optim::Optimizer> optimizer_;
   data::Loader loader_;

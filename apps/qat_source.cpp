@@ -7,6 +7,7 @@
 
 #include "apps/calibrate.h"
 #include "apps/checkpoint.h"
+#include "apps/device.h"
 #include "apps/qat_config.h"
 #include "deploy/file.h"
 #include "quant/float_layers.h"
@@ -92,10 +93,10 @@ deploy::Graph calibrated(const QatConfig& config, const deploy::Graph& model) {
   quant::check_layers(model, config.float_layers);
   const data::Dataset dataset =
       data::open_dataset(config.data.path, config.calibration_split, {config.data.on_error});
+  quant::PtqConfig ptq = config.calibration;
+  ptq.device = choose_device(config.device);
   return quant::quantize(
-      model,
-      spread_images(dataset, config.calibration.images, config.image_size, model.gray_border),
-      config.calibration);
+      model, spread_images(dataset, ptq.images, config.image_size, model.gray_border), ptq);
 }
 
 }  // namespace

@@ -9,15 +9,16 @@ ConvEpilogue integer_epilogue(const ConvSpec& spec) {
   const auto channels = static_cast<size_t>(spec.weight.dim(0));
   e.bias.resize(channels);
   e.factor.resize(channels);
-  kernels::fold_scales({.source = spec.source_scale,
-                        .destination = spec.destination_scale,
-                        .weight = spec.weight_scale.data(),
-                        .bias = spec.bias.defined() ? spec.bias.f32() : nullptr,
-                        .channels = spec.weight.dim(0),
-                        .act = spec.activation,
-                        .residual_scale = spec.residual_scale,
-                        .residual_before_act = spec.residual_before_activation},
-                       e.bias.data(), e.factor.data(), e.form);
+  const kernels::ConvScales scales{.source = spec.source_scale,
+                                   .destination = spec.destination_scale,
+                                   .weight = spec.weight_scale.data(),
+                                   .bias = spec.bias.defined() ? spec.bias.f32() : nullptr,
+                                   .channels = spec.weight.dim(0),
+                                   .act = spec.activation,
+                                   .residual_scale = spec.residual_scale,
+                                   .residual_before_act = spec.residual_before_activation};
+  kernels::cpu::fold_scales(scales, e.bias.data(), e.factor.data());
+  kernels::set_epilogue(scales, e.form);
   return e;
 }
 

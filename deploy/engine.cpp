@@ -37,15 +37,32 @@ Tensor converted(const TensorView& view, const F& f) {
 }  // namespace
 
 Tensor TensorView::values() const {
+  if (device != Device::kCpu) {
+    const Tensor y(shape, DType::kF32, device);
+    const int64_t channels = shape[-1];
+    kernels::backend(device).map_rows({.x = data,
+                                       .y = y.raw(),
+                                       .x_type = dtype,
+                                       .rows = shape.numel() / channels,
+                                       .channels = channels,
+                                       .x_pitch = pitch,
+                                       .y_pitch = channels,
+                                       .x_scale = scale});
+    return y;
+  }
   return converted<float>(*this, [s = scale](auto q) { return static_cast<float>(q) * s; });
 }
 
 Tensor TensorView::integers() const {
+  check(device == Device::kCpu, "deploy: integers of tensor '{}' asked for on {}", info->name,
+        name_of(device));
   check(quantized, "deploy: tensor '{}' is held as f32, it has no integers", info->name);
   return converted<int32_t>(*this, [](auto q) { return static_cast<int32_t>(q); });
 }
 
 void TensorView::assign(const Tensor& numbers) const {
+  check(device == Device::kCpu, "deploy: tensor '{}' is assigned to on {}", info->name,
+        name_of(device));
   check(quantized, "deploy: tensor '{}' is held as f32, it takes no integers", info->name);
   check(numbers.shape() == shape, "deploy: tensor '{}' is {}, not {}", info->name, shape.str(),
         numbers.shape().str());
@@ -92,7 +109,8 @@ struct Engine::Impl {
   Shape images_shape() const { return {config.batch, config.height, config.width, 3}; }
   DType images_type() const { return config.float_images ? DType::kF32 : DType::kU8; }
 
-  TensorView view(int t) const {
+  // As it lies, or on the host.
+  TensorView view(int t, bool there) const {
     const size_t i = static_cast<size_t>(t);
     TensorView v;
     v.id = t;
@@ -103,7 +121,8 @@ struct Engine::Impl {
     v.pitch = program.tensors[i].pitch;
     v.quantized = program.quantized[i];
     v.scale = program.scales[i];
-    if (on_cuda()) bring_over(v);
+    v.device = config.device;
+    if (on_cuda() && !there) bring_over(v);
     return v;
   }
 
@@ -121,6 +140,7 @@ struct Engine::Impl {
       v.dtype = DType::kF32;
     }
     v.data = v.copy.raw();
+    v.device = Device::kCpu;
   }
 
   void check_images(const Tensor& images) const {
@@ -159,25 +179,25 @@ struct Engine::Impl {
     for (const auto& step : program.steps) start(*step);
   }
 
-  void execute_observed(const Observer& observer) const {
+  void execute_observed(const Observer& observer, bool there) const {
     size_t next = 0;
     for (size_t n = 0; n < graph.nodes.size(); ++n) {
       for (; next < program.steps.size() && program.steps[next]->node == static_cast<int>(n);
            ++next)
         start(*program.steps[next]);
-      observer(view(graph.nodes[n].output));
+      observer(view(graph.nodes[n].output, there));
     }
   }
 
-  Tensor run(const Tensor& images, const Observer& observer) {
+  Tensor run(const Tensor& images, const Observer& observer, bool there) {
     const Tensor result = begin(images);
     if (observer)
-      execute_observed(observer);
+      execute_observed(observer, there);
     else if (on_cuda())
       recorded.run();
     else
       start_steps();
-    return result.defined() ? result : view(graph.output).values();
+    return result.defined() ? result : view(graph.output, true).values();
   }
 };
 
@@ -192,10 +212,12 @@ const Graph& Engine::graph() const { return impl_->graph; }
 const EngineStats& Engine::stats() const { return impl_->program.stats; }
 
 Tensor Engine::run(const Tensor& images, const Observer& observer) {
-  return impl_->run(images, observer).to(Device::kCpu);
+  return impl_->run(images, observer, false).to(Device::kCpu);
 }
 
-Tensor Engine::run_on_device(const Tensor& images) { return impl_->run(images, nullptr); }
+Tensor Engine::run_on_device(const Tensor& images, const Observer& observer) {
+  return impl_->run(images, observer, true);
+}
 
 std::vector<StepTime> Engine::profile(const Tensor& images, int runs) {
   Impl& e = *impl_;

@@ -36,18 +36,21 @@ struct EngineConfig {
   Device device = Device::kCpu;
 };
 
-// A tensor as an observer sees it, valid during the call. Value = stored number * scale. From a
-// device this is a copy on the host, made for the observer: slow. F16 comes as f32.
+// A tensor as an observer sees it, valid during the call. Value = stored number * scale. run()
+// shows a copy on the host, which waits for a device and has F16 as f32; run_on_device() shows the
+// memory of the device itself.
 struct TensorView {
   int id = -1;  // in graph.tensors
   const TensorInfo* info = nullptr;
   Shape shape;  // [N,H,W,C]
   const void* data = nullptr;
-  DType dtype = DType::kF32;  // f32, u8, s8 or (fully integer heads, result) i32
-  int64_t pitch = 0;          // elements from one pixel to the next; C when dense
-  float scale = 1.0f;         // of one step; 1 for a tensor held as f32
+  DType dtype = DType::kF32;     // f32, u8, s8 or (fully integer heads, result) i32
+  int64_t pitch = 0;             // elements from one pixel to the next; C when dense
+  float scale = 1.0f;            // of one step; 1 for a tensor held as f32
+  Device device = Device::kCpu;  // where `data` lies
 
-  Tensor values() const;    // dense f32 copy, dequantized
+  Tensor values() const;  // dense f32 copy, dequantized, on the same device
+  // On the host only:
   Tensor integers() const;  // dense i32 copy of the stored numbers; throws for plain f32 tensors
   // Overwrites the stored integers: the layers behind then run on these. For comparisons.
   void assign(const Tensor& integers) const;
@@ -89,9 +92,10 @@ class Engine {
   // class scores). Not thread-safe; one engine per thread. `observer` is called after each node, in
   // node order, with the node's output. The images may be on the host or on the engine's device.
   Tensor run(const Tensor& images, const Observer& observer = nullptr);
-  // As run(), but the result stays on the engine's device, where the next run overwrites it; on
-  // CUDA this starts the work on compute_stream() and returns.
-  Tensor run_on_device(const Tensor& images);
+  // As run(), but the result stays on the engine's device, where the next run overwrites it, and
+  // the observer is shown tensors there; on CUDA this starts the work on compute_stream() and
+  // returns.
+  Tensor run_on_device(const Tensor& images, const Observer& observer = nullptr);
 
   const EngineConfig& config() const;
   const Graph& graph() const;

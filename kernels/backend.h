@@ -37,6 +37,7 @@
 #include "kernels/rep_bn_act.h"
 #include "kernels/requantize.h"
 #include "kernels/rows.h"
+#include "kernels/score_div.h"
 #include "kernels/simota.h"
 #include "kernels/target_rows.h"
 
@@ -89,12 +90,14 @@ class Backend {
   virtual void quantize_forward(const QuantizeForward& p) const = 0;
   virtual void quantize_backward(const QuantizeBackward& p) const = 0;
   virtual void dequantize(const Dequantize& p) const = 0;
+  virtual void fold_scales(const ConvScales& s, float* bias, float* factor) const = 0;
   virtual void requantize_forward(const RequantizeForward& p) const = 0;
   virtual void requantize_backward(const RequantizeBackward& p) const = 0;
   virtual void abs_max(const AbsMax& p) const = 0;
   virtual void count_bins(const CountBins& p) const = 0;
 
   virtual void kl_div(const KlDiv& p, double* sum) const = 0;
+  virtual void score_div(const ScoreDiv& p) const = 0;
   virtual void class_loss(const ClassLoss& p, double* sum) const = 0;
   virtual void class_loss_logits(const ClassLoss& p, double* sum) const = 0;
   virtual void iou_loss(const IouLoss<float>& p) const = 0;

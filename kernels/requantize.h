@@ -79,7 +79,7 @@ struct RequantizeBackward {
   double* dscale = nullptr;    // [1], of the result; overwritten; may be null
 };
 
-// What an integer convolution's epilogue is made of, on the host.
+// What an integer convolution's epilogue is made of.
 struct ConvScales {
   float source = 1.0f;
   float destination = 1.0f;       // 1 where the result is real
@@ -90,13 +90,16 @@ struct ConvScales {
   float residual_scale = 1.0f;
   bool residual_before_act = false;
 };
-// Sets bias[channels] and factor[channels], and of `form` the activation and all scales.
-void fold_scales(const ConvScales& s, float* bias, float* factor, Requantize& form);
+// Sets of `form` all but the arrays: activation and scales.
+void set_epilogue(const ConvScales& s, Requantize& form);
 
 namespace cpu {
 void quantize_forward(const QuantizeForward& p);
 void quantize_backward(const QuantizeBackward& p);
 void dequantize(const Dequantize& p);
+// The arrays [channels] of a Requantize, in double: bias = s.bias / (source * weight), factor =
+// source * weight, divided by the destination's scale where the activation lets it through.
+void fold_scales(const ConvScales& s, float* bias, float* factor);
 void requantize_forward(const RequantizeForward& p);
 void requantize_backward(const RequantizeBackward& p);
 }  // namespace cpu
@@ -108,6 +111,7 @@ void quantize_forward(const QuantizeForward& p, Stream stream);
 int64_t quantize_backward_workspace(const QuantizeBackward& p);
 void quantize_backward(const QuantizeBackward& p, void* workspace, Stream stream);
 void dequantize(const Dequantize& p, Stream stream);
+void fold_scales(const ConvScales& s, float* bias, float* factor, Stream stream);
 void requantize_forward(const RequantizeForward& p, Stream stream);
 int64_t requantize_backward_workspace(const RequantizeBackward& p);
 void requantize_backward(const RequantizeBackward& p, void* workspace, Stream stream);

@@ -1,8 +1,5 @@
 #include "layers/distill.h"
 
-#include <cmath>
-
-#include "core/parallel.h"
 #include "layers/placement.h"
 
 namespace sextant {
@@ -44,72 +41,46 @@ Variable channel_wise_distillation(const Variable& student, const Tensor& teache
                      });
 }
 
-namespace {
-
-struct ScoreSums {
-  double divergence = 0, teacher = 0;
-};
-
-double softplus(double x) { return std::max(x, 0.0) + std::log1p(std::exp(-std::abs(x))); }
-
-// One map; grad, unless null, is by the student over T^2.
-ScoreSums score_divergence(const float* student, const float* teacher, int64_t n, double inverse,
-                           float* grad) {
-  constexpr int64_t kBlock = 4096;
-  const int64_t blocks = (n + kBlock - 1) / kBlock;
-  std::vector<ScoreSums> parts(static_cast<size_t>(blocks));
-  parallel_for(blocks, 1, [&](int64_t first, int64_t last) {
-    for (int64_t b = first; b < last; ++b)
-      for (int64_t i = b * kBlock; i < std::min(n, (b + 1) * kBlock); ++i) {
-        const double x = student[i] * inverse, y = teacher[i] * inverse;
-        const double t = 1.0 / (1.0 + std::exp(-y));
-        ScoreSums& part = parts[static_cast<size_t>(b)];
-        part.divergence += (softplus(x) - t * x) - (softplus(y) - t * y);
-        part.teacher += t;
-        if (grad != nullptr)
-          grad[i] = static_cast<float>((1.0 / (1.0 + std::exp(-x)) - t) * inverse);
-      }
-  });
-  ScoreSums sums;
-  for (const ScoreSums& part : parts) {
-    sums.divergence += part.divergence;
-    sums.teacher += part.teacher;
-  }
-  return sums;
-}
-
-}  // namespace
-
 Variable score_distillation(const std::vector<Variable>& student,
                             const std::vector<Tensor>& teacher, double temperature) {
-  check(student.size() == teacher.size() && !student.empty(),
-        "score_distillation: {} maps of the student, {} of the teacher", student.size(),
-        teacher.size());
+  check(student.size() == teacher.size() && !student.empty() &&
+            student.size() <= kernels::kMaxScoreMaps,
+        "score_distillation: {} maps of the student, {} of the teacher, expected 1 to {} of each",
+        student.size(), teacher.size(), kernels::kMaxScoreMaps);
   check(temperature > 0.0, "score_distillation: temperature {} is not positive", temperature);
+  const kernels::Backend& backend = kernels_for("score_distillation", student[0], student, teacher);
   const bool differentiate = needs_grad(student);
   std::vector<Tensor> grads;
-  ScoreSums sums;
+  kernels::ScoreDiv p;
+  p.temperature = temperature;
   for (size_t l = 0; l < student.size(); ++l) {
     check(teacher[l].defined() && teacher[l].shape() == student[l].shape(),
           "score_distillation: student {} and teacher {} of level {}", student[l].shape().str(),
           teacher[l].defined() ? teacher[l].shape().str() : std::string("undefined"), l);
-    check(student[l].data().device() == Device::kCpu && teacher[l].device() == Device::kCpu,
-          "score_distillation: maps on {} and {}, expected cpu",
-          name_of(student[l].data().device()), name_of(teacher[l].device()));
-    if (differentiate) grads.emplace_back(student[l].shape());
-    const ScoreSums s =
-        score_divergence(student[l].f32(), teacher[l].f32(), teacher[l].numel(), 1.0 / temperature,
-                         differentiate ? grads[l].f32() : nullptr);
-    sums.divergence += s.divergence;
-    sums.teacher += s.teacher;
+    if (differentiate) grads.push_back(like(teacher[l]));
+    p.map[p.maps++] = {student[l].f32(), teacher[l].f32(), differentiate ? grads[l].f32() : nullptr,
+                       teacher[l].numel()};
   }
-  const double factor = temperature * temperature / std::max(1.0, sums.teacher);
-  const Tensor value = Tensor::full(Shape{1}, static_cast<float>(factor * sums.divergence));
+  const Tensor value = like(teacher[0], Shape{1}), factor = like(value);
+  p.loss = value.f32();
+  p.factor = factor.f32();
+  backend.score_div(p);
   return make_result("score_distillation", value, student,
                      [grads, factor](const Tensor& dy, const std::vector<bool>&) {
-                       for (const Tensor& g : grads)  // this runs once
-                         on(g).add_scaled({g.f32(), g.f32(), g.f32(), g.numel(),
-                                           static_cast<float>(dy.item() * factor), 0.0f});
+                       // This runs once, so the gradients can be scaled in place.
+                       on(factor).add_scaled({.a = factor.f32(),
+                                              .b = factor.f32(),
+                                              .y = factor.f32(),
+                                              .n = 1,
+                                              .beta = 0.0f,
+                                              .alpha_at = dy.f32()});
+                       kernels::ScaleAll all;
+                       for (const Tensor& g : grads) {
+                         all.x[all.count] = g.f32();
+                         all.n[all.count++] = g.numel();
+                       }
+                       all.factor = factor.f32();
+                       on(factor).scale_all(all);
                        return grads;
                      });
 }

@@ -23,8 +23,8 @@ Variable channel_wise_distillation(const Variable& student, const Tensor& teache
 //   T^2 * sum KL(Bernoulli(t) || Bernoulli(s)) / max(1, sum t).
 //
 // Unlike a softmax over the classes it says something with one class, and background weighs no more
-// than its scores do. Logits f32 of equal shapes, level by level; temperature above 0. Scalar [1];
-// the teacher counts as constant; sums in double, in fixed order. On the CPU only.
+// than its scores do. Logits f32 of equal shapes, level by level (at most eight), all on one
+// device; temperature above 0. Scalar [1]; the teacher counts as constant. kernels/score_div.h.
 Variable score_distillation(const std::vector<Variable>& student,
                             const std::vector<Tensor>& teacher, double temperature = 1.0);
 

@@ -2,14 +2,14 @@
 
 #include <cmath>
 
-#include "kernels/backend.h"
+#include "layers/placement.h"
 
 namespace sextant {
 
 namespace {
 
 void check_range(const char* name, const QuantRange& r) {
-  check(r.amax.defined() && r.amax.shape() == Shape{1} && r.amax.data().item() > 0,
+  check(r.amax.defined() && r.amax.shape() == Shape{1} && r.value() > 0,
         "{}: a range needs an amax [1] above 0", name);
 }
 
@@ -18,22 +18,26 @@ double lsq_factor(int64_t values, float highest) {
   return 1.0 / std::sqrt(static_cast<double>(values) * static_cast<double>(highest));
 }
 
-const kernels::Backend& on(const Tensor& t) { return kernels::backend(t.device()); }
-
 // A sum that a kernel writes on `like`'s device, where it is wanted.
 Tensor scale_sums(bool wanted, int64_t n, const Tensor& like) {
   return wanted ? Tensor(Shape{n}, DType::kF64, like.device()) : Tensor();
 }
 double* sums_of(const Tensor& t) { return t.defined() ? t.data<double>() : nullptr; }
 
+// Sums as f32, times a factor.
+Tensor scaled_sums(const Tensor& sums, double factor) {
+  const Tensor y = f32_like(sums, sums.shape());
+  on(y).cast({sums.raw(), DType::kF64, y.raw(), DType::kF32, y.numel()});
+  on(y).add_scaled({y.f32(), y.f32(), y.f32(), y.numel(), static_cast<float>(factor), 0.0f});
+  return y;
+}
+
 // The gradient of an amax from that of its step [1], for a result of `shape` [N,...]; nothing for
 // nothing.
 Tensor amax_gradient(const Tensor& dstep, const QuantRange& range, const Shape& shape) {
   if (!dstep.defined()) return {};
   const double g = lsq_factor(shape.numel() / shape[0], range.high());
-  return Tensor::full(Shape{1},
-                      static_cast<float>(dstep.item() * g * static_cast<double>(range.high())),
-                      dstep.device());
+  return scaled_sums(dstep, g * static_cast<double>(range.high()));
 }
 
 // q [channels, inner] times the scale of each channel.
@@ -149,20 +153,18 @@ class Operation {
     // Data only: a node does not hold on to the nodes before it.
     if (c.residual.defined()) c_.residual = c.residual.detach();
     const int64_t channels = c.weight.dim(0);
-    const Tensor scales = weight_scale_.to(Device::kCpu),
-                 real = c.bias.defined() ? c.bias.data().to(Device::kCpu) : Tensor();
-    const Tensor bias(Shape{channels}), factor(Shape{channels});
-    kernels::fold_scales({.source = source_scale_,
-                          .destination = c.destination ? c.destination->scale() : 1.0f,
-                          .weight = scales.f32(),
-                          .bias = real.defined() ? real.f32() : nullptr,
-                          .channels = channels,
-                          .act = c.act,
-                          .residual_scale = c.residual_scale,
-                          .residual_before_act = c.residual_before_act},
-                         bias.f32(), factor.f32(), form_);
-    bias_ = bias.to(device());
-    factor_ = factor.to(device());
+    const kernels::ConvScales scales{.source = source_scale_,
+                                     .destination = c.destination ? c.destination->scale() : 1.0f,
+                                     .weight = weight_scale_.f32(),
+                                     .bias = c.bias.defined() ? c.bias.f32() : nullptr,
+                                     .channels = channels,
+                                     .act = c.act,
+                                     .residual_scale = c.residual_scale,
+                                     .residual_before_act = c.residual_before_act};
+    bias_ = tensor(Shape{channels});
+    factor_ = tensor(Shape{channels});
+    on(x_).fold_scales(scales, bias_.f32(), factor_.f32());
+    kernels::set_epilogue(scales, form_);
     form_.bias = bias_.f32();
     form_.factor = factor_.f32();
     form_.round = c.destination.has_value();
@@ -213,13 +215,7 @@ class Operation {
       on(x_).add_scaled({dw.f32(), dw.f32(), dw.f32(), dw.numel(), source_scale_, 0.0f});
       const Tensor steps = scale_sums(needs[2], form_.channels, x_);
       on(x_).quantize_backward({weight_form(), dw.f32(), dw.f32(), sums_of(steps)});
-      if (needs[2]) {
-        const double g = lsq_factor(dw.numel() / form_.channels, 127.0f);
-        const Tensor here = steps.to(Device::kCpu), scaled(Shape{form_.channels});
-        for (int64_t o = 0; o < form_.channels; ++o)
-          scaled.f32()[o] = static_cast<float>(here.data<double>()[o] * g);
-        dscale = scaled.to(device());
-      }
+      if (needs[2]) dscale = scaled_sums(steps, lsq_factor(dw.numel() / form_.channels, 127.0f));
     }
     return {dx,        needs[1] ? dw : Tensor(),
             dscale,    db,
@@ -227,8 +223,7 @@ class Operation {
   }
 
  private:
-  Device device() const { return x_.device(); }
-  Tensor tensor(const Shape& shape) const { return Tensor(shape, DType::kF32, device()); }
+  Tensor tensor(const Shape& shape) const { return f32_like(x_, shape); }
 
   kernels::Quantize weight_form() const {
     return {.x = c_.weight.f32(),
@@ -271,6 +266,7 @@ Variable quantized_conv(const Variable& x, const QuantizedConv& conv) {
   check_range("quantized_conv", conv.source);
   if (conv.destination) check_range("quantized_conv", *conv.destination);
   check_shapes(x.shape(), conv);
+  kernels_for("quantized_conv", x, conv.weight, conv.weight_scale, conv.bias, conv.residual);
   const auto operation = std::make_shared<Operation>(x, conv);
   const Tensor y = operation->forward();
   const Variable amax = conv.destination ? conv.destination->amax : Variable();

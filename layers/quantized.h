@@ -7,8 +7,8 @@
 // int8 engine to the bit (as in deploy/simulate.h), and one pass follows each convolution instead
 // of three. Gradients: kernels/requantize.h.
 //
-// On a device the tensors stay there, but scales and biases are brought to the host, where factors
-// are made of them in double: each function waits for the device.
+// All tensors lie on one device and stay there. A function waits for the device only to read the
+// amax of a range whose value is not `known`.
 #pragma once
 
 #include <optional>
@@ -26,11 +26,13 @@ namespace sextant {
 struct QuantRange {
   Variable amax;  // [1], positive
   bool is_unsigned = false;
+  // amax as a number, where the caller has it: then nothing waits for amax's device. 0: not known.
+  float known = 0.0f;
 
   float low() const { return is_unsigned ? 0.0f : -128.0f; }
   float high() const { return is_unsigned ? 255.0f : 127.0f; }
-  // Waits for a device that amax is on.
-  float scale() const { return static_cast<float>(amax.data().item()) / high(); }
+  float value() const { return known > 0 ? known : static_cast<float>(amax.data().item()); }
+  float scale() const { return value() / high(); }
 };
 
 // Real numbers to integers, and back.

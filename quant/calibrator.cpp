@@ -84,7 +84,7 @@ void HistogramCollector::collect(std::span<const float> x, Device device) {
       collect_nested(x, largest, device);
       break;
     case Binning::kFixed:
-      count_linear(x, options_.range, histogram_.counts, device);
+      count(x, options_.range, device);
       break;
     case Binning::kTorch:
       collect_torch(x, largest, device);
@@ -93,6 +93,29 @@ void HistogramCollector::collect(std::span<const float> x, Device device) {
       collect_numpy(to_host(x, device), largest);
       break;
   }
+}
+
+// A copy of the collector has counts of its own.
+void HistogramCollector::count(std::span<const float> x, float range, Device device) {
+  if (device == Device::kCpu) return count_linear(x, range, histogram_.counts);
+  if (!there_.defined())
+    there_ = Tensor::zeros(Shape{std::ssize(histogram_.counts)}, DType::kI64, device);
+  else if (!there_.unique())
+    there_ = there_.clone();
+  count_linear(x, range, {there_.data<int64_t>(), static_cast<size_t>(there_.numel())}, device);
+}
+
+std::vector<int64_t> HistogramCollector::counts() const {
+  std::vector<int64_t> all = histogram_.counts;
+  if (!there_.defined()) return all;
+  const Tensor here = there_.to(Device::kCpu);
+  for (size_t k = 0; k < all.size(); ++k) all[k] += here.span<int64_t>()[k];
+  return all;
+}
+
+void HistogramCollector::fetch_counts() {
+  histogram_.counts = counts();
+  there_ = Tensor();
 }
 
 // counts over [0, edges.back()); edges holds the range alone until histogram() is asked for. Twice
@@ -109,12 +132,13 @@ void HistogramCollector::collect_nested(std::span<const float> x, float largest,
     counts[0] = leading_zeros_;
     options_.range = range_of(largest);
   }
+  if (largest >= options_.range) fetch_counts();
   while (largest >= options_.range) {
     for (size_t k = 0; k < counts.size() / 2; ++k) counts[k] = counts[2 * k] + counts[2 * k + 1];
     std::fill(counts.begin() + static_cast<std::ptrdiff_t>(counts.size() / 2), counts.end(), 0);
     options_.range *= 2;
   }
-  count_linear(x, options_.range, counts, device);
+  count(x, options_.range, device);
 }
 
 void HistogramCollector::collect_torch(std::span<const float> x, float largest, Device device) {
@@ -133,13 +157,14 @@ void HistogramCollector::collect_torch(std::span<const float> x, float largest, 
     const auto width = static_cast<float>(edges[1] - edges[0]);
     const double bins = std::ceil(largest / width);
     check_growth(bins, static_cast<float>(edges.back()), largest);
+    fetch_counts();
     counts.resize(static_cast<size_t>(bins), 0);
     edges.resize(counts.size() + 1);
     for (size_t k = 0; k < edges.size(); ++k) {
       edges[k] = static_cast<float>(static_cast<double>(k) * static_cast<double>(width));
     }
   }
-  count_linear(x, static_cast<float>(edges.back()), counts, device);
+  count(x, static_cast<float>(edges.back()), device);
 }
 
 void HistogramCollector::collect_numpy(std::span<const float> x, float largest) {
@@ -176,12 +201,12 @@ void HistogramCollector::collect_numpy(std::span<const float> x, float largest) 
 }
 
 Histogram HistogramCollector::histogram() const {
-  if (options_.binning != Binning::kNested || histogram_.counts.empty()) return histogram_;
+  Histogram h{counts(), histogram_.edges};
+  if (options_.binning != Binning::kNested || h.counts.empty()) return h;
   // Cut off behind the bin of the largest value.
-  Histogram h;
-  const auto all = static_cast<double>(histogram_.counts.size());
+  const auto all = static_cast<double>(h.counts.size());
   const auto bins = static_cast<int64_t>(max_seen_ * all / options_.range) + 1;
-  h.counts.assign(histogram_.counts.begin(), histogram_.counts.begin() + bins);
+  h.counts.resize(static_cast<size_t>(bins));
   for (int64_t k = 0; k <= bins; ++k) {
     h.edges.push_back(static_cast<float>(static_cast<double>(k) * options_.range / all));
   }

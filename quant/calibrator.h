@@ -8,6 +8,7 @@
 #include <span>
 #include <string_view>
 
+#include "core/tensor.h"
 #include "quant/histogram.h"
 
 namespace sextant::quant {
@@ -77,9 +78,11 @@ class HistogramCollector {
   // two.
   explicit HistogramCollector(const CollectorOptions& options = {});
 
-  // x in memory of `device`, where it is counted (by kNumpy on the host). An empty batch changes
-  // nothing. Throws Error for NaN and infinity, and where kTorch or kNumpy
-  // would have to grow beyond 2^22 bins (first batch far smaller than the rest).
+  // x in memory of `device`, where it is counted (by kNumpy on the host) and where the counts stay
+  // until they are asked for or the range grows: a call brings back the largest |x|, which waits
+  // for the device. All calls with one device. An empty batch changes nothing. Throws Error for NaN
+  // and infinity, and where kTorch or kNumpy would have to grow beyond 2^22 bins (first batch far
+  // smaller than the rest).
   void collect(std::span<const float> x, Device device = Device::kCpu);
 
   // 0 when nothing but zeros came. Throws Error for a percentile outside [0, 100], or when nothing
@@ -95,12 +98,16 @@ class HistogramCollector {
   void collect_nested(std::span<const float> x, float largest, Device device);
   void collect_torch(std::span<const float> x, float largest, Device device);
   void collect_numpy(std::span<const float> x, float largest);
+  void count(std::span<const float> x, float range, Device device);
+  std::vector<int64_t> counts() const;  // with those of the device
+  void fetch_counts();
 
   CollectorOptions options_;
   Histogram histogram_;
   float max_seen_ = 0;
   int64_t values_ = 0;
   int64_t leading_zeros_ = 0;  // values of batches of zeros before the first other batch
+  Tensor there_;               // I64: counts on a device that histogram_ has not yet
 };
 
 }  // namespace sextant::quant

@@ -50,12 +50,7 @@ void count_linear(std::span<const float> x, float range, std::span<int64_t> coun
   check(range > 0 && bins > 0 && bins < (int64_t{1} << 24),
         "histogram: range {} and {} bins; the range must be > 0, the bins fewer than 2^24", range,
         bins);
-  if (device == Device::kCpu)
-    return kernels::backend(device).count_bins({x.data(), n, range, bins, counts.data()});
-  const Tensor more = Tensor::zeros(Shape{bins}, DType::kI64, device);
-  kernels::backend(device).count_bins({x.data(), n, range, bins, more.data<int64_t>()});
-  const Tensor here = more.to(Device::kCpu);
-  for (size_t b = 0; b < counts.size(); ++b) counts[b] += here.span<int64_t>()[b];
+  kernels::backend(device).count_bins({x.data(), n, range, bins, counts.data()});
 }
 
 void count_by_edges(std::span<const float> x, std::span<const double> edges,

@@ -2,7 +2,7 @@
 // detector on every image, some 10 million values per image at 640 px.
 //
 // Where a function takes a device, x lies in its memory and is counted there: what comes back to
-// the host is the maximum and the counts.
+// the host is the maximum.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +29,7 @@ float max_abs(std::span<const float> x, Device device = Device::kCpu);
 
 // Adds every |x| to the bin min(trunc(|x| / range * bins), bins - 1) of `counts` in f32, as
 // torch.histc(x.abs(), bins, 0, range) of PyTorch 1.13 does. range > 0; bins < 2^24; x finite.
-// The counts do not depend on threads or device.
+// `counts` lies with x. The counts do not depend on threads or device.
 void count_linear(std::span<const float> x, float range, std::span<int64_t> counts,
                   Device device = Device::kCpu);
 

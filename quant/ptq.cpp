@@ -36,7 +36,7 @@ struct Calibration {
   int64_t images = 0;
 };
 
-// Runs the f32 engine on the images and counts every tensor that is watched.
+// Runs the f32 engine on the images and counts every tensor that is watched where it lies.
 Calibration calibrate(const deploy::Graph& graph, const ImageSource& source,
                       const PtqConfig& config, const std::vector<bool>& watched) {
   Calibration result;
@@ -48,19 +48,21 @@ Calibration calibrate(const deploy::Graph& graph, const ImageSource& source,
     Tensor batch = source();
     if (!batch.defined() || batch.numel() == 0) break;
     check(batch.shape().rank() == 4, "ptq: images {} must be [N,H,W,3]", batch.shape().str());
-    const deploy::EngineConfig wanted{
-        .batch = batch.dim(0), .height = batch.dim(1), .width = batch.dim(2)};
+    const deploy::EngineConfig wanted{.batch = batch.dim(0),
+                                      .height = batch.dim(1),
+                                      .width = batch.dim(2),
+                                      .device = config.device};
     if (!engine || engine->config().batch != wanted.batch ||
         engine->config().height != wanted.height || engine->config().width != wanted.width)
       engine.emplace(graph, wanted);
-    engine->run(batch, [&](const deploy::TensorView& v) {
+    engine->run_on_device(batch, [&](const deploy::TensorView& v) {
       if (!watched[static_cast<size_t>(v.id)]) return;
       const bool direct = v.dtype == DType::kF32 && v.pitch == v.shape[-1];
       const Tensor copy = direct ? Tensor() : v.values();
       const float* x = direct ? static_cast<const float*>(v.data) : copy.f32();
       try {
         result.collectors[static_cast<size_t>(v.id)].collect(
-            {x, static_cast<size_t>(v.shape.numel())});
+            {x, static_cast<size_t>(v.shape.numel())}, v.device);
       } catch (const Error& e) {
         fail("ptq: tensor '{}': {}", v.info->name, e.what());
       }

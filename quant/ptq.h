@@ -19,6 +19,9 @@ struct PtqConfig {
   double percentile = 99.99;          // of |x|, for method percentile
   int64_t images = 64;                // at most; the source may end before
   int64_t bins = 2048;
+  // Of the calibration. Equalization by activations, correction, learned rounding and the report's
+  // noise run on the host.
+  Device device = Device::kCpu;
   std::string weights = "max";  // range of a channel's weights: max, mse (quant/weight_ranges.h)
   // One scale per weight tensor, activations by max: what the field means by naive PTQ. `method`
   // does not count then.

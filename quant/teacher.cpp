@@ -2,8 +2,8 @@
 
 namespace sextant::quant {
 
-Teacher::Teacher(deploy::Graph graph, std::vector<int> features)
-    : graph_(std::move(graph)), features_(std::move(features)) {
+Teacher::Teacher(deploy::Graph graph, std::vector<int> features, Device device)
+    : graph_(std::move(graph)), features_(std::move(features)), device_(device) {
   check(!graph_.nodes.empty() && graph_.nodes.back().kind == deploy::NodeKind::kDecode,
         "{}: a teacher needs a decode node", graph_.source);
 }
@@ -13,8 +13,10 @@ Teacher::Output Teacher::run(const Tensor& images) {
   auto found = engines_.find(size);
   if (found == engines_.end())
     found = engines_
-                .emplace(size, deploy::Engine(
-                                   graph_, {.batch = size[0], .height = size[1], .width = size[2]}))
+                .emplace(size, deploy::Engine(graph_, {.batch = size[0],
+                                                       .height = size[1],
+                                                       .width = size[2],
+                                                       .device = device_}))
                 .first;
   const std::vector<int>& maps = graph_.nodes.back().inputs;
   const size_t per_level = graph_.nodes.back().attributes.maps_per_level();
@@ -22,7 +24,7 @@ Teacher::Output Teacher::run(const Tensor& images) {
   std::vector<Tensor>* const kinds[] = {&out.cls_logits, &out.reg, &out.objectness};
   for (size_t k = 0; k < per_level; ++k) kinds[k]->resize(maps.size() / per_level);
   out.features.resize(features_.size());
-  found->second.run(images, [&](const deploy::TensorView& view) {
+  found->second.run_on_device(images, [&](const deploy::TensorView& view) {
     for (size_t i = 0; i < maps.size(); ++i)
       if (maps[i] == view.id) (*kinds[i % per_level])[i / per_level] = view.values();
     for (size_t f = 0; f < features_.size(); ++f)

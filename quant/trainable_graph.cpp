@@ -1,9 +1,10 @@
 #include "quant/trainable_graph.h"
 
 #include <algorithm>
+#include <bit>
 
-#include "core/parallel.h"
 #include "deploy/ranges.h"
+#include "layers/placement.h"
 
 namespace sextant::quant {
 namespace {
@@ -16,26 +17,79 @@ constexpr float kLeastShare = 1e-3f;  // of a learned scale's start
 
 // Bytes as numbers 0..255.
 Tensor image_to_integers(const Tensor& bytes) {
-  const Tensor y(bytes.shape());
-  const uint8_t* from = bytes.data<uint8_t>();
-  float* to = y.f32();
-  parallel_for(y.numel(), 1 << 15, [&](int64_t begin, int64_t end) {
-#pragma omp simd
-    for (int64_t i = begin; i < end; ++i) to[i] = static_cast<float>(from[i]);
-  });
+  const Tensor y = f32_like(bytes, bytes.shape());
+  const int64_t row = bytes.numel() / bytes.dim(0);
+  on(bytes).map_rows({.x = bytes.raw(),
+                      .y = y.raw(),
+                      .x_type = DType::kU8,
+                      .rows = bytes.dim(0),
+                      .channels = row,
+                      .x_pitch = row,
+                      .y_pitch = row});
   return y;
 }
 
-Tensor largest_weights(const Tensor& weight) {
-  const int64_t inner = weight.numel() / weight.dim(0);
-  const Tensor scale(Shape{weight.dim(0)});
-  const float* w = weight.f32();
-  for (int64_t o = 0; o < scale.numel(); ++o) {
-    float amax = 0;
-    for (int64_t i = o * inner; i < (o + 1) * inner; ++i) amax = std::max(amax, std::abs(w[i]));
-    scale.f32()[o] = amax <= deploy::kTinyAmax ? 1.0f : amax / 127.0f;
+Tensor constant(float value, const Variable& beside) {
+  return Tensor::full(Shape{1}, value, beside.data().device());
+}
+
+// Tensors of one device, F32, on the host; host tensors are themselves. Waits once.
+std::vector<Tensor> on_host(const std::vector<Tensor>& tensors) {
+  if (tensors.empty() || tensors[0].device() == Device::kCpu) return tensors;
+  int64_t total = 0;
+  for (const Tensor& t : tensors) total += t.numel();
+  const Tensor packed = f32_like(tensors[0], Shape{total});
+  int64_t at = 0;
+  for (const Tensor& t : tensors) {
+    accelerator().copy(packed.f32() + at, t.raw(), t.bytes(), compute_stream());
+    at += t.numel();
   }
-  return scale;
+  const Tensor here = packed.to(Device::kCpu);
+  std::vector<Tensor> out;
+  at = 0;
+  for (const Tensor& t : tensors) {
+    out.emplace_back(t.shape());
+    std::copy_n(here.f32() + at, t.numel(), out.back().f32());
+    at += t.numel();
+  }
+  return out;
+}
+
+// Of each weight's output channels the largest |w| / 127, on the host. Waits once.
+std::vector<Tensor> largest_weights(const std::vector<Tensor>& weights) {
+  if (weights.empty()) return {};
+  int64_t total = 0;
+  for (const Tensor& w : weights) total += w.dim(0);
+  const Tensor bits = Tensor::zeros(Shape{total}, DType::kI32, weights[0].device());
+  auto* to = reinterpret_cast<uint32_t*>(bits.data<int32_t>());
+  for (const Tensor& w : weights) {
+    on(w).abs_max({w.f32(), 1, w.dim(0), w.numel() / w.dim(0), to});
+    to += w.dim(0);
+  }
+  const Tensor here = bits.to(Device::kCpu);
+  const int32_t* from = here.data<int32_t>();
+  std::vector<Tensor> scales;
+  for (const Tensor& w : weights) {
+    scales.emplace_back(Shape{w.dim(0)});
+    for (float& scale : scales.back().span<float>()) {
+      const auto amax = std::bit_cast<float>(*from++);
+      scale = amax <= deploy::kTinyAmax ? 1.0f : amax / 127.0f;
+    }
+  }
+  return scales;
+}
+
+// Raises what is not above `least`; whether anything was.
+bool raise(const Tensor& scale, const float* least) {
+  bool raised = false;
+  for (float& s : scale.span<float>()) {
+    if (!(s > *least)) {
+      raised = true;
+      s = *least;
+    }
+    ++least;
+  }
+  return raised;
 }
 
 bool has_part(const std::string& name, const std::string& part) {
@@ -93,6 +147,10 @@ TrainableGraph::TrainableGraph(deploy::Graph graph, TrainableOptions options)
       last_reader_[static_cast<size_t>(t)] = static_cast<int>(n);
   register_ranges();
   register_weights();
+  to(options_.device);
+  for (const QuantRange& r : ranges_)
+    if (r.amax.defined()) r.amax.data().move_to(options_.device);  // the image's is no buffer
+  read_ranges();
 }
 
 void TrainableGraph::register_ranges() {
@@ -198,7 +256,7 @@ Variable TrainableGraph::weighted(size_t n, const std::vector<Variable>& values)
   const auto with_residual = [&](const Variable& v) {
     const Variable r = real(values, node.inputs[1]);
     if (a.residual_scale == 1.0f) return add(v, r);
-    return add(v, r, Variable(Tensor::full(Shape{1}, a.residual_scale)));
+    return add(v, r, Variable(constant(a.residual_scale, v)));
   };
   if (a.residual && a.residual_before_activation) y = with_residual(y);
   if (a.activation != Activation::kIdentity) y = activation(y, a.activation);
@@ -229,7 +287,7 @@ Variable TrainableGraph::run(size_t n, const std::vector<Variable>& values) cons
       if (is_integer(node.output))
         return quantized_add(in(0), in(1), a.residual_scale, range(node.output));
       if (a.residual_scale == 1.0f) return add(in(0), in(1));
-      return add(in(0), in(1), Variable(Tensor::full(Shape{1}, a.residual_scale)));
+      return add(in(0), in(1), Variable(constant(a.residual_scale, in(0))));
     case NodeKind::kActivation: {
       const Variable y = activation(real(values, node.inputs[0]), a.activation);
       return is_integer(node.output) ? quantize(y, range(node.output)) : y;
@@ -274,16 +332,45 @@ TrainableGraph::Output TrainableGraph::forward(const Tensor& images,
 }
 
 void TrainableGraph::update_scales() {
-  for (const Parameters& p : parameters_) {
-    if (!p.weight_scale.defined()) continue;
-    if (options_.weights == WeightRanges::kFollow)
-      p.weight_scale.data().copy_from(largest_weights(p.weight.data()));
-    for (int64_t o = 0; p.least_scale.defined() && o < p.least_scale.numel(); ++o)
-      p.weight_scale.f32()[o] = std::max(p.weight_scale.f32()[o], p.least_scale.f32()[o]);
+  if (options_.weights == WeightRanges::kFollow) {
+    std::vector<Tensor> weights, scales;
+    for (const Parameters& p : parameters_) {
+      if (!p.weight_scale.defined()) continue;
+      weights.push_back(p.weight.data());
+      scales.push_back(p.weight_scale.data());
+    }
+    const std::vector<Tensor> largest = largest_weights(weights);
+    for (size_t i = 0; i < scales.size(); ++i) scales[i].copy_from(largest[i]);
   }
-  for (size_t g = 0; g < ranges_.size(); ++g)
-    if (least_amax_[g] > 0)
-      ranges_[g].amax.f32()[0] = std::max(ranges_[g].amax.f32()[0], least_amax_[g]);
+  std::vector<Tensor> learned;
+  std::vector<const float*> least;
+  for (const Parameters& p : parameters_) {
+    if (!p.least_scale.defined()) continue;
+    learned.push_back(p.weight_scale.data());
+    least.push_back(p.least_scale.f32());
+  }
+  for (size_t g = 0; g < ranges_.size(); ++g) {
+    if (least_amax_[g] <= 0) continue;
+    learned.push_back(ranges_[g].amax.data());
+    least.push_back(&least_amax_[g]);
+  }
+  const std::vector<Tensor> here = on_host(learned);
+  for (size_t i = 0; i < here.size(); ++i)
+    if (raise(here[i], least[i]) && options_.device != Device::kCpu) learned[i].copy_from(here[i]);
+  if (options_.learn_activation_ranges) read_ranges();
+}
+
+void TrainableGraph::read_ranges() {
+  if (options_.device == Device::kCpu) return;  // asked each time
+  std::vector<QuantRange*> ranges;
+  std::vector<Tensor> amax;
+  for (QuantRange& r : ranges_) {
+    if (!r.amax.defined()) continue;
+    ranges.push_back(&r);
+    amax.push_back(r.amax.data());
+  }
+  const std::vector<Tensor> here = on_host(amax);
+  for (size_t i = 0; i < ranges.size(); ++i) ranges[i]->known = here[i].f32()[0];
 }
 
 deploy::Graph TrainableGraph::graph() const {
@@ -292,17 +379,19 @@ deploy::Graph TrainableGraph::graph() const {
     Node& node = graph.nodes[n];
     const Parameters& p = parameters_[n];
     if (!node.has_weight()) continue;
-    node.weight = p.weight.data().clone();
-    if (p.bias.defined()) node.bias = p.bias.data().clone();
+    node.weight = p.weight.data().clone().to(Device::kCpu);
+    if (p.bias.defined()) node.bias = p.bias.data().clone().to(Device::kCpu);
     if (!p.weight_scale.defined()) continue;
     // From the weights themselves: they may be averages whose scales nobody has taken yet.
-    const Tensor scale = options_.weights == WeightRanges::kFollow ? largest_weights(node.weight)
-                                                                   : p.weight_scale.data();
+    const Tensor scale = options_.weights == WeightRanges::kFollow
+                             ? largest_weights({node.weight})[0]
+                             : p.weight_scale.data().to(Device::kCpu);
     node.weight_scale.assign(scale.f32(), scale.f32() + scale.numel());
   }
   if (!ranges_.empty())
     for (deploy::TensorInfo& info : graph.tensors)
-      if (info.has_range()) info.amax = ranges_[static_cast<size_t>(info.group)].amax.f32()[0];
+      if (info.has_range())
+        info.amax = static_cast<float>(ranges_[static_cast<size_t>(info.group)].amax.data().item());
   return graph;
 }
 

@@ -30,7 +30,8 @@ enum class WeightRanges {
 struct TrainableOptions {
   bool learn_activation_ranges = false;  // LSQ; else they are frozen
   WeightRanges weights = WeightRanges::kFrozen;
-  std::vector<int> features;  // tensors that forward() returns; neck_outputs() for one
+  std::vector<int> features;     // tensors that forward() returns; neck_outputs() for one
+  Device device = Device::kCpu;  // where parameters lie and all of it runs
 };
 
 // The tensors in which the neck ends, one per level of the decode node, in its order: distillation
@@ -52,22 +53,26 @@ class TrainableGraph : public Module {
   };
   // Called with every tensor that is computed; quantized ones hold integers.
   using Observer = std::function<void(int tensor, const Variable&)>;
-  // images u8 [N,H,W,3]. Throws Error for shapes that do not fit.
+  // images u8 [N,H,W,3] on the graph's device, for which it does not wait. Throws Error for shapes
+  // that do not fit.
   Output forward(const Tensor& images, const Observer& observer = nullptr) const;
 
   // After the weights changed: kFollow takes the scales anew; learned ones are kept positive, at
-  // 1/1000 of where they started at least.
+  // 1/1000 of where they started at least. Where scales follow or are learned it waits for the
+  // device.
   void update_scales();
+  // After values were put into its state from elsewhere: a device's ranges are known to the host.
+  void read_ranges();
 
-  // The graph as it is now: weights, weight scales and ranges. Frozen ranges are the given ones to
-  // the bit.
+  // The graph as it is now, on the host: weights, weight scales and ranges. Frozen ranges are the
+  // given ones to the bit.
   deploy::Graph graph() const;
   bool quantized() const { return quantized_; }
 
  private:
   struct Parameters {
     Variable weight, bias, weight_scale;
-    Tensor least_scale;  // learned
+    Tensor least_scale;  // learned; on the host
   };
   bool is_integer(int tensor) const;
   bool runs_in_integers(const deploy::Node& node) const;

@@ -60,6 +60,9 @@ class CpuBackend final : public Backend {
   void quantize_forward(const QuantizeForward& p) const override { cpu::quantize_forward(p); }
   void quantize_backward(const QuantizeBackward& p) const override { cpu::quantize_backward(p); }
   void dequantize(const Dequantize& p) const override { cpu::dequantize(p); }
+  void fold_scales(const ConvScales& s, float* bias, float* factor) const override {
+    cpu::fold_scales(s, bias, factor);
+  }
   void requantize_forward(const RequantizeForward& p) const override { cpu::requantize_forward(p); }
   void requantize_backward(const RequantizeBackward& p) const override {
     cpu::requantize_backward(p);
@@ -67,6 +70,7 @@ class CpuBackend final : public Backend {
   void abs_max(const AbsMax& p) const override { cpu::abs_max(p); }
   void count_bins(const CountBins& p) const override { cpu::count_bins(p); }
   void kl_div(const KlDiv& p, double* sum) const override { *sum = cpu::kl_div(p); }
+  void score_div(const ScoreDiv& p) const override { cpu::score_div(p); }
   void class_loss(const ClassLoss& p, double* sum) const override { *sum = cpu::class_loss(p); }
   void class_loss_logits(const ClassLoss& p, double* sum) const override {
     *sum = cpu::class_loss_logits(p);

@@ -77,6 +77,10 @@ void quantize_backward(const QuantizeBackward& p) {
   }
 }
 
+void fold_scales(const ConvScales& s, float* bias, float* factor) {
+  for (int64_t o = 0; o < s.channels; ++o) fold_channel(s, o, bias, factor);
+}
+
 void dequantize(const Dequantize& p) {
   for_blocks(p, [&](int64_t channel, int64_t begin, int64_t end, int64_t) {
     const float scale = p.scale[channel];

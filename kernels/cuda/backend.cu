@@ -122,6 +122,9 @@ class CudaBackend final : public Backend {
     cuda::quantize_backward(p, workspace.data(), compute_stream());
   }
   void dequantize(const Dequantize& p) const override { cuda::dequantize(p, compute_stream()); }
+  void fold_scales(const ConvScales& s, float* bias, float* factor) const override {
+    cuda::fold_scales(s, bias, factor, compute_stream());
+  }
   void requantize_forward(const RequantizeForward& p) const override {
     cuda::requantize_forward(p, compute_stream());
   }
@@ -134,6 +137,10 @@ class CudaBackend final : public Backend {
   void kl_div(const KlDiv& p, double* sum) const override {
     const Workspace workspace(cuda::kl_div_workspace(p));
     cuda::kl_div(p, sum, workspace.data(), compute_stream());
+  }
+  void score_div(const ScoreDiv& p) const override {
+    const Workspace workspace(cuda::score_div_workspace(p));
+    cuda::score_div(p, workspace.data(), compute_stream());
   }
   void class_loss(const ClassLoss& p, double* sum) const override {
     const Workspace workspace(cuda::class_loss_workspace(p));

@@ -104,6 +104,13 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
 
+template <int kBlock>
+__global__ void __launch_bounds__(kBlock)
+    fold_scales_kernel(ConvScales s, float* bias, float* factor) {
+  const int64_t o = static_cast<int64_t>(blockIdx.x) * kBlock + threadIdx.x;
+  if (o < s.channels) fold_channel(s, o, bias, factor);
+}
+
 // --- requantization -----------------------------------------------------------------------------
 
 // The channels of values that lie together in [rows, channels].
@@ -263,6 +270,13 @@ void dequantize(const Dequantize& p, Stream stream) {
     start(SEXTANT_KERNEL(dequantize_kernel<true>));
   else
     start(SEXTANT_KERNEL(dequantize_kernel<false>));
+}
+
+void fold_scales(const ConvScales& s, float* bias, float* factor, Stream stream) {
+  if (s.channels == 0) return;
+  launch(SEXTANT_KERNEL(fold_scales_kernel<kThreads>),
+         static_cast<unsigned>((s.channels + kThreads - 1) / kThreads), kThreads, 0, stream, s,
+         bias, factor);
 }
 
 void requantize_forward(const RequantizeForward& p, Stream stream) {

@@ -89,6 +89,7 @@ TEST_CASE("int8 convolution kernels", "[gpu]") { on_device(conv_int8_cases); }
 TEST_CASE("optimizer kernels", "[gpu]") { on_device(optimizer_cases); }
 TEST_CASE("loss scaling kernels", "[gpu]") { on_device(loss_scaling_cases); }
 TEST_CASE("kl_div kernels", "[gpu]") { on_device(kl_div_cases); }
+TEST_CASE("score divergence kernels", "[gpu]") { on_device(score_div_cases); }
 TEST_CASE("anchor box kernels", "[gpu]") { on_device(anchor_boxes_cases); }
 TEST_CASE("pooling kernels", "[gpu]") { on_device(pool_cases); }
 TEST_CASE("upsampling, channel copy and byte kernels", "[gpu]") {

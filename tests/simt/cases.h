@@ -121,6 +121,7 @@ void conv_refusal_cases(Backend& backend);
 void optimizer_cases(Backend& backend);
 void loss_scaling_cases(Backend& backend);
 void kl_div_cases(Backend& backend);
+void score_div_cases(Backend& backend);
 void anchor_boxes_cases(Backend& backend);
 // Max-, chained and average pools, forward and backward.
 void pool_cases(Backend& backend);

@@ -83,6 +83,47 @@ void check_quantize(Backend& backend, int64_t channels, int64_t inner, bool by_i
   scale_d.require_unchanged();
 }
 
+void check_fold(Backend& backend, int64_t channels, Activation act, bool has_bias) {
+  CAPTURE(channels, name_of(act), has_bias);
+  const std::vector<float> weight = random_values(channels, 1, 0.001, 0.02),
+                           real = random_values(channels, 2, -3, 3);
+  ConvScales s{.source = 0.013f,
+               .destination = 0.031f,
+               .weight = weight.data(),
+               .bias = has_bias ? real.data() : nullptr,
+               .channels = channels,
+               .act = act,
+               .residual_scale = 0.7f,
+               .residual_before_act = true};
+  std::vector<float> bias = undefined(channels), factor = undefined(channels);
+  cpu::fold_scales(s, bias.data(), factor.data());
+  Requantize form;
+  set_epilogue(s, form);
+  const bool folds = act == Activation::kReLU;
+  CHECK(form.act == act);
+  CHECK(form.channels == channels);
+  CHECK(form.act_scale == (folds ? 1.0f : 1.0f / s.destination));
+  CHECK(form.residual_scale == (folds ? 0.7f : 0.7f * s.destination));
+  int wrong = 0;
+  for (size_t o = 0; o < weight.size(); ++o) {
+    const double product = double{s.source} * double{weight[o]};
+    const double b = has_bias ? real[o] / product : 0.0;
+    const double f = folds ? product / double{s.destination} : product;
+    wrong +=
+        !(std::abs(bias[o] - b) <= 1e-7 * std::abs(b)) || !(std::abs(factor[o] - f) < 1e-7 * f);
+  }
+  CHECK(wrong == 0);
+  const DeviceArray wd(backend, weight, 1), rd(backend, real), bd(backend, undefined(channels)),
+      fd(backend, undefined(channels), 1);
+  s.weight = wd.data();
+  if (has_bias) s.bias = rd.data();
+  cuda::fold_scales(s, bd.data(), fd.data(), backend.stream());
+  CHECK(same_bits(bd.values(), bias));
+  CHECK(same_bits(fd.values(), factor));
+  wd.require_unchanged();
+  rd.require_unchanged();
+}
+
 struct Form {
   int64_t rows, channels;
   Activation act;
@@ -198,6 +239,9 @@ void requantize_cases(Backend& backend) {
         check_quantize(backend, 3, 8196, by_inverse, offset);
         check_quantize(backend, 68, 27, by_inverse, offset);
       }
+    for (const int64_t channels : {0, 1, 3, 17, 68, 85, 300})
+      for (const Activation act : {Activation::kReLU, Activation::kSiLU})
+        for (const bool bias : {true, false}) check_fold(backend, channels, act, bias);
     for (const Activation act : {Activation::kIdentity, Activation::kReLU, Activation::kSiLU})
       for (const int residual : {0, 1, 2})
         for (const bool round : {true, false}) {

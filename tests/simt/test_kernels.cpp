@@ -121,6 +121,10 @@ TEST_CASE("kl_div kernels") {
   SimtBackend backend;
   kl_div_cases(backend);
 }
+TEST_CASE("score divergence kernels") {
+  SimtBackend backend;
+  score_div_cases(backend);
+}
 TEST_CASE("anchor box kernels") {
   SimtBackend backend;
   anchor_boxes_cases(backend);

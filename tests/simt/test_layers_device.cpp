@@ -191,6 +191,12 @@ TEST_CASE("device: sums, fake quantization and distillation as on the host") {
                 [](const Variables& v, const Tensors& fixed) {
                   return channel_wise_distillation(v[0], fixed[0], 2.0);
                 });
+    check_alike(
+        "score_distillation",
+        {{maps[0], random_tensor({1, 1, 3, channels}, 5)},
+         {maps[1], random_tensor({1, 1, 3, channels}, 6)},
+         2e-6},
+        [](const Variables& v, const Tensors& fixed) { return score_distillation(v, fixed, 2.0); });
   }
   const Tensor bytes = Tensor::from<uint8_t>({1, 1, 2, 3}, {0, 1, 2, 128, 254, 255});
   const Tensor floats = image_to_float(bytes.to(Device::kCuda));
@@ -257,8 +263,8 @@ TEST_CASE("device: inputs on two devices are refused by name") {
   CHECK(error_of([&] { concat({here, there}); }) == message("concat"));
   CHECK(error_of([&] { branch_sum({here, there}, {}); }) == message("branch_sum"));
   CHECK(error_of([&] { weighted_sum(here, there.data()); }) == message("weighted_sum"));
-  CHECK(error_of([&] { score_distillation({there}, {there.data()}); }) ==
-        "score_distillation: maps on cuda and cuda, expected cpu");
+  CHECK(error_of([&] { score_distillation({there}, {here.data()}); }) ==
+        "score_distillation: inputs on cuda and on cpu, expected one device");
 }
 
 TEST_CASE("device: a module goes there and back, with its identity and its state dict") {
