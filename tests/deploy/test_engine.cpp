@@ -198,7 +198,7 @@ TEST_CASE("integer sums do not saturate on any machine") {
   std::fill_n(white.data<uint8_t>(), white.numel(), uint8_t{255});
   const Tensor y = Engine(g, {1, 8, 8, Precision::kInt8}).run(white);
   const float step = 16.0f / 127;
-  CHECK(y.f32()[0] == Approx(std::nearbyint(12 * 0.5f / step) * step));              // a corner
+  CHECK(y.f32()[0] == Approx(std::nearbyint(12 * 0.5f / step) * step));             // a corner
   CHECK(y.f32()[(8 + 1) * 16] == Approx(std::nearbyint(27 * 0.5f / step) * step));  // inside
 }
 
