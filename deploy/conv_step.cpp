@@ -197,13 +197,17 @@ std::unique_ptr<Step> make_conv_step(const ConvSpec& spec, const Place* sums) {
   return step;
 }
 
-bool sums_are_exact(const Step& step, int64_t largest) {
+bool has_exact_int8() {
   const auto isa = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
   const auto has = [isa](dnnl::cpu_isa wanted) {
     return (isa & static_cast<unsigned>(wanted)) == static_cast<unsigned>(wanted);
   };
-  if (!has(dnnl::cpu_isa::avx512_core_vnni) && !has(dnnl::cpu_isa::avx2_vnni)) return false;
-  return step.implementation.starts_with("brgconv") || largest < (int64_t{1} << 24);
+  return has(dnnl::cpu_isa::avx512_core_vnni) || has(dnnl::cpu_isa::avx2_vnni);
+}
+
+bool sums_are_exact(const Step& step, int64_t largest) {
+  return has_exact_int8() &&
+         (step.implementation.starts_with("brgconv") || largest < (int64_t{1} << 24));
 }
 
 }  // namespace sextant::deploy

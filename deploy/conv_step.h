@@ -11,9 +11,13 @@ namespace sextant::deploy {
 // Throws Error when oneDNN refuses.
 std::unique_ptr<Step> make_conv_step(const ConvSpec& spec, const Place* sums);
 
-// Whether a step made with `sums` gives every sum up to `largest` exactly. Without VNNI, oneDNN
-// adds pairs of products in 16 bits, saturating. With it sums are 32-bit; the brgconv kernels store
-// them as they are, the others by way of f32, which holds integers below 2^24.
+// Whether this machine adds products of 8-bit integers in 32 bits. Without VNNI, oneDNN adds pairs
+// of them in 16 bits, saturating.
+bool has_exact_int8();
+
+// Whether a step made with `sums` gives every sum up to `largest` exactly: never without
+// has_exact_int8(). With it the brgconv kernels store sums as they are, the others by way of f32,
+// which holds integers below 2^24.
 bool sums_are_exact(const Step& step, int64_t largest);
 
 }  // namespace sextant::deploy
