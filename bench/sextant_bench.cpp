@@ -12,7 +12,6 @@
 #include "core/median.h"
 #include "core/parallel.h"
 #include "core/rng.h"
-#include "kernels/cpu/vec.h"
 #include "layers/functional.h"
 #include "models/loss.h"
 #include "models/yolov6.h"
@@ -30,9 +29,14 @@ double now() {
 
 // Multiply-adds on registers only, on all threads: what no kernel can exceed.
 double peak_gflops() {
-  using kernels::cpu::kVec;
-  using kernels::cpu::Vec;
-  constexpr int kChains = 14;
+#if defined(__AVX512F__)
+  constexpr int kVec = 16, kChains = 14;
+#elif defined(__AVX__)
+  constexpr int kVec = 8, kChains = 12;
+#else
+  constexpr int kVec = 4, kChains = 12;
+#endif
+  using Vec = float __attribute__((vector_size(kVec * sizeof(float))));  // one register
   constexpr int64_t kSteps = 4'000'000;
   double best = 0;
   for (int run = 0; run < 5; ++run) {
