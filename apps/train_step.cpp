@@ -55,7 +55,7 @@ LossValues TrainStep::run(const Tensor& images, const Tensor& targets, int64_t e
     const PlacedTargets placed = loss_.place(targets, images.dim(0), step, device_);
     return loss_.fetch(pass(images, placed, step), placed);
   }
-  if (recording_ && follows(*recording_, targets, step))
+  if (recording_ && take_up(targets, step))
     recording_->images.copy_from(images);
   else
     begin(images, targets, step);
@@ -102,11 +102,11 @@ LossValues TrainStep::pass(const Tensor& images, const PlacedTargets& targets,
   return r.values;
 }
 
-// Whether what is recorded is this step's work as well; puts its boxes in place then.
-bool TrainStep::follows(const Recording& r, const Tensor& targets, const LossStep& step) const {
-  const LossConfig& c = loss_.config();
-  if (teacher_ && r.step.epoch != step.epoch) return false;
-  if ((r.step.epoch < c.atss_warmup_epochs) != (step.epoch < c.atss_warmup_epochs)) return false;
+// Puts a step's boxes where the recording has them; false where its work is another.
+bool TrainStep::take_up(const Tensor& targets, const LossStep& step) {
+  const int64_t recorded = recording_->step.epoch, warmup = loss_.config().atss_warmup_epochs;
+  if (teacher_ && recorded != step.epoch) return false;
+  if ((recorded < warmup) != (step.epoch < warmup)) return false;
   return loss_.replace(recording_->targets, targets, step);
 }
 

@@ -107,16 +107,32 @@ __device__ __forceinline__ SideDistribution side_distribution(const T* z, int bi
   return {top, sum, moment / sum};
 }
 
+// The row of this warp.
+template <int kBlock>
+__device__ __forceinline__ int64_t warp_row() {
+  return static_cast<int64_t>(blockIdx.x) * (kBlock / warpSize) +
+         static_cast<int>(threadIdx.x) / warpSize;
+}
+
+// Where a row's anchor lies: cell `cell` of its level's map, pixel `pixel` of that map's batch.
+struct Anchor {
+  const Level& level;
+  int64_t cell, pixel;
+};
+__device__ __forceinline__ Anchor anchor_of(const DecodeParams& p, int64_t row) {
+  int64_t cell = row % p.anchors;
+  const Level& level = find_level(p.levels, 1, cell);
+  return {level, cell, row / p.anchors * level.height * level.width + cell};
+}
+
 template <class T, int kBlock>
 __global__ void __launch_bounds__(kBlock) decode_kernel(DecodeParams p) {
   const int lane = static_cast<int>(threadIdx.x) % warpSize;
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * (kBlock / warpSize) +
-                      static_cast<int>(threadIdx.x) / warpSize;
+  const int64_t row = warp_row<kBlock>();
   if (row >= p.rows) return;  // whole warps
-  const int64_t image = row / p.anchors;
-  int64_t cell = row % p.anchors;
-  const Level& level = find_level(p.levels, 1, cell);
-  const int64_t pixel = image * level.height * level.width + cell;
+  const Anchor anchor = anchor_of(p, row);
+  const Level& level = anchor.level;
+  const int64_t cell = anchor.cell, pixel = anchor.pixel;
   const T* reg = static_cast<const T*>(level.reg) + pixel * level.reg_pitch;
   const int side = lane / kLanes;
   const float mine =
@@ -148,14 +164,12 @@ template <int kBlock>
 __global__ void __launch_bounds__(kBlock) decode_backward_kernel(BackwardParams params) {
   const DecodeParams& p = params.forward;
   const int lane = static_cast<int>(threadIdx.x) % warpSize;
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * (kBlock / warpSize) +
-                      static_cast<int>(threadIdx.x) / warpSize;
+  const int64_t row = warp_row<kBlock>();
   if (row >= p.rows) return;  // whole warps
-  const int64_t image = row / p.anchors;
-  int64_t cell = row % p.anchors;
-  const Level& level = find_level(p.levels, 1, cell);
+  const Anchor anchor = anchor_of(p, row);
+  const Level& level = anchor.level;
+  const int64_t pixel = anchor.pixel;
   const DecodeGradient& grad = params.grad[&level - p.levels.level];
-  const int64_t pixel = image * level.height * level.width + cell;
   const float* out = p.out + row * (5 + p.classes);
   const float* dy = params.dy + row * (5 + p.classes);
   if (grad.reg != nullptr) {

@@ -17,12 +17,7 @@ using namespace sextant::apps;
 using test::error_of;
 
 void make_shapes(const std::filesystem::path& folder) {
-  data::ShapesConfig c;
-  c.train = 6;
-  c.val = 2;
-  c.width = 80;
-  c.height = 64;
-  data::generate_shapes(folder, c);
+  data::generate_shapes(folder, {.train = 6, .val = 2, .width = 80, .height = 64});
 }
 
 // A model of a few thousand parameters as a checkpoint of its 20th epoch.

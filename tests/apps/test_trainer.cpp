@@ -32,12 +32,7 @@ TrainConfig tiny_config(const std::filesystem::path& data) {
 }
 
 void make_shapes(const std::filesystem::path& folder) {
-  data::ShapesConfig c;
-  c.train = 10;
-  c.val = 4;
-  c.width = 80;
-  c.height = 64;
-  data::generate_shapes(folder, c);
+  data::generate_shapes(folder, {.train = 10, .val = 4, .width = 80, .height = 64});
 }
 
 void check_equal(const std::filesystem::path& a, const std::filesystem::path& b) {

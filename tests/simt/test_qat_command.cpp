@@ -43,12 +43,7 @@ TEST_CASE("device: quantization-aware training as on the host, and it can be res
   const TestDevice device;
   if (!device.usable()) return;
   const TemporaryFolder folder;
-  data::ShapesConfig shapes;
-  shapes.train = 2;
-  shapes.val = 1;
-  shapes.width = 64;
-  shapes.height = 64;
-  data::generate_shapes(folder / "data", shapes);
+  data::generate_shapes(folder / "data", {.train = 2, .val = 1, .width = 64, .height = 64});
   make_model(folder / "model.safetensors");
   const auto run = [&](const char* out, const char* where, int64_t stop_after, bool resume,
                        bool learned) {

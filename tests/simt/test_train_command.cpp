@@ -13,12 +13,7 @@ TEST_CASE("device: a training run as on the host, and it can be resumed") {
   const TestDevice device;
   if (!device.usable()) return;
   const TemporaryFolder folder;
-  data::ShapesConfig shapes;
-  shapes.train = 4;
-  shapes.val = 1;
-  shapes.width = 64;
-  shapes.height = 64;
-  data::generate_shapes(folder / "data", shapes);
+  data::generate_shapes(folder / "data", {.train = 4, .val = 1, .width = 64, .height = 64});
   const auto run = [&](const char* where, int epochs, int stop_after, bool resume,
                        const char* precision = "fp32") {
     const Json json = {
