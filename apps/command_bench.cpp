@@ -58,8 +58,6 @@ void run(const Options& o) {
                                                      .width = size,
                                                      .precision = precision,
                                                      .device = devices.back()});
-    if (engines.back().config().simulate)
-      fmt::print(stderr, "this CPU has no VNNI: {} is computed exactly, in f32\n", n);
   }
   const Tensor images(Shape{o.batch, size, size, 3}, DType::kU8);
   std::fill_n(images.data<uint8_t>(), images.numel(), uint8_t{114});

@@ -4,6 +4,7 @@
 #include <oneapi/dnnl/dnnl.hpp>
 #include <unordered_map>
 
+#include "deploy/conv_int8_step.h"
 #include "deploy/ranges.h"
 #include "kernels/requantize.h"
 
@@ -189,14 +190,8 @@ class ConvStep : public Step {
   std::unordered_map<int, Memory> arguments_;
 };
 
-}  // namespace
-
-std::unique_ptr<Step> make_conv_step(const ConvSpec& spec, const Place* sums) {
-  auto step = std::make_unique<ConvStep>(spec);
-  if (sums) step->set_sums(*sums);
-  return step;
-}
-
+// Whether oneDNN adds products of 8-bit integers in 32 bits here. Without VNNI it adds pairs of
+// them in 16 bits, saturating.
 bool has_exact_int8() {
   const auto isa = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
   const auto has = [isa](dnnl::cpu_isa wanted) {
@@ -205,9 +200,20 @@ bool has_exact_int8() {
   return has(dnnl::cpu_isa::avx512_core_vnni) || has(dnnl::cpu_isa::avx2_vnni);
 }
 
-bool sums_are_exact(const Step& step, int64_t largest) {
-  return has_exact_int8() &&
-         (step.implementation.starts_with("brgconv") || largest < (int64_t{1} << 24));
+}  // namespace
+
+std::unique_ptr<Step> make_conv_step(const ConvSpec& spec, const Place* sums) {
+  if (spec.integer && !spec.simulate && !has_exact_int8()) return make_conv_int8_step(spec);
+  auto step = std::make_unique<ConvStep>(spec);
+  if (sums) step->set_sums(*sums);
+  return step;
+}
+
+std::unique_ptr<Step> make_exact_sums_step(const ConvSpec& spec, int64_t largest) {
+  auto step = make_conv_step(spec, nullptr);
+  const bool exact = step->implementation == "own" || largest < (int64_t{1} << 24) ||
+                     step->implementation.starts_with("brgconv");
+  return exact ? std::move(step) : make_conv_int8_step(spec);
 }
 
 }  // namespace sextant::deploy

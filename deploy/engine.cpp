@@ -5,7 +5,6 @@
 
 #include "core/profile_range.h"
 #include "deploy/builder.h"
-#include "deploy/conv_step.h"
 #include "kernels/backend.h"
 
 namespace sextant::deploy {
@@ -33,14 +32,6 @@ Tensor converted(const TensorView& view, const F& f) {
   else
     copy_pixels<float, To>(view, y, f);
   return y;
-}
-
-// Where oneDNN's integer sums would saturate, int8 runs as its simulation: the same numbers held as
-// f32, at about the speed of fp32.
-EngineConfig computable(EngineConfig config) {
-  if (config.precision == Precision::kInt8 && config.device == Device::kCpu && !has_exact_int8())
-    config.simulate = true;
-  return config;
 }
 
 }  // namespace
@@ -97,7 +88,7 @@ struct Engine::Impl {
   // There the steps are started as one piece, from the second run on.
   RecordedWork recorded{[this] { start_steps(); }};
 
-  Impl(const Graph& g, const EngineConfig& c) : graph(g), config(computable(c)) {
+  Impl(const Graph& g, const EngineConfig& c) : graph(g), config(c) {
     program = build_program(graph, config);
     arena =
         Tensor(Shape{std::max<int64_t>(program.stats.arena_bytes, 1)}, DType::kU8, config.device);

@@ -1,7 +1,7 @@
-// Runs a fused graph. On the CPU: f32 or int8 (u8/s8 activations, s8 weights, i32 sums; without
-// VNNI the same numbers in f32, as slow as fp32), on oneDNN; or fully in integers (kInteger): sums
-// scaled by fixed-point multipliers, integer head outputs, decoded in integers; run() turns the
-// result into f32. On CUDA: f32, f16 or int8, with the CPU's integers (but behind an exponential).
+// Runs a fused graph. On the CPU: f32 or int8 (u8/s8 activations, s8 weights, i32 sums), on oneDNN
+// or, int8 without VNNI, our own kernel; or fully in integers (kInteger): sums scaled by
+// fixed-point multipliers, integer head outputs, decoded in integers; run() turns the result into
+// f32. On CUDA: f32, f16 or int8, with the CPU's integers (but behind an exponential).
 //
 // Everything is settled at construction, for one batch and image size: shapes, primitives, weights
 // in the layout and precision each primitive wants, and one arena that holds all activations at

@@ -51,10 +51,9 @@ std::unique_ptr<Step> make_sums_step(const IntegerConv& conv, const Place& sourc
     spec.groups = conv.groups;
     spec.weight = conv.weight;
     spec.integer = spec.sums = true;
-    auto step = make_conv_step(spec, nullptr);
     const bool is_unsigned = source.dtype == DType::kU8;
-    if (sums_are_exact(*step, largest_sum(conv, is_unsigned ? 0 : -128, is_unsigned ? 255 : 127)))
-      return step;
+    return make_exact_sums_step(spec,
+                                largest_sum(conv, is_unsigned ? 0 : -128, is_unsigned ? 255 : 127));
   }
   return plain_sums_step(conv, source, sums);
 }

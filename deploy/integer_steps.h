@@ -13,9 +13,8 @@
 
 namespace sextant::deploy {
 
-// source: u8 or s8, dense, with values in [low, high]; sums: i32, dense. By oneDNN where its kernel
-// is exact (sums_are_exact()) and knows what is asked (zero points are 0), else, or when `plain`,
-// by integer_conv().
+// source: u8 or s8, dense; sums: i32, dense. By make_exact_sums_step() where zero points are 0,
+// else, or when `plain`, by integer_conv().
 std::unique_ptr<Step> make_sums_step(const IntegerConv& conv, const Place& source,
                                      const Place& sums, bool plain);
 

@@ -7,10 +7,14 @@
 //   v = residual_scale * r + v           with a residual after it; likewise
 //   y = saturate(round_half_even(v))     unless y is f32
 //
+// or y = sum, where y is i32 (on the CPU).
+//
 // The caller folds scales into bias, factor and the two others, as deploy/conv_step.h describes.
 // Zero is zero in every range (symmetric quantization), so padding is zero. An activation with an
 // exponential may differ between backends by that function's rounding.
 #pragma once
+
+#include <vector>
 
 #include "core/dtype.h"
 #include "core/stream.h"
@@ -21,11 +25,11 @@ namespace sextant::kernels {
 struct ConvInt8Forward {
   ConvShape shape;
   const void* x = nullptr;         // [n,h,w,ic] of x_type: kI8 or kU8
-  const int8_t* w = nullptr;       // [oc,kh,kw,ic]
+  const int8_t* w = nullptr;       // [oc,kh,kw,ic / groups]
   const float* bias = nullptr;     // [oc], in units of the sum; or null
   const float* factor = nullptr;   // [oc]
   const void* residual = nullptr;  // like y, may be y; or null
-  void* y = nullptr;               // [n,oh,ow,oc] of y_type: kI8, kU8 or kF32
+  void* y = nullptr;               // [n,oh,ow,oc] of y_type: kI8, kU8, kF32 or kI32
   DType x_type = DType::kI8;
   DType y_type = DType::kI8;
   Activation act = Activation::kIdentity;
@@ -37,7 +41,21 @@ struct ConvInt8Forward {
 };
 
 namespace cpu {
-// In plain loops: the definition. groups must be 1.
+// For CPUs without VNNI: integers are widened to 16 bits and multiplied in pairs into 32 (AVX2's
+// vpmaddwd), which is exact and twice the products of a f32 multiply-add.
+class ConvInt8 {
+ public:
+  // Keeps the weights [oc,kh,kw,ic / groups] in its own order, 2 bytes each.
+  ConvInt8(const ConvShape& shape, const int8_t* w);
+  // p.shape and p.w are the constructor's. Callable from several threads.
+  void operator()(const ConvInt8Forward& p) const;
+  int64_t weight_bytes() const { return static_cast<int64_t>(weights_.size()) * 2; }
+
+ private:
+  ConvShape shape_;
+  std::vector<int16_t> weights_;  // [groups, blocks of channels, kh, kw, pairs of ic, channel, 2]
+};
+// Once.
 void conv_int8_forward(const ConvInt8Forward& p);
 }  // namespace cpu
 

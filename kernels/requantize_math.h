@@ -8,7 +8,8 @@
 namespace sextant::kernels::requantizing {
 
 SEXTANT_HD float clamp(float v, float low, float high) {
-  return v < low ? low : (v > high ? high : v);
+  v = v < low ? low : v;  // in a form that is one instruction each
+  return v > high ? high : v;
 }
 
 // x in steps: both forms, one of which is a factor of 1.
