@@ -40,6 +40,8 @@ void add_options(CLI::App* c, Options& o) {
   c->add_flag("--equalize{activations}", o.ptq.equalize,
               "Cross-layer equalization, by activations or =weights")
       ->check(CLI::IsMember({"none", "weights", "activations"}));
+  c->add_flag("!--no-split-identity", o.ptq.split_identity,
+              "Leave the identity of RepVGG and RepOptimizer blocks in the weights");
   c->add_flag("--bias-correction", o.ptq.bias_correction,
               "Take away shifts of the means, layer by layer");
   c->add_option("--rounding", o.ptq.rounding, "Of weights: to nearest, or learned layer by layer")
@@ -75,6 +77,9 @@ void print_report(const Options& o, const quant::PtqReport& r) {
       "{}: {} tensors' ranges in {} groups from {} images ({}), {} requantizations; {:.2f} MB\n",
       o.out, tensors, r.groups.size(), r.images, o.ptq.naive ? "naive: max" : o.ptq.method,
       r.requantizations, static_cast<double>(std::filesystem::file_size(o.out)) / 1e6);
+  if (r.split.layers > 0)
+    fmt::print("took the identity out of {} layers: {:.1f} dB less noise of rounded weights\n",
+               r.split.layers, r.split.gain_db);
   if (o.ptq.equalize != "none")
     fmt::print(
         "equalized {} channels between {} pairs of convolutions, factors up to {:.1f} ({})\n",

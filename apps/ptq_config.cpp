@@ -8,6 +8,7 @@ void read_ptq_config(ConfigReader& r, quant::PtqConfig& c) {
   r.number("images", c.images, 1, 1e6);
   r.choice("weights", c.weights, {"max", "mse"});
   r.get("naive", c.naive);
+  r.get("split_identity", c.split_identity);
   r.choice("equalize", c.equalize, {"none", "weights", "activations"});
   r.get("bias_correction", c.bias_correction);
   r.choice("rounding", c.rounding, {"nearest", "adaround"});
@@ -19,6 +20,7 @@ Json ptq_json(const quant::PtqConfig& c) {
           {"images", c.images},
           {"weights", c.weights},
           {"naive", c.naive},
+          {"split_identity", c.split_identity},
           {"equalize", c.equalize},
           {"bias_correction", c.bias_correction},
           {"rounding", c.rounding}};

@@ -372,6 +372,14 @@ class Builder {
 
   void place_residual(const Node& node, ConvSpec& spec, DType wanted, bool convert) {
     const int residual = node.inputs[1];
+    if (!spec.integer && spec.residual_scale != 1.0f) {
+      // oneDNN's f32 convolutions that add times anything but 1 are its slow reference
+      const Meaning scaled{.quantized = true, .scale = spec.residual_scale};
+      spec.residual_scale = 1.0f;
+      add(make_map_step(on_, as_float(residual), scaled, spec.destination, {}, rows(residual),
+                        Activation::kIdentity));
+      return;
+    }
     if (!convert && can_overwrite(node, residual, wanted)) {
       program_.tensors[static_cast<size_t>(node.output)] = place(residual);
       spec.destination = place(residual);

@@ -173,6 +173,7 @@ deploy::Graph quantize(const deploy::Graph& graph, const ImageSource& source,
     report.equalization =
         equalize(exact, config.equalization, channels.empty() ? nullptr : &channels);
   }
+  if (config.split_identity && !config.naive) exact = split_identity(exact, &report.split);
   report.equalize_seconds = seconds_since(clock);
 
   deploy::Graph result = exact;

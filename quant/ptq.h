@@ -11,6 +11,7 @@
 #include "deploy/graph.h"
 #include "quant/equalize.h"
 #include "quant/refine.h"
+#include "quant/split_identity.h"
 
 namespace sextant::quant {
 
@@ -26,6 +27,7 @@ struct PtqConfig {
   // One scale per weight tensor, activations by max: what the field means by naive PTQ. `method`
   // does not count then.
   bool naive = false;
+  bool split_identity = true;     // quant/split_identity.h; not when naive
   std::string equalize = "none";  // none, weights, activations (quant/equalize.h)
   bool bias_correction = false;
   std::string rounding = "nearest";  // nearest, adaround
@@ -51,6 +53,7 @@ struct PtqReport {
   std::vector<PtqGroup> groups;
   int64_t images = 0;
   int64_t requantizations = 0;  // steps that rescale integers between convolutions: 0
+  SplitReport split;
   EqualizeReport equalization;  // zeros unless asked for
   RefineReport refinement;      // zeros unless asked for
   // Of the head's outputs on layer_images, in dB: with rounding to nearest and no correction, and
