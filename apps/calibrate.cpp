@@ -35,23 +35,23 @@ Tensor spread_batch(const data::Dataset& dataset, int64_t count, int image_size,
   return spread_images(dataset, count, image_size, gray_border, count)();
 }
 
-void add_calibration_options(CLI::App& command, Calibration& calibration) {
+void add_calibration_options(Command command, Calibration& calibration) {
   const std::string group = "For a model without ranges";
   command.add_option("--method", calibration.ptq.method, "How ranges are chosen")
-      ->check(CLI::IsMember({"percentile", "entropy", "mse", "max"}))
-      ->capture_default_str()
-      ->group(group);
+      .one_of({"percentile", "entropy", "mse", "max"})
+      .show_default()
+      .group(group);
   command.add_option("--percentile", calibration.ptq.percentile, "For --method percentile")
-      ->check(CLI::Range(50.0, 100.0))
-      ->capture_default_str()
-      ->group(group);
+      .range(50.0, 100.0)
+      .show_default()
+      .group(group);
   command.add_option("--calibration-images", calibration.ptq.images, "Images to calibrate on")
-      ->check(CLI::Range(1, 1000000))
-      ->capture_default_str()
-      ->group(group);
+      .range(1, 1000000)
+      .show_default()
+      .group(group);
   command.add_option("--calibration-split", calibration.split, "Split to calibrate on")
-      ->capture_default_str()
-      ->group(group);
+      .show_default()
+      .group(group);
 }
 
 QuantizedModel load_quantized(const std::string& model, const std::string& data, int image_size,

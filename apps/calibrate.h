@@ -1,10 +1,10 @@
 // A MODEL argument that is wanted with ranges, and images out of a data set.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <string>
 #include <vector>
 
+#include "apps/command_line.h"
 #include "data/dataset.h"
 #include "deploy/graph.h"
 #include "quant/ptq.h"
@@ -25,7 +25,7 @@ struct Calibration {
   quant::PtqConfig ptq;
 };
 // --method, --percentile, --calibration-images, --calibration-split.
-void add_calibration_options(CLI::App& command, Calibration& calibration);
+void add_calibration_options(Command command, Calibration& calibration);
 
 struct QuantizedModel {
   deploy::Graph graph;

@@ -114,24 +114,20 @@ void run(const Options& o) {
 
 }  // namespace
 
-void add_bench_command(CLI::App& app) {
+void add_bench_command(Command app) {
   auto o = std::make_shared<Options>();
-  CLI::App* c = app.add_subcommand("bench", "Time the engine, precisions side by side");
-  c->add_option("MODEL", o->model, "Checkpoint or deploy file")->required();
-  c->add_option("--img", o->image_size, "Image size (default: as trained)");
-  c->add_option("--batch", o->batch, "Images per run")
-      ->check(CLI::Range(1, 1024))
-      ->capture_default_str();
-  c->add_option("--precision", o->precisions,
-                "fp32, fp16, int8, integer, several (default: fp32 and, if quantized, int8)")
-      ->check(CLI::IsMember({"fp32", "fp16", "int8", "integer"}));
-  add_device_option(*c, o->device);
-  c->add_option("--runs", o->runs, "Timed runs")
-      ->check(CLI::Range(1, 100000))
-      ->capture_default_str();
-  c->add_flag("--layers", o->layers, "Time of each layer too");
-  c->add_option("--json", o->json, "Write the figures to this file");
-  c->callback([o] { run(*o); });
+  Command c = app.add_command("bench", "Time the engine, precisions side by side");
+  c.add_option("MODEL", o->model, "Checkpoint or deploy file").required();
+  c.add_option("--img", o->image_size, "Image size (default: as trained)");
+  c.add_option("--batch", o->batch, "Images per run").range(1, 1024).show_default();
+  c.add_option("--precision", o->precisions,
+               "fp32, fp16, int8, integer, several (default: fp32 and, if quantized, int8)")
+      .one_of({"fp32", "fp16", "int8", "integer"});
+  add_device_option(c, o->device);
+  c.add_option("--runs", o->runs, "Timed runs").range(1, 100000).show_default();
+  c.add_flag("--layers", o->layers, "Time of each layer too");
+  c.add_option("--json", o->json, "Write the figures to this file");
+  c.callback([o] { run(*o); });
 }
 
 }  // namespace sextant::apps

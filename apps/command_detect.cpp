@@ -6,11 +6,11 @@
 
 namespace sextant::apps {
 
-void add_detect_command(CLI::App& app) {
+void add_detect_command(Command app) {
   auto o = std::make_shared<DetectOptions>();
-  CLI::App* c = app.add_subcommand("detect", "Find objects: annotated PNGs and a JSON file");
-  add_detect_options(*c, *o);
-  c->callback([o] { run_detect(*o, load_model_graph); });
+  Command c = app.add_command("detect", "Find objects: annotated PNGs and a JSON file");
+  add_detect_options(c, *o);
+  c.callback([o] { run_detect(*o, load_model_graph); });
 }
 
 }  // namespace sextant::apps

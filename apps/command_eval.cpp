@@ -34,7 +34,7 @@ void print_table(const EvalResult& r, const std::vector<std::string>& names) {
 
 }  // namespace
 
-void add_eval_command(CLI::App& app) {
+void add_eval_command(Command app) {
   struct Options {
     std::string model, data, split = "val", precision, json, on_error = "skip", device = "auto";
     int image_size = 0;
@@ -42,27 +42,23 @@ void add_eval_command(CLI::App& app) {
     bool simulate = false;
   };
   auto o = std::make_shared<Options>();
-  CLI::App* c = app.add_subcommand("eval", "COCO mAP and milliseconds per image of a model");
-  c->add_option("MODEL", o->model, "Checkpoint or deploy file")->required();
-  c->add_option("--data", o->data, "Dataset: folder, JSON or data.yaml")->required();
-  c->add_option("--split", o->split, "train, val or test")->capture_default_str();
-  c->add_option("--img", o->image_size, "Image size (default: as trained)");
-  c->add_option("--precision", o->precision,
-                "fp32, fp16, int8 or integer (default: int8 if quantized)")
-      ->check(CLI::IsMember({"fp32", "fp16", "int8", "integer"}));
-  c->add_option("--conf", o->conf, "Least score")
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str();
-  c->add_option("--iou", o->iou, "Suppression threshold")
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str();
-  c->add_flag("--simulate", o->simulate, "The fake-quant simulation in place of the int8 engine");
-  c->add_option("--on-error", o->on_error, "Label mistakes: skip or stop")
-      ->check(CLI::IsMember({"skip", "stop"}))
-      ->capture_default_str();
-  add_device_option(*c, o->device);
-  c->add_option("--json", o->json, "Write the figures to this file");
-  c->callback([o] {
+  Command c = app.add_command("eval", "COCO mAP and milliseconds per image of a model");
+  c.add_option("MODEL", o->model, "Checkpoint or deploy file").required();
+  c.add_option("--data", o->data, "Dataset: folder, JSON or data.yaml").required();
+  c.add_option("--split", o->split, "train, val or test").show_default();
+  c.add_option("--img", o->image_size, "Image size (default: as trained)");
+  c.add_option("--precision", o->precision,
+               "fp32, fp16, int8 or integer (default: int8 if quantized)")
+      .one_of({"fp32", "fp16", "int8", "integer"});
+  c.add_option("--conf", o->conf, "Least score").range(0.0, 1.0).show_default();
+  c.add_option("--iou", o->iou, "Suppression threshold").range(0.0, 1.0).show_default();
+  c.add_flag("--simulate", o->simulate, "The fake-quant simulation in place of the int8 engine");
+  c.add_option("--on-error", o->on_error, "Label mistakes: skip or stop")
+      .one_of({"skip", "stop"})
+      .show_default();
+  add_device_option(c, o->device);
+  c.add_option("--json", o->json, "Write the figures to this file");
+  c.callback([o] {
     const deploy::Graph graph = load_model_graph(o->model);
     const data::Dataset dataset = data::open_dataset(o->data, o->split, {o->on_error});
     if (!dataset.report.empty()) fmt::print(stderr, "{}\n", dataset.report.summary());

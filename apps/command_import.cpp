@@ -36,25 +36,25 @@ void read_onnx(const Options& o) {
 
 }  // namespace
 
-void add_import_command(CLI::App& app) {
+void add_import_command(Command app) {
   auto o = std::make_shared<Options>();
-  CLI::App* c = app.add_subcommand(
+  Command c = app.add_command(
       "import", "Turn a checkpoint of the official YOLOv6, or an ONNX model, into ours");
-  c->add_option("FILE", o->file,
-                "A .pt file or a .safetensors file of a state dict; or a .onnx model")
-      ->required();
-  c->add_option("--out", o->out, "Checkpoint to write; of an ONNX model, the deploy file")
-      ->required();
-  c->add_option("--img", o->import.image_size,
-                "Image size it was trained at (default: 640, with four levels 1280; of an ONNX "
-                "model, its own)");
-  c->add_option("--names", o->import.class_names,
-                "Class names, separated by commas (default: those in the file)")
-      ->delimiter(',');
-  c->add_flag("--maps", o->maps,
-              "Of an ONNX model: its outputs are the maps of a YOLOv6 head, class logits and "
-              "distances of each level; decode them");
-  c->callback([o] {
+  c.add_option("FILE", o->file,
+               "A .pt file or a .safetensors file of a state dict; or a .onnx model")
+      .required();
+  c.add_option("--out", o->out, "Checkpoint to write; of an ONNX model, the deploy file")
+      .required();
+  c.add_option("--img", o->import.image_size,
+               "Image size it was trained at (default: 640, with four levels 1280; of an ONNX "
+               "model, its own)");
+  c.add_option("--names", o->import.class_names,
+               "Class names, separated by commas (default: those in the file)")
+      .delimiter(',');
+  c.add_flag("--maps", o->maps,
+             "Of an ONNX model: its outputs are the maps of a YOLOv6 head, class logits and "
+             "distances of each level; decode them");
+  c.callback([o] {
     if (std::filesystem::path(o->file).extension() == ".onnx")
       read_onnx(*o);
     else

@@ -12,7 +12,7 @@
 
 namespace sextant::apps {
 
-void add_info_command(CLI::App& app) {
+void add_info_command(Command app) {
   struct Options {
     std::string model, json;
     int image_size = 0;
@@ -20,19 +20,18 @@ void add_info_command(CLI::App& app) {
     int time = 0;
   };
   auto o = std::make_shared<Options>();
-  CLI::App* c =
-      app.add_subcommand("info", "Layers, shapes, parameters, FLOPs, precision and scales");
-  c->add_option("MODEL", o->model, "Checkpoint or deploy file")->required();
-  c->add_option("--img", o->image_size, "Image size (default: as trained)");
-  c->add_flag(
+  Command c = app.add_command("info", "Layers, shapes, parameters, FLOPs, precision and scales");
+  c.add_option("MODEL", o->model, "Checkpoint or deploy file").required();
+  c.add_option("--img", o->image_size, "Image size (default: as trained)");
+  c.add_flag(
       "--passes", o->passes,
       "What each graph pass does: nodes, requantizations, bytes moved; from the trace on for "
       "a checkpoint, ranges only for a deploy file");
-  c->add_option("--time", o->time,
-                "With --passes: time the int8 engine without each pass, this many runs")
-      ->check(CLI::Range(1, 100000));
-  c->add_option("--json", o->json, "Write the table to this file");
-  c->callback([o] {
+  c.add_option("--time", o->time,
+               "With --passes: time the int8 engine without each pass, this many runs")
+      .range(1, 100000);
+  c.add_option("--json", o->json, "Write the table to this file");
+  c.callback([o] {
     const auto [graph, model] = load_model_file(o->model);
     const int size = choose_image_size(o->image_size, graph);
     check(o->passes || o->time == 0, "--time: is for --passes");

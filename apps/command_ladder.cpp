@@ -8,12 +8,12 @@
 
 namespace sextant::apps {
 
-void add_ladder_command(CLI::App& app) {
+void add_ladder_command(Command app) {
   auto o = std::make_shared<RunOptions>();
-  CLI::App* c = app.add_subcommand(
+  Command c = app.add_command(
       "ladder", "Every way to quantize one model, side by side: table, JSON and HTML page");
-  add_run_options(*c, *o, "docs/ladder.md has every key", "partial.max_drop=0.5");
-  c->callback([o] {
+  add_run_options(c, *o, "docs/ladder.md has every key", "partial.max_drop=0.5");
+  c.callback([o] {
     const LadderConfig config = load_ladder_config(o->config, o->overrides);
     const std::filesystem::path out = o->folder();
     const Ladder ladder = climb(config, out, o->resume);

@@ -161,40 +161,38 @@ void run(const Options& o) {
 
 }  // namespace
 
-void add_partial_command(CLI::App& app) {
+void add_partial_command(Command app) {
   auto o = std::make_shared<Options>();
-  CLI::App* c = app.add_subcommand(
+  Command c = app.add_command(
       "partial", "Keep the layers in float that a target of accuracy or speed asks for");
-  c->add_option("MODEL", o->model, "Checkpoint or deploy file, with ranges or without")->required();
-  c->add_option("--data", o->data, "Dataset: folder, JSON or data.yaml")->required();
-  c->add_option("--out", o->out, "Deploy file to write")->required();
-  auto* drop = c->add_option("--max-drop", o->max_drop,
-                             "Fastest set that loses at most so many points of mAP50-95 (0.3)")
-                   ->check(CLI::Range(0.0, 100.0));
-  c->add_option("--min-speedup", o->min_speedup,
-                "Most accurate set that is at least so many times as fast as fp32 (1.5)")
-      ->check(CLI::Range(1.0, 1000.0))
-      ->excludes(drop);
-  c->add_option("--float", o->names,
-                "Layers in float in any case: names, or patterns with * and ?");
-  c->add_option("--split", o->split, "Split to evaluate on")->capture_default_str();
-  c->add_option("--images", o->images, "Images of it for the sensitivity")
-      ->check(CLI::Range(1, 100000))
-      ->capture_default_str();
-  c->add_option("--trials", o->trials, "Evaluations that try to put chosen layers back into int8")
-      ->check(CLI::Range(0, 1000))
-      ->capture_default_str();
-  c->add_option("--points", o->points, "More points of the curve to measure")
-      ->check(CLI::Range(0, 1000))
-      ->capture_default_str();
-  c->add_option("--runs", o->runs, "Timed runs")
-      ->check(CLI::Range(1, 100000))
-      ->capture_default_str();
-  c->add_option("--img", o->image_size, "Image size (default: as trained)");
-  c->add_option("--json", o->json, "Write choice and curve to this file");
-  c->add_option("--plot", o->plot, "Draw the curve into this PNG");
-  add_calibration_options(*c, o->calibration);
-  c->callback([o] { run(*o); });
+  c.add_option("MODEL", o->model, "Checkpoint or deploy file, with ranges or without").required();
+  c.add_option("--data", o->data, "Dataset: folder, JSON or data.yaml").required();
+  c.add_option("--out", o->out, "Deploy file to write").required();
+  const Option drop =
+      c.add_option("--max-drop", o->max_drop,
+                   "Fastest set that loses at most so many points of mAP50-95 (0.3)")
+          .range(0.0, 100.0);
+  c.add_option("--min-speedup", o->min_speedup,
+               "Most accurate set that is at least so many times as fast as fp32 (1.5)")
+      .range(1.0, 1000.0)
+      .excludes(drop);
+  c.add_option("--float", o->names, "Layers in float in any case: names, or patterns with * and ?");
+  c.add_option("--split", o->split, "Split to evaluate on").show_default();
+  c.add_option("--images", o->images, "Images of it for the sensitivity")
+      .range(1, 100000)
+      .show_default();
+  c.add_option("--trials", o->trials, "Evaluations that try to put chosen layers back into int8")
+      .range(0, 1000)
+      .show_default();
+  c.add_option("--points", o->points, "More points of the curve to measure")
+      .range(0, 1000)
+      .show_default();
+  c.add_option("--runs", o->runs, "Timed runs").range(1, 100000).show_default();
+  c.add_option("--img", o->image_size, "Image size (default: as trained)");
+  c.add_option("--json", o->json, "Write choice and curve to this file");
+  c.add_option("--plot", o->plot, "Draw the curve into this PNG");
+  add_calibration_options(c, o->calibration);
+  c.callback([o] { run(*o); });
 }
 
 }  // namespace sextant::apps

@@ -6,12 +6,12 @@
 
 namespace sextant::apps {
 
-void add_qat_command(CLI::App& app) {
+void add_qat_command(Command app) {
   auto o = std::make_shared<RunOptions>();
-  CLI::App* c = app.add_subcommand(
+  Command c = app.add_command(
       "qat", "Quantization-aware training of a trained model, to an int8 deploy file");
-  add_run_options(*c, *o, "docs/qat.md has every key", "distill.cwd_weight=0");
-  c->callback([o] { train_qat(load_qat_config(o->config, o->overrides), o->folder(), o->resume); });
+  add_run_options(c, *o, "docs/qat.md has every key", "distill.cwd_weight=0");
+  c.callback([o] { train_qat(load_qat_config(o->config, o->overrides), o->folder(), o->resume); });
 }
 
 }  // namespace sextant::apps

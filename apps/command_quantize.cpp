@@ -22,52 +22,49 @@ struct Options {
   quant::PtqConfig ptq;
 };
 
-void add_options(CLI::App* c, Options& o) {
-  c->add_option("MODEL", o.model, "Checkpoint or deploy file")->required();
-  c->add_option("--data", o.data, "Dataset: folder, JSON or data.yaml")->required();
-  c->add_option("--split", o.split, "Split to calibrate on")->capture_default_str();
-  c->add_option("--method", o.ptq.method, "How ranges of activations are chosen")
-      ->check(CLI::IsMember({"percentile", "entropy", "mse", "max"}))
-      ->capture_default_str();
-  c->add_option("--percentile", o.ptq.percentile, "For --method percentile")
-      ->check(CLI::Range(50.0, 100.0))
-      ->capture_default_str();
-  c->add_option("--weights", o.ptq.weights, "How ranges of a channel's weights are chosen")
-      ->check(CLI::IsMember({"max", "mse"}))
-      ->capture_default_str();
-  c->add_flag("--naive", o.ptq.naive,
-              "One scale per weight tensor, activations by max: the baseline that collapses");
-  c->add_flag("--equalize{activations}", o.ptq.equalize,
-              "Cross-layer equalization, by activations or =weights")
-      ->check(CLI::IsMember({"none", "weights", "activations"}));
-  c->add_flag("!--no-split-identity", o.ptq.split_identity,
-              "Leave the identity of RepVGG and RepOptimizer blocks in the weights");
-  c->add_flag("--bias-correction", o.ptq.bias_correction,
-              "Take away shifts of the means, layer by layer");
-  c->add_option("--rounding", o.ptq.rounding, "Of weights: to nearest, or learned layer by layer")
-      ->check(CLI::IsMember({"nearest", "adaround"}))
-      ->capture_default_str();
-  c->add_option("--rounding-iterations", o.ptq.adaround.iterations, "Of --rounding adaround")
-      ->check(CLI::Range(1, 1000000))
-      ->capture_default_str();
-  c->add_option("--rounding-regulariser", o.ptq.adaround.regulariser, "Of --rounding adaround")
-      ->check(CLI::Range(0.0, 1e6))
-      ->capture_default_str();
-  c->add_option("--images", o.ptq.images, "Images to calibrate on")
-      ->check(CLI::Range(1, 1000000))
-      ->capture_default_str();
-  c->add_option("--layer-images", o.ptq.layer_images,
-                "Of these, as many for the methods that go layer by layer")
-      ->check(CLI::Range(1, 100000))
-      ->capture_default_str();
-  c->add_option("--batch", o.batch, "Images at a time; the ranges do not depend on it")
-      ->check(CLI::Range(1, 1024))
-      ->capture_default_str();
-  c->add_option("--seed", o.ptq.seed, "Of the pixels that learned rounding looks at")
-      ->capture_default_str();
-  c->add_option("--img", o.image_size, "Image size (default: as trained)");
-  add_device_option(*c, o.device);
-  c->add_option("--out", o.out, "Deploy file to write")->required();
+void add_options(Command c, Options& o) {
+  c.add_option("MODEL", o.model, "Checkpoint or deploy file").required();
+  c.add_option("--data", o.data, "Dataset: folder, JSON or data.yaml").required();
+  c.add_option("--split", o.split, "Split to calibrate on").show_default();
+  c.add_option("--method", o.ptq.method, "How ranges of activations are chosen")
+      .one_of({"percentile", "entropy", "mse", "max"})
+      .show_default();
+  c.add_option("--percentile", o.ptq.percentile, "For --method percentile")
+      .range(50.0, 100.0)
+      .show_default();
+  c.add_option("--weights", o.ptq.weights, "How ranges of a channel's weights are chosen")
+      .one_of({"max", "mse"})
+      .show_default();
+  c.add_flag("--naive", o.ptq.naive,
+             "One scale per weight tensor, activations by max: the baseline that collapses");
+  c.add_flag("--equalize{activations}", o.ptq.equalize,
+             "Cross-layer equalization, by activations or =weights")
+      .one_of({"none", "weights", "activations"});
+  c.add_flag("!--no-split-identity", o.ptq.split_identity,
+             "Leave the identity of RepVGG and RepOptimizer blocks in the weights");
+  c.add_flag("--bias-correction", o.ptq.bias_correction,
+             "Take away shifts of the means, layer by layer");
+  c.add_option("--rounding", o.ptq.rounding, "Of weights: to nearest, or learned layer by layer")
+      .one_of({"nearest", "adaround"})
+      .show_default();
+  c.add_option("--rounding-iterations", o.ptq.adaround.iterations, "Of --rounding adaround")
+      .range(1, 1000000)
+      .show_default();
+  c.add_option("--rounding-regulariser", o.ptq.adaround.regulariser, "Of --rounding adaround")
+      .range(0.0, 1e6)
+      .show_default();
+  c.add_option("--images", o.ptq.images, "Images to calibrate on").range(1, 1000000).show_default();
+  c.add_option("--layer-images", o.ptq.layer_images,
+               "Of these, as many for the methods that go layer by layer")
+      .range(1, 100000)
+      .show_default();
+  c.add_option("--batch", o.batch, "Images at a time; the ranges do not depend on it")
+      .range(1, 1024)
+      .show_default();
+  c.add_option("--seed", o.ptq.seed, "Of the pixels that learned rounding looks at").show_default();
+  c.add_option("--img", o.image_size, "Image size (default: as trained)");
+  add_device_option(c, o.device);
+  c.add_option("--out", o.out, "Deploy file to write").required();
 }
 
 void print_report(const Options& o, const quant::PtqReport& r) {
@@ -103,11 +100,11 @@ void print_report(const Options& o, const quant::PtqReport& r) {
 
 }  // namespace
 
-void add_quantize_command(CLI::App& app) {
+void add_quantize_command(Command app) {
   auto o = std::make_shared<Options>();
-  CLI::App* c = app.add_subcommand("quantize", "Post-training quantization to an int8 deploy file");
+  Command c = app.add_command("quantize", "Post-training quantization to an int8 deploy file");
   add_options(c, *o);
-  c->callback([o] {
+  c.callback([o] {
     const deploy::Graph graph = load_model_graph(o->model);
     const int size = choose_image_size(o->image_size, graph);
     const data::Dataset dataset = data::open_dataset(o->data, o->split);

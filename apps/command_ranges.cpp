@@ -36,19 +36,19 @@ void print_ranges(const deploy::Graph& graph) {
 
 }  // namespace
 
-void add_ranges_command(CLI::App& app) {
+void add_ranges_command(Command app) {
   struct Options {
     std::string model, json, set, out;
   };
   auto o = std::make_shared<Options>();
-  CLI::App* c = app.add_subcommand("ranges", "Show or edit the activation ranges of a model");
-  c->add_option("MODEL", o->model, "Quantized deploy file")->required();
-  c->add_option("--json", o->json, "Write the ranges to this file");
-  CLI::Option* set = c->add_option("--set", o->set, "Take ranges from this file, as --json writes");
-  CLI::Option* out = c->add_option("--out", o->out, "Deploy file with the ranges of --set");
-  set->needs(out);
-  out->needs(set);
-  c->callback([o] {
+  Command c = app.add_command("ranges", "Show or edit the activation ranges of a model");
+  c.add_option("MODEL", o->model, "Quantized deploy file").required();
+  c.add_option("--json", o->json, "Write the ranges to this file");
+  Option set = c.add_option("--set", o->set, "Take ranges from this file, as --json writes");
+  Option out = c.add_option("--out", o->out, "Deploy file with the ranges of --set");
+  set.needs(out);
+  out.needs(set);
+  c.callback([o] {
     deploy::Graph graph = load_model_graph(o->model);
     check(graph.quantized(), "{}: has no activation ranges; run sextant quantize", o->model);
     int64_t changed = 0;

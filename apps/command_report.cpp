@@ -8,11 +8,11 @@
 
 namespace sextant::apps {
 
-void add_report_command(CLI::App& app) {
+void add_report_command(Command app) {
   auto files = std::make_shared<std::vector<std::string>>();
-  CLI::App* c = app.add_subcommand("report", "One table from the JSON files that eval wrote");
-  c->add_option("NAME=FILE", *files, "A row each: fp32=eval_fp32.json")->required();
-  c->callback([files] {
+  Command c = app.add_command("report", "One table from the JSON files that eval wrote");
+  c.add_option("NAME=FILE", *files, "A row each: fp32=eval_fp32.json").required();
+  c.callback([files] {
     size_t width = 12;
     for (const auto& f : *files) width = std::max(width, f.find('=') + 2);
     std::string table = fmt::format("{:<{}}{:>8}{:>10}{:>12}{:>12}\n", "model", width, "mAP50",

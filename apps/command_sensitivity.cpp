@@ -163,27 +163,27 @@ void run(const Options& o) {
 
 }  // namespace
 
-void add_sensitivity_command(CLI::App& app) {
+void add_sensitivity_command(Command app) {
   auto o = std::make_shared<Options>();
-  CLI::App* c = app.add_subcommand("sensitivity", "What int8 costs in each layer");
-  c->add_option("MODEL", o->model, "Checkpoint or deploy file, with ranges or without")->required();
-  c->add_option("--data", o->data, "Dataset: folder, JSON or data.yaml")->required();
-  c->add_option("--split", o->split, "Split to measure on")->capture_default_str();
-  c->add_option("--images", o->images, "Images, spread over the split (map takes all of it)")
-      ->check(CLI::Range(1, 100000))
-      ->capture_default_str();
-  c->add_option("--metric", o->metric, "Rank by: sqnr, mse, cosine (of the outputs) or map")
-      ->check(CLI::IsMember({"sqnr", "mse", "cosine", "map"}))
-      ->capture_default_str();
-  c->add_option("--at", o->at, "Compare the network's outputs, or (cheaper) each layer's own")
-      ->check(CLI::IsMember({"output", "layer"}))
-      ->capture_default_str();
-  c->add_flag("--all-but", o->all_but, "All layers in int8 but the one, instead of it alone");
-  c->add_option("--img", o->image_size, "Image size (default: as trained)");
-  c->add_option("--json", o->json, "Write the ranking to this file");
-  c->add_option("--plot", o->plot, "Draw the ranking as bars into this PNG");
-  add_calibration_options(*c, o->calibration);
-  c->callback([o] { run(*o); });
+  Command c = app.add_command("sensitivity", "What int8 costs in each layer");
+  c.add_option("MODEL", o->model, "Checkpoint or deploy file, with ranges or without").required();
+  c.add_option("--data", o->data, "Dataset: folder, JSON or data.yaml").required();
+  c.add_option("--split", o->split, "Split to measure on").show_default();
+  c.add_option("--images", o->images, "Images, spread over the split (map takes all of it)")
+      .range(1, 100000)
+      .show_default();
+  c.add_option("--metric", o->metric, "Rank by: sqnr, mse, cosine (of the outputs) or map")
+      .one_of({"sqnr", "mse", "cosine", "map"})
+      .show_default();
+  c.add_option("--at", o->at, "Compare the network's outputs, or (cheaper) each layer's own")
+      .one_of({"output", "layer"})
+      .show_default();
+  c.add_flag("--all-but", o->all_but, "All layers in int8 but the one, instead of it alone");
+  c.add_option("--img", o->image_size, "Image size (default: as trained)");
+  c.add_option("--json", o->json, "Write the ranking to this file");
+  c.add_option("--plot", o->plot, "Draw the ranking as bars into this PNG");
+  add_calibration_options(c, o->calibration);
+  c.callback([o] { run(*o); });
 }
 
 }  // namespace sextant::apps

@@ -108,21 +108,18 @@ void run(const Options& o) {
 
 }  // namespace
 
-void add_spread_command(CLI::App& app) {
+void add_spread_command(Command app) {
   auto o = std::make_shared<Options>();
-  CLI::App* c = app.add_subcommand(
+  Command c = app.add_command(
       "spread", "Ranges of weights and activations, layer by layer, of several models");
-  c->add_option("NAME=MODEL", o->models, "Checkpoints or deploy files, each with a name")
-      ->required();
-  c->add_option("--data", o->data, "Dataset: folder, JSON or data.yaml")->required();
-  c->add_option("--split", o->split, "train, val or test")->capture_default_str();
-  c->add_option("--images", o->images, "Images to run")
-      ->check(CLI::Range(1, 1000000))
-      ->capture_default_str();
-  c->add_option("--img", o->image_size, "Image size (default: as trained)");
-  c->add_option("--json", o->json, "Write the table as JSON");
-  c->add_option("--plot", o->plot, "Write a plot of the ranges as PNG");
-  c->callback([o] { run(*o); });
+  c.add_option("NAME=MODEL", o->models, "Checkpoints or deploy files, each with a name").required();
+  c.add_option("--data", o->data, "Dataset: folder, JSON or data.yaml").required();
+  c.add_option("--split", o->split, "train, val or test").show_default();
+  c.add_option("--images", o->images, "Images to run").range(1, 1000000).show_default();
+  c.add_option("--img", o->image_size, "Image size (default: as trained)");
+  c.add_option("--json", o->json, "Write the table as JSON");
+  c.add_option("--plot", o->plot, "Write a plot of the ranges as PNG");
+  c.callback([o] { run(*o); });
 }
 
 }  // namespace sextant::apps

@@ -42,24 +42,22 @@ void run(const Options& o) {
 
 }  // namespace
 
-void add_verify_command(CLI::App& app) {
+void add_verify_command(Command app) {
   auto o = std::make_shared<Options>();
-  CLI::App* c = app.add_subcommand(
+  Command c = app.add_command(
       "verify", "Compare the int8 engine with the fake-quant simulation, tensor by tensor");
-  c->add_option("MODEL", o->model, "Quantized deploy file")->required();
-  c->add_option("--data", o->data, "Dataset: folder, JSON or data.yaml")->required();
-  c->add_option("--split", o->split, "train, val or test")->capture_default_str();
-  c->add_option(
+  c.add_option("MODEL", o->model, "Quantized deploy file").required();
+  c.add_option("--data", o->data, "Dataset: folder, JSON or data.yaml").required();
+  c.add_option("--split", o->split, "train, val or test").show_default();
+  c.add_option(
        "--precision", o->precision,
        "int8: engine and simulation; integer: each layer of the fully integer engine and of "
        "the int8 engine, on the same inputs")
-      ->check(CLI::IsMember({"int8", "integer"}))
-      ->capture_default_str();
-  c->add_option("--images", o->images, "Images to run")
-      ->check(CLI::Range(1, 1000000))
-      ->capture_default_str();
-  c->add_option("--img", o->image_size, "Image size (default: as trained)");
-  c->callback([o] { run(*o); });
+      .one_of({"int8", "integer"})
+      .show_default();
+  c.add_option("--images", o->images, "Images to run").range(1, 1000000).show_default();
+  c.add_option("--img", o->image_size, "Image size (default: as trained)");
+  c.callback([o] { run(*o); });
 }
 
 }  // namespace sextant::apps

@@ -59,23 +59,19 @@ std::string class_name(const deploy::Graph& graph, int id) {
 
 }  // namespace
 
-void add_detect_options(CLI::App& app, DetectOptions& o) {
-  app.add_option("MODEL", o.model, "Deploy file (or checkpoint)")->required();
-  app.add_option("IMAGES", o.inputs, "Image files or folders of images")->required();
-  app.add_option("--out", o.out, "Folder for the annotated PNGs and detections.json")->required();
-  app.add_option("--conf", o.conf, "Least score of a box")
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str();
+void add_detect_options(Command app, DetectOptions& o) {
+  app.add_option("MODEL", o.model, "Deploy file (or checkpoint)").required();
+  app.add_option("IMAGES", o.inputs, "Image files or folders of images").required();
+  app.add_option("--out", o.out, "Folder for the annotated PNGs and detections.json").required();
+  app.add_option("--conf", o.conf, "Least score of a box").range(0.0, 1.0).show_default();
   app.add_option("--iou", o.iou, "Boxes of a class that overlap more are one")
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str();
-  app.add_option("--max-det", o.max_det, "Most boxes per image")
-      ->check(CLI::Range(1, 30000))
-      ->capture_default_str();
+      .range(0.0, 1.0)
+      .show_default();
+  app.add_option("--max-det", o.max_det, "Most boxes per image").range(1, 30000).show_default();
   app.add_option("--img", o.image_size, "Image size (default: as trained)");
   app.add_option("--precision", o.precision,
                  "fp32, fp16, int8 or integer (default: int8 if quantized)")
-      ->check(CLI::IsMember({"fp32", "fp16", "int8", "integer"}));
+      .one_of({"fp32", "fp16", "int8", "integer"});
   add_device_option(app, o.device);
   app.add_flag("--multi-label", o.multi_label, "Every class above --conf, not only the best");
   app.add_flag("--no-pictures", o.no_pictures, "Only detections.json");

@@ -1,12 +1,12 @@
 // `detect`: images in, annotated PNGs and a JSON file out. Shared by sextant and sextant-infer.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "apps/command_line.h"
 #include "deploy/graph.h"
 
 namespace sextant::apps {
@@ -27,7 +27,7 @@ struct DetectOptions {
 using LoadGraph = std::function<deploy::Graph(const std::string& path)>;
 
 // Adds the options to a (sub)command.
-void add_detect_options(CLI::App& app, DetectOptions& options);
+void add_detect_options(Command app, DetectOptions& options);
 // Writes OUT/<name>.png for each image and OUT/detections.json: COCO's results form, in which
 // "image_id" counts the images in the order they were given (folders by name) from 0 and
 // "category_id" is the class from 0, each with "file_name" and "category_name" beside it. A broken

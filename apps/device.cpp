@@ -27,10 +27,10 @@ std::string title_of(Device device) {
   return device == Device::kCpu ? "cpu" : accelerator().name();
 }
 
-void add_device_option(CLI::App& command, std::string& device) {
+void add_device_option(Command command, std::string& device) {
   command.add_option("--device", device, "Where it runs; auto: on a GPU where there is one")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
-      ->capture_default_str();
+      .one_of({"auto", "cpu", "cuda"})
+      .show_default();
 }
 
 }  // namespace sextant::apps

@@ -1,9 +1,9 @@
 // Which device a command runs on.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <string>
 
+#include "apps/command_line.h"
 #include "core/device.h"
 #include "deploy/graph.h"
 
@@ -29,6 +29,6 @@ Device choose_device(const std::string& name, deploy::Precision precision, bool 
 std::string title_of(Device device);
 
 // --device auto|cpu|cuda
-void add_device_option(CLI::App& command, std::string& device);
+void add_device_option(Command command, std::string& device);
 
 }  // namespace sextant::apps

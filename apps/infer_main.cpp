@@ -6,8 +6,8 @@
 #include "kernels/cuda/runtime.h"
 
 int main(int argc, char** argv) {
-  CLI::App app("Detect objects with a Sextant deploy file; writes annotated PNGs and JSON",
-               "sextant-infer");
+  sextant::apps::Program app(
+      "Detect objects with a Sextant deploy file; writes annotated PNGs and JSON", "sextant-infer");
   sextant::apps::set_cuda_starter({sextant::kernels::cuda_available, sextant::kernels::start_cuda});
   sextant::apps::DetectOptions options;
   sextant::apps::add_detect_options(app, options);
@@ -20,5 +20,5 @@ int main(int argc, char** argv) {
       return sextant::deploy::load_deploy(file);
     });
   });
-  return sextant::apps::run_app(app, argc, argv);
+  return app.run(argc, argv);
 }

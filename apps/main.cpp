@@ -5,10 +5,10 @@
 
 int main(int argc, char** argv) {
   using namespace sextant::apps;
-  CLI::App app("Sextant: train YOLOv6 detectors, quantize them, run them in int8", "sextant");
-  app.require_subcommand(1);
+  Program app("Sextant: train YOLOv6 detectors, quantize them, run them in int8", "sextant");
+  app.require_command();
   set_cuda_starter({sextant::kernels::cuda_available, sextant::kernels::start_cuda});
-  app.set_help_all_flag("--help-all", "Help of all subcommands");
+  app.add_help_all();
   add_train_command(app);
   add_eval_command(app);
   add_quantize_command(app);
@@ -26,5 +26,5 @@ int main(int argc, char** argv) {
   add_export_command(app);
   add_shapes_command(app);
   add_report_command(app);
-  return run_app(app, argc, argv);
+  return app.run(argc, argv);
 }

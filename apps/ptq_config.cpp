@@ -15,14 +15,10 @@ void read_ptq_config(ConfigReader& r, quant::PtqConfig& c) {
 }
 
 Json ptq_json(const quant::PtqConfig& c) {
-  return {{"method", c.method},
-          {"percentile", c.percentile},
-          {"images", c.images},
-          {"weights", c.weights},
-          {"naive", c.naive},
-          {"split_identity", c.split_identity},
-          {"equalize", c.equalize},
-          {"bias_correction", c.bias_correction},
+  return {{"method", c.method},     {"percentile", c.percentile},
+          {"images", c.images},     {"weights", c.weights},
+          {"naive", c.naive},       {"split_identity", c.split_identity},
+          {"equalize", c.equalize}, {"bias_correction", c.bias_correction},
           {"rounding", c.rounding}};
 }
 

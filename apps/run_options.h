@@ -1,10 +1,11 @@
 // What commands have in common that turn a JSON config into a folder: train, qat, ladder.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <string>
 #include <vector>
+
+#include "apps/command_line.h"
 
 namespace sextant::apps {
 
@@ -18,7 +19,7 @@ struct RunOptions {
 };
 
 // CONFIG, --set, --out, --resume. `config_help` and `set_example` complete their help.
-void add_run_options(CLI::App& command, RunOptions& options, const std::string& config_help,
+void add_run_options(Command command, RunOptions& options, const std::string& config_help,
                      const std::string& set_example);
 
 }  // namespace sextant::apps

@@ -2,7 +2,6 @@
 // taken apart. Each prints one line of JSON.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 
@@ -120,22 +119,21 @@ Json train_step(const StepOptions& o) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Benchmarks of the engine's inside; one line of JSON each", "sextant_bench");
-  app.require_subcommand(1);
-  CLI::App* peak = app.add_subcommand("peak", "The machine's f32 multiply-add rate");
-  peak->callback([] {
+  apps::Program app("Benchmarks of the engine's inside; one line of JSON each", "sextant_bench");
+  app.require_command();
+  apps::Command peak = app.add_command("peak", "The machine's f32 multiply-add rate");
+  peak.callback([] {
     fmt::print(
         "{}\n",
         Json{{"what", "peak"}, {"threads", num_threads()}, {"gflops", peak_gflops()}}.dump());
   });
   StepOptions o;
-  CLI::App* step = app.add_subcommand("train_step", "A training step of YOLOv6-N in its parts");
-  step->add_option("--batch", o.batch)->capture_default_str();
-  step->add_option("--img", o.image_size)->capture_default_str();
-  step->add_option("--classes", o.classes)->capture_default_str();
-  step->add_option("--runs", o.runs)->capture_default_str();
-  step->add_option("--mode", o.mode, "Blocks in training, as model.training_mode")
-      ->capture_default_str();
-  step->callback([&] { fmt::print("{}\n", train_step(o).dump()); });
-  return apps::run_app(app, argc, argv);
+  apps::Command step = app.add_command("train_step", "A training step of YOLOv6-N in its parts");
+  step.add_option("--batch", o.batch).show_default();
+  step.add_option("--img", o.image_size).show_default();
+  step.add_option("--classes", o.classes).show_default();
+  step.add_option("--runs", o.runs).show_default();
+  step.add_option("--mode", o.mode, "Blocks in training, as model.training_mode").show_default();
+  step.callback([&] { fmt::print("{}\n", train_step(o).dump()); });
+  return app.run(argc, argv);
 }

@@ -10,16 +10,14 @@
 #pragma once
 
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "core/error.h"
+#include "core/json.h"
 
 namespace sextant {
-
-using Json = nlohmann::ordered_json;
 
 // Parses a file (comments allowed). Throws Error naming file, line and column.
 Json load_json(const std::filesystem::path& path);

@@ -22,17 +22,20 @@ class Error : public std::runtime_error {
   explicit Error(const std::string& message) : std::runtime_error(message) {}
 };
 
+// What check() and fail() call, so that each of their many calls compiles to little.
+[[noreturn]] void throw_error(fmt::string_view format, fmt::format_args args);
+
 // Throws Error with a message formatted as by fmt::format.
 template <class... Args>
 [[noreturn]] void fail(fmt::format_string<Args...> format, Args&&... args) {
-  throw Error(fmt::format(format, std::forward<Args>(args)...));
+  throw_error(format, fmt::make_format_args(args...));
 }
 
 // Throws unless `condition` holds. The message is formatted only on failure.
 template <class... Args>
 void check(bool condition, fmt::format_string<Args...> format, Args&&... args) {
   if (!condition) [[unlikely]]
-    throw Error(fmt::format(format, std::forward<Args>(args)...));
+    throw_error(format, fmt::make_format_args(args...));
 }
 
 }  // namespace sextant

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include "core/file.h"
+#include "core/json.h"
 
 namespace sextant {
 
@@ -42,7 +42,7 @@ SafeTensors load_safetensors(const std::filesystem::path& path) {
   std::set<std::string> seen;
   std::string now = "header";
   try {
-    const auto header = nlohmann::ordered_json::parse(bytes.data() + 8, data);
+    const auto header = Json::parse(bytes.data() + 8, data);
     check(header.is_object(), "{}: header is not a JSON object", file.path);
     for (const auto& [name, entry] : header.items()) {
       now = name;
@@ -78,7 +78,7 @@ SafeTensors load_safetensors(const std::filesystem::path& path) {
 }
 
 void save_safetensors(const std::filesystem::path& path, const SafeTensors& file) {
-  nlohmann::ordered_json header = nlohmann::ordered_json::object();
+  Json header = Json::object();
   if (!file.metadata.empty()) header["__metadata__"] = file.metadata;
   uint64_t offset = 0;
   for (const auto& [name, t] : file.tensors) {

@@ -5,10 +5,10 @@
 // into a graph. Outside a recording, record() costs one thread-local read.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "core/json.h"
 #include "core/variable.h"
 
 namespace sextant::trace {
@@ -17,7 +17,7 @@ struct Op {
   std::string kind;              // "conv2d", "rep_bn_act", ...
   std::vector<Variable> inputs;  // undefined entries stand for absent optional inputs
   Variable output;
-  nlohmann::json attributes;
+  Json attributes;
 };
 
 class Recorder {

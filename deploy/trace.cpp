@@ -30,7 +30,7 @@ class Builder {
 
   void operation(const trace::Op& op) {
     Node node;
-    const nlohmann::json& a = op.attributes;
+    const Json& a = op.attributes;
     try {
       if (op.kind == "conv2d") {
         node.kind = NodeKind::kConv;

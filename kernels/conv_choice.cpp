@@ -67,8 +67,8 @@ const ConvVerdict* ConvChoices::find(const std::string& key) const {
   return found == table_.end() ? nullptr : &found->second;
 }
 
-nlohmann::json ConvChoices::to_json() const {
-  nlohmann::json j = nlohmann::json::object();
+Json ConvChoices::to_json() const {
+  Json j = Json::object();
   for (const auto& [key, v] : table_) {
     j[key] = {{"library", v.library}, {"ours_us", v.ours_us}, {"library_us", v.library_us}};
     if (!v.note.empty()) j[key]["note"] = v.note;
@@ -76,7 +76,7 @@ nlohmann::json ConvChoices::to_json() const {
   return j;
 }
 
-ConvChoices ConvChoices::from_json(const nlohmann::json& j, const std::string& where) {
+ConvChoices ConvChoices::from_json(const Json& j, const std::string& where) {
   check(j.is_object(), "{}: expected an object of convolutions, it is {}", where, j.type_name());
   ConvChoices choices;
   for (const auto& [key, row] : j.items()) {

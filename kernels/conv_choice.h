@@ -5,9 +5,9 @@
 #pragma once
 
 #include <map>
-#include <nlohmann/json.hpp>
 #include <string>
 
+#include "core/json.h"
 #include "core/stream.h"
 #include "kernels/conv.h"
 #include "kernels/conv_int8.h"
@@ -49,9 +49,9 @@ class ConvChoices {
   void set(const std::string& key, ConvVerdict verdict) { table_[key] = std::move(verdict); }
   size_t size() const { return table_.size(); }
 
-  nlohmann::json to_json() const;
+  Json to_json() const;
   // Throws Error naming `where` and the key for what is no such table.
-  static ConvChoices from_json(const nlohmann::json& j, const std::string& where);
+  static ConvChoices from_json(const Json& j, const std::string& where);
 
  private:
   std::map<std::string, ConvVerdict> table_;

@@ -2,7 +2,6 @@
 // docs/benchmarks.md says how they are taken.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 
 #include "apps/command_line.h"
@@ -54,15 +53,15 @@ Json measure(const Options& o) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Benchmarks on a CUDA device: JSON on stdout", "sextant_bench_gpu");
+  apps::Program app("Benchmarks on a CUDA device: JSON on stdout", "sextant_bench_gpu");
   Options o;
   app.add_option("--parts", o.parts, "limits, convolutions, inference, training (default: all)")
-      ->check(CLI::IsMember({"limits", "convolutions", "inference", "training"}));
-  app.add_option("--models", o.models, "Presets of models")->capture_default_str();
+      .one_of({"limits", "convolutions", "inference", "training"});
+  app.add_option("--models", o.models, "Presets of models").show_default();
   app.add_option("--batch", o.batch, "Images per batch of the convolutions and of training")
-      ->check(CLI::Range(1, 1024))
-      ->capture_default_str();
-  app.add_option("--img", o.size, "Image size")->capture_default_str();
+      .range(1, 1024)
+      .show_default();
+  app.add_option("--img", o.size, "Image size").show_default();
   app.add_option("--json", o.json, "Write the figures to this file instead");
   app.callback([&] {
     const std::string text = measure(o).dump(1) + "\n";
@@ -71,5 +70,5 @@ int main(int argc, char** argv) {
     else
       write_atomically(o.json, text);
   });
-  return apps::run_app(app, argc, argv);
+  return app.run(argc, argv);
 }

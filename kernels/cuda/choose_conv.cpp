@@ -316,7 +316,7 @@ class CudnnLibrary final : public ConvLibrary {
     const std::string path = choices_path();
     attempt(path, [&] {
       if (std::filesystem::exists(path))
-        choices_ = ConvChoices::from_json(nlohmann::json::parse(read_text(path)), path);
+        choices_ = ConvChoices::from_json(Json::parse(read_text(path)), path);
     });
   }
 
@@ -364,7 +364,7 @@ class CudnnLibrary final : public ConvLibrary {
     if (!path.empty())
       attempt(path, [&] {
         if (!std::filesystem::exists(path)) return;
-        const auto j = nlohmann::json::parse(read_text(path));
+        const auto j = Json::parse(read_text(path));
         if (j.at("key") == key)
           plan = cudnn::Plan::from_json(j.at("plan").template get<std::string>(), device_);
       });
@@ -372,7 +372,7 @@ class CudnnLibrary final : public ConvLibrary {
     plan = plan_of(p, device_);
     if (plan && !path.empty())
       attempt(path, [&] {
-        const nlohmann::json j = {{"key", key}, {"plan", plan->json()}};
+        const Json j = {{"key", key}, {"plan", plan->json()}};
         write_atomically(path, j.dump() + "\n");
       });
     return plan;

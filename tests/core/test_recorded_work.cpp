@@ -123,7 +123,7 @@ TEST_CASE("recorded work: the recording's memory comes back at its end") {
   {
     RecordedWork work([] {
       // The second takes the block of the first.
-      const void* first = nullptr;
+      [[maybe_unused]] const void* first = nullptr;
       {
         const Workspace a(1000);
         first = a.data();

@@ -105,7 +105,7 @@ TEST_CASE("plans of cuDNN: int8, stored and read back") {
   const auto plan = cudnn::plan_conv_int8_forward(p, h100());
   REQUIRE(plan);
   const std::string json = plan->json();
-  CHECK(nlohmann::json::parse(json).is_object());
+  CHECK(Json::parse(json).is_object());
   const auto again = cudnn::Plan::from_json(json, h100());
   CHECK(again.workspace_bytes() == plan->workspace_bytes());
   CHECK(again.json() == json);

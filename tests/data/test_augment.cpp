@@ -1,6 +1,5 @@
 // Affine, mosaic, mixup and flips against the official code, and the whole of a sample.
-#include <nlohmann/json.hpp>
-
+#include "core/json.h"
 #include "data/augment.h"
 #include "data/letterbox.h"
 #include "images.h"
@@ -92,7 +91,7 @@ TEST_CASE("affine: official random_affine") {
   SEXTANT_REQUIRE_FIXTURE(f, "data/random_affine");
   int images = 0;
   int kept = 0;
-  for (const auto& c : nlohmann::json::parse(f.meta("cases"))) {
+  for (const auto& c : Json::parse(f.meta("cases"))) {
     const std::string name = c.at("name");
     const int width = c.at("new_w");
     const int height = c.at("new_h");
@@ -170,7 +169,7 @@ TEST_CASE("mosaic: four tiles by hand") {
 TEST_CASE("mosaic: official mosaic_augmentation") {
   SEXTANT_REQUIRE_FIXTURE(f, "data/mosaic");
   double worst = 0;
-  for (const auto& c : nlohmann::json::parse(f.meta("cases"))) {
+  for (const auto& c : Json::parse(f.meta("cases"))) {
     const std::string name = c.at("name");
     const int width = c.at("target_w");
     const int height = c.at("target_h");

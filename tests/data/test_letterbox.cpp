@@ -1,6 +1,5 @@
 // The one preprocessing function, against the official letterbox.
-#include <nlohmann/json.hpp>
-
+#include "core/json.h"
 #include "data/letterbox.h"
 #include "data/resize.h"
 #include "images.h"
@@ -114,7 +113,7 @@ TEST_CASE("letterbox: official geometry") {
 TEST_CASE("letterbox: official pixels, bit for bit") {
   SEXTANT_REQUIRE_FIXTURE(f, "post/letterbox_image");
   const Image image = test::image_from_bgr(f.at("input.image"));
-  const auto cases = nlohmann::json::parse(f.meta("cases"));
+  const auto cases = Json::parse(f.meta("cases"));
   int seen = 0;
   for (const auto& [name, c] : cases.items()) {
     if (c.at("auto").get<bool>()) continue;
@@ -132,7 +131,7 @@ TEST_CASE("letterbox: official pixels, bit for bit") {
 
 TEST_CASE("letterbox: official image loading, bit for bit") {
   SEXTANT_REQUIRE_FIXTURE(f, "data/load_image");
-  for (const auto& c : nlohmann::json::parse(f.meta("cases"))) {
+  for (const auto& c : Json::parse(f.meta("cases"))) {
     const std::string name = c.at("name");
     const int size = c.at("img_size");
     const int width = c.at("loaded_w");
@@ -152,7 +151,7 @@ TEST_CASE("letterbox: official image loading, bit for bit") {
 
 TEST_CASE("letterbox: official way back") {
   SEXTANT_REQUIRE_FIXTURE(f, "post/rescale_boxes");
-  const auto cases = nlohmann::json::parse(f.meta("cases"));
+  const auto cases = Json::parse(f.meta("cases"));
   for (size_t k = 0; k < cases.size(); ++k) {
     const auto& c = cases[k];
     const int height = c.at("ori_shape")[0];

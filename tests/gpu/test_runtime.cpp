@@ -111,7 +111,7 @@ TEST_CASE("the description of a device is that of the stored one", "[gpu]") {
   if (!device()) return;
   const auto keys = [](const std::string& text) {
     std::set<std::string> names;
-    for (const auto& [name, value] : nlohmann::json::parse(text).items()) names.insert(name);
+    for (const auto& [name, value] : Json::parse(text).items()) names.insert(name);
     return names;
   };
   const std::string real = kernels::cudnn::DeviceProperties::of_device(0).json();
@@ -185,7 +185,7 @@ TEST_CASE("choices of convolutions are stored and read back", "[gpu]") {
   p.y = y.f32();
   const bool taken = kernels::cuda::cudnn_convolutions(folder.string())->run(p, compute_stream());
   const auto table = kernels::ConvChoices::from_json(
-      nlohmann::json::parse(read_text(folder / "choices.json")), "choices.json");
+      Json::parse(read_text(folder / "choices.json")), "choices.json");
   REQUIRE(table.find(kernels::conv_key(p)));
   CHECK(table.find(kernels::conv_key(p))->library == taken);
   const std::string before = read_text(folder / "choices.json");

@@ -68,7 +68,7 @@ TEST_CASE("the table of choices goes through JSON; what is none is refused by na
   ConvChoices choices;
   choices.set("a", {true, 12.5, 8.0, ""});
   choices.set("b", {false, 3.0, 0, "cuDNN has no plan for it"});
-  const nlohmann::json j = choices.to_json();
+  const Json j = choices.to_json();
   const ConvChoices again = ConvChoices::from_json(j, "choices.json");
   CHECK(again.size() == 2);
   REQUIRE(again.find("a"));
@@ -79,7 +79,7 @@ TEST_CASE("the table of choices goes through JSON; what is none is refused by na
   CHECK(again.to_json() == j);
 
   const auto refused = [](const char* text) {
-    CHECK_THROWS_WITH(ConvChoices::from_json(nlohmann::json::parse(text), "choices.json"),
+    CHECK_THROWS_WITH(ConvChoices::from_json(Json::parse(text), "choices.json"),
                       Catch::Contains("choices.json"));
   };
   refused("[]");

@@ -1,0 +1,14 @@
+// The JSON type. Members keep the order they were written in.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+// Compiled once, in core/json.cpp: in each file that uses JSON it would take a seventh of the
+// compilation.
+extern template class nlohmann::basic_json<nlohmann::ordered_map>;
+
+namespace sextant {
+
+using Json = nlohmann::ordered_json;
+
+}  // namespace sextant
