@@ -46,8 +46,9 @@ std::string nearest_name(std::string_view name, const std::vector<std::string>& 
 
 ConfigReader::ConfigReader(Json json, std::string where, std::string prefix)
     : json_(std::move(json)), where_(std::move(where)), prefix_(std::move(prefix)) {
-  check(json_.is_object(), "{}: {} must be a JSON object", where_,
-        prefix_.empty() ? "the config" : "'" + prefix_.substr(0, prefix_.size() - 1) + "'");
+  check(
+      json_.is_object(), "{}: {} must be a JSON object", where_,
+      prefix_.empty() ? "the config" : fmt::format("'{}'", prefix_.substr(0, prefix_.size() - 1)));
 }
 
 void ConfigReader::choice(const std::string& key, std::string& value,
