@@ -349,12 +349,13 @@ class Builder {
     const int64_t pixels = spec.batch * spec.out_height * spec.out_width;
     const DType wanted = integer ? held_as(out) : float_;
     spec.destination = deconv || convert ? scratch(pixels, channels, wanted) : place(out);
+    if (spec.residual && (cuda_ || reads_residual_apart(spec)))
+      spec.residual_source = integer ? as_meant(node.inputs[1], out) : as_float(node.inputs[1]);
+    else if (spec.residual)
+      place_residual(node, spec, wanted, convert);
     if (cuda_) {
-      if (spec.residual)
-        spec.residual_source = integer ? as_meant(node.inputs[1], out) : as_float(node.inputs[1]);
       add(make_device_conv_step(spec));
     } else {
-      if (spec.residual) place_residual(node, spec, wanted, convert);
       const Place sums = spec.simulate ? scratch(pixels, channels, DType::kF32) : Place{};
       add(make_conv_step(spec, spec.simulate ? &sums : nullptr));
     }

@@ -40,7 +40,7 @@ class ConvInt8Step : public Step {
     form_.x_type = source_.dtype;
     form_.y_type = destination_.dtype;
     form_.x_pitch = source_.pitch;
-    form_.y_pitch = form_.residual_pitch = destination_.pitch;
+    form_.y_pitch = destination_.pitch;
     if (spec.sums) return;
     epilogue_ = integer_epilogue(spec);
     form_.bias = epilogue_.bias.data();
@@ -49,7 +49,11 @@ class ConvInt8Step : public Step {
     form_.activation_scale = epilogue_.form.act_scale;
     form_.residual_scale = epilogue_.form.residual_scale;
     form_.residual_before_activation = spec.residual_before_activation;
-    residual_ = spec.residual;
+    if (spec.residual) {
+      residual_ = spec.residual_source;
+      form_.residual_pitch = residual_.pitch;
+      storages.push_back(residual_.storage);
+    }
     weight_bytes += 8 * form_.shape.oc;
   }
 
@@ -57,16 +61,15 @@ class ConvInt8Step : public Step {
     kernels::ConvInt8Forward p = form_;
     p.x = source_.at(bases);
     p.y = destination_.at(bases);
-    if (residual_) p.residual = p.y;
+    if (residual_.storage >= 0) p.residual = residual_.at(bases);
     conv_(p);
   }
 
  private:
-  Place source_, destination_;
+  Place source_, destination_, residual_;
   kernels::cpu::ConvInt8 conv_;
   ConvEpilogue epilogue_;
   kernels::ConvInt8Forward form_;
-  bool residual_ = false;
 };
 
 }  // namespace

@@ -25,8 +25,8 @@ struct ConvSpec {
   int64_t stride = 1, padding = 0, groups = 1;
   Activation activation = Activation::kIdentity;
   bool residual = false;
-  // CUDA: where the residual is; of the destination's type and channels. On the CPU it lies in the
-  // destination before the step and is overwritten.
+  // CUDA and our own int8 kernel: where the residual is; of the destination's type and channels.
+  // Else it lies in the destination before the step and is overwritten.
   Place residual_source;
   bool residual_before_activation = false;
   float residual_scale = 1.0f;

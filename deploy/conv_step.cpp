@@ -202,8 +202,12 @@ bool has_exact_int8() {
 
 }  // namespace
 
+bool reads_residual_apart(const ConvSpec& spec) {
+  return spec.integer && !spec.simulate && !has_exact_int8();
+}
+
 std::unique_ptr<Step> make_conv_step(const ConvSpec& spec, const Place* sums) {
-  if (spec.integer && !spec.simulate && !has_exact_int8()) return make_conv_int8_step(spec);
+  if (reads_residual_apart(spec)) return make_conv_int8_step(spec);
   auto step = std::make_unique<ConvStep>(spec);
   if (sums) step->set_sums(*sums);
   return step;

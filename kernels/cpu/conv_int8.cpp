@@ -1,7 +1,7 @@
-// Rows of the input are widened to 16 bits with their padding, then
-// tiles of up to 6 pixels by 16 channels are summed in registers: a step multiplies two input
-// channels at once. On AVX2 a step of a full tile is 12 vpmaddwd and 12 additions for 192 products,
-// 6 cycles where two of the former start in one, which is half the cycles of f32.
+// Rows of the input are widened to 16 bits with their padding, then tiles of up to 6 pixels by 16
+// channels are summed in registers: a step multiplies two input channels at once. On AVX2 a step of
+// a full tile is 12 vpmaddwd and 12 additions for 192 products, 6 cycles where two of the former
+// start in one, which is half the cycles of f32.
 #include "kernels/conv_int8.h"
 
 #include <algorithm>
@@ -21,8 +21,8 @@ namespace {
 
 constexpr int64_t kTile = 6;    // pixels
 constexpr int64_t kBlock = 16;  // output channels
-constexpr int64_t kPixels =
-    64;  // that go over a block's weights, which may come from far, in a row
+// Pixels that go over a block's weights in a row: those may come from the last cache.
+constexpr int64_t kPixels = 64;
 
 struct Geometry {
   explicit Geometry(const ConvShape& s)

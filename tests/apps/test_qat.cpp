@@ -8,6 +8,7 @@
 #include "core/file.h"
 #include "data/shapes.h"
 #include "deploy/file.h"
+#include "quant/split_identity.h"
 #include "support/support.h"
 
 namespace {
@@ -123,6 +124,38 @@ TEST_CASE("qat: a run goes on bit for bit, keeps its ranges, and writes int8 mod
         std::string::npos);
   CHECK(error_of([&] { train_qat(config, folder / "whole", false); }).find("already holds a run") !=
         std::string::npos);
+}
+
+TEST_CASE("qat: blocks with an identity train with it as a residual") {
+  const test::TemporaryFolder folder;
+  make_shapes(folder / "data");
+  deploy::Graph g =
+      load_model_graph(make_model(folder / "model.safetensors", {{"type", "yolov6n_opt"}}));
+  for (deploy::Node& n : g.nodes) {
+    if (n.kind != deploy::NodeKind::kConv || n.attributes.stride != 1 || n.weight.dim(1) != 3 ||
+        n.weight.dim(0) != n.weight.dim(3))
+      continue;
+    const int64_t channels = n.weight.dim(0);
+    for (int64_t o = 0; o < channels; ++o) n.weight.f32()[(o * 9 + 4) * channels + o] += 4;
+  }
+  quant::SplitReport split;
+  const deploy::Graph start = quant::split_identity(g, &split);
+  CHECK(split.layers > 3);
+  check_same_structure(g, start);
+  CHECK(error_of([&] { check_same_structure(start, g); }).find("is not the model of") !=
+        std::string::npos);
+
+  deploy::save_deploy(folder / "float.safetensors", g);
+  Json json = tiny_json(folder, (folder / "float.safetensors").string());
+  json["epochs"] = 1;
+  train_qat(parse_qat_config(json, "test", ""), folder / "run", false);
+  const auto residuals = [&](const char* name) {
+    const deploy::Graph trained = deploy::load_deploy(folder / "run" / name);
+    return std::ranges::count_if(trained.nodes,
+                                 [](const auto& n) { return n.attributes.residual; });
+  };
+  CHECK(residuals("start.safetensors") == split.layers);
+  CHECK(residuals("best.safetensors") == split.layers);
 }
 
 TEST_CASE("qat: SiLU, RepOptimizer and DFL models, float layers, a start of one's own") {
