@@ -19,6 +19,7 @@ struct Options {
   std::string model, data, split = "train", out, device = "auto";
   int image_size = 0;
   int64_t batch = 1;
+  bool keep_identity = false;
   quant::PtqConfig ptq;
 };
 
@@ -40,7 +41,7 @@ void add_options(Command c, Options& o) {
   c.add_flag("--equalize{activations}", o.ptq.equalize,
              "Cross-layer equalization, by activations or =weights")
       .one_of({"none", "weights", "activations"});
-  c.add_flag("!--no-split-identity", o.ptq.split_identity,
+  c.add_flag("--no-split-identity", o.keep_identity,
              "Leave the identity of RepVGG and RepOptimizer blocks in the weights");
   c.add_flag("--bias-correction", o.ptq.bias_correction,
              "Take away shifts of the means, layer by layer");
@@ -109,6 +110,7 @@ void add_quantize_command(Command app) {
     const int size = choose_image_size(o->image_size, graph);
     const data::Dataset dataset = data::open_dataset(o->data, o->split);
     o->ptq.device = choose_device(o->device);
+    o->ptq.split_identity = !o->keep_identity;
     quant::PtqReport report;
     const deploy::Graph quantized = quant::quantize(
         graph, spread_images(dataset, o->ptq.images, size, graph.gray_border, o->batch), o->ptq,
