@@ -40,6 +40,13 @@ void read_training_beside(const fs::path& model, SourceModel& s) {
 
 std::string source_of(const deploy::Graph& g) { return g.source.empty() ? "the model" : g.source; }
 
+// y may have its identity as a residual (quant/split_identity.h).
+bool same_inputs(const deploy::Node& x, const deploy::Node& y) {
+  std::vector<int> inputs = x.inputs;
+  if (y.attributes.residual && !x.attributes.residual) inputs.push_back(x.inputs[0]);
+  return y.inputs == inputs;
+}
+
 }  // namespace
 
 SourceModel load_source_model(const std::string& path) {
@@ -71,17 +78,6 @@ SourceModel load_source_model(const std::string& path) {
   s.loss.anchors.clear();
   return s;
 }
-
-namespace {
-
-// y may have its identity as a residual (quant/split_identity.h).
-bool same_inputs(const deploy::Node& x, const deploy::Node& y) {
-  std::vector<int> inputs = x.inputs;
-  if (y.attributes.residual && !x.attributes.residual) inputs.push_back(x.inputs[0]);
-  return y.inputs == inputs;
-}
-
-}  // namespace
 
 void check_same_structure(const deploy::Graph& a, const deploy::Graph& b) {
   const std::string where = fmt::format("{}: is not the model of {}", source_of(b), source_of(a));

@@ -1,26 +1,10 @@
 #include "deploy/conv_int8_step.h"
 
-#include <utility>
-
 #include "deploy/ranges.h"
 #include "kernels/conv_int8.h"
 
 namespace sextant::deploy {
 namespace {
-
-kernels::ConvShape shape_of(const ConvSpec& spec) {
-  const Shape& w = spec.weight.shape();
-  return {.n = spec.batch,
-          .h = spec.height,
-          .w = spec.width,
-          .ic = w[3] * spec.groups,
-          .oc = w[0],
-          .kh = w[1],
-          .kw = w[2],
-          .stride = spec.stride,
-          .pad = spec.padding,
-          .groups = spec.groups};
-}
 
 // Of sums, the weights as they are.
 kernels::cpu::ConvInt8 packed(const ConvSpec& spec) {

@@ -4,6 +4,24 @@
 
 namespace sextant::deploy {
 
+kernels::ConvShape shape_of(const ConvSpec& spec) {
+  const Shape& w = spec.weight.shape();
+  const kernels::ConvShape shape{.n = spec.batch,
+                                 .h = spec.height,
+                                 .w = spec.width,
+                                 .ic = w[3] * spec.groups,
+                                 .oc = w[0],
+                                 .kh = w[1],
+                                 .kw = w[2],
+                                 .stride = spec.stride,
+                                 .pad = spec.padding,
+                                 .groups = spec.groups};
+  check(shape.oh() == spec.out_height && shape.ow() == spec.out_width,
+        "deploy: a convolution to {} x {} pixels, expected {} x {}", spec.out_width,
+        spec.out_height, shape.ow(), shape.oh());
+  return shape;
+}
+
 ConvEpilogue integer_epilogue(const ConvSpec& spec) {
   ConvEpilogue e;
   const auto channels = static_cast<size_t>(spec.weight.dim(0));

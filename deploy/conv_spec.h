@@ -6,6 +6,7 @@
 #include "core/tensor.h"
 #include "deploy/step.h"
 #include "kernels/activation.h"
+#include "kernels/conv.h"
 #include "kernels/requantize.h"
 
 namespace sextant::deploy {
@@ -46,6 +47,9 @@ struct ConvSpec {
   // weight is I8. Of the fields above only source, destination and geometry count.
   bool sums = false;
 };
+
+// Of the weight and the source. Throws Error where the destination has another size.
+kernels::ConvShape shape_of(const ConvSpec& spec);
 
 // What follows the sums of the integer form.
 struct ConvEpilogue {

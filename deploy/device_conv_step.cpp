@@ -18,28 +18,12 @@ std::vector<int> touched(const ConvSpec& spec) {
   return storages;
 }
 
-kernels::ConvShape shape_of(const ConvSpec& spec) {
-  const Shape w = spec.weight.shape();
-  const kernels::ConvShape shape{.n = spec.batch,
-                                 .h = spec.height,
-                                 .w = spec.width,
-                                 .ic = w[3] * spec.groups,
-                                 .oc = w[0],
-                                 .kh = w[1],
-                                 .kw = w[2],
-                                 .stride = spec.stride,
-                                 .pad = spec.padding};
-  check(shape.oh() == spec.out_height && shape.ow() == spec.out_width,
-        "deploy: a convolution to {} x {} pixels, expected {} x {}", spec.out_width,
-        spec.out_height, shape.ow(), shape.oh());
-  return shape;
-}
-
 // What both forms share of `conv`'s fields, and the step that `run`s it with its tensors in place.
 template <class Conv, class F>
 std::unique_ptr<Step> conv_step(const ConvSpec& spec, Conv conv, const Tensor& weight,
                                 const Tensor& bias, const F& run) {
   conv.shape = shape_of(spec);
+  conv.shape.groups = 1;  // without_groups()
   conv.act = spec.activation;
   conv.residual_before_activation = spec.residual_before_activation;
   conv.x_pitch = spec.source.pitch;

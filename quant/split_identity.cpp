@@ -39,12 +39,14 @@ class Centre {
 
   // noise() is convex: golden sections.
   float best() const {
-    const auto [low, high] = std::ranges::minmax(on_);
-    double left = low, right = high;
+    auto [left, right] = std::ranges::minmax(on_);
     constexpr double kRatio = 0.6180339887498949;
     for (int i = 0; i < 80; ++i) {
       const double a = right - kRatio * (right - left), b = left + kRatio * (right - left);
-      (noise(a) <= noise(b) ? right : left) = noise(a) <= noise(b) ? b : a;
+      if (noise(a) <= noise(b))
+        right = b;
+      else
+        left = a;
     }
     return static_cast<float>((left + right) / 2);
   }

@@ -3,10 +3,12 @@
 #include "core/parallel.h"
 #include "core/rng.h"
 #include "kernels/conv_int8.h"
+#include "support/conv_sums.h"
 #include "support/support.h"
 
 using namespace sextant;
 using namespace sextant::kernels;
+using test::sums_of;
 
 namespace {
 
@@ -15,30 +17,6 @@ std::vector<int> integers(int64_t n, int low, int high, uint64_t seed) {
   std::vector<int> v(static_cast<size_t>(n));
   for (int& i : v) i = low + static_cast<int>(rng.below(static_cast<uint64_t>(high - low + 1)));
   return v;
-}
-
-// The sums from their definition, in 64 bits.
-std::vector<int64_t> sums_of(const ConvShape& s, const std::vector<int>& x,
-                             const std::vector<int>& w) {
-  const int64_t inputs = s.ic / s.groups, outputs = s.oc / s.groups;
-  std::vector<int64_t> y;
-  for (int64_t n = 0; n < s.n; ++n)
-    for (int64_t oy = 0; oy < s.oh(); ++oy)
-      for (int64_t ox = 0; ox < s.ow(); ++ox)
-        for (int64_t o = 0; o < s.oc; ++o) {
-          int64_t sum = 0;
-          for (int64_t ky = 0; ky < s.kh; ++ky)
-            for (int64_t kx = 0; kx < s.kw; ++kx) {
-              const int64_t iy = oy * s.stride - s.pad + ky, ix = ox * s.stride - s.pad + kx;
-              if (iy < 0 || iy >= s.h || ix < 0 || ix >= s.w) continue;
-              for (int64_t c = 0; c < inputs; ++c)
-                sum += int64_t{x[static_cast<size_t>(((n * s.h + iy) * s.w + ix) * s.ic +
-                                                     o / outputs * inputs + c)]} *
-                       w[static_cast<size_t>(((o * s.kh + ky) * s.kw + kx) * inputs + c)];
-            }
-          y.push_back(sum);
-        }
-  return y;
 }
 
 template <class X>

@@ -4,6 +4,7 @@
 #include "simt/cases.h"
 #include "simt/conv_reference.h"
 #include "simt/rows.h"
+#include "support/conv_sums.h"
 
 namespace sextant::test {
 namespace {
@@ -25,26 +26,6 @@ struct IntegerCase {
 };
 
 int64_t integer_in(Rng& rng, bool is_unsigned) { return rng.below(256) - (is_unsigned ? 0 : 128); }
-
-// The sums, in 64 bits.
-std::vector<int64_t> sums_of(const ConvShape& s, const std::vector<int>& x,
-                             const std::vector<int>& w) {
-  std::vector<int64_t> out(static_cast<size_t>(s.y_numel()));
-  for (int64_t at = 0; at < s.y_numel(); ++at) {
-    const int64_t o = at % s.oc, ox = at / s.oc % s.ow(), oy = at / s.oc / s.ow() % s.oh(),
-                  n = at / s.oc / s.ow() / s.oh();
-    for (int64_t ty = 0; ty < s.kh; ++ty)
-      for (int64_t tx = 0; tx < s.kw; ++tx) {
-        const int64_t iy = oy * s.stride - s.pad + ty, ix = ox * s.stride - s.pad + tx;
-        if (iy < 0 || iy >= s.h || ix < 0 || ix >= s.w) continue;
-        for (int64_t c = 0; c < s.ic; ++c)
-          out[static_cast<size_t>(at)] +=
-              int64_t{x[static_cast<size_t>(((n * s.h + iy) * s.w + ix) * s.ic + c)]} *
-              w[static_cast<size_t>(((o * s.kh + ty) * s.kw + tx) * s.ic + c)];
-      }
-  }
-  return out;
-}
 
 float activated(Activation act, float v) {
   float out = v;
