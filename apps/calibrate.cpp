@@ -38,7 +38,7 @@ Tensor spread_batch(const data::Dataset& dataset, int64_t count, int image_size,
 void add_calibration_options(Command command, Calibration& calibration) {
   const std::string group = "For a model without ranges";
   command.add_option("--method", calibration.ptq.method, "How ranges are chosen")
-      .one_of({"percentile", "entropy", "mse", "max"})
+      .one_of({"mse", "percentile", "entropy", "max"})
       .show_default()
       .group(group);
   command.add_option("--percentile", calibration.ptq.percentile, "For --method percentile")

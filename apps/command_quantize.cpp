@@ -28,7 +28,7 @@ void add_options(Command c, Options& o) {
   c.add_option("--data", o.data, "Dataset: folder, JSON or data.yaml").required();
   c.add_option("--split", o.split, "Split to calibrate on").show_default();
   c.add_option("--method", o.ptq.method, "How ranges of activations are chosen")
-      .one_of({"percentile", "entropy", "mse", "max"})
+      .one_of({"mse", "percentile", "entropy", "max"})
       .show_default();
   c.add_option("--percentile", o.ptq.percentile, "For --method percentile")
       .range(50.0, 100.0)

@@ -135,33 +135,44 @@ class Climber {
   Graph make(const std::string& name) {
     if (name == "fp32") return model_;
     if (name == "naive") {
-      quant::PtqConfig c = config_.ptq;
+      quant::PtqConfig c;
+      c.images = config_.ptq.images;
       c.naive = true;
       return quantized(c);
     }
-    if (name == "ptq") return ptq();
-    if (name == "ptq_plus") return quantized(config_.ptq_plus);
+    if (name == "ptq") return has_plus() ? quantized(config_.ptq) : start();
+    if (name == "ptq_plus") return start();
     if (name == "partial") return partial();
     return qat(name);
   }
 
-  Graph quantized(quant::PtqConfig config) const {
+  Graph quantized(quant::PtqConfig config, quant::PtqReport* report = nullptr) const {
     config.device = device_;
-    return quant::quantize(
-        model_, spread_images(train_set_, config.images, size_, model_.gray_border), config);
+    return quant::quantize(model_,
+                           spread_images(train_set_, config.images, size_, model_.gray_border),
+                           config, report);
   }
-  // Not read back from the rung's file, which holds rounded weights.
-  const Graph& ptq() {
-    if (!ptq_) ptq_ = quantized(config_.ptq);
-    return *ptq_;
+  bool has_plus() const { return std::ranges::count(config_.rungs, "ptq_plus") > 0; }
+  // What partial quantization and training begin with: the best there is without them. Not read
+  // back from the rung's file, which holds rounded weights.
+  const Graph& start() {
+    if (!start_) {
+      quant::PtqReport report;
+      start_ = quantized(has_plus() ? config_.ptq_plus : config_.ptq, &report);
+      exact_ = std::move(report.exact);
+    }
+    return *start_;
   }
 
   Graph partial() {
-    const Graph& graph = ptq();
+    const Graph& graph = start();
+    quant::SensitivityConfig by_noise;
+    by_noise.exact = &exact_;
     const quant::Sensitivity sensitivity =
-        quant::rank_layers(graph, spread_batch(train_set_, 16, size_, graph.gray_border), {});
+        quant::rank_layers(graph, spread_batch(train_set_, 16, size_, graph.gray_border), by_noise);
     quant::PartialConfig config;
     config.max_drop = config_.max_drop / 100;
+    config.exact = &exact_;
     return quant::choose_float_layers(graph, sensitivity,
                                       partial_measures(graph, val_set_, size_, config_.bench_runs),
                                       config)
@@ -182,7 +193,7 @@ class Climber {
       json["loss_weight"] = 1.0;
     }
     const QatResult r = train_qat(parse_qat_config(json, "ladder: qat", ""), out_ / (name + "_run"),
-                                  resume_, 0, &ptq());
+                                  resume_, 0, &start());
     return deploy::load_deploy(r.file);
   }
 
@@ -227,7 +238,8 @@ class Climber {
   const int size_, bench_size_;
   const Device device_;
   const data::Dataset train_set_, val_set_;
-  std::optional<Graph> ptq_;
+  std::optional<Graph> start_;
+  Graph exact_;  // the float graph that start_ rounds
   std::vector<Rung> rungs_;
 };
 

@@ -3,7 +3,7 @@
 namespace sextant::apps {
 
 void read_ptq_config(ConfigReader& r, quant::PtqConfig& c) {
-  r.choice("method", c.method, {"percentile", "entropy", "mse", "max"});
+  r.choice("method", c.method, {"mse", "percentile", "entropy", "max"});
   r.number("percentile", c.percentile, 50, 100);
   r.number("images", c.images, 1, 1e6);
   r.choice("weights", c.weights, {"max", "mse"});

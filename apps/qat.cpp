@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 
+#include "apps/calibrate.h"
 #include "apps/device.h"
 #include "apps/evaluation.h"
 #include "apps/qat_source.h"
@@ -116,6 +117,7 @@ class QatRun {
           "{}: has {} classes, the model {} has {}", train_set_.path, train_set_.num_classes(),
           config.model, source_.loss.num_classes);
     if (config.distill.wanted()) teacher_.emplace(source_.graph, features_, device_);
+    if (!features_.empty()) match_channels();
     if (config.solver.ema_decay > 0)
       ema_.emplace(named_state(), config.solver.ema_decay, config.solver.ema_tau);
     resolved_ = config.json();
@@ -170,6 +172,28 @@ class QatRun {
     }
     return found;
   }
+  // Features of an equalized student are compared in the teacher's sizes. Of the file that a resumed
+  // run has too: its weights are rounded.
+  void match_channels() {
+    const deploy::Graph start = deploy::load_deploy(start_file());
+    const Tensor image = spread_batch(train_set_, 1, static_cast<int>(config_.image_size),
+                                      source_.graph.gray_border);
+    for (const Tensor& f : channel_factors(source_.graph, start, features_, image)) {
+      BatchNormState norm;
+      if (f.defined()) {
+        norm.gamma = Variable(f.to(device_));
+        norm.beta = Variable(Tensor::zeros(f.shape()).to(device_));
+        norm.running_mean = Tensor::zeros(f.shape()).to(device_);
+        norm.running_var = Tensor::full(f.shape(), 1.0f).to(device_);
+      }
+      channels_.push_back(norm);
+    }
+  }
+  Variable in_teachers_size(const Variable& feature, size_t f) const {
+    const BatchNormState& norm = channels_[f];
+    if (!norm.gamma.defined()) return feature;
+    return batch_norm(feature, norm, {.eps = 0.0f, .training = false});
+  }
   LossConfig loss_config() const {
     LossConfig c = read_loss_config(ConfigReader(config_.loss, "loss", "loss."), source_.loss);
     check_objectness(c, source_.graph.nodes.back().attributes.objectness, "qat");
@@ -204,7 +228,8 @@ class QatRun {
       const auto taught = teacher_->run(batch.images);
       for (size_t f = 0; f < out.features.size(); ++f)
         add_part(&LossItems::cwd,
-                 channel_wise_distillation(out.features[f], taught.features[f], d.cwd_temperature),
+                 channel_wise_distillation(in_teachers_size(out.features[f], f), taught.features[f],
+                                           d.cwd_temperature),
                  d.cwd_weight);
       if (d.logits_weight > 0)
         add_part(&LossItems::cls,
@@ -320,6 +345,7 @@ class QatRun {
   const std::vector<int> features_;
   quant::TrainableGraph student_;
   std::optional<quant::Teacher> teacher_;
+  std::vector<BatchNormState> channels_;  // of the features; undefined where nothing is to be done
   DetectionLoss loss_;
   loss_detail::Mailboxes mail_;  // of the parts beside it
   std::optional<optim::ModelEma> ema_;

@@ -9,6 +9,7 @@
 #include "apps/checkpoint.h"
 #include "apps/device.h"
 #include "apps/qat_config.h"
+#include "deploy/engine.h"
 #include "deploy/file.h"
 #include "quant/float_layers.h"
 
@@ -96,21 +97,64 @@ void check_same_structure(const deploy::Graph& a, const deploy::Graph& b) {
 
 namespace {
 
-deploy::Graph calibrated(const QatConfig& config, const deploy::Graph& model) {
+deploy::Graph calibrated(const QatConfig& config, const deploy::Graph& model,
+                         deploy::Graph& exact) {
   quant::check_layers(model, config.float_layers);
   const data::Dataset dataset =
       data::open_dataset(config.data.path, config.calibration_split, {config.data.on_error});
   quant::PtqConfig ptq = config.calibration;
   ptq.device = choose_device(config.device);
-  return quant::quantize(
-      model, spread_images(dataset, ptq.images, config.image_size, model.gray_border), ptq);
+  quant::PtqReport report;
+  deploy::Graph graph = quant::quantize(
+      model, spread_images(dataset, ptq.images, config.image_size, model.gray_border), ptq,
+      &report);
+  exact = std::move(report.exact);
+  return graph;
+}
+
+std::vector<Tensor> values_of(const deploy::Graph& graph, const std::vector<int>& tensors,
+                              const Tensor& image) {
+  std::vector<Tensor> values(tensors.size());
+  deploy::Engine(graph, {.batch = 1, .height = image.dim(1), .width = image.dim(2)})
+      .run(image, [&](const deploy::TensorView& v) {
+        for (size_t i = 0; i < tensors.size(); ++i)
+          if (tensors[i] == v.id) values[i] = v.values();
+      });
+  return values;
+}
+
+// What makes each channel of `x` most like that of `y`, [N,H,W,C]; 1 for one of zeros.
+Tensor fitted_factors(const Tensor& x, const Tensor& y) {
+  const int64_t channels = x.dim(3);
+  std::vector<double> xy(static_cast<size_t>(channels), 0.0), xx = xy;
+  for (int64_t i = 0; i < x.numel(); ++i) {
+    const auto c = static_cast<size_t>(i % channels);
+    xy[c] += static_cast<double>(x.f32()[i]) * y.f32()[i];
+    xx[c] += static_cast<double>(x.f32()[i]) * x.f32()[i];
+  }
+  Tensor factors(Shape{channels});
+  for (size_t c = 0; c < xx.size(); ++c)
+    factors.f32()[c] = xy[c] > 0 ? static_cast<float>(xy[c] / xx[c]) : 1.0f;
+  return factors;
+}
+
+// Noise over signal of x times its channels' factors (none: 1) as y.
+double noise_of(const Tensor& x, const Tensor* factors, const Tensor& y) {
+  double noise = 0, signal = 0;
+  for (int64_t i = 0; i < x.numel(); ++i) {
+    const double f = factors == nullptr ? 1.0 : factors->f32()[i % x.dim(3)];
+    const double d = f * x.f32()[i] - y.f32()[i];
+    noise += d * d;
+    signal += static_cast<double>(y.f32()[i]) * y.f32()[i];
+  }
+  return signal > 0 ? noise / signal : 0.0;
 }
 
 }  // namespace
 
 deploy::Graph make_start(const QatConfig& config, const deploy::Graph& model,
                          const deploy::Graph* given) {
-  deploy::Graph start;
+  deploy::Graph start, exact;
   if (given != nullptr)
     start = *given;
   else if (!config.start.empty())
@@ -118,7 +162,7 @@ deploy::Graph make_start(const QatConfig& config, const deploy::Graph& model,
   else if (model.quantized())
     start = model;
   else
-    start = calibrated(config, model);
+    start = calibrated(config, model, exact);
   check(start.quantized(), "{}: has no activation ranges; run sextant quantize", source_of(start));
   check_same_structure(model, start);
   if (config.float_layers.empty()) return start;
@@ -126,7 +170,22 @@ deploy::Graph make_start(const QatConfig& config, const deploy::Graph& model,
   for (size_t n = 0; n < start.nodes.size(); ++n)  // those that are in float already stay so
     if (start.nodes[n].has_weight() && start.nodes[n].precision == deploy::Precision::kFloat32)
       layers.push_back(static_cast<int>(n));
-  return quant::with_float_layers(start, layers);
+  // what was calibrated here may have been corrected and rounded, which is for int8 only
+  return quant::with_float_layers(start, layers, exact.nodes.empty() ? nullptr : &exact);
+}
+
+std::vector<Tensor> channel_factors(const deploy::Graph& model, const deploy::Graph& start,
+                                    const std::vector<int>& tensors, const Tensor& image) {
+  constexpr double kRounding = 0.25;  // rounded weights alone leave a tenth of that and less
+  const std::vector<Tensor> wanted = values_of(model, tensors, image);
+  const std::vector<Tensor> got = values_of(start, tensors, image);
+  std::vector<Tensor> factors(tensors.size());
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    if (noise_of(got[i], nullptr, wanted[i]) <= kRounding) continue;
+    const Tensor fitted = fitted_factors(got[i], wanted[i]);
+    if (noise_of(got[i], &fitted, wanted[i]) <= kRounding) factors[i] = fitted;
+  }
+  return factors;
 }
 
 }  // namespace sextant::apps

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "data/dataset.h"
 #include "deploy/graph.h"
@@ -34,6 +35,13 @@ struct QatConfig;
 // fits no layer, or when the graph is not that of the model, naming the node.
 deploy::Graph make_start(const QatConfig& config, const deploy::Graph& model,
                          const deploy::Graph* given);
+
+// For each of `tensors` what every channel of `start`'s is to be multiplied by to be about that of
+// `model`, f32 [C]: cross-layer equalization gives channels other sizes, and distillation compares
+// channel by channel. Least squares on one image, u8 [1,H,W,3]. An undefined Tensor where they
+// differ no more than rounding explains, or by more than factors.
+std::vector<Tensor> channel_factors(const deploy::Graph& model, const deploy::Graph& start,
+                                    const std::vector<int>& tensors, const Tensor& image);
 
 // Throws Error naming the first node in which the two differ other than in numbers.
 void check_same_structure(const deploy::Graph& a, const deploy::Graph& b);

@@ -453,6 +453,7 @@ class Builder {
     lives[kImages].bytes = lives[kResult].bytes = 0;
     const MemoryPlan plan = plan_memory(lives);
     program_.offsets = plan.offsets;
+    program_.storage_bytes = storage_bytes_;
     program_.stats.arena_bytes = plan.bytes;
     program_.stats.unplanned_bytes = plan.unshared_bytes;
     program_.stats.steps = static_cast<int64_t>(program_.steps.size());
@@ -474,6 +475,20 @@ class Builder {
 };
 
 }  // namespace
+
+TensorView view_of(const Graph& graph, const Program& program, const Bases& bases, int tensor) {
+  const auto t = static_cast<size_t>(tensor);
+  TensorView v;
+  v.id = tensor;
+  v.info = &graph.tensors.at(t);
+  v.shape = program.shapes[t];
+  v.data = program.tensors[t].at(bases);
+  v.dtype = program.tensors[t].dtype;
+  v.pitch = program.tensors[t].pitch;
+  v.scale = program.scales[t];
+  v.quantized = program.quantized[t];
+  return v;
+}
 
 Program build_program(const Graph& graph, const EngineConfig& config, const BuildOptions& options) {
   return Builder(graph, config, options).build();

@@ -18,13 +18,17 @@ struct Program {
   std::vector<std::unique_ptr<Step>> steps;  // in node order
   std::vector<Place> tensors;                // where each tensor of the graph is
   std::vector<Shape> shapes;
-  std::vector<bool> quantized;   // held as integers, per tensor
-  std::vector<float> scales;     // the value of one step, per tensor; 1 for f32
-  std::vector<int64_t> offsets;  // in the arena, per storage; unused for 0 and 1
+  std::vector<bool> quantized;         // held as integers, per tensor
+  std::vector<float> scales;           // the value of one step, per tensor; 1 for f32
+  std::vector<int64_t> offsets;        // in the arena, per storage; unused for 0 and 1
+  std::vector<int64_t> storage_bytes;  // 0 for storages 0 and 1
   EngineStats stats;
 };
 
-// For those who run the steps themselves (quant/variant_runner.h).
+// A tensor where the bases put it; `graph` is the program's.
+TensorView view_of(const Graph& graph, const Program& program, const Bases& bases, int tensor);
+
+// For those who run the steps themselves (quant/variant_runner.h, quant/layer_samples.h).
 struct BuildOptions {
   bool keep_activations = false;  // no two tensors share memory but a concat and its inputs
   std::vector<bool> nodes;        // steps of these only; empty: of all

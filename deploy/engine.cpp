@@ -111,16 +111,7 @@ struct Engine::Impl {
 
   // As it lies, or on the host.
   TensorView view(int t, bool there) const {
-    const size_t i = static_cast<size_t>(t);
-    TensorView v;
-    v.id = t;
-    v.info = &graph.tensors[i];
-    v.shape = program.shapes[i];
-    v.data = program.tensors[i].at(bases);
-    v.dtype = program.tensors[i].dtype;
-    v.pitch = program.tensors[i].pitch;
-    v.quantized = program.quantized[i];
-    v.scale = program.scales[i];
+    TensorView v = view_of(graph, program, bases, t);
     v.device = config.device;
     if (on_cuda() && !there) bring_over(v);
     return v;

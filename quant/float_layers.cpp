@@ -50,9 +50,12 @@ std::vector<int> quantizable_layers(const Graph& graph) {
   return layers;
 }
 
-Graph with_float_layers(const Graph& graph, const std::vector<int>& layers) {
+Graph with_float_layers(const Graph& graph, const std::vector<int>& layers, const Graph* exact) {
   check(graph.quantized(), "{}: has no activation ranges; run sextant quantize",
         graph.source.empty() ? "the model" : graph.source);
+  check(exact == nullptr || exact->nodes.size() == graph.nodes.size(),
+        "float layers: graphs of {} and {} nodes", graph.nodes.size(),
+        exact == nullptr ? 0 : exact->nodes.size());
   Graph result = graph;
   for (Node& node : result.nodes)
     if (node.has_weight())
@@ -61,7 +64,11 @@ Graph with_float_layers(const Graph& graph, const std::vector<int>& layers) {
     check(l >= 0 && l < static_cast<int>(graph.nodes.size()) &&
               graph.nodes[static_cast<size_t>(l)].has_weight(),
           "float layers: node {} is no convolution", l);
-    result.nodes[static_cast<size_t>(l)].precision = Precision::kFloat32;
+    Node& node = result.nodes[static_cast<size_t>(l)];
+    node.precision = Precision::kFloat32;
+    if (exact == nullptr) continue;
+    node.weight = exact->nodes[static_cast<size_t>(l)].weight;
+    node.bias = exact->nodes[static_cast<size_t>(l)].bias;
   }
   drop_unread_ranges(result);
   return result;

@@ -22,8 +22,13 @@ std::vector<int> quantizable_layers(const deploy::Graph& graph);
 // A group that no float layer touches stays as it was, and so does the image, whose integers are
 // exact.
 //
+// `exact`, where given, is the float graph that `graph` rounds (PtqReport::exact): layers in float
+// get its weights and biases in place of those that learned rounding and bias correction chose for
+// int8.
+//
 // Throws Error for a graph without ranges or groups, or a node that is no layer.
-deploy::Graph with_float_layers(const deploy::Graph& graph, const std::vector<int>& layers);
+deploy::Graph with_float_layers(const deploy::Graph& graph, const std::vector<int>& layers,
+                                const deploy::Graph* exact = nullptr);
 
 // The quantizable layers that are not among `layers`.
 std::vector<int> other_layers(const deploy::Graph& graph, const std::vector<int>& layers);

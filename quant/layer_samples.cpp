@@ -1,11 +1,9 @@
 #include "quant/layer_samples.h"
 
 #include <algorithm>
-#include <map>
 
 #include "core/rng.h"
 #include "deploy/engine.h"
-#include "deploy/passes.h"
 
 namespace sextant::quant {
 namespace {
@@ -54,13 +52,6 @@ void append_split(Graph& g, std::vector<Node>& out, Node node, bool keep_residua
   if (residual && a.residual_before_activation) then(NodeKind::kAdd, false);
   then(NodeKind::kActivation, !residual || a.residual_before_activation);
   if (residual && !a.residual_before_activation) then(NodeKind::kAdd, true);
-}
-
-// Groups from 0 on, as many as are left.
-void number_groups(Graph& g) {
-  std::map<int, int> number;
-  for (TensorInfo& info : g.tensors)
-    info.group = number.emplace(info.group, static_cast<int>(number.size())).first->second;
 }
 
 // The pixel of each row that image `i` of `count` gives.
@@ -178,8 +169,24 @@ class InputCollector {
 
 deploy::EngineConfig config_for(const Images& images) {
   check(!images.empty() && images[0].shape().rank() == 4, "ptq: no images for the layers' samples");
+  const Shape shape{1, images[0].dim(1), images[0].dim(2), 3};
+  for (const Tensor& image : images)
+    check(image.shape() == shape && image.dtype() == DType::kU8,
+          "ptq: an image is {} {}, expected u8 {}", name_of(image.dtype()), image.shape().str(),
+          shape.str());
   return {.batch = 1, .height = images[0].dim(1), .width = images[0].dim(2)};
 }
+
+// What a program's own scratch lies in, and bases for it and for what is bound to them.
+struct Scratch {
+  explicit Scratch(const deploy::Program& program)
+      : arena(Shape{std::max<int64_t>(program.stats.arena_bytes, 1)}, DType::kU8) {
+    for (const int64_t offset : program.offsets)
+      bases.push_back(static_cast<std::byte*>(arena.raw()) + offset);
+  }
+  Tensor arena;
+  deploy::Bases bases;
+};
 
 }  // namespace
 
@@ -225,33 +232,93 @@ std::vector<LayerSample> sample_exact(const Graph& graph, const Images& images,
   return samples;
 }
 
-QuantizedSample sample_quantized(const Graph& graph, int node, const Images& images, int64_t rows,
-                                 uint64_t seed) {
-  const Node& layer = graph.nodes[static_cast<size_t>(node)];
-  check(runs_in_int8(graph, layer), "ptq: node '{}' does not run in int8", layer.name);
-  // The network up to this node, whose own result is left f32 and without residual.
-  Graph prefix = graph;
-  prefix.nodes.resize(static_cast<size_t>(node));
-  append_split(prefix, prefix.nodes, layer, false);
-  prefix.output = layer.output;
-  prefix = deploy::remove_dead(prefix);
-  number_groups(prefix);
-  const std::string& input_name = graph.tensors[static_cast<size_t>(layer.inputs[0])].name;
-  const int input = prefix.find_tensor(input_name);
-  const int result = prefix.find_tensor(layer.name);
+QuantizedPass::QuantizedPass(const Graph& graph, const Images& images, uint64_t seed)
+    : images_(images), seed_(seed), config_(config_for(images)) {
+  config_.precision = deploy::Precision::kInt8;
+  plan_ = program_of(graph, -1);
+  last_reader_.assign(plan_.storage_bytes.size(), -1);
+  for (size_t n = 0; n < graph.nodes.size(); ++n) {
+    if (graph.nodes[n].kind == NodeKind::kDecode) continue;
+    for (const int t : graph.nodes[n].inputs)
+      last_reader_[static_cast<size_t>(plan_.tensors[static_cast<size_t>(t)].storage)] =
+          static_cast<int>(n);
+  }
+  memory_.assign(images.size(), std::vector<Tensor>(plan_.storage_bytes.size()));
+}
 
-  const auto count = static_cast<int64_t>(images.size());
-  ResultCollector results(layer, node, count, rows, seed);
-  InputCollector inputs(layer, node, count, rows, seed);
-  deploy::EngineConfig config = config_for(images);
-  config.precision = deploy::Precision::kInt8;
-  deploy::Engine engine(prefix, config);
-  for (int64_t i = 0; i < count; ++i)
-    engine.run(images[static_cast<size_t>(i)], [&](const TensorView& v) {
-      if (v.id == input && rows > 0) inputs.add(i, v);
-      if (v.id == result) results.add(i, v);
-    });
+deploy::Program QuantizedPass::program_of(const Graph& graph, int node) const {
+  deploy::BuildOptions options{.keep_activations = true, .nodes = {}};
+  options.nodes.assign(graph.nodes.size(), false);
+  if (node >= 0) options.nodes[static_cast<size_t>(node)] = true;
+  return deploy::build_program(graph, config_, options);
+}
+
+std::byte* QuantizedPass::storage_of(size_t image, int tensor) const {
+  const int storage = plan_.tensors[static_cast<size_t>(tensor)].storage;
+  const Tensor& t =
+      storage == deploy::kImages ? images_[image] : memory_[image][static_cast<size_t>(storage)];
+  return static_cast<std::byte*>(t.raw());
+}
+
+// Lets a program find the tensors where they are. It numbers its storages as it likes.
+void QuantizedPass::bind(deploy::Bases& bases, const deploy::Program& program,
+                         const std::vector<int>& tensors, size_t image) const {
+  for (const int tensor : tensors) {
+    const auto t = static_cast<size_t>(tensor);
+    const deploy::Place& there = program.tensors[t];
+    const deploy::Place& here = plan_.tensors[t];
+    check(there.byte_offset == here.byte_offset && there.pitch == here.pitch &&
+              there.dtype == here.dtype,
+          "ptq: tensor {} lies otherwise in a changed graph", tensor);
+    bases[static_cast<size_t>(there.storage)] = storage_of(image, tensor);
+  }
+}
+
+QuantizedSample QuantizedPass::sample(const Graph& graph, int64_t rows) const {
+  const Node& layer = graph.nodes.at(static_cast<size_t>(next_));
+  check(runs_in_int8(graph, layer), "ptq: node '{}' does not run in int8", layer.name);
+  // The same graph, but this node's own result is left f32 and without residual.
+  Graph split = graph;
+  split.nodes.resize(static_cast<size_t>(next_));
+  append_split(split, split.nodes, layer, false);
+  split.nodes.insert(split.nodes.end(), graph.nodes.begin() + next_ + 1, graph.nodes.end());
+  const int result = split.nodes[static_cast<size_t>(next_)].output;
+  const deploy::Program program = program_of(split, next_);
+  Scratch scratch(program);
+
+  const auto count = static_cast<int64_t>(images_.size());
+  ResultCollector results(layer, next_, count, rows, seed_);
+  InputCollector inputs(layer, next_, count, rows, seed_);
+  for (size_t i = 0; i < images_.size(); ++i) {
+    bind(scratch.bases, program, {layer.inputs[0]}, i);
+    for (const auto& step : program.steps) step->run(scratch.bases);
+    const auto image = static_cast<int64_t>(i);
+    if (rows > 0) inputs.add(image, view_of(split, program, scratch.bases, layer.inputs[0]));
+    results.add(image, view_of(split, program, scratch.bases, result));
+  }
   return {results.finish(), rows > 0 ? inputs.finish() : std::vector<Tensor>{}};
+}
+
+void QuantizedPass::advance(const Graph& graph) {
+  const Node& node = graph.nodes.at(static_cast<size_t>(next_));
+  if (node.kind != NodeKind::kDecode) {
+    const deploy::Program program = program_of(graph, next_);
+    Scratch scratch(program);
+    const auto made = static_cast<size_t>(plan_.tensors[static_cast<size_t>(node.output)].storage);
+    std::vector<int> tensors = node.inputs;
+    tensors.push_back(node.output);
+    for (size_t i = 0; i < images_.size(); ++i) {
+      Tensor& memory = memory_[i][made];
+      if (!memory.defined() && plan_.storage_bytes[made] > 0)
+        memory = Tensor(Shape{plan_.storage_bytes[made]}, DType::kU8);
+      bind(scratch.bases, program, tensors, i);
+      for (const auto& step : program.steps) step->run(scratch.bases);
+    }
+  }
+  for (size_t s = 0; s < last_reader_.size(); ++s)
+    if (last_reader_[s] <= next_)
+      for (auto& of_image : memory_) of_image[s] = Tensor();
+  ++next_;
 }
 
 }  // namespace sextant::quant

@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "deploy/graph.h"
+#include "deploy/builder.h"
 
 namespace sextant::quant {
 
@@ -33,10 +33,36 @@ struct QuantizedSample {
   std::vector<Tensor> inputs;
 };
 
-// The int8 engine's result of one node, from the image on, in the same way. `graph` has ranges, and
-// the node runs in int8 there.
-QuantizedSample sample_quantized(const deploy::Graph& graph, int node, const Images& images,
-                                 int64_t rows, uint64_t seed);
+// The network as the int8 engine runs it, over all images, advanced node by node, so that each
+// layer can be looked at, and changed, before anything behind it runs, and no layer runs again for
+// a later one. Of the activations, those of all images are in memory that a node still to come
+// reads.
+class QuantizedPass {
+ public:
+  // Stands before the first node. The graphs that the others are given may differ from this one in
+  // weights, weight scales and biases only; `images` has to outlive the pass.
+  QuantizedPass(const deploy::Graph& graph, const Images& images, uint64_t seed);
+
+  int next() const { return next_; }
+  // Results and inputs of the next node, in the same way as sample_exact(); it runs in int8.
+  QuantizedSample sample(const deploy::Graph& graph, int64_t rows) const;
+  // Runs the next node as it is in `graph`. A decode node only is passed.
+  void advance(const deploy::Graph& graph);
+
+ private:
+  deploy::Program program_of(const deploy::Graph& graph, int node) const;
+  std::byte* storage_of(size_t image, int tensor) const;
+  void bind(deploy::Bases& bases, const deploy::Program& program, const std::vector<int>& tensors,
+            size_t image) const;
+
+  const Images& images_;
+  uint64_t seed_;
+  deploy::EngineConfig config_;
+  deploy::Program plan_;                     // where the tensors are
+  std::vector<int> last_reader_;             // node, per storage
+  std::vector<std::vector<Tensor>> memory_;  // of each image, per storage
+  int next_ = 0;
+};
 
 // Whether the int8 engine runs the node on integers.
 bool runs_in_int8(const deploy::Graph& graph, const deploy::Node& node);

@@ -118,7 +118,7 @@ class Chooser {
 
   PartialResult run() {
     PartialResult result;
-    float_accuracy_ = measures_.accuracy(with_float_layers(graph_, model_.layers()));
+    float_accuracy_ = measures_.accuracy(with_float(model_.layers()));
     ++evaluations_;
     PartialPoint all_float = path_.back();
     all_float.accuracy = float_accuracy_;
@@ -131,9 +131,9 @@ class Chooser {
     measure_extra_points();
     for (const auto& layers : {always_, chosen}) accuracy(layers);
     for (PartialPoint& p : known_)
-      if (!p.speedup) p.speedup = measures_.speedup(with_float_layers(graph_, p.layers));
+      if (!p.speedup) p.speedup = measures_.speedup(with_float(p.layers));
     std::ranges::stable_sort(known_, std::less{}, &PartialPoint::predicted_ms);
-    result.graph = with_float_layers(graph_, chosen);
+    result.graph = with_float(chosen);
     result.curve = known_;
     const auto found = std::ranges::find(known_, chosen, &PartialPoint::layers);
     result.chosen = static_cast<size_t>(found - known_.begin());
@@ -144,6 +144,9 @@ class Chooser {
   }
 
  private:
+  Graph with_float(const std::vector<int>& layers) const {
+    return with_float_layers(graph_, layers, config_.exact);
+  }
   PartialPoint& known(const std::vector<int>& layers) {
     const auto found = std::ranges::find(known_, layers, &PartialPoint::layers);
     if (found != known_.end()) return *found;
@@ -153,14 +156,14 @@ class Chooser {
   double accuracy(const std::vector<int>& layers) {
     PartialPoint& p = known(layers);
     if (!p.accuracy) {
-      p.accuracy = measures_.accuracy(with_float_layers(graph_, layers));
+      p.accuracy = measures_.accuracy(with_float(layers));
       ++evaluations_;
     }
     return *p.accuracy;
   }
   double speedup(const std::vector<int>& layers) {
     PartialPoint& p = known(layers);
-    if (!p.speedup) p.speedup = measures_.speedup(with_float_layers(graph_, layers));
+    if (!p.speedup) p.speedup = measures_.speedup(with_float(layers));
     return *p.speedup;
   }
 

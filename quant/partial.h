@@ -30,11 +30,12 @@ struct PartialMeasures {
 
 struct PartialConfig {
   // At most one of the two. Neither: the layers in `always`, no more.
-  std::optional<double> max_drop;     // of accuracy, from the float graph's
-  std::optional<double> min_speedup;  // over the float engine
-  std::vector<int> always;            // layers (node indices) in float in any case
-  int trials = 6;                     // max_drop: layers of the set that are tried in int8 again
-  int extra_points = 3;               // sets along the path measured for the curve's sake
+  std::optional<double> max_drop;        // of accuracy, from the float graph's
+  std::optional<double> min_speedup;     // over the float engine
+  std::vector<int> always;               // layers (node indices) in float in any case
+  int trials = 6;                        // max_drop: layers of the set that are tried in int8 again
+  int extra_points = 3;                  // sets along the path measured for the curve's sake
+  const deploy::Graph* exact = nullptr;  // as with_float_layers() takes it
 };
 
 // A set of float layers and what is known of it.

@@ -195,6 +195,7 @@ deploy::Graph quantize(const deploy::Graph& graph, const ImageSource& source,
     report.refine_seconds = seconds_since(clock);
     if (report_out) report.sqnr = output_sqnr(exact, result, kept.images());
   }
+  report.exact = std::move(exact);
   if (report_out) *report_out = std::move(report);
   return result;
 }

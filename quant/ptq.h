@@ -16,9 +16,9 @@
 namespace sextant::quant {
 
 struct PtqConfig {
-  std::string method = "percentile";  // of activations: percentile, entropy, mse, max
-  double percentile = 99.99;          // of |x|, for method percentile
-  int64_t images = 64;                // at most; the source may end before
+  std::string method = "mse";  // of activations: mse, percentile, entropy, max
+  double percentile = 99.99;   // of |x|, for method percentile
+  int64_t images = 64;         // at most; the source may end before
   int64_t bins = 2048;
   // Of the calibration. Equalization by activations, correction, learned rounding and the report's
   // noise run on the host.
@@ -61,6 +61,9 @@ struct PtqReport {
   double sqnr_before = 0;
   double sqnr = 0;
   double equalize_seconds = 0, calibrate_seconds = 0, refine_seconds = 0;
+  // The float graph that the result rounds: equalized and with identities split, but neither
+  // corrected nor rounded.
+  deploy::Graph exact;
 };
 
 // `graph` must be fused. Returns it with a range on every tensor but those that decode reads, and

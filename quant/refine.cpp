@@ -94,16 +94,15 @@ RefineReport refine(Graph& graph, const Graph& exact, const Images& images,
   Progress progress(
       config.learned_rounding ? "learning the rounding of layer" : "correcting the biases of layer",
       total);
+  QuantizedPass pass(graph, images, config.seed);
   int64_t done = 0;
-  for (size_t n = 0; n < graph.nodes.size(); ++n) {
+  for (size_t n = 0; n < graph.nodes.size(); ++n, pass.advance(graph)) {
     Node& node = graph.nodes[n];
     if (!runs_in_int8(graph, node)) continue;
-    QuantizedSample seen =
-        sample_quantized(graph, static_cast<int>(n), images, rows[n], config.seed);
+    QuantizedSample seen = pass.sample(graph, rows[n]);
     if (config.learned_rounding) {
       round_layer(node, seen, wanted[n].outputs, config.rounding, report);
-      if (config.bias_correction)
-        seen = sample_quantized(graph, static_cast<int>(n), images, 0, config.seed);
+      if (config.bias_correction) seen = pass.sample(graph, 0);
     }
     if (config.bias_correction) {
       report.largest_shift =

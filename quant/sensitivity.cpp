@@ -67,6 +67,12 @@ Tensor part_of(const Tensor& images, int64_t begin, int64_t end) {
   return part;
 }
 
+// The graph by which a layer is judged.
+Graph variant(const Graph& graph, const SensitivityConfig& config, int layer) {
+  const std::vector<int> one{layer};
+  return with_float_layers(graph, config.all_but ? one : other_layers(graph, one), config.exact);
+}
+
 // What is run for each layer, and what it is compared with.
 class Scorer {
  public:
@@ -75,11 +81,10 @@ class Scorer {
         config_(config),
         layers_(quantizable_layers(graph)),
         outputs_(judged_tensors(graph)),
-        all_float_(with_float_layers(graph, layers_)),
+        all_float_(with_float_layers(graph, layers_, config.exact)),
         all_int8_(with_float_layers(graph, {})) {
     for (const int l : layers_) {
-      variants_.push_back(config.all_but ? with_float_layers(graph, {l})
-                                         : with_float_layers(graph, other_layers(graph, {l})));
+      variants_.push_back(variant(graph, config, l));
       judged_.push_back(config.own_output
                             ? std::vector<int>{graph.nodes[static_cast<size_t>(l)].output}
                             : outputs_);
@@ -147,14 +152,12 @@ class Scorer {
 
 void score_by_accuracy(const Graph& graph, const Accuracy& accuracy, Sensitivity& result) {
   const std::vector<int> layers = quantizable_layers(graph);
-  result.float_accuracy = accuracy(with_float_layers(graph, layers));
+  result.float_accuracy = accuracy(with_float_layers(graph, layers, result.config.exact));
   result.int8_accuracy = accuracy(with_float_layers(graph, {}));
   Progress progress("sensitivity", static_cast<int64_t>(layers.size()));
   for (const int l : layers) {
     LayerScore score;
-    score.accuracy =
-        accuracy(result.config.all_but ? with_float_layers(graph, {l})
-                                       : with_float_layers(graph, other_layers(graph, {l})));
+    score.accuracy = accuracy(variant(graph, result.config, l));
     result.layers.push_back(score);
     progress.update(static_cast<int64_t>(result.layers.size()));
   }

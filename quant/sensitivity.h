@@ -51,7 +51,8 @@ struct SensitivityConfig {
   // Errors at the layer's own output instead of the network's: cheaper, and blind to what later
   // layers make of the error. Not for all_but or kMap.
   bool own_output = false;
-  int64_t memory = int64_t{512} << 20;  // bytes of activations
+  int64_t memory = int64_t{512} << 20;   // bytes of activations
+  const deploy::Graph* exact = nullptr;  // as with_float_layers() takes it
 };
 
 struct LayerScore {

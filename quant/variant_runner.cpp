@@ -65,21 +65,8 @@ void VariantRunner::run_base(const Tensor& images) {
   for (const auto& step : program_.steps) step->run(bases_);
 }
 
-Tensor VariantRunner::values(const Graph& graph, const deploy::Program& program,
-                             const deploy::Bases& bases, int tensor) const {
-  const size_t t = static_cast<size_t>(tensor);
-  deploy::TensorView view;
-  view.info = &graph.tensors.at(t);
-  view.shape = program.shapes[t];
-  view.data = program.tensors[t].at(bases);
-  view.dtype = program.tensors[t].dtype;
-  view.pitch = program.tensors[t].pitch;
-  view.scale = program.quantized[t] ? view.info->scale() : 1.0f;
-  return view.values();
-}
-
 Tensor VariantRunner::base_values(int tensor) const {
-  return values(base_, program_, bases_, tensor);
+  return deploy::view_of(base_, program_, bases_, tensor).values();
 }
 
 // Nodes that compute something else than in the base, or from something else.
@@ -150,7 +137,8 @@ std::vector<Tensor> VariantRunner::run(const Graph& variant, const std::vector<i
   for (const auto& step : program.steps) step->run(bases);
 
   std::vector<Tensor> result;
-  for (const int t : tensors) result.push_back(values(variant, program, bases, t));
+  for (const int t : tensors)
+    result.push_back(deploy::view_of(variant, program, bases, t).values());
   return result;
 }
 

@@ -24,15 +24,14 @@ class VariantRunner {
   Tensor base_values(int tensor) const;
 
   // The values of `tensors` (ids; not a decode node's) in the variant. Throws Error when the graphs
-  // differ in more than precisions, weights' scales and ranges.
+  // differ in more than precisions, weights' scales and ranges, and the weights and biases of
+  // layers whose precision differs.
   std::vector<Tensor> run(const deploy::Graph& variant, const std::vector<int>& tensors);
 
   // Nodes that the last run() computed.
   int64_t nodes_run() const { return nodes_run_; }
 
  private:
-  Tensor values(const deploy::Graph& graph, const deploy::Program& program,
-                const deploy::Bases& bases, int tensor) const;
   std::vector<bool> changed_nodes(const deploy::Graph& variant) const;
 
   deploy::Graph base_;

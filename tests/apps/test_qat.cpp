@@ -9,6 +9,7 @@
 #include "data/shapes.h"
 #include "deploy/file.h"
 #include "quant/split_identity.h"
+#include "quant/trainable_graph.h"
 #include "support/support.h"
 
 namespace {
@@ -88,6 +89,7 @@ TEST_CASE("qat: a run goes on bit for bit, keeps its ranges, and writes int8 mod
   Json json = tiny_json(folder, make_model(folder / "model.safetensors", Json::object()));
   json["learn_scales"] = learned;
   json["solver"]["ema_decay"] = learned ? 0.9 : 0.0;
+  json["calibration"]["equalize"] = learned ? "none" : "activations";
   const QatConfig config = parse_qat_config(json, "test", "");
   const QatResult whole = train_qat(config, folder / "whole", false);
   CHECK(whole.complete);
@@ -208,6 +210,43 @@ TEST_CASE("qat: SiLU, RepOptimizer and DFL models, float layers, a start of one'
   CHECK(error_of([&] {
           run(Json::object(), {{"loss", {{"objectness_weight", 1}}}});
         }).find("predicts no objectness") != std::string::npos);
+}
+
+TEST_CASE("qat: features of an equalized start are compared in the teacher's sizes") {
+  const test::TemporaryFolder folder;
+  make_shapes(folder / "data");
+  const std::string path = make_model(folder / "model.safetensors", Json::object());
+  Json json = tiny_json(folder, path);
+  json["epochs"] = 1;
+  json["solver"]["lr0"] = 1e-6;
+  const auto divergence = [&](const char* name, const Json& more) {
+    Json j = json;
+    j.update(more, true);
+    train_qat(parse_qat_config(j, "test", ""), folder / name, false);
+    return last_row(folder / name)[6];
+  };
+  const double plain = divergence("plain", Json::object());
+  const Json equalize = {{"calibration", {{"equalize", "activations"}}}};
+  CHECK(divergence("equalized", equalize) < 10 * plain);  // in their own sizes 200 times
+  const Json start = {{"start", (folder / "equalized" / "start.safetensors").string()}};
+  CHECK(divergence("from_file", start) < 10 * plain);
+
+  const Tensor image({1, 64, 64, 3}, DType::kU8);
+  Rng rng(4);
+  for (uint8_t& v : image.span<uint8_t>()) v = static_cast<uint8_t>(rng.below(256));
+  const deploy::Graph model = load_model_graph(path);
+  const std::vector<int> necks = quant::neck_outputs(model);
+  const auto factors = [&](const char* run) {
+    const deploy::Graph g = deploy::load_deploy(folder / run / "start.safetensors");
+    return channel_factors(model, g, necks, image);
+  };
+  for (const Tensor& f : factors("plain")) CHECK_FALSE(f.defined());
+  for (const Tensor& f : factors("equalized")) {
+    REQUIRE(f.defined());
+    const auto [low, high] = std::ranges::minmax(f.span<float>());
+    CHECK(low > 0);
+    CHECK(high > 1.5f * low);
+  }
 }
 
 TEST_CASE("qat: one class, images without boxes, an epoch without any") {

@@ -1,9 +1,12 @@
 // What the layer-by-layer methods see, and what they do to a network.
+#include <algorithm>
 #include <cmath>
 
 #include "deploy/engine.h"
 #include "deploy/ranges.h"
+#include "quant/float_layers.h"
 #include "quant/net.h"
+#include "quant/partial.h"
 #include "quant/refine.h"
 
 using namespace sextant;
@@ -33,20 +36,18 @@ deploy::Graph quantized(const deploy::Graph& g, PtqConfig config, PtqReport* rep
   return quantize(g, test::source_of(some_images(6)), config, report);
 }
 
-}  // namespace
-
-TEST_CASE("samples are the layers' own sums, exact and quantized, at the same pixels") {
-  const deploy::Graph g = mixed();
+void check_samples(const deploy::Graph& g) {
   const deploy::Graph q = quantized(g, {.method = "max"});
   const Images images = some_images(3);
   const std::vector<int64_t> rows(g.nodes.size(), 50);
   const std::vector<LayerSample> exact = sample_exact(g, images, rows, 1);
   int compared = 0;
-  for (size_t n = 0; n < g.nodes.size(); ++n) {
+  QuantizedPass pass(q, images, 1);
+  for (size_t n = 0; n < g.nodes.size(); ++n, pass.advance(q)) {
     const deploy::Node& node = q.nodes[n];
     if (!node.has_weight()) continue;
     CAPTURE(node.name);
-    const QuantizedSample s = sample_quantized(q, static_cast<int>(n), images, 50, 1);
+    const QuantizedSample s = pass.sample(q, 50);
     const int64_t o = node.weight.dim(0);
     const bool deconv = node.kind == deploy::NodeKind::kDeconv;
     const int64_t m = deconv ? 4 * o : o;
@@ -62,7 +63,7 @@ TEST_CASE("samples are the layers' own sums, exact and quantized, at the same pi
         const int64_t oc = c % o;
         const Tensor& x = s.inputs[static_cast<size_t>(oc / (o / groups))];
         const int64_t at = deconv ? (oc * 4 + c / o) * k : oc * k;
-        double z = node.bias.f32()[oc];
+        double z = node.bias.defined() ? node.bias.f32()[oc] : 0.0f;
         for (int64_t i = 0; i < k; ++i)
           z += static_cast<double>(x.f32()[r * k + i]) * w[static_cast<size_t>(at + i)] *
                node.weight_scale[static_cast<size_t>(oc)];
@@ -74,7 +75,16 @@ TEST_CASE("samples are the layers' own sums, exact and quantized, at the same pi
     CHECK(noise < 0.1);  // other pixels would differ altogether
     ++compared;
   }
-  CHECK(compared == 7);
+  CHECK(compared == std::count_if(g.nodes.begin(), g.nodes.end(),
+                                  [](const deploy::Node& n) { return n.has_weight(); }));
+}
+
+}  // namespace
+
+TEST_CASE("samples are the layers' own sums, exact and quantized, at the same pixels") {
+  check_samples(mixed());
+  // pooling, and a concat with one of its inputs in its buffer
+  check_samples(test::QuantNet().graph());
 }
 
 TEST_CASE("the means of the exact sample are those of the fp32 engine") {
@@ -110,17 +120,18 @@ TEST_CASE("bias correction makes the means of every layer meet") {
   const Images images = some_images(6);
   const std::vector<int64_t> no_rows(g.nodes.size(), 0);
   const std::vector<LayerSample> exact = sample_exact(g, images, no_rows, 1);
-  const auto shift = [&](const deploy::Graph& graph, size_t n) {
-    const QuantizedSample s = sample_quantized(graph, static_cast<int>(n), images, 0, 1);
+  QuantizedPass corrected(q, images, 1), plain(before, images, 1);
+  const auto shift = [&](const QuantizedPass& pass, const deploy::Graph& graph, size_t n) {
+    const QuantizedSample s = pass.sample(graph, 0);
     double largest = 0;
     for (size_t c = 0; c < exact[n].mean.size(); ++c)
       largest = std::max(largest, std::abs(s.result.mean[c] - exact[n].mean[c]));
     return largest;
   };
-  for (size_t n = 0; n < g.nodes.size(); ++n) {
+  for (size_t n = 0; n < g.nodes.size(); ++n, corrected.advance(q), plain.advance(before)) {
     if (!g.nodes[n].has_weight()) continue;
     CAPTURE(g.nodes[n].name);
-    CHECK(shift(q, n) < 0.02 * shift(before, n) + 1e-5);
+    CHECK(shift(corrected, q, n) < 0.02 * shift(plain, before, n) + 1e-5);
     CHECK(test::max_difference(q.nodes[n].weight, before.nodes[n].weight) == 0.0);
   }
 }
@@ -159,6 +170,66 @@ TEST_CASE("nodes kept in float keep their weights and biases") {
   CHECK(test::max_difference(q.nodes[4].weight, kept.weight) == 0.0);
   CHECK(test::max_difference(q.nodes[4].bias, kept.bias) == 0.0);
   CHECK(test::max_difference(q.nodes[2].bias, g.nodes[2].bias) > 0.0);
-  CHECK(test::error_of([&] { sample_quantized(q, 4, some_images(1), 0, 1); }) ==
+  const Images images = some_images(1);
+  QuantizedPass pass(q, images, 1);
+  while (pass.next() < 4) pass.advance(q);
+  CHECK(test::error_of([&] { pass.sample(q, 0); }) ==
         "ptq: node '" + kept.name + "' does not run in int8");
+}
+
+TEST_CASE("a layer put back into float has its own weights and bias again") {
+  const deploy::Graph g = mixed();
+  PtqConfig config{.naive = true, .bias_correction = true, .rounding = "adaround"};
+  config.adaround.iterations = 20;
+  PtqReport report;
+  const deploy::Graph q = quantized(g, config, &report);
+  const std::vector<int> layers = quantizable_layers(q);
+  const Tensor image = test::random_images(1, 9);
+  const Tensor exact = deploy::Engine(g, {1, 16, 16}).run(image);
+  const auto all_float = [&](const deploy::Graph& graph) {
+    return deploy::Engine(graph, {1, 16, 16, deploy::Precision::kInt8}).run(image);
+  };
+  CHECK(test::relative_difference(all_float(with_float_layers(q, layers, &report.exact)), exact) <
+        1e-6);
+  CHECK(test::relative_difference(all_float(with_float_layers(q, layers)), exact) > 1e-4);
+
+  const deploy::Graph one = with_float_layers(q, {layers[2]}, &report.exact);
+  for (const int l : layers) {
+    const auto n = static_cast<size_t>(l);
+    const deploy::Node& from = l == layers[2] ? report.exact.nodes[n] : q.nodes[n];
+    CHECK(test::max_difference(one.nodes[n].weight, from.weight) == 0.0);
+    CHECK(test::max_difference(one.nodes[n].bias, from.bias) == 0.0);
+  }
+
+  // the float graph that sensitivity and partial quantization compare with
+  std::vector<deploy::Graph> judged;
+  const Accuracy accuracy = [&](const deploy::Graph& graph) {
+    judged.push_back(graph);
+    return 0.5;
+  };
+  SensitivityConfig by_map{.metric = Metric::kMap};
+  by_map.exact = &report.exact;
+  rank_layers(q, Tensor(), by_map, accuracy);
+  REQUIRE(judged.size() == layers.size() + 2);
+  CHECK(test::relative_difference(all_float(judged[0]), exact) < 1e-6);
+
+  SensitivityConfig by_noise;
+  by_noise.exact = &report.exact;
+  const Sensitivity noise = rank_layers(q, image, by_noise);
+  PartialMeasures measures{.accuracy = accuracy,
+                           .speedup = [](const deploy::Graph&) { return 1.0; },
+                           .times = {},
+                           .batch = 1,
+                           .height = 16,
+                           .width = 16};
+  measures.times.fp32.assign(q.nodes.size(), 2.0);
+  measures.times.int8.assign(q.nodes.size(), 1.0);
+  PartialConfig partial;
+  partial.exact = &report.exact;
+  partial.always = {layers[2]};
+  judged.clear();
+  const PartialResult r = choose_float_layers(q, noise, measures, partial);
+  CHECK(test::relative_difference(all_float(judged.at(0)), exact) < 1e-6);
+  const auto kept = static_cast<size_t>(layers[2]);
+  CHECK(test::max_difference(r.graph.nodes[kept].weight, report.exact.nodes[kept].weight) == 0.0);
 }
