@@ -172,8 +172,8 @@ class QatRun {
     }
     return found;
   }
-  // Features of an equalized student are compared in the teacher's sizes. Of the file that a resumed
-  // run has too: its weights are rounded.
+  // Features of an equalized student are compared in the teacher's sizes. Of the file that a
+  // resumed run has too: its weights are rounded.
   void match_channels() {
     const deploy::Graph start = deploy::load_deploy(start_file());
     const Tensor image = spread_batch(train_set_, 1, static_cast<int>(config_.image_size),
