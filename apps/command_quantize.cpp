@@ -45,6 +45,8 @@ void add_options(Command c, Options& o) {
              "Leave the identity of RepVGG and RepOptimizer blocks in the weights");
   c.add_flag("--bias-correction", o.ptq.bias_correction,
              "Take away shifts of the means, layer by layer");
+  c.add_option("--float", o.ptq.float_layers,
+               "Layers that stay in float: names, or patterns with * and ?");
   c.add_option("--rounding", o.ptq.rounding, "Of weights: to nearest, or learned layer by layer")
       .one_of({"nearest", "adaround"})
       .show_default();
@@ -78,6 +80,8 @@ void print_report(const Options& o, const quant::PtqReport& r) {
   if (r.split.layers > 0)
     fmt::print("took the identity out of {} layers: {:.1f} dB less noise of rounded weights\n",
                r.split.layers, r.split.gain_db);
+  if (!o.ptq.float_layers.empty())
+    fmt::print("{} of {} layers stay in float\n", r.float_layers, r.layers);
   if (o.ptq.equalize != "none")
     fmt::print(
         "equalized {} channels between {} pairs of convolutions, factors up to {:.1f} ({})\n",

@@ -12,6 +12,7 @@ void read_ptq_config(ConfigReader& r, quant::PtqConfig& c) {
   r.choice("equalize", c.equalize, {"none", "weights", "activations"});
   r.get("bias_correction", c.bias_correction);
   r.choice("rounding", c.rounding, {"nearest", "adaround"});
+  r.get("float_layers", c.float_layers);
 }
 
 Json ptq_json(const quant::PtqConfig& c) {
@@ -19,7 +20,7 @@ Json ptq_json(const quant::PtqConfig& c) {
           {"images", c.images},     {"weights", c.weights},
           {"naive", c.naive},       {"split_identity", c.split_identity},
           {"equalize", c.equalize}, {"bias_correction", c.bias_correction},
-          {"rounding", c.rounding}};
+          {"rounding", c.rounding}, {"float_layers", c.float_layers}};
 }
 
 }  // namespace sextant::apps

@@ -97,19 +97,15 @@ void check_same_structure(const deploy::Graph& a, const deploy::Graph& b) {
 
 namespace {
 
-deploy::Graph calibrated(const QatConfig& config, const deploy::Graph& model,
-                         deploy::Graph& exact) {
-  quant::check_layers(model, config.float_layers);
+deploy::Graph calibrated(const QatConfig& config, const deploy::Graph& model) {
   const data::Dataset dataset =
       data::open_dataset(config.data.path, config.calibration_split, {config.data.on_error});
   quant::PtqConfig ptq = config.calibration;
   ptq.device = choose_device(config.device);
-  quant::PtqReport report;
-  deploy::Graph graph = quant::quantize(
-      model, spread_images(dataset, ptq.images, config.image_size, model.gray_border), ptq,
-      &report);
-  exact = std::move(report.exact);
-  return graph;
+  ptq.float_layers.insert(ptq.float_layers.end(), config.float_layers.begin(),
+                          config.float_layers.end());
+  return quant::quantize(
+      model, spread_images(dataset, ptq.images, config.image_size, model.gray_border), ptq);
 }
 
 std::vector<Tensor> values_of(const deploy::Graph& graph, const std::vector<int>& tensors,
@@ -154,7 +150,7 @@ double noise_of(const Tensor& x, const Tensor* factors, const Tensor& y) {
 
 deploy::Graph make_start(const QatConfig& config, const deploy::Graph& model,
                          const deploy::Graph* given) {
-  deploy::Graph start, exact;
+  deploy::Graph start;
   if (given != nullptr)
     start = *given;
   else if (!config.start.empty())
@@ -162,7 +158,7 @@ deploy::Graph make_start(const QatConfig& config, const deploy::Graph& model,
   else if (model.quantized())
     start = model;
   else
-    start = calibrated(config, model, exact);
+    return calibrated(config, model);
   check(start.quantized(), "{}: has no activation ranges; run sextant quantize", source_of(start));
   check_same_structure(model, start);
   if (config.float_layers.empty()) return start;
@@ -170,8 +166,7 @@ deploy::Graph make_start(const QatConfig& config, const deploy::Graph& model,
   for (size_t n = 0; n < start.nodes.size(); ++n)  // those that are in float already stay so
     if (start.nodes[n].has_weight() && start.nodes[n].precision == deploy::Precision::kFloat32)
       layers.push_back(static_cast<int>(n));
-  // what was calibrated here may have been corrected and rounded, which is for int8 only
-  return quant::with_float_layers(start, layers, exact.nodes.empty() ? nullptr : &exact);
+  return quant::with_float_layers(start, layers);
 }
 
 std::vector<Tensor> channel_factors(const deploy::Graph& model, const deploy::Graph& start,

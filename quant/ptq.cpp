@@ -10,6 +10,7 @@
 #include "deploy/engine.h"
 #include "deploy/ranges.h"
 #include "quant/calibrator.h"
+#include "quant/float_layers.h"
 #include "quant/weight_ranges.h"
 
 namespace sextant::quant {
@@ -145,6 +146,15 @@ void check_config(const PtqConfig& c) {
         "ptq: rounding '{}' is unknown; it must be nearest or adaround", c.rounding);
 }
 
+// The named layers, and those that are in float already, in float.
+deploy::Graph in_float(const deploy::Graph& graph, const std::vector<std::string>& names) {
+  std::vector<int> layers = find_layers(graph, names);
+  for (size_t n = 0; n < graph.nodes.size(); ++n)
+    if (graph.nodes[n].has_weight() && graph.nodes[n].precision == deploy::Precision::kFloat32)
+      layers.push_back(static_cast<int>(n));
+  return with_float_layers(graph, layers);
+}
+
 double seconds_since(std::chrono::steady_clock::time_point& from) {
   const auto now = std::chrono::steady_clock::now();
   const double s = std::chrono::duration<double>(now - from).count();
@@ -158,6 +168,7 @@ deploy::Graph quantize(const deploy::Graph& graph, const ImageSource& source,
                        const PtqConfig& config, PtqReport* report_out) {
   const Method method = config.naive ? Method::kMax : method_from_name(config.method);
   check_config(config);
+  check_layers(graph, config.float_layers);
   const WeightRangeOptions weights{.range = config.weights, .per_tensor = config.naive};
   PtqReport report;
   auto clock = std::chrono::steady_clock::now();
@@ -182,6 +193,7 @@ deploy::Graph quantize(const deploy::Graph& graph, const ImageSource& source,
   const Calibration seen = calibrate(result, kept.replay(), config, watched);
   choose_ranges(result, seen, method, config, watched, report);
   set_weight_scales(result, weights);
+  if (!config.float_layers.empty()) result = in_float(result, config.float_layers);
   report.calibrate_seconds = seconds_since(clock);
 
   if (report_out) report.sqnr = report.sqnr_before = output_sqnr(exact, result, kept.images());
@@ -194,6 +206,10 @@ deploy::Graph quantize(const deploy::Graph& graph, const ImageSource& source,
                                 .seed = config.seed});
     report.refine_seconds = seconds_since(clock);
     if (report_out) report.sqnr = output_sqnr(exact, result, kept.images());
+  }
+  for (const deploy::Node& node : result.nodes) {
+    report.layers += node.has_weight();
+    report.float_layers += node.has_weight() && !runs_in_int8(result, node);
   }
   report.exact = std::move(exact);
   if (report_out) *report_out = std::move(report);

@@ -30,7 +30,8 @@ struct PtqConfig {
   bool split_identity = true;     // quant/split_identity.h; not when naive
   std::string equalize = "none";  // none, weights, activations (quant/equalize.h)
   bool bias_correction = false;
-  std::string rounding = "nearest";  // nearest, adaround
+  std::string rounding = "nearest";            // nearest, adaround
+  std::vector<std::string> float_layers = {};  // names, with * and ?, of layers that stay in float
   EqualizeConfig equalization = {};
   RoundingConfig adaround = {};
   int64_t layer_images = 64;  // the first of `images`, kept in memory for the layer-wise methods
@@ -52,7 +53,8 @@ struct PtqGroup {
 struct PtqReport {
   std::vector<PtqGroup> groups;
   int64_t images = 0;
-  int64_t requantizations = 0;  // steps that rescale integers between convolutions: 0
+  int64_t layers = 0, float_layers = 0;  // convolutions and transposed ones; of these, in float
+  int64_t requantizations = 0;           // steps that rescale integers between convolutions: 0
   SplitReport split;
   EqualizeReport equalization;  // zeros unless asked for
   RefineReport refinement;      // zeros unless asked for
@@ -69,9 +71,10 @@ struct PtqReport {
 // `graph` must be fused. Returns it with a range on every tensor but those that decode reads, and
 // weight scales on every convolution. Each tensor has a collector of its own; a group takes the
 // largest of its tensors' choices, since clipping one of a concat's inputs for the sake of another
-// costs more than a coarser step. Nodes of precision kFloat32 keep their weights and biases but for
-// equalization. Progress on stderr. Throws Error for an unknown method, no images, or values that
-// are not finite (naming the tensor).
+// costs more than a coarser step. Nodes of precision kFloat32 and those that config.float_layers
+// names keep their weights and biases but for equalization and the split. Progress on stderr.
+// Throws Error for an unknown method, a name that fits no layer, no images, or values that are not
+// finite (naming the tensor).
 deploy::Graph quantize(const deploy::Graph& graph, const ImageSource& source,
                        const PtqConfig& config, PtqReport* report = nullptr);
 

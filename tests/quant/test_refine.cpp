@@ -177,6 +177,30 @@ TEST_CASE("nodes kept in float keep their weights and biases") {
         "ptq: node '" + kept.name + "' does not run in int8");
 }
 
+TEST_CASE("layers named for float are so from the start") {
+  const deploy::Graph g = mixed();
+  PtqConfig config{.naive = true, .bias_correction = true, .rounding = "adaround"};
+  config.adaround.iterations = 20;
+  config.float_layers = {g.nodes[3].name, "deconv*"};
+  PtqReport report;
+  const deploy::Graph q = quantized(g, config, &report);
+  CHECK(report.layers == 7);
+  CHECK(report.float_layers == 2);
+  CHECK(report.refinement.layers_corrected == 5);
+  for (size_t n = 0; n < g.nodes.size(); ++n) {
+    const deploy::Node& node = q.nodes[n];
+    if (!node.has_weight()) continue;
+    CAPTURE(node.name);
+    const bool named = n == 3 || node.kind == deploy::NodeKind::kDeconv;
+    CHECK((node.precision == deploy::Precision::kFloat32) == named);
+    CHECK((test::max_difference(node.weight, g.nodes[n].weight) == 0.0) == named);
+    // the others were corrected behind layers that run in float
+    if (named) CHECK(test::max_difference(node.bias, g.nodes[n].bias) == 0.0);
+  }
+  config.float_layers = {"conv99"};
+  CHECK(test::error_of([&] { quantized(g, config); }).starts_with("no layer 'conv99'"));
+}
+
 TEST_CASE("a layer put back into float has its own weights and bias again") {
   const deploy::Graph g = mixed();
   PtqConfig config{.naive = true, .bias_correction = true, .rounding = "adaround"};
