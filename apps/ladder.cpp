@@ -22,6 +22,7 @@
 #include "deploy/file.h"
 #include "deploy/ranges.h"
 #include "quant/float_layers.h"
+#include "quant/layer_samples.h"
 #include "quant/partial.h"
 
 namespace sextant::apps {
@@ -199,12 +200,9 @@ class Climber {
 
   static void count_layers(const Graph& graph, Rung& r) {
     for (const auto& node : graph.nodes) r.layers += node.has_weight();
-    const auto in_int8 = [&](const deploy::Node& node) {
-      return node.precision == deploy::Precision::kInt8 && !node.weight_scale.empty() &&
-             graph.tensors[static_cast<size_t>(node.inputs[0])].has_range();
-    };
     for (const auto& node : graph.nodes)
-      r.float_layers += node.has_weight() && (r.name == "fp32" || !in_int8(node));
+      r.float_layers +=
+          node.has_weight() && (r.name == "fp32" || !quant::runs_in_int8(graph, node));
     r.requantizations = deploy::count_requantizations(graph);
   }
 

@@ -9,9 +9,9 @@
 #include "apps/checkpoint.h"
 #include "apps/device.h"
 #include "apps/qat_config.h"
-#include "deploy/engine.h"
 #include "deploy/file.h"
 #include "quant/float_layers.h"
+#include "quant/teacher.h"
 
 namespace sextant::apps {
 namespace {
@@ -108,17 +108,6 @@ deploy::Graph calibrated(const QatConfig& config, const deploy::Graph& model) {
       model, spread_images(dataset, ptq.images, config.image_size, model.gray_border), ptq);
 }
 
-std::vector<Tensor> values_of(const deploy::Graph& graph, const std::vector<int>& tensors,
-                              const Tensor& image) {
-  std::vector<Tensor> values(tensors.size());
-  deploy::Engine(graph, {.batch = 1, .height = image.dim(1), .width = image.dim(2)})
-      .run(image, [&](const deploy::TensorView& v) {
-        for (size_t i = 0; i < tensors.size(); ++i)
-          if (tensors[i] == v.id) values[i] = v.values();
-      });
-  return values;
-}
-
 // What makes each channel of `x` most like that of `y`, [N,H,W,C]; 1 for one of zeros.
 Tensor fitted_factors(const Tensor& x, const Tensor& y) {
   const int64_t channels = x.dim(3);
@@ -161,19 +150,15 @@ deploy::Graph make_start(const QatConfig& config, const deploy::Graph& model,
     return calibrated(config, model);
   check(start.quantized(), "{}: has no activation ranges; run sextant quantize", source_of(start));
   check_same_structure(model, start);
-  if (config.float_layers.empty()) return start;
-  std::vector<int> layers = quant::find_layers(start, config.float_layers);
-  for (size_t n = 0; n < start.nodes.size(); ++n)  // those that are in float already stay so
-    if (start.nodes[n].has_weight() && start.nodes[n].precision == deploy::Precision::kFloat32)
-      layers.push_back(static_cast<int>(n));
-  return quant::with_float_layers(start, layers);
+  return config.float_layers.empty() ? start
+                                     : quant::with_named_in_float(start, config.float_layers);
 }
 
 std::vector<Tensor> channel_factors(const deploy::Graph& model, const deploy::Graph& start,
                                     const std::vector<int>& tensors, const Tensor& image) {
   constexpr double kRounding = 0.25;  // rounded weights alone leave a tenth of that and less
-  const std::vector<Tensor> wanted = values_of(model, tensors, image);
-  const std::vector<Tensor> got = values_of(start, tensors, image);
+  const std::vector<Tensor> wanted = quant::Teacher(model, tensors).run(image).features;
+  const std::vector<Tensor> got = quant::Teacher(start, tensors).run(image).features;
   std::vector<Tensor> factors(tensors.size());
   for (size_t i = 0; i < tensors.size(); ++i) {
     if (noise_of(got[i], nullptr, wanted[i]) <= kRounding) continue;

@@ -476,6 +476,12 @@ class Builder {
 
 }  // namespace
 
+Bases bases_in(const Program& program, std::byte* arena) {
+  Bases bases;
+  for (const int64_t offset : program.offsets) bases.push_back(arena + offset);
+  return bases;
+}
+
 TensorView view_of(const Graph& graph, const Program& program, const Bases& bases, int tensor) {
   const auto t = static_cast<size_t>(tensor);
   TensorView v;

@@ -25,6 +25,9 @@ struct Program {
   EngineStats stats;
 };
 
+// The storages' places in an arena of stats.arena_bytes at `arena`.
+Bases bases_in(const Program& program, std::byte* arena);
+
 // A tensor where the bases put it; `graph` is the program's.
 TensorView view_of(const Graph& graph, const Program& program, const Bases& bases, int tensor);
 

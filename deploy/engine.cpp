@@ -92,8 +92,7 @@ struct Engine::Impl {
     program = build_program(graph, config);
     arena =
         Tensor(Shape{std::max<int64_t>(program.stats.arena_bytes, 1)}, DType::kU8, config.device);
-    auto* start = reinterpret_cast<std::byte*>(arena.data<uint8_t>());
-    for (const int64_t offset : program.offsets) bases.push_back(start + offset);
+    bases = bases_in(program, reinterpret_cast<std::byte*>(arena.data<uint8_t>()));
     if (on_cuda()) {
       images_there = Tensor(images_shape(), images_type(), config.device);
       result_there = Tensor(shape_of(graph.output), DType::kF32, config.device);

@@ -128,6 +128,14 @@ std::vector<int> find_layers(const Graph& graph, const std::vector<std::string>&
   return find_among(graph, quantizable_layers(graph), names);
 }
 
+Graph with_named_in_float(const Graph& graph, const std::vector<std::string>& names) {
+  std::vector<int> layers = find_layers(graph, names);
+  for (size_t n = 0; n < graph.nodes.size(); ++n)
+    if (graph.nodes[n].has_weight() && graph.nodes[n].precision == Precision::kFloat32)
+      layers.push_back(static_cast<int>(n));
+  return with_float_layers(graph, layers);
+}
+
 void check_layers(const Graph& graph, const std::vector<std::string>& names) {
   if (graph.quantized()) {
     find_layers(graph, names);

@@ -30,6 +30,10 @@ std::vector<int> quantizable_layers(const deploy::Graph& graph);
 deploy::Graph with_float_layers(const deploy::Graph& graph, const std::vector<int>& layers,
                                 const deploy::Graph* exact = nullptr);
 
+// The same with the layers that `names` mean (find_layers()) and those that are in float already.
+deploy::Graph with_named_in_float(const deploy::Graph& graph,
+                                  const std::vector<std::string>& names);
+
 // The quantizable layers that are not among `layers`.
 std::vector<int> other_layers(const deploy::Graph& graph, const std::vector<int>& layers);
 

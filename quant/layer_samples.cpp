@@ -180,10 +180,8 @@ deploy::EngineConfig config_for(const Images& images) {
 // What a program's own scratch lies in, and bases for it and for what is bound to them.
 struct Scratch {
   explicit Scratch(const deploy::Program& program)
-      : arena(Shape{std::max<int64_t>(program.stats.arena_bytes, 1)}, DType::kU8) {
-    for (const int64_t offset : program.offsets)
-      bases.push_back(static_cast<std::byte*>(arena.raw()) + offset);
-  }
+      : arena(Shape{std::max<int64_t>(program.stats.arena_bytes, 1)}, DType::kU8),
+        bases(deploy::bases_in(program, static_cast<std::byte*>(arena.raw()))) {}
   Tensor arena;
   deploy::Bases bases;
 };

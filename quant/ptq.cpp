@@ -146,15 +146,6 @@ void check_config(const PtqConfig& c) {
         "ptq: rounding '{}' is unknown; it must be nearest or adaround", c.rounding);
 }
 
-// The named layers, and those that are in float already, in float.
-deploy::Graph in_float(const deploy::Graph& graph, const std::vector<std::string>& names) {
-  std::vector<int> layers = find_layers(graph, names);
-  for (size_t n = 0; n < graph.nodes.size(); ++n)
-    if (graph.nodes[n].has_weight() && graph.nodes[n].precision == deploy::Precision::kFloat32)
-      layers.push_back(static_cast<int>(n));
-  return with_float_layers(graph, layers);
-}
-
 double seconds_since(std::chrono::steady_clock::time_point& from) {
   const auto now = std::chrono::steady_clock::now();
   const double s = std::chrono::duration<double>(now - from).count();
@@ -193,7 +184,7 @@ deploy::Graph quantize(const deploy::Graph& graph, const ImageSource& source,
   const Calibration seen = calibrate(result, kept.replay(), config, watched);
   choose_ranges(result, seen, method, config, watched, report);
   set_weight_scales(result, weights);
-  if (!config.float_layers.empty()) result = in_float(result, config.float_layers);
+  if (!config.float_layers.empty()) result = with_named_in_float(result, config.float_layers);
   report.calibrate_seconds = seconds_since(clock);
 
   if (report_out) report.sqnr = report.sqnr_before = output_sqnr(exact, result, kept.images());

@@ -36,12 +36,6 @@ std::byte* grown(Tensor& arena, int64_t bytes) {
   return reinterpret_cast<std::byte*>(arena.data<uint8_t>());
 }
 
-deploy::Bases bases_at(const std::vector<int64_t>& offsets, std::byte* start) {
-  deploy::Bases bases;
-  for (const int64_t offset : offsets) bases.push_back(start + offset);
-  return bases;
-}
-
 }  // namespace
 
 VariantRunner::VariantRunner(const Graph& base, int64_t batch, int64_t height, int64_t width)
@@ -54,7 +48,7 @@ VariantRunner::VariantRunner(const Graph& base, int64_t batch, int64_t height, i
   deploy::BuildOptions options{.keep_activations = true, .nodes = {}};
   for (const Node& node : base_.nodes) options.nodes.push_back(node.kind != NodeKind::kDecode);
   program_ = deploy::build_program(base_, config_, options);
-  bases_ = bases_at(program_.offsets, grown(arena_, program_.stats.arena_bytes));
+  bases_ = deploy::bases_in(program_, grown(arena_, program_.stats.arena_bytes));
 }
 
 void VariantRunner::run_base(const Tensor& images) {
@@ -103,7 +97,7 @@ std::vector<Tensor> VariantRunner::run(const Graph& variant, const std::vector<i
 
   // Tensors lie in the same storages as in the base. A storage stays the base's unless something is
   // written into it here.
-  deploy::Bases bases = bases_at(program.offsets, grown(spare_, program.stats.arena_bytes));
+  deploy::Bases bases = deploy::bases_in(program, grown(spare_, program.stats.arena_bytes));
   std::vector<bool> written(bases.size(), false);
   std::vector<bool> made(variant.tensors.size(), false);
   for (size_t i = 0; i < options.nodes.size(); ++i) {
