@@ -1,14 +1,15 @@
 // sextant-infer: runs a deploy file on images. Links no training code.
-#include "apps/command_line.h"
-#include "apps/detect_command.h"
-#include "apps/device.h"
-#include "deploy/file.h"
+#include "apps/cli/command_line.h"
+#include "apps/cli/detect_options.h"
+#include "deploy/detect/choices.h"
+#include "deploy/graph/file.h"
 #include "kernels/cuda/runtime.h"
 
 int main(int argc, char** argv) {
   sextant::apps::Program app(
       "Detect objects with a Sextant deploy file; writes annotated PNGs and JSON", "sextant-infer");
-  sextant::apps::set_cuda_starter({sextant::kernels::cuda_available, sextant::kernels::start_cuda});
+  sextant::deploy::set_cuda_starter(
+      {sextant::kernels::cuda_available, sextant::kernels::start_cuda});
   sextant::apps::DetectOptions options;
   sextant::apps::add_detect_options(app, options);
   app.callback([&] {

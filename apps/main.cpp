@@ -1,13 +1,14 @@
-#include "apps/command_line.h"
-#include "apps/commands.h"
-#include "apps/device.h"
+#include "apps/cli/command_line.h"
+#include "apps/commands/commands.h"
+#include "deploy/detect/choices.h"
 #include "kernels/cuda/runtime.h"
 
 int main(int argc, char** argv) {
   using namespace sextant::apps;
   Program app("Sextant: train YOLOv6 detectors, quantize them, run them in int8", "sextant");
   app.require_command();
-  set_cuda_starter({sextant::kernels::cuda_available, sextant::kernels::start_cuda});
+  sextant::deploy::set_cuda_starter(
+      {sextant::kernels::cuda_available, sextant::kernels::start_cuda});
   app.add_help_all();
   add_train_command(app);
   add_eval_command(app);

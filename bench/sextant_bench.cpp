@@ -5,14 +5,14 @@
 #include <algorithm>
 #include <chrono>
 
-#include "apps/command_line.h"
+#include "apps/cli/command_line.h"
 #include "core/allocator.h"
 #include "core/config.h"
 #include "core/median.h"
 #include "core/parallel.h"
 #include "core/rng.h"
 #include "layers/functional.h"
-#include "models/loss.h"
+#include "models/loss/detection_loss.h"
 #include "models/yolov6.h"
 #include "optim/ema.h"
 #include "optim/sgd.h"

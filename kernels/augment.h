@@ -1,6 +1,6 @@
-// A training batch from raw bytes in one pass, and letterboxing: what data/augment.h and
-// data/letterbox.h do step by step, each result pixel by itself. Geometry and draws come from the
-// host. Images are RGB u8, rows without gaps.
+// A training batch from raw bytes in one pass, and letterboxing: what data/augment/augment.h and
+// data/image/letterbox.h do step by step, each result pixel by itself. Geometry and draws come from
+// the host. Images are RGB u8, rows without gaps.
 #pragma once
 
 #include <cstdint>
@@ -11,8 +11,8 @@ namespace sextant::kernels {
 
 // --- letterbox ----------------------------------------------------------------------------------
 
-// An image and where it goes (data/letterbox.h, LetterboxGeometry): resized_width x resized_height
-// pixels of the canvas from (left, top) on.
+// An image and where it goes (data/image/letterbox.h, LetterboxGeometry): resized_width x
+// resized_height pixels of the canvas from (left, top) on.
 struct LetterboxImage {
   const uint8_t* pixels = nullptr;
   int32_t width = 0, height = 0;
@@ -53,7 +53,7 @@ struct AugmentSample {
   int32_t pictures = 1;    // 2: mixed up
   double mix_ratio = 1.0;  // the first picture's share
   int32_t jitter = 0;      // not 0: colours through the tables
-  uint8_t hue[256] = {};   // data/hsv.h, HsvTables
+  uint8_t hue[256] = {};   // data/augment/hsv.h, HsvTables
   uint8_t saturation[256] = {};
   uint8_t value[256] = {};
   int32_t flip_up_down = 0, flip_left_right = 0;

@@ -10,36 +10,36 @@
 #pragma once
 
 #include "core/device.h"
-#include "kernels/anchor_boxes.h"
-#include "kernels/anchors.h"
-#include "kernels/assign.h"
-#include "kernels/atss.h"
 #include "kernels/augment.h"
-#include "kernels/box_loss.h"
-#include "kernels/box_maps.h"
 #include "kernels/branch_sum.h"
 #include "kernels/cast.h"
-#include "kernels/cls_loss.h"
-#include "kernels/combine_loss.h"
 #include "kernels/conv.h"
 #include "kernels/conv_int8.h"
-#include "kernels/decode.h"
-#include "kernels/dfl.h"
+#include "kernels/detection/anchor_boxes.h"
+#include "kernels/detection/anchors.h"
+#include "kernels/detection/assign.h"
+#include "kernels/detection/atss.h"
+#include "kernels/detection/bernoulli_kl.h"
+#include "kernels/detection/box_loss.h"
+#include "kernels/detection/box_maps.h"
+#include "kernels/detection/cls_loss.h"
+#include "kernels/detection/decode.h"
+#include "kernels/detection/dfl.h"
+#include "kernels/detection/iou_loss.h"
+#include "kernels/detection/kl_div.h"
+#include "kernels/detection/loss_targets.h"
+#include "kernels/detection/nms.h"
+#include "kernels/detection/simota.h"
+#include "kernels/detection/total_loss.h"
 #include "kernels/elementwise.h"
 #include "kernels/fake_quant.h"
 #include "kernels/histogram.h"
-#include "kernels/iou_loss.h"
-#include "kernels/kl_div.h"
 #include "kernels/linear.h"
-#include "kernels/nms.h"
 #include "kernels/optimizer.h"
 #include "kernels/pool.h"
 #include "kernels/rep_bn_act.h"
 #include "kernels/requantize.h"
-#include "kernels/rows.h"
-#include "kernels/score_div.h"
-#include "kernels/simota.h"
-#include "kernels/target_rows.h"
+#include "kernels/strided.h"
 
 namespace sextant::kernels {
 
@@ -76,14 +76,14 @@ class Backend {
   virtual void copy_channels(const CopyChannels& p) const = 0;
   virtual void bytes_to_float(const uint8_t* x, float* y, int64_t n) const = 0;
 
-  virtual void copy_rows(const CopyRows& p) const = 0;
-  virtual void scatter_rows(const ScatterRows& p) const = 0;
-  virtual void upsample_rows(const UpsampleRows& p) const = 0;
-  virtual void max_pool_rows(const PoolRows& p) const = 0;
-  virtual void add_rows(const AddRows& p) const = 0;
-  virtual void map_rows(const MapRows& p) const = 0;
-  virtual void mean_rows(const MeanRows& p) const = 0;
-  virtual void softmax_rows(const SoftmaxRows& p) const = 0;
+  virtual void copy_strided(const CopyStrided& p) const = 0;
+  virtual void depth_to_space(const DepthToSpace& p) const = 0;
+  virtual void upsample_strided(const UpsampleStrided& p) const = 0;
+  virtual void max_pool_strided(const MaxPoolStrided& p) const = 0;
+  virtual void add_strided(const AddStrided& p) const = 0;
+  virtual void convert_strided(const ConvertStrided& p) const = 0;
+  virtual void global_average_strided(const GlobalAverageStrided& p) const = 0;
+  virtual void softmax_strided(const SoftmaxStrided& p) const = 0;
 
   virtual void fake_quant_forward(const FakeQuantForward& p) const = 0;
   virtual void fake_quant_backward(const FakeQuantBackward& p) const = 0;
@@ -97,7 +97,7 @@ class Backend {
   virtual void count_bins(const CountBins& p) const = 0;
 
   virtual void kl_div(const KlDiv& p, double* sum) const = 0;
-  virtual void score_div(const ScoreDiv& p) const = 0;
+  virtual void bernoulli_kl(const BernoulliKl& p) const = 0;
   virtual void class_loss(const ClassLoss& p, double* sum) const = 0;
   virtual void class_loss_logits(const ClassLoss& p, double* sum) const = 0;
   virtual void iou_loss(const IouLoss<float>& p) const = 0;
@@ -105,11 +105,11 @@ class Backend {
   virtual void expectation(const Expectation<float>& p) const = 0;
   virtual void expectation(const Expectation<double>& p) const = 0;
   virtual void dfl_loss(const DflLoss& p) const = 0;
-  virtual void target_rows(const TargetRows& p) const = 0;
+  virtual void loss_targets(const LossTargets& p) const = 0;
   virtual void decode_boxes(const DecodeBoxes& p) const = 0;
   virtual void box_loss(const BoxLoss& p, double* sums) const = 0;
-  virtual void combine_loss(const CombineLoss& p) const = 0;
-  virtual void scale_all(const ScaleAll& p) const = 0;
+  virtual void total_loss(const TotalLoss& p) const = 0;
+  virtual void scale_gradients(const ScaleGradients& p) const = 0;
 
   virtual void generate_anchors(const AnchorsOf<float>& p) const = 0;
   virtual void generate_anchors(const AnchorsOf<double>& p) const = 0;

@@ -11,7 +11,7 @@
 
 #include "core/dtype.h"
 #include "core/stream.h"
-#include "kernels/activation.h"
+#include "kernels/math/activation.h"
 
 namespace sextant::kernels {
 
@@ -85,7 +85,7 @@ void conv_backward_weight(const ConvBackwardWeight& p);
 }  // namespace cpu
 
 namespace cuda {
-// Our own implicit matrix products (kernels/cuda/conv_tile.cuh). groups must be 1; any number of
+// Our own implicit matrix products (kernels/cuda/conv/tile.cuh). groups must be 1; any number of
 // channels, fastest with multiples of 8 and tensors aligned to 16 bytes. No atomics: results repeat
 // bit for bit. Throw Error for groups, another dtype, a shape without output.
 void conv_forward(const ConvForward& p, Stream stream);

@@ -1,7 +1,7 @@
 // On CUDA a convolution may be ours or a library's (cuDNN): for each shape, whichever is faster.
 //
 // The backend asks the library first. The library measures a shape when it first sees it, and
-// remembers; the table can be stored (kernels/cuda/choose_conv.h does, per device).
+// remembers; the table can be stored (kernels/cuda/libraries/choose_conv.h does, per device).
 #pragma once
 
 #include <map>

@@ -9,9 +9,9 @@
 //
 // or y = sum, where y is i32 (on the CPU).
 //
-// The caller folds scales into bias, factor and the two others, as deploy/conv_step.h describes.
-// Zero is zero in every range (symmetric quantization), so padding is zero. An activation with an
-// exponential may differ between backends by that function's rounding.
+// The caller folds scales into bias, factor and the two others, as deploy/engine/conv_step.h
+// describes. Zero is zero in every range (symmetric quantization), so padding is zero. An
+// activation with an exponential may differ between backends by that function's rounding.
 #pragma once
 
 #include <vector>

@@ -38,8 +38,8 @@ struct LinearBackward {
   DType dtype = DType::kF32;
 };
 
-// Another maker of linear layers on CUDA (cuBLAS; kernels/cuda/cublas_linear.cpp). Each returns
-// false, with nothing done, for what it does not do.
+// Another maker of linear layers on CUDA (cuBLAS; kernels/cuda/libraries/cublas_linear.cpp). Each
+// returns false, with nothing done, for what it does not do.
 class LinearLibrary {
  public:
   virtual ~LinearLibrary() = default;

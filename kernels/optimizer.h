@@ -20,7 +20,7 @@
 #include <vector>
 
 #include "core/stream.h"
-#include "kernels/activation.h"
+#include "kernels/math/activation.h"
 
 namespace sextant::kernels {
 

@@ -16,7 +16,7 @@
 
 #include "core/dtype.h"
 #include "core/stream.h"
-#include "kernels/activation.h"
+#include "kernels/math/activation.h"
 
 namespace sextant::kernels {
 

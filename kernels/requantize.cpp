@@ -1,4 +1,4 @@
-#include "kernels/requantize_math.h"
+#include "kernels/math/requantize.h"
 
 namespace sextant::kernels {
 

@@ -12,7 +12,7 @@
 #include <cstdint>
 
 #include "core/stream.h"
-#include "kernels/activation.h"
+#include "kernels/math/activation.h"
 
 namespace sextant::kernels {
 
@@ -48,7 +48,7 @@ struct Dequantize {
   float* y = nullptr;
 };
 
-// The epilogue of an integer convolution (deploy/conv_step.h): [rows, channels],
+// The epilogue of an integer convolution (deploy/engine/conv_step.h): [rows, channels],
 //   before: y = clamp(round(act(v + a r) c)),   after: y = clamp(round(act(v) c + a r)),
 // v = (sum + bias) * factor, a = residual_scale, c = act_scale.
 struct Requantize {

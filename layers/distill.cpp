@@ -51,7 +51,7 @@ Variable score_distillation(const std::vector<Variable>& student,
   const kernels::Backend& backend = kernels_for("score_distillation", student[0], student, teacher);
   const bool differentiate = needs_grad(student);
   std::vector<Tensor> grads;
-  kernels::ScoreDiv p;
+  kernels::BernoulliKl p;
   p.temperature = temperature;
   for (size_t l = 0; l < student.size(); ++l) {
     check(teacher[l].defined() && teacher[l].shape() == student[l].shape(),
@@ -64,7 +64,7 @@ Variable score_distillation(const std::vector<Variable>& student,
   const Tensor value = like(teacher[0], Shape{1}), factor = like(value);
   p.loss = value.f32();
   p.factor = factor.f32();
-  backend.score_div(p);
+  backend.bernoulli_kl(p);
   return make_result("score_distillation", value, student,
                      [grads, factor](const Tensor& dy, const std::vector<bool>&) {
                        // This runs once, so the gradients can be scaled in place.
@@ -74,13 +74,13 @@ Variable score_distillation(const std::vector<Variable>& student,
                                               .n = 1,
                                               .beta = 0.0f,
                                               .alpha_at = dy.f32()});
-                       kernels::ScaleAll all;
+                       kernels::ScaleGradients all;
                        for (const Tensor& g : grads) {
                          all.x[all.count] = g.f32();
                          all.n[all.count++] = g.numel();
                        }
                        all.factor = factor.f32();
-                       on(factor).scale_all(all);
+                       on(factor).scale_gradients(all);
                        return grads;
                      });
 }

@@ -13,7 +13,7 @@ namespace sextant {
 //   T^2 / (N C) * sum over images and channels of KL(softmax(teacher / T) || softmax(student / T)).
 //
 // student and teacher f32 [N,H,W,C] of equal shape (throws Error otherwise), temperature above 0.
-// Scalar [1]; the teacher counts as constant. kernels/kl_div.h.
+// Scalar [1]; the teacher counts as constant. kernels/detection/kl_div.h.
 Variable channel_wise_distillation(const Variable& student, const Tensor& teacher,
                                    double temperature = 1.0);
 
@@ -24,7 +24,8 @@ Variable channel_wise_distillation(const Variable& student, const Tensor& teache
 //
 // Unlike a softmax over the classes it says something with one class, and background weighs no more
 // than its scores do. Logits f32 of equal shapes, level by level (at most eight), all on one
-// device; temperature above 0. Scalar [1]; the teacher counts as constant. kernels/score_div.h.
+// device; temperature above 0. Scalar [1]; the teacher counts as constant.
+// kernels/detection/bernoulli_kl.h.
 Variable score_distillation(const std::vector<Variable>& student,
                             const std::vector<Tensor>& teacher, double temperature = 1.0);
 

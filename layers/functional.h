@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/variable.h"
-#include "kernels/activation.h"
+#include "kernels/math/activation.h"
 
 namespace sextant {
 

@@ -4,8 +4,8 @@
 // is by value (integer times scale): it means the same as that of a tensor of real numbers, and
 // concat, slice, max_pool2d and upsample_nearest work on such Variables as they are. Compared with
 // quantize-dequantize around real convolutions this is the same function; the sums are those of the
-// int8 engine to the bit (as in deploy/simulate.h), and one pass follows each convolution instead
-// of three. Gradients: kernels/requantize.h.
+// int8 engine to the bit (as in deploy/engine/simulate.h), and one pass follows each convolution
+// instead of three. Gradients: kernels/requantize.h.
 //
 // All tensors lie on one device and stay there. A function waits for the device only to read the
 // amax of a range whose value is not `known`.
@@ -42,7 +42,7 @@ inline Variable fake_quant(const Variable& x, const QuantRange& range) {
   return dequantize(quantize(x, range), range);
 }
 
-// A convolution whose operands are integers: deploy/conv_step.h has the formula.
+// A convolution whose operands are integers: deploy/engine/conv_step.h has the formula.
 struct QuantizedConv {
   Variable weight;        // real, [O,kh,kw,I/groups]; rounded to -127..127 times weight_scale
   Variable weight_scale;  // [O]; learned when it requires a gradient: LSQ's, with 1 / sqrt(weights

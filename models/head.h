@@ -41,7 +41,8 @@ class EffiDeHead : public Module {
   EffiDeHead(const HeadConfig& config, Rng& rng);
   HeadOutput forward(const std::vector<Variable>& features) const;
   // Boxes in pixels and scores of the anchor-free branch (reg_lrtb where there is one):
-  // [N, A, 5 + num_classes], rows cx cy w h objectness (1 without) scores; kernels/decode.h.
+  // [N, A, 5 + num_classes], rows cx cy w h objectness (1 without) scores;
+  // kernels/detection/decode.h.
   Variable decode(const HeadOutput& output) const;
 
  private:

@@ -7,7 +7,7 @@
 
 #include "core/config.h"
 #include "layers/stages.h"
-#include "models/loss.h"
+#include "models/loss/detection_loss.h"
 
 namespace sextant {
 

@@ -3,9 +3,9 @@
 #include <vector>
 
 #include "core/error.h"
-#include "deploy/conv_layers.h"
+#include "deploy/graph/conv_layers.h"
 #include "kernels/conv_choice.h"
-#include "kernels/cuda/choose_conv.h"
+#include "kernels/cuda/libraries/choose_conv.h"
 #include "models.h"
 
 namespace sextant::bench {
@@ -13,7 +13,7 @@ namespace {
 
 using deploy::ConvLayer;
 
-// Not null: the measurement brings memory of its own (kernels/cuda/choose_conv.h).
+// Not null: the measurement brings memory of its own (kernels/cuda/libraries/choose_conv.h).
 template <class T>
 T* something() {
   static T value{};

@@ -4,7 +4,7 @@
 
 #include "core/device.h"
 #include "core/median.h"
-#include "deploy/engine.h"
+#include "deploy/engine/engine.h"
 #include "models.h"
 
 namespace sextant::bench {

@@ -10,8 +10,8 @@
 #include <sstream>
 
 #include "core/device.h"
-#include "kernels/cuda/check.h"
-#include "kernels/cuda/cublas.h"
+#include "kernels/cuda/device/check.h"
+#include "kernels/cuda/libraries/cublas.h"
 
 namespace sextant::bench {
 namespace {

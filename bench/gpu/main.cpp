@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "apps/command_line.h"
+#include "apps/cli/command_line.h"
 #include "core/file.h"
 #include "inference.h"
 #include "kernels/cuda/runtime.h"

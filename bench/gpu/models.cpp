@@ -4,10 +4,10 @@
 #include <cmath>
 
 #include "core/rng.h"
-#include "deploy/engine.h"
-#include "deploy/passes.h"
-#include "deploy/ranges.h"
-#include "deploy/trace.h"
+#include "deploy/engine/engine.h"
+#include "deploy/graph/passes.h"
+#include "deploy/graph/ranges.h"
+#include "deploy/graph/trace.h"
 #include "models/yolov6.h"
 
 namespace sextant::bench {

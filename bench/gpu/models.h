@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "deploy/graph.h"
+#include "deploy/graph/graph.h"
 
 namespace sextant::bench {
 

@@ -6,11 +6,11 @@
 #include <memory>
 
 #include "../synthetic.h"
-#include "apps/train_step.h"
+#include "apps/training/train_step.h"
 #include "core/device.h"
 #include "core/median.h"
 #include "core/rng.h"
-#include "models/loss.h"
+#include "models/loss/detection_loss.h"
 #include "models/yolov6.h"
 #include "optim/ema.h"
 #include "optim/grad_scaler.h"

@@ -1,4 +1,4 @@
-"""Ten training steps of YOLOv6-N in PyTorch, in float64: the reference of tests/apps/test_loss_curve.cpp.
+"""Ten training steps of YOLOv6-N in PyTorch, in float64: the reference of tests/apps/training/test_loss_curve.cpp.
 
 Two runs from the same weights: "detection" with the detection loss, and "regression" towards fixed scores
 (0 and 1 by turns) and distances (2). Only the second can be followed for ten steps: the task-aligned

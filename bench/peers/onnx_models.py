@@ -131,7 +131,7 @@ def outputs(args):
 
 
 def suppress(rows, conf=0.03, iou=0.65, most=300):
-    """(box, score, class) of one image, as kernels/nms.h with multi_label."""
+    """(box, score, class) of one image, as kernels/detection/nms.h with multi_label."""
     scores = rows[:, 5:]
     anchor, kind = np.nonzero(scores > conf)
     score = scores[anchor, kind]

@@ -1,5 +1,6 @@
+#include "kernels/math/augment.h"
+
 #include "core/parallel.h"
-#include "kernels/augment_math.h"
 
 namespace sextant::kernels::cpu {
 namespace {

@@ -45,14 +45,16 @@ class CpuBackend final : public Backend {
   void bytes_to_float(const uint8_t* x, float* y, int64_t n) const override {
     cpu::bytes_to_float(x, y, n);
   }
-  void copy_rows(const CopyRows& p) const override { cpu::copy_rows(p); }
-  void scatter_rows(const ScatterRows& p) const override { cpu::scatter_rows(p); }
-  void upsample_rows(const UpsampleRows& p) const override { cpu::upsample_rows(p); }
-  void max_pool_rows(const PoolRows& p) const override { cpu::max_pool_rows(p); }
-  void add_rows(const AddRows& p) const override { cpu::add_rows(p); }
-  void map_rows(const MapRows& p) const override { cpu::map_rows(p); }
-  void mean_rows(const MeanRows& p) const override { cpu::mean_rows(p); }
-  void softmax_rows(const SoftmaxRows& p) const override { cpu::softmax_rows(p); }
+  void copy_strided(const CopyStrided& p) const override { cpu::copy_strided(p); }
+  void depth_to_space(const DepthToSpace& p) const override { cpu::depth_to_space(p); }
+  void upsample_strided(const UpsampleStrided& p) const override { cpu::upsample_strided(p); }
+  void max_pool_strided(const MaxPoolStrided& p) const override { cpu::max_pool_strided(p); }
+  void add_strided(const AddStrided& p) const override { cpu::add_strided(p); }
+  void convert_strided(const ConvertStrided& p) const override { cpu::convert_strided(p); }
+  void global_average_strided(const GlobalAverageStrided& p) const override {
+    cpu::global_average_strided(p);
+  }
+  void softmax_strided(const SoftmaxStrided& p) const override { cpu::softmax_strided(p); }
   void fake_quant_forward(const FakeQuantForward& p) const override { cpu::fake_quant_forward(p); }
   void fake_quant_backward(const FakeQuantBackward& p) const override {
     cpu::fake_quant_backward(p);
@@ -70,7 +72,7 @@ class CpuBackend final : public Backend {
   void abs_max(const AbsMax& p) const override { cpu::abs_max(p); }
   void count_bins(const CountBins& p) const override { cpu::count_bins(p); }
   void kl_div(const KlDiv& p, double* sum) const override { *sum = cpu::kl_div(p); }
-  void score_div(const ScoreDiv& p) const override { cpu::score_div(p); }
+  void bernoulli_kl(const BernoulliKl& p) const override { cpu::bernoulli_kl(p); }
   void class_loss(const ClassLoss& p, double* sum) const override { *sum = cpu::class_loss(p); }
   void class_loss_logits(const ClassLoss& p, double* sum) const override {
     *sum = cpu::class_loss_logits(p);
@@ -80,11 +82,11 @@ class CpuBackend final : public Backend {
   void expectation(const Expectation<float>& p) const override { cpu::expectation(p); }
   void expectation(const Expectation<double>& p) const override { cpu::expectation(p); }
   void dfl_loss(const DflLoss& p) const override { cpu::dfl_loss(p); }
-  void target_rows(const TargetRows& p) const override { cpu::target_rows(p); }
+  void loss_targets(const LossTargets& p) const override { cpu::loss_targets(p); }
   void decode_boxes(const DecodeBoxes& p) const override { cpu::decode_boxes(p); }
   void box_loss(const BoxLoss& p, double* sums) const override { cpu::box_loss(p, sums); }
-  void combine_loss(const CombineLoss& p) const override { cpu::combine_loss(p); }
-  void scale_all(const ScaleAll& p) const override { cpu::scale_all(p); }
+  void total_loss(const TotalLoss& p) const override { cpu::total_loss(p); }
+  void scale_gradients(const ScaleGradients& p) const override { cpu::scale_gradients(p); }
   void generate_anchors(const AnchorsOf<float>& p) const override { cpu::generate_anchors(p); }
   void generate_anchors(const AnchorsOf<double>& p) const override { cpu::generate_anchors(p); }
   void decode(const Decode& p, float* out) const override { cpu::decode(p, out); }

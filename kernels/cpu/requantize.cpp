@@ -1,9 +1,10 @@
+#include "kernels/math/requantize.h"
+
 #include <algorithm>
 #include <cmath>
 #include <vector>
 
 #include "core/parallel.h"
-#include "kernels/requantize_math.h"
 
 namespace sextant::kernels::cpu {
 namespace {

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "kernels/activation.h"
+#include "kernels/math/activation.h"
 
 namespace sextant::kernels::cpu {
 

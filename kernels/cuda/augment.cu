@@ -1,7 +1,7 @@
 // Letterboxing and augmentation from raw bytes: a thread a result pixel, all steps in registers.
 // Neighbouring pixels read neighbouring bytes, which the caches bring together.
-#include "kernels/augment_math.h"
-#include "kernels/cuda/each.cuh"
+#include "kernels/cuda/device/each.cuh"
+#include "kernels/math/augment.h"
 
 namespace sextant::kernels::cuda {
 namespace {

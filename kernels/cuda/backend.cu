@@ -94,19 +94,27 @@ class CudaBackend final : public Backend {
   void bytes_to_float(const uint8_t* x, float* y, int64_t n) const override {
     cuda::bytes_to_float(x, y, n, compute_stream());
   }
-  void copy_rows(const CopyRows& p) const override { cuda::copy_rows(p, compute_stream()); }
-  void scatter_rows(const ScatterRows& p) const override {
-    cuda::scatter_rows(p, compute_stream());
+  void copy_strided(const CopyStrided& p) const override {
+    cuda::copy_strided(p, compute_stream());
   }
-  void upsample_rows(const UpsampleRows& p) const override {
-    cuda::upsample_rows(p, compute_stream());
+  void depth_to_space(const DepthToSpace& p) const override {
+    cuda::depth_to_space(p, compute_stream());
   }
-  void max_pool_rows(const PoolRows& p) const override { cuda::max_pool_rows(p, compute_stream()); }
-  void add_rows(const AddRows& p) const override { cuda::add_rows(p, compute_stream()); }
-  void map_rows(const MapRows& p) const override { cuda::map_rows(p, compute_stream()); }
-  void mean_rows(const MeanRows& p) const override { cuda::mean_rows(p, compute_stream()); }
-  void softmax_rows(const SoftmaxRows& p) const override {
-    cuda::softmax_rows(p, compute_stream());
+  void upsample_strided(const UpsampleStrided& p) const override {
+    cuda::upsample_strided(p, compute_stream());
+  }
+  void max_pool_strided(const MaxPoolStrided& p) const override {
+    cuda::max_pool_strided(p, compute_stream());
+  }
+  void add_strided(const AddStrided& p) const override { cuda::add_strided(p, compute_stream()); }
+  void convert_strided(const ConvertStrided& p) const override {
+    cuda::convert_strided(p, compute_stream());
+  }
+  void global_average_strided(const GlobalAverageStrided& p) const override {
+    cuda::global_average_strided(p, compute_stream());
+  }
+  void softmax_strided(const SoftmaxStrided& p) const override {
+    cuda::softmax_strided(p, compute_stream());
   }
   void fake_quant_forward(const FakeQuantForward& p) const override {
     cuda::fake_quant_forward(p, compute_stream());
@@ -138,9 +146,9 @@ class CudaBackend final : public Backend {
     const Workspace workspace(cuda::kl_div_workspace(p));
     cuda::kl_div(p, sum, workspace.data(), compute_stream());
   }
-  void score_div(const ScoreDiv& p) const override {
-    const Workspace workspace(cuda::score_div_workspace(p));
-    cuda::score_div(p, workspace.data(), compute_stream());
+  void bernoulli_kl(const BernoulliKl& p) const override {
+    const Workspace workspace(cuda::bernoulli_kl_workspace(p));
+    cuda::bernoulli_kl(p, workspace.data(), compute_stream());
   }
   void class_loss(const ClassLoss& p, double* sum) const override {
     const Workspace workspace(cuda::class_loss_workspace(p));
@@ -159,9 +167,9 @@ class CudaBackend final : public Backend {
     cuda::expectation(p, compute_stream());
   }
   void dfl_loss(const DflLoss& p) const override { cuda::dfl_loss(p, compute_stream()); }
-  void target_rows(const TargetRows& p) const override {
-    const Workspace workspace(cuda::target_rows_workspace(p));
-    cuda::target_rows(p, workspace.data(), compute_stream());
+  void loss_targets(const LossTargets& p) const override {
+    const Workspace workspace(cuda::loss_targets_workspace(p));
+    cuda::loss_targets(p, workspace.data(), compute_stream());
   }
   void decode_boxes(const DecodeBoxes& p) const override {
     cuda::decode_boxes(p, compute_stream());
@@ -170,10 +178,10 @@ class CudaBackend final : public Backend {
     const Workspace workspace(cuda::box_loss_workspace(p));
     cuda::box_loss(p, sums, workspace.data(), compute_stream());
   }
-  void combine_loss(const CombineLoss& p) const override {
-    cuda::combine_loss(p, compute_stream());
+  void total_loss(const TotalLoss& p) const override { cuda::total_loss(p, compute_stream()); }
+  void scale_gradients(const ScaleGradients& p) const override {
+    cuda::scale_gradients(p, compute_stream());
   }
-  void scale_all(const ScaleAll& p) const override { cuda::scale_all(p, compute_stream()); }
   void generate_anchors(const AnchorsOf<float>& p) const override {
     cuda::generate_anchors(p, compute_stream());
   }

@@ -1,6 +1,6 @@
 // Sums of scaled branches, and the gradient of their scales.
 #include "kernels/branch_sum.h"
-#include "kernels/cuda/each.cuh"
+#include "kernels/cuda/device/each.cuh"
 
 namespace sextant::kernels::cuda {
 namespace {

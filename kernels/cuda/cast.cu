@@ -1,7 +1,7 @@
 // Casts between f32 and 16-bit types: four elements an item, where the pointers allow.
 #include "kernels/cast.h"
-#include "kernels/cuda/each.cuh"
-#include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/conv/mma.cuh"
+#include "kernels/cuda/device/each.cuh"
 
 namespace sextant::kernels::cuda {
 namespace {

@@ -1,5 +1,5 @@
 // Three max-pools in a row in one kernel (SPPF): what lies between them stays in shared memory.
-#include "kernels/cuda/half.cuh"
+#include "kernels/cuda/device/half.cuh"
 #include "kernels/pool.h"
 
 namespace sextant::kernels::cuda {

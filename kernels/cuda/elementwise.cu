@@ -1,6 +1,6 @@
 // The elementwise family. Bound by memory: each thread moves two packs of 16 bytes per turn, with
 // all loads of a turn before its stores, so that enough of them are in flight.
-#include "kernels/cuda/pack.cuh"
+#include "kernels/cuda/device/pack.cuh"
 #include "kernels/elementwise.h"
 
 namespace sextant::kernels::cuda {

@@ -1,6 +1,6 @@
 // Fake quantization. Bound by memory; what costs besides is finding an element's channel, so the
 // index arithmetic is 32-bit with a precomputed multiplier wherever the tensor allows.
-#include "kernels/cuda/pack.cuh"
+#include "kernels/cuda/device/pack.cuh"
 #include "kernels/fake_quant.h"
 
 namespace sextant::kernels::cuda {

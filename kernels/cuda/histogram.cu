@@ -1,6 +1,6 @@
 // The largest |x| and histograms of |x|. Bound by memory. All sums and maxima are of integers, so
 // atomics give one result in any order.
-#include "kernels/cuda/pack.cuh"
+#include "kernels/cuda/device/pack.cuh"
 #include "kernels/histogram.h"
 
 namespace sextant::kernels::cuda {

@@ -1,6 +1,6 @@
 // The optimizer's step over all tensors in one launch, a block a piece. Bound by memory: each value
 // is read and written once, whatever of loss scale, multiplier and average takes part.
-#include "kernels/cuda/pack.cuh"
+#include "kernels/cuda/device/pack.cuh"
 #include "kernels/optimizer.h"
 
 namespace sextant::kernels::cuda {

@@ -4,7 +4,7 @@
 // the CPU adds them.
 #include <numeric>
 
-#include "kernels/cuda/each.cuh"
+#include "kernels/cuda/device/each.cuh"
 #include "kernels/pool.h"
 
 namespace sextant::kernels::cuda {

@@ -4,7 +4,7 @@
 // k + 1, backward (k + 1) + (k + 1) + k; nothing in between is stored but the chunks' partials.
 #include <limits>
 
-#include "kernels/cuda/each.cuh"
+#include "kernels/cuda/device/each.cuh"
 #include "kernels/cuda/rep_bn_act.cuh"
 #include "kernels/rep_bn_act.h"
 

@@ -7,8 +7,8 @@
 // (threadIdx.y, blockIdx.y), so parameters stay in registers and a warp reads whole lines.
 #pragma once
 
-#include "kernels/activation.h"
-#include "kernels/cuda/pack.cuh"
+#include "kernels/cuda/device/pack.cuh"
+#include "kernels/math/activation.h"
 
 namespace sextant::kernels::cuda::rep {
 

@@ -1,9 +1,9 @@
 // Quantization-aware training. Bound by memory: a block takes a chunk of neighbouring values, a
 // thread four of them a turn, as one load where they are aligned. Which thread adds what to a
 // gradient of a scale depends on the sizes alone.
-#include "kernels/cuda/pack.cuh"
-#include "kernels/cuda/reduce.cuh"
-#include "kernels/requantize_math.h"
+#include "kernels/cuda/device/pack.cuh"
+#include "kernels/cuda/device/reduce.cuh"
+#include "kernels/math/requantize.h"
 
 namespace sextant::kernels::cuda {
 namespace {

@@ -9,10 +9,10 @@
 #include "core/device.h"
 #include "core/profile_range.h"
 #include "kernels/backend.h"
-#include "kernels/cuda/check.h"
-#include "kernels/cuda/cublas_linear.h"
+#include "kernels/cuda/device/check.h"
+#include "kernels/cuda/libraries/cublas_linear.h"
 #if defined(SEXTANT_CUDNN)
-#include "kernels/cuda/choose_conv.h"
+#include "kernels/cuda/libraries/choose_conv.h"
 #endif
 
 namespace sextant::kernels {

@@ -13,12 +13,12 @@ TEST_CASE("plans of cuDNN") { WARN("skipped: this build has no cuDNN"); }
 #include <thread>
 
 #include "core/file.h"
-#include "deploy/conv_layers.h"
-#include "deploy/info.h"
-#include "deploy/passes.h"
-#include "deploy/trace.h"
+#include "deploy/graph/conv_layers.h"
+#include "deploy/graph/info.h"
+#include "deploy/graph/passes.h"
+#include "deploy/graph/trace.h"
 #include "kernels/conv_choice.h"
-#include "kernels/cuda/cudnn_conv.h"
+#include "kernels/cuda/libraries/cudnn_conv.h"
 #include "models/yolov6.h"
 
 namespace sextant::test {

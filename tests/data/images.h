@@ -10,8 +10,8 @@
 #include "core/file.h"
 #include "core/rng.h"
 #include "core/tensor.h"
-#include "data/image.h"
-#include "data/mosaic.h"
+#include "data/augment/mosaic.h"
+#include "data/image/image.h"
 
 namespace sextant::test {
 

@@ -1,8 +1,8 @@
-#include "networks.h"
+#include "deploy/networks.h"
 
 #include <cmath>
 
-#include "deploy/engine.h"
+#include "deploy/engine/engine.h"
 
 namespace sextant::test {
 

@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "deploy/passes.h"
-#include "deploy/ranges.h"
-#include "deploy/trace.h"
+#include "deploy/graph/passes.h"
+#include "deploy/graph/ranges.h"
+#include "deploy/graph/trace.h"
 #include "layers/stages.h"
 #include "models/head.h"
 #include "models/yolov6.h"

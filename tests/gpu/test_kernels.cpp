@@ -2,8 +2,8 @@
 // test_simt runs on the host. Each is run twice, and has to repeat bit for bit.
 #include <cuda_runtime_api.h>
 
-#include "simt/cases.h"
-#include "simt/detection_cases.h"
+#include "simt/cases/cases.h"
+#include "simt/cases/detection_cases.h"
 
 namespace sextant::test {
 namespace {
@@ -89,7 +89,7 @@ TEST_CASE("int8 convolution kernels", "[gpu]") { on_device(conv_int8_cases); }
 TEST_CASE("optimizer kernels", "[gpu]") { on_device(optimizer_cases); }
 TEST_CASE("loss scaling kernels", "[gpu]") { on_device(loss_scaling_cases); }
 TEST_CASE("kl_div kernels", "[gpu]") { on_device(kl_div_cases); }
-TEST_CASE("score divergence kernels", "[gpu]") { on_device(score_div_cases); }
+TEST_CASE("score divergence kernels", "[gpu]") { on_device(bernoulli_kl_cases); }
 TEST_CASE("anchor box kernels", "[gpu]") { on_device(anchor_boxes_cases); }
 TEST_CASE("pooling kernels", "[gpu]") { on_device(pool_cases); }
 TEST_CASE("upsampling, channel copy and byte kernels", "[gpu]") {
@@ -105,9 +105,9 @@ TEST_CASE("classification loss kernels", "[gpu]") { on_device(class_loss_cases);
 TEST_CASE("IoU loss kernels", "[gpu]") { on_device(iou_loss_cases); }
 TEST_CASE("distribution kernels", "[gpu]") { on_device(dfl_cases); }
 TEST_CASE("box loss kernels", "[gpu]") { on_device(box_loss_cases); }
-TEST_CASE("target row kernels", "[gpu]") { on_device(target_rows_cases); }
+TEST_CASE("target row kernels", "[gpu]") { on_device(loss_targets_cases); }
 TEST_CASE("kernels that combine losses and scale gradients", "[gpu]") {
-  on_device(combine_loss_cases);
+  on_device(total_loss_cases);
 }
 TEST_CASE("anchor and decode kernels", "[gpu]") { on_device(decode_cases); }
 TEST_CASE("assignment kernels", "[gpu]") { on_device(assign_cases); }

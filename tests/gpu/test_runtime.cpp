@@ -7,8 +7,8 @@
 #include "kernels/linear_cases.h"
 
 #if defined(SEXTANT_CUDNN)
-#include "kernels/cuda/choose_conv.h"
-#include "kernels/cuda/cudnn_graph.h"
+#include "kernels/cuda/libraries/choose_conv.h"
+#include "kernels/cuda/libraries/cudnn_graph.h"
 #endif
 
 namespace sextant::test {

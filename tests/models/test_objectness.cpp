@@ -2,10 +2,10 @@
 #include <cmath>
 
 #include "core/parallel.h"
-#include "kernels/decode.h"
-#include "kernels/nms.h"
-#include "models/loss_sample.h"
-#include "models/recognise.h"
+#include "kernels/detection/decode.h"
+#include "kernels/detection/nms.h"
+#include "models/import/recognise.h"
+#include "models/loss/loss_sample.h"
 #include "models/yolov6.h"
 #include "support/gradcheck.h"
 #include "support/support.h"

@@ -2,7 +2,7 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "models/official_form.h"
+#include "models/import/official_form.h"
 #include "support/model_checks.h"
 #include "support/support.h"
 

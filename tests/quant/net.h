@@ -4,10 +4,10 @@
 
 #include <vector>
 
-#include "deploy/passes.h"
-#include "deploy/trace.h"
+#include "deploy/graph/passes.h"
+#include "deploy/graph/trace.h"
 #include "layers/blocks.h"
-#include "quant/ptq.h"
+#include "quant/ptq/ptq.h"
 #include "support/support.h"
 
 namespace sextant::test {

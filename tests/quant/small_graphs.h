@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "deploy/graph.h"
-#include "quant/ptq.h"
+#include "deploy/graph/graph.h"
+#include "quant/ptq/ptq.h"
 #include "support/support.h"
 
 namespace sextant::test {

@@ -31,8 +31,8 @@
 #include "simt/half.h"
 
 // --- qualifiers ---------------------------------------------------------------------------------
-// __shared__ is left out on purpose: SEXTANT_SHARED of kernels/cuda/launch.h gives each block its
-// own memory here.
+// __shared__ is left out on purpose: SEXTANT_SHARED of kernels/cuda/device/launch.h gives each
+// block its own memory here.
 #define __global__
 #define __device__
 #define __host__

@@ -2,10 +2,10 @@
 #include <cmath>
 #include <string>
 
-#include "deploy/engine.h"
+#include "deploy/engine/engine.h"
 #include "deploy/networks.h"
-#include "quant/calibrator.h"
-#include "quant/ptq.h"
+#include "quant/ptq/ptq.h"
+#include "quant/ranges/calibrator.h"
 #include "simt/accelerator.h"
 
 namespace sextant::test {

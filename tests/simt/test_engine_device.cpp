@@ -2,10 +2,10 @@
 #include <cmath>
 #include <cstdlib>
 
-#include "apps/detector.h"
-#include "deploy/engine.h"
+#include "deploy/detect/detector.h"
+#include "deploy/engine/engine.h"
+#include "deploy/engine/simulate.h"
 #include "deploy/networks.h"
-#include "deploy/simulate.h"
 #include "simt/accelerator.h"
 
 namespace sextant::test {
@@ -277,14 +277,14 @@ TEST_CASE("detector on the device: the CPU's boxes") {
   data::Image image = data::make_image(41, 29);
   const Tensor pixels = random_images({1, 29, 41, 3}, 18);
   std::copy_n(pixels.data<uint8_t>(), image.pixels.size(), image.pixels.begin());
-  apps::DetectorConfig config;
+  deploy::DetectorConfig config;
   config.image_size = 24;
   config.nms.conf = 0.3f;
   config.nms.multi_label = true;
   config.nms.max_det = 40;
-  apps::Detector cpu(g, config);
+  deploy::Detector cpu(g, config);
   config.device = Device::kCuda;
-  apps::Detector cuda(g, config);
+  deploy::Detector cuda(g, config);
   cuda.warm_up();
   const auto expected = cpu.run(image);
   const auto found = cuda.run(image);

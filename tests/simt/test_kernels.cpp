@@ -2,9 +2,9 @@
 #include <cstdlib>
 #include <new>
 
-#include "kernels/cuda/pack.cuh"
-#include "simt/cases.h"
-#include "simt/detection_cases.h"
+#include "kernels/cuda/device/pack.cuh"
+#include "simt/cases/cases.h"
+#include "simt/cases/detection_cases.h"
 #include "simt/simt.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -123,7 +123,7 @@ TEST_CASE("kl_div kernels") {
 }
 TEST_CASE("score divergence kernels") {
   SimtBackend backend;
-  score_div_cases(backend);
+  bernoulli_kl_cases(backend);
 }
 TEST_CASE("anchor box kernels") {
   SimtBackend backend;
@@ -179,11 +179,11 @@ TEST_CASE("box loss kernels") {
 }
 TEST_CASE("target row kernels") {
   SimtBackend backend;
-  target_rows_cases(backend);
+  loss_targets_cases(backend);
 }
 TEST_CASE("kernels that combine losses and scale gradients") {
   SimtBackend backend;
-  combine_loss_cases(backend);
+  total_loss_cases(backend);
 }
 TEST_CASE("anchor and decode kernels") {
   SimtBackend backend;

@@ -1,7 +1,7 @@
 // The detection loss on the device of the SIMT runner, against the CPU's and the official one.
 #include <cstring>
 
-#include "models/loss_fixture.h"
+#include "models/loss/loss_fixture.h"
 #include "simt/accelerator.h"
 
 namespace sextant::test {

@@ -1,8 +1,8 @@
 // The warp-level matrix functions and the tile loads of kernels/cuda, against plain products.
 #include <cmath>
 
-#include "kernels/cuda/conv_tile.cuh"
-#include "simt/cases.h"
+#include "kernels/cuda/conv/tile.cuh"
+#include "simt/cases/cases.h"
 
 namespace sextant::test {
 namespace {

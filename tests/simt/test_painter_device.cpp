@@ -1,7 +1,7 @@
 // Augmentation and resizing on the device against the host's.
-#include "data/device_painter.h"
+#include "data/image/resize.h"
 #include "data/images.h"
-#include "data/resize.h"
+#include "data/loading/device_painter.h"
 #include "simt/accelerator.h"
 #include "support/support.h"
 

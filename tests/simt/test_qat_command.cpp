@@ -2,10 +2,10 @@
 // calibration, teacher, student, losses, optimizer, average, evaluation in int8, resuming.
 #include <cstring>
 
-#include "apps/checkpoint.h"
-#include "apps/qat.h"
-#include "data/shapes.h"
-#include "deploy/file.h"
+#include "apps/model_files/checkpoint.h"
+#include "apps/quantizing/qat.h"
+#include "data/synthetic/shapes_dataset.h"
+#include "deploy/graph/file.h"
 #include "simt/accelerator.h"
 #include "simt/training_curve.h"
 #include "support/support.h"

@@ -5,10 +5,10 @@
 #include "deploy/networks.h"
 #include "layers/distill.h"
 #include "layers/functional.h"
-#include "models/loss.h"
+#include "models/loss/detection_loss.h"
 #include "optim/sgd.h"
-#include "quant/teacher.h"
-#include "quant/trainable_graph.h"
+#include "quant/training/distillation_teacher.h"
+#include "quant/training/trainable_graph.h"
 #include "simt/accelerator.h"
 #include "simt/training_curve.h"
 
@@ -40,7 +40,7 @@ Step step_on(Device where, const Graph& fused, const Graph& start, const Tensor&
   options.device = where;
   options.features = neck_outputs(fused);
   TrainableGraph student(start, options);
-  Teacher teacher(fused, options.features, where);
+  DistillationTeacher teacher(fused, options.features, where);
   std::vector<optim::NamedParameter> parameters;
   for (const ParameterRef& p : student.parameters())
     parameters.push_back({p.name, p.variable, optim::ParameterKind::kBias, {}});

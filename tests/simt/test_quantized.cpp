@@ -2,7 +2,7 @@
 #include <cmath>
 
 #include "layers/quantized.h"
-#include "quant/calibrator.h"
+#include "quant/ranges/calibrator.h"
 #include "simt/accelerator.h"
 #include "support/support.h"
 

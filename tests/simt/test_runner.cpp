@@ -5,8 +5,8 @@
 #include <cmath>
 #include <set>
 
-#include "kernels/cuda/launch.h"
-#include "simt/cases.h"
+#include "kernels/cuda/device/launch.h"
+#include "simt/cases/cases.h"
 
 namespace sextant::test {
 namespace {

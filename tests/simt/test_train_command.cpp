@@ -1,8 +1,8 @@
 // The whole training loop on the device: images, augmentation, model, assignment, losses,
 // optimizer, averages, evaluation and the files of a run, beside the same run on the host.
-#include "apps/trainer.h"
+#include "apps/training/trainer.h"
 #include "core/safetensors.h"
-#include "data/shapes.h"
+#include "data/synthetic/shapes_dataset.h"
 #include "simt/accelerator.h"
 #include "support/support.h"
 

@@ -2,7 +2,7 @@
 // equal to the bit.
 #include <cstring>
 
-#include "apps/train_step.h"
+#include "apps/training/train_step.h"
 #include "core/rng.h"
 #include "optim/sgd.h"
 #include "simt/accelerator.h"

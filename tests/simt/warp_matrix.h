@@ -1,5 +1,6 @@
-// The tensor-core vocabulary of kernels/cuda/mma.cuh on the host: asynchronous copies, ldmatrix and
-// mma with the fragment layouts of the PTX ISA ("Matrix multiply-accumulate instructions").
+// The tensor-core vocabulary of kernels/cuda/conv/mma.cuh on the host: asynchronous copies,
+// ldmatrix and mma with the fragment layouts of the PTX ISA ("Matrix multiply-accumulate
+// instructions").
 //
 // ldmatrix and mma are warp functions: all 32 lanes have to reach the same one. A lane's registers
 // hold exactly what they hold on the device, so a wrong index gives a wrong product. An mma adds

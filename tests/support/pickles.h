@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/zip.h"
+#include "models/import/zip.h"
 
 namespace sextant::test::pickles {
 

@@ -1,0 +1,25 @@
+// What commands have in common that turn a JSON config into a folder: train, qat, ladder.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "apps/cli/command_line.h"
+
+namespace sextant::apps {
+
+struct RunOptions {
+  std::string config, out;
+  std::vector<std::string> overrides;
+  bool resume = false;
+
+  // --out, or runs/<config name>.
+  std::filesystem::path folder() const;
+};
+
+// CONFIG, --set, --out, --resume. `config_help` and `set_example` complete their help.
+void add_run_options(Command command, RunOptions& options, const std::string& config_help,
+                     const std::string& set_example);
+
+}  // namespace sextant::apps

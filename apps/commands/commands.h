@@ -1,0 +1,26 @@
+// The subcommands of `sextant`, one file each (command_<name>.cpp). Each adds itself to the app.
+#pragma once
+
+#include "apps/cli/command_line.h"
+
+namespace sextant::apps {
+
+void add_train_command(Command app);
+void add_eval_command(Command app);
+void add_quantize_command(Command app);
+void add_sensitivity_command(Command app);
+void add_partial_command(Command app);
+void add_qat_command(Command app);
+void add_ladder_command(Command app);
+void add_detect_command(Command app);
+void add_bench_command(Command app);
+void add_info_command(Command app);
+void add_ranges_command(Command app);
+void add_spread_command(Command app);
+void add_verify_command(Command app);
+void add_import_command(Command app);
+void add_export_command(Command app);
+void add_shapes_command(Command app);
+void add_report_command(Command app);
+
+}  // namespace sextant::apps

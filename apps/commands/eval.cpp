@@ -1,0 +1,91 @@
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "apps/cli/command_line.h"
+#include "apps/commands/commands.h"
+#include "apps/model_files/checkpoint.h"
+#include "core/file.h"
+#include "deploy/detect/choices.h"
+#include "deploy/detect/evaluation.h"
+
+namespace sextant::apps {
+namespace {
+
+std::string number(double v) { return v < 0 ? "     -" : fmt::format("{:.4f}", v); }
+
+void print_table(const deploy::EvalResult& r, const std::vector<std::string>& names) {
+  size_t width = 5;
+  for (const auto& n : names) width = std::max(width, n.size());
+  fmt::print("{:<{}}  {:>7}  mAP50   mAP50-95\n", "class", width, "boxes");
+  int64_t boxes = 0;
+  for (const auto& c : r.metrics.per_class) boxes += c.truths;
+  fmt::print("{:<{}}  {:>7}  {}  {}\n", "all", width, boxes, number(r.metrics.ap50),
+             number(r.metrics.ap));
+  for (size_t i = 0; i < names.size() && i < r.metrics.per_class.size(); ++i)
+    if (const auto& c = r.metrics.per_class[i]; c.truths > 0 || names.size() <= 20)
+      fmt::print("{:<{}}  {:>7}  {}  {}\n", names[i], width, c.truths, number(c.ap50),
+                 number(c.ap));
+  fmt::print("small {}  medium {}  large {}\n", number(r.metrics.ap_small),
+             number(r.metrics.ap_medium), number(r.metrics.ap_large));
+  fmt::print("best F1 {:.4f} at confidence {:.3f}: precision {:.4f}, recall {:.4f}\n", r.curves.f1,
+             r.curves.confidence, r.curves.precision, r.curves.recall);
+}
+
+}  // namespace
+
+void add_eval_command(Command app) {
+  struct Options {
+    std::string model, data, split = "val", precision, json, on_error = "skip", device = "auto";
+    int image_size = 0;
+    double conf = 0.03, iou = 0.65;
+    bool simulate = false;
+  };
+  auto o = std::make_shared<Options>();
+  Command c = app.add_command("eval", "COCO mAP and milliseconds per image of a model");
+  c.add_option("MODEL", o->model, "Checkpoint or deploy file").required();
+  c.add_option("--data", o->data, "Dataset: folder, JSON or data.yaml").required();
+  c.add_option("--split", o->split, "train, val or test").show_default();
+  c.add_option("--img", o->image_size, "Image size (default: as trained)");
+  c.add_option("--precision", o->precision,
+               "fp32, fp16, int8 or integer (default: int8 if quantized)")
+      .one_of({"fp32", "fp16", "int8", "integer"});
+  c.add_option("--conf", o->conf, "Least score").range(0.0, 1.0).show_default();
+  c.add_option("--iou", o->iou, "Suppression threshold").range(0.0, 1.0).show_default();
+  c.add_flag("--simulate", o->simulate, "The fake-quant simulation in place of the int8 engine");
+  c.add_option("--on-error", o->on_error, "Label mistakes: skip or stop")
+      .one_of({"skip", "stop"})
+      .show_default();
+  add_device_option(c, o->device);
+  c.add_option("--json", o->json, "Write the figures to this file");
+  c.callback([o] {
+    const deploy::Graph graph = load_model_graph(o->model);
+    const data::Dataset dataset = data::open_dataset(o->data, o->split, {o->on_error});
+    if (!dataset.report.empty()) fmt::print(stderr, "{}\n", dataset.report.summary());
+    const auto precision = deploy::choose_precision(o->precision, graph);
+    check(!o->simulate || precision == deploy::Precision::kInt8,
+          "--simulate: is for int8, not for {}", deploy::name_of(precision));
+    const int size = deploy::choose_image_size(o->image_size, graph, "--img");
+    const Device device = deploy::choose_device(o->device, precision, o->simulate);
+    const deploy::EvalResult r = deploy::evaluate(
+        graph, dataset, size, precision,
+        {.conf = o->conf, .iou = o->iou, .simulate = o->simulate, .device = device});
+    print_table(r, dataset.names);
+    Json j = r.json(dataset.names);
+    fmt::print(
+        "{} images of {} px in {}: {:.2f} ms inference, {:.2f} ms preprocess, {:.2f} ms "
+        "postprocess per image\n",
+        r.times.images, size, deploy::name_of(precision), j["ms_per_image"].get<double>(),
+        j["ms_preprocess"].get<double>(), j["ms_postprocess"].get<double>());
+    if (o->json.empty()) return;
+    j["model"] = o->model;
+    j["file_bytes"] = std::filesystem::file_size(o->model);
+    j["precision"] = deploy::name_of(precision);
+    j["device"] = deploy::device_title(device);
+    j["image_size"] = size;
+    j["split"] = o->split;
+    write_atomically(o->json, j.dump(2) + "\n");
+  });
+}
+
+}  // namespace sextant::apps

@@ -1,0 +1,58 @@
+#include "deploy/graph/info.h"
+
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "apps/cli/command_line.h"
+#include "apps/commands/commands.h"
+#include "apps/model_files/checkpoint.h"
+#include "core/file.h"
+#include "deploy/detect/choices.h"
+#include "deploy/engine/pass_report.h"
+#include "models/import/official_form.h"
+
+namespace sextant::apps {
+
+void add_info_command(Command app) {
+  struct Options {
+    std::string model, json;
+    int image_size = 0;
+    bool passes = false;
+    int time = 0;
+  };
+  auto o = std::make_shared<Options>();
+  Command c = app.add_command("info", "Layers, shapes, parameters, FLOPs, precision and scales");
+  c.add_option("MODEL", o->model, "Checkpoint or deploy file").required();
+  c.add_option("--img", o->image_size, "Image size (default: as trained)");
+  c.add_flag(
+      "--passes", o->passes,
+      "What each graph pass does: nodes, requantizations, bytes moved; from the trace on for "
+      "a checkpoint, ranges only for a deploy file");
+  c.add_option("--time", o->time,
+               "With --passes: time the int8 engine without each pass, this many runs")
+      .range(1, 100000);
+  c.add_option("--json", o->json, "Write the table to this file");
+  c.callback([o] {
+    const auto [graph, model] = load_model_file(o->model);
+    const int size = deploy::choose_image_size(o->image_size, graph, "--img");
+    check(o->passes || o->time == 0, "--time: is for --passes");
+    if (o->passes) {
+      const auto report =
+          deploy::report_passes(model ? trace_graph(*model) : graph, {size, size, o->time});
+      fmt::print("{}", deploy::format_passes(report));
+      if (!o->json.empty())
+        write_atomically(o->json, deploy::passes_to_json(report).dump(2) + "\n");
+      return;
+    }
+    const auto summary = deploy::summarize(graph, size, size);
+    fmt::print("{}", deploy::format_summary(summary));
+    if (model)
+      fmt::print("the official deploy form, which fuses less: {:.3f} M parameters\n",
+                 static_cast<double>(official_deploy_parameters(*model)) / 1e6);
+    if (!o->json.empty())
+      write_atomically(o->json, deploy::summary_to_json(summary).dump(2) + "\n");
+  });
+}
+
+}  // namespace sextant::apps

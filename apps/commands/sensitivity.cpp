@@ -1,0 +1,191 @@
+#include "quant/layers/sensitivity.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <optional>
+
+#include "apps/cli/command_line.h"
+#include "apps/commands/calibration_options.h"
+#include "apps/commands/commands.h"
+#include "core/file.h"
+#include "core/progress.h"
+#include "data/drawing/plot.h"
+#include "deploy/detect/choices.h"
+#include "deploy/detect/evaluation.h"
+
+namespace sextant::apps {
+namespace {
+
+struct Options {
+  std::string model, data, split = "val", metric = "sqnr", at = "output", json, plot;
+  int image_size = 0;
+  int64_t images = 16;
+  bool all_but = false;
+  Calibration calibration;
+};
+
+// What a bar shows; larger is worse.
+const char* harm_label(const quant::SensitivityConfig& c) {
+  switch (c.metric) {
+    case quant::Metric::kSqnr:
+      return c.all_but ? "noise / signal that goes with the layer in float"
+                       : "noise / signal with the layer in int8";
+    case quant::Metric::kMse:
+      return c.all_but ? "mse that goes with the layer in float" : "mse with the layer in int8";
+    case quant::Metric::kCosine:
+      return c.all_but ? "1 - cosine that goes with the layer in float"
+                       : "1 - cosine with the layer in int8";
+    case quant::Metric::kMap:
+      return c.all_but ? "mAP50-95 gained with the layer in float"
+                       : "mAP50-95 lost with the layer in int8";
+  }
+  return "";
+}
+
+void print_table(const quant::Sensitivity& s) {
+  const bool map = s.config.metric == quant::Metric::kMap;
+  size_t width = 5;
+  for (const auto& l : s.layers) width = std::max(width, l.name.size());
+  fmt::print("{:<{}}  {}\n", "layer", width,
+             map ? "mAP50-95      drop" : "SQNR dB       mse     1-cosine      harm");
+  const auto row = [&](const std::string& name, const quant::OutputError& e, double map_value,
+                       double harm) {
+    if (map)
+      fmt::print("{:<{}}  {:>8.4f}  {:>8.4f}\n", name, width, map_value, harm);
+    else
+      fmt::print("{:<{}}  {:>7.2f}  {:>9.3e}  {:>9.3e}  {:>9.3e}\n", name, width, e.sqnr(), e.mse,
+                 1 - e.cosine, harm);
+  };
+  for (const auto& l : s.layers) row(l.name, l.error, l.accuracy, l.harm);
+  if (map) {
+    fmt::print("all in fp32: {:.4f}; all in int8: {:.4f}\n", s.float_accuracy, s.int8_accuracy);
+  } else if (!s.config.own_output) {
+    double sum = 0;
+    for (const auto& l : s.layers) sum += l.error.noise;
+    fmt::print("all in int8: SQNR {:.2f} dB", s.all_int8.sqnr());
+    if (!s.config.all_but)
+      fmt::print("; the layers' noises add up to {:.2f} dB", quant::OutputError{sum, 0, 1}.sqnr());
+    fmt::print("\n");
+  }
+}
+
+Json error_json(const quant::OutputError& e) {
+  return {{"sqnr", e.sqnr()}, {"mse", e.mse}, {"cosine", e.cosine}};
+}
+
+Json to_json(const quant::Sensitivity& s) {
+  const bool map = s.config.metric == quant::Metric::kMap;
+  Json j = {{"metric", quant::name_of(s.config.metric)},
+            {"all_but", s.config.all_but},
+            {"at", s.config.own_output ? "layer" : "output"},
+            {"images", s.images},
+            {"layers", Json::array()}};
+  if (map) {
+    j["fp32"] = {{"map50_95", s.float_accuracy}};
+    j["int8"] = {{"map50_95", s.int8_accuracy}};
+  } else if (!s.config.own_output) {
+    j["int8"] = error_json(s.all_int8);
+  }
+  for (const auto& l : s.layers) {
+    Json layer = map ? Json{{"map50_95", l.accuracy}} : error_json(l.error);
+    layer["name"] = l.name;
+    layer["harm"] = l.harm;
+    j["layers"].push_back(std::move(layer));
+  }
+  return j;
+}
+
+// Of two rankings of the same layers.
+double agreement(const quant::Sensitivity& a, const quant::Sensitivity& b) {
+  std::vector<double> x, y;
+  for (const auto& l : a.layers) {
+    x.push_back(l.harm);
+    y.push_back(std::ranges::find(b.layers, l.node, &quant::LayerScore::node)->harm);
+  }
+  return quant::spearman(x, y);
+}
+
+data::RankSpec bars_of(const quant::Sensitivity& s) {
+  data::RankSpec spec;
+  spec.title = s.config.all_but ? "Sensitivity: all in int8 but one layer"
+                                : "Sensitivity: one layer in int8";
+  spec.x_label = harm_label(s.config);
+  if (s.config.own_output) spec.x_label += ", at its own output";
+  for (const auto& l : s.layers) {
+    spec.names.push_back(l.name);
+    spec.values.push_back(l.harm);
+  }
+  return spec;
+}
+
+void run(const Options& o) {
+  quant::SensitivityConfig config;
+  config.metric = quant::metric_from_name(o.metric);
+  config.all_but = o.all_but;
+  config.own_output = o.at == "layer";
+  const deploy::Graph graph = load_quantized(o.model, o.data, o.image_size, o.calibration).graph;
+  const int size = deploy::choose_image_size(o.image_size, graph, "--img");
+  data::Dataset dataset = data::open_dataset(o.data, o.split);
+  const auto start = std::chrono::steady_clock::now();
+  const Tensor images = spread_batch(dataset, o.images, size, graph.gray_border);
+  quant::Accuracy accuracy;
+  if (config.metric == quant::Metric::kMap)
+    accuracy = [&](const deploy::Graph& g) {
+      return deploy::evaluate(g, dataset, size, deploy::Precision::kInt8).metrics.ap;
+    };
+  quant::Sensitivity s = quant::rank_layers(graph, images, config, accuracy);
+  if (accuracy) s.images = dataset.size();
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  print_table(s);
+  fmt::print("{} layers, {} images of {} px, in {}\n", s.layers.size(), s.images, size,
+             format_duration(seconds));
+  std::optional<double> correlation;
+  if (accuracy) {
+    config.metric = quant::Metric::kSqnr;
+    correlation = agreement(s, quant::rank_layers(graph, images, config));
+    fmt::print(
+        "the ranking by SQNR on {} images agrees with it to a Spearman correlation of {:.2f}\n",
+        images.dim(0), *correlation);
+  }
+  if (!o.json.empty()) {
+    Json j = to_json(s);
+    j["model"] = o.model;
+    j["split"] = o.split;
+    j["image_size"] = size;
+    j["seconds"] = seconds;
+    if (correlation) j["spearman_with_sqnr"] = *correlation;
+    write_atomically(o.json, j.dump(2) + "\n");
+  }
+  if (!o.plot.empty()) data::save_rank_plot(o.plot, bars_of(s));
+}
+
+}  // namespace
+
+void add_sensitivity_command(Command app) {
+  auto o = std::make_shared<Options>();
+  Command c = app.add_command("sensitivity", "What int8 costs in each layer");
+  c.add_option("MODEL", o->model, "Checkpoint or deploy file, with ranges or without").required();
+  c.add_option("--data", o->data, "Dataset: folder, JSON or data.yaml").required();
+  c.add_option("--split", o->split, "Split to measure on").show_default();
+  c.add_option("--images", o->images, "Images, spread over the split (map takes all of it)")
+      .range(1, 100000)
+      .show_default();
+  c.add_option("--metric", o->metric, "Rank by: sqnr, mse, cosine (of the outputs) or map")
+      .one_of({"sqnr", "mse", "cosine", "map"})
+      .show_default();
+  c.add_option("--at", o->at, "Compare the network's outputs, or (cheaper) each layer's own")
+      .one_of({"output", "layer"})
+      .show_default();
+  c.add_flag("--all-but", o->all_but, "All layers in int8 but the one, instead of it alone");
+  c.add_option("--img", o->image_size, "Image size (default: as trained)");
+  c.add_option("--json", o->json, "Write the ranking to this file");
+  c.add_option("--plot", o->plot, "Draw the ranking as bars into this PNG");
+  add_calibration_options(c, o->calibration);
+  c.callback([o] { run(*o); });
+}
+
+}  // namespace sextant::apps

@@ -1,0 +1,33 @@
+#include "apps/model_files/import.h"
+
+#include "models/import/import_pt.h"
+#include "models/import/recognise.h"
+
+namespace sextant::apps {
+
+ImportResult import_checkpoint(const std::filesystem::path& from, const std::filesystem::path& to,
+                               const ImportOptions& options) {
+  ImportedWeights weights = import_weights(from);
+  std::vector<std::pair<std::string, Shape>> shapes;
+  for (const auto& [name, t] : weights.state.tensors) shapes.emplace_back(name, t.shape());
+  const RecognisedModel model = recognise_yolov6(shapes, from.string(), weights.block);
+
+  ImportResult r;
+  r.info.model = model.model;
+  r.info.epoch = weights.epoch;
+  r.info.image_size = options.image_size > 0 ? options.image_size : model.image_size;
+  const int64_t stride = model.strides.back();
+  check(r.info.image_size % stride == 0 && r.info.image_size <= 8192,
+        "--img {}: must be a multiple of {} and at most 8192", r.info.image_size, stride);
+  r.info.class_names = options.class_names.empty() ? weights.class_names : options.class_names;
+  if (r.info.class_names.empty())
+    for (int64_t i = 0; i < model.num_classes; ++i) r.info.class_names.push_back(std::to_string(i));
+  check(static_cast<int64_t>(r.info.class_names.size()) == model.num_classes,
+        "{}: has {} classes, but {} class names", from.string(), model.num_classes,
+        r.info.class_names.size());
+  r.tensors = weights.state.tensors.size();
+  save_checkpoint(to, std::move(weights.state), r.info);
+  return r;
+}
+
+}  // namespace sextant::apps

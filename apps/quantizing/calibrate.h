@@ -1,0 +1,39 @@
+// A MODEL argument that is wanted with ranges, and images out of a data set.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "data/dataset/dataset.h"
+#include "deploy/graph/graph.h"
+#include "quant/ptq/ptq.h"
+
+namespace sextant::apps {
+
+// Letterboxed images of a split, `count` of them (at most) in batches of `batch`, spread evenly
+// over it: neighbours in a folder are often frames of one scene. Keeps a reference to the dataset.
+quant::ImageSource spread_images(const data::Dataset& dataset, int64_t count, int image_size,
+                                 int64_t gray_border, int64_t batch = 1);
+// The same as one tensor u8 [count,S,S,3].
+Tensor spread_batch(const data::Dataset& dataset, int64_t count, int image_size,
+                    int64_t gray_border);
+
+// How a model without ranges gets them.
+struct Calibration {
+  std::string split = "train";
+  quant::PtqConfig ptq;
+};
+
+struct QuantizedModel {
+  deploy::Graph graph;
+  bool calibrated = false;  // here; else the file had ranges
+};
+// A deploy file with ranges as it is; a float one or a checkpoint calibrated on `data`.
+// `image_size` 0: as trained. Throws Error before calibrating when a name of `layers` is no
+// layer's. A line on stderr says when the file's weights are rounded already, so that nothing is
+// seen (or regained in float) of what rounding them costs.
+QuantizedModel load_quantized(const std::string& model, const std::string& data, int image_size,
+                              const Calibration& calibration,
+                              const std::vector<std::string>& layers = {});
+
+}  // namespace sextant::apps

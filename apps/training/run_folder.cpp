@@ -1,0 +1,158 @@
+#include "apps/training/run_folder.h"
+
+#include <fmt/format.h>
+
+#include "apps/training/train_config.h"
+#include "core/file.h"
+#include "data/drawing/draw.h"
+#include "data/drawing/plot.h"
+#include "models/yolov6_config.h"
+
+namespace sextant::apps {
+
+namespace {
+
+// The config without what does not change the result, and with all its keys (an older run may have
+// been written with fewer).
+Json decisive(Json config) {
+  for (const char* key : {"workers", "device", "cache_mb"}) config.erase(key);
+  if (!config.contains("precision")) config["precision"] = TrainConfig{}.precision;
+  if (config["solver"].is_object() && !config["solver"].contains("optimizer"))
+    config["solver"]["optimizer"] = SolverConfig{}.optimizer;
+  if (config["model"].is_object())
+    config["model"] =
+        read_yolov6_config(ConfigReader(config["model"], "config", "model."), 1).json();
+  return config;
+}
+
+std::string cell(double v) { return v < 0 ? "" : fmt::format("{:.5f}", v); }
+}  // namespace
+
+void write_results(const std::filesystem::path& path, const std::vector<EpochRow>& rows) {
+  std::string text =
+      "epoch,lr,loss,loss_iou,loss_dfl,loss_cls,loss_cwd,loss_obj,map50,map50_95,seconds\n";
+  for (const auto& r : rows)
+    text += fmt::format("{},{:.8f},{:.6f},{:.6f},{:.6f},{:.6f},{:.6f},{:.6f},{},{},{:.2f}\n",
+                        r.epoch, r.lr, r.loss(), r.loss_iou, r.loss_dfl, r.loss_cls, r.loss_cwd,
+                        r.loss_obj, cell(r.map50), cell(r.map50_95), r.seconds);
+  write_atomically(path, text);
+}
+
+Json rows_to_json(const std::vector<EpochRow>& rows) {
+  Json out = Json::array();
+  for (const auto& r : rows)
+    out.push_back({r.epoch, r.lr, r.loss_iou, r.loss_dfl, r.loss_cls, r.loss_cwd, r.map50,
+                   r.map50_95, r.seconds, r.loss_obj});
+  return out;
+}
+
+std::vector<EpochRow> rows_from_json(const Json& json) {
+  std::vector<EpochRow> rows;
+  for (const auto& j : json)
+    // an older run's rows end before the objectness loss
+    rows.push_back({j.at(0), j.at(1), j.at(2), j.at(3), j.at(4), j.at(5),
+                    j.size() > 9 ? j.at(9).get<double>() : 0.0, j.at(6), j.at(7), j.at(8)});
+  return rows;
+}
+
+void write_curves(const std::filesystem::path& folder, const std::vector<EpochRow>& rows) {
+  data::PlotSpec loss, map;
+  loss.title = "Training loss";
+  loss.y_label = "loss";
+  loss.series = {{"total", {}, {}}, {"box", {}, {}}, {"class", {}, {}}};
+  map.title = "Validation";
+  map.y_label = "mAP";
+  map.series = {{"mAP50", {}, {}}, {"mAP50-95", {}, {}}};
+  loss.x_label = map.x_label = "epoch";
+  for (const auto& r : rows) {
+    const auto e = static_cast<double>(r.epoch);
+    const double values[] = {r.loss(), r.loss_iou, r.loss_cls};
+    for (size_t i = 0; i < 3 && r.epoch > 0; ++i) {
+      loss.series[i].x.push_back(e);
+      loss.series[i].y.push_back(values[i]);
+    }
+    if (r.map50_95 < 0) continue;
+    map.series[0].x.push_back(e);
+    map.series[0].y.push_back(r.map50);
+    map.series[1].x.push_back(e);
+    map.series[1].y.push_back(r.map50_95);
+  }
+  map.y_min = 0.0;
+  if (!loss.series[0].x.empty()) data::save_line_plot(folder / "loss.png", loss);
+  if (!map.series[0].x.empty()) data::save_line_plot(folder / "map.png", map);
+}
+
+void write_batch_picture(const std::filesystem::path& path, const data::Batch& batch,
+                         const std::vector<std::string>& names) {
+  const int64_t side = batch.size() >= 9 ? 3 : (batch.size() >= 4 ? 2 : 1);
+  const auto size = static_cast<int>(batch.images.dim(1));
+  const Tensor images = batch.images.to(Device::kCpu);
+  data::Image sheet;
+  sheet.width = sheet.height = size * static_cast<int>(side);
+  sheet.pixels.resize(static_cast<size_t>(sheet.width) * static_cast<size_t>(sheet.height) * 3);
+  std::vector<data::LabelledBox> boxes;
+  const int64_t row = int64_t{size} * 3;
+  for (int64_t k = 0; k < side * side; ++k)
+    for (int64_t y = 0; y < size; ++y)
+      std::copy_n(images.data<uint8_t>() + (k * size + y) * row, row,
+                  sheet.pixels.data() + ((k / side * size + y) * side + k % side) * row);
+  for (int64_t i = 0; i < batch.targets.dim(0); ++i) {
+    const float* t = batch.targets.f32() + i * 6;
+    const auto k = static_cast<int64_t>(t[0]);
+    if (k >= side * side) continue;
+    const double x = static_cast<double>(k % side) + t[2], y = static_cast<double>(k / side) + t[3];
+    const auto c = static_cast<size_t>(t[1]);
+    boxes.push_back({{(x - t[4] / 2.0) * size, (y - t[5] / 2.0) * size, (x + t[4] / 2.0) * size,
+                      (y + t[5] / 2.0) * size},
+                     static_cast<int>(c),
+                     c < names.size() ? names[c] : std::to_string(c)});
+  }
+  data::draw_detections(sheet, boxes);
+  data::save_png(path, sheet);
+}
+
+void save_run(const std::filesystem::path& path, const Json& config, const RunState& state,
+              const Module& model, const optim::ModelEma* ema, const optim::Optimizer& optimizer,
+              const optim::GradScaler* scaler) {
+  SafeTensors file;
+  for (const auto& s : model.state()) file.add("model." + s.name, s.tensor);
+  if (ema != nullptr)
+    for (const auto& [name, t] : ema->state("ema.")) file.add(name, t);
+  for (const auto& [name, t] : optimizer.state("optimizer.")) file.add(name, t);
+  if (scaler != nullptr)
+    for (const auto& [name, t] : scaler->state("scaler.")) file.add(name, t);
+  const Json meta = {{"format", "sextant-run"},
+                     {"version", 1},
+                     {"epoch", state.epoch},
+                     {"best_map50", state.best_map50},
+                     {"best_map50_95", state.best_map50_95},
+                     {"best_epoch", state.best_epoch},
+                     {"config", config},
+                     {"rows", rows_to_json(state.rows)}};
+  file.metadata["sextant"] = meta.dump();
+  save_safetensors(path, file);
+}
+
+RunState load_run(const std::filesystem::path& path, const Json& config, const Module& model,
+                  optim::ModelEma* ema, optim::Optimizer& optimizer, optim::GradScaler* scaler) {
+  const SafeTensors file = load_safetensors(path);
+  const Json meta = Json::parse(file.meta("sextant"), nullptr, false);
+  RunState state;
+  try {
+    check(meta.at("format") == "sextant-run" && meta.at("version") == 1,
+          "is not the state of a training run");
+    if (const auto key = first_difference(decisive(meta.at("config")), decisive(config)))
+      fail("the run was started with another '{}'; resume with the same config", *key);
+    state = {meta.at("epoch"), rows_from_json(meta.at("rows")), meta.at("best_map50"),
+             meta.at("best_map50_95"), meta.at("best_epoch")};
+  } catch (const std::exception& e) {
+    fail("{}: {}", path.string(), e.what());
+  }
+  for (const auto& s : model.state()) optim::restore_tensor(file, "model." + s.name, s.tensor);
+  if (ema != nullptr) ema->load_state(file, "ema.");
+  optimizer.load_state(file, "optimizer.");
+  if (scaler != nullptr) scaler->load_state(file, "scaler.");
+  return state;
+}
+
+}  // namespace sextant::apps

@@ -1,0 +1,56 @@
+// The files of a run folder that only training reads and writes.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "core/config.h"
+#include "data/loading/loader.h"
+#include "layers/module.h"
+#include "optim/ema.h"
+#include "optim/grad_scaler.h"
+#include "optim/sgd.h"
+
+namespace sextant::apps {
+
+// One row of results.csv. Epoch 0, of runs that start from something to be measured against, has no
+// losses.
+struct EpochRow {
+  int64_t epoch = 0;
+  double lr = 0;
+  double loss_iou = 0, loss_dfl = 0, loss_cls = 0;
+  double loss_cwd = 0;  // channel-wise distillation of the features
+  double loss_obj = 0;
+  double loss() const { return loss_iou + loss_dfl + loss_cls + loss_cwd + loss_obj; }
+  double map50 = -1, map50_95 = -1;  // -1: not evaluated (an empty cell)
+  double seconds = 0;
+};
+void write_results(const std::filesystem::path& path, const std::vector<EpochRow>& rows);
+std::vector<EpochRow> rows_from_json(const Json& json);
+Json rows_to_json(const std::vector<EpochRow>& rows);
+// Loss and mAP by epoch as one picture each: <folder>/loss.png, <folder>/map.png.
+void write_curves(const std::filesystem::path& folder, const std::vector<EpochRow>& rows);
+
+// The first pictures of a batch with their boxes, as the network sees them, in a square grid.
+void write_batch_picture(const std::filesystem::path& path, const data::Batch& batch,
+                         const std::vector<std::string>& names);
+
+// Where a run stands between two epochs.
+struct RunState {
+  int64_t epoch = 0;  // the next one
+  std::vector<EpochRow> rows;
+  double best_map50 = -1, best_map50_95 = -1;
+  int64_t best_epoch = -1;
+};
+// `ema` may be null.
+void save_run(const std::filesystem::path& path, const Json& config, const RunState& state,
+              const Module& model, const optim::ModelEma* ema, const optim::Optimizer& optimizer,
+              const optim::GradScaler* scaler = nullptr);
+// Restores everything into the given objects. Throws Error naming file and what is wrong, and when
+// the run's config differs from `config`.
+RunState load_run(const std::filesystem::path& path, const Json& config, const Module& model,
+                  optim::ModelEma* ema, optim::Optimizer& optimizer,
+                  optim::GradScaler* scaler = nullptr);
+
+}  // namespace sextant::apps

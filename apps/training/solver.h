@@ -1,0 +1,25 @@
+// The optimizer that a config asks for.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "apps/training/train_config.h"
+#include "models/yolov6_config.h"
+#include "optim/optimizer.h"
+#include "optim/rep_handler.h"
+#include "optim/rep_scales.h"
+
+namespace sextant::apps {
+
+// Weight decay is scaled to the images of a step. Parameters with a multiplier keep it.
+std::unique_ptr<optim::Optimizer> make_optimizer(
+    const RunConfig& config, const std::vector<optim::NamedParameter>& parameters);
+
+// The multipliers that go with it.
+optim::RepRule rep_rule(const SolverConfig& solver);
+
+// What the scales of a model's hyper-search look like: names and shapes, values of a start.
+optim::RepScales scales_of_search(Yolov6Config model);
+
+}  // namespace sextant::apps

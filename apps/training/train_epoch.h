@@ -1,0 +1,40 @@
+// An epoch of training, whatever is trained.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "apps/training/run_folder.h"
+#include "apps/training/train_config.h"
+#include "models/loss/detection_loss.h"
+
+namespace sextant::apps {
+
+// Mistakes found in the labels, on stderr.
+void print_report(const data::Dataset& dataset);
+
+data::LoaderConfig loader_config(const RunConfig& config, Device device, int64_t gray_border);
+
+struct EpochContext {
+  const RunConfig& config;
+  int64_t epoch;  // from 0
+  data::Loader& loader;
+  const std::vector<std::string>& names;
+  const std::filesystem::path& folder;  // the first batch of the first epoch is drawn there
+};
+struct Iteration {
+  std::function<LossItems()> items;
+  double lr = 0;
+};
+// Calls iterate(batch, iteration of the run) for every batch; the row has the means of the losses,
+// the last rate and the seconds, and counts epochs from 1. A progress bar on stderr. The items of
+// an iteration are asked for when the next has been started, so that a device has work meanwhile.
+EpochRow run_epoch(const EpochContext& context,
+                   const std::function<Iteration(const data::Batch&, int64_t)>& iterate);
+
+// One line on stdout.
+void print_epoch(const EpochRow& row, int64_t epochs);
+
+}  // namespace sextant::apps

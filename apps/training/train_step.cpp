@@ -1,0 +1,167 @@
+#include "apps/training/train_step.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "core/device.h"
+#include "layers/autocast.h"
+#include "layers/functional.h"
+
+namespace sextant::apps {
+namespace {
+
+// Room for as many boxes again as the first batch has, so that few batches need a new recording.
+constexpr int64_t kLeastRoom = 64;
+int64_t room_for(const Tensor& targets) {
+  return std::max(kLeastRoom, 2 * (targets.defined() ? targets.shape()[0] : 0));
+}
+
+}  // namespace
+
+struct TrainStep::Recording {
+  Tensor images;
+  PlacedTargets targets;
+  LossStep step;
+  std::unique_ptr<RecordedWork> work;
+  int64_t runs = 0;               // the second is the one that records
+  LossValues values;              // of the last run
+  std::vector<Tensor> gradients;  // where each replay puts them; empty before the first
+  std::vector<int64_t> counted;   // by each replay
+};
+
+TrainStep::TrainStep(const Yolov6& model, const DetectionLoss& loss, const Yolov6* teacher,
+                     const optim::GradScaler* scaler, const TrainStepConfig& config)
+    : model_(model), loss_(loss), teacher_(teacher), scaler_(scaler), config_(config) {
+  for (const auto& p : model.parameters())
+    if (p.variable.requires_grad()) parameters_.push_back(p.variable);
+  check(!parameters_.empty(), "train step: nothing to train");
+  device_ = parameters_[0].data().device();
+  one_ = Tensor::full({1}, 1.0f, device_);
+  for (const auto& s : model.state())
+    if (s.tensor.dtype() == DType::kI64) counters_.push_back(s.tensor);
+}
+
+TrainStep::~TrainStep() = default;
+
+bool TrainStep::replayed() const { return replayed_; }
+
+LossValues TrainStep::run(const Tensor& images, const Tensor& targets, int64_t epoch) {
+  const LossStep step{images.dim(1), images.dim(2), epoch};
+  replayed_ = false;
+  if (device_ == Device::kCpu || !config_.record ||
+      (recording_ && recording_->images.shape() != images.shape())) {
+    const PlacedTargets placed = loss_.place(targets, images.dim(0), step, device_);
+    return loss_.fetch(pass(images, placed, step), placed);
+  }
+  if (recording_ && take_up(targets, step))
+    recording_->images.copy_from(images);
+  else
+    begin(images, targets, step);
+  run_recording();
+  return loss_.fetch(recording_->values, recording_->targets);
+}
+
+TeacherOutput TrainStep::teach(const Variable& x) const {
+  const NoGrad guard;
+  const Autocast autocast(config_.type);
+  const Yolov6::Features f = teacher_->forward_features(x);
+  TeacherOutput out;
+  for (const auto& v : f.head.cls_logits) out.cls_logits.push_back(v.data());
+  for (const auto& v : f.head.reg) out.reg.push_back(v.data());
+  for (const auto& v : f.neck) out.features.push_back(cast(v, DType::kF32).data());
+  return out;
+}
+
+LossValues TrainStep::pass(const Tensor& images, const PlacedTargets& targets,
+                           const LossStep& step) const {
+  const Variable x(image_to_float(images));
+  const bool distills_features = teacher_ && loss_.config().distill_feat_weight > 0;
+  LossInput input;
+  {
+    const Autocast autocast(config_.type);
+    Yolov6::Features f = model_.forward_features(x);
+    input = {.cls_logits = f.head.cls_logits,
+             .reg = f.head.reg,
+             .objectness = f.head.objectness,
+             .reg_lrtb = f.head.reg_lrtb,
+             .cls_logits_ab = f.head.cls_logits_ab,
+             .reg_ab = f.head.reg_ab,
+             .features = {}};
+    // What the loss reads is f32 in any case.
+    if (distills_features)
+      for (const Variable& v : f.neck) input.features.push_back(cast(v, DType::kF32));
+  }
+  const TeacherOutput taught = teacher_ ? teach(x) : TeacherOutput{};
+  const LossResult r = loss_(input, targets, step, teacher_ ? &taught : nullptr);
+  if (scaler_)
+    scaler_->backward(r.loss);
+  else
+    backward({{r.loss, one_}});
+  return r.values;
+}
+
+// Puts a step's boxes where the recording has them; false where its work is another.
+bool TrainStep::take_up(const Tensor& targets, const LossStep& step) {
+  const int64_t recorded = recording_->step.epoch, warmup = loss_.config().atss_warmup_epochs;
+  if (teacher_ && recorded != step.epoch) return false;
+  if ((recorded < warmup) != (step.epoch < warmup)) return false;
+  return loss_.replace(recording_->targets, targets, step);
+}
+
+void TrainStep::begin(const Tensor& images, const Tensor& targets, const LossStep& step) {
+  recording_.reset();  // its memory first
+  auto r = std::make_unique<Recording>();
+  r->images = images.clone();
+  r->targets = loss_.place(targets, images.dim(0), step, device_, room_for(targets));
+  r->step = step;
+  r->work = std::make_unique<RecordedWork>(
+      [this, p = r.get()] { p->values = pass(p->images, p->targets, p->step); });
+  recording_ = std::move(r);
+}
+
+// Gradients of earlier passes are kept aside: a replay writes its own where it wrote the last.
+void TrainStep::run_recording() {
+  Recording& r = *recording_;
+  std::vector<Tensor> earlier;
+  for (const Variable& p : parameters_) {
+    earlier.push_back(p.grad());
+    p.clear_grad();
+  }
+  for (size_t i = 0; i < r.gradients.size(); ++i)
+    if (earlier[i].defined() && earlier[i].raw() == r.gradients[i].raw())
+      earlier[i] = earlier[i].clone();
+
+  std::vector<int64_t> before;
+  for (const Tensor& c : counters_) before.push_back(*c.data<int64_t>());
+  ++r.runs;
+  try {
+    r.work->run();
+  } catch (const Error& e) {
+    if (r.runs != 2) throw;
+    // What CUDA cannot record it can still do.
+    for (const Variable& p : parameters_) p.clear_grad();
+    for (size_t i = 0; i < counters_.size(); ++i) *counters_[i].data<int64_t>() = before[i];
+    fmt::print(stderr, "training steps are not recorded: {}\n", e.what());
+    config_.record = false;
+    r.work.reset();
+    r.values = pass(r.images, r.targets, r.step);
+  }
+  if (r.work && r.work->recorded()) {
+    replayed_ = true;
+    if (r.gradients.empty()) {
+      for (const Variable& p : parameters_) r.gradients.push_back(p.grad());
+      for (size_t i = 0; i < counters_.size(); ++i)
+        r.counted.push_back(*counters_[i].data<int64_t>() - before[i]);
+    } else {
+      for (size_t i = 0; i < parameters_.size(); ++i)
+        if (r.gradients[i].defined()) parameters_[i].add_grad(r.gradients[i]);
+      for (size_t i = 0; i < counters_.size(); ++i) *counters_[i].data<int64_t>() += r.counted[i];
+    }
+  }
+  for (size_t i = 0; i < parameters_.size(); ++i)
+    if (earlier[i].defined()) parameters_[i].add_grad(earlier[i]);
+}
+
+}  // namespace sextant::apps

@@ -1,0 +1,72 @@
+// Enums and the names that files, options and messages use for their values: one table per enum.
+//
+//   enum class Metric { kSqnr, kMse, kMap };
+//   constexpr auto enum_names(Metric) {
+//     return make_enum_names<Metric>(
+//         "metric", {{Metric::kSqnr, "sqnr"}, {Metric::kMse, "mse"}, {Metric::kMap, "map"}});
+//   }
+//
+//   name_of(Metric::kMse);          // "mse"
+//   from_name<Metric>("x");         // throws Error: unknown metric 'x'; use sqnr, mse or map
+//
+// The table stands beside the enum, in its namespace, where argument-dependent lookup finds it.
+#pragma once
+
+#include <array>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "core/error.h"
+
+namespace sextant {
+
+template <class E, size_t N>
+struct EnumNames {
+  std::string_view what;  // the noun for messages
+  std::array<std::pair<E, std::string_view>, N> rows;
+};
+
+template <class E, size_t N>
+constexpr EnumNames<E, N> make_enum_names(std::string_view what,
+                                          const std::pair<E, std::string_view> (&rows)[N]) {
+  return {what, std::to_array(rows)};
+}
+
+// An enum with a table.
+template <class E>
+concept NamedEnum = requires { enum_names(E{}).rows; };
+
+// "" for a value that is not in the table.
+template <NamedEnum E>
+constexpr std::string_view name_of(E value) {
+  for (const auto& [v, name] : enum_names(E{}).rows)
+    if (v == value) return name;
+  return "";
+}
+
+// In the order of the table.
+template <NamedEnum E>
+std::vector<std::string> names_of() {
+  std::vector<std::string> names;
+  for (const auto& row : enum_names(E{}).rows) names.emplace_back(row.second);
+  return names;
+}
+
+// "a", "a or b", "a, b or c".
+std::string one_of_list(const std::vector<std::string>& names);
+
+// "unknown metric 'x'; use sqnr, mse or map".
+[[noreturn]] void fail_unknown_name(std::string_view what, std::string_view name,
+                                    const std::vector<std::string>& names);
+
+// Throws Error, naming those there are, for another name.
+template <NamedEnum E>
+E from_name(std::string_view name) {
+  for (const auto& [value, n] : enum_names(E{}).rows)
+    if (n == name) return value;
+  fail_unknown_name(enum_names(E{}).what, name, names_of<E>());
+}
+
+}  // namespace sextant

@@ -1,0 +1,75 @@
+#include "data/image/jpeg.h"
+
+#include <cstddef>
+#include <cstring>
+
+namespace sextant::data {
+namespace {
+
+// ITU T.81, B.2.4.2: tables of a class byte, 16 counts, and as many values as the counts add up to.
+bool huffman_tables_fit(std::span<const uint8_t> segment) {
+  constexpr size_t kHead = 17;
+  while (!segment.empty()) {
+    if (segment.size() < kHead) return false;
+    size_t values = 0;
+    for (size_t k = 1; k < kHead; ++k) values += segment[k];
+    if (values > 256 || segment.size() < kHead + values) return false;
+    segment = segment.subspan(kHead + values);
+  }
+  return true;
+}
+
+constexpr uint8_t kHuffman = 0xC4;
+constexpr uint8_t kScan = 0xDA;
+constexpr uint8_t kEnd = 0xD9;
+
+bool is_frame(uint8_t marker) {
+  return marker >= 0xC0 && marker <= 0xCF && marker != kHuffman && marker != 0xC8 && marker != 0xCC;
+}
+
+// Without a length and contents.
+bool stands_alone(uint8_t marker) {
+  return marker == 0x00 || marker == 0x01 || (marker >= 0xD0 && marker <= 0xD8);
+}
+
+}  // namespace
+
+bool is_jpeg(std::span<const uint8_t> bytes) {
+  return bytes.size() >= 3 && bytes[0] == 0xFF && bytes[1] == 0xD8 && bytes[2] == 0xFF;
+}
+
+JpegState check_jpeg(std::span<const uint8_t> bytes, bool header_only) {
+  size_t at = 2;
+  bool in_scan = false;
+  while (at + 1 < bytes.size()) {
+    if (bytes[at] != 0xFF) {
+      const void* next = std::memchr(bytes.data() + at, 0xFF, bytes.size() - at);
+      if (next == nullptr) return JpegState::kCutOff;
+      at = static_cast<size_t>(static_cast<const uint8_t*>(next) - bytes.data());
+      continue;
+    }
+    const uint8_t marker = bytes[at + 1];
+    if (marker == kEnd) return JpegState::kGood;
+    if (marker == 0xFF) {  // fill byte
+      at += 1;
+      continue;
+    }
+    if (stands_alone(marker) || (in_scan && marker < 0xC0)) {
+      at += 2;
+      continue;
+    }
+    // Segments are stepped over: an embedded thumbnail has an end marker of its own.
+    if (at + 3 >= bytes.size()) return JpegState::kCutOff;
+    const size_t length = size_t{bytes[at + 2]} << 8 | bytes[at + 3];
+    if (length < 2) return JpegState::kBroken;
+    if (at + 2 + length > bytes.size()) return JpegState::kCutOff;
+    if (marker == kHuffman && !huffman_tables_fit(bytes.subspan(at + 4, length - 2)))
+      return JpegState::kBroken;
+    if (header_only && is_frame(marker)) return JpegState::kGood;
+    in_scan = marker == kScan;
+    at += 2 + length;
+  }
+  return JpegState::kCutOff;
+}
+
+}  // namespace sextant::data

@@ -1,0 +1,87 @@
+// The loader: batches of samples made ahead of time by several threads.
+//
+//   Loader loader(dataset, config);
+//   for (epoch...) {
+//     loader.begin_epoch(epoch, mosaic_on);
+//     Batch batch;
+//     while (loader.next(batch)) ...
+//   }
+//
+// A batch depends on (seed, epoch, position in the epoch) only, never on the number of threads or
+// on timing: each position has a random sequence of its own. Training after a restart therefore
+// sees the same batches.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "core/tensor.h"
+#include "data/augment/augment.h"
+#include "data/dataset/dataset.h"
+#include "data/image/letterbox.h"
+
+namespace sextant::data {
+
+struct Batch {
+  Tensor images;   // u8 [N,S,S,3], RGB, on the loader's device
+  Tensor targets;  // f32 [M,6]: image in the batch, class, cx, cy, w, h relative to S; sorted by
+                   // image. Crowd boxes are not in it.
+  std::vector<int64_t> indices;             // the samples, N of them
+  std::vector<LetterboxGeometry> geometry;  // N, without augmentation; else empty
+
+  int64_t size() const { return static_cast<int64_t>(indices.size()); }
+};
+
+struct LoaderConfig {
+  int64_t batch = 16;
+  int size = 320;  // side of the square canvas
+  int border = 0;  // grey pixels on every side of it, see LetterboxOptions
+  bool shuffle = false;
+  std::optional<AugmentConfig> augment;  // nothing: letterboxed only
+  uint64_t seed = 0;
+  int threads = 1;
+  bool drop_last = false;
+  int64_t cache_bytes = int64_t{1} << 30;  // of images decoded and resized, kept in memory
+  int64_t prefetch = 3;                    // batches made ahead
+  // A file whose header is right but whose pixels do not decode. "skip": reported once; with
+  // augmentation the next good sample takes its place, without it is left out of its batch (so no
+  // sample is evaluated twice). "stop": next() throws.
+  std::string on_error = "skip";
+  // kCuda: augmentation is drawn by the threads and painted on the device, in next(), from images
+  // that stay there (up to cache_bytes).
+  Device device = Device::kCpu;
+};
+
+class Loader {
+ public:
+  // Keeps a reference to the dataset. Throws Error for an empty dataset or a config out of range.
+  Loader(const Dataset& dataset, LoaderConfig config);
+  ~Loader();
+  Loader(const Loader&) = delete;
+  Loader& operator=(const Loader&) = delete;
+
+  // Starts the epoch, leaving what is left of the one before. `mosaic_on` false turns mosaic and
+  // mixup off.
+  void begin_epoch(int64_t epoch, bool mosaic_on = true);
+  // As begin_epoch(), from batch `first_batch` on: to go on in the middle of an epoch.
+  void begin_epoch_at(int64_t epoch, bool mosaic_on, int64_t first_batch);
+  // The next batch; false at the end of the epoch (or before the first begin_epoch()). Throws what
+  // went wrong in a worker. `batch` gets tensors of its own.
+  bool next(Batch& batch);
+  int64_t batches_per_epoch() const;
+  // Images that did not decode so far, each once.
+  LabelReport report() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// Letterboxed samples [begin, end) of a dataset, in order, on the calling thread: calibration, and
+// evaluation where a loader is too much. Throws Error naming the file for an image that does not
+// decode.
+Batch load_batch(const Dataset& dataset, int64_t begin, int64_t end, int size, int border = 0);
+
+}  // namespace sextant::data

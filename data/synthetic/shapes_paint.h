@@ -1,0 +1,63 @@
+// What the pictures of shapes.h are painted with: outlines, fills, grounds, film grain.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "core/rng.h"
+#include "data/drawing/canvas.h"
+
+namespace sextant::data::shapes {
+
+// A filled region by its signed distance in pixels (negative inside; exact near the edge, which is
+// what anti-aliasing needs) and its tight bounding box.
+struct Outline {
+  Rect bounds;
+  std::function<double(double x, double y)> distance;
+};
+
+// A shape of a class of shape_names() around (x, y) with circumscribed diameter `size`; rotation
+// and proportions drawn at random.
+Outline make_shape(int class_id, double x, double y, double size, Rng& rng);
+
+// Things that are no class.
+Outline make_blob(double x, double y, double size, Rng& rng);
+Outline make_capsules(std::vector<Point> line, double width);
+// A line, an arc or a scribble somewhere in a picture of this size.
+Outline make_stroke(int width, int height, Rng& rng);
+
+// How much of each pixel an outline covers, also outside the picture.
+struct Mask {
+  int x0 = 0, y0 = 0, width = 0, height = 0;
+  std::vector<float> coverage;
+  int64_t area = 0;  // pixels more than half covered
+
+  template <class F>
+  void each(const F& f) const {  // f(x, y, coverage)
+    for (int j = 0; j < height; ++j)
+      for (int i = 0; i < width; ++i)
+        f(x0 + i, y0 + j,
+          coverage[static_cast<size_t>(j) * static_cast<size_t>(width) + static_cast<size_t>(i)]);
+  }
+};
+Mask rasterize(const Outline& outline);
+
+// A fill: the colour at a pixel and the distance from the edge there.
+using Fill = std::function<Color(double x, double y, double distance)>;
+// Plain, shaded, striped or dotted, with or without a rim, around `base`.
+Fill make_fill(Color base, double size, Rng& rng);
+// One that stands out from `ground`.
+Color contrasting_color(Color ground, Rng& rng);
+
+void paint(Image& image, const Outline& outline, const Mask& mask, const Fill& fill, double alpha);
+// Darkens the ground beside the outline, as light from one side would.
+void paint_shadow(Image& image, const Outline& outline, double dx, double dy, double softness,
+                  double strength);
+Color mean_color(const Image& image, const Mask& mask);
+
+// Two colours, clouds of two sizes, sometimes a faint pattern.
+Image make_ground(int width, int height, Rng& rng);
+// Blur, a light fall-off towards the corners, grain.
+void finish(Image& image, Rng& rng);
+
+}  // namespace sextant::data::shapes

@@ -1,0 +1,106 @@
+#include "deploy/detect/detector.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "core/device_bytes.h"
+#include "kernels/backend.h"
+
+namespace sextant::deploy {
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point& from) {
+  const auto now = std::chrono::steady_clock::now();
+  const double s = std::chrono::duration<double>(now - from).count();
+  from = now;
+  return s;
+}
+
+}  // namespace
+
+Detector::Detector(const Graph& graph, const DetectorConfig& config)
+    : config_(config),
+      canvas_{config.image_size, config.image_size, true, 114, static_cast<int>(graph.gray_border)},
+      engine_(graph, {.batch = 1,
+                      .height = config.image_size,
+                      .width = config.image_size,
+                      .precision = config.precision,
+                      .float_images = false,
+                      .simulate = config.simulate,
+                      .device = config.device}),
+      input_(Shape{1, config.image_size, config.image_size, 3}, DType::kU8, config.device) {
+  check(graph.nodes.back().kind == NodeKind::kDecode, "{}: is no detector, it has no decode node",
+        graph.source.empty() ? "the model" : graph.source);
+}
+
+std::vector<kernels::Detection> Detector::run(const data::Image& image) {
+  auto clock = std::chrono::steady_clock::now();
+  const auto geometry = data::letterbox_geometry(image.width, image.height, canvas_);
+  letterbox(image, geometry);
+  finish();
+  times_.preprocess += seconds_since(clock);
+
+  const Tensor predictions = engine_.run_on_device(input_);
+  finish();
+  times_.inference += seconds_since(clock);
+
+  auto found = suppress(predictions);
+  for (auto& d : found) {
+    const data::Box box =
+        data::clip_box(geometry.to_image({d.x1, d.y1, d.x2, d.y2}), image.width, image.height);
+    d.x1 = box[0];
+    d.y1 = box[1];
+    d.x2 = box[2];
+    d.y2 = box[3];
+  }
+  times_.postprocess += seconds_since(clock);
+  ++times_.images;
+  return found;
+}
+
+void Detector::letterbox(const data::Image& image, const data::LetterboxGeometry& geometry) {
+  if (config_.device == Device::kCpu)
+    return data::letterbox_into(image, geometry, canvas_.pad, input_.data<uint8_t>());
+  const Tensor pixels = device_bytes(std::span<const uint8_t>(image.pixels));
+  const kernels::LetterboxImage placed{.pixels = pixels.data<uint8_t>(),
+                                       .width = image.width,
+                                       .height = image.height,
+                                       .resized_width = geometry.resized_width,
+                                       .resized_height = geometry.resized_height,
+                                       .left = geometry.left,
+                                       .top = geometry.top};
+  const Tensor list = device_bytes(std::span(&placed, 1));
+  kernels::backend(config_.device)
+      .letterbox({.images = static_cast<const kernels::LetterboxImage*>(list.raw()),
+                  .batch = 1,
+                  .width = geometry.canvas_width,
+                  .height = geometry.canvas_height,
+                  .pad = canvas_.pad,
+                  .bytes = input_.data<uint8_t>()});
+}
+
+std::vector<kernels::Detection> Detector::suppress(const Tensor& predictions) const {
+  constexpr auto kSize = static_cast<int64_t>(sizeof(kernels::Detection));
+  const Tensor places(Shape{std::max<int64_t>(config_.nms.max_det, 1) * kSize}, DType::kU8,
+                      config_.device);
+  const Tensor count(Shape{1}, DType::kI32, config_.device);
+  kernels::backend(config_.device)
+      .non_max_suppression({predictions.f32(), 1, predictions.dim(1), predictions.dim(2) - 5},
+                           config_.nms, static_cast<kernels::Detection*>(places.raw()),
+                           count.data<int32_t>());
+  const Tensor found = places.to(Device::kCpu);
+  const auto* first = static_cast<const kernels::Detection*>(found.raw());
+  return {first, first + count.to(Device::kCpu).data<int32_t>()[0]};
+}
+
+void Detector::finish() const {
+  if (config_.device == Device::kCuda) accelerator().synchronize(compute_stream());
+}
+
+void Detector::warm_up() {
+  input_.fill_zero();
+  engine_.run_on_device(input_);
+  finish();
+}
+
+}  // namespace sextant::deploy

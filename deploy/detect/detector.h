@@ -1,0 +1,56 @@
+// From an image to boxes: the one path that evaluation, `detect` and the int8 binary take.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "data/image/image.h"
+#include "data/image/letterbox.h"
+#include "deploy/engine/engine.h"
+#include "kernels/detection/nms.h"
+
+namespace sextant::deploy {
+
+struct DetectorConfig {
+  int image_size = 640;
+  Precision precision = Precision::kFloat32;
+  bool simulate = false;  // int8: the fake-quant simulation in place of the engine
+  // kCuda: letterbox, engine and suppression there; only the image and the boxes travel.
+  Device device = Device::kCpu;
+  kernels::NmsOptions nms;
+};
+
+// Seconds spent, summed over all images so far.
+struct DetectorTimes {
+  double preprocess = 0;   // letterbox
+  double inference = 0;    // engine, decoding included
+  double postprocess = 0;  // suppression, boxes back to the image
+  int64_t images = 0;
+};
+
+class Detector {
+ public:
+  // The grey border of the images is the graph's.
+  Detector(const Graph& graph, const DetectorConfig& config);
+  // Boxes in pixels of `image`, clipped to it, best first.
+  std::vector<kernels::Detection> run(const data::Image& image);
+  const DetectorTimes& times() const { return times_; }
+  // Runs once on an empty image, so that what the first call costs is not counted.
+  void warm_up();
+  const Engine& engine() const { return engine_; }
+
+ private:
+  // The canvas in input_.
+  void letterbox(const data::Image& image, const data::LetterboxGeometry& geometry);
+  std::vector<kernels::Detection> suppress(const Tensor& predictions) const;
+  // Waits for the device, so that times are those of the work.
+  void finish() const;
+
+  DetectorConfig config_;
+  data::LetterboxOptions canvas_;
+  Engine engine_;
+  Tensor input_;
+  DetectorTimes times_;
+};
+
+}  // namespace sextant::deploy

@@ -1,0 +1,78 @@
+#include "deploy/detect/evaluation.h"
+
+#include <algorithm>
+
+#include "core/progress.h"
+
+namespace sextant::deploy {
+
+Json EvalResult::json(const std::vector<std::string>& names) const {
+  Json j = metrics.to_json(names);
+  const double ms = 1e3 / static_cast<double>(std::max<int64_t>(times.images, 1));
+  j["images"] = times.images;
+  j["ms_per_image"] = times.inference * ms;
+  j["ms_preprocess"] = times.preprocess * ms;
+  j["ms_postprocess"] = times.postprocess * ms;
+  j["best_f1"] = {{"confidence", curves.confidence},
+                  {"precision", curves.precision},
+                  {"recall", curves.recall},
+                  {"f1", curves.f1}};
+  j["confusion"] = Json::array();
+  for (auto row = confusion.counts.begin(); row != confusion.counts.end(); row += confusion.size)
+    j["confusion"].push_back(std::vector<int64_t>(row, row + confusion.size));
+  return j;
+}
+
+std::vector<data::GroundTruth> ground_truth(const data::Sample& sample) {
+  std::vector<data::GroundTruth> out;
+  const double w = sample.width, h = sample.height;
+  for (const auto& l : sample.labels)
+    out.push_back({l.category,
+                   {(static_cast<double>(l.cx) - l.w / 2.0) * w,
+                    (static_cast<double>(l.cy) - l.h / 2.0) * h, l.w * w, l.h * h},
+                   l.area > 0 ? std::optional<double>(l.area) : std::nullopt,
+                   l.crowd});
+  return out;
+}
+
+EvalResult evaluate(const Graph& graph, const data::Dataset& dataset, int image_size,
+                    Precision precision, const EvalOptions& options) {
+  check(graph.class_names.size() == dataset.names.size(), "{}: has {} classes, the model {} has {}",
+        dataset.path, dataset.names.size(), graph.source.empty() ? "in training" : graph.source,
+        graph.class_names.size());
+  DetectorConfig config;
+  config.image_size = image_size;
+  config.precision = precision;
+  config.simulate = options.simulate;
+  config.device = options.device;
+  config.nms.conf = static_cast<float>(options.conf);
+  config.nms.iou = options.iou;
+  config.nms.multi_label = true;
+  Detector detector(graph, config);
+  detector.warm_up();
+  const int classes = static_cast<int>(dataset.names.size());
+  std::vector<data::ImageEval> images;
+  std::vector<data::MatchedDetection> matched;
+  std::vector<int> truths;
+  data::ConfusionMatrix confusion(classes);
+  Progress progress("evaluate", dataset.size());
+  for (const auto& sample : dataset.samples) {
+    data::ImageEval image;
+    image.truths = ground_truth(sample);
+    for (const auto& d : detector.run(data::load_image(sample.image)))
+      image.detections.push_back(
+          {d.class_id, data::CocoBox::from_corners(d.x1, d.y1, d.x2, d.y2), d.score});
+    const auto of_image = data::match_detections(image);
+    matched.insert(matched.end(), of_image.begin(), of_image.end());
+    for (const auto& t : image.truths)
+      if (!t.crowd) truths.push_back(t.class_id);
+    confusion.add(image);
+    images.push_back(std::move(image));
+    progress.update(static_cast<int64_t>(images.size()));
+  }
+  progress.finish();
+  return {data::evaluate_coco(images, classes), detector.times(),
+          data::precision_recall(std::move(matched), truths), std::move(confusion)};
+}
+
+}  // namespace sextant::deploy

@@ -1,0 +1,41 @@
+#include "deploy/engine/conv_spec.h"
+
+namespace sextant::deploy {
+
+kernels::ConvShape shape_of(const ConvSpec& spec) {
+  const Shape& w = spec.weight.shape();
+  const kernels::ConvShape shape{.n = spec.batch,
+                                 .h = spec.height,
+                                 .w = spec.width,
+                                 .ic = w[3] * spec.groups,
+                                 .oc = w[0],
+                                 .kh = w[1],
+                                 .kw = w[2],
+                                 .stride = spec.stride,
+                                 .pad = spec.padding,
+                                 .groups = spec.groups};
+  check(shape.oh() == spec.out_height && shape.ow() == spec.out_width,
+        "deploy: a convolution to {} x {} pixels, expected {} x {}", spec.out_width,
+        spec.out_height, shape.ow(), shape.oh());
+  return shape;
+}
+
+ConvEpilogue integer_epilogue(const ConvSpec& spec) {
+  ConvEpilogue e;
+  const auto channels = static_cast<size_t>(spec.weight.dim(0));
+  e.bias.resize(channels);
+  e.factor.resize(channels);
+  const kernels::ConvScales scales{.source = spec.source_scale,
+                                   .destination = spec.destination_scale,
+                                   .weight = spec.weight_scale.data(),
+                                   .bias = spec.bias.defined() ? spec.bias.f32() : nullptr,
+                                   .channels = spec.weight.dim(0),
+                                   .act = spec.activation,
+                                   .residual_scale = spec.residual_scale,
+                                   .residual_before_act = spec.residual_before_activation};
+  kernels::cpu::fold_scales(scales, e.bias.data(), e.factor.data());
+  kernels::set_epilogue(scales, e.form);
+  return e;
+}
+
+}  // namespace sextant::deploy

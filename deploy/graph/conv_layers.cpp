@@ -1,0 +1,75 @@
+#include "deploy/graph/conv_layers.h"
+
+#include <algorithm>
+
+namespace sextant::deploy {
+namespace {
+
+ConvLayer layer_of(const Node& node, const Shape& x) {
+  const Shape& w = node.weight.shape();
+  const Attributes& a = node.attributes;
+  ConvLayer layer;
+  layer.name = node.name;
+  layer.activation = a.activation;
+  kernels::ConvShape& s = layer.shape;
+  s.n = x[0];
+  s.h = x[1];
+  s.w = x[2];
+  s.ic = x[3];
+  s.oc = w[0];
+  if (node.kind == NodeKind::kDeconv) {
+    s.oc *= 4;
+    return layer;
+  }
+  s.kh = w[1];
+  s.kw = w[2];
+  s.stride = a.stride;
+  s.pad = a.padding;
+  s.groups = a.groups;
+  layer.residual = a.residual;
+  layer.residual_before_activation = a.residual_before_activation;
+  return layer;
+}
+
+bool alike(const ConvLayer& a, const ConvLayer& b) {
+  return a.shape == b.shape && a.activation == b.activation && a.residual == b.residual &&
+         a.residual_before_activation == b.residual_before_activation;
+}
+
+}  // namespace
+
+std::vector<ConvLayer> conv_layers(const Graph& graph, int64_t batch, int64_t height,
+                                   int64_t width) {
+  const std::vector<Shape> shapes = infer_shapes(graph, batch, height, width);
+  std::vector<ConvLayer> layers;
+  for (const Node& node : graph.nodes) {
+    if (!node.has_weight()) continue;
+    const ConvLayer layer = layer_of(node, shapes[static_cast<size_t>(node.inputs[0])]);
+    const auto same = std::ranges::find_if(layers, [&](const auto& l) { return alike(l, layer); });
+    if (same == layers.end())
+      layers.push_back(layer);
+    else
+      ++same->count;
+  }
+  return layers;
+}
+
+Tensor deconv_as_pointwise(const Tensor& weight) {
+  const int64_t o = weight.dim(0);
+  const int64_t i = weight.dim(3);
+  Tensor result(Shape{4 * o, 1, 1, i});
+  for (int64_t oc = 0; oc < o; ++oc)
+    for (int64_t tap = 0; tap < 4; ++tap)
+      std::copy_n(weight.f32() + (oc * 4 + tap) * i, i, result.f32() + (tap * o + oc) * i);
+  return result;
+}
+
+Tensor deconv_bias(const Tensor& bias) {
+  if (!bias.defined()) return {};
+  Tensor result(Shape{4 * bias.numel()});
+  for (int64_t tap = 0; tap < 4; ++tap)
+    std::copy_n(bias.f32(), bias.numel(), result.f32() + tap * bias.numel());
+  return result;
+}
+
+}  // namespace sextant::deploy

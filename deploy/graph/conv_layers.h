@@ -1,0 +1,33 @@
+// The convolutions of a graph as kernels see them.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/tensor.h"
+#include "deploy/graph/graph.h"
+#include "kernels/conv.h"
+
+namespace sextant::deploy {
+
+struct ConvLayer {
+  std::string name;  // of the first node that is such a one
+  kernels::ConvShape shape;
+  Activation activation = Activation::kIdentity;
+  bool residual = false;
+  bool residual_before_activation = false;
+  int count = 1;  // nodes of the graph that are such convolutions
+};
+
+// Each kind once, in the graph's order, for `batch` images of height x width. A transposed
+// convolution counts as the 1x1 convolution to 4 O channels that it is (deconv_as_pointwise()).
+std::vector<ConvLayer> conv_layers(const Graph& graph, int64_t batch, int64_t height,
+                                   int64_t width);
+
+// A 2x2 stride-2 transposed convolution is a 1x1 convolution to 4 O channels, ordered (row, column,
+// o) here, whose results are then scattered: weight [O,2,2,I] -> [4 O,1,1,I].
+Tensor deconv_as_pointwise(const Tensor& weight);
+// Its bias: [O] four times, or empty.
+Tensor deconv_bias(const Tensor& bias);
+
+}  // namespace sextant::deploy

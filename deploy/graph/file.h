@@ -1,0 +1,33 @@
+// The deploy file: a fused graph, with or without ranges, as one .safetensors.
+//
+// Tensors, in PyTorch's layout (conv OIHW, deconv IOHW): "<node>.weight" (F32; I8 when quantized,
+// with "<node>.weight_scale" F32 [O]) and "<node>.bias" (F32). The rest is JSON under
+// __metadata__["sextant"]:
+//   {"format": "sextant-deploy", "version": 1, "image_size": 640, "class_names": [...],
+//    "input": "images", "output": "decode",
+//    "nodes": [{"name", "kind", "inputs": [tensor names], attributes ...}, ...],
+//    "tensors": [{"name", "shape", "group", "unsigned", "amax"}, ...]}
+// A quantized file loads for either precision; f32 then runs on the dequantized weights.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "core/safetensors.h"
+#include "deploy/graph/graph.h"
+
+namespace sextant::deploy {
+
+// Throws Error naming the file when it cannot be written; `extra` are more metadata strings.
+void save_deploy(const std::filesystem::path& path, const Graph& graph,
+                 const std::map<std::string, std::string>& extra = {});
+
+// Throws one Error naming file and node or tensor for whatever is wrong with it: not a deploy file,
+// a later version, unknown kinds, cycles, missing or misshapen tensors, absurd numbers.
+Graph load_deploy(const std::filesystem::path& path);
+Graph load_deploy(const SafeTensors& file);
+
+// Whether the file says it is a deploy file (else it may be a checkpoint).
+bool is_deploy_file(const SafeTensors& file);
+
+}  // namespace sextant::deploy

@@ -1,0 +1,44 @@
+// The end of a detector that another tool exported: recognised by what it computes, not by how.
+// Internal to deploy/onnx_*.
+#pragma once
+
+#include <onnx/onnx_pb.h>
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "deploy/graph/graph.h"
+
+namespace sextant::deploy {
+
+// The image or map [N,H,W,C] of that name, as far as it is known; null otherwise.
+using OnnxMaps = std::function<const Shape*(const std::string&)>;
+
+struct OnnxModelEnd {
+  const onnx::GraphProto& graph;
+  int64_t opset = 13;
+  int64_t batch = 1;
+  std::string image;
+  OnnxMaps maps;
+};
+
+struct OnnxDetector {
+  std::vector<std::string> inputs;  // of the decode node
+  Attributes attributes;
+};
+
+// Follows the outputs back to the convolutions that they come from, evaluates what lies between on
+// random maps, and looks for a value that kernels/detection/decode.h gives for the same maps: rows
+// [N, A, 5 + classes] (centre, size, objectness, scores), or without the objectness
+// [N, A, 4 + classes] or [N, 4 + classes, A]. That value has to be an output, or all that a
+// suppression reads. Nothing where there is no such value.
+std::optional<OnnxDetector> find_detector(const OnnxModelEnd& end);
+
+// The same where the outputs are the maps of a YOLOv6 head themselves, class logits and distances
+// (and objectness) of each level, in any order. `classes` 0: not known. Throws Error when they are
+// not, or when it cannot be told which is which.
+OnnxDetector detector_of_maps(const OnnxModelEnd& end, int64_t classes);
+
+}  // namespace sextant::deploy

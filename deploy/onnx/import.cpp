@@ -1,0 +1,355 @@
+#include "deploy/onnx/import.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "core/file.h"
+#include "deploy/graph/passes.h"
+#include "deploy/graph/ranges.h"
+#include "deploy/onnx/detector.h"
+#include "deploy/onnx/external.h"
+#include "deploy/onnx/importer.h"
+#include "deploy/onnx/tail.h"
+#include "deploy/onnx/weights.h"
+
+namespace sextant::deploy {
+namespace {
+
+using onnx::TensorProto;
+
+constexpr int kMaxNodes = 20000;
+
+std::string label(const onnx::NodeProto& node) {
+  const std::string& name = node.name();
+  return one_line(!name.empty() || node.output_size() == 0 ? name : node.output(0));
+}
+
+class ModelReader {
+ public:
+  ModelReader(const std::string& bytes, std::string source, const OnnxImportOptions& options)
+      : source_(std::move(source)), options_(options) {
+    const bool fits = bytes.size() <= static_cast<size_t>(std::numeric_limits<int>::max());
+    check(fits && model_.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())) &&
+              model_.has_graph() && model_.graph().node_size() > 0,
+          "{}: is no ONNX model", source_);
+    check(model_.graph().node_size() <= kMaxNodes, "{}: has {} nodes", source_,
+          model_.graph().node_size());
+  }
+
+  // Weights in files of this folder.
+  void read_external(const std::filesystem::path& folder) {
+    named("external data", [&] { read_external_data(*model_.mutable_graph(), folder); });
+  }
+
+  Graph read() {
+    read_metadata();
+    const onnx::ValueInfoProto& image = find_image();
+    OnnxImporter importer = start(image);
+    for (const TensorProto& t : model_.graph().initializer())
+      if (!in_tail(t.name()))
+        named(fmt::format("initializer '{}'", one_line(t.name())), [&] { importer.constant(t); });
+    if (tail_) check_operators();
+    const std::optional<Error> first = import_nodes(importer);
+    if (tail_ || (!first && !options_.head_maps && model_.graph().output_size() == 1)) {
+      if (first) throw *first;
+      finish(importer);
+    } else {
+      finish_detector(importer, image.name(), first);
+    }
+    return fused(std::move(importer.graph));
+  }
+
+ private:
+  // Runs f; its Error gets the file and `what` in front.
+  template <class F>
+  void named(const std::string& what, const F& f) const {
+    try {
+      f();
+    } catch (const Error& e) {
+      const std::string message = e.what();
+      const bool known = message.starts_with(source_ + ": ");
+      fail("{}: {}: {}", source_, what, message.substr(known ? source_.size() + 2 : 0));
+    }
+  }
+
+  bool in_tail(const std::string& name) const {
+    return tail_ && name.starts_with(tail_->name + "/");
+  }
+
+  // ---- what stands beside the nodes
+
+  void read_metadata() {
+    for (const onnx::StringStringEntryProto& p : model_.metadata_props()) {
+      if (p.key() != "sextant") continue;
+      const Json json = Json::parse(p.value(), nullptr, /*allow_exceptions=*/false);
+      if (!json.is_object() || json.value("format", Json()) != "sextant-onnx") return;
+      ConfigReader r(json, source_);
+      std::string format;
+      r.require("format", format);
+      check(json.value("version", Json()) == 1, "{}: its metadata is of a later version", source_);
+      Json tail;
+      Json version;
+      r.require("version", version);
+      r.require("class_names", class_names_);
+      image_size_ = side(r, "image_size");
+      gray_border_ = side(r, "gray_border");
+      r.get("tail", tail);
+      r.finish();
+      if (!tail.is_null()) tail_ = tail_from_json(tail, source_);
+      return;
+    }
+  }
+  int64_t side(ConfigReader& r, const std::string& key) const {
+    Json value;
+    r.require(key, value);
+    check(value.is_number_unsigned() && value.get<uint64_t>() <= 8192, "{}: '{}' is {}", source_,
+          key, value.dump());
+    return value.get<int64_t>();
+  }
+
+  const onnx::ValueInfoProto& find_image() const {
+    std::set<std::string> constants;
+    for (const TensorProto& t : model_.graph().initializer()) constants.insert(t.name());
+    std::vector<const onnx::ValueInfoProto*> found;
+    for (const onnx::ValueInfoProto& v : model_.graph().input())
+      if (!constants.contains(v.name())) found.push_back(&v);
+    check(found.size() == 1, "{}: has {} inputs, expected one image", source_, found.size());
+    return *found[0];
+  }
+
+  int64_t image_side(const onnx::TensorShapeProto& shape, int dim) const {
+    if (shape.dim(dim).has_dim_value() && shape.dim(dim).dim_value() > 0) {
+      const int64_t size = shape.dim(dim).dim_value();
+      check(size <= 8192, "{}: its images have {} pixels a side, at most 8192 are known", source_,
+            size);
+      check(options_.image_size == 0 || options_.image_size == size,
+            "{}: is for images of {} pixels, not {}", source_, size, options_.image_size);
+      return size;
+    }
+    const int64_t size = options_.image_size > 0 ? options_.image_size : image_size_;
+    check(size > 0, "{}: does not say how large its images are; give --img", source_);
+    return size;
+  }
+
+  OnnxImporter start(const onnx::ValueInfoProto& image) const {
+    const onnx::TypeProto::Tensor& type = image.type().tensor_type();
+    const std::string name = one_line(image.name());
+    check(type.elem_type() == TensorProto::FLOAT || type.elem_type() == TensorProto::FLOAT16,
+          "{}: its input '{}' holds no floats", source_, name);
+    check(type.shape().dim_size() == 4 &&
+              (!type.shape().dim(1).has_dim_value() || type.shape().dim(1).dim_value() == 3),
+          "{}: its input '{}' is no image [N,3,H,W]", source_, name);
+    OnnxImporter importer(image_side(type.shape(), 2), image_side(type.shape(), 3), image.name());
+    importer.graph.source = source_;
+    const auto& batch = type.shape().dim(0);
+    if (batch.has_dim_value()) importer.batch = std::max<int64_t>(batch.dim_value(), 1);
+    importer.opset = 0;
+    for (const onnx::OperatorSetIdProto& o : model_.opset_import())
+      if (o.domain().empty() || o.domain() == "ai.onnx") importer.opset = o.version();
+    check(importer.opset >= 7, "{}: is of operator set {}, at least 7 is known", source_,
+          importer.opset);
+    return importer;
+  }
+
+  void check_operators() const {
+    std::vector<std::string> seen;
+    std::string list;
+    for (const onnx::NodeProto& n : model_.graph().node()) {
+      if (in_tail(n.name()) || OnnxImporter::knows(n)) continue;
+      const std::string type = one_line((n.domain().empty() ? "" : n.domain() + ".") + n.op_type());
+      if (std::ranges::find(seen, type) != seen.end()) continue;
+      seen.push_back(type);
+      if (seen.size() <= 20)
+        list += fmt::format("{}{} (node '{}')", list.empty() ? "" : ", ", type, label(n));
+    }
+    check(seen.empty(), "{}: unsupported operators: {}{}", source_, list,
+          seen.size() > 20 ? fmt::format(" and {} more", seen.size() - 20) : "");
+  }
+
+  // Those that can be: neither an operator without a place in a graph, nor what reads its result.
+  // Returns the first reason against one.
+  std::optional<Error> import_nodes(OnnxImporter& importer) const {
+    std::optional<Error> first;
+    std::set<std::string> without;  // values of nodes that were left out
+    for (const onnx::NodeProto& n : model_.graph().node()) {
+      if (in_tail(n.name())) continue;
+      bool left_out =
+          !OnnxImporter::knows(n) || std::ranges::any_of(n.input(), [&](const std::string& name) {
+            return without.contains(name);
+          });
+      if (!left_out) {
+        try {
+          named(fmt::format("operator '{}' (node '{}')", one_line(n.op_type()), label(n)),
+                [&] { importer.import_node(n); });
+        } catch (const Error& e) {
+          if (!first) first = e;
+          left_out = true;
+        }
+      }
+      if (!left_out) continue;
+      if (!first)
+        first = Error(fmt::format("{}: operator '{}' is not known", source_, n.op_type()));
+      without.insert(n.output().begin(), n.output().end());
+    }
+    return first;
+  }
+
+  // ---- the end of the model
+
+  void describe(Graph& g, const Shape& image) const {
+    g.image_size = options_.image_size > 0 ? options_.image_size : image_size_;
+    if (g.image_size == 0 && image[1] == image[2]) g.image_size = image[1];
+    g.gray_border = gray_border_;
+    g.class_names = options_.class_names.empty() ? class_names_ : options_.class_names;
+  }
+
+  void finish(OnnxImporter& importer) const {
+    Graph& g = importer.graph;
+    describe(g, importer.shapes[0]);
+    if (!tail_) {
+      named("its output", [&] { g.output = importer.tensor_of(model_.graph().output(0).name()); });
+      return;
+    }
+    const std::vector<Shape> shapes =
+        decode(importer, tail_->name, tail_->inputs, tail_->attributes);
+    check_tail(shapes);
+  }
+
+  // A detector of another tool. Where it is none, `first` is why it is no ordinary network either.
+  void finish_detector(OnnxImporter& importer, const std::string& image,
+                       const std::optional<Error>& first) const {
+    describe(importer.graph, importer.shapes[0]);
+    const OnnxModelEnd end{model_.graph(), importer.opset, importer.batch, image,
+                           [&](const std::string& name) { return importer.map_shape(name); }};
+    std::optional<OnnxDetector> found;
+    if (options_.head_maps && first) {
+      check_operators();
+      throw *first;
+    }
+    if (options_.head_maps)
+      named("its outputs",
+            [&] { found = detector_of_maps(end, std::ssize(importer.graph.class_names)); });
+    else
+      found = find_detector(end);
+    if (!found) {
+      check_operators();
+      if (first) throw *first;
+      fail("{}: has {} outputs, expected one; --maps decodes those of a YOLOv6 head", source_,
+           model_.graph().output_size());
+    }
+    decode(importer, "", found->inputs, found->attributes);
+  }
+
+  // Ends the graph with a decode node; returns the shapes that it reads.
+  std::vector<Shape> decode(OnnxImporter& importer, const std::string& name,
+                            const std::vector<std::string>& inputs,
+                            const Attributes& attributes) const {
+    Graph& g = importer.graph;
+    Node decode;
+    decode.kind = NodeKind::kDecode;
+    decode.attributes = attributes;
+    std::vector<Shape> shapes;
+    named("its decode node", [&] {
+      for (const std::string& input : inputs) {
+        decode.inputs.push_back(importer.tensor_of(input));
+        shapes.push_back(importer.shapes[static_cast<size_t>(decode.inputs.back())]);
+      }
+      g.output = importer.add(std::move(decode), name);
+    });
+    check(g.class_names.empty() || std::ssize(g.class_names) == attributes.num_classes,
+          "{}: {} class names for {} classes", source_, g.class_names.size(),
+          attributes.num_classes);
+    return shapes;
+  }
+
+  // Whether the nodes that the metadata calls the end are what we would write there.
+  void check_tail(const std::vector<Shape>& shapes) const {
+    const std::string what =
+        source_ + ": its last nodes are not the decoding that its metadata says";
+    int64_t anchors = 0;
+    for (size_t i = 0; i < shapes.size(); i += tail_->attributes.maps_per_level())
+      anchors += shapes[i][1] * shapes[i][2];
+    check(anchors * 8 <= static_cast<int64_t>(model_.ByteSizeLong()), "{}", what);
+    onnx::GraphProto expected;
+    OnnxWriter writer(expected);
+    write_tail(writer, *tail_, shapes);
+    std::vector<std::string> ours;
+    std::vector<std::string> theirs;
+    for (const auto& n : expected.node()) ours.push_back(n.SerializeAsString());
+    for (const auto& t : expected.initializer()) ours.push_back(t.SerializeAsString());
+    for (const auto& n : model_.graph().node())
+      if (in_tail(n.name())) theirs.push_back(n.SerializeAsString());
+    for (const auto& t : model_.graph().initializer())
+      if (in_tail(t.name())) theirs.push_back(t.SerializeAsString());
+    check(ours == theirs, "{}", what);
+    std::vector<std::string> outputs;
+    for (const auto& o : model_.graph().output()) outputs.push_back(o.name());
+    check(outputs == tail_outputs(*tail_), "{}", what);
+  }
+
+  // ---- the graph
+
+  Graph fused(Graph raw) const {
+    Graph g = fuse(remove_dead(raw));
+    const bool ranges =
+        std::ranges::any_of(g.tensors, [](const TensorInfo& t) { return t.has_range(); });
+    if (ranges) {
+      share_ranges(g);
+    } else {
+      for (Node& n : g.nodes) {
+        n.precision = Precision::kInt8;
+        n.weight_scale.clear();
+      }
+    }
+    validate(g);
+    return g;
+  }
+
+  static void share_ranges(Graph& g) {
+    unify_ranges(g);
+    const std::vector<bool> wanted = groups_to_quantize(g);
+    std::vector<float> amax(g.tensors.size(), 0.0f);
+    for (const TensorInfo& t : g.tensors)
+      amax[static_cast<size_t>(t.group)] = std::max(amax[static_cast<size_t>(t.group)], t.amax);
+    const int image = g.tensors[static_cast<size_t>(g.input)].group;
+    for (TensorInfo& t : g.tensors) {
+      const size_t group = static_cast<size_t>(t.group);
+      t.amax = t.group == image ? 1.0f : (wanted[group] ? amax[group] : 0.0f);
+    }
+    for (Node& n : g.nodes) {
+      if (!n.has_weight() || !n.weight_scale.empty() || n.precision == Precision::kFloat32)
+        continue;
+      const int64_t inner = n.weight.numel() / n.weight.dim(0);
+      for (int64_t o = 0; o < n.weight.dim(0); ++o) {
+        float most = 0;
+        for (int64_t i = 0; i < inner; ++i)
+          most = std::max(most, std::abs(n.weight.f32()[o * inner + i]));
+        n.weight_scale.push_back(most <= kTinyAmax ? 1.0f : most / 127.0f);
+      }
+    }
+  }
+
+  std::string source_;
+  const OnnxImportOptions& options_;
+  onnx::ModelProto model_;
+  std::vector<std::string> class_names_;
+  int64_t image_size_ = 0;
+  int64_t gray_border_ = 0;
+  std::optional<OnnxTail> tail_;
+};
+
+}  // namespace
+
+Graph from_onnx(const std::string& bytes, const std::string& source,
+                const OnnxImportOptions& options) {
+  return ModelReader(bytes, source, options).read();
+}
+
+Graph load_onnx(const std::filesystem::path& path, const OnnxImportOptions& options) {
+  ModelReader reader(read_text(path), path.string(), options);
+  reader.read_external(path.parent_path());
+  return reader.read();
+}
+
+}  // namespace sextant::deploy

@@ -1,0 +1,271 @@
+#include "deploy/onnx/tail.h"
+
+namespace sextant::deploy {
+namespace {
+
+using onnx::TensorProto;
+using Names = std::vector<std::string>;
+
+constexpr float kClassOffset = 4096.0f;  // as kernels/detection/nms.h
+
+class TailWriter {
+ public:
+  TailWriter(OnnxWriter& writer, const OnnxTail& tail, const std::vector<Shape>& shapes)
+      : w_(writer), tail_(tail), shapes_(shapes) {
+    for (size_t l = 0; l < levels(); ++l) anchors_ += level(l)[1] * level(l)[2];
+  }
+
+  void write() {
+    const std::string scores = class_scores();  // [N,C,A]
+    const std::string sides = distances();      // [N,A,4], cells
+    const std::string low = op("Sub", "low", {anchor_points(), part(sides, "left_top", 0)});
+    const std::string high = op("Add", "high", {at("points"), part(sides, "right_bottom", 2)});
+    if (tail_.nms)
+      suppress(
+          detection_scores(scores),
+          op("Mul", "corners",
+             {op("Concat", "corners_in_cells", {low, high}, {{"axis", int64_t{2}}}), strides()}));
+    else
+      rows(scores, low, high);
+  }
+
+ private:
+  size_t levels() const { return tail_.attributes.strides.size(); }
+  const Shape& level(size_t l) const { return shapes_[tail_.attributes.maps_per_level() * l]; }
+  std::string at(const std::string& name) const { return tail_.name + "/" + name; }
+  std::string op(const std::string& type, const std::string& name, const Names& inputs,
+                 const std::vector<OnnxAttribute>& attributes = {},
+                 const std::string& output = "") {
+    return w_.node(type, at(name), inputs, attributes, output);
+  }
+  std::string ints(const std::string& name, const std::vector<int64_t>& values) {
+    return w_.int64s(at(name), values);
+  }
+
+  // The level's map with its pixels in one dimension: [N, dims..., H*W].
+  std::string flat(size_t input, const std::string& name, const std::string& shape) {
+    std::string value = tail_.inputs[input];
+    if (tail_.half)
+      value = op("Cast", name + "_float", {value}, {{"to", int64_t{TensorProto::FLOAT}}});
+    return op("Reshape", name, {value, shape});
+  }
+  // All levels one after the other along the last dimension.
+  std::string joined(size_t first, const std::string& name, const std::string& shape,
+                     int64_t axis) {
+    Names maps;
+    for (size_t l = 0; l < levels(); ++l)
+      maps.push_back(flat(tail_.attributes.maps_per_level() * l + first,
+                          fmt::format("{}_{}", name, l), shape));
+    return op("Concat", name, maps, {{"axis", axis}});
+  }
+
+  std::string class_scores() {
+    const std::string shape = ints("cls_shape", {0, tail_.attributes.num_classes, -1});
+    return op("Sigmoid", "scores", {joined(0, "cls", shape, 2)});
+  }
+  // Of a detection: [N,C,A].
+  std::string detection_scores(const std::string& scores) {
+    if (!tail_.attributes.objectness) return scores;
+    return op("Mul", "detection_scores", {scores, objectness()});
+  }
+
+  // [N,1,A]
+  std::string objectness() {
+    return op("Sigmoid", "objectness", {joined(2, "obj", ints("obj_shape", {0, 1, -1}), 2)});
+  }
+
+  std::string distances() {
+    const int64_t bins = tail_.attributes.reg_max + 1;
+    if (bins == 1)
+      return op("Transpose", "distances", {joined(1, "reg", ints("reg_shape", {0, 4, -1}), 2)},
+                {{"perm", std::vector<int64_t>{0, 2, 1}}});
+    const std::string maps = joined(1, "reg", ints("reg_shape", {0, 4, bins, -1}), 3);
+    const std::string last =
+        op("Transpose", "bins", {maps}, {{"perm", std::vector<int64_t>{0, 3, 1, 2}}});
+    const std::string prob = op("Softmax", "probabilities", {last}, {{"axis", int64_t{3}}});
+    std::vector<float> values;
+    for (int64_t b = 0; b < bins; ++b) values.push_back(static_cast<float>(b));
+    return op("MatMul", "distances", {prob, w_.floats(at("projection"), {bins}, values)});
+  }
+
+  std::string part(const std::string& sides, const std::string& name, int64_t begin) {
+    return op("Slice", name,
+              {sides, ints(name + "_begin", {begin}), ints(name + "_end", {begin + 2}),
+               ints(name + "_axis", {2})});
+  }
+
+  std::string anchor_points() {
+    std::vector<float> values;
+    for (size_t l = 0; l < levels(); ++l)
+      for (int64_t y = 0; y < level(l)[1]; ++y)
+        for (int64_t x = 0; x < level(l)[2]; ++x) {
+          values.push_back(static_cast<float>(x) + tail_.attributes.grid_cell_offset);
+          values.push_back(static_cast<float>(y) + tail_.attributes.grid_cell_offset);
+        }
+    return w_.floats(at("points"), {1, anchors_, 2}, values);
+  }
+  std::string strides() {
+    std::vector<float> values;
+    for (size_t l = 0; l < levels(); ++l)
+      values.insert(values.end(), static_cast<size_t>(level(l)[1] * level(l)[2]),
+                    static_cast<float>(tail_.attributes.strides[l]));
+    return w_.floats(at("strides"), {1, anchors_, 1}, values);
+  }
+
+  // [N, A, 5 + classes] as kernels/detection/decode.h.
+  void rows(const std::string& scores, const std::string& low, const std::string& high) {
+    const std::string middle =
+        op("Mul", "middle", {op("Add", "sum", {low, high}), w_.scalar(at("half"), 0.5f)});
+    const std::string size = op("Sub", "size", {high, low});
+    const std::string boxes =
+        op("Mul", "boxes",
+           {op("Concat", "boxes_in_cells", {middle, size}, {{"axis", int64_t{2}}}), strides()});
+    const std::string by_anchor =
+        op("Transpose", "scores_by_anchor", {scores}, {{"perm", std::vector<int64_t>{0, 2, 1}}});
+    if (tail_.attributes.objectness) {
+      const std::string object = op("Transpose", "objectness_by_anchor", {objectness()},
+                                    {{"perm", std::vector<int64_t>{0, 2, 1}}});
+      op("Concat", "rows", {boxes, object, by_anchor}, {{"axis", int64_t{2}}}, "outputs");
+      return;
+    }
+    // the objectness, 1, in front of the scores
+    const std::string with_one =
+        op("Pad", "scores_with_one",
+           {by_anchor, ints("pads", {0, 0, 1, 0, 0, 0}), w_.scalar(at("one"), 1.0f)});
+    op("Concat", "rows", {boxes, with_one}, {{"axis", int64_t{2}}}, "outputs");
+  }
+
+  // NonMaxSuppression gives rows (image, class, box); they are scattered into a map of scores that
+  // is zero elsewhere, whose largest values are the result, best first, of a fixed size.
+  void suppress(const std::string& scores, const std::string& corners) {
+    const OnnxNms& nms = *tail_.nms;
+    std::string best_class;  // [N,A]
+    std::string candidates = scores;
+    std::string boxes = corners;
+    if (!nms.multi_label) {
+      best_class =
+          op("ArgMax", "best_class", {scores}, {{"axis", int64_t{1}}, {"keepdims", int64_t{0}}});
+      candidates = op("ReduceMax", "best_score", {scores},
+                      {{"axes", std::vector<int64_t>{1}}, {"keepdims", int64_t{1}}});
+      // boxes of different classes are kept apart by moving them
+      const std::string number =
+          op("Cast", "class_number", {best_class}, {{"to", int64_t{TensorProto::FLOAT}}});
+      const std::string move =
+          op("Unsqueeze", "move",
+             {op("Mul", "offset", {number, w_.scalar(at("class_offset"), kClassOffset)}),
+              ints("last_axis", {2})});
+      boxes = op("Add", "moved", {corners, move});
+    }
+    const int64_t most = nms.max_det;
+    const std::string kept =
+        op("NonMaxSuppression", "nms",
+           {boxes, candidates, ints("max_det", {most}), w_.floats(at("iou"), {1}, {&nms.iou, 1}),
+            w_.floats(at("conf"), {1}, {&nms.conf, 1})});
+    const std::string of_kept = op("GatherND", "kept_scores", {candidates, kept});
+    const std::string nothing = op("Mul", "nothing", {candidates, w_.scalar(at("zero"), 0.0f)});
+    const std::string map = op("ScatterND", "map", {nothing, kept, of_kept});
+    const std::string line = op("Reshape", "line", {map, ints("line_shape", {0, -1})});
+    w_.node("TopK", at("best"), {line, ints("k", {most})}, {"det_scores", at("index")},
+            {{"axis", int64_t{1}}});
+    results(best_class, corners);
+  }
+
+  void results(const std::string& best_class, const std::string& corners) {
+    std::string box = at("index");
+    std::string number;
+    if (tail_.nms->multi_label) {
+      const std::string count = ints("anchors", {anchors_});
+      box = op("Mod", "box", {at("index"), count});
+      number = op("Div", "number", {at("index"), count});
+    } else {
+      number = op("GatherElements", "number", {best_class, box}, {{"axis", int64_t{1}}});
+    }
+    const std::string axis = ints("axis", {2});
+    const std::string valid = op("Greater", "valid", {"det_scores", at("zero")});
+    const std::string found =
+        op("GatherND", "found", {corners, op("Unsqueeze", "box_index", {box, axis})},
+           {{"batch_dims", int64_t{1}}});
+    const std::string mask = op("Cast", "mask", {valid}, {{"to", int64_t{TensorProto::FLOAT}}});
+    op("Mul", "det_boxes", {found, op("Unsqueeze", "mask_of_box", {mask, axis})}, {}, "det_boxes");
+    const std::string classes = op("Where", "classes", {valid, number, ints("no_class", {-1})});
+    op("Cast", "det_classes", {classes}, {{"to", int64_t{TensorProto::INT32}}}, "det_classes");
+    const std::string count =
+        op("ReduceSum", "count", {mask, ints("row", {1})}, {{"keepdims", int64_t{1}}});
+    op("Cast", "num_dets", {count}, {{"to", int64_t{TensorProto::INT32}}}, "num_dets");
+  }
+
+  OnnxWriter& w_;
+  const OnnxTail& tail_;
+  const std::vector<Shape>& shapes_;
+  int64_t anchors_ = 0;
+};
+
+}  // namespace
+
+void write_tail(OnnxWriter& writer, const OnnxTail& tail, const std::vector<Shape>& shapes) {
+  TailWriter(writer, tail, shapes).write();
+}
+
+Names tail_outputs(const OnnxTail& tail) {
+  if (tail.nms) return {"num_dets", "det_boxes", "det_scores", "det_classes"};
+  return {"outputs"};
+}
+
+Json tail_to_json(const OnnxTail& tail) {
+  const Attributes& a = tail.attributes;
+  Json j = {{"name", tail.name},    {"inputs", tail.inputs},
+            {"strides", a.strides}, {"num_classes", a.num_classes},
+            {"reg_max", a.reg_max}, {"grid_cell_offset", a.grid_cell_offset},
+            {"half", tail.half}};
+  if (a.objectness) j["objectness"] = true;
+  if (tail.nms)
+    j["nms"] = {{"conf", tail.nms->conf},
+                {"iou", tail.nms->iou},
+                {"max_det", tail.nms->max_det},
+                {"multi_label", tail.nms->multi_label}};
+  return j;
+}
+
+OnnxTail tail_from_json(const Json& json, const std::string& where) {
+  check(json.is_object(), "{}: 'tail' in its metadata is no object", where);
+  for (const auto& [key, value] : json.items())
+    check(!value.is_number_float() || key == "grid_cell_offset",
+          "{}: 'tail.{}' in its metadata is {}", where, key, value.dump());
+  ConfigReader r(json, where, "tail.");
+  OnnxTail tail;
+  Attributes& a = tail.attributes;
+  r.require("name", tail.name);
+  r.require("inputs", tail.inputs);
+  Json strides;
+  r.require("strides", strides);
+  for (const Json& s : strides) {
+    check(s.is_number_unsigned() && s.get<uint64_t>() >= 1 && s.get<uint64_t>() <= 4096,
+          "{}: 'tail.strides' in its metadata is {}", where, strides.dump());
+    a.strides.push_back(s.get<int64_t>());
+  }
+  r.number("num_classes", a.num_classes, 1, 1 << 16);
+  r.number("reg_max", a.reg_max, 0, 1024);
+  r.number("grid_cell_offset", a.grid_cell_offset, -16, 16);
+  r.require("half", tail.half);
+  r.get("objectness", a.objectness);
+  if (r.has("nms")) {
+    ConfigReader n = r.child("nms");
+    OnnxNms nms;
+    check(n.has("max_det") && n.json().at("max_det").is_number_integer(),
+          "{}: 'tail.nms.max_det' in its metadata is no integer", where);
+    n.number("conf", nms.conf, 0, 1);
+    n.number("iou", nms.iou, 0, 1);
+    n.number("max_det", nms.max_det, 1, 1 << 20);
+    n.require("multi_label", nms.multi_label);
+    n.finish();
+    tail.nms = nms;
+  }
+  r.finish();
+  check(!tail.name.empty() && !a.strides.empty() && a.strides.size() <= 16 &&
+            tail.inputs.size() == a.maps_per_level() * a.strides.size(),
+        "{}: 'tail' in its metadata has {} inputs for {} strides", where, tail.inputs.size(),
+        a.strides.size());
+  return tail;
+}
+
+}  // namespace sextant::deploy

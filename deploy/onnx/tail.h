@@ -1,0 +1,37 @@
+// The end of a detector as ONNX operators: decode, and suppression where it is wanted.
+//
+// Internal to deploy/onnx_*. The importer knows the end of our own models by writing it anew from
+// what the file's metadata claims and comparing node by node, so metadata is never believed.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/config.h"
+#include "deploy/graph/graph.h"
+#include "deploy/onnx/export.h"
+#include "deploy/onnx/writer.h"
+
+namespace sextant::deploy {
+
+struct OnnxTail {
+  std::string name;                 // of the decode node; all nodes and constants begin "<name>/"
+  std::vector<std::string> inputs;  // ONNX values: what decode reads, level by level
+  Attributes attributes;            // those of the decode node
+  bool half = false;                // the values are f16
+  std::optional<OnnxNms> nms;
+};
+
+// `shapes`: [N,H,W,C] of each input. Writes nodes and constants; the outputs' names are
+// tail_outputs().
+void write_tail(OnnxWriter& writer, const OnnxTail& tail, const std::vector<Shape>& shapes);
+
+// {"outputs"} or {"num_dets", "det_boxes", "det_scores", "det_classes"}.
+std::vector<std::string> tail_outputs(const OnnxTail& tail);
+
+Json tail_to_json(const OnnxTail& tail);
+// Throws Error naming the key; `where` starts its messages.
+OnnxTail tail_from_json(const Json& json, const std::string& where);
+
+}  // namespace sextant::deploy

@@ -1,0 +1,52 @@
+#include "deploy/onnx/weights.h"
+
+#include <cmath>
+
+#include "deploy/graph/ranges.h"
+
+namespace sextant::deploy {
+namespace {
+
+constexpr double kMostBias = 1 << 30;
+
+Tensor to_file(const Node& node, const Tensor& weight) {
+  return node.kind == NodeKind::kDeconv ? ohwi_to_iohw(weight) : nhwc_to_nchw(weight);
+}
+
+}  // namespace
+
+Tensor onnx_weight(const Node& node) { return to_file(node, node.weight); }
+
+std::vector<int64_t> onnx_weight_dims(const Node& node) {
+  const Shape& w = node.weight.shape();
+  if (node.kind == NodeKind::kDeconv) return {w[3], w[0], w[1], w[2]};
+  return {w[0], w[3], w[1], w[2]};
+}
+
+IntegerWeight integer_weight(const Node& node, float input_scale) {
+  IntegerWeight r;
+  r.scale = node.weight_scale;
+  for (size_t o = 0; o < r.scale.size(); ++o) {
+    const double bias = node.bias.defined() ? node.bias.f32()[o] : 0.0;
+    const double least = std::abs(bias) / (kMostBias * input_scale);
+    if (r.scale[o] < least) r.scale[o] = static_cast<float>(least);
+    if (!node.bias.defined()) continue;
+    r.bias_scale.push_back(input_scale * r.scale[o]);
+    r.bias.push_back(static_cast<int32_t>(std::nearbyint(bias / r.bias_scale[o])));
+  }
+  const std::vector<int8_t> q = quantize_weight(node.weight, r.scale);
+  Tensor integers(node.weight.shape());
+  std::copy(q.begin(), q.end(), integers.f32());
+  const Tensor file = to_file(node, integers);  // the span does not keep it
+  for (const float v : file.span<float>()) r.weight.push_back(static_cast<int8_t>(v));
+  return r;
+}
+
+std::string one_line(const std::string& text) {
+  std::string line = text.substr(0, 200);
+  for (char& c : line)
+    if (c < ' ' || c > '~') c = c == '\n' ? ' ' : '_';
+  return line;
+}
+
+}  // namespace sextant::deploy

@@ -1,0 +1,108 @@
+#include "kernels/detection/cls_loss.h"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+#include <vector>
+
+#include "core/error.h"
+#include "core/parallel.h"
+#include "kernels/math/cls_loss.h"
+
+namespace sextant::kernels {
+namespace {
+constexpr std::array<const char*, 4> kNames = {"varifocal", "focal", "quality_focal", "poly"};
+}
+
+const char* name_of(ClassLossType t) { return kNames[static_cast<size_t>(t)]; }
+
+ClassLossType class_loss_type_from_name(const std::string& name) {
+  for (size_t i = 0; i < kNames.size(); ++i)
+    if (name == std::string_view(kNames[i])) return static_cast<ClassLossType>(i);
+  fail("class loss '{}' is not one of varifocal, focal, quality_focal, poly", name);
+}
+
+namespace cpu {
+namespace {
+
+using namespace cls;
+
+// Rows are summed in blocks of about this many elements, whatever the number of threads.
+constexpr int64_t kBlockElements = 1 << 13;
+
+// block(begin, end) returns the sum over these rows.
+template <class Block>
+double sum_blocks(const ClassLoss& p, const Block& block) {
+  const int64_t rows = std::max<int64_t>(1, kBlockElements / std::max<int64_t>(1, p.classes));
+  const int64_t blocks = (p.rows + rows - 1) / rows;
+  std::vector<double> partial(blocks);
+  parallel_for(blocks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b)
+      partial[b] = block(b * rows, std::min(p.rows, (b + 1) * rows));
+  });
+  double sum = 0.0;
+  for (const double s : partial) sum += s;
+  return sum;
+}
+
+template <Negative kKind>
+double logits_block(const ClassLoss& p, int64_t begin, int64_t end) {
+  const NegativeParams params = negative_params(p);
+  const double wide_scale = gradient_scale(p);
+  const auto scale = static_cast<float>(wide_scale);
+  const float* z = p.pred + begin * p.classes;
+  float* grad = p.grad ? p.grad + begin * p.classes : nullptr;
+  const int64_t n = (end - begin) * p.classes;
+  double sum = 0.0;
+  // All as negatives first; the few positives are put right afterwards.
+  if (grad) {
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; ++i) {
+      const NegativeTerm t = negative<kKind>(z[i], params);
+      grad[i] = scale * t.grad;
+      sum += static_cast<double>(t.loss);
+    }
+  } else {
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(negative<kKind>(z[i], params).loss);
+  }
+  for (int64_t r = begin; r < end; ++r) {
+    if (p.label[r] < 0) continue;
+    const int64_t i = (r - begin) * p.classes + p.label[r];
+    const double target = own_target(p, r);
+    const Term t = class_term(p, bce_of_logit(z[i], target), target, true);
+    sum += t.loss - static_cast<double>(negative<kKind>(z[i], params).loss);
+    if (grad) grad[i] = static_cast<float>(wide_scale * t.grad);
+  }
+  return sum;
+}
+
+}  // namespace
+
+double class_loss(const ClassLoss& p) {
+  return sum_blocks(p, [&](int64_t begin, int64_t end) {
+    const double scale = gradient_scale(p);
+    double sum = 0.0;
+    for (int64_t r = begin; r < end; ++r)
+      for (int64_t c = 0; c < p.classes; ++c) {
+        const int64_t i = r * p.classes + c;
+        const bool own = c == p.label[r];
+        const double target = own ? own_target(p, r) : 0.0;
+        const Term t = class_term(p, bce_of_probability(p.pred[i], target), target, own);
+        sum += t.loss;
+        if (p.grad) p.grad[i] = static_cast<float>(scale * t.grad);
+      }
+    return sum;
+  });
+}
+
+double class_loss_logits(const ClassLoss& p) {
+  return sum_blocks(p, [&](int64_t begin, int64_t end) {
+    if (p.type == ClassLossType::kPoly) return logits_block<Negative::kPoly>(p, begin, end);
+    return p.gamma == 2.0 ? logits_block<Negative::kSquare>(p, begin, end)
+                          : logits_block<Negative::kPower>(p, begin, end);
+  });
+}
+
+}  // namespace cpu
+}  // namespace sextant::kernels

@@ -1,0 +1,311 @@
+#include "kernels/strided.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+#include <vector>
+
+#include "core/half.h"
+#include "core/parallel.h"
+
+namespace sextant::kernels {
+namespace {
+
+// Rows for a thread to be worth waking: about 32 KiB.
+int64_t grain(int64_t bytes_per_row) { return 1 + 32768 / std::max<int64_t>(bytes_per_row, 1); }
+
+// Calls f with a value of the element type.
+template <class F>
+void dispatch(const char* name, DType type, F&& f) {
+  if (type == DType::kU8) return f(uint8_t{});
+  if (type == DType::kI8) return f(int8_t{});
+  if (type == DType::kF16) return f(Half{});
+  check(type == DType::kF32, "{}: a tensor of {}, must be F32, F16, U8 or I8", name, name_of(type));
+  f(float{});
+}
+template <class F>
+void dispatch_float(const char* name, DType type, F&& f) {
+  if (type == DType::kF16) return f(Half{});
+  check(type == DType::kF32, "{}: a tensor of {}, must be F32 or F16", name, name_of(type));
+  f(float{});
+}
+
+template <class T>
+float number(T v) {
+  if constexpr (std::is_same_v<T, Half>)
+    return to_float(v);
+  else
+    return static_cast<float>(v);
+}
+template <class T>
+T stored(float v) {
+  if constexpr (std::is_same_v<T, Half>)
+    return to_half(v);
+  else
+    return static_cast<T>(v);
+}
+
+template <class T>
+bool greater(T a, T b) {
+  if constexpr (std::is_same_v<T, Half>)
+    return to_float(a) > to_float(b);
+  else
+    return a > b;
+}
+
+// --- pooling: the vertical maximum into a line of its own, then the horizontal one: 2 * kernel
+// comparisons a value instead of kernel^2.
+
+template <class T>
+struct Pool {
+  const MaxPoolStrided& p;
+
+  static void max_into(T* __restrict y, const T* __restrict x, int64_t n) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) y[i] = greater(x[i], y[i]) ? x[i] : y[i];
+  }
+  // Pixels of a row, whose pitch may be wider than their channels.
+  void max_row(T* line, const T* row) const {
+    if (p.source_pitch == p.channels) return max_into(line, row, p.width * p.channels);
+    for (int64_t w = 0; w < p.width; ++w)
+      max_into(line + w * p.channels, row + w * p.source_pitch, p.channels);
+  }
+  void copy_row(T* line, const T* row) const {
+    for (int64_t w = 0; w < p.width; ++w)
+      std::copy_n(row + w * p.source_pitch, p.channels, line + w * p.channels);
+  }
+  void out_line(int64_t n, int64_t oh, T* line) const {
+    const int64_t top = oh * p.stride - p.padding;
+    const int64_t first = std::max<int64_t>(top, 0);
+    const int64_t last = std::min(top + p.kernel, p.height);
+    const auto row = [&](int64_t h) {
+      return static_cast<const T*>(p.source) + (n * p.height + h) * p.width * p.source_pitch;
+    };
+    copy_row(line, row(first));
+    for (int64_t h = first + 1; h < last; ++h) max_row(line, row(h));
+    T* out = static_cast<T*>(p.destination) +
+             (n * p.out_height + oh) * p.out_width * p.destination_pitch;
+    for (int64_t ow = 0; ow < p.out_width; ++ow, out += p.destination_pitch) {
+      const int64_t left = ow * p.stride - p.padding;
+      const int64_t begin = std::max<int64_t>(left, 0);
+      const int64_t end = std::min(left + p.kernel, p.width);
+      std::copy_n(line + begin * p.channels, p.channels, out);
+      for (int64_t w = begin + 1; w < end; ++w) max_into(out, line + w * p.channels, p.channels);
+    }
+  }
+};
+
+// --- addition
+
+template <class T>
+void add_row(const AddStrided& p, const T* a, const T* b, T* y) {
+  if constexpr (!std::is_integral_v<T>) {
+    const bool clamp = p.low < p.high;
+#pragma omp simd
+    for (int64_t c = 0; c < p.channels; ++c) {
+      const float v = std::fma(p.factor, number(b[c]), number(a[c]));
+      const float q = std::nearbyint(v);
+      y[c] = stored<T>(!clamp ? v : (q < p.low ? p.low : (q > p.high ? p.high : q)));
+    }
+  } else if (p.factor != 1.0f) {
+    constexpr float kLow = std::numeric_limits<T>::min();
+    constexpr float kHigh = std::numeric_limits<T>::max();
+#pragma omp simd
+    for (int64_t c = 0; c < p.channels; ++c) {
+      const float q =
+          std::nearbyint(std::fma(p.factor, static_cast<float>(b[c]), static_cast<float>(a[c])));
+      y[c] = static_cast<T>(q < kLow ? kLow : (q > kHigh ? kHigh : q));
+    }
+  } else {
+    constexpr int kLow = std::numeric_limits<T>::min();
+    constexpr int kHigh = std::numeric_limits<T>::max();
+#pragma omp simd
+    for (int64_t c = 0; c < p.channels; ++c) {
+      const int v = a[c] + b[c];
+      y[c] = static_cast<T>(v < kLow ? kLow : (v > kHigh ? kHigh : v));
+    }
+  }
+}
+
+// --- maps
+
+float rounded(float v, const ConvertStrided& p) {
+  v = std::nearbyint(v / p.y_scale);
+  return v >= p.low ? (v <= p.high ? v : p.high) : p.low;  // NaN becomes low
+}
+
+template <class From, class To, Activation A>
+void map_range(const ConvertStrided& p, int64_t begin, int64_t end) {
+  for (int64_t r = begin; r < end; ++r) {
+    const From* x = static_cast<const From*>(p.x) + r * p.x_pitch;
+    To* y = static_cast<To*>(p.y) + r * p.y_pitch;
+    for (int64_t c = 0; c < p.channels; ++c) {
+      const float v = activate<A>(number(x[c]) * p.x_scale);
+      y[c] = stored<To>(p.round ? rounded(v, p) : v);
+    }
+  }
+}
+
+void map_by_table(const ConvertStrided& p) {
+  check(p.table != nullptr, "convert_strided: {} to {} without a table", name_of(p.x_type),
+        name_of(p.y_type));
+  parallel_for(p.rows, 256, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const uint8_t* x = static_cast<const uint8_t*>(p.x) + r * p.x_pitch;
+      uint8_t* y = static_cast<uint8_t*>(p.y) + r * p.y_pitch;
+      for (int64_t c = 0; c < p.channels; ++c) y[c] = p.table[x[c]];
+    }
+  });
+}
+
+}  // namespace
+
+std::array<uint8_t, 256> convert_table(const ConvertStrided& p) {
+  check(size_of(p.x_type) == 1 && size_of(p.y_type) == 1,
+        "convert_table: {} to {}, must be bytes to bytes", name_of(p.x_type), name_of(p.y_type));
+  std::array<uint8_t, 256> table{};
+  dispatch_activation(p.act, [&](auto tag) {
+    for (int i = 0; i < 256; ++i) {
+      const float q = p.x_type == DType::kU8 ? static_cast<float>(i)
+                                             : static_cast<float>(static_cast<int8_t>(i));
+      const float v = rounded(activate<decltype(tag)::value>(q * p.x_scale), p);
+      table[static_cast<size_t>(i)] = static_cast<uint8_t>(static_cast<int>(v));
+    }
+  });
+  return table;
+}
+
+void cpu::copy_strided(const CopyStrided& p) {
+  const auto* source = static_cast<const std::byte*>(p.source);
+  auto* destination = static_cast<std::byte*>(p.destination);
+  parallel_for(p.rows, grain(p.bytes), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r)
+      std::memcpy(destination + r * p.destination_pitch, source + r * p.source_pitch,
+                  static_cast<size_t>(p.bytes));
+  });
+}
+
+void cpu::depth_to_space(const DepthToSpace& p) {
+  const bool dense = p.destination_pitch == p.bytes;
+  parallel_for(p.batch * p.height, grain(4 * p.bytes * p.width), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const std::byte* source = static_cast<const std::byte*>(p.source) + r * p.width * 4 * p.bytes;
+      for (int64_t i = 0; i < 2; ++i) {
+        std::byte* row = static_cast<std::byte*>(p.destination) +
+                         (2 * r + i) * 2 * p.width * p.destination_pitch;
+        for (int64_t w = 0; w < p.width; ++w) {
+          const std::byte* pair = source + (w * 4 + 2 * i) * p.bytes;
+          std::byte* out = row + 2 * w * p.destination_pitch;
+          if (dense) {
+            std::memcpy(out, pair, static_cast<size_t>(2 * p.bytes));
+          } else {
+            std::memcpy(out, pair, static_cast<size_t>(p.bytes));
+            std::memcpy(out + p.destination_pitch, pair + p.bytes, static_cast<size_t>(p.bytes));
+          }
+        }
+      }
+    }
+  });
+}
+
+void cpu::upsample_strided(const UpsampleStrided& p) {
+  const int64_t wide = p.width * p.scale;
+  parallel_for(
+      p.batch * p.height * p.scale, grain(p.bytes * wide), [&](int64_t begin, int64_t end) {
+        for (int64_t r = begin; r < end; ++r) {
+          const std::byte* row =
+              static_cast<const std::byte*>(p.source) + r / p.scale * p.width * p.source_pitch;
+          std::byte* out = static_cast<std::byte*>(p.destination) + r * wide * p.destination_pitch;
+          for (int64_t w = 0; w < wide; ++w)
+            std::memcpy(out + w * p.destination_pitch, row + w / p.scale * p.source_pitch,
+                        static_cast<size_t>(p.bytes));
+        }
+      });
+}
+
+void cpu::max_pool_strided(const MaxPoolStrided& p) {
+  dispatch("max_pool_strided", p.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const Pool<T> pool{p};
+    const int64_t line_bytes = p.width * p.channels * static_cast<int64_t>(sizeof(T));
+    parallel_for(p.batch * p.out_height, grain(line_bytes), [&](int64_t begin, int64_t end) {
+      std::vector<T> line(static_cast<size_t>(p.width * p.channels));
+      for (int64_t r = begin; r < end; ++r)
+        pool.out_line(r / p.out_height, r % p.out_height, line.data());
+    });
+  });
+}
+
+void cpu::add_strided(const AddStrided& p) {
+  dispatch("add_strided", p.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    parallel_for(p.rows, grain(p.channels), [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r)
+        add_row(p, static_cast<const T*>(p.a) + r * p.a_pitch,
+                static_cast<const T*>(p.b) + r * p.b_pitch, static_cast<T*>(p.y) + r * p.y_pitch);
+    });
+  });
+}
+
+void cpu::convert_strided(const ConvertStrided& p) {
+  dispatch("convert_strided", p.x_type, [&](auto x) {
+    dispatch("convert_strided", p.y_type, [&](auto y) {
+      using From = decltype(x);
+      using To = decltype(y);
+      if constexpr (sizeof(From) == 1 && sizeof(To) == 1)
+        map_by_table(p);
+      else
+        dispatch_activation(p.act, [&](auto tag) {
+          parallel_for(p.rows, 256, [&](int64_t begin, int64_t end) {
+            map_range<From, To, decltype(tag)::value>(p, begin, end);
+          });
+        });
+    });
+  });
+}
+
+void cpu::global_average_strided(const GlobalAverageStrided& p) {
+  dispatch_float("global_average_strided", p.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    for (int64_t n = 0; n < p.batch; ++n) {
+      const T* x = static_cast<const T*>(p.x) + n * p.pixels * p.x_pitch;
+      T* y = static_cast<T*>(p.y) + n * p.y_pitch;
+      parallel_for(p.channels, 64, [&](int64_t begin, int64_t end) {
+        std::vector<double> sum(static_cast<size_t>(end - begin), 0.0);
+        for (int64_t i = 0; i < p.pixels; ++i)
+          for (int64_t c = begin; c < end; ++c)
+            sum[static_cast<size_t>(c - begin)] +=
+                static_cast<double>(number(x[i * p.x_pitch + c]));
+        for (int64_t c = begin; c < end; ++c)
+          y[c] = stored<T>(static_cast<float>(sum[static_cast<size_t>(c - begin)] /
+                                              static_cast<double>(p.pixels)));
+      });
+    }
+  });
+}
+
+void cpu::softmax_strided(const SoftmaxStrided& p) {
+  dispatch_float("softmax_strided", p.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    parallel_for(p.rows, 16, [&](int64_t begin, int64_t end) {
+      std::vector<float> e(static_cast<size_t>(p.channels));
+      for (int64_t r = begin; r < end; ++r) {
+        const T* x = static_cast<const T*>(p.x) + r * p.x_pitch;
+        T* y = static_cast<T*>(p.y) + r * p.y_pitch;
+        float largest = number(x[0]);
+        for (int64_t c = 1; c < p.channels; ++c) largest = std::max(largest, number(x[c]));
+        float sum = 0;
+        for (int64_t c = 0; c < p.channels; ++c) {
+          e[static_cast<size_t>(c)] = fast_exp(number(x[c]) - largest);
+          sum += e[static_cast<size_t>(c)];
+        }
+        for (int64_t c = 0; c < p.channels; ++c) y[c] = stored<T>(e[static_cast<size_t>(c)] / sum);
+      }
+    });
+  });
+}
+
+}  // namespace sextant::kernels

@@ -1,0 +1,44 @@
+// Convolution forward as a matrix product: output pixels x output channels, summed over taps and
+// input channels, gathered from the input as it goes.
+#include "kernels/cuda/conv/launch.cuh"
+
+namespace sextant::kernels::cuda {
+
+void conv_forward(const ConvForward& p, Stream stream) {
+  const ConvShape& s = p.shape;
+  check_conv_shape("conv_forward", s);
+  check(!p.accumulate || (!p.bias && !p.residual && p.act == Activation::kIdentity),
+        "conv_forward: accumulate goes without bias, residual and activation");
+  dispatch_math("conv_forward", p.dtype, p.precision, [&](auto math) {
+    using Math = decltype(math);
+    using T = typename Math::Element;
+    const auto* x = static_cast<const T*>(p.x);
+    const auto* w = static_cast<const T*>(p.w);
+    auto* y = static_cast<T*>(p.y);
+    const auto* residual = p.accumulate ? y : static_cast<const T*>(p.residual);
+    const int64_t k = s.kh * s.kw * s.ic;
+    const int64_t x_pitch = pitch_or("conv_forward", "x", p.x_pitch, s.ic);
+    const int64_t y_pitch = pitch_or("conv_forward", "y", p.y_pitch, s.oc);
+    const int64_t r_pitch =
+        p.accumulate ? y_pitch : pitch_or("conv_forward", "residual", p.residual_pitch, s.oc);
+    const PixelsByTaps<T> a{{x, piece_of(x, std::gcd(s.ic, x_pitch)), input_gather(s, x_pitch)}};
+    const Matrix<T, true> b{w, piece_of(w, k), static_cast<int>(s.oc), static_cast<int>(k), k};
+    const ActivationEpilogue<T> epilogue{
+        y,
+        residual,
+        p.bias,
+        output_map(s, y_pitch),
+        p.act,
+        packs_of_eight(y, std::gcd(s.oc, y_pitch)) &&
+            (!residual || packs_of_eight(residual, std::gcd(s.oc, r_pitch))),
+        static_cast<int>(r_pitch),
+        p.residual_scale,
+        p.residual_before_activation};
+    run_product<Math>(
+        a, b, epilogue,
+        {a.s.pixels, static_cast<int>(s.oc), static_cast<int>(k), 0, static_cast<int>(k)}, 1,
+        stream);
+  });
+}
+
+}  // namespace sextant::kernels::cuda

@@ -1,0 +1,115 @@
+// int8 convolution: the product of kernels/cuda/conv/tile.cuh on s8 or u8 by s8, and an epilogue
+// that rounds exactly as kernels/conv_int8.h says.
+#include "kernels/conv_int8.h"
+#include "kernels/cuda/conv/launch.cuh"
+
+namespace sextant::kernels::cuda {
+namespace {
+
+struct Int8Epilogue {
+  void* y;
+  const void* residual;
+  const float* bias;
+  const float* factor;
+  DType y_type;
+  Activation act;
+  float activation_scale, residual_scale;
+  bool residual_before_activation;
+  int y_pitch, residual_pitch;
+  bool packed;
+
+  template <class T>
+  __device__ __forceinline__ static T stored(float v) {
+    if constexpr (std::is_same_v<T, float>) {
+      return v;
+    } else {
+      constexpr float kLow = std::is_signed_v<T> ? -128.0f : 0.0f;
+      constexpr float kHigh = std::is_signed_v<T> ? 127.0f : 255.0f;
+      v = rintf(v);
+      return static_cast<T>(v < kLow ? kLow : (v > kHigh ? kHigh : v));
+    }
+  }
+  template <class T>
+  __device__ __forceinline__ void write_as(int64_t pixel, int j, int columns,
+                                           const EightColumns<int>& sums) const {
+    Eight<T> before{}, out;
+    if (residual)
+      before =
+          load_eight(static_cast<const T*>(residual) + pixel * residual_pitch + j, columns, packed);
+#pragma unroll
+    for (int e = 0; e < 8; ++e) {
+      if (e >= columns) break;
+      float v = static_cast<float>(sums.v[e]);
+      // Not contracted: the CPU rounds each of these.
+      if (bias) v = __fadd_rn(v, bias[j + e]);
+      v = __fmul_rn(v, factor[j + e]);
+      const float r = static_cast<float>(before.v[e]);
+      if (residual && residual_before_activation) v = fmaf(residual_scale, r, v);
+      v = __fmul_rn(activate_any(act, v), activation_scale);
+      if (residual && !residual_before_activation) v = fmaf(residual_scale, r, v);
+      out.v[e] = stored<T>(v);
+    }
+    store_eight(static_cast<T*>(y) + pixel * y_pitch + j, out, columns, packed);
+  }
+  __device__ __forceinline__ void write(int, int i, int j, int columns,
+                                        const EightColumns<int>& sums) const {
+    if (y_type == DType::kI8)
+      write_as<int8_t>(i, j, columns, sums);
+    else if (y_type == DType::kU8)
+      write_as<uint8_t>(i, j, columns, sums);
+    else
+      write_as<float>(i, j, columns, sums);
+  }
+};
+
+bool packed_as(DType type, const void* p, int64_t channels) {
+  if (type == DType::kF32) return packs_of_eight(static_cast<const float*>(p), channels);
+  return packs_of_eight(static_cast<const int8_t*>(p), channels);
+}
+
+template <class Math>
+void forward(const ConvInt8Forward& p, Stream stream) {
+  using X = typename Math::Element;
+  const ConvShape& s = p.shape;
+  const auto* x = static_cast<const X*>(p.x);
+  const int64_t k = s.kh * s.kw * s.ic;
+  const int64_t x_pitch = pitch_or("conv_int8_forward", "x", p.x_pitch, s.ic);
+  const int64_t y_pitch = pitch_or("conv_int8_forward", "y", p.y_pitch, s.oc);
+  const int64_t r_pitch = pitch_or("conv_int8_forward", "residual", p.residual_pitch, s.oc);
+  const PixelsByTaps<X> a{{x, piece_of(x, std::gcd(s.ic, x_pitch)), input_gather(s, x_pitch)}};
+  const Matrix<int8_t, true> b{p.w, piece_of(p.w, k), static_cast<int>(s.oc), static_cast<int>(k),
+                               k};
+  const Int8Epilogue epilogue{
+      .y = p.y,
+      .residual = p.residual,
+      .bias = p.bias,
+      .factor = p.factor,
+      .y_type = p.y_type,
+      .act = p.act,
+      .activation_scale = p.activation_scale,
+      .residual_scale = p.residual_scale,
+      .residual_before_activation = p.residual_before_activation,
+      .y_pitch = static_cast<int>(y_pitch),
+      .residual_pitch = static_cast<int>(r_pitch),
+      .packed = packed_as(p.y_type, p.y, std::gcd(s.oc, y_pitch)) &&
+                (!p.residual || packed_as(p.y_type, p.residual, std::gcd(s.oc, r_pitch)))};
+  run_product<Math>(
+      a, b, epilogue,
+      {a.s.pixels, static_cast<int>(s.oc), static_cast<int>(k), 0, static_cast<int>(k)}, 1, stream);
+}
+
+}  // namespace
+
+void conv_int8_forward(const ConvInt8Forward& p, Stream stream) {
+  const ConvShape& s = p.shape;
+  check_conv_shape("conv_int8_forward", s);
+  check(s.kh * s.kw * s.ic <= 65536,
+        "conv_int8_forward: weight [{},{},{},{}]: more than 65536 terms", s.oc, s.kh, s.kw, s.ic);
+  check(p.y_type == DType::kI8 || p.y_type == DType::kU8 || p.y_type == DType::kF32,
+        "conv_int8_forward: y is {}, must be I8, U8 or F32", name_of(p.y_type));
+  if (p.x_type == DType::kI8) return forward<S8Math>(p, stream);
+  check(p.x_type == DType::kU8, "conv_int8_forward: x is {}, must be I8 or U8", name_of(p.x_type));
+  forward<U8Math>(p, stream);
+}
+
+}  // namespace sextant::kernels::cuda

@@ -1,0 +1,87 @@
+// Label assignment: what box each anchor is trained towards, and with what target score.
+//
+// LabelAssign is what the three assigners share. Computed in double; each image by itself, so the
+// result does not depend on threads. Where equal values compete for the last places, the lower
+// anchor index wins (PyTorch leaves that open).
+//
+// Task-aligned assignment (TOOD, Feng et al. 2021, section 3.2; the official
+// yolov6/assigners/tal_assigner.py): for box g and anchor a, with s the predicted score of g's
+// class at a and u the IoU of g and a's predicted box (union + eps), the alignment is
+// t = s^alpha * u^beta. Positive for g are the anchors strictly inside g (by more than eps on each
+// side) among its topk largest t, t counting as 0 outside g. An anchor that is positive for several
+// boxes goes to the box of the largest u among all boxes of the image, the first one at a tie,
+// whether or not it was positive for that one. The target score of a, assigned to g, is
+// t * max u / (max t + eps), both maxima over the anchors assigned to g.
+//
+// kernels/detection/atss.h and kernels/detection/simota.h hold the other two.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "core/stream.h"
+#include "kernels/detection/anchors.h"
+
+namespace sextant::kernels {
+
+// A block of predictions, `classes` channels an anchor: element (n, a, c) is at
+// data[n * image_stride + a * anchor_stride + c]. A level of NHWC head outputs has image_stride
+// H*W*classes and anchor_stride classes; one of its three anchors a cell in the anchor-aided branch
+// has three times as much of both.
+struct ScoreBlock {
+  const float* data = nullptr;
+  int64_t anchors = 0;
+  int64_t image_stride = 0;
+  int64_t anchor_stride = 0;
+};
+
+inline constexpr int kMaxScoreBlocks = 3 * kMaxLevels;
+
+struct LabelAssign {
+  const double* pred_boxes = nullptr;   // [N,A,4] x1 y1 x2 y2, pixels; read only where each
+                                        // assigner says so
+  const double* points = nullptr;       // [A,2] pixels
+  const double* gt_boxes = nullptr;     // [boxes,4] x1 y1 x2 y2, pixels, those of image 0 first
+  const int32_t* gt_classes = nullptr;  // [boxes]; not read by ATSS
+  const int64_t* gt_begin = nullptr;    // [N+1]: image n has boxes gt_begin[n] .. gt_begin[n+1]-1
+  int64_t batch = 0;
+  int64_t anchors = 0;
+  double eps = 1e-9;
+  // Results, overwritten.
+  int32_t* assigned = nullptr;  // [N,A]: index of the box within its image, -1 for background
+  double* target = nullptr;     // [N,A]: target score of that box's class, 0 for background
+};
+
+// pred_boxes are read at anchors that lie strictly inside one of their image's boxes.
+struct TaskAlignedAssign : LabelAssign {
+  std::array<ScoreBlock, kMaxScoreBlocks> scores;  // anchors in the order of the blocks
+  int blocks = 0;
+  bool logits = false;  // scores are given before the sigmoid
+  int64_t classes = 0;
+  int64_t topk = 13;
+  double alpha = 1.0;
+  double beta = 6.0;
+};
+
+namespace cpu {
+void task_aligned_assign(const TaskAlignedAssign& p);
+
+// inside[n*A + a] = 1 where a lies inside at least one box of image n as above, else 0. Uses
+// points, gt_*, batch, anchors and eps.
+void anchors_inside(const LabelAssign& p, uint8_t* inside);
+}  // namespace cpu
+
+namespace cuda {
+// The most that topk may be.
+inline constexpr int64_t kMaxTopk = 32;
+// No synchronisation with the host. `boxes` is gt_begin[batch], which whoever made the list knows,
+// or more, where the list has room for more: a recorded launch serves lists of any length up to it.
+// All pointers are to device memory. `workspace`: device memory of
+// task_aligned_assign_workspace() bytes, aligned to 8, contents undefined. Anchors and boxes of an
+// image below 2^31.
+int64_t task_aligned_assign_workspace(int64_t boxes);
+void task_aligned_assign(const TaskAlignedAssign& p, int64_t boxes, void* workspace, Stream stream);
+void anchors_inside(const LabelAssign& p, uint8_t* inside, Stream stream);
+}  // namespace cuda
+
+}  // namespace sextant::kernels

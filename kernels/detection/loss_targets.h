@@ -1,0 +1,44 @@
+// An assignment of boxes to anchors (kernels/detection/assign.h) as what the losses read: a label
+// for each row of the class maps, and the sum of the target scores, which divides the losses.
+#pragma once
+
+#include <cstdint>
+
+#include "core/stream.h"
+#include "kernels/detection/box_maps.h"
+
+namespace sextant::kernels {
+
+struct TargetScores {
+  double sum;
+  double positives;  // how many anchors have a box
+  double divisor;    // the sum, or 1 where that is not above LossTargets::undivided
+};
+
+// Rows run level by level, each level as its maps are: row (n * pixels + i) * per_cell + b.
+struct LossTargets {
+  BoxMaps maps;                         // sizes only
+  const int32_t* assigned = nullptr;    // [N,A]: box within its image, -1 for background
+  const double* target = nullptr;       // [N,A]: its target score; 0 for background
+  const int32_t* gt_classes = nullptr;  // [boxes]
+  const int64_t* gt_begin = nullptr;    // [N+1]
+  double undivided = 1.0;
+  // Results, overwritten.
+  int32_t* label = nullptr;        // [N*A]: class, -1 for background
+  int32_t* object = nullptr;       // [N*A]: 0 where there is a box, else -1; may be null
+  double* row_target = nullptr;    // [N*A]
+  TargetScores* scores = nullptr;  // one
+};
+
+namespace cpu {
+void loss_targets(const LossTargets& p);
+}  // namespace cpu
+
+namespace cuda {
+// Anchors of all images below 2^31. `workspace`: device memory of loss_targets_workspace() bytes,
+// aligned to 8, contents undefined. Sums repeat bit for bit.
+int64_t loss_targets_workspace(const LossTargets& p);
+void loss_targets(const LossTargets& p, void* workspace, Stream stream);
+}  // namespace cuda
+
+}  // namespace sextant::kernels

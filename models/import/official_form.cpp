@@ -1,0 +1,34 @@
+#include "models/import/official_form.h"
+
+#include <string>
+
+namespace sextant {
+namespace {
+
+bool ends_with_any(const std::string& name, std::initializer_list<const char*> ends) {
+  for (const char* e : ends)
+    if (name.ends_with(e)) return true;
+  return false;
+}
+
+}  // namespace
+
+int64_t official_deploy_parameters(const Module& model) {
+  int64_t sum = 0;
+  for (const ParameterRef& p : model.parameters()) {
+    const std::string& name = p.name;
+    const Shape& shape = p.variable.shape();
+    const auto has = [&](const char* part) { return name.find(part) != std::string::npos; };
+    // RepVGG's 1x1 and identity go into the 3x3, every batch-norm of a branch or ConvModule too
+    const bool gone = has(".rbr_1x1.") || has(".rbr_identity.") || has(".rbr_dense.bn.") ||
+                      has(".block.bn.") || has(".cv1.bn.") || has(".cv2.bn.");
+    if (gone) continue;
+    sum += shape.numel();
+    const bool gets_bias = ends_with_any(name, {".rbr_dense.conv.weight", ".block.conv.weight",
+                                                ".cv1.conv.weight", ".cv2.conv.weight"});
+    if (gets_bias) sum += shape[0];
+  }
+  return sum;
+}
+
+}  // namespace sextant

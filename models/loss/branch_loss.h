@@ -1,0 +1,138 @@
+// The arithmetic behind DetectionLoss, for one branch of a head: on the device of the maps, by its
+// kernels, without waiting for them.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/tensor.h"
+#include "kernels/detection/box_maps.h"
+#include "kernels/detection/loss_targets.h"
+#include "kernels/detection/total_loss.h"
+#include "models/loss/async_transfer.h"
+#include "models/loss/loss_config.h"
+
+namespace sextant::loss_detail {
+
+using kernels::BoxForm;
+
+// One level of NHWC maps, in memory of the branch's device: pixel i of image n is at (n * pixels()
+// + i) * channels. Gradients likewise and null when not wanted; absent maps are null.
+struct LevelMaps {
+  const float* cls = nullptr;  // per_cell * num_classes channels
+  const float* reg = nullptr;  // per_cell * Branch::reg_channels
+  const float* objectness = nullptr;
+  const float* lrtb = nullptr;
+  float* cls_grad = nullptr;
+  float* reg_grad = nullptr;
+  float* objectness_grad = nullptr;
+  float* lrtb_grad = nullptr;
+  const float* teacher_cls = nullptr;
+  const float* teacher_reg = nullptr;
+  int64_t height = 0;
+  int64_t width = 0;
+  int64_t first_anchor = 0;  // of the image's anchors
+  int64_t pixels() const { return height * width; }
+};
+
+// One branch. Its anchors run level by level, within a level all cells for the first of the
+// per_cell boxes, then for the next (the order of kernels/detection/anchors.h).
+struct Branch {
+  Device device = Device::kCpu;
+  std::vector<LevelMaps> levels;
+  int64_t batch = 0;
+  int64_t anchors = 0;  // per image
+  int64_t per_cell = 1;
+  BoxForm form = BoxForm::kDistances;
+  int64_t reg_channels = 4;  // of one box
+  Assigner assigner = Assigner::kTaskAligned;
+  int64_t topk = 13;
+  double undivided = 1.0;      // sums of target scores up to this do not divide the loss
+  double distill_decay = 1.0;  // of the distillation weights; used where there are teacher maps
+};
+
+// Its boxes, for the kernels.
+kernels::BoxMaps box_maps(const LossConfig& config, const Branch& branch);
+
+// The boxes to find, by image, in pixels.
+struct Truth {
+  std::vector<double> boxes;  // [M,4] x1 y1 x2 y2
+  std::vector<int32_t> classes;
+  std::vector<int64_t> begin;  // [N+1]
+  int64_t count() const { return static_cast<int64_t>(classes.size()); }
+};
+
+// `targets` as DetectionLoss takes them. Rows keep their order within an image.
+// Throws Error naming the row for what DetectionLoss refuses.
+Truth read_targets(const Tensor& targets, int64_t batch, int64_t num_classes, int64_t image_h,
+                   int64_t image_w);
+
+// The same in memory of the maps' device.
+struct TruthView {
+  const double* boxes = nullptr;
+  const int32_t* classes = nullptr;
+  const int64_t* begin = nullptr;
+  int64_t count = 0;  // begin[N], or more: the room there is
+};
+
+// A truth's place there.
+struct PlacedBoxes {
+  PlacedBoxes(Device device, int64_t batch, int64_t room);
+  // In one transfer, by a transfer of `transfers`. At most view.count boxes.
+  void put(const Truth& truth, AsyncTransfers& transfers);
+
+  Device device;
+  int64_t batch;
+  TruthView view;
+  Tensor memory;  // U8
+  std::shared_ptr<AsyncTransfer>
+      transfer;  // of the last put(), for the values to come back; null on the host
+};
+
+// What each anchor is trained towards.
+struct Assignment {
+  Tensor box;     // I32 [N,A]: index among its image's boxes, -1 for background
+  Tensor target;  // F64 [N,A]: target score of that box's class
+};
+
+// By the branch's assigner.
+Assignment assign_boxes(const LossConfig& config, const Branch& branch, const TruthView& truth);
+
+// The parts of the loss, in the order of LossItems.
+enum Part : int { kIou, kDfl, kCls, kObjectness, kCwd, kParts };
+
+// The sums a loss is made of, and what they make.
+class LossSums {
+ public:
+  explicit LossSums(Device device);
+
+  // Where `count` sums go (memory of the device), each of which adds factor / *divisor times itself
+  // to a part. A null divisor is 1.
+  double* add(Part part, int count, double factor, const double* divisor = nullptr);
+  // Sums that are not part of the loss.
+  double* ignore(int count);
+  // Of the main branch, 0, and the anchor-aided one, 1.
+  kernels::TargetScores* scores(int branch) const;
+
+  // F32 [1]. Fills values().
+  Tensor combine();
+  // F64 [kValues]: the parts, and the two TargetScores.
+  static constexpr int64_t kScores = 3;
+  static constexpr int64_t kValues = kParts + 2 * kScores;
+  const Tensor& values() const { return values_; }
+
+ private:
+  int take(int count);
+  static constexpr int kMost = 128;
+  Tensor sums_, values_;
+  kernels::TotalLoss combine_;
+  int used_ = 0;
+};
+
+// A branch's weighted parts for an assignment, which counts as constant. Fills the gradients of
+// class and objectness maps entirely; those of the boxes only at anchors assigned to a box, the
+// rest is expected to be zero. `which`: 0 or 1, see LossSums::scores().
+void evaluate_branch(const LossConfig& config, const Branch& branch, const TruthView& truth,
+                     const Assignment& assignment, int which, LossSums& sums);
+
+}  // namespace sextant::loss_detail

@@ -1,0 +1,83 @@
+// What the training loss is made of, as JSON describes it under "loss".
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/config.h"
+#include "kernels/detection/cls_loss.h"
+#include "kernels/detection/iou_loss.h"
+
+namespace sextant {
+
+enum class Assigner : int { kTaskAligned, kAtss, kSimOta };
+
+// "tal", "atss", "simota".
+const char* name_of(Assigner a);
+// Throws Error for another name.
+Assigner assigner_from_name(const std::string& name);
+
+struct LossConfig {
+  // From the model.
+  int64_t num_classes = 80;
+  std::vector<int64_t> strides = {8, 16, 32};  // pixels per cell of each level
+  int64_t reg_max = 16;
+  bool use_dfl = true;  // false: the four distances come straight, reg_max does not matter
+  // Anchor-aided branch: for each level w h of its anchors in pixels, one after the other. Its maps
+  // then hold (dx, dy, a, b) with the size (2 sigmoid(a))^2 w, (2 sigmoid(b))^2 h; with no anchors
+  // here they hold (dx, dy, w, h) in cells.
+  std::vector<std::vector<double>> anchors;
+  // From the training run: the epoch at which distillation's weight has decayed to 0.01.
+  int64_t max_epoch = 0;
+
+  // The JSON keys, whose names are those of the fields but for "cls", "iou" (the types) and
+  // "assigner".
+  kernels::ClassLossType cls_loss = kernels::ClassLossType::kVarifocal;
+  kernels::IouType iou_type = kernels::IouType::kGIoU;
+  double iou_alpha = 3.0;  // the power of the alpha_... types
+  Assigner assigner = Assigner::kTaskAligned;
+  int64_t atss_warmup_epochs = 0;  // ATSS in the first epochs, whatever `assigner` says
+  double class_weight = 1.0;
+  double iou_weight = 2.5;
+  double dfl_weight = 0.5;
+  double objectness_weight = 0.0;  // above 0: the head gives objectness maps
+  int64_t topk = 13;               // task-aligned: anchors per box
+  int64_t topk_ab = 26;            // the same in the anchor-aided branch
+  double assign_alpha = 1.0;
+  double assign_beta = 6.0;
+  int64_t atss_topk = 9;
+  double simota_radius = 2.5;
+  int64_t simota_dynamic_k = 10;
+  double simota_iou_weight = 3.0;
+  double varifocal_alpha = 0.75;
+  double varifocal_gamma = 2.0;
+  double focal_alpha = 0.25;
+  double focal_gamma = 2.0;
+  double quality_focal_beta = 2.0;
+  double poly_epsilon = 1.0;
+  // Distillation, where a teacher is given. The class and DFL parts are inside class_weight and
+  // dfl_weight; a feature weight above 0 (officially 10) needs the feature maps of both.
+  double distill_class_weight = 1.0;
+  double distill_dfl_weight = 1.0;
+  double distill_feat_weight = 0.0;
+  double temperature = 20.0;
+
+  double iou_eps = 1e-10;
+  double cell_size = 5.0;  // ATSS: side of an anchor's square, in cells
+
+  // Channels of the distance maps: 4, or 4 * (reg_max + 1) with DFL.
+  int64_t reg_channels() const { return use_dfl ? 4 * (reg_max + 1) : 4; }
+  // The JSON keys with their values; read_loss_config of it gives the same config.
+  Json json() const;
+};
+
+// Reads the object under "loss"; what is absent keeps its default. Throws Error naming the key for
+// unknown keys and values out of range.
+LossConfig read_loss_config(ConfigReader reader, LossConfig defaults);
+
+// Throws Error, starting with `where`, unless the loss weighs objectness exactly when the head
+// predicts it: what no loss teaches would multiply the scores all the same.
+void check_objectness(const LossConfig& config, bool head_predicts_it, const std::string& where);
+
+}  // namespace sextant

@@ -1,0 +1,127 @@
+#include "quant/ptq/channel_sets.h"
+
+#include <numeric>
+
+namespace sextant::quant {
+namespace {
+
+using deploy::Graph;
+using deploy::Node;
+using deploy::NodeKind;
+
+bool homogeneous(Activation a) {
+  return a == Activation::kIdentity || a == Activation::kReLU || a == Activation::kLeakyReLU;
+}
+
+// Union-find over all channels of all tensors.
+class Finder {
+ public:
+  explicit Finder(const Graph& graph) : graph_(graph) {
+    int64_t total = 0;
+    for (const deploy::TensorInfo& info : graph.tensors) {
+      first_.push_back(total);
+      total += info.shape.rank() == 4 ? info.shape[3] : 0;
+    }
+    parent_.resize(static_cast<size_t>(total));
+    std::iota(parent_.begin(), parent_.end(), 0);
+    fixed_.assign(parent_.size(), false);
+  }
+
+  ChannelSets find() {
+    for (const Node& node : graph_.nodes) join(node);
+    fix(graph_.output);
+    std::vector<bool> root_fixed(parent_.size(), false);
+    for (size_t c = 0; c < fixed_.size(); ++c)
+      if (fixed_[c]) root_fixed[root(c)] = true;
+
+    std::vector<ChannelSet> all(parent_.size());
+    for (size_t n = 0; n < graph_.nodes.size(); ++n) {
+      const Node& node = graph_.nodes[n];
+      if (!node.has_weight()) continue;
+      for (int64_t o = 0; o < channels(node.output); ++o)
+        all[root(at(node.output, o))].makers.push_back({static_cast<int>(n), o});
+      for (int64_t i = 0; i < channels(node.inputs[0]); ++i)
+        all[root(at(node.inputs[0], i))].readers.push_back({static_cast<int>(n), i});
+    }
+    ChannelSets result;
+    std::vector<int> number(parent_.size(), -1);
+    result.of_tensor.resize(graph_.tensors.size());
+    for (size_t t = 0; t < graph_.tensors.size(); ++t) {
+      for (int64_t c = 0; c < channels(static_cast<int>(t)); ++c) {
+        const size_t r = root(at(static_cast<int>(t), c));
+        const bool scalable = !root_fixed[r] && !all[r].makers.empty() && !all[r].readers.empty();
+        if (scalable && number[r] < 0) {
+          number[r] = static_cast<int>(result.sets.size());
+          result.sets.push_back(std::move(all[r]));
+          all[r] = result.sets.back();
+        }
+        result.of_tensor[t].push_back(number[r]);
+      }
+    }
+    return result;
+  }
+
+ private:
+  int64_t channels(int t) const {
+    const Shape& s = graph_.tensors[static_cast<size_t>(t)].shape;
+    return s.rank() == 4 ? s[3] : 0;
+  }
+  size_t at(int t, int64_t c) const {
+    return static_cast<size_t>(first_[static_cast<size_t>(t)] + c);
+  }
+  size_t root(size_t c) {
+    while (parent_[c] != c) c = parent_[c] = parent_[parent_[c]];
+    return c;
+  }
+  void fix(int t) {
+    for (int64_t c = 0; c < channels(t); ++c) fixed_[at(t, c)] = true;
+  }
+  // Channels [0, count) of a from `begin` on are those of b from `other` on.
+  void join(int a, int64_t begin, int b, int64_t other, int64_t count) {
+    for (int64_t c = 0; c < count; ++c) parent_[root(at(a, begin + c))] = root(at(b, other + c));
+  }
+  void join(int a, int b) { join(a, 0, b, 0, channels(a)); }
+
+  void join(const Node& node) {
+    switch (node.kind) {
+      case NodeKind::kConv:
+      case NodeKind::kDeconv:
+        if (!homogeneous(node.attributes.activation)) fix(node.output);
+        if (node.attributes.residual) join(node.inputs[1], node.output);
+        return;
+      case NodeKind::kMaxPool:
+      case NodeKind::kUpsample:
+      case NodeKind::kAdd:
+        for (const int t : node.inputs) join(t, node.output);
+        return;
+      case NodeKind::kActivation:
+        join(node.inputs[0], node.output);
+        if (!homogeneous(node.attributes.activation)) fix(node.output);
+        return;
+      case NodeKind::kSlice:
+        return join(node.inputs[0], node.attributes.begin, node.output, 0, channels(node.output));
+      case NodeKind::kConcat: {
+        int64_t channel = 0;
+        for (const int t : node.inputs) {
+          join(t, 0, node.output, channel, channels(t));
+          channel += channels(t);
+        }
+        return;
+      }
+      default:  // the image, the decoder, what is not fused
+        for (const int t : node.inputs) fix(t);
+        return fix(node.output);
+    }
+  }
+
+  const Graph& graph_;
+  std::vector<int64_t> first_;
+  std::vector<size_t> parent_;
+  std::vector<bool> fixed_;
+};
+
+}  // namespace
+
+ChannelSets find_channel_sets(const Graph& graph) { return Finder(graph).find(); }
+
+}  // namespace sextant::quant

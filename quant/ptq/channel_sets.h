@@ -1,0 +1,32 @@
+// Which channels of a graph are the same one under another name.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "deploy/graph/graph.h"
+
+namespace sextant::quant {
+
+// A channel of a conv or deconv: row o of its weight, or column i of its input.
+struct ChannelUse {
+  int node = -1;
+  int64_t channel = 0;
+};
+
+struct ChannelSet {
+  std::vector<ChannelUse> makers;   // in the order of the graph
+  std::vector<ChannelUse> readers;  // in the order of the graph
+};
+
+struct ChannelSets {
+  // The sets that may be scaled: made by convolutions with a positively homogeneous activation and
+  // read by convolutions, and by nothing else; in the order of the graph.
+  std::vector<ChannelSet> sets;
+  // For each tensor of rank 4 the set of each channel, or -1.
+  std::vector<std::vector<int>> of_tensor;
+};
+
+ChannelSets find_channel_sets(const deploy::Graph& graph);
+
+}  // namespace sextant::quant

@@ -1,0 +1,82 @@
+// Post-training quantization: choose a range for every activation group and a scale for every
+// channel of the weights, and, by switches, make the network easier to quantize first and round it
+// better afterwards. No training: images without labels are all it needs.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "deploy/graph/graph.h"
+#include "quant/ptq/equalize.h"
+#include "quant/ptq/layer_correction.h"
+#include "quant/ptq/split_identity.h"
+
+namespace sextant::quant {
+
+struct PtqConfig {
+  std::string method = "mse";  // of activations: mse, percentile, entropy, max
+  double percentile = 99.99;   // of |x|, for method percentile
+  int64_t images = 64;         // at most; the source may end before
+  int64_t bins = 2048;
+  // Of the calibration. Equalization by activations, correction, learned rounding and the report's
+  // noise run on the host.
+  Device device = Device::kCpu;
+  std::string weights =
+      "max";  // range of a channel's weights: max, mse (quant/ranges/weight_ranges.h)
+  // One scale per weight tensor, activations by max: what the field means by naive PTQ. `method`
+  // does not count then.
+  bool naive = false;
+  bool split_identity = true;     // quant/ptq/split_identity.h; not when naive
+  std::string equalize = "none";  // none, weights, activations (quant/ptq/equalize.h)
+  bool bias_correction = false;
+  std::string rounding = "nearest";            // nearest, adaround
+  std::vector<std::string> float_layers = {};  // names, with * and ?, of layers that stay in float
+  EqualizeConfig equalization = {};
+  RoundingConfig adaround = {};
+  int64_t layer_images = 64;  // the first of `images`, kept in memory for the layer-wise methods
+  uint64_t seed = 1;          // of the pixels learned rounding looks at
+};
+
+// The next batch: u8 [N,H,W,3], letterboxed exactly as in deployment (clean, not augmented); all of
+// one size. An empty Tensor ends the calibration. How the images are split into batches, and their
+// order, do not matter to the ranges.
+using ImageSource = std::function<Tensor()>;
+
+struct PtqGroup {
+  std::vector<std::string> tensors;
+  bool is_unsigned = false;
+  float amax = 0;      // chosen: the largest of its tensors' choices
+  float observed = 0;  // largest |x| seen
+};
+
+struct PtqReport {
+  std::vector<PtqGroup> groups;
+  int64_t images = 0;
+  int64_t layers = 0, float_layers = 0;  // convolutions and transposed ones; of these, in float
+  int64_t requantizations = 0;           // steps that rescale integers between convolutions: 0
+  SplitReport split;
+  EqualizeReport equalization;       // zeros unless asked for
+  LayerCorrectionReport refinement;  // zeros unless asked for
+  // Of the head's outputs on layer_images, in dB: with rounding to nearest and no correction, and
+  // at the end. quant/ptq/layer_correction.h.
+  double sqnr_before = 0;
+  double sqnr = 0;
+  double equalize_seconds = 0, calibrate_seconds = 0, refine_seconds = 0;
+  // The float graph that the result rounds: equalized and with identities split, but neither
+  // corrected nor rounded.
+  deploy::Graph exact;
+};
+
+// `graph` must be fused. Returns it with a range on every tensor but those that decode reads, and
+// weight scales on every convolution. Each tensor has a collector of its own; a group takes the
+// largest of its tensors' choices, since clipping one of a concat's inputs for the sake of another
+// costs more than a coarser step. Nodes of precision kFloat32 and those that config.float_layers
+// names keep their weights and biases but for equalization and the split. Progress on stderr.
+// Throws Error for an unknown method, a name that fits no layer, no images, or values that are not
+// finite (naming the tensor).
+deploy::Graph quantize(const deploy::Graph& graph, const ImageSource& source,
+                       const PtqConfig& config, PtqReport* report = nullptr);
+
+}  // namespace sextant::quant

@@ -1,0 +1,101 @@
+// From an official file to our checkpoint, and back to a file for PyTorch.
+#include <cstring>
+
+#include "apps/model_files/import.h"
+#include "models/import/import_pt.h"
+#include "models/import/torch_file.h"
+#include "support/support.h"
+
+namespace {
+
+using namespace sextant;
+using namespace sextant::apps;
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+void check_same(const SafeTensors& a, const SafeTensors& b) {
+  REQUIRE(a.tensors.size() == b.tensors.size());
+  for (size_t i = 0; i < a.tensors.size(); ++i) {
+    const auto& [name, t] = a.tensors[i];
+    const auto& [name_b, u] = b.tensors[i];
+    REQUIRE(name == name_b);
+    REQUIRE(t.dtype() == u.dtype());
+    REQUIRE(t.shape() == u.shape());
+    REQUIRE(std::memcmp(t.raw(), u.raw(), static_cast<size_t>(t.bytes())) == 0);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a checkpoint goes to PyTorch's format and comes back as it was") {
+  const test::TemporaryFolder folder;
+  const Yolov6Config config = read_yolov6_config(ConfigReader(Json::object(), "model"), 3);
+  const Yolov6 model(config, 1);
+  CheckpointInfo info;
+  info.model = {{"type", "yolov6n_opt"}};
+  info.class_names = {"a", "b", "c"};
+  info.image_size = 64;
+  save_checkpoint(folder / "a.safetensors", model, info);
+  const SafeTensors first = load_safetensors(folder / "a.safetensors");
+  check_is_checkpoint(first);
+  save_torch_state_dict(folder / "a.pt", first);
+
+  ImportOptions options;
+  options.image_size = 64;
+  options.class_names = info.class_names;
+  const ImportResult r = import_checkpoint(folder / "a.pt", folder / "b.safetensors", options);
+  CHECK(r.tensors == first.tensors.size());
+  CHECK(r.info.model.at("type") == "yolov6n_opt");
+  const SafeTensors second = load_safetensors(folder / "b.safetensors");
+  check_same(first, second);
+  const LoadedCheckpoint loaded = load_checkpoint(second);
+  CHECK(loaded.info.class_names == info.class_names);
+  CHECK(loaded.info.image_size == 64);
+  // The state dict may come as safetensors too; without names, classes are called by number.
+  SafeTensors plain = first;
+  plain.metadata.clear();
+  save_safetensors(folder / "plain.safetensors", plain);
+  const ImportResult p =
+      import_checkpoint(folder / "plain.safetensors", folder / "c.safetensors", {});
+  CHECK(p.info.class_names == std::vector<std::string>{"0", "1", "2"});
+  CHECK(p.info.image_size == 640);
+  check_same(first, load_safetensors(folder / "c.safetensors"));
+
+  options.class_names = {"a"};
+  CHECK(contains(test::error_of([&] {
+                   import_checkpoint(folder / "a.pt", folder / "d.safetensors", options);
+                 }),
+                 "has 3 classes, but 1 class names"));
+  options.image_size = 100;
+  CHECK(contains(test::error_of([&] {
+                   import_checkpoint(folder / "a.pt", folder / "d.safetensors", options);
+                 }),
+                 "--img 100: must be a multiple of 32"));
+  CHECK(!std::filesystem::exists(folder / "d.safetensors"));
+  CHECK(contains(test::error_of([&] { check_is_checkpoint(plain); }), "is neither a checkpoint"));
+}
+
+TEST_CASE("each official checkpoint becomes a checkpoint of ours") {
+  const auto shared = test::shared_folder();
+  if (!shared || !std::filesystem::is_directory(*shared / "checkpoints")) {
+    WARN("skipped: checkpoints is absent; set SEXTANT_SHARED");
+    return;
+  }
+  const test::TemporaryFolder folder;
+  int seen = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(*shared / "checkpoints")) {
+    if (entry.path().extension() != ".pt") continue;
+    INFO(entry.path().string());
+    const ImportResult r = import_checkpoint(entry.path(), folder / "a.safetensors", {});
+    const SafeTensors file = load_safetensors(folder / "a.safetensors");
+    check_is_checkpoint(file);
+    CHECK(file.tensors.size() == r.tensors);
+    CHECK(r.info.epoch >= 0);
+    save_torch_state_dict(folder / "a.pt", file);
+    check_same(file, import_weights(folder / "a.pt").state);
+    ++seen;
+  }
+  CHECK(seen > 0);
+}

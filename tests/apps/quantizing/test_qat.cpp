@@ -1,0 +1,326 @@
+// Quantization-aware training on a handful of drawn shapes.
+#include <cmath>
+
+#include "apps/model_files/checkpoint.h"
+#include "apps/quantizing/qat.h"
+#include "apps/quantizing/qat_source.h"
+#include "core/file.h"
+#include "data/synthetic/shapes_dataset.h"
+#include "deploy/detect/evaluation.h"
+#include "deploy/graph/file.h"
+#include "quant/ptq/split_identity.h"
+#include "quant/training/trainable_graph.h"
+#include "support/support.h"
+
+namespace {
+
+using namespace sextant;
+using namespace sextant::apps;
+using test::error_of;
+
+void make_shapes(const std::filesystem::path& folder) {
+  data::generate_shapes(folder, {.train = 6, .val = 2, .width = 80, .height = 64});
+}
+
+// A model of a few thousand parameters as a checkpoint of its 20th epoch.
+std::string make_model(const std::filesystem::path& path, Json model, int classes = 6) {
+  model["width_multiple"] = 0.05;
+  model["depth_multiple"] = 0.1;
+  const Yolov6Config config = read_yolov6_config(ConfigReader(model, "test", "model."), classes);
+  const Yolov6 net(config, 5);
+  Rng rng(9);
+  // As if trained: predictions that are not zero, features that do not fade with the depth.
+  for (const auto& s : net.state()) {
+    if (s.tensor.dtype() != DType::kF32 || s.tensor.shape().rank() != 4) continue;
+    const bool prediction = s.name.find("_preds") != std::string::npos;
+    const float gain = s.name.find("rbr_") != std::string::npos ? 0.9f : 2.0f;
+    for (float& v : s.tensor.span<float>())
+      v = prediction ? static_cast<float>(rng.uniform(-0.3, 0.3)) : gain * v;
+  }
+  CheckpointInfo info;
+  info.model = config.json();
+  for (int c = 0; c < classes; ++c) info.class_names.push_back(data::shape_names()[c]);
+  info.image_size = 64;
+  info.epoch = 20;
+  save_checkpoint(path, net, info);
+  return path.string();
+}
+
+Json tiny_json(const test::TemporaryFolder& folder, const std::string& model) {
+  return {{"seed", 3},
+          {"model", model},
+          {"batch", 3},
+          {"epochs", 2},
+          {"calibration", {{"images", 3}, {"method", "max"}}},
+          {"data", {{"path", (folder / "data").string()}}},
+          {"solver", {{"lr0", 0.01}}}};
+}
+
+void check_equal(const std::filesystem::path& a, const std::filesystem::path& b) {
+  const SafeTensors x = load_safetensors(a), y = load_safetensors(b);
+  REQUIRE(x.tensors.size() == y.tensors.size());
+  CHECK(x.metadata.at("sextant") == y.metadata.at("sextant"));  // ranges are in there
+  for (size_t i = 0; i < x.tensors.size(); ++i) {
+    INFO(x.tensors[i].first);
+    REQUIRE(x.tensors[i].second.bytes() == y.tensors[i].second.bytes());
+    CHECK(std::memcmp(x.tensors[i].second.raw(), y.tensors[i].second.raw(),
+                      static_cast<size_t>(x.tensors[i].second.bytes())) == 0);
+  }
+}
+
+// Columns of the last row of results.csv.
+std::vector<double> last_row(const std::filesystem::path& out) {
+  std::istringstream lines(read_text(out / "results.csv"));
+  std::string line, last, cell;
+  while (std::getline(lines, line)) last = line;
+  std::istringstream cells(last);
+  std::vector<double> values;
+  while (std::getline(cells, cell, ',')) values.push_back(cell.empty() ? -1 : std::stod(cell));
+  return values;
+}
+
+}  // namespace
+
+TEST_CASE("qat: a run goes on bit for bit, keeps its ranges, and writes int8 models") {
+  const test::TemporaryFolder folder;
+  make_shapes(folder / "data");
+  const bool learned = GENERATE(false, true);
+  CAPTURE(learned);
+  Json json = tiny_json(folder, make_model(folder / "model.safetensors", Json::object()));
+  json["learn_scales"] = learned;
+  json["solver"]["ema_decay"] = learned ? 0.9 : 0.0;
+  json["calibration"]["equalize"] = learned ? "none" : "activations";
+  const QatConfig config = parse_qat_config(json, "test", "");
+  const QatResult whole = train_qat(config, folder / "whole", false);
+  CHECK(whole.complete);
+  CHECK(whole.start_map50_95 >= 0);
+  CHECK(std::filesystem::exists(whole.file));
+
+  CHECK_FALSE(train_qat(config, folder / "parts", false, 1).complete);
+  QatConfig more_workers = config;
+  more_workers.workers = 3;  // must not matter
+  train_qat(more_workers, folder / "parts", true);
+  for (const char* name : {"start.safetensors", "last.safetensors", "best.safetensors"})
+    check_equal(folder / "whole" / name, folder / "parts" / name);
+  CHECK(std::ranges::count(read_text(folder / "parts" / "results.csv"), '\n') == 4);
+  CHECK(load_json(folder / "parts" / "config.json").at("distill").at("cwd_weight") == 1.0);
+
+  const deploy::Graph start = deploy::load_deploy(folder / "whole" / "start.safetensors"),
+                      last = deploy::load_deploy(folder / "whole" / "last.safetensors");
+  CHECK(last.quantized());
+  bool range_moved = false, weight_moved = false;
+  for (size_t t = 0; t < start.tensors.size(); ++t)
+    range_moved = range_moved || start.tensors[t].amax != last.tensors[t].amax;
+  for (size_t n = 0; n < start.nodes.size(); ++n)
+    if (start.nodes[n].has_weight()) {
+      weight_moved =
+          weight_moved || test::max_difference(start.nodes[n].weight, last.nodes[n].weight) > 0;
+      if (!learned) CHECK(start.nodes[n].weight_scale == last.nodes[n].weight_scale);
+    }
+  CHECK(range_moved == learned);
+  CHECK(weight_moved);
+
+  QatConfig other = config;
+  other.distill.cwd_weight = 3;
+  CHECK(error_of([&] { train_qat(other, folder / "whole", true); }).find("distill.cwd_weight") !=
+        std::string::npos);
+  CHECK(error_of([&] { train_qat(config, folder / "whole", false); }).find("already holds a run") !=
+        std::string::npos);
+}
+
+TEST_CASE("qat: blocks with an identity train with it as a residual") {
+  const test::TemporaryFolder folder;
+  make_shapes(folder / "data");
+  deploy::Graph g =
+      load_model_graph(make_model(folder / "model.safetensors", {{"type", "yolov6n_opt"}}));
+  for (deploy::Node& n : g.nodes) {
+    if (n.kind != deploy::NodeKind::kConv || n.attributes.stride != 1 || n.weight.dim(1) != 3 ||
+        n.weight.dim(0) != n.weight.dim(3))
+      continue;
+    const int64_t channels = n.weight.dim(0);
+    for (int64_t o = 0; o < channels; ++o) n.weight.f32()[(o * 9 + 4) * channels + o] += 4;
+  }
+  quant::SplitReport split;
+  const deploy::Graph start = quant::split_identity(g, &split);
+  CHECK(split.layers > 3);
+  check_same_structure(g, start);
+  CHECK(error_of([&] { check_same_structure(start, g); }).find("is not the model of") !=
+        std::string::npos);
+
+  deploy::save_deploy(folder / "float.safetensors", g);
+  Json json = tiny_json(folder, (folder / "float.safetensors").string());
+  json["epochs"] = 1;
+  train_qat(parse_qat_config(json, "test", ""), folder / "run", false);
+  const auto residuals = [&](const char* name) {
+    const deploy::Graph trained = deploy::load_deploy(folder / "run" / name);
+    return std::ranges::count_if(trained.nodes,
+                                 [](const auto& n) { return n.attributes.residual; });
+  };
+  CHECK(residuals("start.safetensors") == split.layers);
+  CHECK(residuals("best.safetensors") == split.layers);
+}
+
+TEST_CASE("qat: SiLU, RepOptimizer and DFL models, float layers, a start of one's own") {
+  const test::TemporaryFolder folder;
+  make_shapes(folder / "data");
+  int count = 0;
+  const auto run = [&](const Json& model, const Json& more, const deploy::Graph* start = nullptr) {
+    const std::string name = "m" + std::to_string(count++);
+    Json json = tiny_json(folder, make_model(folder / (name + ".safetensors"), model));
+    json["epochs"] = 1;
+    json.update(more, true);
+    train_qat(parse_qat_config(json, "test", ""), folder / name, false, 0, start);
+    const auto row = last_row(folder / name);
+    for (const double v : row) CHECK(std::isfinite(v));
+    return row;
+  };
+  const auto silu = run({{"training_mode", "conv_silu"}, {"activation", "silu"}}, Json::object());
+  CHECK(silu[6] > 0);  // channel-wise distillation
+  run({{"training_mode", "repopt"}}, {{"weight_ranges", "follow"}});
+  CHECK(run({{"use_dfl", true}, {"reg_max", 16}}, Json::object())[4] > 0);
+  const auto alone = run(Json::object(), {{"distill", {{"cwd_weight", 0}, {"logits_weight", 0}}}});
+  CHECK(alone[6] == 0);
+  CHECK(alone[7] == 0);
+
+  run(Json::object(), {{"float_layers", {"detect.*_preds.*", "backbone.stem*"}}});
+  deploy::Graph partial = deploy::load_deploy(folder / "m4" / "last.safetensors");
+  CHECK(partial.find_node("backbone.stem.rbr_reparam")->precision == deploy::Precision::kFloat32);
+  CHECK(partial.find_node("detect.cls_preds.1")->precision == deploy::Precision::kFloat32);
+  CHECK(partial.find_node("detect.stems.1.block.conv")->precision == deploy::Precision::kInt8);
+
+  // A given start: its ranges and its float layers.
+  for (deploy::TensorInfo& t : partial.tensors) t.amax *= t.amax == 1.0f ? 1.0f : 2.0f;
+  run(Json::object(), Json::object(), &partial);
+  const deploy::Graph end = deploy::load_deploy(folder / "m5" / "last.safetensors");
+  for (size_t t = 0; t < end.tensors.size(); ++t)
+    CHECK(end.tensors[t].amax == partial.tensors[t].amax);
+  CHECK(end.find_node("detect.cls_preds.1")->precision == deploy::Precision::kFloat32);
+  run(Json::object(), {{"start", (folder / "m5" / "last.safetensors").string()}});
+  CHECK(deploy::load_deploy(folder / "m6" / "start.safetensors").tensors[3].amax ==
+        end.tensors[3].amax);
+
+  // objectness is trained and distilled like the rest
+  const Json objectness = {{"objectness", true}};
+  CHECK(run(objectness, {{"distill", {{"cwd_weight", 0}, {"logits_weight", 0}}}})[7] > 0);
+  CHECK(run(objectness, {{"loss_weight", 0}, {"distill", {{"logits_weight", 1}}}})[7] > 0);
+  run(Json::object(), {{"solver", {{"optimizer", "adamw"}, {"lr0", 1e-4}}}});
+  CHECK(error_of([&] {
+          run(Json::object(), {{"float_layers", {"backbone.stm"}}});
+        }).starts_with("no layer 'backbone.stm'"));
+  CHECK(error_of([&] {
+          run(Json::object(), {{"loss", {{"objectness_weight", 1}}}});
+        }).find("predicts no objectness") != std::string::npos);
+}
+
+TEST_CASE("qat: features of an equalized start are compared in the teacher's sizes") {
+  const test::TemporaryFolder folder;
+  make_shapes(folder / "data");
+  const std::string path = make_model(folder / "model.safetensors", Json::object());
+  Json json = tiny_json(folder, path);
+  json["epochs"] = 1;
+  json["solver"]["lr0"] = 1e-6;
+  const auto divergence = [&](const char* name, const Json& more) {
+    Json j = json;
+    j.update(more, true);
+    train_qat(parse_qat_config(j, "test", ""), folder / name, false);
+    return last_row(folder / name)[6];
+  };
+  const double plain = divergence("plain", Json::object());
+  const Json equalize = {{"calibration", {{"equalize", "activations"}}}};
+  CHECK(divergence("equalized", equalize) < 10 * plain);  // in their own sizes 200 times
+  const Json start = {{"start", (folder / "equalized" / "start.safetensors").string()}};
+  CHECK(divergence("from_file", start) < 10 * plain);
+
+  const Tensor image({1, 64, 64, 3}, DType::kU8);
+  Rng rng(4);
+  for (uint8_t& v : image.span<uint8_t>()) v = static_cast<uint8_t>(rng.below(256));
+  const deploy::Graph model = load_model_graph(path);
+  const std::vector<int> necks = quant::neck_outputs(model);
+  const auto factors = [&](const char* run) {
+    const deploy::Graph g = deploy::load_deploy(folder / run / "start.safetensors");
+    return channel_factors(model, g, necks, image);
+  };
+  for (const Tensor& f : factors("plain")) CHECK_FALSE(f.defined());
+  for (const Tensor& f : factors("equalized")) {
+    REQUIRE(f.defined());
+    const auto [low, high] = std::ranges::minmax(f.span<float>());
+    CHECK(low > 0);
+    CHECK(high > 1.5f * low);
+  }
+}
+
+TEST_CASE("qat: one class, images without boxes, an epoch without any") {
+  const test::TemporaryFolder folder;
+  make_shapes(folder / "data");
+  write_atomically(folder / "data" / "classes.json", std::string_view(R"({"names": ["circle"]})"));
+  int files = 0;
+  const bool none_at_all = GENERATE(false, true);
+  for (const auto& e : std::filesystem::recursive_directory_iterator(folder / "data" / "labels")) {
+    if (!e.is_regular_file()) continue;
+    std::string text = read_text(e.path());
+    for (size_t at = 0; at < text.size(); at = text.find('\n', at) + 1) text[at] = '0';
+    write_atomically(e.path(), none_at_all || files++ % 2 == 0 ? std::string() : text);
+  }
+  Json json = tiny_json(folder, make_model(folder / "model.safetensors", Json::object(), 1));
+  json["learn_scales"] = true;
+  json["solver"]["lr0"] = 0.05;
+  const QatResult r = train_qat(parse_qat_config(json, "test", ""), folder / "out", false);
+  CHECK(r.complete);
+  const auto row = last_row(folder / "out");
+  for (const double v : row) CHECK(std::isfinite(v));
+  CHECK(row[5] > 0);  // classification, distillation of one class included
+  for (const auto& [name, t] : load_safetensors(folder / "out" / "resume.safetensors").tensors)
+    if (t.dtype() == DType::kF32)
+      for (const float v : t.span<float>())
+        if (!std::isfinite(v)) FAIL(name);
+}
+
+TEST_CASE("qat: what the config refuses, and what follows from the model's training") {
+  const test::TemporaryFolder folder;
+  make_shapes(folder / "data");
+  const std::string model = make_model(folder / "model.safetensors", Json::object());
+  const auto parse = [&](const Json& more) {
+    Json json = tiny_json(folder, model);
+    json.erase("epochs");
+    json.erase("solver");
+    json.update(more, true);
+    return parse_qat_config(json, "q.json", "");
+  };
+  const QatConfig c = parse(Json::object());
+  CHECK(c.epochs == 2);  // of the checkpoint's 20
+  CHECK(c.image_size == 64);
+  CHECK(c.solver.lr0 == Approx(0.01 * 0.02 * 3 / 16));
+  CHECK(c.solver.nominal_batch == 3);
+  write_atomically(folder / "config.json",
+                   std::string_view(R"({"epochs": 70, "batch": 8, "solver": {"lr0": 0.1},
+                                        "model": {}, "loss": {"iou_weight": 4}})"));
+  const QatConfig beside_run = parse(Json::object());
+  CHECK(beside_run.epochs == 7);
+  CHECK(load_source_model(model).loss.iou_weight == 4);
+  CHECK(beside_run.solver.lr0 == Approx(0.01 * 0.1 * 3 / 8));
+
+  const auto error = [&](const Json& more) { return error_of([&] { parse(more); }); };
+  CHECK(error({{"distil", {{"cwd_weight", 1}}}}) ==
+        "q.json: unknown key 'distil'; nearest is 'distill'");
+  CHECK(error({{"weight_ranges", "fixed"}}).find("frozen, follow, learned") != std::string::npos);
+  CHECK(error({{"image_size", 100}}) == "q.json: 'image_size' is 100, must be a multiple of 32");
+  CHECK(error({{"loss_weight", 0}, {"distill", {{"cwd_weight", 0}, {"logits_weight", 0}}}})
+            .find("nothing to train by") != std::string::npos);
+  CHECK(error({{"calibration", {{"method", "median"}}}}).find("'calibration.method'") !=
+        std::string::npos);
+  CHECK(error({{"model", (folder / "absent").string()}}).find("absent") != std::string::npos);
+  const auto run_error = [&](const Json& more) {
+    return error_of([&] { train_qat(parse(more), folder / "refused", false); });
+  };
+  CHECK(run_error({{"float_layers", {"bakbone*"}}}).find("'bakbone*'") != std::string::npos);
+  CHECK(run_error({{"distill", {{"features", {"nowhere"}}}}}).find("'nowhere'") !=
+        std::string::npos);
+  const std::string wide =
+      make_model(folder / "wide.safetensors", {{"neck_channels", {512, 256, 256, 512, 512, 1024}}});
+  CHECK(error_of([&] {
+          check_same_structure(load_model_graph(model), load_model_graph(wide));
+        }).find("is not the model of") != std::string::npos);
+  deploy::save_deploy(folder / "float.safetensors", load_model_graph(model));
+  CHECK(run_error({{"start", (folder / "float.safetensors").string()}})
+            .find("has no activation ranges") != std::string::npos);
+}

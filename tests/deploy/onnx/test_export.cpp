@@ -1,0 +1,251 @@
+// What is exported to ONNX comes back as the same graph; what is broken is refused.
+#include <cmath>
+
+#include "core/convert.h"
+#include "core/file.h"
+#include "deploy/engine/engine.h"
+#include "deploy/networks.h"
+#include "deploy/onnx/export.h"
+#include "deploy/onnx/import.h"
+
+using namespace sextant;
+using namespace sextant::deploy;
+
+namespace {
+
+Graph mixed(Activation act, bool quantized) {
+  const test::MixedNet net(act, 31);
+  Graph g = fuse(test::traced(net, {1, 32, 32, 3}));
+  g.class_names = {"a", "b", "c"};
+  g.image_size = 320;
+  g.gray_border = 7;
+  return quantized ? test::with_ranges(g, test::random_images({1, 32, 32, 3}, 32)) : g;
+}
+
+OnnxOptions options(OnnxPrecision precision) {
+  OnnxOptions o;
+  o.precision = precision;
+  o.height = o.width = 32;
+  return o;
+}
+
+Graph there_and_back(const Graph& g, const OnnxOptions& o) {
+  return from_onnx(to_onnx(g, o), "m.onnx");
+}
+
+Tensor run(const Graph& g, Precision precision) {
+  return Engine(g, {1, 32, 32, precision}).run(test::random_images({1, 32, 32, 3}, 33));
+}
+
+// With the biases of `other`, which went through 32-bit integers.
+Graph with_biases_of(Graph g, const Graph& other) {
+  for (size_t i = 0; i < g.nodes.size(); ++i) g.nodes[i].bias = other.nodes[i].bias;
+  return g;
+}
+
+void check_same_structure(const Graph& a, const Graph& b, double tolerance = 0) {
+  CHECK(a.class_names == b.class_names);
+  CHECK(a.image_size == b.image_size);
+  CHECK(a.gray_border == b.gray_border);
+  REQUIRE(a.nodes.size() == b.nodes.size());
+  for (size_t i = 0; i < a.nodes.size(); ++i) {
+    const Node &x = a.nodes[i], &y = b.nodes[i];
+    CAPTURE(x.name, y.name);
+    CHECK(x.name == y.name);
+    CHECK(x.kind == y.kind);
+    CHECK(x.precision == y.precision);
+    REQUIRE(x.inputs.size() == y.inputs.size());
+    for (size_t k = 0; k < x.inputs.size(); ++k)
+      CHECK(a.tensors[static_cast<size_t>(x.inputs[k])].name ==
+            b.tensors[static_cast<size_t>(y.inputs[k])].name);
+    const Attributes &p = x.attributes, &q = y.attributes;
+    CHECK(p.activation == q.activation);
+    CHECK(p.residual == q.residual);
+    CHECK(p.residual_before_activation == q.residual_before_activation);
+    CHECK(std::abs(p.residual_scale - q.residual_scale) <= tolerance);
+    CHECK(p.stride == q.stride);
+    CHECK(p.padding == q.padding);
+    CHECK(p.groups == q.groups);
+    CHECK(p.kernel == q.kernel);
+    CHECK(p.begin == q.begin);
+    CHECK(p.end == q.end);
+    CHECK(p.strides == q.strides);
+  }
+}
+
+std::string replaced(std::string bytes, const std::string& from, const std::string& to) {
+  REQUIRE(from.size() == to.size());
+  const size_t at = bytes.find(from);
+  REQUIRE(at != std::string::npos);
+  return bytes.replace(at, from.size(), to);
+}
+
+}  // namespace
+
+TEST_CASE("float ONNX models come back as the same graph") {
+  for (const Activation act : {Activation::kReLU, Activation::kSiLU, Activation::kHardswish,
+                               Activation::kLeakyReLU, Activation::kMish, Activation::kSigmoid}) {
+    CAPTURE(name_of(act));
+    const Graph g = mixed(act, false);
+    const Graph back = there_and_back(g, options(OnnxPrecision::kFloat32));
+    check_same_structure(g, back);
+    CHECK(test::relative_difference(run(back, Precision::kFloat32), run(g, Precision::kFloat32)) <=
+          1e-6);
+  }
+}
+
+TEST_CASE("fp16, dynamic batch and suppression change nothing of the graph") {
+  const Graph g = mixed(Activation::kSiLU, false);
+  const Tensor exact = run(g, Precision::kFloat32);
+  const Graph half = there_and_back(g, options(OnnxPrecision::kFloat16));
+  check_same_structure(g, half, 1e-3);
+  const double apart = test::relative_difference(run(half, Precision::kFloat32), exact);
+  CHECK(apart > 0);
+  CHECK(apart < 2e-3);
+  for (const bool multi_label : {false, true}) {
+    OnnxOptions o = options(OnnxPrecision::kFloat32);
+    o.dynamic_batch = true;
+    o.nms = OnnxNms{0.3f, 0.5f, 20, multi_label};
+    const Graph back = there_and_back(g, o);
+    check_same_structure(g, back);
+    CHECK(test::max_difference(run(back, Precision::kFloat32), exact) <= 1e-4);
+  }
+}
+
+TEST_CASE("QDQ models come back with the same ranges and integers") {
+  for (const Activation act : {Activation::kReLU, Activation::kSiLU})
+    for (const bool for_onnxruntime : {false, true}) {
+      CAPTURE(name_of(act), for_onnxruntime);
+      Graph g = mixed(act, true);
+      for (Node& n : g.nodes)  // a node kept in float
+        if (n.name == "c3.block.conv") n.precision = Precision::kFloat32;
+      OnnxOptions o = options(OnnxPrecision::kInt8);
+      o.for_onnxruntime = for_onnxruntime;
+      const Graph back = there_and_back(g, o);
+      check_same_structure(g, back);
+      CHECK(back.quantized());
+      for (size_t t = 0; t < g.tensors.size(); ++t) {
+        CAPTURE(g.tensors[t].name);
+        CHECK(back.tensors[t].has_range() == g.tensors[t].has_range());
+        CHECK(back.tensors[t].scale() == g.tensors[t].scale());
+        CHECK(back.tensors[t].is_unsigned == g.tensors[t].is_unsigned);
+      }
+      for (size_t i = 0; i < g.nodes.size(); ++i) {
+        const Node &a = g.nodes[i], &b = back.nodes[i];
+        if (!a.has_weight()) continue;
+        CAPTURE(a.name);
+        if (a.precision == Precision::kFloat32) {
+          CHECK(b.weight_scale.empty());
+          CHECK(test::max_difference(a.weight, b.weight) == 0);
+          continue;
+        }
+        CHECK(a.weight_scale == b.weight_scale);
+        CHECK(quantize_weight(a.weight, a.weight_scale) ==
+              quantize_weight(b.weight, b.weight_scale));
+        for (int64_t c = 0; c < a.bias.numel(); ++c) {
+          const float step = g.tensors[static_cast<size_t>(a.inputs[0])].scale() *
+                             a.weight_scale[static_cast<size_t>(c)];
+          CHECK(std::abs(a.bias.f32()[c] - b.bias.f32()[c]) <= 0.51f * step);
+        }
+      }
+      CHECK(test::max_difference(run(back, Precision::kInt8),
+                                 run(with_biases_of(g, back), Precision::kInt8)) == 0);
+    }
+}
+
+TEST_CASE("a channel of next to no weight keeps its bias in 32 bits") {
+  Graph g = mixed(Activation::kReLU, false);
+  for (Node& n : g.nodes)
+    if (n.name == "linear") {
+      for (int64_t i = 0; i < 16; ++i) n.weight.f32()[3 * 16 + i] = i == 2 ? 1e-6f : 0.0f;
+      n.bias.f32()[3] = 2.0f;
+    }
+  g = test::with_ranges(g, test::random_images({1, 32, 32, 3}, 34));
+  const Graph back = there_and_back(g, options(OnnxPrecision::kInt8));
+  CHECK(back.find_node("linear")->bias.f32()[3] == Approx(2.0f).epsilon(1e-5));
+  CHECK(test::relative_difference(run(back, Precision::kInt8), run(g, Precision::kInt8)) < 0.03);
+}
+
+TEST_CASE("exports that cannot be are refused") {
+  Graph g = mixed(Activation::kReLU, false);
+  g.source = "g";
+  const auto error = [](const Graph& graph, const OnnxOptions& o) {
+    return test::error_of([&] { to_onnx(graph, o); });
+  };
+  CHECK(error(g, options(OnnxPrecision::kInt8)) ==
+        "g: has no activation ranges; run sextant quantize");
+  OnnxOptions o = options(OnnxPrecision::kFloat32);
+  o.height = 30;
+  CHECK(error(g, o) == "g: image size 32x30 must be a multiple of 4");
+  o = options(OnnxPrecision::kFloat32);
+  o.nms = OnnxNms{0.3f, 0.5f, 400, false};  // 16 * 16 + 8 * 8 anchors
+  CHECK(error(g, o) == "onnx: max_det 400 must be in [1, 320]");
+  const test::MixedNet net(Activation::kReLU, 31);
+  CHECK(error(test::traced(net, {1, 32, 32, 3}), options(OnnxPrecision::kFloat32))
+            .ends_with("is not fused; fuse() first"));
+  Graph large = g;
+  for (Node& n : large.nodes)
+    if (n.name == "linear") n.weight.f32()[5] = 7e4f;
+  CHECK(error(large, options(OnnxPrecision::kFloat16)) ==
+        "onnx: 'linear.weight' holds 70000, too large for fp16");
+}
+
+TEST_CASE("metadata is not believed") {
+  const Graph g = mixed(Activation::kReLU, false);
+  const std::string good = to_onnx(g, options(OnnxPrecision::kFloat32));
+  const auto error = [&](const std::string& from, const std::string& to) {
+    return test::error_of([&] { from_onnx(replaced(good, from, to), "m.onnx"); });
+  };
+  const std::string differs = "m.onnx: its last nodes are not the decoding that its metadata says";
+  CHECK(error("\"num_classes\":3", "\"num_classes\":4").find("decode") != std::string::npos);
+  CHECK(error("\"grid_cell_offset\":0.5", "\"grid_cell_offset\":0.7") == differs);
+  CHECK(error("\"strides\":[2,4]", "\"strides\":[4,2]").find("at stride 4") != std::string::npos);
+  CHECK(error("\"inputs\":[\"detect.cls_preds.0\"", "\"inputs\":[\"detect.reg_preds.0\"")
+            .find("do not fit") != std::string::npos);
+  CHECK(error("\"version\":1", "\"version\":2") == "m.onnx: its metadata is of a later version");
+  CHECK(error("\"half\":false", "\"half\":true ") == differs);
+  // the nodes themselves
+  CHECK(error("decode_0/middle", "decode_0/muddle") == differs);
+  // without the metadata the end is what it computes
+  const Graph nameless = from_onnx(replaced(good, "sextant-onnx", "sextant-none"), "m.onnx");
+  CHECK(nameless.nodes.back().kind == NodeKind::kDecode);
+  CHECK(test::max_difference(run(nameless, Precision::kFloat32), run(g, Precision::kFloat32)) == 0);
+  // or operators that a graph has no place for
+  OnnxOptions suppressed = options(OnnxPrecision::kFloat32);
+  suppressed.nms = OnnxNms{0.3f, 0.5f, 20, false};
+  const std::string bytes = replaced(to_onnx(g, suppressed), "sextant-onnx", "sextant-none");
+  CHECK(test::error_of([&] {
+          from_onnx(bytes, "m.onnx");
+        }).starts_with("m.onnx: unsupported operators: Transpose (node 'decode_0/"));
+}
+
+TEST_CASE("a broken ONNX file gives one line, whatever is broken") {
+  const std::string good = to_onnx(mixed(Activation::kSiLU, true), options(OnnxPrecision::kInt8));
+  int refused = 0;
+  const auto attempt = [&](const std::string& bytes) {
+    try {
+      from_onnx(bytes, "m.onnx");
+    } catch (const Error& e) {
+      const std::string message = e.what();
+      CAPTURE(message);
+      CHECK(message.starts_with("m.onnx"));
+      CHECK(message.find('\n') == std::string::npos);
+      ++refused;
+    }
+  };
+  CHECK(test::error_of([] { from_onnx("", "m.onnx"); }) == "m.onnx: is no ONNX model");
+  for (size_t n = 0; n < good.size(); n += good.size() / 60 + 1) attempt(good.substr(0, n));
+  CHECK(refused >= 55);  // cut inside the constants that nothing reads, a file may still be whole
+  Rng rng(35);
+  const size_t nodes = good.find("images");
+  for (int i = 0; i < 500; ++i) {
+    std::string bytes = good;
+    // half of them among the nodes, where the structure is
+    const size_t range = i % 2 ? bytes.size() : std::min<size_t>(bytes.size(), nodes + 12000);
+    for (int k = 0; k <= i % 3; ++k)
+      bytes[static_cast<size_t>(rng.uniform(0, static_cast<double>(range)))] =
+          static_cast<char>(rng.uniform(0, 256));
+    attempt(bytes);
+  }
+  CHECK(refused >= 200);
+}

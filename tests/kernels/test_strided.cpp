@@ -1,0 +1,125 @@
+// Kernels on rows against plain loops, with pitches on both sides.
+#include <algorithm>
+#include <limits>
+
+#include "kernels/strided.h"
+#include "support/support.h"
+
+using namespace sextant;
+using namespace sextant::kernels;
+
+namespace {
+
+template <class T>
+std::vector<T> random_values(int64_t n, uint64_t seed) {
+  Rng rng(seed);
+  std::vector<T> v(static_cast<size_t>(n));
+  for (T& x : v) x = static_cast<T>(rng.uniform(std::is_signed_v<T> ? -128 : 0, 127));
+  return v;
+}
+
+struct PoolCase {
+  int64_t kernel, stride, padding;
+};
+
+template <class T>
+void check_max_pool(const PoolCase& k) {
+  const int64_t n = 2, h = 9, w = 11, c = 5, x_pitch = 7, y_pitch = 8;
+  const int64_t oh = (h + 2 * k.padding - k.kernel) / k.stride + 1;
+  const int64_t ow = (w + 2 * k.padding - k.kernel) / k.stride + 1;
+  const auto x = random_values<T>(n * h * w * x_pitch, 1);
+  const auto untouched = random_values<T>(n * oh * ow * y_pitch, 2);
+  auto y = untouched;
+  cpu::max_pool_strided({x.data(), y.data(), DTypeOf<T>::value, n, h, w, c, oh, ow, k.kernel,
+                         k.stride, k.padding, x_pitch, y_pitch});
+  auto expected = untouched;  // what lies between the channels stays
+  for (int64_t i = 0; i < n * oh * ow; ++i)
+    for (int64_t ch = 0; ch < c; ++ch) {
+      T best = std::numeric_limits<T>::lowest();
+      for (int64_t t = 0; t < k.kernel * k.kernel; ++t) {
+        const int64_t ih = i / ow % oh * k.stride - k.padding + t / k.kernel;
+        const int64_t iw = i % ow * k.stride - k.padding + t % k.kernel;
+        if (ih < 0 || iw < 0 || ih >= h || iw >= w) continue;
+        const int64_t pixel = (i / (oh * ow) * h + ih) * w + iw;
+        best = std::max(best, x[static_cast<size_t>(pixel * x_pitch + ch)]);
+      }
+      expected[static_cast<size_t>(i * y_pitch + ch)] = best;
+    }
+  CHECK(y == expected);
+}
+
+template <class T>
+void check_add() {
+  const int64_t rows = 13, c = 6;
+  const auto a = random_values<T>(rows * 9, 3);
+  const auto b = random_values<T>(rows * 7, 4);
+  std::vector<T> y(static_cast<size_t>(rows * 8), T{});
+  cpu::add_strided({a.data(), b.data(), y.data(), DTypeOf<T>::value, rows, c, 9, 7, 8});
+  int saturated = 0;
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t i = 0; i < c; ++i) {
+      double v = static_cast<double>(a[static_cast<size_t>(r * 9 + i)]) +
+                 static_cast<double>(b[static_cast<size_t>(r * 7 + i)]);
+      if (sizeof(T) == 1) {
+        const double low = std::numeric_limits<T>::lowest();
+        const double high = std::numeric_limits<T>::max();
+        saturated += v < low || v > high;
+        v = std::clamp(v, low, high);
+      }
+      CHECK(y[static_cast<size_t>(r * 8 + i)] == static_cast<T>(v));
+    }
+  if (std::is_same_v<T, int8_t>) CHECK(saturated > 0);
+}
+
+}  // namespace
+
+TEST_CASE("max-pool: any kernel, stride and padding, f32, u8 and s8") {
+  const PoolCase k = GENERATE(PoolCase{5, 1, 2}, PoolCase{3, 2, 1}, PoolCase{2, 2, 0},
+                              PoolCase{1, 1, 0}, PoolCase{9, 1, 4});
+  CAPTURE(k.kernel, k.stride);
+  check_max_pool<float>(k);
+  check_max_pool<uint8_t>(k);
+  check_max_pool<int8_t>(k);
+}
+
+TEST_CASE("add saturates integers and clamps simulated ones") {
+  check_add<float>();
+  check_add<uint8_t>();
+  check_add<int8_t>();
+  const std::vector<float> a{200, -200, 3}, b{100, -1, 4};
+  std::vector<float> y(3);
+  cpu::add_strided({a.data(), b.data(), y.data(), DType::kF32, 1, 3, 3, 3, 3, -128, 127});
+  CHECK(y == std::vector<float>{127, -128, 7});
+}
+
+TEST_CASE("scatter puts the four taps of a transposed convolution in their places") {
+  const int64_t n = 2, h = 3, w = 4, c = 5;
+  const int64_t pitch = GENERATE(5, 9);
+  const auto x = random_values<uint8_t>(n * h * w * 4 * c, 5);
+  std::vector<uint8_t> y(static_cast<size_t>(n * 4 * h * w * pitch), 255);
+  cpu::depth_to_space({x.data(), y.data(), n, h, w, c, pitch});
+  for (int64_t p = 0; p < n * 2 * h * 2 * w; ++p) {
+    const int64_t ow = p % (2 * w), row = p / (2 * w);  // row: n * 2h
+    const int64_t tap = row % 2 * 2 + ow % 2;
+    for (int64_t i = 0; i < pitch; ++i) {
+      const auto from = static_cast<size_t>((((row / 2) * w + ow / 2) * 4 + tap) * c + i);
+      CHECK(y[static_cast<size_t>(p * pitch + i)] == (i < c ? x[from] : 255));
+    }
+  }
+}
+
+TEST_CASE("upsample repeats pixels, copy moves rows") {
+  const int64_t n = 2, h = 2, w = 3, c = 4;
+  const auto x = random_values<uint8_t>(n * h * w * 6, 6);
+  std::vector<uint8_t> y(static_cast<size_t>(n * 9 * h * w * 5), 7);
+  cpu::upsample_strided({x.data(), y.data(), n, h, w, 3, c, 6, 5});
+  for (int64_t p = 0; p < n * 3 * h * 3 * w; ++p) {
+    const int64_t from = p / (3 * w) / 3 * w + p % (3 * w) / 3;
+    for (int64_t i = 0; i < 5; ++i)
+      CHECK(y[static_cast<size_t>(p * 5 + i)] ==
+            (i < c ? x[static_cast<size_t>(from * 6 + i)] : 7));
+  }
+  cpu::copy_strided({x.data(), y.data(), n * h * w, c, 6, 5});
+  for (int64_t r = 0; r < n * h * w; ++r)
+    CHECK(std::equal(y.begin() + r * 5, y.begin() + r * 5 + c, x.begin() + r * 6));
+}

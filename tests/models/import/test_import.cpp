@@ -1,0 +1,321 @@
+// Official checkpoints: the walk through the modules, the model they are recognised as, mutated
+// files, and what the project's own checkpoints predict.
+#include <array>
+
+#include "core/config.h"
+#include "core/file.h"
+#include "core/rng.h"
+#include "models/import/import_pt.h"
+#include "models/import/recognise.h"
+#include "models/yolov6.h"
+#include "support/pickles.h"
+#include "support/support.h"
+
+namespace {
+
+using namespace sextant;
+using namespace sextant::test::pickles;
+namespace fs = std::filesystem;
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+std::string zeros(size_t n) { return std::string(n, '\0'); }
+
+// A model of a convolution and a batch-norm in a list, with what the trainer stores beside it.
+std::string small_model(const Pairs& rest) {
+  const std::string conv = module({"torch.nn.modules.conv",
+                                   "Conv2d",
+                                   {{"weight", parameter({.storage = "HalfStorage",
+                                                          .key = "0",
+                                                          .count = 8,
+                                                          .size = {2, 1, 2, 2},
+                                                          .stride = {4, 4, 2, 1}})},
+                                    {"bias", "N"}},
+                                   {},
+                                   {},
+                                   {{"kernel_size", integers({2, 2})}}});
+  const std::string bn =
+      module({"torch.nn.modules.batchnorm",
+              "BatchNorm2d",
+              {{"weight", parameter({.key = "1", .count = 2, .size = {2}, .stride = {1}})}},
+              {{"seen", tensor({.storage = "LongStorage", .key = "2", .count = 1})},
+               {"hidden", tensor({.key = "1", .count = 2, .size = {2}, .stride = {1}})}},
+              {},
+              {{"_non_persistent_buffers_set",
+                global("__builtin__", "set") + "](" + text("hidden") + "e\x85R"}}});
+  return module(
+      {"yolov6.models.yolo",
+       "Model",
+       {},
+       {},
+       {{"a", conv},
+        {"backbone",
+         module({"torch.nn.modules.container",
+                 "Sequential",
+                 {},
+                 {},
+                 {{"stem", module({"torch.nn.modules.container", "Sequential", {}, {}, {}, {}})}},
+                 {}})},
+        {"list", module({"torch.nn.modules.container", "ModuleList", {}, {}, {{"0", bn}}, {}})}},
+       rest});
+}
+
+std::vector<uint8_t> small_file(const std::string& pickle) {
+  return file(pickle,
+              {std::string("\x00\x3c", 2) + zeros(14), zeros(8), std::string("\x07") + zeros(7)});
+}
+
+std::string error(const std::string& pickle) {
+  return test::error_of([&] { import_torch(small_file(pickle), "x.pt"); });
+}
+
+}  // namespace
+
+TEST_CASE("modules are walked in the order of their state dict") {
+  const std::string names = "](" + text("one") + text("two") + "e";
+  const std::string model = small_model({{"names", names}});
+  const ImportedWeights w = import_torch(
+      small_file(document(dict({{"model", "N"}, {"ema", model}, {"epoch", integer(7)}}))), "x.pt");
+  REQUIRE(w.state.tensors.size() == 3);
+  CHECK(w.state.tensors[0].first == "a.weight");
+  CHECK(w.state.tensors[1].first == "list.0.weight");
+  CHECK(w.state.tensors[2].first == "list.0.seen");
+  CHECK(w.state.at("a.weight").dtype() == DType::kF32);
+  CHECK(w.state.at("a.weight").shape() == Shape{2, 1, 2, 2});
+  CHECK(w.state.at("a.weight").f32()[0] == 1.0f);
+  CHECK(w.state.at("list.0.seen").dtype() == DType::kI64);
+  CHECK(*w.state.at("list.0.seen").data<int64_t>() == 7);
+  CHECK(w.class_names == std::vector<std::string>{"one", "two"});
+  CHECK(w.block == "torch.nn.modules.container.Sequential");
+  CHECK(w.epoch == 7);
+  // The moving average comes first, a module or a state dict may stand alone.
+  CHECK(import_torch(small_file(document(model)), "x.pt").state.tensors.size() == 3);
+  const std::string one =
+      ordered_dict({{"x", tensor({.key = "1", .count = 2, .size = {2}, .stride = {1}})}});
+  CHECK(import_torch(small_file(document(one)), "x.pt").state.tensors[0].first == "x");
+  CHECK(import_torch(small_file(document(dict({{"model", model}, {"ema", one}}))), "x.pt")
+            .state.tensors.size() == 1);
+}
+
+TEST_CASE("a module tree that is none is refused, naming the place") {
+  const auto holds = [](const Pairs& modules) {
+    return document(module({"yolov6.models.yolo", "Model", {}, {}, modules, {}}));
+  };
+  const std::string t = tensor({.key = "1", .count = 2, .size = {2}, .stride = {1}});
+  CHECK(contains(error(holds({{"a", integer(1)}})), "x.pt: 'a.' is not a module"));
+  CHECK(contains(error(holds({{"a\nb", integer(1)}})), "the name 'a?b'"));
+  CHECK(
+      contains(error(holds({{std::string(300, 'a'), integer(1)}})), "has a member with the name"));
+  CHECK(contains(error(document(dict({{"x", integer(1)}}))), "'x' is not a tensor"));
+  CHECK(contains(error(document(dict({{"x", t}, {"x", t}}))), "'x' is there twice"));
+  const std::string escape = "](" + text("\x1b[2J") + "e";
+  CHECK(contains(error(document(small_model({{"names", escape}}))), "holds what is no class name"));
+  CHECK(contains(error(document("}")), "holds no tensors"));
+  CHECK(contains(error(document("N")), "is not a module"));
+  CHECK(contains(error(document(global("yolov6.models.yolo", "Model") + ")\x81N"
+                                                                        "b")),
+                 "no tensors"));
+  CHECK(contains(error(document(global("torch.nn.modules.container", "X") + text("rm") + "\x85R")),
+                 "no tensors"));
+  CHECK(contains(error(document(global("torch.hub", "load") + ")R")), "'torch.hub.load'"));
+  // A module that is its own child, under two names: 2^32 modules if it were followed.
+  const std::string self = global("yolov6.models.yolo", "Model") + ")\x81q\x01" +
+                           dict({{"_modules", dict({{"a", "h\x01"}, {"b", "h\x01"}})}}) + "b";
+  CHECK(contains(error(document(self)), "too deep"));
+  // Without the cycle: each level holds the one below twice.
+  std::string levels =
+      "(" + module({"yolov6.models.yolo", "Model", {}, {}, {}, {}}) + "q" + number(0, 1);
+  for (uint64_t i = 1; i < 30; ++i) {
+    const std::string child = "h" + number(i - 1, 1);
+    levels += module({"yolov6.models.yolo", "Model", {}, {}, {{"a", child}, {"b", child}}, {}}) +
+              "q" + number(i, 1);
+  }
+  const std::string last = "h" + number(29, 1);
+  CHECK(contains(error(document("}(" + text("rest") + levels + "t" + text("model") + last + "u")),
+                 "more than any model does"));
+}
+
+// Every mutation of a small file ends as tensors or as an Error, with memory bounded by the file.
+TEST_CASE("mutated files give tensors or an Error, nothing else") {
+  const std::string names = "](" + text("one") + text("two") + "e";
+  const std::string pickle =
+      document(dict({{"model", small_model({{"names", names}})}, {"epoch", integer(7)}}));
+  const std::vector<uint8_t> whole = small_file(pickle);
+  Rng rng(20240607);
+  const auto random = [&](size_t n) {
+    return static_cast<size_t>(rng.below(static_cast<int64_t>(n)));
+  };
+  constexpr std::array<uint32_t, 8> kLengths{0,          1,          0x7f,       0x80,
+                                             0x7fffffff, 0x80000000, 0xfffffff0, 0xffffffff};
+  const auto mutate = [&](auto& b) {
+    const size_t edits = 1 + random(3);
+    for (size_t k = 0; k < edits && !b.empty(); ++k) {
+      const size_t at = random(b.size());
+      switch (random(6)) {
+        case 0:
+          b[at] = static_cast<uint8_t>(b[at] ^ (1u << random(8)));
+          break;
+        case 1:
+          b[at] = static_cast<uint8_t>(random(256));
+          break;
+        case 2:
+          for (size_t i = 0; i < 4 && at + i < b.size(); ++i)
+            b[at + i] = static_cast<uint8_t>(kLengths[random(kLengths.size())] >> (8 * i));
+          break;
+        case 3:
+          b.resize(at);
+          break;
+        case 4: {  // a run of bytes repeated elsewhere
+          const size_t n = std::min(b.size() - at, 1 + random(40)), to = random(b.size());
+          const auto run = std::vector<uint8_t>(b.begin() + static_cast<std::ptrdiff_t>(at),
+                                                b.begin() + static_cast<std::ptrdiff_t>(at + n));
+          b.insert(b.begin() + static_cast<std::ptrdiff_t>(to), run.begin(), run.end());
+          break;
+        }
+        default:
+          b.erase(b.begin() + static_cast<std::ptrdiff_t>(at),
+                  b.begin() + static_cast<std::ptrdiff_t>(std::min(b.size(), at + 1 + random(8))));
+      }
+    }
+  };
+  int accepted = 0, refused = 0;
+  const auto run = [&](const std::vector<uint8_t>& b) {
+    try {
+      const ImportedWeights w = import_torch(b, "x.pt");
+      int64_t bytes_out = 0;
+      for (const auto& [name, t] : w.state.tensors) bytes_out += t.bytes();
+      REQUIRE(bytes_out <= 4 * static_cast<int64_t>(b.size()));
+      ++accepted;
+    } catch (const Error& e) {
+      REQUIRE(std::string_view(e.what()).starts_with("x.pt: "));
+      REQUIRE(std::string_view(e.what()).find('\n') == std::string_view::npos);
+      ++refused;
+    }
+  };
+  for (int i = 0; i < 10000; ++i) {  // the archive around the pickle
+    std::vector<uint8_t> b = whole;
+    mutate(b);
+    run(b);
+  }
+  for (int i = 0; i < 20000; ++i) {  // the pickle, in an archive that fits it
+    std::string p = pickle;
+    mutate(p);
+    run(small_file(p));
+  }
+  CHECK(accepted > 100);
+  CHECK(refused > 10000);
+}
+
+namespace {
+
+std::vector<std::pair<std::string, Shape>> shapes_of(const Json& list) {
+  std::vector<std::pair<std::string, Shape>> out;
+  for (const Json& e : list)
+    out.emplace_back(e.at("name").get<std::string>(),
+                     Shape(std::span<const int64_t>(e.at("shape").get<std::vector<int64_t>>())));
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("each official state dict is recognised as its own kind") {
+  const auto shared = test::shared_folder();
+  if (!shared || !fs::is_directory(*shared / "fixtures/models")) {
+    WARN("skipped: fixtures/models is absent; set SEXTANT_SHARED");
+    return;
+  }
+  int seen = 0;
+  for (const auto& file : fs::directory_iterator(*shared / "fixtures/models")) {
+    if (file.path().extension() != ".json" || file.path().stem() == "summary") continue;
+    const Json j = load_json(file.path());
+    INFO(file.path().string());
+    const std::string mode = j.at("training_mode");
+    // The name is the kind, then the training mode or the head's form where it is not the usual
+    // one.
+    std::string type = file.path().stem();
+    const auto drop = [&](const std::string& ending) {
+      const bool there = type.ends_with(ending);
+      if (there) type.resize(type.size() - ending.size());
+      return there;
+    };
+    drop("_" + mode);
+    const bool fuse_ab = drop("_fuseab"), distill_ns = drop("_distill_ns");
+    const RecognisedModel r = recognise_yolov6(shapes_of(j.at("state_dict")), "x.pt");
+    CHECK(r.model.at("type") == type);
+    CHECK(r.model.at("training_mode") == mode);
+    CHECK(r.model.at("use_dfl") == j.at("head").at("use_dfl"));
+    CHECK(r.model.at("reg_max") == j.at("head").at("reg_max"));
+    CHECK(r.model.value("fuse_ab", false) == fuse_ab);
+    CHECK(r.model.value("distill_ns", false) == distill_ns);
+    CHECK(r.num_classes == j.at("num_classes").get<int64_t>());
+    CHECK(Json(r.strides) == j.at("strides"));
+    // The class of the stem's block tells apart what names cannot.
+    const auto mode_with = [&](const char* block) {
+      return recognise_yolov6(shapes_of(j.at("state_dict")), "x.pt", block)
+          .model.at("training_mode")
+          .get<std::string>();
+    };
+    CHECK(mode_with("yolov6.layers.common.QARepVGGBlock") ==
+          (mode == "qarepvggv2" ? "qarepvgg" : mode));
+    CHECK(mode_with("yolov6.layers.common.ConvBNReLU") ==
+          (mode == "conv_silu" ? "conv_relu" : mode));
+    // Fused for deployment: no longer what training starts from, so refused where names show it.
+    if (mode == "repvgg")
+      CHECK(contains(
+          test::error_of([&] { recognise_yolov6(shapes_of(j.at("state_dict_deploy")), "x.pt"); }),
+          "is fused for deployment"));
+    ++seen;
+  }
+  CHECK(seen > 0);
+}
+
+TEST_CASE("what is no YOLOv6 is refused, naming what is missing") {
+  const auto error_of = [](const std::vector<std::pair<std::string, Shape>>& s) {
+    return test::error_of([&] { recognise_yolov6(s, "x.pt"); });
+  };
+  CHECK(contains(error_of({}), "x.pt: has no stem"));
+  std::vector<std::pair<std::string, Shape>> s{
+      {"backbone.stem.rbr_1x1.conv.weight", {16, 3, 1, 1}}};
+  CHECK(contains(error_of(s), "no tensor 'backbone.stem.rbr_dense.conv.weight'"));
+  s.emplace_back("backbone.stem.rbr_dense.conv.weight", Shape{16});
+  CHECK(contains(error_of(s), "must have four dimensions"));
+  s.back().second = Shape{20, 3, 3, 3};
+  CHECK(contains(error_of(s), "20 channels in the stem, 0 levels"));
+}
+
+TEST_CASE("an official checkpoint predicts what the official implementation predicted") {
+  const auto shared = test::shared_folder();
+  if (!shared || !fs::is_directory(*shared / "checkpoints")) {
+    WARN("skipped: checkpoints is absent; set SEXTANT_SHARED");
+    return;
+  }
+  int seen = 0;
+  for (const auto& entry : fs::directory_iterator(*shared / "checkpoints")) {
+    if (entry.path().extension() != ".pt") continue;
+    INFO(entry.path().string());
+    const ImportedWeights w = import_weights(entry.path());
+    std::vector<std::pair<std::string, Shape>> shapes;
+    for (const auto& [name, t] : w.state.tensors) shapes.emplace_back(name, t.shape());
+    const RecognisedModel r = recognise_yolov6(shapes, entry.path().string(), w.block);
+    CHECK(r.num_classes == static_cast<int64_t>(w.class_names.size()));
+    ++seen;
+    fs::path expected = entry.path();
+    expected.replace_extension(".expected.safetensors");
+    if (!fs::exists(expected) || r.model.at("training_mode") != "repvgg") continue;
+    const SafeTensors e = load_safetensors(expected);
+    Yolov6 model(read_yolov6_config(ConfigReader(r.model, "model"), r.num_classes), 0);
+    model.load_state(w.state);
+    model.train(false);
+    const Tensor bytes_in = nchw_to_nhwc(e.at("input.image"));
+    Tensor image(bytes_in.shape());
+    for (int64_t i = 0; i < image.numel(); ++i)
+      image.f32()[i] = static_cast<float>(bytes_in.data<uint8_t>()[i]) / 255.0f;
+    const Variable out = model.predict(Variable(image));
+    const double difference = test::relative_difference(out.data(), e.at("output.pred"));
+    INFO("relative difference " << difference);
+    CHECK(difference < 1e-5);
+  }
+  CHECK(seen > 0);
+}

@@ -1,0 +1,71 @@
+#include "models/loss/detection_loss.h"
+#include "support/support.h"
+
+using namespace sextant;
+using namespace sextant::test;
+using Catch::Contains;
+
+namespace {
+
+LossConfig read(const char* text, const LossConfig& defaults = {}) {
+  return read_loss_config(ConfigReader(Json::parse(text), "run.json", "loss."), defaults);
+}
+
+}  // namespace
+
+TEST_CASE("loss config reads what is given and keeps the rest") {
+  LossConfig defaults;
+  defaults.num_classes = 3;
+  defaults.iou_type = kernels::IouType::kSIoU;
+  defaults.iou_weight = 4.0;
+  const LossConfig same = read("{}", defaults);
+  REQUIRE(same.json() == defaults.json());
+  REQUIRE(same.num_classes == 3);
+  const LossConfig c = read(
+      R"({"cls": "poly", "iou": "alpha_ciou", "assigner": "simota", "atss_warmup_epochs": 4,
+          "poly_epsilon": 0.5, "topk": 10, "distill_feat_weight": 10, "temperature": 4})",
+      defaults);
+  REQUIRE(c.cls_loss == kernels::ClassLossType::kPoly);
+  REQUIRE(c.iou_type == kernels::IouType::kAlphaCIoU);
+  REQUIRE(c.assigner == Assigner::kSimOta);
+  REQUIRE(c.atss_warmup_epochs == 4);
+  REQUIRE(c.poly_epsilon == 0.5);
+  REQUIRE(c.topk == 10);
+  REQUIRE(c.distill_feat_weight == 10.0);
+  REQUIRE(c.temperature == 4.0);
+  REQUIRE(c.iou_weight == 4.0);
+}
+
+TEST_CASE("loss config writes what it reads") {
+  // Every key with a value that is not its default: each has to come back.
+  Json j = LossConfig{}.json();
+  for (auto& [key, value] : j.items()) {
+    if (key == "cls")
+      value = "focal";
+    else if (key == "iou")
+      value = "diou";
+    else if (key == "assigner")
+      value = "atss";
+    else if (key == "focal_alpha")
+      value = 0.75;
+    else if (value.is_number_integer())
+      value = value.get<int64_t>() + 1;
+    else
+      value = value.get<double>() + 0.5;
+  }
+  const LossConfig c = read(j.dump().c_str());
+  REQUIRE(c.json() == j);
+  REQUIRE(DetectionLoss(c).config().json() == j);
+}
+
+TEST_CASE("loss config refuses unknown keys and values out of range by name") {
+  REQUIRE_THAT(error_of([] { read(R"({"class": 1})"); }), Contains("unknown key 'loss.class'"));
+  REQUIRE_THAT(error_of([] { read(R"({"cls": "hinge"})"); }),
+               Contains("'loss.cls' is 'hinge', must be one of varifocal, focal"));
+  REQUIRE_THAT(error_of([] { read(R"({"iou": "eiou"})"); }), Contains("'loss.iou' is 'eiou'"));
+  REQUIRE_THAT(error_of([] { read(R"({"assigner": "max"})"); }), Contains("'loss.assigner'"));
+  REQUIRE_THAT(error_of([] { read(R"({"focal_gamma": 0.5})"); }), Contains("'loss.focal_gamma'"));
+  REQUIRE_THAT(error_of([] { read(R"({"temperature": 0})"); }), Contains("'loss.temperature'"));
+  REQUIRE_THAT(error_of([] { read(R"({"topk": "x"})"); }), Contains("wrong type"));
+  REQUIRE_THAT(error_of([] { assigner_from_name("max"); }), Contains("assigner 'max'"));
+}

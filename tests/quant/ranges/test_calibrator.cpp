@@ -1,0 +1,317 @@
+// Histograms and ranges against pytorch-quantization, and against their definitions.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "core/parallel.h"
+#include "quant/ranges/calibrator.h"
+#include "support/support.h"
+
+using namespace sextant;
+using namespace sextant::quant;
+
+namespace {
+
+// Normal values, half of them clipped to 0: what a ReLU gives, with a few far outliers.
+std::vector<float> activations(int64_t n, uint64_t seed, double scale = 1.0) {
+  Rng rng(seed);
+  std::vector<float> x(static_cast<size_t>(n));
+  for (float& v : x) {
+    const double outlier = rng.uniform() < 1e-4 ? 5.0 : 1.0;
+    v = static_cast<float>(scale * outlier * std::max(0.0, rng.normal()));
+  }
+  return x;
+}
+
+Histogram histogram_of(std::vector<int64_t> counts, double width) {
+  Histogram h;
+  h.counts = std::move(counts);
+  for (size_t k = 0; k <= h.counts.size(); ++k) h.edges.push_back(width * static_cast<double>(k));
+  return h;
+}
+
+// The entropy search word for word from its definition, O(bins) per candidate.
+double entropy_by_definition(const Histogram& h, int64_t levels, int64_t start_bin) {
+  std::vector<double> n(h.counts.begin(), h.counts.end());
+  n[0] = n[1];
+  const auto bins = static_cast<int64_t>(n.size());
+  double best = std::numeric_limits<double>::infinity();
+  int64_t chosen = bins;
+  for (int64_t last = start_bin; last <= bins; ++last) {
+    std::vector<double> p(n.begin(), n.begin() + last);
+    std::vector<double> q(p.size(), 0.0);
+    for (int64_t k = last; k < bins; ++k) p.back() += n[static_cast<size_t>(k)];
+    for (int64_t g = 0; g < levels; ++g) {
+      double sum = 0;
+      double filled = 0;
+      const auto inside = [&](int64_t k) { return k * levels / last == g; };
+      for (int64_t k = 0; k < last; ++k) {
+        if (!inside(k) || n[static_cast<size_t>(k)] == 0) continue;
+        sum += n[static_cast<size_t>(k)];
+        filled += 1;
+      }
+      for (int64_t k = 0; k < last; ++k) {
+        if (inside(k) && n[static_cast<size_t>(k)] > 0) q[static_cast<size_t>(k)] = sum / filled;
+      }
+    }
+    double p_sum = 0;
+    double q_sum = 0;
+    for (const double v : p) p_sum += v;
+    for (const double v : q) q_sum += v;
+    double kl = 0;
+    for (size_t k = 0; k < p.size(); ++k) {
+      if (p[k] > 0) {
+        kl += q[k] > 0 ? p[k] / p_sum * std::log(p[k] / p_sum / (q[k] / q_sum))
+                       : std::numeric_limits<double>::infinity();
+      }
+    }
+    if (kl <= best) {
+      best = kl;
+      chosen = last;
+    }
+  }
+  return h.edges[static_cast<size_t>(chosen)];
+}
+
+double mse_by_definition(const Histogram& h, double levels, int64_t start_bin) {
+  double best = std::numeric_limits<double>::infinity();
+  double chosen = 0;
+  const auto centre = [&](size_t k) {
+    return static_cast<double>(
+        (static_cast<float>(h.edges[k]) + static_cast<float>(h.edges[k + 1])) / 2.0f);
+  };
+  for (auto c = static_cast<size_t>(start_bin); c < h.counts.size(); ++c) {
+    const double step = centre(c) / levels;
+    double error = 0;
+    for (size_t k = 0; k < h.counts.size(); ++k) {
+      const double q = std::min(std::nearbyint(centre(k) / step), levels) * step;
+      error += static_cast<double>(h.counts[k]) * (q - centre(k)) * (q - centre(k));
+    }
+    if (error < best) {
+      best = error;
+      chosen = centre(c);
+    }
+  }
+  return chosen;
+}
+
+void compare_histogram(const SafeTensors& f, const std::string& name, const Histogram& h) {
+  INFO(name);
+  const Tensor& counts = f.at(name + ".hist");
+  const Tensor& edges = f.at(name + ".bin_edges");
+  REQUIRE(h.bins() == counts.numel());
+  REQUIRE(static_cast<int64_t>(h.edges.size()) == edges.numel());
+  int64_t moved = 0;
+  double edge_error = 0;
+  for (int64_t k = 0; k < counts.numel(); ++k) {
+    moved += std::abs(h.counts[static_cast<size_t>(k)] - counts.data<int64_t>()[k]);
+    const auto edge = static_cast<float>(h.edges[static_cast<size_t>(k + 1)]);
+    edge_error = std::max(edge_error, std::abs(static_cast<double>(edge) - edges.f32()[k + 1]));
+  }
+  const double edge_relative = edge_error / edges.f32()[edges.numel() - 1];
+  INFO("counts moved " << moved << ", edges differ by " << edge_relative);
+  CHECK(moved == 0);
+  CHECK(edge_relative < 2e-7);
+}
+
+}  // namespace
+
+TEST_CASE("histograms and ranges agree with pytorch-quantization") {
+  const std::string name =
+      GENERATE("bimodal", "heavy_tail", "relu_normal", "signed_normal", "silu", "tiny_range");
+  SEXTANT_REQUIRE_FIXTURE(f, "quant/histogram_" + name);
+  const bool torch = GENERATE(true, false);
+  const std::string tag = torch ? "torch." : "numpy.";
+  HistogramCollector c({.binning = torch ? Binning::kTorch : Binning::kNumpy});
+  const auto compare_amax = [&](const std::string& key, Method method, AmaxOptions options = {}) {
+    const double expected = f.at(key).item();
+    const double got = c.amax(method, options);
+    INFO(name << ": " << key << " is " << got << ", reference " << expected);
+    CHECK(std::abs(got - expected) <= 2e-7 * expected);
+  };
+  for (int batch = 0; batch < 3; ++batch) {
+    c.collect(f.at("input.batch." + std::to_string(batch)).span<float>());
+    INFO(name);
+    compare_histogram(f, tag + "after" + std::to_string(batch), c.histogram());
+    if (batch == 0 && torch) {
+      compare_amax("torch.single.amax.percentile", Method::kPercentile);
+      compare_amax("torch.single.amax.mse", Method::kMse);
+      compare_amax("torch.single.amax.unsigned_mse", Method::kMse, {.is_unsigned = true});
+      compare_amax("torch.single.amax.entropy", Method::kEntropy);
+    }
+  }
+  compare_amax(tag + "amax.percentile99.99", Method::kPercentile, {.percentile = 99.99});
+  compare_amax(tag + "amax.percentile99.9", Method::kPercentile, {.percentile = 99.9});
+  compare_amax(tag + "amax.percentile99.0", Method::kPercentile, {.percentile = 99.0});
+  compare_amax(tag + "amax.mse", Method::kMse);
+  if (torch) compare_amax(tag + "amax.entropy", Method::kEntropy);
+  compare_amax("amax.max", Method::kMax);
+}
+
+TEST_CASE("the largest value of a channel agrees with pytorch-quantization") {
+  SEXTANT_REQUIRE_FIXTURE(f, "quant/max_calib_axis0");
+  std::vector<float> amax(6, 0.0f);
+  for (const std::string batch : {"0", "1", "2"}) {
+    update_channel_max(f.at("input.batch." + batch).span<float>(), 1, 36, amax);
+  }
+  const float* expected = f.at("output.amax").f32();
+  for (size_t c = 0; c < 6; ++c) CHECK(amax[c] == expected[c]);
+}
+
+TEST_CASE("the searches agree with their definitions") {
+  const uint64_t seed = GENERATE(1, 2, 3);
+  HistogramCollector c({.binning = Binning::kTorch, .bins = 400});
+  // The second batch widens the range.
+  c.collect(activations(5000, seed));
+  c.collect(activations(5000, seed + 10, 1.3));
+  const Histogram h = c.histogram();
+  INFO("seed " << seed << ", " << h.bins() << " bins");
+  CHECK(c.amax(Method::kEntropy, {.bits = 5, .start_bin = 40}) == entropy_by_definition(h, 16, 40));
+  CHECK(c.amax(Method::kEntropy, {.bits = 4, .is_unsigned = true, .start_bin = 40}) ==
+        entropy_by_definition(h, 16, 40));
+  CHECK(c.amax(Method::kMse, {.bits = 5, .start_bin = 40}) == mse_by_definition(h, 15, 40));
+  CHECK(c.amax(Method::kMse, {.bits = 5, .is_unsigned = true, .start_bin = 40}) ==
+        mse_by_definition(h, 31, 40));
+  // More levels than bins.
+  CHECK(c.amax(Method::kMse, {.bits = 10, .start_bin = 40}) == mse_by_definition(h, 511, 40));
+}
+
+TEST_CASE("percentiles by hand") {
+  const Histogram h = histogram_of({50, 25, 20, 5}, 0.5);
+  CHECK(percentile_amax(h, 0) == 0.0);
+  CHECK(percentile_amax(h, 50) == 0.0);
+  CHECK(percentile_amax(h, 51) == 0.5);
+  CHECK(percentile_amax(h, 80) == 1.0);
+  CHECK(percentile_amax(h, 99) == 1.5);
+  CHECK(test::error_of([&] { percentile_amax(h, 100.5); }) ==
+        "calibration: percentile 100.5 is not in [0, 100]");
+}
+
+TEST_CASE("small histograms are searched too") {
+  // Fewer bins than start_bin: the last bin is the only candidate.
+  const Histogram h = histogram_of({3, 2, 0, 1}, 1.0);
+  CHECK(entropy_amax(h, {}) == 4.0);
+  CHECK(mse_amax(h, {}) == 3.5);
+  CHECK(mse_amax(histogram_of({7}, 2.0), {}) == 1.0);
+  CHECK(entropy_amax(histogram_of({7}, 2.0), {}) == 2.0);
+}
+
+TEST_CASE("counting puts every value into its bin") {
+  const int64_t n = GENERATE(1, 5, 1027, 200003);
+  const int64_t bins = GENERATE(1, 100, 2048);
+  INFO(n << " values, " << bins << " bins");
+  std::vector<float> x = activations(n, 4);
+  for (size_t i = 0; i < x.size(); i += 3) x[i] = -x[i];
+  const float range = std::max(max_abs(x), 1.0f);
+  std::vector<int64_t> expected(static_cast<size_t>(bins), 5);
+  for (const float v : x) {
+    const float place = std::abs(v) / range * static_cast<float>(bins);
+    ++expected[static_cast<size_t>(std::min<int64_t>(static_cast<int64_t>(place), bins - 1))];
+  }
+  const int before = omp_get_max_threads();
+  for (const int threads : {1, 3}) {
+    omp_set_num_threads(threads);
+    std::vector<int64_t> counts(static_cast<size_t>(bins), 5);
+    count_linear(x, range, counts);
+    CHECK(counts == expected);
+  }
+  omp_set_num_threads(before);
+}
+
+TEST_CASE("a nested histogram depends on the values alone") {
+  const std::vector<float> small = activations(70000, 1, 0.01);
+  const std::vector<float> large = activations(3000, 2, 3.0);
+  std::vector<float> all = small;
+  all.insert(all.end(), large.begin(), large.end());
+  HistogramCollector at_once({.bins = 256});
+  at_once.collect(all);
+  HistogramCollector up({.bins = 256});
+  up.collect(small);
+  up.collect(large);
+  HistogramCollector down({.bins = 256});
+  down.collect(large);
+  for (size_t i = 0; i < small.size(); i += 997) {
+    down.collect(std::span(small).subspan(i, std::min<size_t>(997, small.size() - i)));
+  }
+  const Histogram h = at_once.histogram();
+  CHECK(h.bins() >= 256);
+  CHECK(h.bins() <= 512);
+  CHECK(h.total() == 73000);
+  CHECK(h.edges.back() > at_once.max_seen());
+  CHECK(h.edges[h.edges.size() - 2] <= at_once.max_seen());
+  CHECK(h.counts.back() > 0);
+  for (const HistogramCollector* other : {&up, &down}) {
+    CHECK(other->histogram().counts == h.counts);
+    CHECK(other->histogram().edges == h.edges);
+    for (const Method m : {Method::kMax, Method::kPercentile, Method::kEntropy, Method::kMse}) {
+      CHECK(other->amax(m) == at_once.amax(m));
+    }
+  }
+  // Each value lies between the edges of a bin that counts it.
+  std::vector<int64_t> counts(h.counts.size(), 0);
+  count_by_edges(all, h.edges, counts);
+  CHECK(counts == h.counts);
+}
+
+TEST_CASE("a power of two as largest value has a bin of its own") {
+  HistogramCollector c({.bins = 4});
+  c.collect(std::vector<float>{0.0f, 0.5f, -2.0f, 1.99f});
+  const Histogram h = c.histogram();
+  CHECK(h.counts == std::vector<int64_t>{1, 1, 0, 1, 1});
+  CHECK(h.edges == std::vector<double>{0, 0.5, 1, 1.5, 2, 2.5});
+}
+
+TEST_CASE("a fixed histogram counts larger values in its last bin") {
+  HistogramCollector c({.binning = Binning::kFixed, .bins = 4, .range = 2.0f});
+  c.collect(std::vector<float>{0.1f, -0.6f, 1.9f, 2.0f, 7.0f});
+  CHECK(c.histogram().counts == std::vector<int64_t>{1, 1, 0, 3});
+  CHECK(c.amax(Method::kMax) == 7.0);
+}
+
+TEST_CASE("zeros alone give no range, and count once there is one") {
+  const Binning binning =
+      GENERATE(Binning::kNested, Binning::kFixed, Binning::kTorch, Binning::kNumpy);
+  HistogramCollector c({.binning = binning, .bins = 2, .range = 1.0f});
+  CHECK(test::error_of([&] { c.amax(Method::kMax); }) == "calibration: no values were collected");
+  c.collect({});
+  c.collect(std::vector<float>(10, 0.0f));
+  for (const Method m : {Method::kMax, Method::kPercentile, Method::kEntropy, Method::kMse}) {
+    CHECK(c.amax(m) == 0.0);
+  }
+  c.collect(std::vector<float>{0.0f, 0.25f, 1.0f});
+  CHECK(c.values() == 13);
+  CHECK(c.histogram().total() == 13);
+  CHECK(c.histogram().counts[0] >= 11);
+}
+
+TEST_CASE("the collector refuses what it cannot use") {
+  HistogramCollector c;
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const float infinity = std::numeric_limits<float>::infinity();
+  CHECK(test::error_of([&] {
+          c.collect(std::vector<float>{1, nan, -infinity, 0});
+        }) == "calibration: 2 of 4 values are not finite");
+  CHECK(c.values() == 0);
+  CHECK(test::error_of([] { HistogramCollector({.bins = 1000}); }) ==
+        "calibration: nested binning needs a power of two bins, not 1000");
+  CHECK(test::error_of([] { HistogramCollector({.binning = Binning::kFixed}); }) ==
+        "calibration: fixed binning needs a range > 0, not 0");
+  for (const Binning binning : {Binning::kTorch, Binning::kNumpy}) {
+    HistogramCollector grown({.binning = binning});
+    grown.collect(std::vector<float>{0.0f, 1e-6f});
+    CHECK(test::error_of([&] {
+            grown.collect(std::vector<float>{1e6f});
+          }).find("too far for bins of the first batch's width") != std::string::npos);
+  }
+  std::vector<float> amax(3);
+  CHECK(test::error_of([&] { update_channel_max(std::vector<float>(7), 1, 2, amax); }) ==
+        "calibration: 7 values are not 1 x 3 channels x 2");
+}
+
+TEST_CASE("methods have names") {
+  for (const Method m : {Method::kMax, Method::kPercentile, Method::kEntropy, Method::kMse}) {
+    CHECK(method_from_name(name_of(m)) == m);
+  }
+  CHECK(test::error_of([] { method_from_name("kl"); }) ==
+        "calibration method 'kl' is unknown; it must be max, percentile, entropy or mse");
+}

@@ -1,0 +1,199 @@
+#include <cmath>
+
+#include "kernels/conv_int8.h"
+#include "simt/cases/cases.h"
+#include "simt/cases/conv_reference.h"
+#include "simt/cases/rows.h"
+
+namespace sextant::test {
+namespace {
+
+using namespace sextant::kernels;
+
+// --- forward ------------------------------------------------------------------------------------
+
+struct ForwardOptions {
+  bool bias = false;
+  Activation act = Activation::kIdentity;
+  bool residual = false, in_place = false, accumulate = false;
+  int64_t x_offset = 0, w_offset = 0, y_offset = 0;  // elements
+  int64_t x_gap = 0, y_gap = 0, r_gap = 0;           // elements between two pixels
+  float residual_scale = 1.0f;
+  bool residual_first = false;  // before the activation
+};
+
+template <class T>
+std::vector<float> run_forward(Backend& backend, const ConvProblem& p, const ConvType& type,
+                               const ForwardOptions& o, const std::vector<float>& bias,
+                               const std::vector<float>& before) {
+  const ConvShape& s = p.shape;
+  const float nan = undefined(1)[0];  // between pixels: read, it shows in the sums
+  const DeviceArrayOf<T> x(backend, pack<T>(spread(p.x, s.ic, o.x_gap, nan)), o.x_offset),
+      w(backend, pack<T>(p.w), o.w_offset);
+  const bool keeps = o.accumulate || o.in_place;
+  const std::vector<T> y_before = pack<T>(spread(
+      keeps ? before : undefined(static_cast<int64_t>(before.size())), s.oc, o.y_gap, 77.0f));
+  const DeviceArrayOf<T> y(backend, y_before, o.y_offset);
+  const DeviceArrayOf<T> r(backend, pack<T>(spread(before, s.oc, o.r_gap, nan)));
+  const DeviceArray b(backend, bias);
+  ConvForward f{p.shape,  x.data(),     w.data(), o.bias ? b.data() : nullptr,
+                y.data(), o.accumulate, o.act};
+  if (o.residual) f.residual = o.in_place ? y.data() : r.data();
+  f.dtype = type.dtype;
+  f.precision = type.precision;
+  f.residual_scale = o.residual_scale;
+  f.residual_before_activation = o.residual_first;
+  if (o.x_gap) f.x_pitch = s.ic + o.x_gap;
+  if (o.y_gap) f.y_pitch = s.oc + o.y_gap;
+  if (o.residual && !o.in_place && o.r_gap) f.residual_pitch = s.oc + o.r_gap;
+  if (o.in_place) f.residual_pitch = f.y_pitch;
+  cuda::conv_forward(f, backend.stream());
+  x.require_unchanged();
+  w.require_unchanged();
+  r.require_unchanged();
+  b.require_unchanged();
+  const std::vector<float> all = unpack(y.values());
+  for (size_t i = 0; i < all.size(); ++i)
+    if (static_cast<int64_t>(i) % (s.oc + o.y_gap) >= s.oc) REQUIRE(all[i] == 77.0f);
+  return gathered(all, s.oc, o.y_gap);
+}
+
+double apply(Activation a, double x) {
+  switch (a) {
+    case Activation::kReLU:
+      return std::max(x, 0.0);
+    case Activation::kSiLU:
+      return x / (1 + std::exp(-x));
+    case Activation::kIdentity:
+      return x;
+    default:
+      FAIL("no reference for " << name_of(a));
+      return 0;
+  }
+}
+
+void check_forward(Backend& backend, const ConvShape& shape, const ConvType& type,
+                   const ForwardOptions& o = {}) {
+  CAPTURE_CONV(shape, type);
+  CAPTURE(o.bias, name_of(o.act), o.residual, o.in_place, o.accumulate, o.x_offset, o.w_offset,
+          o.y_offset, o.x_gap, o.y_gap, o.r_gap, o.residual_scale, o.residual_first);
+  const ConvProblem p(shape, type.dtype);
+  const std::vector<float> bias = random_values(shape.oc, 4, -1, 1);
+  const std::vector<float> before = random_of(type.dtype, shape.y_numel(), 5);
+  Sums expected = p.forward();
+  for (size_t i = 0; i < before.size(); ++i) {
+    double& v = expected.value[i];
+    double& m = expected.magnitude[i];
+    const double b = bias[i % static_cast<size_t>(shape.oc)];
+    if (o.bias) v += b, m += std::abs(b);
+    const double r = o.residual || o.accumulate ? double{before[i]} * o.residual_scale : 0.0;
+    m += std::abs(r);
+    if (o.residual_first) v += r;
+    v = apply(o.act, v);
+    if (!o.residual_first) v += r;
+  }
+  std::vector<float> first;
+  for (const uint64_t seed : backend.seeds()) {
+    backend.start(seed);
+    const std::vector<float> y = with_type(type.dtype, [&](auto t) {
+      return run_forward<decltype(t)>(backend, p, type, o, bias, before);
+    });
+    if (first.empty()) {
+      first = y;
+      CHECK(worst_error(y, expected, type.dtype) < kConvTolerance);
+    }
+    CHECK(same_bits(y, first));
+  }
+  if (type.dtype != DType::kF32 || o.residual || o.act == Activation::kSiLU) return;
+  std::vector<float> twin = before;
+  cpu::conv_forward({shape, p.x.data(), p.w.data(), o.bias ? bias.data() : nullptr, twin.data(),
+                     o.accumulate, o.act});
+  CHECK(worst_error(twin, expected, type.dtype) < kConvTolerance);
+}
+
+}  // namespace
+
+void conv_forward_cases(Backend& backend) {
+  for (const ConvType& type : conv_types()) {
+    for (const ConvShape& s : ragged_shapes()) check_forward(backend, s, type);
+    for (const ConvShape& s : even_shapes()) check_forward(backend, s, type);
+  }
+}
+
+void conv_forward_option_cases(Backend& backend) {
+  const ConvShape even = ConvShape{1, 5, 6, 16, 72, 3, 3, 1, 1, 1};
+  const ConvShape ragged = ConvShape{1, 5, 6, 3, 17, 3, 3, 2, 1, 1};
+  for (const ConvType& type : {kHalf, kBrain, kTensorFloat}) {
+    for (const ConvShape& s : {even, ragged}) {
+      check_forward(backend, s, type, {.bias = true, .act = Activation::kReLU});
+      check_forward(backend, s, type, {.bias = true, .act = Activation::kSiLU, .residual = true});
+      check_forward(backend, s, type, {.accumulate = true});
+    }
+    check_forward(backend, even, type, {.bias = true, .residual = true, .in_place = true});
+    check_forward(backend, even, type, {.x_offset = 1});
+    check_forward(backend, even, type, {.w_offset = 2});
+    check_forward(backend, even, type, {.bias = true, .residual = true, .y_offset = 3});
+  }
+}
+
+void conv_forward_pitch_cases(Backend& backend) {
+  const ConvShape even = ConvShape{1, 5, 6, 16, 72, 3, 3, 1, 1, 1};
+  const ConvShape ragged = ConvShape{3, 5, 6, 3, 17, 3, 3, 2, 1, 1};
+  for (const ConvType& type : {kHalf, kTensorFloat})
+    for (const ConvShape& s : {even, ragged})
+      for (const int64_t gap : {1, 8}) {
+        check_forward(backend, s, type, {.bias = true, .x_gap = gap, .y_gap = 2 * gap});
+        check_forward(backend, s, type,
+                      {.act = Activation::kReLU,
+                       .residual = true,
+                       .y_gap = gap,
+                       .r_gap = 3 * gap,
+                       .residual_scale = -0.37f,
+                       .residual_first = true});
+        check_forward(
+            backend, s, type,
+            {.act = Activation::kReLU, .residual = true, .r_gap = gap, .residual_scale = 0.6f});
+        check_forward(backend, s, type, {.residual = true, .in_place = true, .y_gap = gap});
+      }
+  check_forward(backend, even, kHalf, {.accumulate = true, .y_gap = 8});
+}
+
+void conv_refusal_cases(Backend& backend) {
+  backend.start(backend.seeds().front());
+  ConvForward f;
+  const auto forward = [&] { return error_of([&] { cuda::conv_forward(f, backend.stream()); }); };
+  f.shape = {1, 4, 4, 8, 8, 3, 3, 1, 1, 2};
+  CHECK(forward() == "conv_forward: 2 groups, must be 1");
+  f.shape = {1, 2, 4, 8, 8, 3, 3, 1, 0, 1};
+  CHECK(forward() ==
+        "conv_forward: input [1,2,4,8], weight [8,3,3,8], stride 1, padding 0: no output");
+  f.shape.pad = 1;
+  f.dtype = DType::kF64;
+  CHECK(forward() == "conv_forward: dtype F64, must be F32, F16 or BF16");
+  f.dtype = DType::kF32;
+  f.x_pitch = 7;
+  CHECK(forward() == "conv_forward: pitch 7 of x, which has 8 channels");
+  f.accumulate = true;
+  f.act = Activation::kReLU;
+  CHECK(forward() == "conv_forward: accumulate goes without bias, residual and activation");
+  ConvBackwardData d;
+  d.shape.groups = 3;
+  CHECK(error_of([&] { cuda::conv_backward_data(d, backend.stream()); }) ==
+        "conv_backward_data: 3 groups, must be 1");
+  ConvBackwardWeight w;
+  w.dtype = DType::kI8;
+  CHECK(error_of([&] { cuda::conv_backward_weight(w, nullptr, backend.stream()); }) ==
+        "conv_backward_weight: dtype I8, must be F32, F16 or BF16");
+  ConvInt8Forward q;
+  const auto integer = [&] {
+    return error_of([&] { cuda::conv_int8_forward(q, backend.stream()); });
+  };
+  q.x_type = DType::kF32;
+  CHECK(integer() == "conv_int8_forward: x is F32, must be I8 or U8");
+  q.y_type = DType::kI32;
+  CHECK(integer() == "conv_int8_forward: y is I32, must be I8, U8 or F32");
+  q.shape = {1, 3, 3, 8000, 1, 3, 3, 1, 1, 1};
+  CHECK(integer() == "conv_int8_forward: weight [1,3,3,8000]: more than 65536 terms");
+}
+
+}  // namespace sextant::test

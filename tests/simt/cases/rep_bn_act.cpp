@@ -1,0 +1,321 @@
+#include "kernels/rep_bn_act.h"
+
+#include <cmath>
+#include <memory>
+
+#include "simt/cases/cases.h"
+#include "simt/cases/rep_bn_act_reference.h"
+
+namespace sextant::test {
+namespace {
+
+using namespace sextant::kernels;
+using Array = std::unique_ptr<DeviceArray>;
+
+struct Options {
+  int64_t dy_offset = 0;
+  int64_t x_offset = 0;    // floats, of the last branch's x
+  int64_t out_offset = 0;  // of y and dx
+  bool running = true;  // running statistics wanted in training, those for backward in evaluation
+  int dx_wanted = (1 << kMaxBranches) - 1;  // bit b: branch b
+};
+
+struct Results {
+  std::vector<float> y;
+  std::array<std::vector<float>, kMaxBranches> mean, inv_std, running_mean, running_var, dx, dgamma,
+      dbeta;
+};
+
+size_t at(int b) { return static_cast<size_t>(b); }
+
+Results run_on_cpu(const RepBnProblem& p) {
+  Results r;
+  const int64_t c = p.channels, n = p.rows * c;
+  RepBnActForward f;
+  RepBnActBackward g;
+  r.y = undefined(n);
+  for (int b = 0; b < p.branches; ++b) {
+    r.running_mean[at(b)] = p.running_mean[at(b)];
+    r.running_var[at(b)] = p.running_var[at(b)];
+    r.mean[at(b)] = undefined(c);
+    r.inv_std[at(b)] = undefined(c);
+    r.dx[at(b)] = undefined(n);
+    r.dgamma[at(b)] = undefined(c);
+    r.dbeta[at(b)] = undefined(c);
+    f.branch[at(b)] = {p.x[at(b)].data(),           p.gamma[at(b)].data(),
+                       p.beta[at(b)].data(),        r.running_mean[at(b)].data(),
+                       r.running_var[at(b)].data(), r.mean[at(b)].data(),
+                       r.inv_std[at(b)].data()};
+    g.branch[at(b)] = {p.x[at(b)].data(),      p.gamma[at(b)].data(),   p.beta[at(b)].data(),
+                       r.mean[at(b)].data(),   r.inv_std[at(b)].data(), r.dx[at(b)].data(),
+                       r.dgamma[at(b)].data(), r.dbeta[at(b)].data()};
+  }
+  f.branches = g.branches = p.branches;
+  f.rows = g.rows = p.rows;
+  f.channels = g.channels = c;
+  f.act = g.act = p.act;
+  f.training = g.training = p.training;
+  f.eps = p.eps;
+  f.momentum = p.momentum;
+  f.y = r.y.data();
+  g.dy = p.dy.data();
+  cpu::rep_bn_act_forward(f);
+  cpu::rep_bn_act_backward(g);
+  return r;
+}
+
+template <class T>
+Results run_on(Backend& backend, const RepBnProblem& p, const Options& o) {
+  using Tensors = std::unique_ptr<DeviceArrayOf<T>>;
+  const int64_t c = p.channels, n = p.rows * c;
+  RepBnActForward f;
+  RepBnActBackward g;
+  std::vector<std::unique_ptr<DeviceMemory>> inputs;
+  const auto parameter = [&](const std::vector<float>& v, int64_t offset = 0) {
+    auto array = std::make_unique<DeviceArray>(backend, v, offset);
+    const float* data = array->data();
+    inputs.push_back(std::move(array));
+    return data;
+  };
+  const auto input = [&](const std::vector<float>& v, int64_t offset) {
+    inputs.push_back(std::make_unique<DeviceArrayOf<T>>(backend, pack<T>(v), offset));
+    return inputs.back()->data();
+  };
+  const auto output = [&](Array& a, const std::vector<float>& v, int64_t offset = 0) {
+    a = std::make_unique<DeviceArray>(backend, v, offset);
+    return a->data();
+  };
+  const auto result = [&](Tensors& a, int64_t offset) {
+    a = std::make_unique<DeviceArrayOf<T>>(backend, pack<T>(undefined(n)), offset);
+    return a->data();
+  };
+  std::array<Array, kMaxBranches> mean, inv_std, running_mean, running_var, dgamma, dbeta;
+  std::array<Tensors, kMaxBranches> dx;
+  Tensors y;
+  for (int b = 0; b < p.branches; ++b) {
+    const void* x = input(p.x[at(b)], b == p.branches - 1 ? o.x_offset : 0);
+    auto& fb = f.branch[at(b)];
+    fb.x = x;
+    fb.gamma = parameter(p.gamma[at(b)], 1);
+    fb.beta = parameter(p.beta[at(b)]);
+    if (!p.training || o.running) {
+      fb.running_mean = output(running_mean[at(b)], p.running_mean[at(b)]);
+      fb.running_var = output(running_var[at(b)], p.running_var[at(b)]);
+    }
+    const float* m;
+    const float* s;
+    if (p.training || o.running) {
+      m = fb.mean = output(mean[at(b)], undefined(c));
+      s = fb.inv_std = output(inv_std[at(b)], undefined(c));
+    } else {
+      m = fb.running_mean;
+      s = parameter(p.running_inv_std(b));
+    }
+    T* d = (o.dx_wanted >> b & 1) != 0 ? result(dx[at(b)], o.out_offset) : nullptr;
+    g.branch[at(b)] = {x,
+                       fb.gamma,
+                       fb.beta,
+                       m,
+                       s,
+                       d,
+                       output(dgamma[at(b)], undefined(c)),
+                       output(dbeta[at(b)], undefined(c))};
+  }
+  f.branches = g.branches = p.branches;
+  f.rows = g.rows = p.rows;
+  f.channels = g.channels = c;
+  f.act = g.act = p.act;
+  f.training = g.training = p.training;
+  f.eps = p.eps;
+  f.momentum = p.momentum;
+  f.dtype = g.dtype = Stored<T>::kType;
+  f.y = result(y, o.out_offset);
+  g.dy = input(p.dy, o.dy_offset);
+  const int64_t bytes = cuda::rep_bn_act_workspace(p.branches, p.rows, c);
+  const DeviceArray workspace(backend, undefined(bytes / static_cast<int64_t>(sizeof(float))));
+  cuda::rep_bn_act_forward(f, workspace.data(), backend.stream());
+  cuda::rep_bn_act_backward(g, workspace.data(), backend.stream());
+
+  for (const auto& a : inputs) a->require_unchanged();
+  static_cast<void>(workspace.values());
+  Results r;
+  r.y = unpack(y->values());
+  for (int b = 0; b < p.branches; ++b) {
+    const auto get = [&](const Array& a) { return a ? a->values() : std::vector<float>(); };
+    r.mean[at(b)] = get(mean[at(b)]);
+    r.inv_std[at(b)] = get(inv_std[at(b)]);
+    r.running_mean[at(b)] = get(running_mean[at(b)]);
+    r.running_var[at(b)] = get(running_var[at(b)]);
+    if (dx[at(b)]) r.dx[at(b)] = unpack(dx[at(b)]->values());
+    r.dgamma[at(b)] = get(dgamma[at(b)]);
+    r.dbeta[at(b)] = get(dbeta[at(b)]);
+  }
+  return r;
+}
+
+// Float32 against double, relative to 1 + |value|: what stands in front is the sum over at most
+// 1,025 rows, and 1 / std, up to 31 where two rows lie close together.
+constexpr double kForward = 5e-6;
+constexpr double kBackward = 4e-5;
+
+template <class T, class Expected>
+void check_close(const RepBnProblem& p, const Options& o, const Results& r, const Expected& e) {
+  CHECK(worst_error_as<T>(r.y, e.y) < kForward);
+  for (int b = 0; b < p.branches; ++b) {
+    CAPTURE(b);
+    if (p.training || o.running) {
+      CHECK(worst_error(r.mean[at(b)], e.mean[at(b)]) < 1e-6);
+      CHECK(worst_error(r.inv_std[at(b)], e.inv_std[at(b)]) < kForward);
+      if (p.training && o.running) {
+        CHECK(worst_error(r.running_mean[at(b)], e.running_mean[at(b)]) < 1e-6);
+        CHECK(worst_error(r.running_var[at(b)], e.running_var[at(b)]) < 1e-6);
+      }
+    }
+    CHECK(worst_error(r.dgamma[at(b)], e.dgamma[at(b)]) < kBackward);
+    CHECK(worst_error(r.dbeta[at(b)], e.dbeta[at(b)]) < kBackward);
+    if ((o.dx_wanted >> b & 1) != 0) CHECK(worst_error_as<T>(r.dx[at(b)], e.dx[at(b)]) < kBackward);
+  }
+  if (!p.training)  // read only
+    for (int b = 0; b < p.branches; ++b) {
+      CHECK(same_bits(r.running_mean[at(b)], p.running_mean[at(b)]));
+      CHECK(same_bits(r.running_var[at(b)], p.running_var[at(b)]));
+    }
+}
+
+bool identical(const Results& a, const Results& b) {
+  bool same = same_bits(a.y, b.y);
+  for (size_t i = 0; i < kMaxBranches; ++i)
+    same = same && same_bits(a.mean[i], b.mean[i]) && same_bits(a.inv_std[i], b.inv_std[i]) &&
+           same_bits(a.running_mean[i], b.running_mean[i]) &&
+           same_bits(a.running_var[i], b.running_var[i]) && same_bits(a.dx[i], b.dx[i]) &&
+           same_bits(a.dgamma[i], b.dgamma[i]) && same_bits(a.dbeta[i], b.dbeta[i]);
+  return same;
+}
+
+template <class T>
+void check_as(Backend& backend, const RepBnProblem& p, const Options& o) {
+  CAPTURE(p.rows, p.channels, p.branches, name_of(p.act), p.training, name_of(p.dtype), o.dy_offset,
+          o.x_offset, o.out_offset, o.running, o.dx_wanted);
+  const RepBnReference reference(p);
+  const Results twin = run_on_cpu(p);
+  Results first;
+  for (const uint64_t seed : backend.seeds()) {
+    backend.start(seed);
+    const Results r = run_on<T>(backend, p, o);
+    if (first.y.empty()) {
+      first = r;
+      check_close<T>(p, o, r, reference);
+      check_close<T>(p, o, r, twin);
+    } else {
+      CHECK(identical(r, first));  // no schedule changes a bit
+    }
+  }
+}
+
+void check(Backend& backend, const RepBnProblem& p, const Options& o = {}) {
+  with_type(p.dtype, [&](auto type) { check_as<decltype(type)>(backend, p, o); });
+}
+
+}  // namespace
+
+void rep_bn_act_cases(Backend& backend) {
+  const std::vector<Activation> acts = {
+      Activation::kReLU,    Activation::kSiLU,      Activation::kMish,     Activation::kIdentity,
+      Activation::kSigmoid, Activation::kHardswish, Activation::kLeakyReLU};
+  size_t turn = 0;
+  for (const int64_t channels : {1, 3, 17, 68, 64})
+    for (const int64_t rows : {2, 33, 1025})
+      for (const int branches : {1, 2, 3})
+        for (const bool training : {true, false})
+          check(backend,
+                RepBnProblem(branches, rows, channels, acts[turn++ % acts.size()], training));
+  for (const Activation act : acts)
+    for (const bool training : {true, false}) check(backend, RepBnProblem(3, 33, 8, act, training));
+  for (const int branches : {1, 2, 3})  // eval: one row
+    check(backend, RepBnProblem(branches, 1, 5, Activation::kSiLU, false));
+}
+
+void rep_bn_act_half_cases(Backend& backend) {
+  for (const DType type : {DType::kF16, DType::kBF16}) {
+    for (const int64_t channels : {1, 3, 17, 68, 64})
+      for (const int64_t rows : {2, 33, 261})
+        for (const int branches : {1, 2, 3})
+          check(backend, RepBnProblem(branches, rows, channels, Activation::kSiLU,
+                                      rows != 33 || branches == 2, type));
+    const RepBnProblem p(3, 131, 16, Activation::kReLU, true, type);
+    check(backend, p, {.dy_offset = 1});
+    check(backend, p, {.x_offset = 4, .out_offset = 3});
+    check(backend, p, {.dx_wanted = 0b101});
+  }
+}
+
+void rep_bn_act_option_cases(Backend& backend) {
+  for (const int branches : {1, 3})
+    for (const bool training : {true, false}) {
+      const RepBnProblem p(branches, 131, 16, Activation::kSiLU, training);
+      check(backend, p, {.dy_offset = 1});
+      check(backend, p, {.x_offset = 1});
+      check(backend, p, {.out_offset = 1});
+      check(backend, p, {.x_offset = 2, .out_offset = 3});
+      check(backend, p, {.running = false});
+      check(backend, p, {.dx_wanted = 0});
+      check(backend, p, {.dx_wanted = 0b101});
+    }
+}
+
+void rep_bn_act_hard_statistics(Backend& backend) {
+  const int64_t rows = 1025, channels = 8;
+  RepBnProblem p(1, rows, channels, Activation::kIdentity, true);
+  for (int64_t r = 0; r < rows; ++r) {
+    float* row = p.x[0].data() + r * channels;
+    row[0] += 1000.0f;                         // mean far above the deviation
+    if (r == 0) row[1] = 1e4f;                 // an outlier where shifted sums take their shift
+    row[2] = 3.25f;                            // constant
+    row[3] = r == 0 ? 1e4f : 3.25f;            // constant but for that
+    row[4] *= 1e-4f;                           // variance far below eps
+    row[5] = r % 2 == 0 ? -2000.0f : 2000.0f;  // large
+  }
+  const RepBnReference reference(p);
+  for (const uint64_t seed : backend.seeds()) {
+    backend.start(seed);
+    for (const int64_t offset : {0, 1}) {
+      const Results r = run_on<float>(backend, p, {.x_offset = offset});
+      for (size_t c = 0; c < static_cast<size_t>(channels); ++c) {
+        CAPTURE(c, offset, seed);
+        // The chunks' means are float32: off by half a unit in their last place, or in that of the
+        // deviation.
+        CHECK(std::abs(r.mean[0][c] - reference.mean[0][c]) <
+              1e-6 * (std::abs(reference.mean[0][c]) + 1.0 / reference.inv_std[0][c]));
+        CHECK(std::abs(r.inv_std[0][c] / reference.inv_std[0][c] - 1.0) < 5e-6);
+        CHECK(std::abs(r.running_var[0][c] / reference.running_var[0][c] - 1.0) < 1e-5);
+      }
+      CHECK(worst_error(r.y, reference.y) < 2e-4);
+    }
+  }
+}
+
+void refusal_cases(Backend& backend) {
+  backend.start(backend.seeds().front());
+  RepBnActForward f;
+  RepBnActBackward b;
+  f.rows = b.rows = 1;
+  f.channels = b.channels = 4;
+  const auto forward = [&] {
+    return error_of([&] { cuda::rep_bn_act_forward(f, nullptr, backend.stream()); });
+  };
+  const auto backward = [&] {
+    return error_of([&] { cuda::rep_bn_act_backward(b, nullptr, backend.stream()); });
+  };
+  CHECK(forward() == "rep_bn_act_forward: 1 rows, must be 2 or more");
+  CHECK(backward() == "rep_bn_act_backward: 1 rows, must be 2 or more");
+  f.branches = 4;
+  b.branches = 0;
+  CHECK(forward() == "rep_bn_act_forward: 4 branches, must be 1 to 3");
+  CHECK(backward() == "rep_bn_act_backward: 0 branches, must be 1 to 3");
+  f.branches = 1;
+  f.training = false;
+  f.rows = 0;
+  CHECK(forward() == "no error");
+}
+
+}  // namespace sextant::test

@@ -1,0 +1,402 @@
+#include "kernels/strided.h"
+
+#include <cmath>
+#include <limits>
+#include <type_traits>
+
+#include "core/half.h"
+#include "simt/cases/cases.h"
+#include "simt/cases/rows.h"
+
+namespace sextant::test {
+namespace {
+
+using namespace sextant::kernels;
+
+template <class T>
+constexpr DType type_of() {
+  if constexpr (std::is_same_v<T, Half>)
+    return DType::kF16;
+  else
+    return DTypeOf<T>::value;
+}
+template <class T>
+std::vector<T> numbers(int64_t n, uint64_t seed) {
+  Rng rng(seed);
+  std::vector<T> out(static_cast<size_t>(n));
+  for (T& v : out) {
+    if constexpr (std::is_same_v<T, Half>)
+      v = to_half(static_cast<float>(rng.uniform(-4, 4)));
+    else if constexpr (std::is_same_v<T, float>)
+      v = static_cast<float>(rng.uniform(-4, 4));
+    else
+      v = static_cast<T>(rng.below(256));
+  }
+  return out;
+}
+float value(float v) { return v; }
+float value(Half v) { return to_float(v); }
+float value(uint8_t v) { return v; }
+float value(int8_t v) { return v; }
+
+// `exact`: to the bit, else floats within 2e-6 (in f16 a rounding more) and integers within one.
+template <class T>
+void compare(const std::vector<T>& got, const std::vector<T>& twin, bool exact) {
+  REQUIRE(got.size() == twin.size());
+  int wrong = 0;
+  for (size_t i = 0; i < got.size(); ++i) {
+    if (std::memcmp(&got[i], &twin[i], sizeof(T)) == 0) continue;
+    const float a = value(got[i]), b = value(twin[i]);
+    const float allowed = std::is_integral_v<T>     ? 1.0f
+                          : std::is_same_v<T, Half> ? 1e-3f * (1 + std::abs(b))
+                                                    : 2e-6f * (1 + std::abs(b));
+    const bool both_nan = std::isnan(a) && std::isnan(b);
+    wrong += !both_nan && (exact || !(std::abs(a - b) <= allowed));
+  }
+  CHECK(wrong == 0);
+}
+
+// --- moving -------------------------------------------------------------------------------------
+
+struct Move {
+  int64_t bytes, source_gap, destination_gap, offset;
+};
+const Move kMoves[] = {{1, 0, 0, 0},    {3, 1, 0, 1},  {17, 0, 3, 0}, {68, 0, 4, 4},
+                       {64, 32, 16, 0}, {24, 8, 8, 8}, {34, 2, 0, 2}};
+struct Map {
+  int64_t n, h, w;
+};
+const Map kMaps[] = {{1, 1, 1}, {3, 2, 5}, {1, 9, 7}};
+
+// Runs `kernel` on both sides; `make` fills in its parameters for a source and a destination.
+template <class P>
+void check_move(Backend& backend, const Move& m, int64_t source_rows, int64_t destination_rows,
+                const P& p, void (*twin)(const P&), void (*kernel)(const P&, Stream)) {
+  CAPTURE(m.bytes, m.source_gap, m.destination_gap, m.offset, source_rows);
+  const auto x = numbers<uint8_t>(source_rows * (m.bytes + m.source_gap), 1);
+  auto y = numbers<uint8_t>(destination_rows * (m.bytes + m.destination_gap), 2);
+  const DeviceArrayOf<uint8_t> from(backend, x, m.offset), to(backend, y, m.offset);
+  P here = p;
+  here.source = x.data();
+  here.destination = y.data();
+  twin(here);
+  P there = p;
+  there.source = from.data();
+  there.destination = to.data();
+  kernel(there, backend.stream());
+  CHECK(to.values() == y);
+  from.require_unchanged();
+}
+
+void check_moves(Backend& backend, const Move& m) {
+  const int64_t s = m.bytes + m.source_gap, d = m.bytes + m.destination_gap;
+  for (const int64_t rows : {0, 1, 300}) {
+    CopyStrided p;
+    p.rows = rows;
+    p.bytes = m.bytes;
+    p.source_pitch = s;
+    p.destination_pitch = d;
+    check_move(backend, m, rows, rows, p, cpu::copy_strided, cuda::copy_strided);
+  }
+  for (const Map& map : kMaps) {
+    const int64_t pixels = map.n * map.h * map.w;
+    for (const int64_t scale : {1, 2, 3}) {
+      UpsampleStrided p;
+      p.batch = map.n;
+      p.height = map.h;
+      p.width = map.w;
+      p.scale = scale;
+      p.bytes = m.bytes;
+      p.source_pitch = s;
+      p.destination_pitch = d;
+      check_move(backend, m, pixels, pixels * scale * scale, p, cpu::upsample_strided,
+                 cuda::upsample_strided);
+    }
+    DepthToSpace p;
+    p.batch = map.n;
+    p.height = map.h;
+    p.width = map.w;
+    p.bytes = m.bytes;
+    p.destination_pitch = d;
+    check_move(backend, {m.bytes, 0, m.destination_gap, m.offset}, 4 * pixels, 4 * pixels, p,
+               cpu::depth_to_space, cuda::depth_to_space);
+  }
+}
+
+// --- arithmetic ---------------------------------------------------------------------------------
+
+struct Channels {
+  int64_t count, x_gap, y_gap, offset;
+};
+const Channels kChannels[] = {{1, 0, 0, 0},  {3, 0, 1, 1},    {17, 2, 0, 0},
+                              {68, 0, 0, 0}, {16, 16, 48, 0}, {12, 4, 4, 4}};
+
+template <class T>
+void check_pool(Backend& backend, const Channels& c) {
+  struct Window {
+    int64_t kernel, stride, padding;
+  };
+  for (const Map& map : kMaps)
+    for (const Window& k : {Window{5, 1, 2}, {3, 2, 1}, {1, 1, 0}, {9, 1, 4}}) {
+      CAPTURE(c.count, c.x_gap, c.y_gap, c.offset, map.n, map.h, map.w, k.kernel, k.stride,
+              name_of(type_of<T>()));
+      MaxPoolStrided p;
+      p.dtype = type_of<T>();
+      p.batch = map.n;
+      p.height = map.h;
+      p.width = map.w;
+      p.channels = c.count;
+      p.kernel = k.kernel;
+      p.stride = k.stride;
+      p.padding = k.padding;
+      p.out_height = (map.h + 2 * k.padding - k.kernel) / k.stride + 1;
+      p.out_width = (map.w + 2 * k.padding - k.kernel) / k.stride + 1;
+      p.source_pitch = c.count + c.x_gap;
+      p.destination_pitch = c.count + c.y_gap;
+      const auto x = numbers<T>(map.n * map.h * map.w * p.source_pitch, 3);
+      auto y = numbers<T>(map.n * p.out_height * p.out_width * p.destination_pitch, 4);
+      const DeviceArrayOf<T> from(backend, x, c.offset), to(backend, y, c.offset);
+      MaxPoolStrided twin = p;
+      twin.source = x.data();
+      twin.destination = y.data();
+      cpu::max_pool_strided(twin);
+      p.source = from.data();
+      p.destination = to.data();
+      cuda::max_pool_strided(p, backend.stream());
+      compare(to.values(), y, true);
+      from.require_unchanged();
+    }
+}
+
+template <class T>
+void check_add(Backend& backend, const Channels& c, float factor, float high) {
+  CAPTURE(c.count, c.x_gap, c.y_gap, c.offset, factor, high, name_of(type_of<T>()));
+  constexpr int64_t kRows = 37;
+  AddStrided p;
+  p.dtype = type_of<T>();
+  p.rows = kRows;
+  p.channels = c.count;
+  p.a_pitch = c.count + c.x_gap;
+  p.b_pitch = c.count + c.y_gap;
+  p.y_pitch = c.count + c.y_gap;
+  p.low = -high;
+  p.high = high;
+  p.factor = factor;
+  const auto a = numbers<T>(kRows * p.a_pitch, 5), b = numbers<T>(kRows * p.b_pitch, 6);
+  auto y = numbers<T>(kRows * p.y_pitch, 7);
+  const DeviceArrayOf<T> da(backend, a, c.offset), db(backend, b), dy(backend, y, c.offset);
+  AddStrided twin = p;
+  twin.a = a.data();
+  twin.b = b.data();
+  twin.y = y.data();
+  cpu::add_strided(twin);
+  p.a = da.data();
+  p.b = db.data();
+  p.y = dy.data();
+  cuda::add_strided(p, backend.stream());
+  compare(dy.values(), y, true);
+  da.require_unchanged();
+  db.require_unchanged();
+}
+
+template <class From, class To>
+void check_map(Backend& backend, const Channels& c, Activation act) {
+  CAPTURE(c.count, c.x_gap, c.y_gap, c.offset, name_of(act), name_of(type_of<From>()),
+          name_of(type_of<To>()));
+  constexpr int64_t kRows = 29;
+  ConvertStrided p;
+  p.x_type = type_of<From>();
+  p.y_type = type_of<To>();
+  p.rows = kRows;
+  p.channels = c.count;
+  p.x_pitch = c.count + c.x_gap;
+  p.y_pitch = c.count + c.y_gap;
+  p.x_scale = std::is_integral_v<From> ? 0.03125f : 1.0f;
+  p.act = act;
+  p.round = std::is_integral_v<To>;
+  p.y_scale = 0.0625f;
+  p.low = std::is_same_v<To, uint8_t> ? 0.0f : -128.0f;
+  p.high = std::is_same_v<To, uint8_t> ? 255.0f : 127.0f;
+  auto x = numbers<From>(kRows * p.x_pitch, 8);
+  if constexpr (std::is_same_v<From, float>) {
+    const float edges[] = {NAN, INFINITY, -INFINITY, 1e30f, 0.03125f, 0.09375f, -0.03125f};
+    for (size_t i = 0; i < std::min(x.size(), std::size(edges)); ++i)
+      if (act == Activation::kIdentity) x[i] = edges[i];
+  }
+  auto y = numbers<To>(kRows * p.y_pitch, 9);
+  const DeviceArrayOf<From> from(backend, x, c.offset);
+  const DeviceArrayOf<To> to(backend, y, c.offset);
+  ConvertStrided twin = p;
+  std::vector<uint8_t> table;
+  if (sizeof(From) == 1 && sizeof(To) == 1) {
+    const auto bytes = convert_table(p);
+    table.assign(bytes.begin(), bytes.end());
+  }
+  const DeviceArrayOf<uint8_t> table_there(backend, table);
+  if (!table.empty()) twin.table = table.data();
+  twin.x = x.data();
+  twin.y = y.data();
+  cpu::convert_strided(twin);
+  if (!table.empty()) p.table = table_there.data();
+  p.x = from.data();
+  p.y = to.data();
+  cuda::convert_strided(p, backend.stream());
+  compare(to.values(), y,
+          !table.empty() || act == Activation::kIdentity || act == Activation::kReLU);
+  from.require_unchanged();
+  // From the definition, where nothing rounds twice.
+  int wrong = 0;
+  for (int64_t r = 0; r < kRows; ++r)
+    for (int64_t i = 0; i < c.count; ++i) {
+      double v = double{value(x[static_cast<size_t>(r * p.x_pitch + i)])} * p.x_scale;
+      if (!std::isfinite(v) || (std::is_same_v<To, Half> && std::abs(v) > 65504)) continue;
+      if (act == Activation::kReLU) v = std::max(v, 0.0);
+      if (act == Activation::kSiLU) v = v / (1 + std::exp(-v));
+      const double step = p.round ? double{p.y_scale} : 1.0;
+      if (p.round) v = std::min<double>(std::max<double>(v / step, p.low), p.high);
+      const double got = value(y[static_cast<size_t>(r * p.y_pitch + i)]);
+      const double allowed = p.round ? 0.5001 : 2e-3 * (1 + std::abs(v));
+      wrong += !(std::abs(got - v) <= allowed);
+    }
+  CHECK(wrong == 0);
+}
+
+template <class T>
+void check_mean(Backend& backend, const Channels& c, int64_t batch, int64_t pixels) {
+  CAPTURE(c.count, c.x_gap, c.y_gap, batch, pixels, name_of(type_of<T>()));
+  GlobalAverageStrided p;
+  p.dtype = type_of<T>();
+  p.batch = batch;
+  p.pixels = pixels;
+  p.channels = c.count;
+  p.x_pitch = c.count + c.x_gap;
+  p.y_pitch = c.count + c.y_gap;
+  const auto x = numbers<T>(batch * pixels * p.x_pitch, 10);
+  auto y = numbers<T>(batch * p.y_pitch, 11);
+  const DeviceArrayOf<T> from(backend, x, c.offset), to(backend, y);
+  GlobalAverageStrided twin = p;
+  twin.x = x.data();
+  twin.y = y.data();
+  cpu::global_average_strided(twin);
+  p.x = from.data();
+  p.y = to.data();
+  cuda::global_average_strided(p, backend.stream());
+  compare(to.values(), y, false);
+  int wrong = 0;
+  for (int64_t n = 0; n < batch; ++n)
+    for (int64_t i = 0; i < c.count; ++i) {
+      double sum = 0;
+      for (int64_t k = 0; k < pixels; ++k)
+        sum += value(x[static_cast<size_t>((n * pixels + k) * p.x_pitch + i)]);
+      sum /= static_cast<double>(pixels);
+      const double got = value(y[static_cast<size_t>(n * p.y_pitch + i)]);
+      wrong += !(std::abs(got - sum) <= (sizeof(T) == 2 ? 2e-3 : 1e-6));
+    }
+  CHECK(wrong == 0);
+}
+
+template <class T>
+void check_softmax(Backend& backend, const Channels& c, int64_t rows) {
+  CAPTURE(c.count, c.x_gap, c.y_gap, rows, name_of(type_of<T>()));
+  SoftmaxStrided p;
+  p.dtype = type_of<T>();
+  p.rows = rows;
+  p.channels = c.count;
+  p.x_pitch = c.count + c.x_gap;
+  p.y_pitch = c.count + c.y_gap;
+  const auto x = numbers<T>(rows * p.x_pitch, 12);
+  auto y = numbers<T>(rows * p.y_pitch, 13);
+  const DeviceArrayOf<T> from(backend, x, c.offset), to(backend, y);
+  SoftmaxStrided twin = p;
+  twin.x = x.data();
+  twin.y = y.data();
+  cpu::softmax_strided(twin);
+  p.x = from.data();
+  p.y = to.data();
+  cuda::softmax_strided(p, backend.stream());
+  compare(to.values(), y, false);
+  int wrong = 0;
+  for (int64_t r = 0; r < rows; ++r) {
+    double sum = 0;
+    const auto e = [&](int64_t i) {
+      return std::exp(double{value(x[static_cast<size_t>(r * p.x_pitch + i)])});
+    };
+    for (int64_t i = 0; i < c.count; ++i) sum += e(i);
+    for (int64_t i = 0; i < c.count; ++i) {
+      const double got = value(y[static_cast<size_t>(r * p.y_pitch + i)]);
+      wrong += !(std::abs(got - e(i) / sum) <= (sizeof(T) == 2 ? 1e-3 : 1e-6));
+    }
+  }
+  CHECK(wrong == 0);
+}
+
+template <class F>
+void each_type(const F& f) {
+  f(float{});
+  f(Half{});
+  f(uint8_t{});
+  f(int8_t{});
+}
+
+}  // namespace
+
+void move_rows_cases(Backend& backend) {
+  for (const uint64_t seed : backend.seeds()) {
+    backend.start(seed);
+    for (const Move& m : kMoves) check_moves(backend, m);
+  }
+}
+
+void pool_rows_cases(Backend& backend) {
+  for (const uint64_t seed : backend.seeds()) {
+    backend.start(seed);
+    for (const Channels& c : kChannels)
+      each_type([&](auto t) { check_pool<decltype(t)>(backend, c); });
+  }
+}
+
+void map_rows_cases(Backend& backend) {
+  for (const uint64_t seed : backend.seeds()) {
+    backend.start(seed);
+    for (const Channels& c : kChannels) {
+      each_type([&](auto t) {
+        check_add<decltype(t)>(backend, c, 1.0f, 0);
+        check_add<decltype(t)>(backend, c, 0.37f, 0);
+      });
+      check_add<float>(backend, c, 1.0f, 3);  // integers held as floats
+      for (const Activation act : {Activation::kIdentity, Activation::kReLU, Activation::kSiLU})
+        each_type([&](auto from) {
+          each_type([&](auto to) { check_map<decltype(from), decltype(to)>(backend, c, act); });
+        });
+    }
+    CHECK(error_of([&] {
+            ConvertStrided p;
+            p.x_type = DType::kI32;
+            cuda::convert_strided(p, backend.stream());
+          }) == "convert_strided: a tensor of I32, must be F32, F16, U8 or I8");
+    CHECK(error_of([&] {
+            ConvertStrided p;
+            p.x_type = p.y_type = DType::kU8;
+            cuda::convert_strided(p, backend.stream());
+          }) == "convert_strided: U8 to U8 without a table");
+  }
+}
+
+void mean_and_softmax_rows_cases(Backend& backend) {
+  for (const uint64_t seed : backend.seeds()) {
+    backend.start(seed);
+    for (const Channels& c : kChannels) {
+      for (const int64_t batch : {1, 3})
+        for (const int64_t pixels : {1, 7, 90}) {
+          check_mean<float>(backend, c, batch, pixels);
+          check_mean<Half>(backend, c, batch, pixels);
+        }
+      for (const int64_t rows : {1, 9}) {
+        check_softmax<float>(backend, c, rows);
+        check_softmax<Half>(backend, c, rows);
+      }
+    }
+  }
+}
+
+}  // namespace sextant::test
