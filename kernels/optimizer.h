@@ -19,7 +19,6 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/stream.h"
 #include "kernels/math/activation.h"
 
 namespace sextant::kernels {
@@ -95,20 +94,10 @@ struct UpdateLossScale {
   int32_t interval = 2000;
 };
 
-namespace cpu {
-void multi_tensor_update(const MultiTensorUpdate& p);
-void find_overflow(const FindOverflow& p);
-void update_loss_scale(const UpdateLossScale& p);
-}  // namespace cpu
-
 namespace cuda {
 // One launch over all pieces; Adam has a second, small one before it, that counts the steps.
-// `workspace`: device memory of multi_tensor_update_workspace() bytes (0 for SGD), aligned to 16,
-// contents undefined. Nothing is read back: loss scaling runs on the device alone.
-int64_t multi_tensor_update_workspace(const MultiTensorUpdate& p);
-void multi_tensor_update(const MultiTensorUpdate& p, void* workspace, Stream stream);
-void find_overflow(const FindOverflow& p, Stream stream);
-void update_loss_scale(const UpdateLossScale& p, Stream stream);
+// Nothing is read back: loss scaling runs on the device alone.
+int64_t workspace_bytes(const MultiTensorUpdate& p);  // 0 for SGD
 }  // namespace cuda
 
 // --- one definition for the CPU and CUDA --------------------------------------------------------

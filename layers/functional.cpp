@@ -394,7 +394,7 @@ Variable fake_quant(const Variable& x, const Tensor& amax, FakeQuantParams param
 
 Tensor image_to_float(const Tensor& bytes) {
   const Tensor y(bytes.shape(), DType::kF32, bytes.device());
-  on(bytes).bytes_to_float(bytes.data<uint8_t>(), y.f32(), y.numel());
+  on(bytes).bytes_to_float({bytes.data<uint8_t>(), y.f32(), y.numel()});
   return y;
 }
 

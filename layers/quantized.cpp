@@ -161,7 +161,7 @@ class Operation {
                                      .epilogue = c.epilogue};
     bias_ = tensor(Shape{channels});
     factor_ = tensor(Shape{channels});
-    on(x_).fold_scales(scales, bias_.f32(), factor_.f32());
+    on(x_).fold_scales({scales, bias_.f32(), factor_.f32()});
     form_.channels = channels;
     form_.epilogue = kernels::folded_epilogue(scales);
     form_.bias = bias_.f32();

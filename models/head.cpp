@@ -114,7 +114,7 @@ namespace {
 
 // Decoded rows with what backward needs. The maps are held, whose memory `decode` points into.
 struct Decoded {
-  kernels::Decode decode;
+  kernels::HeadMaps head;
   std::vector<Tensor> maps;  // logits, distances and, where there is one, objectness of each level
   Tensor rows;
 };
@@ -123,8 +123,8 @@ std::vector<Tensor> decode_backward(const Decoded& d, const Tensor& dy,
                                     const std::vector<bool>& needs) {
   std::vector<Tensor> grads;
   for (size_t i = 0; i < d.maps.size(); ++i) grads.push_back(needs[i] ? like(d.maps[i]) : Tensor());
-  kernels::DecodeBackward p{d.decode, d.rows.f32(), dy.f32(), {}};
-  const auto levels = static_cast<size_t>(d.decode.levels);
+  kernels::DecodeBackward p{d.head, d.rows.f32(), dy.f32(), {}};
+  const auto levels = static_cast<size_t>(d.head.levels);
   const size_t maps = d.maps.size() / levels;
   const auto to = [&](size_t i) { return grads[i].defined() ? grads[i].f32() : nullptr; };
   for (size_t l = 0; l < levels; ++l)
@@ -138,7 +138,7 @@ std::vector<Tensor> decode_backward(const Decoded& d, const Tensor& dy,
 Variable EffiDeHead::decode(const HeadOutput& output) const {
   const std::vector<Variable>& distances = output.reg_lrtb.empty() ? output.reg : output.reg_lrtb;
   Decoded saved;
-  kernels::Decode& p = saved.decode;
+  kernels::HeadMaps& p = saved.head;
   p.levels = static_cast<int>(config_.strides.size());
   p.batch = output.cls_logits[0].dim(0);
   p.classes = config_.num_classes;
@@ -155,7 +155,7 @@ Variable EffiDeHead::decode(const HeadOutput& output) const {
   }
   const Tensor rows = like(inputs[0].data(), Shape{p.batch, p.anchors(), 5 + p.classes});
   const int64_t reg_max = p.reg_max;
-  kernels_for("decode", inputs[0], inputs).decode(p, rows.f32());
+  kernels_for("decode", inputs[0], inputs).decode({p, rows.f32()});
   for (const Variable& v : inputs) saved.maps.push_back(v.data());
   saved.rows = rows;
   Variable out =

@@ -6,7 +6,7 @@
 
 #include "deploy/engine/conv_int8_step.h"
 #include "deploy/graph/ranges.h"
-#include "kernels/requantize.h"
+#include "kernels/backend.h"
 
 namespace sextant::deploy {
 namespace {
@@ -84,7 +84,7 @@ class ConvStep : public Step {
       auto* y = spec_.destination.as<float>(bases);
       requantize_.sums = sums_.as<float>(bases);
       requantize_.residual = spec_.residual ? y : nullptr;
-      kernels::cpu::requantize_forward({requantize_, y});
+      kernels::backend(Device::kCpu).requantize_forward({requantize_, y});
     }
   }
 

@@ -10,7 +10,7 @@
 #include "kernels/cpu/f32_only.h"
 #include "kernels/cpu/vec.h"
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
 namespace {
 
 // Rows are cut into chunks by their number alone, each chunk is summed in double, the chunks are
@@ -306,4 +306,4 @@ void rep_bn_act_backward(const RepBnActBackward& p) {
   });
 }
 
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels::SEXTANT_CPU

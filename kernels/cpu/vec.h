@@ -5,9 +5,10 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/cpu/namespace.h"
 #include "kernels/math/activation.h"
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
 
 using Vec = float __attribute__((vector_size(64)));
 using VecI = int32_t __attribute__((vector_size(64)));
@@ -74,4 +75,4 @@ inline Vec activate_grad(Vec x) {
   }
 }
 
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels::SEXTANT_CPU

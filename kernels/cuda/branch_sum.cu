@@ -97,7 +97,7 @@ struct FinishDotOp {
 
 }  // namespace
 
-void branch_sum(const BranchSum& p, Stream stream) {
+void branch_sum(const BranchSum& p, void*, Stream stream) {
   check(p.branches >= 1 && p.branches <= kMaxSummands, "branch_sum: {} branches, must be 1 to {}",
         p.branches, kMaxSummands);
   const int64_t n = p.rows * p.channels;
@@ -115,7 +115,7 @@ void branch_sum(const BranchSum& p, Stream stream) {
   });
 }
 
-int64_t channel_dot_workspace(const ChannelDot& p) {
+int64_t workspace_bytes(const ChannelDot& p) {
   return chunks_of(p).count * p.channels * static_cast<int64_t>(sizeof(double));
 }
 

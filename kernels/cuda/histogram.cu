@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-void abs_max(const AbsMax& p, Stream stream) {
+void abs_max(const AbsMax& p, void*, Stream stream) {
   const int64_t rows = p.outer * p.channels;
   if (rows * p.inner == 0) return;
   if (p.channels == 1) {
@@ -154,7 +154,7 @@ void abs_max(const AbsMax& p, Stream stream) {
   }
 }
 
-void count_bins(const CountBins& p, Stream stream) {
+void count_bins(const CountBins& p, void*, Stream stream) {
   check(p.range > 0 && p.bins > 0 && p.bins < (int64_t{1} << 24),
         "count_bins: range {} and {} bins; the range must be > 0, the bins fewer than 2^24",
         p.range, p.bins);

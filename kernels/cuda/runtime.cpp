@@ -8,8 +8,8 @@
 
 #include "core/device.h"
 #include "core/profile_range.h"
-#include "kernels/backend.h"
 #include "kernels/cuda/device/check.h"
+#include "kernels/cuda/kernels.h"
 #include "kernels/cuda/libraries/cublas_linear.h"
 #if defined(SEXTANT_CUDNN)
 #include "kernels/cuda/libraries/choose_conv.h"
@@ -84,7 +84,7 @@ class CudaAccelerator final : public Accelerator {
     SEXTANT_CUDA(cudaMemsetAsync(p, 0, static_cast<size_t>(bytes), native(stream)), "memset");
   }
   void add_into(void* into, const void* values, int64_t n, DType dtype, Stream stream) override {
-    cuda::add_scaled({.a = into, .b = values, .y = into, .n = n, .dtype = dtype}, stream);
+    cuda::add_scaled({.a = into, .b = values, .y = into, .n = n, .dtype = dtype}, nullptr, stream);
   }
   void synchronize(Stream stream) override {
     SEXTANT_CUDA(cudaStreamSynchronize(native(stream)), "CUDA work");

@@ -234,7 +234,8 @@ void feature_distillation(const LossConfig& config, const LossInput& in,
     d.axis = s[1] * s[2];
     d.inner = s[3];
     d.grad_scale = config.distill_feat_weight * decay / static_cast<double>(s[0] * s[3]);
-    kernels::backend(device).kl_div(d, sums.add(loss_detail::kCwd, 1, d.grad_scale));
+    d.sum = sums.add(loss_detail::kCwd, 1, d.grad_scale);
+    kernels::backend(device).kl_div(d);
   }
 }
 

@@ -57,13 +57,17 @@ class Assigning {
  private:
   Tensor f64(const Shape& shape) const { return Tensor(shape, DType::kF64, branch_.device); }
 
+  kernels::AnchorsAndBoxes anchors_and_boxes() const {
+    return {.points = points_.data<double>(),
+            .gt_boxes = truth_.boxes,
+            .gt_classes = truth_.classes,
+            .gt_begin = truth_.begin,
+            .boxes = truth_.count,
+            .batch = branch_.batch,
+            .anchors = branch_.anchors};
+  }
   void fill(kernels::LabelAssign& a) const {
-    a.points = points_.data<double>();
-    a.gt_boxes = truth_.boxes;
-    a.gt_classes = truth_.classes;
-    a.gt_begin = truth_.begin;
-    a.batch = branch_.batch;
-    a.anchors = branch_.anchors;
+    static_cast<kernels::AnchorsAndBoxes&>(a) = anchors_and_boxes();
     a.assigned = result_.box.data<int32_t>();
     a.target = result_.target.data<double>();
   }
@@ -79,7 +83,7 @@ class Assigning {
     return wanted_.data<uint8_t>();
   }
   void decode_inside(kernels::LabelAssign& a) {
-    on_.anchors_inside(a, wanted());
+    on_.anchors_inside({anchors_and_boxes(), wanted()});
     decode_wanted(a);
   }
 
@@ -95,7 +99,7 @@ class Assigning {
     a.alpha = config_.assign_alpha;
     a.beta = config_.assign_beta;
     decode_inside(a);
-    on_.task_aligned_assign(a, truth_.count);
+    on_.task_aligned_assign(a);
   }
 
   void atss() {
@@ -110,7 +114,7 @@ class Assigning {
       a.level_anchors[l] = branch_.levels[l].pixels() * branch_.per_cell;
     a.anchor_boxes = squares.data<double>();
     decode_inside(a);
-    on_.atss_assign(a, truth_.count);
+    on_.atss_assign(a);
   }
 
   void simota() {
@@ -127,9 +131,9 @@ class Assigning {
     a.dynamic_k = config_.simota_dynamic_k;
     a.iou_weight = config_.simota_iou_weight;
     a.strides = strides.data<double>();
-    on_.simota_candidates(a, wanted());
+    on_.simota_candidates({a, wanted()});
     decode_wanted(a);
-    on_.simota_assign(a, truth_.count);
+    on_.simota_assign(a);
   }
 
   const LossConfig& config_;

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "kernels/strided.h"
+#include "kernels/backend.h"
 
 namespace sextant::quant {
 namespace {
@@ -121,12 +121,13 @@ std::vector<Tensor> IncrementalRunner::run(const Graph& variant, const std::vect
     const Place& place = program.tensors[t];
     if (made[t] || !written[static_cast<size_t>(place.storage)]) continue;
     const int64_t size = size_of(place.dtype);
-    kernels::cpu::copy_strided({.source = place.at(bases_),
-                                .destination = place.at(bases),
-                                .rows = program.shapes[t].numel() / place.channels,
-                                .bytes = place.channels * size,
-                                .source_pitch = place.pitch * size,
-                                .destination_pitch = place.pitch * size});
+    kernels::backend(Device::kCpu)
+        .copy_strided({.source = place.at(bases_),
+                       .destination = place.at(bases),
+                       .rows = program.shapes[t].numel() / place.channels,
+                       .bytes = place.channels * size,
+                       .source_pitch = place.pitch * size,
+                       .destination_pitch = place.pitch * size});
   }
   bases[deploy::kImages] = bases_[deploy::kImages];
   for (const auto& step : program.steps) step->run(bases);

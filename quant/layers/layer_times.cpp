@@ -80,10 +80,9 @@ void measure_conversions(int runs, LayerTimes& times) {
   const Place q{.storage = 0, .pitch = kChannels, .channels = kChannels, .dtype = DType::kU8};
   const Place f{.storage = 1, .pitch = kChannels, .channels = kChannels, .dtype = DType::kF32};
   const deploy::Meaning meaning{.quantized = true, .is_unsigned = true, .scale = 0.05f};
-  const auto there = deploy::make_map_step(kernels::cpu::backend(), q, meaning, f, {}, kRows,
-                                           Activation::kIdentity);
-  const auto back = deploy::make_map_step(kernels::cpu::backend(), f, {}, q, meaning, kRows,
-                                          Activation::kIdentity);
+  const kernels::Backend& on = kernels::backend(Device::kCpu);
+  const auto there = deploy::make_map_step(on, q, meaning, f, {}, kRows, Activation::kIdentity);
+  const auto back = deploy::make_map_step(on, f, {}, q, meaning, kRows, Activation::kIdentity);
   std::vector<double> to_float, to_int8;
   for (int r = -1; r < std::max(runs, 9); ++r) {
     const double a = milliseconds([&] { there->run(bases); });

@@ -1,7 +1,7 @@
 #include <cmath>
 #include <limits>
 
-#include "kernels/fake_quant.h"
+#include "kernels/backend.h"
 #include "support/support.h"
 
 using namespace sextant;
@@ -14,13 +14,14 @@ Tensor forward(const Tensor& x, const Tensor& amax, FakeQuantForward p) {
   p.x = x.f32();
   p.amax = amax.f32();
   p.y = y.f32();
-  cpu::fake_quant_forward(p);
+  backend(Device::kCpu).fake_quant_forward(p);
   return y;
 }
 
 Tensor backward(const Tensor& x, const Tensor& amax, const Tensor& dy, const FakeQuantForward& f) {
   const Tensor dx = Tensor::full(x.shape(), 77.0f);
-  cpu::fake_quant_backward({.x = x.f32(),
+  backend(Device::kCpu)
+      .fake_quant_backward({.x = x.f32(),
                             .amax = amax.f32(),
                             .dy = dy.f32(),
                             .dx = dx.f32(),

@@ -10,7 +10,7 @@
 #include "kernels/cpu/conv/onednn.h"
 #include "kernels/cpu/f32_only.h"
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
 namespace {
 
 using dnnl::memory;
@@ -299,4 +299,4 @@ void conv_backward_weight(const ConvBackwardWeight& p) {
   run_backward_weight({dense_pointwise(p.shape), x.f32(), p.dy, p.dw, p.db});
 }
 
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels::SEXTANT_CPU

@@ -9,13 +9,14 @@
 
 #include "core/parallel.h"
 #include "kernels/conv_int8.h"
+#include "kernels/cpu/namespace.h"
 #include "kernels/math/requantize.h"
 
 #ifdef __AVX2__
 #include <immintrin.h>
 #endif
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
 namespace {
 
 constexpr int64_t kTile = 6;    // pixels
@@ -322,4 +323,4 @@ void ConvInt8::operator()(const ConvInt8Forward& p) const {
 
 void conv_int8_forward(const ConvInt8Forward& p) { ConvInt8(p.shape, p.w)(p); }
 
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels::SEXTANT_CPU

@@ -93,7 +93,7 @@ void forward(const ConvInt8Forward& p, Stream stream) {
 
 }  // namespace
 
-void conv_int8_forward(const ConvInt8Forward& p, Stream stream) {
+void conv_int8_forward(const ConvInt8Forward& p, void*, Stream stream) {
   const ConvShape& s = p.shape;
   check_conv_shape("conv_int8_forward", s);
   check(s.kh * s.kw * s.ic <= 65536,

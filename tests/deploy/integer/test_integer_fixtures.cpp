@@ -9,7 +9,7 @@
 #include "deploy/integer/conv.h"
 #include "deploy/integer/lower.h"
 #include "deploy/integer/rescale.h"
-#include "kernels/strided.h"
+#include "kernels/backend.h"
 #include "support/fixtures.h"
 
 using namespace sextant;
@@ -153,19 +153,20 @@ Tensor run_conv(Layer& l, const Tensor& x, int64_t groups, int32_t product_bits)
 Tensor run_pool(const Tensor& x) {
   const Shape out{x.dim(0), x.dim(1) / 2, x.dim(2) / 2, x.dim(3)};
   const Tensor y(out, DType::kU8);
-  kernels::cpu::max_pool_strided({.source = x.raw(),
-                                  .destination = y.raw(),
-                                  .dtype = DType::kU8,
-                                  .batch = x.dim(0),
-                                  .height = x.dim(1),
-                                  .width = x.dim(2),
-                                  .channels = x.dim(3),
-                                  .out_height = out[1],
-                                  .out_width = out[2],
-                                  .kernel = 2,
-                                  .stride = 2,
-                                  .source_pitch = x.dim(3),
-                                  .destination_pitch = x.dim(3)});
+  kernels::backend(Device::kCpu)
+      .max_pool_strided({.source = x.raw(),
+                         .destination = y.raw(),
+                         .dtype = DType::kU8,
+                         .batch = x.dim(0),
+                         .height = x.dim(1),
+                         .width = x.dim(2),
+                         .channels = x.dim(3),
+                         .out_height = out[1],
+                         .out_width = out[2],
+                         .kernel = 2,
+                         .stride = 2,
+                         .source_pitch = x.dim(3),
+                         .destination_pitch = x.dim(3)});
   return y;
 }
 

@@ -1,7 +1,6 @@
 #include <cmath>
 
-#include "kernels/detection/dfl.h"
-#include "kernels/detection/iou_loss.h"
+#include "kernels/backend.h"
 #include "support/fixture_folder.h"
 
 using namespace sextant;
@@ -28,7 +27,7 @@ struct DflRun {
     p.grad = grad.data();
     p.rows = static_cast<int64_t>(scale.size());
     p.reg_max = reg_max;
-    cpu::dfl_loss(p);
+    backend(Device::kCpu).dfl_loss(p);
   }
 };
 
@@ -99,8 +98,10 @@ TEST_CASE("expectation over a softmax") {
   const Tensor logits = test::random_tensor({rows, bins}, 4, -8, 8);
   std::vector<double> prob(rows * bins), mean(rows);
   std::vector<float> mean32(rows);
-  cpu::expectation(Expectation<double>{logits.f32(), prob.data(), mean.data(), rows, bins});
-  cpu::expectation(Expectation<float>{logits.f32(), nullptr, mean32.data(), rows, bins});
+  backend(Device::kCpu)
+      .expectation(Expectation<double>{logits.f32(), prob.data(), mean.data(), rows, bins});
+  backend(Device::kCpu)
+      .expectation(Expectation<float>{logits.f32(), nullptr, mean32.data(), rows, bins});
   for (int64_t r = 0; r < rows; ++r) {
     double sum = 0, moment = 0;
     for (int64_t k = 0; k < bins; ++k) {
@@ -177,7 +178,8 @@ TEST_CASE("box loss parts match the official BboxLoss") {
       std::vector<double> prob(channels), mean(4), dfl_grad(channels);
       double loss, box[4], box_grad[4], dist[4];
       if (reg_max > 0)
-        cpu::expectation(Expectation<double>{z, prob.data(), mean.data(), 4, bins});
+        backend(Device::kCpu)
+            .expectation(Expectation<double>{z, prob.data(), mean.data(), 4, bins});
       else
         mean.assign(z, z + 4);
       dist2bbox(px, py, mean.data(), box);
@@ -189,13 +191,13 @@ TEST_CASE("box loss parts match the official BboxLoss") {
       iou.rows = 1;
       iou.type = iou_type_from_name(f.meta("iou_type"));
       iou.eps = 1e-10;
-      cpu::iou_loss(iou);
+      backend(Device::kCpu).iou_loss(iou);
       loss_iou += weight * loss / divisor;
       if (reg_max > 0) {
         bbox2dist(px, py, &target[4 * i], static_cast<double>(reg_max), dist);
         const double scale = 0.5 * weight / divisor;
         DflLoss d{z, dist, &scale, &loss, dfl_grad.data(), 1, reg_max};
-        cpu::dfl_loss(d);
+        backend(Device::kCpu).dfl_loss(d);
         loss_dfl += weight * loss / divisor;
       }
       for (int64_t k = 0; k < channels; ++k) {

@@ -1,7 +1,7 @@
 #include <cmath>
 
 #include "core/config.h"
-#include "kernels/detection/iou_loss.h"
+#include "kernels/backend.h"
 #include "support/fixture_folder.h"
 
 using namespace sextant;
@@ -38,7 +38,7 @@ Result<T> run(const std::vector<T>& pred, const std::vector<T>& target, IouType 
   p.eps = eps;
   p.xywh = xywh;
   p.alpha = alpha;
-  cpu::iou_loss(p);
+  backend(Device::kCpu).iou_loss(p);
   return r;
 }
 

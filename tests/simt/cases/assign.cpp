@@ -343,6 +343,7 @@ void point_to(LabelAssign& p, const Scene& s, Assignment& out) {
   p.gt_boxes = s.gt_boxes.data();
   p.gt_classes = s.gt_classes.data();
   p.gt_begin = s.gt_begin.data();
+  p.boxes = s.boxes();
   p.batch = s.batch;
   p.anchors = s.anchors;
   p.assigned = out.assigned.data();
@@ -379,24 +380,20 @@ void check_tal(Backend& backend, const Scene& s, int64_t topk, bool logits, doub
     p.scores[l] = {s.scores[l].data(), s.level_anchors[l], s.level_anchors[l] * s.classes,
                    s.classes};
   point_to(p, s, twin);
-  cpu::task_aligned_assign(p);
+  host_kernels().task_aligned_assign(p);
   const Assignment ref = reference_tal(s, p);
   std::vector<uint8_t> inside(ref.assigned.size(), 9);
-  cpu::anchors_inside(p, inside.data());
+  host_kernels().anchors_inside({p, inside.data()});
 
   for (const uint64_t seed : backend.seeds()) {
     backend.start(seed);
     const DeviceScene d(backend, s);
     for (size_t l = 0; l < s.scores.size(); ++l) p.scores[l].data = d.scores[l]->data();
     point_to(p, d);
-    const DeviceMemory workspace(
-        backend,
-        std::vector<char>(static_cast<size_t>(cuda::task_aligned_assign_workspace(s.boxes())), -1),
-        0);
-    cuda::task_aligned_assign(p, s.boxes(), workspace.data(), backend.stream());
+    start(backend, cuda::task_aligned_assign, p);
     check_results(d, ref, twin);
     const DeviceArrayOf<uint8_t> inside_d(backend, std::vector<uint8_t>(inside.size(), 9));
-    cuda::anchors_inside(p, inside_d.data(), backend.stream());
+    start(backend, cuda::anchors_inside, {p, inside_d.data()});
     CHECK(inside_d.values() == inside);
   }
 }
@@ -410,14 +407,14 @@ void check_atss(Backend& backend, const Scene& s, int64_t topk) {
   Assignment twin(s);
   point_to(p, s, twin);
   p.anchor_boxes = s.anchor_boxes.data();
-  cpu::atss_assign(p);
+  host_kernels().atss_assign(p);
   const Assignment ref = reference_atss(s, p);
   for (const uint64_t seed : backend.seeds()) {
     backend.start(seed);
     const DeviceScene d(backend, s);
     point_to(p, d);
     p.anchor_boxes = d.anchor_boxes.data();
-    cuda::atss_assign(p, s.boxes(), backend.stream());
+    start(backend, cuda::atss_assign, p);
     check_results(d, ref, twin);
   }
 }
@@ -436,10 +433,10 @@ void check_simota(Backend& backend, const Scene& s, int64_t dynamic_k, bool obje
     p.scores[l] = {s.scores[l].data(), count, count * s.classes, s.classes};
     if (objectness) p.objectness[l] = {s.objectness[l].data(), count, count, 1};
   }
-  cpu::simota_assign(p);
+  host_kernels().simota_assign(p);
   const Assignment ref = reference_simota(s, p);
   std::vector<uint8_t> candidate(ref.assigned.size(), 9);
-  cpu::simota_candidates(p, candidate.data());
+  host_kernels().simota_candidates({p, candidate.data()});
   for (const uint64_t seed : backend.seeds()) {
     backend.start(seed);
     const DeviceScene d(backend, s);
@@ -449,12 +446,10 @@ void check_simota(Backend& backend, const Scene& s, int64_t dynamic_k, bool obje
       p.scores[l].data = d.scores[l]->data();
       if (objectness) p.objectness[l].data = d.objectness[l]->data();
     }
-    const DeviceMemory workspace(
-        backend, std::vector<char>(static_cast<size_t>(cuda::simota_assign_workspace(p)), -1), 0);
-    cuda::simota_assign(p, s.boxes(), workspace.data(), backend.stream());
+    start(backend, cuda::simota_assign, p);
     check_results(d, ref, twin);
     const DeviceArrayOf<uint8_t> candidate_d(backend, std::vector<uint8_t>(candidate.size(), 9));
-    cuda::simota_candidates(p, candidate_d.data(), backend.stream());
+    start(backend, cuda::simota_candidates, {p, candidate_d.data()});
     CHECK(candidate_d.values() == candidate);
   }
 }
@@ -496,11 +491,11 @@ void assign_cases(Backend& backend) {
   check_simota(backend, scenes[1], 0, false);
   TaskAlignedAssign p;
   p.topk = 33;
-  CHECK(error_of([&] { cuda::task_aligned_assign(p, 0, nullptr, backend.stream()); }) ==
+  CHECK(error_of([&] { start(backend, cuda::task_aligned_assign, p); }) ==
         "task_aligned_assign: topk 33, must be 0 to 32");
   SimOtaAssign q;
   q.dynamic_k = 33;
-  CHECK(error_of([&] { cuda::simota_assign(q, 0, nullptr, backend.stream()); }) ==
+  CHECK(error_of([&] { start(backend, cuda::simota_assign, q); }) ==
         "simota_assign: dynamic_k 33, must be 0 to 32");
 }
 

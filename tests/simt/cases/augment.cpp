@@ -101,8 +101,8 @@ void check_letterbox(Backend& backend, int width, int height,
   p.images = host.data();
   q.images = list.data();
   const std::vector<uint8_t> out = compare(
-      backend, p, q, [](const Letterbox& b) { cpu::letterbox(b); },
-      [&](const Letterbox& b) { cuda::letterbox(b, backend.stream()); });
+      backend, p, q, [](const Letterbox& b) { host_kernels().letterbox(b); },
+      [&](const Letterbox& b) { start(backend, cuda::letterbox, b); });
   // Grey around, the image as it is where it keeps its size.
   for (size_t n = 0; n < shapes.size(); ++n) {
     const LetterboxImage& s = shapes[n];
@@ -191,8 +191,8 @@ void check_augment(Backend& backend, int size) {
   p.samples = host.data();
   q.samples = list.data();
   const std::vector<uint8_t> out = compare(
-      backend, p, q, [](const Augment& b) { cpu::augment(b); },
-      [&](const Augment& b) { cuda::augment(b, backend.stream()); });
+      backend, p, q, [](const Augment& b) { host_kernels().augment(b); },
+      [&](const Augment& b) { start(backend, cuda::augment, b); });
   // The first is the canvas itself, the last all grey.
   int wrong = 0;
   const int64_t pixels = int64_t{size} * (size + 3);

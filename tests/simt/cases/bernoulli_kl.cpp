@@ -61,7 +61,7 @@ void check(Backend& backend, const Maps& c) {
   float loss_cpu = -1, factor_cpu = -1;
   p.loss = &loss_cpu;
   p.factor = &factor_cpu;
-  cpu::bernoulli_kl(p);
+  host_kernels().bernoulli_kl(p);
   CHECK(std::abs(loss_cpu - loss) < 1e-6 * (1 + loss));
   CHECK(std::abs(factor_cpu - factor) < 1e-6 * factor);
 
@@ -76,9 +76,7 @@ void check(Backend& backend, const Maps& c) {
   const DeviceArray loss_d(backend, undefined(1)), factor_d(backend, undefined(1));
   p.loss = loss_d.data();
   p.factor = factor_d.data();
-  const DeviceMemory workspace(
-      backend, std::vector<char>(static_cast<size_t>(cuda::bernoulli_kl_workspace(p)), -1), 0);
-  cuda::bernoulli_kl(p, workspace.data(), backend.stream());
+  start(backend, cuda::bernoulli_kl, p);
   CHECK(worst_error(loss_d.values(), std::vector<float>{loss_cpu}) < 2e-7);
   CHECK(worst_error(factor_d.values(), std::vector<float>{factor_cpu}) < 2e-7);
   for (size_t i = 0; i < host.size(); ++i) {
@@ -110,7 +108,7 @@ void bernoulli_kl_cases(Backend& backend) {
   }
   BernoulliKl many;
   many.maps = kMaxScoreMaps + 1;
-  CHECK(error_of([&] { cuda::bernoulli_kl(many, nullptr, backend.stream()); }) ==
+  CHECK(error_of([&] { start(backend, cuda::bernoulli_kl, many); }) ==
         "bernoulli_kl: 9 maps, at most 8");
 }
 

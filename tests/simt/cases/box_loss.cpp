@@ -136,7 +136,7 @@ std::array<double, 3> terms_reference(const BoxLoss& p, const Spot& s, const std
   iou.type = p.type;
   iou.eps = p.eps;
   iou.alpha = p.alpha;
-  cpu::iou_loss(iou);
+  host_kernels().iou_loss(iou);
   if (m.form != BoxForm::kDistribution) return out;
   const double distance[4] = {s.x - goal[0], s.y - goal[1], goal[2] - s.x, goal[3] - s.y};
   for (int64_t side = 0; side < 4; ++side) {
@@ -227,7 +227,8 @@ void check_box_loss(Backend& backend, const BoxScene& s, IouType type, bool with
     p.grad[l] = with_grad ? grad_cpu[l].data() : nullptr;
   }
   double sums_cpu[3] = {-1, -1, -1};
-  cpu::box_loss(p, sums_cpu);
+  p.sums = sums_cpu;
+  host_kernels().box_loss(p);
 
   std::vector<std::unique_ptr<DeviceArray>> reg, teacher, grad;
   for (size_t l = 0; l < s.reg.size(); ++l) {
@@ -249,9 +250,8 @@ void check_box_loss(Backend& backend, const BoxScene& s, IouType type, bool with
   p.gt_boxes = gt_boxes.data();
   p.gt_begin = gt_begin.data();
   p.scores = on_device.data();
-  const DeviceMemory workspace(
-      backend, std::vector<char>(static_cast<size_t>(cuda::box_loss_workspace(p)), -1), 0);
-  cuda::box_loss(p, sums.data(), workspace.data(), backend.stream());
+  p.sums = sums.data();
+  start(backend, cuda::box_loss, p);
   const std::vector<double> got = sums.values();
   for (size_t k = 0; k < 3; ++k) {
     CHECK(std::abs(got[k] - sums_ref[k]) <= 1e-10 * (1 + sums_ref[k]));
@@ -293,7 +293,7 @@ void check_decode_boxes(Backend& backend, const BoxScene& s, int64_t offset) {
   std::vector<double> boxes_cpu = before;
   DecodeBoxes p{s.maps, wanted.data(), boxes_cpu.data()};
   for (size_t l = 0; l < s.reg.size(); ++l) p.maps.level[l].reg = s.reg[l].data();
-  cpu::decode_boxes(p);
+  host_kernels().decode_boxes(p);
   std::vector<std::unique_ptr<DeviceArray>> reg;
   for (size_t l = 0; l < s.reg.size(); ++l) {
     reg.push_back(std::make_unique<DeviceArray>(backend, s.reg[l], offset));
@@ -303,7 +303,7 @@ void check_decode_boxes(Backend& backend, const BoxScene& s, int64_t offset) {
   const DeviceArrayOf<double> boxes(backend, before);
   p.wanted = flags.data();
   p.boxes = boxes.data();
-  cuda::decode_boxes(p, backend.stream());
+  start(backend, cuda::decode_boxes, p);
   const std::vector<double> got = boxes.values();
   double worst = 0, worst_cpu = 0;
   for (size_t i = 0; i < ref.size(); ++i) {
@@ -346,7 +346,7 @@ void check_target_rows(Backend& backend, const BoxScene& s, double undivided, bo
   p.object = with_object ? object_cpu.data() : nullptr;
   p.row_target = target_cpu.data();
   p.scores = &scores_cpu;
-  cpu::loss_targets(p);
+  host_kernels().loss_targets(p);
 
   const DeviceArrayOf<int32_t> assigned(backend, s.assigned), classes(backend, s.gt_classes),
       label(backend, untouched), object(backend, untouched);
@@ -362,9 +362,7 @@ void check_target_rows(Backend& backend, const BoxScene& s, double undivided, bo
   p.object = with_object ? object.data() : nullptr;
   p.row_target = row_target.data();
   p.scores = scores.data();
-  const DeviceMemory workspace(
-      backend, std::vector<char>(static_cast<size_t>(cuda::loss_targets_workspace(p)), -1), 0);
-  cuda::loss_targets(p, workspace.data(), backend.stream());
+  start(backend, cuda::loss_targets, p);
   CHECK(label.values() == label_ref);
   CHECK(label_cpu == label_ref);
   CHECK(object.values() == (with_object ? object_ref : untouched));
@@ -406,11 +404,11 @@ void check_combine(Backend& backend, int terms, int parts) {
   p.sums = sums.data();
   p.part = part_cpu.data();
   p.loss = &loss_cpu;
-  cpu::total_loss(p);
+  host_kernels().total_loss(p);
   d.sums = on_device.data();
   d.part = part.data();
   d.loss = loss.data();
-  cuda::total_loss(d, backend.stream());
+  start(backend, cuda::total_loss, d);
   double total = 0;
   for (size_t i = 0; i < ref.size(); ++i) {
     CHECK(std::abs(part.values()[i] - ref[i]) <= 1e-12 * (1 + std::abs(ref[i])));
@@ -438,11 +436,11 @@ void check_scale_all(Backend& backend, const std::vector<int64_t>& sizes, float 
     p.x[i] = cpu_x[i].data();
     p.n[i] = sizes[i];
   }
-  cpu::scale_gradients(p);
+  host_kernels().scale_gradients(p);
   const DeviceArray scalar(backend, {factor});
   p.factor = scalar.data();
   for (size_t i = 0; i < sizes.size(); ++i) p.x[i] = x[i]->data();
-  cuda::scale_gradients(p, backend.stream());
+  start(backend, cuda::scale_gradients, p);
   for (size_t i = 0; i < sizes.size(); ++i) {
     std::vector<float> ref = before[i];
     for (float& v : ref) v *= factor;
@@ -484,7 +482,7 @@ void box_loss_cases(Backend& backend) {
     BoxLoss many;
     many.maps.levels = 1;
     many.maps.per_cell = 4;
-    CHECK(error_of([&] { cuda::box_loss(many, nullptr, nullptr, backend.stream()); }) ==
+    CHECK(error_of([&] { start(backend, cuda::box_loss, many); }) ==
           "box_loss: 1 levels of 4 boxes a cell with 1 bins");
   }
 }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/stream.h"
+#include "kernels/cuda/kernels.h"
 #include "support/support.h"
 
 namespace sextant::test {
@@ -81,6 +82,20 @@ class DeviceArrayOf : public DeviceMemory {
   }
 };
 using DeviceArray = DeviceArrayOf<float>;
+
+// Starts a CUDA kernel, its workspace between guards.
+template <class Params>
+void start(Backend& backend, void (*kernel)(const Params&, void*, Stream),
+           const std::type_identity_t<Params>& p) {
+  const int64_t bytes = kernels::cuda::workspace_bytes(p);
+  if (bytes == 0) return kernel(p, nullptr, backend.stream());
+  const DeviceMemory workspace(backend, std::vector<char>(static_cast<size_t>(bytes), -1), 0);
+  kernel(p, workspace.data(), backend.stream());
+  REQUIRE(workspace.guards_intact());
+}
+
+// The CPU's kernels, to compare with.
+inline const kernels::Backend& host_kernels() { return kernels::backend(Device::kCpu); }
 
 // An output before it is written: NaN throughout.
 std::vector<float> undefined(int64_t n);

@@ -51,7 +51,7 @@ std::vector<float> run_forward(Backend& backend, const ConvProblem& p, const Con
   if (o.y_gap) f.y_pitch = s.oc + o.y_gap;
   if (o.residual && !o.in_place && o.r_gap) f.residual_pitch = s.oc + o.r_gap;
   if (o.in_place) f.residual_pitch = f.y_pitch;
-  cuda::conv_forward(f, backend.stream());
+  start(backend, cuda::conv_forward, f);
   x.require_unchanged();
   w.require_unchanged();
   r.require_unchanged();
@@ -110,8 +110,8 @@ void check_forward(Backend& backend, const ConvShape& shape, const ConvType& typ
   }
   if (type.dtype != DType::kF32 || o.residual || o.act == Activation::kSiLU) return;
   std::vector<float> twin = before;
-  cpu::conv_forward({shape, p.x.data(), p.w.data(), o.bias ? bias.data() : nullptr, twin.data(),
-                     o.accumulate, epilogue(o)});
+  host_kernels().conv_forward({shape, p.x.data(), p.w.data(), o.bias ? bias.data() : nullptr,
+                               twin.data(), o.accumulate, epilogue(o)});
   CHECK(worst_error(twin, expected, type.dtype) < kConvTolerance);
 }
 
@@ -165,7 +165,7 @@ void conv_forward_pitch_cases(Backend& backend) {
 void conv_refusal_cases(Backend& backend) {
   backend.start(backend.seeds().front());
   ConvForward f;
-  const auto forward = [&] { return error_of([&] { cuda::conv_forward(f, backend.stream()); }); };
+  const auto forward = [&] { return error_of([&] { start(backend, cuda::conv_forward, f); }); };
   f.shape = {1, 4, 4, 8, 8, 3, 3, 1, 1, 2};
   CHECK(forward() == "conv_forward: 2 groups, must be 1");
   f.shape = {1, 2, 4, 8, 8, 3, 3, 1, 0, 1};
@@ -184,15 +184,15 @@ void conv_refusal_cases(Backend& backend) {
   CHECK(forward() == "conv_forward: accumulate goes without bias, residual and activation");
   ConvBackwardData d;
   d.shape.groups = 3;
-  CHECK(error_of([&] { cuda::conv_backward_data(d, backend.stream()); }) ==
+  CHECK(error_of([&] { start(backend, cuda::conv_backward_data, d); }) ==
         "conv_backward_data: 3 groups, must be 1");
   ConvBackwardWeight w;
   w.dtype = DType::kI8;
-  CHECK(error_of([&] { cuda::conv_backward_weight(w, nullptr, backend.stream()); }) ==
+  CHECK(error_of([&] { start(backend, cuda::conv_backward_weight, w); }) ==
         "conv_backward_weight: dtype I8, must be F32, F16 or BF16");
   ConvInt8Forward q;
   const auto integer = [&] {
-    return error_of([&] { cuda::conv_int8_forward(q, backend.stream()); });
+    return error_of([&] { start(backend, cuda::conv_int8_forward, q); });
   };
   q.x_type = DType::kF32;
   CHECK(integer() == "conv_int8_forward: x is F32, must be I8 or U8");

@@ -21,9 +21,8 @@ std::vector<float> run_data(Backend& backend, const ConvProblem& p, const ConvTy
   const DeviceArrayOf<T> dx(
       backend, pack<T>(o.accumulate ? before : undefined(static_cast<int64_t>(before.size()))),
       o.dx_offset);
-  cuda::conv_backward_data(
-      {p.shape, dy.data(), w.data(), dx.data(), o.accumulate, type.dtype, type.precision},
-      backend.stream());
+  start(backend, cuda::conv_backward_data,
+        {p.shape, dy.data(), w.data(), dx.data(), o.accumulate, type.dtype, type.precision});
   dy.require_unchanged();
   w.require_unchanged();
   return unpack(dx.values());
@@ -51,7 +50,7 @@ void check_data(Backend& backend, const ConvShape& shape, const ConvType& type,
   }
   if (type.dtype != DType::kF32) return;
   std::vector<float> twin = before;
-  cpu::conv_backward_data({shape, p.dy.data(), p.w.data(), twin.data(), o.accumulate});
+  host_kernels().conv_backward_data({shape, p.dy.data(), p.w.data(), twin.data(), o.accumulate});
   CHECK(worst_error(twin, expected, type.dtype) < kConvTolerance);
 }
 
@@ -70,14 +69,11 @@ WeightResults run_weight(Backend& backend, const ConvProblem& p, const ConvType&
       dy(backend, pack<T>(p.dy), o.dy_offset);
   const DeviceArray dw(backend, undefined(p.shape.w_numel()), o.dw_offset);
   const DeviceArray db(backend, undefined(p.shape.oc));
-  const int64_t bytes = cuda::conv_backward_weight_workspace(p.shape);
-  const DeviceArray workspace(backend, undefined(bytes / static_cast<int64_t>(sizeof(float))));
-  cuda::conv_backward_weight({p.shape, x.data(), dy.data(), dw.data(), o.bias ? db.data() : nullptr,
-                              type.dtype, type.precision},
-                             workspace.data(), backend.stream());
+  start(backend, cuda::conv_backward_weight,
+        {p.shape, x.data(), dy.data(), dw.data(), o.bias ? db.data() : nullptr, type.dtype,
+         type.precision});
   x.require_unchanged();
   dy.require_unchanged();
-  static_cast<void>(workspace.values());
   if (!o.bias) db.require_unchanged();
   return {dw.values(), db.values()};
 }
@@ -103,7 +99,8 @@ void check_weight(Backend& backend, const ConvShape& shape, const ConvType& type
   }
   if (type.dtype != DType::kF32) return;
   WeightResults twin{undefined(shape.w_numel()), undefined(shape.oc)};
-  cpu::conv_backward_weight({shape, p.x.data(), p.dy.data(), twin.dw.data(), twin.db.data()});
+  host_kernels().conv_backward_weight(
+      {shape, p.x.data(), p.dy.data(), twin.dw.data(), twin.db.data()});
   CHECK(worst_error(twin.dw, dw, DType::kF32) < kConvTolerance);
 }
 

@@ -96,7 +96,7 @@ std::vector<float> run(Backend& backend, const IntegerCase& c, const std::vector
   if (c.y_gap) p.y_pitch = s.oc + c.y_gap;
   if (c.r_gap) p.residual_pitch = s.oc + c.r_gap;
   if (in_place) p.residual_pitch = p.y_pitch;
-  cuda::conv_int8_forward(p, backend.stream());
+  start(backend, cuda::conv_int8_forward, p);
   for (const DeviceMemory* m : std::initializer_list<const DeviceMemory*>{&dx, &dw, &db, &df, &dr})
     m->require_unchanged();
   const std::vector<Y> all = dy.values();
@@ -125,19 +125,20 @@ std::vector<float> on_cpu_typed(const IntegerCase& c, const std::vector<int>& x,
   const std::vector<int8_t> hw(w.begin(), w.end());
   const auto hr = spread<Y>({residual.begin(), residual.end()}, s.oc, c.r_gap, Y{44});
   std::vector<Y> hy(static_cast<size_t>(s.y_numel() / s.oc * (s.oc + c.y_gap)), Y{99});
-  cpu::conv_int8_forward({.shape = s,
-                          .x = hx.data(),
-                          .w = hw.data(),
-                          .bias = c.bias ? bias.data() : nullptr,
-                          .factor = factor.data(),
-                          .residual = c.residual == IntegerCase::kNone ? nullptr : hr.data(),
-                          .y = hy.data(),
-                          .x_type = DTypeOf<X>::value,
-                          .y_type = c.y_type,
-                          .epilogue = c.epilogue(),
-                          .x_pitch = s.ic + c.x_gap,
-                          .y_pitch = s.oc + c.y_gap,
-                          .residual_pitch = s.oc + c.r_gap});
+  host_kernels().conv_int8_forward(
+      {.shape = s,
+       .x = hx.data(),
+       .w = hw.data(),
+       .bias = c.bias ? bias.data() : nullptr,
+       .factor = factor.data(),
+       .residual = c.residual == IntegerCase::kNone ? nullptr : hr.data(),
+       .y = hy.data(),
+       .x_type = DTypeOf<X>::value,
+       .y_type = c.y_type,
+       .epilogue = c.epilogue(),
+       .x_pitch = s.ic + c.x_gap,
+       .y_pitch = s.oc + c.y_gap,
+       .residual_pitch = s.oc + c.r_gap});
   const std::vector<Y> y = gathered(hy, s.oc, c.y_gap);
   return {y.begin(), y.end()};
 }

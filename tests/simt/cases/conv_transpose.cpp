@@ -54,25 +54,15 @@ void run(Backend& backend, const Problem& p, const ConvType& type, bool biased, 
       dxd(backend, pack<T>(undefined(count(p.x))));
   const DeviceArray bd(backend, p.bias), dwd(backend, undefined(count(p.w))),
       dbd(backend, undefined(s.oc)), alone(backend, undefined(s.oc));
-  const DeviceMemory forward_space(
-      backend,
-      std::vector<char>(static_cast<size_t>(cuda::conv_transpose_forward_workspace(s, type.dtype)),
-                        -1),
-      0);
-  const DeviceMemory backward_space(
-      backend,
-      std::vector<char>(static_cast<size_t>(cuda::conv_transpose_backward_workspace(s, type.dtype)),
-                        -1),
-      0);
-  cuda::conv_transpose_forward({s, xd.data(), wd.data(), biased ? bd.data() : nullptr, yd.data(),
-                                type.dtype, type.precision},
-                               forward_space.data(), backend.stream());
-  cuda::conv_transpose_backward({s, xd.data(), wd.data(), dyd.data(), dxd.data(), dwd.data(),
-                                 dbd.data(), type.dtype, type.precision},
-                                backward_space.data(), backend.stream());
-  cuda::conv_transpose_backward({s, xd.data(), wd.data(), dyd.data(), nullptr, nullptr,
-                                 alone.data(), type.dtype, type.precision},
-                                backward_space.data(), backend.stream());
+  start(backend, cuda::conv_transpose_forward,
+        {s, xd.data(), wd.data(), biased ? bd.data() : nullptr, yd.data(), type.dtype,
+         type.precision});
+  start(backend, cuda::conv_transpose_backward,
+        {s, xd.data(), wd.data(), dyd.data(), dxd.data(), dwd.data(), dbd.data(), type.dtype,
+         type.precision});
+  start(backend, cuda::conv_transpose_backward,
+        {s, xd.data(), wd.data(), dyd.data(), nullptr, nullptr, alone.data(), type.dtype,
+         type.precision});
   CHECK(worst_error(unpack(yd.values()), y, type.dtype) < kConvTolerance);
   CHECK(worst_error(unpack(dxd.values()), dx, type.dtype) < kConvTolerance);
   CHECK(worst_error(dwd.values(), dw, DType::kF32) < kConvTolerance);
@@ -85,9 +75,9 @@ void run(Backend& backend, const Problem& p, const ConvType& type, bool biased, 
   if (type.dtype != DType::kF32) return;
   std::vector<float> y_cpu = undefined(s.y_numel()), dx_cpu = undefined(count(p.x)),
                      dw_cpu = undefined(count(p.w)), db_cpu = undefined(s.oc);
-  cpu::conv_transpose_forward(
+  host_kernels().conv_transpose_forward(
       {s, p.x.data(), p.w.data(), biased ? p.bias.data() : nullptr, y_cpu.data()});
-  cpu::conv_transpose_backward(
+  host_kernels().conv_transpose_backward(
       {s, p.x.data(), p.w.data(), p.dy.data(), dx_cpu.data(), dw_cpu.data(), db_cpu.data()});
   CHECK(worst_error(y_cpu, y, DType::kF32) < kConvTolerance);
   CHECK(worst_error(dx_cpu, dx, DType::kF32) < kConvTolerance);
@@ -115,7 +105,7 @@ void conv_transpose_cases(Backend& backend) {
   }
   ConvTransposeForward p;
   p.shape.h = 0;
-  CHECK(error_of([&] { cuda::conv_transpose_forward(p, nullptr, backend.stream()); }) ==
+  CHECK(error_of([&] { start(backend, cuda::conv_transpose_forward, p); }) ==
         "conv_transpose_forward: input [1,0,1,1], weight [1,2,2,1]: no output");
 }
 

@@ -41,13 +41,13 @@ void check_anchors(Backend& backend, const std::vector<LevelSize>& levels, int r
   p.points = points_cpu.data();
   p.strides = strides_cpu.data();
   p.boxes = boxes_cpu.data();
-  cpu::generate_anchors(p);
+  host_kernels().generate_anchors(p);
   const DeviceArray points(backend, undefined(2 * n)), strides(backend, undefined(n)),
       boxes(backend, undefined(4 * n));
   p.points = points.data();
   p.strides = all ? strides.data() : nullptr;
   p.boxes = all ? boxes.data() : nullptr;
-  cuda::generate_anchors(p, backend.stream());
+  start<AnchorsOf<float>>(backend, cuda::generate_anchors, p);
   CHECK(worst_error(points.values(), points_ref) < 1e-6);
   CHECK(worst_error(points.values(), points_cpu) < 1e-6);
   if (all) {
@@ -84,13 +84,13 @@ void check_wide_anchors(Backend& backend, const std::vector<LevelSize>& levels, 
   p.points = points_cpu.data();
   p.strides = strides_cpu.data();
   p.boxes = boxes_cpu.data();
-  cpu::generate_anchors(p);
+  host_kernels().generate_anchors(p);
   const DeviceArrayOf<double> points(backend, {none.begin(), none.begin() + p.grid.anchors() * 2}),
       strides(backend, {none.begin(), none.begin() + p.grid.anchors()}), boxes(backend, none);
   p.points = points.data();
   p.strides = strides.data();
   p.boxes = boxes.data();
-  cuda::generate_anchors(p, backend.stream());
+  start<AnchorsOf<double>>(backend, cuda::generate_anchors, p);
   CHECK(points.values() == points_ref);
   CHECK(points_cpu == points_ref);
   CHECK(strides.values() == strides_ref);
@@ -104,7 +104,7 @@ void check_decode(Backend& backend, const std::vector<LevelSize>& levels, int64_
                   int64_t classes, int64_t reg_max, bool wide, bool objectness,
                   DType dtype = DType::kF32) {
   CAPTURE(levels.size(), batch, classes, reg_max, wide, objectness, name_of(dtype));
-  Decode p;
+  HeadMaps p;
   p.levels = static_cast<int>(levels.size());
   p.batch = batch;
   p.classes = classes;
@@ -113,7 +113,7 @@ void check_decode(Backend& backend, const std::vector<LevelSize>& levels, int64_
                 reg_pitch = 4 * bins + (wide ? 3 : 0), obj_pitch = wide ? 2 : 1;
   std::vector<std::vector<float>> cls, reg, obj;
   std::vector<std::unique_ptr<DeviceMemory>> arrays;
-  Decode on_device = p;
+  HeadMaps on_device = p;
   for (size_t l = 0; l < levels.size(); ++l) {
     const int64_t pixels = levels[l].h * levels[l].w;
     const int64_t rows = batch * pixels;
@@ -180,9 +180,9 @@ void check_decode(Backend& backend, const std::vector<LevelSize>& levels, int64_
               1 / (1 + std::exp(-double{cls[l][static_cast<size_t>(pixel * cls_pitch + c)]})));
       }
   std::vector<float> twin = undefined(n);
-  cpu::decode(p, twin.data());
+  host_kernels().decode({p, twin.data()});
   const DeviceArray out(backend, undefined(n));
-  cuda::decode(on_device, out.data(), backend.stream());
+  start(backend, cuda::decode, {on_device, out.data()});
   // A centre is a small difference of distances, times the stride.
   CHECK(worst_error(out.values(), ref) < 3e-5);
   CHECK(worst_error(out.values(), twin) < 3e-5);
@@ -195,7 +195,7 @@ void check_decode_backward(Backend& backend, const std::vector<LevelSize>& level
   CAPTURE(levels.size(), batch, classes, reg_max, objectness);
   const int64_t bins = reg_max + 1, row = 5 + classes;
   DecodeBackward host;
-  Decode& p = host.forward;
+  HeadMaps& p = host.maps;
   p.levels = static_cast<int>(levels.size());
   p.batch = batch;
   p.classes = classes;
@@ -218,11 +218,11 @@ void check_decode_backward(Backend& backend, const std::vector<LevelSize>& level
   }
   const int64_t n = batch * p.anchors() * row;
   std::vector<float> out(static_cast<size_t>(n));
-  cpu::decode(p, out.data());
+  host_kernels().decode({p, out.data()});
   const std::vector<float> dy = random_values(n, 271, -1, 1);
   host.out = out.data();
   host.dy = dy.data();
-  cpu::decode_backward(host);
+  host_kernels().decode_backward(host);
 
   DecodeBackward there = host;
   const DeviceArray out_there(backend, out, 1), dy_there(backend, dy);
@@ -234,9 +234,9 @@ void check_decode_backward(Backend& backend, const std::vector<LevelSize>& level
     return list.back()->data();
   };
   for (size_t l = 0; l < levels.size(); ++l) {
-    there.forward.level[l].cls = at(inputs, maps[l].cls);
-    there.forward.level[l].reg = at(inputs, maps[l].reg);
-    if (objectness) there.forward.level[l].obj = at(inputs, maps[l].obj);
+    there.maps.level[l].cls = at(inputs, maps[l].cls);
+    there.maps.level[l].reg = at(inputs, maps[l].reg);
+    if (objectness) there.maps.level[l].obj = at(inputs, maps[l].obj);
     const auto undefined_like = [&](const std::vector<float>& v) {
       return at(results, undefined(static_cast<int64_t>(v.size())));
     };
@@ -244,7 +244,7 @@ void check_decode_backward(Backend& backend, const std::vector<LevelSize>& level
                      undefined_like(maps[l].obj)};
     if (!objectness) there.grad[l].obj = nullptr;
   }
-  cuda::decode_backward(there, backend.stream());
+  start(backend, cuda::decode_backward, there);
   for (const auto& a : inputs) a->require_unchanged();
   out_there.require_unchanged();
   dy_there.require_unchanged();

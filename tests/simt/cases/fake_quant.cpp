@@ -59,19 +59,18 @@ void check(Backend& backend, const Case& c, const Mode& m, int64_t offset) {
   if (c.channels > 2) amax[2] = 0x1p-24f;  // counts as zero
   const Reference ref = reference(c, m, x, amax, dy);
   std::vector<float> y_cpu = undefined(n), dx_cpu = undefined(n);
-  cpu::fake_quant_forward({x.data(), amax.data(), y_cpu.data(), c.outer, c.channels, c.inner,
-                           m.bits, m.is_unsigned, m.narrow});
-  cpu::fake_quant_backward({x.data(), amax.data(), dy.data(), dx_cpu.data(), c.outer, c.channels,
-                            c.inner, m.is_unsigned});
+  host_kernels().fake_quant_forward({x.data(), amax.data(), y_cpu.data(), c.outer, c.channels,
+                                     c.inner, m.bits, m.is_unsigned, m.narrow});
+  host_kernels().fake_quant_backward({x.data(), amax.data(), dy.data(), dx_cpu.data(), c.outer,
+                                      c.channels, c.inner, m.is_unsigned});
 
   const DeviceArray xd(backend, x), ad(backend, amax, offset), dyd(backend, dy, offset),
       y(backend, undefined(n), offset), dx(backend, undefined(n));
-  cuda::fake_quant_forward({xd.data(), ad.data(), y.data(), c.outer, c.channels, c.inner, m.bits,
-                            m.is_unsigned, m.narrow},
-                           backend.stream());
-  cuda::fake_quant_backward(
-      {xd.data(), ad.data(), dyd.data(), dx.data(), c.outer, c.channels, c.inner, m.is_unsigned},
-      backend.stream());
+  start(backend, cuda::fake_quant_forward,
+        {xd.data(), ad.data(), y.data(), c.outer, c.channels, c.inner, m.bits, m.is_unsigned,
+         m.narrow});
+  start(backend, cuda::fake_quant_backward,
+        {xd.data(), ad.data(), dyd.data(), dx.data(), c.outer, c.channels, c.inner, m.is_unsigned});
   std::vector<float> values = y.values();
   CHECK(same_bits(values, y_cpu));
   CHECK(same_bits(dx.values(), dx_cpu));
@@ -112,21 +111,21 @@ void fake_quant_edge_cases(Backend& backend) {
     const DeviceArray xd(backend, x), amax(backend, {127.0f}), dy(backend, ones),
         narrow_out(backend, undefined(n)), wide_out(backend, undefined(n)),
         dx(backend, undefined(n));
-    cuda::fake_quant_forward({xd.data(), amax.data(), narrow_out.data(), 1, 1, n, 8, false, true},
-                             backend.stream());
-    cuda::fake_quant_forward({xd.data(), amax.data(), wide_out.data(), 1, 1, n, 8, false, false},
-                             backend.stream());
-    cuda::fake_quant_backward({xd.data(), amax.data(), dy.data(), dx.data(), 1, 1, n, false},
-                              backend.stream());
+    start(backend, cuda::fake_quant_forward,
+          {xd.data(), amax.data(), narrow_out.data(), 1, 1, n, 8, false, true});
+    start(backend, cuda::fake_quant_forward,
+          {xd.data(), amax.data(), wide_out.data(), 1, 1, n, 8, false, false});
+    start(backend, cuda::fake_quant_backward,
+          {xd.data(), amax.data(), dy.data(), dx.data(), 1, 1, n, false});
     CHECK(worst_error(narrow_out.values(), y) == 0);
     CHECK(worst_error(wide_out.values(), wide) == 0);
     CHECK(worst_error(dx.values(), mask) == 0);
     // In place, and an empty tensor.
-    cuda::fake_quant_forward({xd.data(), amax.data(), xd.data(), 1, 1, n, 8, false, true},
-                             backend.stream());
+    start(backend, cuda::fake_quant_forward,
+          {xd.data(), amax.data(), xd.data(), 1, 1, n, 8, false, true});
     CHECK(worst_error(xd.values(), y) == 0);
-    cuda::fake_quant_forward({xd.data(), amax.data(), xd.data(), 0, 4, 4, 8, false, true},
-                             backend.stream());
+    start(backend, cuda::fake_quant_forward,
+          {xd.data(), amax.data(), xd.data(), 0, 4, 4, 8, false, true});
   }
 }
 

@@ -33,11 +33,11 @@ void check_max(Backend& backend, int64_t outer, int64_t channels, int64_t inner,
     uint32_t& r = ref[static_cast<size_t>(i / inner % channels)];
     r = std::max(r, std::bit_cast<uint32_t>(std::fabs(x[static_cast<size_t>(i)])));
   }
-  cpu::abs_max({x.data(), outer, channels, inner, twin.data()});
+  host_kernels().abs_max({x.data(), outer, channels, inner, twin.data()});
   CHECK(twin == ref);
   const DeviceArray xd(backend, x, offset);
   const DeviceArrayOf<uint32_t> bits(backend, before);
-  cuda::abs_max({xd.data(), outer, channels, inner, bits.data()}, backend.stream());
+  start(backend, cuda::abs_max, {xd.data(), outer, channels, inner, bits.data()});
   CHECK(bits.values() == ref);
   xd.require_unchanged();
 }
@@ -48,11 +48,11 @@ void check_not_finite(Backend& backend) {
     std::vector<float> x = random_values(1000, 8, -1, 1);
     x[777] = bad;
     uint32_t twin = 0;
-    cpu::abs_max({x.data(), 1, 1, 1000, &twin});
+    host_kernels().abs_max({x.data(), 1, 1, 1000, &twin});
     CHECK(twin >= kInfinityBits);
     const DeviceArray xd(backend, x);
     const DeviceArrayOf<uint32_t> bits(backend, {0});
-    cuda::abs_max({xd.data(), 1, 1, 1000, bits.data()}, backend.stream());
+    start(backend, cuda::abs_max, {xd.data(), 1, 1, 1000, bits.data()});
     CHECK(bits.values().front() == twin);
   }
 }
@@ -68,11 +68,11 @@ void check_count(Backend& backend, int64_t n, float range, int64_t bins, int64_t
     const float place = std::fabs(v) / range * static_cast<float>(bins);
     ++ref[static_cast<size_t>(std::min(static_cast<int64_t>(place), bins - 1))];
   }
-  cpu::count_bins({x.data(), n, range, bins, twin.data()});
+  host_kernels().count_bins({x.data(), n, range, bins, twin.data()});
   CHECK(twin == ref);
   const DeviceArray xd(backend, x, offset);
   const DeviceArrayOf<int64_t> counts(backend, before);
-  cuda::count_bins({xd.data(), n, range, bins, counts.data()}, backend.stream());
+  start(backend, cuda::count_bins, {xd.data(), n, range, bins, counts.data()});
   CHECK(counts.values() == ref);
   xd.require_unchanged();
 }
@@ -94,7 +94,7 @@ void histogram_cases(Backend& backend) {
     }
     check_not_finite(backend);
     CHECK(error_of([&] {
-            cuda::count_bins({nullptr, 1, 0.0f, 8, nullptr}, backend.stream());
+            start(backend, cuda::count_bins, {nullptr, 1, 0.0f, 8, nullptr});
           }) == "count_bins: range 0 and 8 bins; the range must be > 0, the bins fewer than 2^24");
   }
 }

@@ -40,6 +40,16 @@ double class_formula(const ClassLoss& o, double p, bool own, double q) {
   return 0;
 }
 
+double class_loss_on_cpu(ClassLoss o, bool logits) {
+  double sum = -1.0;
+  o.sum = &sum;
+  if (logits)
+    host_kernels().class_loss_logits(o);
+  else
+    host_kernels().class_loss(o);
+  return sum;
+}
+
 void check_class_loss(Backend& backend, ClassLoss o, bool logits, bool with_grad, int64_t offset) {
   CAPTURE(name_of(o.type), o.rows, o.classes, o.gamma, logits, with_grad, offset);
   const int64_t n = o.rows * o.classes;
@@ -69,7 +79,7 @@ void check_class_loss(Backend& backend, ClassLoss o, bool logits, bool with_grad
   o.label = label.data();
   o.target = target.data();
   o.grad = with_grad ? grad_cpu.data() : nullptr;
-  const double sum_cpu = logits ? cpu::class_loss_logits(o) : cpu::class_loss(o);
+  const double sum_cpu = class_loss_on_cpu(o, logits);
 
   const DeviceArray pd(backend, pred, offset), grad(backend, undefined(n));
   const DeviceArrayOf<int32_t> ld(backend, label);
@@ -78,12 +88,8 @@ void check_class_loss(Backend& backend, ClassLoss o, bool logits, bool with_grad
   o.label = ld.data();
   o.target = td.data();
   o.grad = with_grad ? grad.data() : nullptr;
-  const DeviceMemory workspace(
-      backend, std::vector<char>(static_cast<size_t>(cuda::class_loss_workspace(o)), -1), 0);
-  if (logits)
-    cuda::class_loss_logits(o, sum.data(), workspace.data(), backend.stream());
-  else
-    cuda::class_loss(o, sum.data(), workspace.data(), backend.stream());
+  o.sum = sum.data();
+  start(backend, logits ? cuda::class_loss_logits : cuda::class_loss, o);
   const double tolerance = logits ? 1e-6 : 1e-10;
   CHECK(std::abs(sum.values()[0] - sum_ref) <= tolerance * sum_ref);
   CHECK(std::abs(sum.values()[0] - sum_cpu) <= tolerance * sum_ref);
@@ -114,18 +120,16 @@ void check_class_extremes(Backend& backend, ClassLossType type, bool logits) {
   o.label = label.data();
   o.target = target.data();
   o.grad = grad_cpu.data();
-  const double sum_cpu = logits ? cpu::class_loss_logits(o) : cpu::class_loss(o);
+  const double sum_cpu = class_loss_on_cpu(o, logits);
   const DeviceArray pd(backend, pred), grad(backend, undefined(6));
   const DeviceArrayOf<int32_t> ld(backend, label);
-  const DeviceArrayOf<double> td(backend, target), sum(backend, {-1.0}), partial(backend, {-1.0});
+  const DeviceArrayOf<double> td(backend, target), sum(backend, {-1.0});
   o.pred = pd.data();
   o.label = ld.data();
   o.target = td.data();
   o.grad = grad.data();
-  if (logits)
-    cuda::class_loss_logits(o, sum.data(), partial.data(), backend.stream());
-  else
-    cuda::class_loss(o, sum.data(), partial.data(), backend.stream());
+  o.sum = sum.data();
+  start(backend, logits ? cuda::class_loss_logits : cuda::class_loss, o);
   CHECK(std::isfinite(sum_cpu));
   CHECK(std::abs(sum.values()[0] - sum_cpu) <= 1e-6 * (1 + sum_cpu));
   CHECK(worst_error(grad.values(), grad_cpu) < 1e-6);
@@ -149,21 +153,22 @@ void check_class_divisor(Backend& backend, ClassLossType type) {
   o.target = ones.data();
   o.grad = grad_ref.data();
   o.grad_scale = 0.7 / 2.5;
-  const double sum_ref = cpu::class_loss_logits(o);
+  const double sum_ref = class_loss_on_cpu(o, true);
   o.target = nullptr;
   o.grad_scale = 0.7;
   o.divisor = divisor.data();
   o.grad = grad_cpu.data();
-  CHECK(cpu::class_loss_logits(o) == sum_ref);
+  CHECK(class_loss_on_cpu(o, true) == sum_ref);
   CHECK(worst_error(grad_cpu, grad_ref) == 0);
   const DeviceArray pd(backend, pred), grad(backend, undefined(kRows * kClasses));
   const DeviceArrayOf<int32_t> ld(backend, label);
-  const DeviceArrayOf<double> dd(backend, divisor), sum(backend, {-1.0}), partial(backend, {-1.0});
+  const DeviceArrayOf<double> dd(backend, divisor), sum(backend, {-1.0});
   o.pred = pd.data();
   o.label = ld.data();
   o.divisor = dd.data();
   o.grad = grad.data();
-  cuda::class_loss_logits(o, sum.data(), partial.data(), backend.stream());
+  o.sum = sum.data();
+  start(backend, cuda::class_loss_logits, o);
   CHECK(std::abs(sum.values()[0] - sum_ref) <= 1e-6 * sum_ref);
   CHECK(worst_error(grad.values(), grad_ref) < 1e-6);
 }
@@ -182,7 +187,7 @@ IouResult<T> iou_on_cpu(IouLoss<T> o, const std::vector<T>& pred, const std::vec
   o.target = target.data();
   o.loss = r.loss.data();
   o.grad = r.grad.data();
-  cpu::iou_loss(o);
+  host_kernels().iou_loss(o);
   return r;
 }
 
@@ -224,10 +229,10 @@ void check_iou(Backend& backend, IouType type, int64_t rows, bool xywh, int64_t 
   o.target = td.data();
   o.loss = loss.data();
   o.grad = grad.data();
-  cuda::iou_loss(o, backend.stream());
+  start<IouLoss<T>>(backend, cuda::iou_loss, o);
   o.loss = alone.data();
   o.grad = nullptr;
-  cuda::iou_loss(o, backend.stream());
+  start<IouLoss<T>>(backend, cuda::iou_loss, o);
   const auto wide_of = [](const std::vector<T>& x) {
     return std::vector<double>(x.begin(), x.end());
   };
@@ -259,12 +264,13 @@ void check_expectation(Backend& backend, int64_t rows, int64_t bins, bool with_p
     mean_ref.push_back(moment);
   }
   std::vector<T> prob_cpu(prob_ref.size()), mean_cpu(mean_ref.size());
-  cpu::expectation<T>({logits.data(), prob_cpu.data(), mean_cpu.data(), rows, bins});
+  host_kernels().expectation(
+      Expectation<T>{logits.data(), prob_cpu.data(), mean_cpu.data(), rows, bins});
   const DeviceArray ld(backend, logits, 1);
   const DeviceArrayOf<T> prob(backend, std::vector<T>(prob_ref.size(), std::nan(""))),
       mean(backend, std::vector<T>(mean_ref.size(), std::nan("")));
-  cuda::expectation<T>({ld.data(), with_prob ? prob.data() : nullptr, mean.data(), rows, bins},
-                       backend.stream());
+  start<Expectation<T>>(backend, cuda::expectation,
+                        {ld.data(), with_prob ? prob.data() : nullptr, mean.data(), rows, bins});
   const auto wide_of = [](const std::vector<T>& x) {
     return std::vector<double>(x.begin(), x.end());
   };
@@ -304,15 +310,15 @@ void check_dfl(Backend& backend, int64_t rows, int64_t reg_max, bool with_grad) 
     }
   }
   std::vector<double> loss_cpu(loss_ref.size()), grad_cpu(grad_ref.size());
-  cpu::dfl_loss({logits.data(), target.data(), scale.data(), loss_cpu.data(), grad_cpu.data(), rows,
-                 reg_max});
+  host_kernels().dfl_loss({logits.data(), target.data(), scale.data(), loss_cpu.data(),
+                           grad_cpu.data(), rows, reg_max});
   const DeviceArray ld(backend, logits, 1);
   const DeviceArrayOf<double> td(backend, target), sd(backend, scale),
       loss(backend, std::vector<double>(loss_ref.size(), std::nan(""))),
       grad(backend, std::vector<double>(grad_ref.size(), std::nan("")));
-  cuda::dfl_loss({ld.data(), td.data(), sd.data(), loss.data(), with_grad ? grad.data() : nullptr,
-                  rows, reg_max},
-                 backend.stream());
+  start(backend, cuda::dfl_loss,
+        {ld.data(), td.data(), sd.data(), loss.data(), with_grad ? grad.data() : nullptr, rows,
+         reg_max});
   CHECK(worst(loss.values(), loss_ref) < 1e-12);
   CHECK(worst(loss.values(), loss_cpu) < 1e-12);
   if (with_grad) {
@@ -376,7 +382,8 @@ void dfl_cases(Backend& backend) {
         for (const bool with_grad : {false, true}) check_dfl(backend, rows, reg_max, with_grad);
     }
     CHECK(error_of([&] {
-            cuda::expectation<double>({nullptr, nullptr, nullptr, 1, 49}, backend.stream());
+            start<Expectation<double>>(backend, cuda::expectation,
+                                       {nullptr, nullptr, nullptr, 1, 49});
           }) == "expectation: 49 bins, must be 1 to 48");
   }
 }

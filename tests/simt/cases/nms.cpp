@@ -74,27 +74,31 @@ void check(Backend& backend, const Shape& s, const NmsOptions& o) {
   CAPTURE(s.batch, s.anchors, s.classes, o.conf, o.iou, o.multi_label, o.agnostic, o.max_det,
           o.max_candidates, o.classes.size());
   const std::vector<float> rows = predictions(s, 17);
-  const auto twin = cpu::non_max_suppression({rows.data(), s.batch, s.anchors, s.classes}, o);
+  std::vector<Detection> twin(static_cast<size_t>(s.batch * o.max_det));
+  std::vector<int32_t> twin_count(static_cast<size_t>(s.batch), -9);
+  NonMaxSuppression p{rows.data(), s.batch,     s.anchors,        s.classes,
+                      o,           twin.data(), twin_count.data()};
+  host_kernels().non_max_suppression(p);
   const DeviceArray pd(backend, rows);
   const Detection nobody{-1, -2, -3, -4, -5, -6};
   const DeviceArrayOf<Detection> out(
       backend, std::vector<Detection>(static_cast<size_t>(s.batch * o.max_det), nobody));
   const DeviceArrayOf<int32_t> count(backend,
                                      std::vector<int32_t>(static_cast<size_t>(s.batch), -9));
-  const NmsInput input{pd.data(), s.batch, s.anchors, s.classes};
-  const DeviceMemory workspace(
-      backend,
-      std::vector<char>(static_cast<size_t>(cuda::non_max_suppression_workspace(input, o)), -1), 0);
-  cuda::non_max_suppression(input, o, out.data(), count.data(), workspace.data(), backend.stream());
+  p.predictions = pd.data();
+  p.out = out.data();
+  p.count = count.data();
+  start(backend, cuda::non_max_suppression, p);
   const std::vector<int32_t> counts = count.values();
   const std::vector<Detection> found = out.values();
   for (int64_t n = 0; n < s.batch; ++n) {
     const auto ref =
         reference(rows.data() + n * s.anchors * (5 + s.classes), s.anchors, s.classes, o);
-    const auto& cpu_result = twin[static_cast<size_t>(n)];
+    const auto of_cpu = twin.begin() + n * o.max_det;
     const auto from = found.begin() + n * o.max_det;
     REQUIRE(counts[static_cast<size_t>(n)] == static_cast<int32_t>(ref.size()));
-    CHECK(std::equal(ref.begin(), ref.end(), cpu_result.begin(), cpu_result.end(),
+    REQUIRE(twin_count[static_cast<size_t>(n)] == static_cast<int32_t>(ref.size()));
+    CHECK(std::equal(ref.begin(), ref.end(), of_cpu,
                      [](const auto& a, const auto& b) { return a == b; }));
     CHECK(std::equal(ref.begin(), ref.end(), from,
                      [](const auto& a, const auto& b) { return a == b; }));
@@ -137,8 +141,8 @@ void nms_cases(Backend& backend) {
     }
     o.max_det = 3000;
     CHECK(error_of([&] {
-            cuda::non_max_suppression({nullptr, 1, 1, 1}, o, nullptr, nullptr, nullptr,
-                                      backend.stream());
+            start(backend, cuda::non_max_suppression,
+                  {.batch = 1, .anchors = 1, .classes = 1, .options = o});
           }) == "non_max_suppression: max_det 3000, must be 0 to 2048");
   }
 }

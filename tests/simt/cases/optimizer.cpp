@@ -195,7 +195,7 @@ void check_rule(Backend& backend, const Rule& rule) {
                     static_cast<int64_t>(pieces.size())};
     on_host.overflow = &flag;
     if (rule.loss_scale > 0) on_host.loss_scale = &rule.loss_scale;
-    cpu::multi_tensor_update(on_host);
+    host_kernels().multi_tensor_update(on_host);
 
     std::vector<std::unique_ptr<OnDevice>> arrays;
     std::vector<UpdateTensor> entries;
@@ -212,11 +212,7 @@ void check_rule(Backend& backend, const Rule& rule) {
     on_device.list = list_of(tensors_d, on_host.list.count, pieces_d, pieces.size());
     on_device.overflow = flag_d.data();
     if (rule.loss_scale > 0) on_device.loss_scale = scale_d.data();
-    const DeviceMemory workspace(
-        backend,
-        std::vector<char>(static_cast<size_t>(cuda::multi_tensor_update_workspace(on_device)), -1),
-        0);
-    cuda::multi_tensor_update(on_device, workspace.data(), backend.stream());
+    start(backend, cuda::multi_tensor_update, on_device);
     for (size_t i = 0; i < kEntries.size(); ++i) {
       device[i] = arrays[i]->values();
       arrays[i]->grad.require_unchanged();
@@ -252,16 +248,15 @@ bool finds_overflow(Backend& backend, std::vector<std::vector<float>> grads, int
   list.push_back(entries.back());
   const std::vector<UpdatePiece> pieces = cut_into_pieces(list);
   int32_t flag = before;
-  cpu::find_overflow({{list.data(), static_cast<int64_t>(list.size()), pieces.data(),
-                       static_cast<int64_t>(pieces.size())},
-                      &flag});
+  host_kernels().find_overflow({{list.data(), static_cast<int64_t>(list.size()), pieces.data(),
+                                 static_cast<int64_t>(pieces.size())},
+                                &flag});
   const DeviceArrayOf<UpdateTensor> tensors_d(backend, entries);
   const DeviceArrayOf<UpdatePiece> pieces_d(backend, pieces);
   const DeviceArrayOf<int32_t> flag_d(backend, {before});
-  cuda::find_overflow(
-      {list_of(tensors_d, static_cast<int64_t>(entries.size()), pieces_d, pieces.size()),
-       flag_d.data()},
-      backend.stream());
+  start(backend, cuda::find_overflow,
+        {list_of(tensors_d, static_cast<int64_t>(entries.size()), pieces_d, pieces.size()),
+         flag_d.data()});
   CHECK(flag_d.values()[0] == flag);
   return flag_d.values()[0] != 0;
 }
@@ -299,7 +294,7 @@ void loss_scaling_cases(Backend& backend) {
     const DeviceArrayOf<int32_t> good(backend, {1}), overflow(backend, {1});
     UpdateLossScale p{scale.data(), good.data(), overflow.data(), 2.0f, 0.5f, 2};
     const auto step = [&](float expected_scale, int32_t expected_good) {
-      cuda::update_loss_scale(p, backend.stream());
+      start(backend, cuda::update_loss_scale, p);
       CHECK(scale.values()[0] == expected_scale);
       CHECK(good.values()[0] == expected_good);
       CHECK(overflow.values()[0] == 0);
@@ -312,7 +307,7 @@ void loss_scaling_cases(Backend& backend) {
     step(64.0f, 0);
     float scale_cpu = 3.0f;
     int32_t good_cpu = 5, overflow_cpu = 1;
-    cpu::update_loss_scale({&scale_cpu, &good_cpu, &overflow_cpu, 2.0f, 0.25f, 2});
+    host_kernels().update_loss_scale({&scale_cpu, &good_cpu, &overflow_cpu, 2.0f, 0.25f, 2});
     CHECK((scale_cpu == 0.75f && good_cpu == 0 && overflow_cpu == 0));
   }
 }

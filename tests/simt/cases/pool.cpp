@@ -79,7 +79,7 @@ void check_max_pool(Backend& backend, const Size& s, const Window& w, int64_t of
   reference_max(f, y_ref, index_ref);
   f.y = y.data();
   f.index = index.data();
-  cpu::max_pool_forward(f);
+  host_kernels().max_pool_forward(f);
   CHECK(y == y_ref);
   CHECK(index == index_ref);
 
@@ -90,10 +90,10 @@ void check_max_pool(Backend& backend, const Size& s, const Window& w, int64_t of
   f.x = xd.data();
   f.y = yd.data();
   f.index = id.data();
-  cuda::max_pool_forward(f, backend.stream());
+  start(backend, cuda::max_pool_forward, f);
   f.y = plain.data();
   f.index = nullptr;
-  cuda::max_pool_forward(f, backend.stream());
+  start(backend, cuda::max_pool_forward, f);
   CHECK(same_bits(unpack(yd.values()), y_ref));
   CHECK(same_bits(unpack(plain.values()), y_ref));
   CHECK(id.values() == index_ref);
@@ -105,7 +105,7 @@ void check_max_pool(Backend& backend, const Size& s, const Window& w, int64_t of
     std::vector<float> dx = before;
     MaxPoolBackward b{s.n,          s.h,       s.w,      s.c,      f.oh(), f.ow(),    dy.data(),
                       index.data(), dx.data(), w.kernel, w.stride, w.pad,  accumulate};
-    cpu::max_pool_backward(b);
+    host_kernels().max_pool_backward(b);
     std::vector<double> ref(before.begin(), before.end());
     if (!accumulate) std::fill(ref.begin(), ref.end(), 0.0);
     for (int64_t i = 0; i < n_out; ++i) {
@@ -118,7 +118,7 @@ void check_max_pool(Backend& backend, const Size& s, const Window& w, int64_t of
     b.dy = dyd.data();
     b.index = id.data();
     b.dx = dxd.data();
-    cuda::max_pool_backward(b, backend.stream());
+    start(backend, cuda::max_pool_backward, b);
     CHECK(worst_error_as<T>(unpack(dxd.values()), ref) < 1e-6);
     CHECK(same_bits(unpack(dxd.values()), rounded<T>(dx)));
     dyd.require_unchanged();
@@ -143,7 +143,7 @@ void check_chain(Backend& backend, const Size& s, int64_t kernel, bool indexed) 
     p.y[i] = twin[i].data();
     p.index[i] = indexed ? twin_index[i].data() : nullptr;
   }
-  cpu::chained_max_pools(p);
+  host_kernels().chained_max_pools(p);
   const std::vector<T> before = pack<T>(undefined(s.count()));
   const DeviceArrayOf<T> xd(backend, pack<T>(x)), y0(backend, before), y1(backend, before),
       y2(backend, before);
@@ -157,7 +157,7 @@ void check_chain(Backend& backend, const Size& s, int64_t kernel, bool indexed) 
     p.y[i] = yd[i]->data();
     p.index[i] = indexed ? id[i]->data() : nullptr;
   }
-  cuda::chained_max_pools(p, backend.stream());
+  start(backend, cuda::chained_max_pools, p);
   for (size_t i = 0; i < 3; ++i) {
     CHECK(same_bits(twin[i], y[i]));
     CHECK(same_bits(unpack(yd[i]->values()), y[i]));
@@ -185,10 +185,10 @@ void check_average(Backend& backend, const Size& s, int64_t kernel, int64_t offs
     }
   }
   std::vector<float> twin = undefined(s.count());
-  cpu::average_pool({s.n, s.h, s.w, s.c, kernel, x.data(), twin.data()});
+  host_kernels().average_pool({s.n, s.h, s.w, s.c, kernel, x.data(), twin.data()});
   const DeviceArrayOf<T> xd(backend, pack<T>(x), offset), y(backend, pack<T>(undefined(s.count())));
-  cuda::average_pool({s.n, s.h, s.w, s.c, kernel, xd.data(), y.data(), Stored<T>::kType},
-                     backend.stream());
+  start(backend, cuda::average_pool,
+        {s.n, s.h, s.w, s.c, kernel, xd.data(), y.data(), Stored<T>::kType});
   CHECK(worst_error_as<T>(unpack(y.values()), ref) < 1e-6);
   CHECK(same_bits(unpack(y.values()), rounded<T>(twin)));
   xd.require_unchanged();
@@ -209,14 +209,14 @@ void check_upsample(Backend& backend, const Size& s, int64_t scale, int64_t offs
     dx_ref[at] += dy[static_cast<size_t>(i)];
   }
   std::vector<float> y_cpu = undefined(n_out), dx_cpu = undefined(s.count());
-  cpu::upsample_forward({s.n, s.h, s.w, s.c, scale, x.data(), y_cpu.data()});
-  cpu::upsample_backward({s.n, s.h, s.w, s.c, scale, dy.data(), dx_cpu.data()});
+  host_kernels().upsample_forward({s.n, s.h, s.w, s.c, scale, x.data(), y_cpu.data()});
+  host_kernels().upsample_backward({s.n, s.h, s.w, s.c, scale, dy.data(), dx_cpu.data()});
   const DeviceArrayOf<T> xd(backend, pack<T>(x), offset), dyd(backend, pack<T>(dy)),
       y(backend, pack<T>(undefined(n_out))), dx(backend, pack<T>(undefined(s.count())), offset);
   constexpr DType kType = Stored<T>::kType;
-  cuda::upsample_forward({s.n, s.h, s.w, s.c, scale, xd.data(), y.data(), kType}, backend.stream());
-  cuda::upsample_backward({s.n, s.h, s.w, s.c, scale, dyd.data(), dx.data(), kType},
-                          backend.stream());
+  start(backend, cuda::upsample_forward, {s.n, s.h, s.w, s.c, scale, xd.data(), y.data(), kType});
+  start(backend, cuda::upsample_backward,
+        {s.n, s.h, s.w, s.c, scale, dyd.data(), dx.data(), kType});
   CHECK(same_bits(y_cpu, y_ref));
   CHECK(same_bits(unpack(y.values()), y_ref));
   CHECK(worst_error_as<T>(unpack(dx.values()), dx_ref) < 1e-6);
@@ -246,11 +246,11 @@ void check_copy(Backend& backend, const CopyChannels& shape, DType dtype) {
           from[static_cast<size_t>(r * p.from_pitch + p.from_offset + c)];
   p.from = from.data();
   p.to = twin.data();
-  cpu::copy_channels(p);
+  host_kernels().copy_channels(p);
   const DeviceArrayOf<T> fd(backend, from), td(backend, before);
   p.from = fd.data();
   p.to = td.data();
-  cuda::copy_channels(p, backend.stream());
+  start(backend, cuda::copy_channels, p);
   CHECK(twin == ref);
   CHECK(td.values() == ref);
   fd.require_unchanged();
@@ -265,10 +265,10 @@ void check_bytes(Backend& backend, int64_t n, int64_t offset) {
     ref.push_back(x.back() / 255.0);
   }
   std::vector<float> twin = undefined(n);
-  cpu::bytes_to_float(x.data(), twin.data(), n);
+  host_kernels().bytes_to_float({x.data(), twin.data(), n});
   const DeviceArrayOf<uint8_t> xd(backend, x, offset);
   const DeviceArray y(backend, undefined(n));
-  cuda::bytes_to_float(xd.data(), y.data(), n, backend.stream());
+  start(backend, cuda::bytes_to_float, {xd.data(), y.data(), n});
   CHECK(worst_error(y.values(), ref) < 1e-7);
   CHECK(same_bits(y.values(), twin));
   xd.require_unchanged();
@@ -307,11 +307,11 @@ void check_branches(Backend& backend, int64_t rows, int64_t channels, int branch
     arrays.push_back(std::move(scales));
   }
   p.y = twin.data();
-  cpu::branch_sum(p);
+  host_kernels().branch_sum(p);
   const DeviceArrayOf<T> y(backend, pack<T>(undefined(n)));
   on_device.y = y.data();
   on_device.dtype = Stored<T>::kType;
-  cuda::branch_sum(on_device, backend.stream());
+  start(backend, cuda::branch_sum, on_device);
   CHECK(worst_error_as<T>(unpack(y.values()), ref) < 1e-6);
   CHECK(worst_error_as<T>(unpack(y.values()), twin) < 1e-6);
   for (const auto& a : arrays) a->require_unchanged();
@@ -326,22 +326,20 @@ void check_dot(Backend& backend, int64_t rows, int64_t channels) {
   for (size_t i = 0; i < a.size(); ++i)
     ref[i % static_cast<size_t>(channels)] += double{a[i]} * double{b[i]};
   std::vector<float> twin = undefined(channels);
-  cpu::channel_dot({a.data(), b.data(), twin.data(), rows, channels});
+  host_kernels().channel_dot({a.data(), b.data(), twin.data(), rows, channels});
   const DeviceArrayOf<T> ad(backend, pack<T>(a)), bd(backend, pack<T>(b));
   const DeviceArray out(backend, undefined(channels));
   ChannelDot p{ad.data(), bd.data(), out.data(), rows, channels, Stored<T>::kType};
-  const DeviceMemory workspace(
-      backend, std::vector<char>(static_cast<size_t>(cuda::channel_dot_workspace(p)), -1), 0);
-  cuda::channel_dot(p, workspace.data(), backend.stream());
+  start(backend, cuda::channel_dot, p);
   CHECK(worst_error(out.values(), ref) < 1e-7);
   CHECK(worst_error(out.values(), twin) < 1e-7);
 
   // Without b: the plain sums.
   std::fill(ref.begin(), ref.end(), 0.0);
   for (size_t i = 0; i < a.size(); ++i) ref[i % static_cast<size_t>(channels)] += double{a[i]};
-  cpu::channel_dot({a.data(), nullptr, twin.data(), rows, channels});
+  host_kernels().channel_dot({a.data(), nullptr, twin.data(), rows, channels});
   p.b = nullptr;
-  cuda::channel_dot(p, workspace.data(), backend.stream());
+  start(backend, cuda::channel_dot, p);
   CHECK(worst_error(out.values(), ref) < 1e-7);
   CHECK(worst_error(out.values(), twin) < 1e-7);
   ad.require_unchanged();
@@ -356,10 +354,10 @@ void check_cast(Backend& backend, DType from, DType to, const std::vector<From>&
   CAPTURE(name_of(from), name_of(to), values.size(), offset);
   std::vector<To> twin(values.size(), To{});
   const auto n = static_cast<int64_t>(values.size());
-  cpu::cast({values.data(), from, twin.data(), to, n});
+  host_kernels().cast({values.data(), from, twin.data(), to, n});
   const DeviceArrayOf<From> in(backend, values, offset);
   const DeviceArrayOf<To> out(backend, std::vector<To>(values.size(), To{}));
-  cuda::cast({in.data(), from, out.data(), to, n}, backend.stream());
+  start(backend, cuda::cast, {in.data(), from, out.data(), to, n});
   const std::vector<To> got = out.values();
   int wrong = 0;
   for (size_t i = 0; i < got.size(); ++i) {
@@ -458,7 +456,7 @@ void cast_cases(Backend& backend) {
       check_cast<double, float>(backend, DType::kF64, DType::kF32,
                                 {1.0 / 3, -2.5, 0.0, 1e300, 1e-60, 16777217.0, 4.0 / 7}, offset);
     CHECK(error_of([&] {
-            cuda::cast({nullptr, DType::kF16, nullptr, DType::kBF16, 4}, backend.stream());
+            start(backend, cuda::cast, {nullptr, DType::kF16, nullptr, DType::kBF16, 4});
           }) == "cast: F16 to BF16, must be F32 and F16 or BF16, or F64 to F32");
   }
 }

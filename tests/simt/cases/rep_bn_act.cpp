@@ -59,8 +59,8 @@ Results run_on_cpu(const RepBnProblem& p) {
   f.momentum = p.momentum;
   f.y = r.y.data();
   g.dy = p.dy.data();
-  cpu::rep_bn_act_forward(f);
-  cpu::rep_bn_act_backward(g);
+  host_kernels().rep_bn_act_forward(f);
+  host_kernels().rep_bn_act_backward(g);
   return r;
 }
 
@@ -131,13 +131,10 @@ Results run_on(Backend& backend, const RepBnProblem& p, const Options& o) {
   f.dtype = g.dtype = Stored<T>::kType;
   f.y = result(y, o.out_offset);
   g.dy = input(p.dy, o.dy_offset);
-  const int64_t bytes = cuda::rep_bn_act_workspace(p.branches, p.rows, c);
-  const DeviceArray workspace(backend, undefined(bytes / static_cast<int64_t>(sizeof(float))));
-  cuda::rep_bn_act_forward(f, workspace.data(), backend.stream());
-  cuda::rep_bn_act_backward(g, workspace.data(), backend.stream());
+  start(backend, cuda::rep_bn_act_forward, f);
+  start(backend, cuda::rep_bn_act_backward, g);
 
   for (const auto& a : inputs) a->require_unchanged();
-  static_cast<void>(workspace.values());
   Results r;
   r.y = unpack(y->values());
   for (int b = 0; b < p.branches; ++b) {
@@ -301,10 +298,10 @@ void refusal_cases(Backend& backend) {
   f.rows = b.rows = 1;
   f.channels = b.channels = 4;
   const auto forward = [&] {
-    return error_of([&] { cuda::rep_bn_act_forward(f, nullptr, backend.stream()); });
+    return error_of([&] { start(backend, cuda::rep_bn_act_forward, f); });
   };
   const auto backward = [&] {
-    return error_of([&] { cuda::rep_bn_act_backward(b, nullptr, backend.stream()); });
+    return error_of([&] { start(backend, cuda::rep_bn_act_backward, b); });
   };
   CHECK(forward() == "rep_bn_act_forward: 1 rows, must be 2 or more");
   CHECK(backward() == "rep_bn_act_backward: 1 rows, must be 2 or more");

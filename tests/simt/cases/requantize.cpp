@@ -34,8 +34,8 @@ void check_quantize(Backend& backend, int64_t channels, int64_t inner, bool by_i
                 .by_inverse = by_inverse};
   std::vector<float> q = undefined(n), dx = undefined(n);
   std::vector<double> dscale(static_cast<size_t>(channels), -1.0), reference(dscale.size(), 0.0);
-  cpu::quantize_forward({form, q.data()});
-  cpu::quantize_backward({form, dy.data(), dx.data(), dscale.data()});
+  host_kernels().quantize_forward({form, q.data()});
+  host_kernels().quantize_backward({form, dy.data(), dx.data(), dscale.data()});
   int wrong = 0;
   for (int64_t i = 0; i < n; ++i) {
     const auto k = static_cast<size_t>(i), c = static_cast<size_t>(i / inner);
@@ -55,18 +55,14 @@ void check_quantize(Backend& backend, int64_t channels, int64_t inner, bool by_i
   const DeviceArrayOf<double> dscale_d(backend, std::vector<double>(dscale.size(), -1.0));
   form.x = xd.data();
   form.scale = scale_d.data();
-  cuda::quantize_forward({form, qd.data()}, backend.stream());
+  start(backend, cuda::quantize_forward, {form, qd.data()});
   const QuantizeBackward whole{form, dyd.data(), dxd.data(), dscale_d.data()};
-  const DeviceMemory workspace(
-      backend, std::vector<char>(static_cast<size_t>(cuda::quantize_backward_workspace(whole)), -1),
-      0);
-  cuda::quantize_backward(whole, workspace.data(), backend.stream());
-  cuda::quantize_backward({form, in_place.data(), in_place.data(), nullptr}, nullptr,
-                          backend.stream());
+  start(backend, cuda::quantize_backward, whole);
+  start(backend, cuda::quantize_backward, {form, in_place.data(), in_place.data(), nullptr});
   const DeviceArray yd(backend, undefined(n));
-  cuda::dequantize({qd.data(), scale_d.data(), channels, inner, yd.data()}, backend.stream());
+  start(backend, cuda::dequantize, {qd.data(), scale_d.data(), channels, inner, yd.data()});
   std::vector<float> y = undefined(n);
-  cpu::dequantize({q.data(), scale.data(), channels, inner, y.data()});
+  host_kernels().dequantize({q.data(), scale.data(), channels, inner, y.data()});
   for (size_t i = 0; i < y.size(); ++i)
     wrong += y[i] != q[i] * scale[i / static_cast<size_t>(inner)];
   CHECK(wrong == 0);
@@ -76,8 +72,7 @@ void check_quantize(Backend& backend, int64_t channels, int64_t inner, bool by_i
   CHECK(same_bits(in_place.values(), dx));
   CHECK(worst_relative(dscale_d.values(), dscale) < 1e-6);
   const std::vector<double> before = dscale_d.values();
-  cuda::quantize_backward({form, dyd.data(), nullptr, dscale_d.data()}, workspace.data(),
-                          backend.stream());
+  start(backend, cuda::quantize_backward, {form, dyd.data(), nullptr, dscale_d.data()});
   CHECK(dscale_d.values() == before);  // alone: the same sums
   xd.require_unchanged();
   dyd.require_unchanged();
@@ -96,7 +91,7 @@ void check_fold(Backend& backend, int64_t channels, Activation act, bool has_bia
       .channels = channels,
       .epilogue = {.activation = act, .residual_scale = 0.7f, .residual_before_activation = true}};
   std::vector<float> bias = undefined(channels), factor = undefined(channels);
-  cpu::fold_scales(s, bias.data(), factor.data());
+  host_kernels().fold_scales({s, bias.data(), factor.data()});
   const bool folds = act == Activation::kReLU;
   CHECK(folded_epilogue(s) == Epilogue{.activation = act,
                                        .activation_scale = folds ? 1.0f : 1.0f / s.destination,
@@ -115,7 +110,7 @@ void check_fold(Backend& backend, int64_t channels, Activation act, bool has_bia
       fd(backend, undefined(channels), 1);
   s.weight = wd.data();
   if (has_bias) s.bias = rd.data();
-  cuda::fold_scales(s, bd.data(), fd.data(), backend.stream());
+  start(backend, cuda::fold_scales, {s, bd.data(), fd.data()});
   CHECK(same_bits(bd.values(), bias));
   CHECK(same_bits(fd.values(), factor));
   wd.require_unchanged();
@@ -157,8 +152,8 @@ void check_requantize(Backend& backend, const Form& s) {
   point(sums.data(), bias.data(), factor.data(), residual.data());
   std::vector<float> y = undefined(n), dv = undefined(n), dresidual = undefined(n);
   double dscale = -1.0;
-  cpu::requantize_forward({form, y.data()});
-  cpu::requantize_backward(
+  host_kernels().requantize_forward({form, y.data()});
+  host_kernels().requantize_backward(
       {form, 0.5f, dy.data(), dv.data(), s.residual != 0 ? dresidual.data() : nullptr, &dscale});
 
   const DeviceArray sd(backend, sums, s.offset), bd(backend, bias), fd(backend, factor),
@@ -166,13 +161,10 @@ void check_requantize(Backend& backend, const Form& s) {
       dvd(backend, undefined(n)), drd(backend, undefined(n));
   const DeviceArrayOf<double> dscale_d(backend, {-1.0});
   point(sd.data(), bd.data(), fd.data(), rd.data());
-  cuda::requantize_forward({form, yd.data()}, backend.stream());
+  start(backend, cuda::requantize_forward, {form, yd.data()});
   const RequantizeBackward back{
       form, 0.5f, dyd.data(), dvd.data(), s.residual != 0 ? drd.data() : nullptr, dscale_d.data()};
-  const DeviceMemory workspace(
-      backend,
-      std::vector<char>(static_cast<size_t>(cuda::requantize_backward_workspace(back)), -1), 0);
-  cuda::requantize_backward(back, workspace.data(), backend.stream());
+  start(backend, cuda::requantize_backward, back);
 
   // An exponential may take a value over the border to the next level, and a contraction may one
   // that lies on it.

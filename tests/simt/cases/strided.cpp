@@ -71,7 +71,8 @@ const Map kMaps[] = {{1, 1, 1}, {3, 2, 5}, {1, 9, 7}};
 // Runs `kernel` on both sides; `make` fills in its parameters for a source and a destination.
 template <class P>
 void check_move(Backend& backend, const Move& m, int64_t source_rows, int64_t destination_rows,
-                const P& p, void (*twin)(const P&), void (*kernel)(const P&, Stream)) {
+                const P& p, void (kernels::Backend::*twin)(const P&) const,
+                void (*kernel)(const P&, void*, Stream)) {
   CAPTURE(m.bytes, m.source_gap, m.destination_gap, m.offset, source_rows);
   const auto x = numbers<uint8_t>(source_rows * (m.bytes + m.source_gap), 1);
   auto y = numbers<uint8_t>(destination_rows * (m.bytes + m.destination_gap), 2);
@@ -79,11 +80,11 @@ void check_move(Backend& backend, const Move& m, int64_t source_rows, int64_t de
   P here = p;
   here.source = x.data();
   here.destination = y.data();
-  twin(here);
+  (host_kernels().*twin)(here);
   P there = p;
   there.source = from.data();
   there.destination = to.data();
-  kernel(there, backend.stream());
+  start(backend, kernel, there);
   CHECK(to.values() == y);
   from.require_unchanged();
 }
@@ -96,7 +97,7 @@ void check_moves(Backend& backend, const Move& m) {
     p.bytes = m.bytes;
     p.source_pitch = s;
     p.destination_pitch = d;
-    check_move(backend, m, rows, rows, p, cpu::copy_strided, cuda::copy_strided);
+    check_move(backend, m, rows, rows, p, &kernels::Backend::copy_strided, cuda::copy_strided);
   }
   for (const Map& map : kMaps) {
     const int64_t pixels = map.n * map.h * map.w;
@@ -109,7 +110,7 @@ void check_moves(Backend& backend, const Move& m) {
       p.bytes = m.bytes;
       p.source_pitch = s;
       p.destination_pitch = d;
-      check_move(backend, m, pixels, pixels * scale * scale, p, cpu::upsample_strided,
+      check_move(backend, m, pixels, pixels * scale * scale, p, &kernels::Backend::upsample_strided,
                  cuda::upsample_strided);
     }
     DepthToSpace p;
@@ -119,7 +120,7 @@ void check_moves(Backend& backend, const Move& m) {
     p.bytes = m.bytes;
     p.destination_pitch = d;
     check_move(backend, {m.bytes, 0, m.destination_gap, m.offset}, 4 * pixels, 4 * pixels, p,
-               cpu::depth_to_space, cuda::depth_to_space);
+               &kernels::Backend::depth_to_space, cuda::depth_to_space);
   }
 }
 
@@ -159,10 +160,10 @@ void check_pool(Backend& backend, const Channels& c) {
       MaxPoolStrided twin = p;
       twin.source = x.data();
       twin.destination = y.data();
-      cpu::max_pool_strided(twin);
+      host_kernels().max_pool_strided(twin);
       p.source = from.data();
       p.destination = to.data();
-      cuda::max_pool_strided(p, backend.stream());
+      start(backend, cuda::max_pool_strided, p);
       compare(to.values(), y, true);
       from.require_unchanged();
     }
@@ -189,11 +190,11 @@ void check_add(Backend& backend, const Channels& c, float factor, float high) {
   twin.a = a.data();
   twin.b = b.data();
   twin.y = y.data();
-  cpu::add_strided(twin);
+  host_kernels().add_strided(twin);
   p.a = da.data();
   p.b = db.data();
   p.y = dy.data();
-  cuda::add_strided(p, backend.stream());
+  start(backend, cuda::add_strided, p);
   compare(dy.values(), y, true);
   da.require_unchanged();
   db.require_unchanged();
@@ -236,11 +237,11 @@ void check_map(Backend& backend, const Channels& c, Activation act) {
   if (!table.empty()) twin.table = table.data();
   twin.x = x.data();
   twin.y = y.data();
-  cpu::convert_strided(twin);
+  host_kernels().convert_strided(twin);
   if (!table.empty()) p.table = table_there.data();
   p.x = from.data();
   p.y = to.data();
-  cuda::convert_strided(p, backend.stream());
+  start(backend, cuda::convert_strided, p);
   compare(to.values(), y,
           !table.empty() || act == Activation::kIdentity || act == Activation::kReLU);
   from.require_unchanged();
@@ -277,10 +278,10 @@ void check_mean(Backend& backend, const Channels& c, int64_t batch, int64_t pixe
   GlobalAverageStrided twin = p;
   twin.x = x.data();
   twin.y = y.data();
-  cpu::global_average_strided(twin);
+  host_kernels().global_average_strided(twin);
   p.x = from.data();
   p.y = to.data();
-  cuda::global_average_strided(p, backend.stream());
+  start(backend, cuda::global_average_strided, p);
   compare(to.values(), y, false);
   int wrong = 0;
   for (int64_t n = 0; n < batch; ++n)
@@ -310,10 +311,10 @@ void check_softmax(Backend& backend, const Channels& c, int64_t rows) {
   SoftmaxStrided twin = p;
   twin.x = x.data();
   twin.y = y.data();
-  cpu::softmax_strided(twin);
+  host_kernels().softmax_strided(twin);
   p.x = from.data();
   p.y = to.data();
-  cuda::softmax_strided(p, backend.stream());
+  start(backend, cuda::softmax_strided, p);
   compare(to.values(), y, false);
   int wrong = 0;
   for (int64_t r = 0; r < rows; ++r) {
@@ -372,12 +373,12 @@ void map_rows_cases(Backend& backend) {
     CHECK(error_of([&] {
             ConvertStrided p;
             p.x_type = DType::kI32;
-            cuda::convert_strided(p, backend.stream());
+            start(backend, cuda::convert_strided, p);
           }) == "convert_strided: a tensor of I32, must be F32, F16, U8 or I8");
     CHECK(error_of([&] {
             ConvertStrided p;
             p.x_type = p.y_type = DType::kU8;
-            cuda::convert_strided(p, backend.stream());
+            start(backend, cuda::convert_strided, p);
           }) == "convert_strided: U8 to U8 without a table");
   }
 }
