@@ -66,20 +66,20 @@ std::vector<float> reference(const IntegerCase& c, const std::vector<int64_t>& s
 }
 
 template <class X, class Y>
-std::vector<float> run(Backend& backend, const IntegerCase& c, const std::vector<int>& x,
+std::vector<float> run(TestGpu& gpu, const IntegerCase& c, const std::vector<int>& x,
                        const std::vector<int>& w, const std::vector<float>& bias,
                        const std::vector<float>& factor, const std::vector<float>& residual) {
   const ConvShape& s = c.shape;
-  const DeviceArrayOf<X> dx(
-      backend, spread<X>({x.begin(), x.end()}, s.ic, c.x_gap, static_cast<X>(55)), c.offset);
-  const DeviceArrayOf<int8_t> dw(backend, {w.begin(), w.end()});
-  const DeviceArray db(backend, bias), df(backend, factor);
+  const DeviceArrayOf<X> dx(gpu, spread<X>({x.begin(), x.end()}, s.ic, c.x_gap, static_cast<X>(55)),
+                            c.offset);
+  const DeviceArrayOf<int8_t> dw(gpu, {w.begin(), w.end()});
+  const DeviceArray db(gpu, bias), df(gpu, factor);
   const std::vector<Y> r(residual.begin(), residual.end());
-  const DeviceArrayOf<Y> dr(backend, spread(r, s.oc, c.r_gap, static_cast<Y>(44)));
+  const DeviceArrayOf<Y> dr(gpu, spread(r, s.oc, c.r_gap, static_cast<Y>(44)));
   const bool in_place = c.residual == IntegerCase::kInPlace;
   const Y untouched = static_cast<Y>(99);
   const DeviceArrayOf<Y> dy(
-      backend, spread(in_place ? r : std::vector<Y>(r.size(), untouched), s.oc, c.y_gap, untouched),
+      gpu, spread(in_place ? r : std::vector<Y>(r.size(), untouched), s.oc, c.y_gap, untouched),
       c.offset);
   ConvInt8Forward p;
   p.shape = c.shape;
@@ -96,7 +96,7 @@ std::vector<float> run(Backend& backend, const IntegerCase& c, const std::vector
   if (c.y_gap) p.y_pitch = s.oc + c.y_gap;
   if (c.r_gap) p.residual_pitch = s.oc + c.r_gap;
   if (in_place) p.residual_pitch = p.y_pitch;
-  start(backend, cuda::conv_int8_forward, p);
+  start(gpu, cuda::conv_int8_forward, p);
   for (const DeviceMemory* m : std::initializer_list<const DeviceMemory*>{&dx, &dw, &db, &df, &dr})
     m->require_unchanged();
   const std::vector<Y> all = dy.values();
@@ -107,12 +107,12 @@ std::vector<float> run(Backend& backend, const IntegerCase& c, const std::vector
 }
 
 template <class X>
-std::vector<float> run_typed(Backend& backend, const IntegerCase& c, const std::vector<int>& x,
+std::vector<float> run_typed(TestGpu& gpu, const IntegerCase& c, const std::vector<int>& x,
                              const std::vector<int>& w, const std::vector<float>& bias,
                              const std::vector<float>& factor, const std::vector<float>& residual) {
-  if (c.y_type == DType::kI8) return run<X, int8_t>(backend, c, x, w, bias, factor, residual);
-  if (c.y_type == DType::kU8) return run<X, uint8_t>(backend, c, x, w, bias, factor, residual);
-  return run<X, float>(backend, c, x, w, bias, factor, residual);
+  if (c.y_type == DType::kI8) return run<X, int8_t>(gpu, c, x, w, bias, factor, residual);
+  if (c.y_type == DType::kU8) return run<X, uint8_t>(gpu, c, x, w, bias, factor, residual);
+  return run<X, float>(gpu, c, x, w, bias, factor, residual);
 }
 
 template <class X, class Y>
@@ -155,7 +155,7 @@ std::vector<float> on_cpu(const IntegerCase& c, const std::vector<int>& x,
   return typed(float{});
 }
 
-void check(Backend& backend, const IntegerCase& c) {
+void check(TestGpu& gpu, const IntegerCase& c) {
   const ConvShape& s = c.shape;
   CAPTURE(s.n, s.h, s.w, s.ic, s.oc, s.kh, s.kw, s.stride, s.pad, c.x_unsigned, name_of(c.y_type),
           c.bias, name_of(c.act), static_cast<int>(c.residual), c.residual_scale, c.offset, c.x_gap,
@@ -179,11 +179,11 @@ void check(Backend& backend, const IntegerCase& c) {
   for (float& v : residual) v = static_cast<float>(integer_in(rng, c.y_type == DType::kU8));
   const std::vector<float> expected = reference(c, sums, bias, factor, residual);
   CHECK(on_cpu(c, x, w, bias, factor, residual) == expected);
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
     const std::vector<float> y = c.x_unsigned
-                                     ? run_typed<uint8_t>(backend, c, x, w, bias, factor, residual)
-                                     : run_typed<int8_t>(backend, c, x, w, bias, factor, residual);
+                                     ? run_typed<uint8_t>(gpu, c, x, w, bias, factor, residual)
+                                     : run_typed<int8_t>(gpu, c, x, w, bias, factor, residual);
     REQUIRE(y.size() == expected.size());
     int wrong = 0;
     for (size_t i = 0; i < y.size(); ++i) {
@@ -199,7 +199,8 @@ void check(Backend& backend, const IntegerCase& c) {
 
 }  // namespace
 
-void conv_int8_cases(Backend& backend) {
+// Exact integers over types, epilogues and shapes.
+KERNEL_CASE("int8 convolution kernels") {
   bool is_unsigned = false;
   const DType types[] = {DType::kI8, DType::kU8, DType::kF32};
   size_t turn = 0;
@@ -208,49 +209,49 @@ void conv_int8_cases(Backend& backend) {
   shapes.push_back({2, 9, 14, 32, 48, 3, 3, 1, 1});  // 16 channels at once
   shapes.push_back({1, 25, 10, 80, 120, 1, 1, 1, 0});
   for (const ConvShape& s : shapes) {
-    check(backend, {.shape = s, .x_unsigned = is_unsigned, .y_type = types[turn++ % 3]});
+    check(gpu, {.shape = s, .x_unsigned = is_unsigned, .y_type = types[turn++ % 3]});
     is_unsigned = !is_unsigned;
   }
   for (const ConvShape& s : {ConvShape{1, 5, 6, 16, 24, 3, 3, 1, 1}, {1, 5, 6, 3, 17, 3, 3, 2, 1}})
     for (const DType y : types)
       for (const bool u : {false, true}) {
-        check(backend, {.shape = s, .x_unsigned = u, .y_type = y, .act = Activation::kReLU});
-        check(backend, {.shape = s,
-                        .x_unsigned = u,
-                        .y_type = y,
-                        .bias = false,
-                        .act = Activation::kLeakyReLU,
-                        .residual = IntegerCase::kBefore,
-                        .residual_scale = 0.37f,
-                        .spread = 4});
-        check(backend, {.shape = s,
-                        .x_unsigned = u,
-                        .y_type = y,
-                        .act = Activation::kReLU,
-                        .residual = IntegerCase::kInPlace,
-                        .residual_scale = 1.0f});
-        check(backend, {.shape = s,
-                        .x_unsigned = u,
-                        .y_type = y,
-                        .act = Activation::kSiLU,
-                        .residual = IntegerCase::kAfter,
-                        .residual_scale = 0.7f,
-                        .activation_scale = 1.3f});
+        check(gpu, {.shape = s, .x_unsigned = u, .y_type = y, .act = Activation::kReLU});
+        check(gpu, {.shape = s,
+                    .x_unsigned = u,
+                    .y_type = y,
+                    .bias = false,
+                    .act = Activation::kLeakyReLU,
+                    .residual = IntegerCase::kBefore,
+                    .residual_scale = 0.37f,
+                    .spread = 4});
+        check(gpu, {.shape = s,
+                    .x_unsigned = u,
+                    .y_type = y,
+                    .act = Activation::kReLU,
+                    .residual = IntegerCase::kInPlace,
+                    .residual_scale = 1.0f});
+        check(gpu, {.shape = s,
+                    .x_unsigned = u,
+                    .y_type = y,
+                    .act = Activation::kSiLU,
+                    .residual = IntegerCase::kAfter,
+                    .residual_scale = 0.7f,
+                    .activation_scale = 1.3f});
       }
   for (const ConvShape& s : {ConvShape{1, 5, 6, 16, 24, 3, 3, 1, 1}, {3, 5, 6, 3, 17, 3, 3, 2, 1}})
     for (const int64_t gap : {1, 8, 16}) {
-      check(backend, {.shape = s, .x_unsigned = true, .x_gap = gap, .y_gap = gap});
-      check(backend, {.shape = s,
-                      .y_type = DType::kU8,
-                      .residual = IntegerCase::kBefore,
-                      .residual_scale = 0.37f,
-                      .y_gap = 2 * gap,
-                      .r_gap = gap});
-      check(backend,
+      check(gpu, {.shape = s, .x_unsigned = true, .x_gap = gap, .y_gap = gap});
+      check(gpu, {.shape = s,
+                  .y_type = DType::kU8,
+                  .residual = IntegerCase::kBefore,
+                  .residual_scale = 0.37f,
+                  .y_gap = 2 * gap,
+                  .r_gap = gap});
+      check(gpu,
             {.shape = s, .y_type = DType::kF32, .residual = IntegerCase::kInPlace, .y_gap = gap});
     }
-  check(backend, {.shape = {1, 5, 6, 16, 24, 3, 3, 1, 1}, .offset = 4});
-  check(backend, {.shape = {1, 5, 6, 16, 24, 3, 3, 1, 1}, .x_unsigned = true, .offset = 1});
+  check(gpu, {.shape = {1, 5, 6, 16, 24, 3, 3, 1, 1}, .offset = 4});
+  check(gpu, {.shape = {1, 5, 6, 16, 24, 3, 3, 1, 1}, .x_unsigned = true, .offset = 1});
 }
 
 }  // namespace sextant::test

@@ -3,8 +3,8 @@
 #include <cmath>
 #include <memory>
 
+#include "simt/cases/cases.h"
 #include "simt/cases/conv_reference.h"
-#include "simt/cases/detection_cases.h"
 
 namespace sextant::test {
 namespace {
@@ -16,7 +16,7 @@ struct LevelSize {
   float stride;
 };
 
-void check_anchors(Backend& backend, const std::vector<LevelSize>& levels, int repeats, bool pixels,
+void check_anchors(TestGpu& gpu, const std::vector<LevelSize>& levels, int repeats, bool pixels,
                    bool all) {
   CAPTURE(levels.size(), repeats, pixels, all);
   GenerateAnchors p;
@@ -42,12 +42,12 @@ void check_anchors(Backend& backend, const std::vector<LevelSize>& levels, int r
   p.strides = strides_cpu.data();
   p.boxes = boxes_cpu.data();
   host_kernels().generate_anchors(p);
-  const DeviceArray points(backend, undefined(2 * n)), strides(backend, undefined(n)),
-      boxes(backend, undefined(4 * n));
+  const DeviceArray points(gpu, undefined(2 * n)), strides(gpu, undefined(n)),
+      boxes(gpu, undefined(4 * n));
   p.points = points.data();
   p.strides = all ? strides.data() : nullptr;
   p.boxes = all ? boxes.data() : nullptr;
-  start<AnchorsOf<float>>(backend, cuda::generate_anchors, p);
+  start<AnchorsOf<float>>(gpu, cuda::generate_anchors, p);
   CHECK(worst_error(points.values(), points_ref) < 1e-6);
   CHECK(worst_error(points.values(), points_cpu) < 1e-6);
   if (all) {
@@ -61,7 +61,7 @@ void check_anchors(Backend& backend, const std::vector<LevelSize>& levels, int r
 }
 
 // In double, exactly.
-void check_wide_anchors(Backend& backend, const std::vector<LevelSize>& levels, int repeats) {
+void check_wide_anchors(TestGpu& gpu, const std::vector<LevelSize>& levels, int repeats) {
   CAPTURE(levels.size(), repeats);
   AnchorsOf<double> p;
   p.grid.levels = static_cast<int>(levels.size());
@@ -85,12 +85,12 @@ void check_wide_anchors(Backend& backend, const std::vector<LevelSize>& levels, 
   p.strides = strides_cpu.data();
   p.boxes = boxes_cpu.data();
   host_kernels().generate_anchors(p);
-  const DeviceArrayOf<double> points(backend, {none.begin(), none.begin() + p.grid.anchors() * 2}),
-      strides(backend, {none.begin(), none.begin() + p.grid.anchors()}), boxes(backend, none);
+  const DeviceArrayOf<double> points(gpu, {none.begin(), none.begin() + p.grid.anchors() * 2}),
+      strides(gpu, {none.begin(), none.begin() + p.grid.anchors()}), boxes(gpu, none);
   p.points = points.data();
   p.strides = strides.data();
   p.boxes = boxes.data();
-  start<AnchorsOf<double>>(backend, cuda::generate_anchors, p);
+  start<AnchorsOf<double>>(gpu, cuda::generate_anchors, p);
   CHECK(points.values() == points_ref);
   CHECK(points_cpu == points_ref);
   CHECK(strides.values() == strides_ref);
@@ -100,7 +100,7 @@ void check_wide_anchors(Backend& backend, const std::vector<LevelSize>& levels, 
 }
 
 // `wide`: the maps are slices of wider buffers.
-void check_decode(Backend& backend, const std::vector<LevelSize>& levels, int64_t batch,
+void check_decode(TestGpu& gpu, const std::vector<LevelSize>& levels, int64_t batch,
                   int64_t classes, int64_t reg_max, bool wide, bool objectness,
                   DType dtype = DType::kF32) {
   CAPTURE(levels.size(), batch, classes, reg_max, wide, objectness, name_of(dtype));
@@ -125,7 +125,7 @@ void check_decode(Backend& backend, const std::vector<LevelSize>& levels, int64_
         using T = decltype(t);
         const std::vector<T> stored = pack<T>(map);
         map = unpack(stored);
-        arrays.push_back(std::make_unique<DeviceArrayOf<T>>(backend, stored, offset));
+        arrays.push_back(std::make_unique<DeviceArrayOf<T>>(gpu, stored, offset));
         return arrays.back()->data();
       });
     };
@@ -181,8 +181,8 @@ void check_decode(Backend& backend, const std::vector<LevelSize>& levels, int64_
       }
   std::vector<float> twin = undefined(n);
   host_kernels().decode({p, twin.data()});
-  const DeviceArray out(backend, undefined(n));
-  start(backend, cuda::decode, {on_device, out.data()});
+  const DeviceArray out(gpu, undefined(n));
+  start(gpu, cuda::decode, {on_device, out.data()});
   // A centre is a small difference of distances, times the stride.
   CHECK(worst_error(out.values(), ref) < 3e-5);
   CHECK(worst_error(out.values(), twin) < 3e-5);
@@ -190,7 +190,7 @@ void check_decode(Backend& backend, const std::vector<LevelSize>& levels, int64_
 }
 
 // Gradients against their formulas and the CPU's.
-void check_decode_backward(Backend& backend, const std::vector<LevelSize>& levels, int64_t batch,
+void check_decode_backward(TestGpu& gpu, const std::vector<LevelSize>& levels, int64_t batch,
                            int64_t classes, int64_t reg_max, bool objectness) {
   CAPTURE(levels.size(), batch, classes, reg_max, objectness);
   const int64_t bins = reg_max + 1, row = 5 + classes;
@@ -225,12 +225,12 @@ void check_decode_backward(Backend& backend, const std::vector<LevelSize>& level
   host_kernels().decode_backward(host);
 
   DecodeBackward there = host;
-  const DeviceArray out_there(backend, out, 1), dy_there(backend, dy);
+  const DeviceArray out_there(gpu, out, 1), dy_there(gpu, dy);
   there.out = out_there.data();
   there.dy = dy_there.data();
   std::vector<std::unique_ptr<DeviceArray>> inputs, results;
   const auto at = [&](auto& list, const std::vector<float>& values) {
-    list.push_back(std::make_unique<DeviceArray>(backend, values));
+    list.push_back(std::make_unique<DeviceArray>(gpu, values));
     return list.back()->data();
   };
   for (size_t l = 0; l < levels.size(); ++l) {
@@ -244,7 +244,7 @@ void check_decode_backward(Backend& backend, const std::vector<LevelSize>& level
                      undefined_like(maps[l].obj)};
     if (!objectness) there.grad[l].obj = nullptr;
   }
-  start(backend, cuda::decode_backward, there);
+  start(gpu, cuda::decode_backward, there);
   for (const auto& a : inputs) a->require_unchanged();
   out_there.require_unchanged();
   dy_there.require_unchanged();
@@ -294,29 +294,30 @@ void check_decode_backward(Backend& backend, const std::vector<LevelSize>& level
 
 }  // namespace
 
-void decode_cases(Backend& backend) {
+// Anchor points, and the head's outputs as boxes and scores.
+KERNEL_CASE("anchor and decode kernels") {
   const std::vector<LevelSize> one = {{1, 1, 8}};
   const std::vector<LevelSize> three = {{8, 6, 8}, {4, 3, 16}, {2, 1, 32}};
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
     for (const auto& levels : {one, three}) {
       for (const int repeats : {1, 3}) {
         for (const bool pixels : {false, true})
-          check_anchors(backend, levels, repeats, pixels, pixels || repeats == 3);
-        check_wide_anchors(backend, levels, repeats);
+          check_anchors(gpu, levels, repeats, pixels, pixels || repeats == 3);
+        check_wide_anchors(gpu, levels, repeats);
       }
       for (const int64_t batch : {0, 1, 3})
         for (const int64_t classes : {1, 3, 17, 80})
           for (const int64_t reg_max : {0, 16})
             for (const bool objectness : {false, true})
-              check_decode(backend, levels, batch, classes, reg_max, classes == 17, objectness);
+              check_decode(gpu, levels, batch, classes, reg_max, classes == 17, objectness);
       for (const int64_t batch : {0, 1, 3})
         for (const int64_t classes : {1, 3, 17, 80})
           for (const int64_t reg_max : {0, 16})
-            check_decode_backward(backend, levels, batch, classes, reg_max, classes % 2 == 1);
+            check_decode_backward(gpu, levels, batch, classes, reg_max, classes % 2 == 1);
       for (const int64_t reg_max : {0, 16})
         for (const bool wide : {false, true})
-          check_decode(backend, levels, 2, 17, reg_max, wide, wide, DType::kF16);
+          check_decode(gpu, levels, 2, 17, reg_max, wide, wide, DType::kF16);
     }
   }
 }

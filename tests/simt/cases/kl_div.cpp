@@ -70,7 +70,7 @@ Result reference(const Shape3& s, const Mode& m, const std::vector<float>& stude
   return r;
 }
 
-void check(Backend& backend, const Shape3& s, const Mode& m, int64_t offset) {
+void check(TestGpu& gpu, const Shape3& s, const Mode& m, int64_t offset) {
   CAPTURE(s.outer, s.axis, s.inner, m.temperature, m.sigmoid, m.accumulate, m.spread, offset);
   const int64_t n = s.outer * s.axis * s.inner;
   const std::vector<float> student = random_values(n, 21, -m.spread, m.spread),
@@ -93,13 +93,13 @@ void check(Backend& backend, const Shape3& s, const Mode& m, int64_t offset) {
   p.sum = &sum_cpu;
   host_kernels().kl_div(p);
 
-  const DeviceArray sd(backend, student), td(backend, teacher, offset), grad(backend, before);
-  const DeviceArrayOf<double> sum(backend, {-1.0});
+  const DeviceArray sd(gpu, student), td(gpu, teacher, offset), grad(gpu, before);
+  const DeviceArrayOf<double> sum(gpu, {-1.0});
   p.student = sd.data();
   p.teacher = td.data();
   p.grad = m.grad ? grad.data() : nullptr;
   p.sum = sum.data();
-  start(backend, cuda::kl_div, p);
+  start(gpu, cuda::kl_div, p);
   const double got = sum.values()[0];
   CHECK(std::abs(got - ref.sum) < 1e-11 * (1 + std::abs(ref.sum)));
   CHECK(std::abs(got - sum_cpu) < 1e-11 * (1 + std::abs(ref.sum)));
@@ -115,12 +115,12 @@ void check(Backend& backend, const Shape3& s, const Mode& m, int64_t offset) {
 
 }  // namespace
 
-void kl_div_cases(Backend& backend) {
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
+KERNEL_CASE("kl_div kernels") {
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
     for (const Shape3& s : kShapes)
       for (const Mode& m : kModes)
-        for (const int64_t offset : {0, 1}) check(backend, s, m, offset);
+        for (const int64_t offset : {0, 1}) check(gpu, s, m, offset);
   }
 }
 
