@@ -40,7 +40,7 @@ const Mode& mode_of(const std::string& name) {
 }  // namespace
 
 BlockStyle Yolov6Config::block() const {
-  return {mode_of(training_mode).kind, activation_from_name(activation)};
+  return {mode_of(training_mode).kind, from_name<Activation>(activation)};
 }
 
 namespace {
@@ -56,7 +56,7 @@ StageStyle Yolov6Config::backbone_stage() const { return stage(*this, csp_backbo
 StageStyle Yolov6Config::neck_stage() const { return stage(*this, csp_neck()); }
 
 Activation Yolov6Config::neck_activation() const {
-  return training_mode == "conv_silu" ? Activation::kReLU : activation_from_name(activation);
+  return training_mode == "conv_silu" ? Activation::kReLU : from_name<Activation>(activation);
 }
 
 LossConfig Yolov6Config::loss() const {

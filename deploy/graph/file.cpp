@@ -266,7 +266,7 @@ class Loader {
       }
       case NodeKind::kActivation:
         r.require("activation", activation);
-        a.activation = activation_from_name(activation);
+        a.activation = from_name<Activation>(activation);
         break;
       case NodeKind::kMaxPool:
         a.kernel = integer(r, "kernel", 1, kLarge);

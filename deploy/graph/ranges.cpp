@@ -7,8 +7,6 @@
 namespace sextant::deploy {
 namespace {
 
-bool never_negative(Activation a) { return a == Activation::kReLU || a == Activation::kSigmoid; }
-
 bool passes_range(NodeKind kind) {
   return kind == NodeKind::kMaxPool || kind == NodeKind::kUpsample || kind == NodeKind::kSlice ||
          kind == NodeKind::kConcat || kind == NodeKind::kAdd;
@@ -53,7 +51,7 @@ std::vector<bool> positive_tensors(const Graph& graph) {
     } else if (node.kind == NodeKind::kGlobalAvgPool) {
       yes = is(node.inputs[0]);
     } else if (node.kind != NodeKind::kDecode) {
-      yes = never_negative(a.activation);
+      yes = kernels::traits_of(a.activation).never_negative;
       if (a.residual && !a.residual_before_activation)
         yes = yes && is(node.inputs[1]) && a.residual_scale >= 0;
     }

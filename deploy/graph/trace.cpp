@@ -47,7 +47,7 @@ class Builder {
         batch_norm(node, op);
       } else if (op.kind == "activation") {
         node.kind = NodeKind::kActivation;
-        node.attributes.activation = activation_from_name(a.at("act"));
+        node.attributes.activation = from_name<Activation>(a.at("act").get<std::string>());
         read(node, op, 0, 1);
       } else if (op.kind == "max_pool2d") {
         node.kind = NodeKind::kMaxPool;
@@ -122,7 +122,7 @@ class Builder {
     node.kind = NodeKind::kBatchNorm;
     const size_t k = op.attributes.at("branches").get<size_t>();
     node.attributes.eps = op.attributes.at("eps");
-    node.attributes.activation = activation_from_name(op.attributes.at("act"));
+    node.attributes.activation = from_name<Activation>(op.attributes.at("act").get<std::string>());
     check(k >= 1 && op.inputs.size() == 5 * k, "trace: rep_bn_act with {} branches has {} inputs",
           k, op.inputs.size());
     read(node, op, 0, k);

@@ -17,18 +17,7 @@ constexpr int32_t kTableShift = 40;  // room for a residual in 2^-kIndexBits ent
 constexpr int64_t kLargestTable = 1 << 16;
 constexpr double kFlat = 1.0 / 64;  // steps: what is left of a table where it is cut off
 
-// act(x) for x < 0 over act(x) for x > 0, for those that are two straight lines.
-bool piecewise_linear(Activation a, double& slope) {
-  slope = a == Activation::kReLU ? 0.0 : (a == Activation::kLeakyReLU ? kernels::kLeakySlope : 1.0);
-  return a == Activation::kIdentity || a == Activation::kReLU || a == Activation::kLeakyReLU;
-}
-
-double activate(Activation a, double x) {
-  double y = 0;
-  kernels::dispatch_activation(
-      a, [&](auto tag) { y = kernels::activate<decltype(tag)::value>(static_cast<float>(x)); });
-  return y;
-}
+double activate(Activation a, double x) { return kernels::activate(a, static_cast<float>(x)); }
 
 // The activation in steps of the destination, tabulated until it is flat or saturated. Returns the
 // step in which its argument is given.
@@ -37,11 +26,10 @@ double make_table(const RealConv& real, Rescale& s) {
   const double f = std::abs(real.residual_scale);
   const double reach = real.residual == ResidualPlace::kAfterActivation ? 1 + f : 1;
   const double enough = (reach * (real.high - real.low) + 1) * step;
-  // every one of them tends to 0 on the left, on the right to 1 (sigmoid) or to x
   double left = -64, right = 1e-3;
   while (left < 0 && std::abs(activate(real.activation, left)) <= kFlat * step) left += 1.0 / 64;
   left -= 1.0 / 64;
-  const double top = real.activation == Activation::kSigmoid ? 1 - kFlat * step : enough;
+  const double top = kernels::traits_of(real.activation).limit - kFlat * step;
   while (activate(real.activation, right) < std::min(enough, top) && right < 1e30) right *= 1.05;
   double unit = step / kTableSteps;
   while ((right - left) / unit > kLargestTable - 2) unit *= 2;
@@ -92,9 +80,9 @@ Rescale lower_conv(const RealConv& real, IntegerConv& p) {
   s.zero_point = real.destination.zero_point;
   s.low = real.low;
   s.high = real.high;
-  double slope = 1.0, unit = real.destination.scale;
-  const bool linear = piecewise_linear(real.activation, slope);
-  if (!linear) unit = make_table(real, s);
+  const bool linear = kernels::traits_of(real.activation).homogeneous;
+  const double slope = -activate(real.activation, -1.0);  // of the line below zero
+  const double unit = linear ? real.destination.scale : make_table(real, s);
 
   std::vector<float> weight_scale = real.weight_scale;
   std::vector<int8_t> q = quantized_weight(real);

@@ -1,7 +1,6 @@
 // Rows with a pitch: moved in pieces of up to 16 bytes, worked on in groups of neighbouring
 // channels as wide as sizes, pitches and addresses allow.
 #include "kernels/cuda/conv/mma.cuh"
-#include "kernels/cuda/device/activate.cuh"
 #include "kernels/cuda/device/each.cuh"
 #include "kernels/strided.h"
 
@@ -258,7 +257,7 @@ struct MapRowsOp {
   To* y;
   int64_t x_pitch, y_pitch;
   float x_scale, y_scale, low, high;
-  Activation act;
+  Activation activation;
   bool round;
   RowItems items;
   explicit MapRowsOp(const ConvertStrided& p)
@@ -270,7 +269,7 @@ struct MapRowsOp {
         y_scale(p.y_scale),
         low(p.low),
         high(p.high),
-        act(p.activation),
+        activation(p.activation),
         round(p.round),
         items(p.channels, kWidth) {}
   __device__ __forceinline__ void operator()(uint32_t i) const {
@@ -280,7 +279,7 @@ struct MapRowsOp {
 #pragma unroll
     for (int k = 0; k < kWidth; ++k) {
       // Not contracted with what the activation adds: the CPU rounds the product.
-      float v = activate_any(act, __fmul_rn(number(in.v[k]), x_scale));
+      float v = activate(activation, __fmul_rn(number(in.v[k]), x_scale));
       if (round) {
         v = rintf(v / y_scale);
         v = v >= low ? (v <= high ? v : high) : low;

@@ -9,10 +9,6 @@ using deploy::Graph;
 using deploy::Node;
 using deploy::NodeKind;
 
-bool homogeneous(Activation a) {
-  return a == Activation::kIdentity || a == Activation::kReLU || a == Activation::kLeakyReLU;
-}
-
 // Union-find over all channels of all tensors.
 class Finder {
  public:
@@ -86,7 +82,7 @@ class Finder {
     switch (node.kind) {
       case NodeKind::kConv:
       case NodeKind::kDeconv:
-        if (!homogeneous(node.attributes.activation)) fix(node.output);
+        if (!kernels::traits_of(node.attributes.activation).homogeneous) fix(node.output);
         if (node.attributes.residual) join(node.inputs[1], node.output);
         return;
       case NodeKind::kMaxPool:
@@ -96,7 +92,7 @@ class Finder {
         return;
       case NodeKind::kActivation:
         join(node.inputs[0], node.output);
-        if (!homogeneous(node.attributes.activation)) fix(node.output);
+        if (!kernels::traits_of(node.attributes.activation).homogeneous) fix(node.output);
         return;
       case NodeKind::kSlice:
         return join(node.inputs[0], node.attributes.begin, node.output, 0, channels(node.output));

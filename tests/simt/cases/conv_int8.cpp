@@ -35,12 +35,6 @@ struct IntegerCase {
 
 int64_t integer_in(Rng& rng, bool is_unsigned) { return rng.below(256) - (is_unsigned ? 0 : 128); }
 
-float activated(Activation act, float v) {
-  float out = v;
-  dispatch_activation(act, [&](auto tag) { out = activate<decltype(tag)::value>(v); });
-  return out;
-}
-
 // From the contract, one float operation after the other.
 std::vector<float> reference(const IntegerCase& c, const std::vector<int64_t>& sums,
                              const std::vector<float>& bias, const std::vector<float>& factor,
@@ -52,7 +46,7 @@ std::vector<float> reference(const IntegerCase& c, const std::vector<int64_t>& s
     if (c.bias) v = v + bias[o];
     v = v * factor[o];
     if (c.residual == IntegerCase::kBefore) v = std::fma(c.residual_scale, residual[i], v);
-    v = activated(c.act, v) * c.activation_scale;
+    v = activate(c.act, v) * c.activation_scale;
     if (c.residual == IntegerCase::kAfter || c.residual == IntegerCase::kInPlace)
       v = std::fma(c.residual_scale, residual[i], v);
     if (c.y_type != DType::kF32) {

@@ -15,9 +15,6 @@ using namespace sextant::kernels;
 
 // The device's expf and the CPU's polynomial are within 2 ulp of e^x.
 constexpr double kTolerance = 2e-6;
-const std::vector<Activation> kActivations = {
-    Activation::kIdentity,  Activation::kReLU,    Activation::kLeakyReLU, Activation::kSiLU,
-    Activation::kHardswish, Activation::kSigmoid, Activation::kMish};
 // One element, around the pack of four, around a warp, a block; 20,001 reaches the second and third
 // turn of the loop on the SIMT runner, which claims two multiprocessors (60,001 in packs of eight).
 const std::vector<int64_t> kSizes = {1, 3, 4, 5, 31, 33, 1023, 1025, 20001};
@@ -161,7 +158,7 @@ KERNEL_CASE("elementwise kernels") {
       for (const int64_t n : sizeof(T) < 4 ? kHalfSizes : kSizes)
         for (const int64_t offset : {0, 1}) {
           check_add<T>(gpu, n, offset);
-          for (const Activation act : kActivations)
+          for (const auto& [act, name] : enum_names(Activation{}).rows)
             if (n < 10000 || act == Activation::kSiLU) check_activation<T>(gpu, act, n, offset);
         }
     });
