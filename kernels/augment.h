@@ -39,7 +39,7 @@ struct PlacedImage {
 };
 
 // Images on a canvas (a mosaic's four, or one), seen through an affine map. Where images overlap
-// the last one counts; what none covers is the pad value.
+// the last one counts; pixels that none covers get the pad value.
 struct AugmentPicture {
   PlacedImage image[4];
   int32_t images = 0;

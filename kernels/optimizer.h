@@ -102,7 +102,7 @@ int64_t workspace_bytes(const MultiTensorUpdate& p);  // 0 for SGD
 
 // --- one definition for the CPU and CUDA --------------------------------------------------------
 
-// What a tensor's update needs beside its values. `grad` is g at first: multiplied and unscaled.
+// The constants of a tensor's update. `grad` is the gradient times its multiplier, unscaled.
 template <bool kNesterov>
 struct SgdStep {
   float lr, momentum, decay;
@@ -131,7 +131,7 @@ struct AdamStep {
   }
 };
 
-// Of the t-th update, t from 1.
+// The constants of the t-th update, t from 1.
 SEXTANT_HD AdamStep adam_step(const MultiTensorUpdate& p, int32_t group, int64_t t) {
   const double rate = p.lr[group], decay = p.decay[group];
   const auto count = static_cast<double>(t);

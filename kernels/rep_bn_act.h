@@ -30,8 +30,8 @@ struct RepBnActForward {
     // nothing is updated. eval: read.
     float* running_mean = nullptr;
     float* running_var = nullptr;
-    // For backward: the batch's, in eval those of the running statistics. Written; in eval they may
-    // be null.
+    // For backward: the batch's statistics, in eval the running ones. Written; in eval they may be
+    // null.
     float* mean = nullptr;
     float* inv_std = nullptr;
   };

@@ -1,11 +1,11 @@
 // What a deployed network does between convolutions: moving, pooling, adding, activations on their
 // own, conversions.
 //
-// A tensor is rows (pixels) of `channels` neighbouring elements. A pitch is what lies from one row
-// to the next: the channels when dense, more in a slice of a concat's buffer, into which a producer
-// writes straight. What lies between is neither read nor written. Types are F32, F16, U8 and I8;
-// any other is an Error. CUDA: as on the CPU, integers and moved bytes to the bit (except behind an
-// exponential); at most 2^31 pieces of rows, an Error above.
+// A tensor is rows (pixels) of `channels` neighbouring elements. A pitch is the distance from one
+// row to the next: the channels when dense, more in a slice of a concat's buffer, into which a
+// producer writes directly. The elements between rows are neither read nor written. Types are F32,
+// F16, U8 and I8; any other is an Error. CUDA: as on the CPU, integers and moved bytes to the bit
+// (except behind an exponential); at most 2^31 pieces of rows, an Error above.
 #pragma once
 
 #include <array>
@@ -86,8 +86,8 @@ struct ConvertStrided {
   bool round = false;  // y holds integers
   float y_scale = 1.0f;
   float low = 0, high = 0;
-  // From bytes to bytes: y by x's bit pattern, [256], where the kernel runs; nothing of the above
-  // but geometry counts. convert_table() makes one.
+  // For bytes to bytes: y by x's bit pattern, [256], in the kernel's memory; of the fields above
+  // only pointers, types and geometry are read. convert_table() makes one.
   const uint8_t* table = nullptr;
 };
 // Bits of y for each value of x; both types are bytes.

@@ -1,5 +1,5 @@
 // The CPU's kernels: those of the list in kernels/backend.h, declared for kernels that use others.
-// Whoever is not in kernels/cpu calls them through kernels::backend().
+// Code outside kernels/cpu calls them through kernels::backend().
 #pragma once
 
 #include "kernels/backend.h"

@@ -52,7 +52,7 @@ constexpr int64_t kMaxChunks = 256;
 struct Chunks {
   int64_t count, rows;
 };
-// From the shape alone.
+// Depends on the shape alone.
 Chunks chunks_of(const ChannelDot& p) {
   const int64_t count = std::clamp<int64_t>(p.rows / kRowsPerChunk, 1, kMaxChunks);
   return {count, (p.rows + count - 1) / count};

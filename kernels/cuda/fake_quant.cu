@@ -146,7 +146,7 @@ void dispatch(const Op& op, const float* amax, const Extent& e, bool aligned, St
 
 void check_extent(const char* name, const Extent& e) {
   check(e.outer >= 0 && e.channels >= 1 && e.inner >= 0,
-        "{}: outer {}, channels {}, inner {} is no tensor", name, e.outer, e.channels, e.inner);
+        "{}: outer {}, channels {}, inner {} is not a tensor", name, e.outer, e.channels, e.inner);
 }
 
 }  // namespace

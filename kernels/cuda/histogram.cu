@@ -28,7 +28,7 @@ __device__ __forceinline__ void each_value(const float* x, int64_t n, bool packe
   for (int64_t i = packs * kPackWidth + first; i < n; i += threads) f(x[i]);
 }
 
-// Of a tensor as one: the maximum of all blocks.
+// Per tensor: the maximum of all blocks.
 __global__ void __launch_bounds__(kThreads)
     abs_max_kernel(const float* x, int64_t n, bool packed, uint32_t* bits) {
   SEXTANT_SHARED(uint32_t[1], largest);
@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x == 0) atomicMax(bits, largest[0]);
 }
 
-// By channel: a warp a row of `inner` values.
+// Per channel: a warp a row of `inner` values.
 __global__ void __launch_bounds__(kThreads)
     channel_max_kernel(const float* x, int64_t rows, int64_t channels, int64_t inner,
                        uint32_t* bits) {

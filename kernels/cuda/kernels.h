@@ -14,7 +14,7 @@ namespace sextant::kernels::cuda {
 SEXTANT_KERNELS(SEXTANT_DECLARE)
 #undef SEXTANT_DECLARE
 
-// Of parameters whose header declares no other.
+// For parameters whose header declares no overload.
 template <class Params>
 int64_t workspace_bytes(const Params&) {
   return 0;

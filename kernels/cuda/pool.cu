@@ -1,5 +1,5 @@
 // Pooling, up-sampling, channel copies. Bound by memory: an item is a pixel's neighbouring
-// channels, 16 bytes of them, or one where the channels are no multiple of as many. Nothing is
+// channels, 16 bytes of them, or one where the channels are not a multiple of that. Nothing is
 // scattered: backward, an input pixel adds up the windows that contain it, in the order in which
 // the CPU adds them.
 #include <numeric>

@@ -158,7 +158,7 @@ class CudaAccelerator final : public Accelerator {
 constexpr ProfileHooks kNvtx = {[](const char* name) { static_cast<void>(nvtxRangePushA(name)); },
                                 [] { static_cast<void>(nvtxRangePop()); }};
 
-// A kernel of ours, run: a build for other devices has none to run on this one.
+// Runs one of our kernels: a build for other devices has none for this one.
 void try_a_kernel(const cudaDeviceProp& device) {
   const Workspace one(static_cast<int64_t>(sizeof(float)));
   auto* p = static_cast<float*>(one.data());
@@ -202,7 +202,7 @@ void start_cuda() {
   }
   set_cuda_backend(&cuda::backend());
   set_profile_hooks(&kNvtx);
-  // As long as the process, both: work may run until its end.
+  // Both live as long as the process: work may run until its end.
   set_linear_library(cuda::cublas_linear().release());
 #if defined(SEXTANT_CUDNN)
   if (!deterministic_mode()) {

@@ -27,7 +27,7 @@ inline constexpr int kBoxLossSums = 3;
 // The order of summation is fixed. CUDA: at most 2^29 anchors in all.
 struct BoxLoss {
   BoxMaps maps;
-  // Of the maps' shapes, level by level; null where there is none. Gradients are written at anchors
+  // Shaped as the maps, level by level; null where there is none. Gradients are written at anchors
   // with a box only, the rest is left alone.
   const float* teacher[kMaxLevels] = {};
   float* grad[kMaxLevels] = {};

@@ -76,7 +76,7 @@ SEXTANT_HD float distance_gradient(const float* dy, int side, float stride) {
   const float centre = 0.5f * dy[side % 2];
   return stride * (dy[2 + side % 2] + (side < 2 ? -centre : centre));
 }
-// Of a sigmoid's input, from its result.
+// The gradient of a sigmoid's input, from its result.
 SEXTANT_HD float logit_gradient(float dy, float y) { return dy * y * (1.0f - y); }
 
 }  // namespace sextant::kernels

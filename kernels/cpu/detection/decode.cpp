@@ -71,7 +71,7 @@ struct LevelGradient {
   const LevelDecoder& d;
   const DecodeGradient& grad;
 
-  // From a pixel's row and that row's gradient.
+  // Takes a pixel's row and that row's gradient.
   void row(int64_t n, int64_t pixel, const float* out, const float* dy) const {
     const int64_t at = n * d.pixels + pixel, bins = d.p.reg_max + 1;
     if (grad.reg) {
@@ -86,7 +86,7 @@ struct LevelGradient {
       grad.cls[at * d.p.classes + c] = logit_gradient(dy[5 + c], out[5 + c]);
   }
 
-  // Of a distribution's logits, from that of its expectation: prob_k (k - mean).
+  // The gradient of a distribution's logits from that of its expectation: prob_k (k - mean).
   static void distribution(const float* logits, int64_t bins, float dmean, float* out) {
     if (bins == 1) {
       *out = dmean;

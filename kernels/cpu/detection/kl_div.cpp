@@ -92,7 +92,7 @@ class Columns {
       sigmoids(teacher_.data(), n);
       std::copy_n(student_.begin(), n, score_.begin());
     }
-    // To exp((x - top) / T), with the sums of that and of the teacher's (teacher - student) / T.
+    // Turns x into exp((x - top) / T) and sums it, and the teacher's (teacher - student) / T.
     double student_top[kWidth], teacher_top[kWidth];
     std::copy_n(student_.begin(), count, student_top);
     std::copy_n(teacher_.begin(), count, teacher_top);

@@ -86,7 +86,7 @@ struct SideDistribution {
   float top, sum, mean;
 };
 
-// By eight lanes.
+// Computed by eight lanes.
 template <class T>
 __device__ __forceinline__ SideDistribution side_distribution(const T* z, int bins) {
   const int lane = static_cast<int>(threadIdx.x) % kLanes;

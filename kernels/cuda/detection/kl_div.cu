@@ -26,7 +26,7 @@ __device__ __forceinline__ double score_of(float x) {
   return kSigmoid ? sigmoid_of(static_cast<double>(x)) : static_cast<double>(x);
 }
 
-// Of a set of elements of one column: maxima, sums of exp((x - top) / T), and the sum of the
+// A set of elements of one column: maxima, sums of exp((x - top) / T), and the sum of the
 // teacher's exponentials times (teacher - student) / T.
 struct Softmaxes {
   double student_top, student_sum, teacher_top, teacher_sum, cross;

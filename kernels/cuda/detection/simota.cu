@@ -67,7 +67,7 @@ struct SimOta {
     const double u = iou(gt_boxes + 4 * box, pred_boxes + 4 * (n * anchors + a), eps);
     return u > 0.0 ? u : 0.0;  // also for NaN
   }
-  // Of a candidate.
+  // For a candidate.
   __device__ __forceinline__ double cost_of(int64_t n, int64_t a, int64_t box) const {
     const ClassTerms terms = class_terms(scores_at(scores, n, a)[gt_classes[box]], object_of(n, a));
     return simota_cost(background[n * anchors + a], terms, overlap_of(n, a, box),
