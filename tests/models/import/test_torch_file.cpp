@@ -137,7 +137,7 @@ TEST_CASE("tensors that share a storage do not add up to more than twice the fil
   CHECK(contains(test::error_of([&] {
                    for (size_t i = 1; i < pairs.size(); i += 2) f.tensor(f.pickle()[pairs[i]], "t");
                  }),
-                 "more than twice the file"));
+                 "more than twice the size of the file"));
 }
 
 TEST_CASE("a damaged or unusual zip is refused, naming file and entry") {
