@@ -11,7 +11,7 @@
 
 #include "core/dtype.h"
 #include "core/stream.h"
-#include "kernels/math/activation.h"
+#include "kernels/epilogue.h"
 
 namespace sextant::kernels {
 
@@ -35,23 +35,20 @@ struct ConvShape {
 // about 2^-22 of a product), or by fused multiply-adds.
 enum class ConvPrecision { k3xTF32, kFma };
 
-// y = act(conv(x, w) + bias) + residual_scale * residual, or with the residual before the
-// activation y = act(conv(x, w) + bias + residual_scale * residual)
+// y = the epilogue of conv(x, w) + bias (kernels/epilogue.h)
 struct ConvForward {
   ConvShape shape;
   const void* x = nullptr;
   const void* w = nullptr;
-  const float* bias = nullptr;             // [oc] or null
-  void* y = nullptr;                       // overwritten, unless accumulate
-  bool accumulate = false;                 // y += conv(x, w); bias, residual null and act identity
-  Activation act = Activation::kIdentity;  // CPU: kIdentity or kReLU
-  const void* residual = nullptr;          // like y, may be y; or null. CUDA only
+  const float* bias = nullptr;     // [oc] or null
+  void* y = nullptr;               // overwritten, unless accumulate
+  bool accumulate = false;         // y += conv(x, w); without bias, residual and activation
+  Epilogue epilogue{};             // CPU: identity or ReLU
+  const void* residual = nullptr;  // like y, may be y; or null. CUDA only
   DType dtype = DType::kF32;
   ConvPrecision precision = ConvPrecision::k3xTF32;
-  // CUDA only, all below. Elements from one pixel to the next; 0: the channels.
+  // CUDA only. Elements from one pixel to the next; 0: the channels.
   int64_t x_pitch = 0, y_pitch = 0, residual_pitch = 0;
-  float residual_scale = 1.0f;
-  bool residual_before_activation = false;
 };
 
 // dx = (or +=, with accumulate) the gradient with respect to x

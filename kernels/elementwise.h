@@ -15,7 +15,7 @@ struct ActForward {
   const void* x = nullptr;
   void* y = nullptr;
   int64_t n = 0;
-  Activation act = Activation::kIdentity;
+  Activation activation = Activation::kIdentity;
   DType dtype = DType::kF32;
 };
 
@@ -25,7 +25,7 @@ struct ActBackward {
   const void* dy = nullptr;
   void* dx = nullptr;
   int64_t n = 0;
-  Activation act = Activation::kIdentity;
+  Activation activation = Activation::kIdentity;
   DType dtype = DType::kF32;
 };
 

@@ -41,7 +41,7 @@ struct RepBnActForward {
   void* y = nullptr;
   int64_t rows = 0;  // training needs rows >= 2
   int64_t channels = 0;
-  Activation act = Activation::kIdentity;
+  Activation activation = Activation::kIdentity;
   float eps = 1e-3f;
   float momentum = 0.03f;
   bool training = true;
@@ -67,7 +67,7 @@ struct RepBnActBackward {
   const void* dy = nullptr;
   int64_t rows = 0;
   int64_t channels = 0;
-  Activation act = Activation::kIdentity;
+  Activation activation = Activation::kIdentity;
   bool training = true;
   DType dtype = DType::kF32;
 };

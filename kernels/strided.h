@@ -81,7 +81,7 @@ struct ConvertStrided {
   int64_t rows = 0, channels = 0;
   int64_t x_pitch = 0, y_pitch = 0;
   float x_scale = 1.0f;
-  Activation act = Activation::kIdentity;
+  Activation activation = Activation::kIdentity;
   bool round = false;  // y holds integers
   float y_scale = 1.0f;
   float low = 0, high = 0;

@@ -74,7 +74,7 @@ SavedStatistics run_rep_bn_act(const std::vector<Tensor>& x,
   p.dtype = y.dtype();
   p.rows = rows;
   p.channels = channels;
-  p.act = act;
+  p.activation = act;
   p.eps = params.eps;
   p.momentum = params.momentum;
   p.training = params.training;
@@ -126,7 +126,7 @@ struct RepBnActSaved {
     p.dtype = dy.dtype();
     p.rows = dy.numel() / channels;
     p.channels = channels;
-    p.act = act;
+    p.activation = act;
     p.training = training;
     for (size_t b = 0; b < x.size(); ++b) {
       g.dx.push_back(wants_dx[b] ? like(dy) : Tensor());

@@ -102,7 +102,7 @@ Variable quantized_add(const Variable& a, const Variable& b, float factor,
   form.residual = b.f32();
   form.rows = a.data().numel() / channels;
   form.channels = channels;
-  form.residual_scale = factor;
+  form.epilogue.residual_scale = factor;
   form.low = range.low();
   form.high = range.high();
   const Tensor y(a.shape(), DType::kF32, device);
@@ -159,13 +159,12 @@ class Operation {
                                      .weight = weight_scale_.f32(),
                                      .bias = c.bias.defined() ? c.bias.f32() : nullptr,
                                      .channels = channels,
-                                     .act = c.act,
-                                     .residual_scale = c.residual_scale,
-                                     .residual_before_act = c.residual_before_act};
+                                     .epilogue = c.epilogue};
     bias_ = tensor(Shape{channels});
     factor_ = tensor(Shape{channels});
     on(x_).fold_scales(scales, bias_.f32(), factor_.f32());
-    kernels::set_epilogue(scales, form_);
+    form_.channels = channels;
+    form_.epilogue = kernels::folded_epilogue(scales);
     form_.bias = bias_.f32();
     form_.factor = factor_.f32();
     form_.round = c.destination.has_value();
@@ -206,7 +205,7 @@ class Operation {
     const Tensor dv = tensor(sums_.shape()), dstep = scale_sums(needs[5], 1, x_);
     Tensor dresidual;
     if (needs[4]) dresidual = tensor(sums_.shape());
-    on(x_).requantize_backward({form_, c_.residual_scale, dy.f32(), dv.f32(),
+    on(x_).requantize_backward({form_, c_.epilogue.residual_scale, dy.f32(), dv.f32(),
                                 needs[4] ? dresidual.f32() : nullptr, sums_of(dstep)});
     Tensor dx, dw, db;
     convolve_back(dv, needs, dx, dw, db);

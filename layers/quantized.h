@@ -13,6 +13,7 @@
 
 #include <optional>
 
+#include "kernels/epilogue.h"
 #include "layers/functional.h"
 
 namespace sextant {
@@ -42,18 +43,16 @@ inline Variable fake_quant(const Variable& x, const QuantRange& range) {
   return dequantize(quantize(x, range), range);
 }
 
-// A convolution whose operands are integers: deploy/engine/conv_step.h has the formula.
+// A convolution whose operands are integers: kernels/conv_int8.h has the formula.
 struct QuantizedConv {
   Variable weight;  // real, [O,kh,kw,I/groups]; rounded to -127..127 times weight_scale
   // [O]; learned by LSQ if it requires a gradient, with factor 1 / sqrt(weights per channel * 127).
   Variable weight_scale;
   Variable bias;  // real, [O] or undefined
   ConvParams params;
-  bool transposed = false;  // kernel equal to stride, as conv_transpose2d; no residual
-  Activation act = Activation::kIdentity;
-  Variable residual;  // in the destination's range (real without one), or undefined
-  bool residual_before_act = false;
-  float residual_scale = 1.0f;
+  bool transposed = false;       // kernel equal to stride, as conv_transpose2d; no residual
+  kernels::Epilogue epilogue{};  // of real numbers
+  Variable residual;             // in the destination's range (real without one), or undefined
   QuantRange source;
   std::optional<QuantRange> destination;  // if empty, the result is real
 };

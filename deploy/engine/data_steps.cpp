@@ -148,7 +148,7 @@ std::unique_ptr<Step> make_map_step(const Backend& on, const Place& source, cons
                               .x_pitch = source.pitch,
                               .y_pitch = destination.pitch,
                               .x_scale = from.quantized ? from.scale : 1.0f,
-                              .act = activation,
+                              .activation = activation,
                               .round = to.quantized,
                               .y_scale = to.scale,
                               .low = to.low(),

@@ -321,10 +321,8 @@ class Builder {
     spec.stride = deconv ? 1 : node.attributes.stride;
     spec.padding = deconv ? 0 : node.attributes.padding;
     spec.groups = deconv ? 1 : node.attributes.groups;
-    spec.activation = node.attributes.activation;
+    spec.epilogue = epilogue_of(node);
     spec.residual = node.attributes.residual;
-    spec.residual_before_activation = node.attributes.residual_before_activation;
-    spec.residual_scale = node.attributes.residual_scale;
     spec.weight = deconv ? deconv_as_pointwise(node.weight) : node.weight;
     spec.bias = deconv ? deconv_bias(node.bias) : node.bias;
     if (!integer) return spec;
@@ -374,10 +372,10 @@ class Builder {
 
   void place_residual(const Node& node, ConvSpec& spec, DType wanted, bool convert) {
     const int residual = node.inputs[1];
-    if (!spec.integer && spec.residual_scale != 1.0f) {
+    if (!spec.integer && spec.epilogue.residual_scale != 1.0f) {
       // oneDNN's f32 convolutions that add times anything but 1 are its slow reference
-      const Meaning scaled{.quantized = true, .scale = spec.residual_scale};
-      spec.residual_scale = 1.0f;
+      const Meaning scaled{.quantized = true, .scale = spec.epilogue.residual_scale};
+      spec.epilogue.residual_scale = 1.0f;
       add(make_map_step(on_, as_float(residual), scaled, spec.destination, {}, rows(residual),
                         Activation::kIdentity));
       return;

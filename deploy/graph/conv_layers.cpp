@@ -10,7 +10,8 @@ ConvLayer layer_of(const Node& node, const Shape& x) {
   const Attributes& a = node.attributes;
   ConvLayer layer;
   layer.name = node.name;
-  layer.activation = a.activation;
+  layer.epilogue = epilogue_of(node);
+  layer.epilogue.residual_scale = 1.0f;
   kernels::ConvShape& s = layer.shape;
   s.n = x[0];
   s.h = x[1];
@@ -27,16 +28,21 @@ ConvLayer layer_of(const Node& node, const Shape& x) {
   s.pad = a.padding;
   s.groups = a.groups;
   layer.residual = a.residual;
-  layer.residual_before_activation = a.residual_before_activation;
   return layer;
 }
 
 bool alike(const ConvLayer& a, const ConvLayer& b) {
-  return a.shape == b.shape && a.activation == b.activation && a.residual == b.residual &&
-         a.residual_before_activation == b.residual_before_activation;
+  return a.shape == b.shape && a.epilogue == b.epilogue && a.residual == b.residual;
 }
 
 }  // namespace
+
+kernels::Epilogue epilogue_of(const Node& node) {
+  const Attributes& a = node.attributes;
+  return {.activation = a.activation,
+          .residual_scale = a.residual_scale,
+          .residual_before_activation = a.residual_before_activation};
+}
 
 std::vector<ConvLayer> conv_layers(const Graph& graph, int64_t batch, int64_t height,
                                    int64_t width) {

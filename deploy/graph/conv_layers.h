@@ -13,11 +13,14 @@ namespace sextant::deploy {
 struct ConvLayer {
   std::string name;  // of the first node that is such a one
   kernels::ConvShape shape;
-  Activation activation = Activation::kIdentity;
+  // Its residual_scale is left at 1: it does not tell two kinds apart.
+  kernels::Epilogue epilogue{};
   bool residual = false;
-  bool residual_before_activation = false;
   int count = 1;  // nodes of the graph that are such convolutions
 };
+
+// Of a convolution, in real numbers.
+kernels::Epilogue epilogue_of(const Node& node);
 
 // Each kind once, in the graph's order, for `batch` images of height x width. A transposed
 // convolution counts as the 1x1 convolution to 4 O channels that it is (deconv_as_pointwise()).

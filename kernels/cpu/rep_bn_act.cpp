@@ -294,14 +294,14 @@ void rep_bn_act_forward(const RepBnActForward& p) {
         return p.training ? double{br.inv_std[c]}
                           : 1.0 / std::sqrt(static_cast<double>(br.running_var[c]) + p.eps);
       });
-  dispatch_activation(p.act, [&](auto act) {
+  dispatch_activation(p.activation, [&](auto act) {
     dispatch_branches(p.branches, [&](auto b) { apply<decltype(act)::value, b()>(p, a); });
   });
 }
 
 void rep_bn_act_backward(const RepBnActBackward& p) {
   check_f32("rep_bn_act_backward", p.dtype);
-  dispatch_activation(p.act, [&](auto act) {
+  dispatch_activation(p.activation, [&](auto act) {
     dispatch_branches(p.branches, [&](auto b) { backward<decltype(act)::value, b()>(p); });
   });
 }

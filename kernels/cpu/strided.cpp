@@ -167,7 +167,7 @@ std::array<uint8_t, 256> convert_table(const ConvertStrided& p) {
   check(size_of(p.x_type) == 1 && size_of(p.y_type) == 1,
         "convert_table: {} to {}, must be bytes to bytes", name_of(p.x_type), name_of(p.y_type));
   std::array<uint8_t, 256> table{};
-  dispatch_activation(p.act, [&](auto tag) {
+  dispatch_activation(p.activation, [&](auto tag) {
     for (int i = 0; i < 256; ++i) {
       const float q = p.x_type == DType::kU8 ? static_cast<float>(i)
                                              : static_cast<float>(static_cast<int8_t>(i));
@@ -258,7 +258,7 @@ void cpu::convert_strided(const ConvertStrided& p) {
       if constexpr (sizeof(From) == 1 && sizeof(To) == 1)
         map_by_table(p);
       else
-        dispatch_activation(p.act, [&](auto tag) {
+        dispatch_activation(p.activation, [&](auto tag) {
           parallel_for(p.rows, 256, [&](int64_t begin, int64_t end) {
             map_range<From, To, decltype(tag)::value>(p, begin, end);
           });

@@ -120,13 +120,13 @@ void map(const char* name, DType dtype, const Op& op, const Inputs<void, kInputs
 }  // namespace
 
 void act_forward(const ActForward& p, Stream stream) {
-  dispatch_activation(p.act, [&](auto tag) {
+  dispatch_activation(p.activation, [&](auto tag) {
     map<1>("act_forward", p.dtype, ActForwardOp<decltype(tag)::value>{}, {{p.x}}, p.y, p.n, stream);
   });
 }
 
 void act_backward(const ActBackward& p, Stream stream) {
-  dispatch_activation(p.act, [&](auto tag) {
+  dispatch_activation(p.activation, [&](auto tag) {
     map<2>("act_backward", p.dtype, ActBackwardOp<decltype(tag)::value>{}, {{p.x, p.dy}}, p.dx, p.n,
            stream);
   });

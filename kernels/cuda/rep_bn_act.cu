@@ -174,7 +174,7 @@ void forward(const RepBnActForward& p, float* partial, Stream stream) {
                     stream);
     }
   }
-  dispatch_activation(p.act, [&](auto act) {
+  dispatch_activation(p.activation, [&](auto act) {
     constexpr Activation kAct = decltype(act)::value;
     launch(SEXTANT_KERNEL(apply_kernel<T, kAct, B, kWidth>), apply_grid(l), block_of(l), 0, stream,
            in, static_cast<T*>(p.y), l.size);
@@ -200,7 +200,7 @@ void backward(const RepBnActBackward& p, float* partial, Stream stream) {
   out.dy = static_cast<const T*>(p.dy);
   out.dbeta = p.branch[0].dbeta;
   out.training = p.training;
-  dispatch_activation(p.act, [&](auto act) {
+  dispatch_activation(p.activation, [&](auto act) {
     constexpr Activation kAct = decltype(act)::value;
     constexpr size_t kShared = (B + 1) * kWidth * kThreads * sizeof(float);
     launch(SEXTANT_KERNEL(gradient_sums_kernel<T, kAct, B, kWidth>), reduce_grid(l), block_of(l),

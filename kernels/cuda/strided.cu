@@ -270,7 +270,7 @@ struct MapRowsOp {
         y_scale(p.y_scale),
         low(p.low),
         high(p.high),
-        act(p.act),
+        act(p.activation),
         round(p.round),
         items(p.channels, kWidth) {}
   __device__ __forceinline__ void operator()(uint32_t i) const {

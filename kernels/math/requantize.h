@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "kernels/math/epilogue.h"
 #include "kernels/requantize.h"
 
 namespace sextant::kernels::requantizing {
@@ -35,28 +36,22 @@ SEXTANT_HD void fold_channel(const ConvScales& s, int64_t o, float* bias, float*
   const double product = static_cast<double>(s.source) * static_cast<double>(s.weight[o]);
   const double b = s.bias != nullptr ? static_cast<double>(s.bias[o]) : 0.0;
   bias[o] = static_cast<float>(b / product);
-  factor[o] = static_cast<float>(homogeneous(s.act) ? product / static_cast<double>(s.destination)
-                                                    : product);
+  factor[o] = static_cast<float>(
+      homogeneous(s.epilogue.activation) ? product / static_cast<double>(s.destination) : product);
 }
 
 // One value, before rounding; `pre` is what the activation sees.
 template <Activation A>
-struct Epilogue {
-  explicit Epilogue(const Requantize& f)
-      : before(f.residual != nullptr && f.residual_before_act),
-        after(f.residual != nullptr && !f.residual_before_act),
-        act_scale(f.act_scale),
-        residual_scale(f.residual_scale) {}
+struct Requantized {
+  Requantized(const Epilogue& e, bool has_residual) : steps(e, has_residual) {}
+  explicit Requantized(const Requantize& f) : Requantized(f.epilogue, f.residual != nullptr) {}
   SEXTANT_HD float pre(float sum, float bias, float factor, float residual) const {
-    const float v = (sum + bias) * factor;
-    return before ? std::fma(residual_scale, residual, v) : v;
+    return steps.before(rounded_product(sum + bias, factor), residual);
   }
   SEXTANT_HD float post(float pre_value, float residual) const {
-    const float v = activate<A>(pre_value) * act_scale;
-    return after ? std::fma(residual_scale, residual, v) : v;
+    return steps.after(activate<A>(pre_value), residual);
   }
-  bool before, after;
-  float act_scale, residual_scale;
+  EpilogueSteps steps;
 };
 
 }  // namespace sextant::kernels::requantizing

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "deploy/graph/conv_layers.h"
 #include "deploy/graph/ranges.h"
 #include "layers/placement.h"
 
@@ -242,10 +243,8 @@ Variable TrainableGraph::weighted(size_t n, const std::vector<Variable>& values)
     conv.bias = p.bias;
     conv.params = params;
     conv.transposed = transposed;
-    conv.act = a.activation;
+    conv.epilogue = deploy::epilogue_of(node);
     if (a.residual) conv.residual = values[static_cast<size_t>(node.inputs[1])];
-    conv.residual_before_act = a.residual_before_activation;
-    conv.residual_scale = a.residual_scale;
     conv.source = range(node.inputs[0]);
     if (is_integer(node.output)) conv.destination = range(node.output);
     return quantized_conv(values[static_cast<size_t>(node.inputs[0])], conv);

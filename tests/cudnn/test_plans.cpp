@@ -56,11 +56,10 @@ ConvInt8Forward int8_of(const deploy::ConvLayer& layer) {
   p.bias = p.factor = &real;
   p.x = p.y = &integer;
   p.w = &integer;
-  p.act = layer.activation;
-  p.activation_scale = layer.activation == Activation::kSiLU ? 0.5f : 1.0f;
+  p.epilogue = layer.epilogue;
+  if (layer.epilogue.activation == Activation::kSiLU) p.epilogue.activation_scale = 0.5f;
+  p.epilogue.residual_scale = 0.5f;
   p.residual = layer.residual ? &integer : nullptr;
-  p.residual_scale = 0.5f;
-  p.residual_before_activation = layer.residual_before_activation;
   return p;
 }
 
@@ -101,7 +100,7 @@ TEST_CASE("plans of cuDNN: int8, stored and read back") {
   ConvInt8Forward p;
   p.shape = small();
   p.bias = p.factor = &real;
-  p.act = Activation::kReLU;
+  p.epilogue.activation = Activation::kReLU;
   const auto plan = cudnn::plan_conv_int8_forward(p, h100());
   REQUIRE(plan);
   const std::string json = plan->json();
@@ -118,9 +117,9 @@ TEST_CASE("plans of cuDNN: f16 forward, both gradients with f32 sums of the weig
   f.dtype = DType::kF16;
   CHECK(cudnn::plan_conv_forward(f, h100()));
   f.bias = &real;
-  f.act = Activation::kReLU;
+  f.epilogue.activation = Activation::kReLU;
   CHECK(cudnn::plan_conv_forward(f, h100()));
-  f.act = Activation::kHardswish;
+  f.epilogue.activation = Activation::kHardswish;
   CHECK_FALSE(cudnn::plan_conv_forward(f, h100()));
   ConvBackwardData d;
   d.shape = small();

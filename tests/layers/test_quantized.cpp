@@ -95,9 +95,8 @@ TEST_CASE("a quantized convolution is one of fake-quantized operands, gradients 
   conv.bias = Variable(test::random_tensor(Shape{6}, 3), true);
   conv.params = {1, 1, groups};
   conv.transposed = c.transposed;
-  conv.act = c.act;
-  conv.residual_before_act = c.before;
-  conv.residual_scale = factor;
+  conv.epilogue = {
+      .activation = c.act, .residual_scale = factor, .residual_before_activation = c.before};
   conv.source = range_of(1.5f, c.is_unsigned);
   const QuantRange to = range_of(1.1f, c.is_unsigned, true),
                    same = range_of(1.1f, c.is_unsigned, true);
@@ -166,9 +165,9 @@ TEST_CASE("real results of a quantized convolution: numeric gradients") {
   conv.weight = Variable(test::random_tensor(Shape{5, 3, 3, 4}, 1));
   conv.weight_scale = Variable(Tensor::full(Shape{5}, 1.0f / 127));
   conv.source = range_of(127.0f, false);
-  conv.act = Activation::kSiLU;
+  conv.epilogue.activation = Activation::kSiLU;
   conv.params = {2, 1, 1};
-  conv.residual_scale = -0.5f;
+  conv.epilogue.residual_scale = -0.5f;
   const double apart = test::gradcheck(
       [&](const std::vector<Variable>& in) {
         QuantizedConv c = conv;

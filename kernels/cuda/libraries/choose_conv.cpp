@@ -125,7 +125,8 @@ Tolerance tolerance(const ConvBackwardWeight& p) {
 }
 Tolerance tolerance(const ConvInt8Forward& p) {
   if (p.y_type == DType::kF32) return {1e-5f, 60.0f};
-  const bool exponential = p.act == Activation::kSiLU || p.act == Activation::kSigmoid;
+  const Activation a = p.epilogue.activation;
+  const bool exponential = a == Activation::kSiLU || a == Activation::kSigmoid;
   return {0, 0, exponential ? 1.0f : 0.0f};
 }
 

@@ -22,6 +22,12 @@ struct ForwardOptions {
   bool residual_first = false;  // before the activation
 };
 
+Epilogue epilogue(const ForwardOptions& o) {
+  return {.activation = o.act,
+          .residual_scale = o.residual_scale,
+          .residual_before_activation = o.residual_first};
+}
+
 template <class T>
 std::vector<float> run_forward(Backend& backend, const ConvProblem& p, const ConvType& type,
                                const ForwardOptions& o, const std::vector<float>& bias,
@@ -36,13 +42,11 @@ std::vector<float> run_forward(Backend& backend, const ConvProblem& p, const Con
   const DeviceArrayOf<T> y(backend, y_before, o.y_offset);
   const DeviceArrayOf<T> r(backend, pack<T>(spread(before, s.oc, o.r_gap, nan)));
   const DeviceArray b(backend, bias);
-  ConvForward f{p.shape,  x.data(),     w.data(), o.bias ? b.data() : nullptr,
-                y.data(), o.accumulate, o.act};
+  ConvForward f{p.shape,  x.data(),     w.data(),   o.bias ? b.data() : nullptr,
+                y.data(), o.accumulate, epilogue(o)};
   if (o.residual) f.residual = o.in_place ? y.data() : r.data();
   f.dtype = type.dtype;
   f.precision = type.precision;
-  f.residual_scale = o.residual_scale;
-  f.residual_before_activation = o.residual_first;
   if (o.x_gap) f.x_pitch = s.ic + o.x_gap;
   if (o.y_gap) f.y_pitch = s.oc + o.y_gap;
   if (o.residual && !o.in_place && o.r_gap) f.residual_pitch = s.oc + o.r_gap;
@@ -107,7 +111,7 @@ void check_forward(Backend& backend, const ConvShape& shape, const ConvType& typ
   if (type.dtype != DType::kF32 || o.residual || o.act == Activation::kSiLU) return;
   std::vector<float> twin = before;
   cpu::conv_forward({shape, p.x.data(), p.w.data(), o.bias ? bias.data() : nullptr, twin.data(),
-                     o.accumulate, o.act});
+                     o.accumulate, epilogue(o)});
   CHECK(worst_error(twin, expected, type.dtype) < kConvTolerance);
 }
 
@@ -173,8 +177,10 @@ void conv_refusal_cases(Backend& backend) {
   f.dtype = DType::kF32;
   f.x_pitch = 7;
   CHECK(forward() == "conv_forward: pitch 7 of x, which has 8 channels");
+  f.epilogue.activation_scale = 0.5f;
+  CHECK(forward() == "conv_forward: activation_scale 0.5, must be 1");
   f.accumulate = true;
-  f.act = Activation::kReLU;
+  f.epilogue.activation = Activation::kReLU;
   CHECK(forward() == "conv_forward: accumulate goes without bias, residual and activation");
   ConvBackwardData d;
   d.shape.groups = 3;

@@ -24,6 +24,13 @@ struct IntegerCase {
   float spread = 1.0f;                      // of the results; above 1, many saturate
   int64_t offset = 0;                       // elements, of x and y
   int64_t x_gap = 0, y_gap = 0, r_gap = 0;  // elements between two pixels
+
+  Epilogue epilogue() const {
+    return {.activation = act,
+            .activation_scale = activation_scale,
+            .residual_scale = residual_scale,
+            .residual_before_activation = residual == kBefore};
+  }
 };
 
 int64_t integer_in(Rng& rng, bool is_unsigned) { return rng.below(256) - (is_unsigned ? 0 : 128); }
@@ -84,10 +91,7 @@ std::vector<float> run(Backend& backend, const IntegerCase& c, const std::vector
   p.y = dy.data();
   p.x_type = c.x_unsigned ? DType::kU8 : DType::kI8;
   p.y_type = c.y_type;
-  p.act = c.act;
-  p.activation_scale = c.activation_scale;
-  p.residual_scale = c.residual_scale;
-  p.residual_before_activation = c.residual == IntegerCase::kBefore;
+  p.epilogue = c.epilogue();
   if (c.x_gap) p.x_pitch = s.ic + c.x_gap;
   if (c.y_gap) p.y_pitch = s.oc + c.y_gap;
   if (c.r_gap) p.residual_pitch = s.oc + c.r_gap;
@@ -130,10 +134,7 @@ std::vector<float> on_cpu_typed(const IntegerCase& c, const std::vector<int>& x,
                           .y = hy.data(),
                           .x_type = DTypeOf<X>::value,
                           .y_type = c.y_type,
-                          .act = c.act,
-                          .activation_scale = c.activation_scale,
-                          .residual_scale = c.residual_scale,
-                          .residual_before_activation = c.residual == IntegerCase::kBefore,
+                          .epilogue = c.epilogue(),
                           .x_pitch = s.ic + c.x_gap,
                           .y_pitch = s.oc + c.y_gap,
                           .residual_pitch = s.oc + c.r_gap});

@@ -53,7 +53,7 @@ Results run_on_cpu(const RepBnProblem& p) {
   f.branches = g.branches = p.branches;
   f.rows = g.rows = p.rows;
   f.channels = g.channels = c;
-  f.act = g.act = p.act;
+  f.activation = g.activation = p.act;
   f.training = g.training = p.training;
   f.eps = p.eps;
   f.momentum = p.momentum;
@@ -124,7 +124,7 @@ Results run_on(Backend& backend, const RepBnProblem& p, const Options& o) {
   f.branches = g.branches = p.branches;
   f.rows = g.rows = p.rows;
   f.channels = g.channels = c;
-  f.act = g.act = p.act;
+  f.activation = g.activation = p.act;
   f.training = g.training = p.training;
   f.eps = p.eps;
   f.momentum = p.momentum;

@@ -88,23 +88,20 @@ void check_fold(Backend& backend, int64_t channels, Activation act, bool has_bia
   CAPTURE(channels, name_of(act), has_bias);
   const std::vector<float> weight = random_values(channels, 1, 0.001, 0.02),
                            real = random_values(channels, 2, -3, 3);
-  ConvScales s{.source = 0.013f,
-               .destination = 0.031f,
-               .weight = weight.data(),
-               .bias = has_bias ? real.data() : nullptr,
-               .channels = channels,
-               .act = act,
-               .residual_scale = 0.7f,
-               .residual_before_act = true};
+  ConvScales s{
+      .source = 0.013f,
+      .destination = 0.031f,
+      .weight = weight.data(),
+      .bias = has_bias ? real.data() : nullptr,
+      .channels = channels,
+      .epilogue = {.activation = act, .residual_scale = 0.7f, .residual_before_activation = true}};
   std::vector<float> bias = undefined(channels), factor = undefined(channels);
   cpu::fold_scales(s, bias.data(), factor.data());
-  Requantize form;
-  set_epilogue(s, form);
   const bool folds = act == Activation::kReLU;
-  CHECK(form.act == act);
-  CHECK(form.channels == channels);
-  CHECK(form.act_scale == (folds ? 1.0f : 1.0f / s.destination));
-  CHECK(form.residual_scale == (folds ? 0.7f : 0.7f * s.destination));
+  CHECK(folded_epilogue(s) == Epilogue{.activation = act,
+                                       .activation_scale = folds ? 1.0f : 1.0f / s.destination,
+                                       .residual_scale = folds ? 0.7f : 0.7f * s.destination,
+                                       .residual_before_activation = true});
   int wrong = 0;
   for (size_t o = 0; o < weight.size(); ++o) {
     const double product = double{s.source} * double{weight[o]};
@@ -146,10 +143,10 @@ void check_requantize(Backend& backend, const Form& s) {
   Requantize form;
   form.rows = s.rows;
   form.channels = s.channels;
-  form.act = s.act;
-  form.act_scale = 0.75f;
-  form.residual_scale = 0.8f;  // times an integer: never a tie
-  form.residual_before_act = s.residual == 2;
+  form.epilogue = {.activation = s.act,
+                   .activation_scale = 0.75f,
+                   .residual_scale = 0.8f,  // times an integer: never a tie
+                   .residual_before_activation = s.residual == 2};
   form.round = s.round;
   const auto point = [&](const float* a, const float* b, const float* c, const float* d) {
     form.sums = a;
@@ -205,13 +202,13 @@ void check_requantize(Backend& backend, const Form& s) {
   for (int64_t i = 0; i < n; ++i) {
     const auto k = static_cast<size_t>(i), c = static_cast<size_t>(i % s.channels);
     double v = (double{sums[k]} + double{bias[c]}) * double{factor[c]};
-    if (s.residual == 2) v += double{form.residual_scale} * residual[k];
+    if (s.residual == 2) v += double{form.epilogue.residual_scale} * residual[k];
     const double pre = v;
     if (s.act == Activation::kReLU) v = std::max(v, 0.0);
     if (s.act == Activation::kLeakyReLU) v = v > 0 ? v : v * double{kLeakySlope};
     if (s.act == Activation::kSiLU) v = v / (1 + std::exp(-v));
     v *= 0.75;
-    if (s.residual == 1) v += double{form.residual_scale} * residual[k];
+    if (s.residual == 1) v += double{form.epilogue.residual_scale} * residual[k];
     const double level = std::nearbyint(v);
     const bool inside = level >= -128 && level <= 127;
     if (std::abs(std::abs(v - std::floor(v)) - 0.5) > 1e-3) {

@@ -212,7 +212,7 @@ void check_map(Backend& backend, const Channels& c, Activation act) {
   p.x_pitch = c.count + c.x_gap;
   p.y_pitch = c.count + c.y_gap;
   p.x_scale = std::is_integral_v<From> ? 0.03125f : 1.0f;
-  p.act = act;
+  p.activation = act;
   p.round = std::is_integral_v<To>;
   p.y_scale = 0.0625f;
   p.low = std::is_same_v<To, uint8_t> ? 0.0f : -128.0f;
