@@ -99,7 +99,7 @@ TEST_CASE("a malformed pickle is refused") {
       {document("}(Nu"), "not a dict"},
       {document("NNR"), "not a name"},
       {document(global("a", "B") + "NR"), "without a tuple"},
-      {document("}}b"), "no object"},
+      {document("}}b"), "something that is not an object"},
       {document("h\x05"), "never stored"},
       {document("j\xff\xff\xff\xff"), "never stored"},
       {document("X\xff\xff\xff\xff"
