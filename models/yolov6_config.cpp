@@ -23,7 +23,7 @@ namespace {
 struct Mode {
   const char* name;
   BlockKind kind;
-  const char* activation;  // "" where it is open
+  const char* activation;  // "" where any is allowed
 };
 constexpr Mode kModes[] = {
     {"repvgg", BlockKind::kRepVGG, ""},        {"hyper_search", BlockKind::kLinearAdd, ""},
@@ -160,7 +160,7 @@ class Reader {
     r.number("csp_e", c.csp_e, 0.1, 1.0);
     for (size_t i = 0; csp && i < c.neck_channels.size(); ++i)
       require(static_cast<double>(c.channels(c.neck_channels[i])) * c.csp_e >= 1, "csp_e",
-              "is {}, which leaves no channel of {}", c.csp_e, c.channels(c.neck_channels[i]));
+              "is {}, which leaves none of {} channels", c.csp_e, c.channels(c.neck_channels[i]));
   }
 
   void blocks() {
@@ -202,7 +202,8 @@ class Reader {
     for (const auto& level : c.anchors) {
       require(level.size() == c.anchors[0].size() && level.size() >= 2 && level.size() <= 18 &&
                   level.size() % 2 == 0,
-              "anchors", "has a level of {} numbers, needs w, h of 1 to 9 anchors, as many each",
+              "anchors",
+              "has a level of {} numbers, needs w, h of 1 to 9 anchors, equally many per level",
               level.size());
       for (const double side : level)
         require(side > 0 && side <= 8192, "anchors", "holds {}, must be in (0, 8192]", side);

@@ -158,14 +158,14 @@ class Evaluation {
       b.teacher[l] = m.teacher_reg;
       b.grad[l] = m.reg_grad;
     });
-    // The three lie one after the other.
+    // The three lie next to each other.
     b.sums = sums_.add(kIou, 1, b.scale[0], &scores_->divisor);
     sums_.add(kDfl, 1, b.scale[1], &scores_->divisor);
     sums_.add(kDfl, 1, b.scale[2], &scores_->divisor);
     on_.box_loss(b);
   }
 
-  // The IoU loss of the plain distances beside a distribution.
+  // The IoU loss of the plain distances that accompany a distribution.
   void lrtb_loss() const {
     kernels::BoxLoss b = box_loss_params();
     b.maps.form = BoxForm::kDistances;

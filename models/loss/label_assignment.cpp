@@ -9,7 +9,7 @@
 namespace sextant::loss_detail {
 namespace {
 
-// The class maps, or those of another map of `channels` a box, as blocks of one anchor list.
+// The class maps, or other maps with `channels` per box, as blocks of one anchor list.
 std::array<kernels::ScoreBlock, kernels::kMaxScoreBlocks> blocks_of(const Branch& branch,
                                                                     const float* LevelMaps::*map,
                                                                     int64_t channels) {
@@ -72,7 +72,7 @@ class Assigning {
     a.target = result_.target.data<double>();
   }
 
-  // The predicted boxes, of those anchors only that an assigner reads.
+  // The predicted boxes, only at anchors that an assigner reads.
   void decode_wanted(kernels::LabelAssign& a) {
     boxes_ = f64({branch_.batch, branch_.anchors, 4});
     on_.decode_boxes({box_maps(config_, branch_), wanted_.data<uint8_t>(), boxes_.data<double>()});
@@ -182,7 +182,7 @@ Truth read_targets(const Tensor& targets, int64_t batch, int64_t num_classes, in
       const double w = static_cast<double>(row[4]) * static_cast<double>(image_w);
       const double h = static_cast<double>(row[5]) * static_cast<double>(image_h);
       const double box[4] = {cx - w * 0.5, cy - h * 0.5, cx + w * 0.5, cy + h * 0.5};
-      // The official code takes rows without a positive sum for padding.
+      // The official code treats rows without a positive sum as padding.
       if (!(box[0] + box[1] + box[2] + box[3] > 0.0)) continue;
       truth.boxes.insert(truth.boxes.end(), box, box + 4);
       truth.classes.push_back(static_cast<int32_t>(row[1]));
@@ -192,7 +192,7 @@ Truth read_targets(const Tensor& targets, int64_t batch, int64_t num_classes, in
   return truth;
 }
 
-// The widest first, so that all are aligned.
+// The widest type first, so that all are aligned.
 PlacedBoxes::PlacedBoxes(Device where, int64_t images, int64_t room)
     : device(where),
       batch(images),

@@ -239,7 +239,7 @@ TEST_CASE("the optimizer refuses what it cannot use") {
   const Variable v(Tensor::zeros({4}));
   CHECK(test::error_of([&] {
           Sgd({{"w", v}, {"w", Variable(Tensor::zeros({2}))}}, {});
-        }) == "optimizer: parameter 'w' is given twice");
+        }) == "optimizer: duplicate parameter 'w'");
   CHECK(test::error_of([&] {
           Sgd({{"w", v}, {"u", v}}, {});
         }) == "optimizer: parameter 'u' is the same Variable as another");

@@ -160,8 +160,8 @@ TEST_CASE("scales that do not fit are named") {
   SECTION("a branch too many") {
     file.add("stem.scale_identity.weight", Tensor::zeros({8}));
     CHECK(error() ==
-          "hs.safetensors: block 'stem': scale_identity is one too many, the model's block has no "
-          "such branch");
+          "hs.safetensors: block 'stem': unexpected scale_identity, the model's block has no such "
+          "branch");
   }
   SECTION("another width") {
     find(file, "stage.scale_1x1.weight") = Tensor::zeros({16});
