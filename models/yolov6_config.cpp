@@ -31,6 +31,15 @@ constexpr Mode kModes[] = {
     {"conv_silu", BlockKind::kConvBN, "silu"}, {"qarepvgg", BlockKind::kQARepVGG, ""},
     {"qarepvggv2", BlockKind::kQARepVGGV2, ""}};
 
+// A block may have any activation that passes large values.
+std::vector<std::string> block_activations() {
+  std::vector<std::string> names;
+  for (const auto& [a, name] : enum_names(Activation{}).rows)
+    if (a != Activation::kIdentity && std::isinf(kernels::traits_of(a).limit))
+      names.emplace_back(name);
+  return names;
+}
+
 const Mode& mode_of(const std::string& name) {
   for (const Mode& m : kModes)
     if (name == m.name) return m;
@@ -172,7 +181,7 @@ class Reader {
     // a preset's activation belongs to its training mode
     if (c.training_mode != before) c.activation = "relu";
     if (!fixed.empty()) c.activation = fixed;
-    r.choice("activation", c.activation, {"relu", "leaky_relu", "silu", "hardswish", "mish"});
+    r.choice("activation", c.activation, block_activations());
     require(fixed.empty() || c.activation == fixed, "activation",
             "is {}, but training mode {} means {}", c.activation, c.training_mode, fixed);
   }
