@@ -43,6 +43,7 @@
 // KERNEL(name, parameters) for each kernel. Pointers among the parameters are to memory of the
 // backend's device, unless they say otherwise.
 #define SEXTANT_KERNELS(KERNEL)                          \
+  /* conv.h, conv_int8.h, linear.h */                    \
   KERNEL(conv_forward, ConvForward)                      \
   KERNEL(conv_backward_data, ConvBackwardData)           \
   KERNEL(conv_backward_weight, ConvBackwardWeight)       \
@@ -51,14 +52,17 @@
   KERNEL(conv_transpose_backward, ConvTransposeBackward) \
   KERNEL(linear_forward, LinearForward)                  \
   KERNEL(linear_backward, LinearBackward)                \
+  /* rep_bn_act.h, branch_sum.h */                       \
   KERNEL(rep_bn_act_forward, RepBnActForward)            \
   KERNEL(rep_bn_act_backward, RepBnActBackward)          \
   KERNEL(branch_sum, BranchSum)                          \
   KERNEL(channel_dot, ChannelDot)                        \
+  /* elementwise.h, cast.h */                            \
   KERNEL(act_forward, ActForward)                        \
   KERNEL(act_backward, ActBackward)                      \
   KERNEL(add_scaled, AddScaled)                          \
   KERNEL(cast, Cast)                                     \
+  /* pool.h */                                           \
   KERNEL(max_pool_forward, MaxPoolForward)               \
   KERNEL(max_pool_backward, MaxPoolBackward)             \
   KERNEL(chained_max_pools, ChainedMaxPools)             \
@@ -67,6 +71,7 @@
   KERNEL(upsample_backward, Upsample)                    \
   KERNEL(copy_channels, CopyChannels)                    \
   KERNEL(bytes_to_float, BytesToFloat)                   \
+  /* strided.h */                                        \
   KERNEL(copy_strided, CopyStrided)                      \
   KERNEL(depth_to_space, DepthToSpace)                   \
   KERNEL(upsample_strided, UpsampleStrided)              \
@@ -75,6 +80,7 @@
   KERNEL(convert_strided, ConvertStrided)                \
   KERNEL(global_average_strided, GlobalAverageStrided)   \
   KERNEL(softmax_strided, SoftmaxStrided)                \
+  /* fake_quant.h, requantize.h, histogram.h */          \
   KERNEL(fake_quant_forward, FakeQuantForward)           \
   KERNEL(fake_quant_backward, FakeQuantBackward)         \
   KERNEL(quantize_forward, QuantizeForward)              \
@@ -85,6 +91,7 @@
   KERNEL(requantize_backward, RequantizeBackward)        \
   KERNEL(abs_max, AbsMax)                                \
   KERNEL(count_bins, CountBins)                          \
+  /* detection/: losses */                               \
   KERNEL(kl_div, KlDiv)                                  \
   KERNEL(bernoulli_kl, BernoulliKl)                      \
   KERNEL(class_loss, ClassLoss)                          \
@@ -99,6 +106,7 @@
   KERNEL(box_loss, BoxLoss)                              \
   KERNEL(total_loss, TotalLoss)                          \
   KERNEL(scale_gradients, ScaleGradients)                \
+  /* detection/: anchors, boxes, assignment */           \
   KERNEL(generate_anchors, AnchorsOf<float>)             \
   KERNEL(generate_anchors, AnchorsOf<double>)            \
   KERNEL(decode, Decode)                                 \
@@ -111,6 +119,7 @@
   KERNEL(atss_assign, AtssAssign)                        \
   KERNEL(simota_assign, SimOtaAssign)                    \
   KERNEL(simota_candidates, SimOtaCandidates)            \
+  /* optimizer.h, augment.h */                           \
   KERNEL(multi_tensor_update, MultiTensorUpdate)         \
   KERNEL(find_overflow, FindOverflow)                    \
   KERNEL(update_loss_scale, UpdateLossScale)             \

@@ -44,7 +44,7 @@ struct AnchorsAndBoxes {
   const int32_t* gt_classes = nullptr;  // [boxes]; not read by ATSS
   const int64_t* gt_begin = nullptr;    // [N+1]: image n has boxes gt_begin[n] .. gt_begin[n+1]-1
   // gt_begin[N], or more, where the list has room for more: a recorded launch serves lists of any
-  // length up to it. Read on CUDA, where the host does not read gt_begin.
+  // length up to it. Read on CUDA only: there the host cannot read gt_begin.
   int64_t boxes = 0;
   int64_t batch = 0;
   int64_t anchors = 0;
