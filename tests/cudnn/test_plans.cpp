@@ -3,7 +3,7 @@
 #include "support/support.h"
 
 #if !defined(SEXTANT_CUDNN)
-TEST_CASE("plans of cuDNN") { WARN("skipped: this build has no cuDNN"); }
+TEST_CASE("plans of cuDNN") { test::skip("this build has no cuDNN"); }
 #else
 
 #include <dlfcn.h>

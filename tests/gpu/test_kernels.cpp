@@ -52,8 +52,7 @@ void on_device(void (*cases)(Backend&)) {
   int devices = 0;
   const cudaError_t status = cudaGetDeviceCount(&devices);
   if (status != cudaSuccess || devices == 0) {
-    WARN("skipped: no CUDA device ("
-         << (status != cudaSuccess ? cudaGetErrorString(status) : "none found") << ")");
+    skip(status != cudaSuccess ? cudaGetErrorString(status) : "no CUDA device");
     return;
   }
   CudaBackend backend;

@@ -13,7 +13,7 @@ using test::ModelFixture;
 
 std::vector<ModelFixture> fixtures() {
   auto found = test::model_fixtures();
-  if (found.empty()) WARN("skipped: fixtures models are absent; set SEXTANT_SHARED");
+  if (found.empty()) test::skip("fixtures models are absent; set SEXTANT_SHARED");
   return found;
 }
 

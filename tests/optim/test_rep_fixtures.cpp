@@ -170,7 +170,7 @@ void run_recorded(const SafeTensors& f, const Recorded& r) {
 TEST_CASE("RepOptimizer starts and steps as the official implementations") {
   const auto shared = test::shared_folder();
   if (!shared) {
-    WARN("skipped: fixtures of RepOptimizer are absent; set SEXTANT_SHARED");
+    test::skip("fixtures of RepOptimizer are absent; set SEXTANT_SHARED");
     return;
   }
   int runs = 0;

@@ -219,7 +219,7 @@ TEST_CASE("branches are known by their names") {
 TEST_CASE("the official search and target models have the same blocks") {
   const auto shared = test::shared_folder();
   if (!shared) {
-    WARN("skipped: fixtures of models are absent; set SEXTANT_SHARED");
+    test::skip("fixtures of models are absent; set SEXTANT_SHARED");
     return;
   }
   int pairs = 0;

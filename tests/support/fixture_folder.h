@@ -52,7 +52,7 @@ inline std::vector<std::string> fixtures_of(const FixtureFolder& folder, const s
   for (const std::string& name : all)
     if (kind_of(folder, name) == kind) names.push_back(name);
   if (all.empty())
-    WARN("skipped: fixtures " << folder.name << "/" << kind << "* are absent; set SEXTANT_SHARED");
+    skip("fixtures " + std::string(folder.name) + "/" + kind + "* are absent; set SEXTANT_SHARED");
   else if (names.empty())
     FAIL("no fixture " << folder.name << "/" << kind << "*");
   return names;

@@ -80,7 +80,7 @@ TEST_CASE("a checkpoint goes to PyTorch's format and comes back as it was") {
 TEST_CASE("each official checkpoint becomes a checkpoint of ours") {
   const auto shared = test::shared_folder();
   if (!shared || !std::filesystem::is_directory(*shared / "checkpoints")) {
-    WARN("skipped: checkpoints is absent; set SEXTANT_SHARED");
+    test::skip("checkpoints is absent; set SEXTANT_SHARED");
     return;
   }
   const test::TemporaryFolder folder;

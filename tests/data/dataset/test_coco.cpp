@@ -149,7 +149,7 @@ TEST_CASE("dataset coco: files of another form") {
 TEST_CASE("dataset coco: the same as YOLO text on the shared set") {
   const auto shared = test::shared_folder();
   if (!shared || !std::filesystem::exists(*shared / "data/bccd")) {
-    WARN("skipped: the shared folder of data is absent; set SEXTANT_SHARED");
+    test::skip("the shared folder of data is absent; set SEXTANT_SHARED");
     return;
   }
   const TemporaryFolder folder;

@@ -214,7 +214,7 @@ TEST_CASE("dataset: data.yaml") {
 TEST_CASE("dataset: the shared real sets") {
   const auto shared = test::shared_folder();
   if (!shared || !std::filesystem::exists(*shared / "data/bccd")) {
-    WARN("skipped: the shared folder of data is absent; set SEXTANT_SHARED");
+    test::skip("the shared folder of data is absent; set SEXTANT_SHARED");
     return;
   }
   const Dataset d = open_dataset(*shared / "data/bccd", "train", {"stop"});

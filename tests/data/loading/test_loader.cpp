@@ -286,7 +286,7 @@ TEST_CASE("loader: wrong configs") {
 TEST_CASE("loader: real photographs") {
   const auto shared = test::shared_folder();
   if (!shared || !std::filesystem::exists(*shared / "data/bccd")) {
-    WARN("skipped: the shared folder of data is absent; set SEXTANT_SHARED");
+    test::skip("the shared folder of data is absent; set SEXTANT_SHARED");
     return;
   }
   Dataset d = open_dataset(*shared / "data/bccd", "val", {"stop"});
