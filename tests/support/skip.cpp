@@ -1,3 +1,6 @@
+// Catch 2 declares its listeners only where this is defined before its header.
+#define CATCH_CONFIG_EXTERNAL_INTERFACES
+
 #include <cstdio>
 #include <string>
 
@@ -25,10 +28,10 @@ class SkipListener : public Listener {
   }
 };
 
+CATCH_REGISTER_LISTENER(SkipListener)
+
 }  // namespace
 
 void skip(const std::string& reason) { skipped = reason; }
 
 }  // namespace sextant::test
-
-CATCH_REGISTER_LISTENER(sextant::test::SkipListener)
