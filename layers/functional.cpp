@@ -26,7 +26,8 @@ Variable max_pool2d(const Variable& x, PoolParams params) {
         "max_pool2d: kernel {}, stride {}, padding {}", params.kernel, params.stride,
         params.padding);
   kernels::MaxPoolForward p{s[0], s[1], s[2], s[3], params.kernel, params.stride, params.padding};
-  check(p.oh() >= 1 && p.ow() >= 1, "max_pool2d: kernel {} on input {}", params.kernel, s.str());
+  check(s[1] + 2 * params.padding >= params.kernel && s[2] + 2 * params.padding >= params.kernel,
+        "max_pool2d: kernel {} on input {}", params.kernel, s.str());
   const Tensor y = like(x.data(), Shape{s[0], p.oh(), p.ow(), s[3]});
   const Tensor index = needs_grad({x}) ? Tensor(y.shape(), DType::kI32, y.device()) : Tensor();
   p.x = x.data().raw();

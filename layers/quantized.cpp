@@ -139,6 +139,9 @@ void check_shapes(const Shape& x, const QuantizedConv& c) {
   check(
       !c.transposed || (w[1] == w[2] && c.params.groups == 1 && !c.residual.defined()),
       "quantized_conv: a transposed convolution needs a square kernel, one group and no residual");
+  const int64_t border = 2 * c.params.padding;
+  check(c.transposed || (x[1] + border >= w[1] && x[2] + border >= w[2]),
+        "quantized_conv: kernel {} on input {}", w.str(), x.str());
 }
 
 // Everything that both passes need.
@@ -183,8 +186,6 @@ class Operation {
           {transposed_shape(xs, ws), x_.f32(), levels_.f32(), nullptr, sums_.f32()});
     } else {
       const kernels::ConvShape s = conv_shape(xs, ws, c_.params);
-      check(s.oh() >= 1 && s.ow() >= 1, "quantized_conv: kernel {} on input {}", ws.str(),
-            xs.str());
       sums_ = tensor(Shape{s.n, s.oh(), s.ow(), s.oc});
       on(x_).conv_forward({s, x_.f32(), levels_.f32(), nullptr, sums_.f32()});
     }

@@ -51,8 +51,7 @@ void run_case(void (*kernel_case)(TestGpu&)) {
   int devices = 0;
   const cudaError_t status = cudaGetDeviceCount(&devices);
   if (status != cudaSuccess || devices == 0) {
-    WARN("skipped: no CUDA device ("
-         << (status != cudaSuccess ? cudaGetErrorString(status) : "none found") << ")");
+    skip(status != cudaSuccess ? cudaGetErrorString(status) : "no CUDA device");
     return;
   }
   CudaGpu gpu;

@@ -16,12 +16,6 @@ using namespace sextant::deploy;
 
 namespace {
 
-std::vector<test::ModelFixture> fixtures() {
-  auto found = test::model_fixtures();
-  if (found.empty()) WARN("skipped: fixtures models are absent; set SEXTANT_SHARED");
-  return found;
-}
-
 Yolov6Config config_of(const Json& json, int64_t classes) {
   return read_yolov6_config(ConfigReader(json, "test", "model."), classes);
 }
@@ -126,7 +120,7 @@ TEST_CASE("YOLOv6-N fuses to convolutions, deconvolutions, pools, concats and de
 }
 
 TEST_CASE("every model's deploy form has the official parameters, operations and predictions") {
-  for (const auto& fixture : fixtures()) {
+  for (const auto& fixture : test::model_fixtures()) {
     INFO("model " << fixture.name);
     const auto f = fixture.numbers();
     const auto model =

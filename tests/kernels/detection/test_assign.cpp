@@ -134,8 +134,7 @@ TEST_CASE("anchors run level by level, rows first") {
 }
 
 TEST_CASE("every fixture of assigners/ belongs to a test") {
-  for (const std::string& name : unclaimed_fixtures(kAssignerFixtures))
-    FAIL_CHECK("no test reads " << name);
+  CHECK(unclaimed_fixtures(kAssignerFixtures) == std::vector<std::string>{});
 }
 
 TEST_CASE("task-aligned assignment matches the official assigner") {

@@ -1,4 +1,5 @@
 #include <cmath>
+#include <map>
 
 #include "kernels/backend.h"
 #include "support/fixture_folder.h"
@@ -124,14 +125,16 @@ TEST_CASE("distances and boxes match the official conversions") {
     const auto dist = doubles(f.at("input.distance"));
     const auto boxes = doubles(f.at("input.bbox"));
     const auto want_box = doubles(f.at("output.dist2bbox.xyxy"));
+    std::map<int, Tensor> conversions;
+    for (const std::string& reg_max : parts_of_names(f, "output.bbox2dist.rm", ""))
+      conversions[std::stoi(reg_max)] = f.at("output.bbox2dist.rm" + reg_max);
     const size_t anchors = points.size() / 2;
     for (size_t i = 0; i < dist.size() / 4; ++i) {
       const double px = points[2 * (i % anchors)], py = points[2 * (i % anchors) + 1];
       double out[4];
       dist2bbox(px, py, &dist[4 * i], out);
       for (size_t k = 0; k < 4; ++k) REQUIRE(std::abs(out[k] - want_box[4 * i + k]) < 5e-6);
-      for (const int reg_max : {8, 16}) {
-        const Tensor& want = f.at("output.bbox2dist.rm" + std::to_string(reg_max));
+      for (const auto& [reg_max, want] : conversions) {
         bbox2dist(px, py, &boxes[4 * i], static_cast<double>(reg_max), out);
         for (size_t k = 0; k < 4; ++k)
           REQUIRE(std::abs(out[k] - static_cast<double>(want.f32()[4 * i + k])) < 2e-6);
