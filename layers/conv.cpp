@@ -174,10 +174,7 @@ void record_rep_bn_act(const std::vector<Variable>& branches,
     inputs.emplace_back(n.running_mean);
     inputs.emplace_back(n.running_var);
   }
-  trace::record({"rep_bn_act",
-                 inputs,
-                 y,
-                 {{"branches", branches.size()}, {"eps", params.eps}, {"act", name_of(act)}}});
+  trace::record({"rep_bn_act", inputs, y, {{"eps", params.eps}, {"activation", name_of(act)}}});
 }
 
 std::vector<Variable> parameters_of(const std::vector<BatchNormState>& norms) {

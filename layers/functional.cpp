@@ -14,7 +14,7 @@ Variable activation(const Variable& x, Activation act) {
         on(dx).act_backward({saved.raw(), dy.raw(), dx.raw(), dx.numel(), act, dx.dtype()});
         return std::vector<Tensor>{dx};
       });
-  if (trace::active()) trace::record({"activation", {x}, out, {{"act", name_of(act)}}});
+  if (trace::active()) trace::record({"activation", {x}, out, {{"activation", name_of(act)}}});
   return out;
 }
 
@@ -215,7 +215,8 @@ Variable add(const Variable& a, const Variable& b, const Variable& alpha) {
                                    needs[2] ? dot(dy, bt) : Tensor()};
       });
   if (trace::active())
-    trace::record({"add", {a, b}, out, {{"alpha", static_cast<float>(alpha.data().item())}}});
+    trace::record(
+        {"add", {a, b}, out, {{"residual_scale", static_cast<float>(alpha.data().item())}}});
   return out;
 }
 

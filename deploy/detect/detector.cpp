@@ -29,8 +29,7 @@ Detector::Detector(const Graph& graph, const DetectorConfig& config)
                       .simulate = config.simulate,
                       .device = config.device}),
       input_(Shape{1, config.image_size, config.image_size, 3}, DType::kU8, config.device) {
-  check(graph.nodes.back().kind == NodeKind::kDecode, "{}: is no detector, it has no decode node",
-        graph.source.empty() ? "the model" : graph.source);
+  check(graph.decode() != nullptr, "{}: is no detector, it has no decode node", graph.label());
 }
 
 std::vector<kernels::Detection> Detector::run(const data::Image& image) {

@@ -70,7 +70,7 @@ std::unique_ptr<Step> make_upsample_step(const Backend& on, const Place& source,
 
 std::unique_ptr<Step> make_max_pool_step(const Backend& on, const Place& source,
                                          const Place& destination, const Shape& shape,
-                                         const Shape& out, const Attributes& attributes) {
+                                         const Shape& out, const MaxPoolAttributes& attributes) {
   const kernels::MaxPoolStrided pool{.dtype = source.dtype,
                                      .batch = shape[0],
                                      .height = shape[1],
@@ -172,7 +172,7 @@ std::unique_ptr<Step> make_map_step(const Backend& on, const Place& source, cons
 
 std::unique_ptr<Step> make_decode_step(const Backend& on, const std::vector<Place>& sources,
                                        const std::vector<Shape>& shapes, const Place& destination,
-                                       const Attributes& attributes) {
+                                       const DecodeAttributes& attributes) {
   std::vector<int> touched{destination.storage};
   for (const Place& p : sources) touched.push_back(p.storage);
   kernels::HeadMaps head;

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "core/profile_range.h"
-#include "deploy/engine/program_builder.h"
+#include "deploy/engine/program.h"
 #include "kernels/backend.h"
 
 namespace sextant::deploy {

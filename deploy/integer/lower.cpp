@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "deploy/graph/conv_layers.h"
+#include "deploy/graph/node_rules.h"
 #include "deploy/graph/ranges.h"
 #include "deploy/integer/decode.h"
 
@@ -128,54 +129,59 @@ Rescale lower_conv(const RealConv& real, IntegerConv& p) {
   return s;
 }
 
-void check_integer(const Graph& graph) {
-  const std::string source = graph.source.empty() ? "the model" : graph.source;
+namespace {
+
+bool has_integer_form(const Graph& graph, const Node& node) {
   const auto ranged = [&](int t) { return graph.tensors[static_cast<size_t>(t)].has_range(); };
-  for (const Node& node : graph.nodes) {
-    bool ok = true;
-    if (node.has_weight())
-      ok = node.precision == Precision::kInt8 && ranged(node.inputs[0]) &&
-           !node.weight_scale.empty() &&
-           (!node.attributes.residual || (ranged(node.inputs[1]) && ranged(node.output)));
-    else if (node.kind == NodeKind::kConcat || node.kind == NodeKind::kSlice ||
-             node.kind == NodeKind::kUpsample)  // these move numbers of any kind
-      for (const int t : node.inputs) ok = ok && ranged(t) == ranged(node.output);
-    else if (node.kind != NodeKind::kDecode)
-      for (const int t : node.inputs) ok = ok && ranged(t) && ranged(node.output);
-    check(ok, "{}: node '{}' is kept in float; the integer mode needs every layer in int8", source,
-          node.name);
-  }
+  if (node.has_weight())
+    return runs_in_int8(graph, node) && (!node.has_residual() || ranged(node.output));
+  const auto fits = [&](int t) {
+    switch (rules_of(node).integer) {
+      case IntegerRule::kRanges:
+        return ranged(t) && ranged(node.output);
+      case IntegerRule::kMoves:
+        return ranged(t) == ranged(node.output);
+      case IntegerRule::kReads:
+        return true;
+    }
+    return false;
+  };
+  return std::ranges::all_of(node.inputs, fits);
+}
+
+}  // namespace
+
+void check_integer(const Graph& graph) {
+  for (const Node& node : graph.nodes)
+    check(has_integer_form(graph, node),
+          "{}: node '{}' is kept in float; the integer mode needs every layer in int8",
+          graph.label(), node.name);
 }
 
 Rescale lower_node(const Graph& graph, const Node& node, const std::vector<Shape>& shapes,
                    IntegerConv& p) {
-  const bool deconv = node.kind == NodeKind::kDeconv;
+  const ConvForm form(node);
+  const ConvAttributes& a = form.attributes;
   const auto info = [&](int t) -> const TensorInfo& {
     return graph.tensors[static_cast<size_t>(t)];
   };
   const Shape& in = shapes[static_cast<size_t>(node.inputs[0])];
-  const Shape& out = deconv ? in : shapes[static_cast<size_t>(node.output)];
-  const Attributes& a = node.attributes;
+  const Shape& out = form.scattered ? in : shapes[static_cast<size_t>(node.output)];
   p = IntegerConv{};
   p.batch = in[0];
   p.height = in[1];
   p.width = in[2];
   p.out_height = out[1];
   p.out_width = out[2];
-  if (!deconv) {
-    p.stride = a.stride;
-    p.padding = a.padding;
-    p.groups = a.groups;
-  }
-  const int taps = deconv ? 4 : 1;
+  p.stride = a.stride;
+  p.padding = a.padding;
+  p.groups = a.groups;
   const TensorInfo& x = info(node.inputs[0]);
   const TensorInfo& y = info(node.output);
   RealConv real;
-  real.weight = deconv ? deconv_as_pointwise(node.weight) : node.weight;
-  real.bias = deconv ? deconv_bias(node.bias) : node.bias;
-  for (int tap = 0; tap < taps; ++tap)
-    real.weight_scale.insert(real.weight_scale.end(), node.weight_scale.begin(),
-                             node.weight_scale.end());
+  real.weight = form.weight;
+  real.bias = form.bias;
+  real.weight_scale = form.weight_scale;
   real.source = {x.scale(), 0};
   real.source_low = x.is_unsigned ? 0 : -128;
   real.source_high = x.is_unsigned ? 255 : 127;
@@ -188,22 +194,18 @@ Rescale lower_node(const Graph& graph, const Node& node, const std::vector<Shape
   }
   real.activation = a.activation;
   real.residual_scale = a.residual_scale;
-  if (a.residual)
-    real.residual = a.residual_before_activation ? ResidualPlace::kBeforeActivation
-                                                 : ResidualPlace::kAfterActivation;
+  real.residual = a.residual_place();
   try {
     return lower_conv(real, p);
   } catch (const Error& e) {
-    fail("{}: node '{}': {}", graph.source.empty() ? "the model" : graph.source, node.name,
-         e.what());
+    fail("{}: node '{}': {}", graph.label(), node.name, e.what());
   }
 }
 
 double integer_scale(const Graph& graph, int tensor) {
   const TensorInfo& info = graph.tensors[static_cast<size_t>(tensor)];
   if (info.has_range()) return info.scale();
-  const Node& last = graph.nodes.back();
-  const bool result = last.kind == NodeKind::kDecode && last.output == tensor;
+  const bool result = graph.decode() && tensor == graph.output;
   return std::ldexp(1.0, result ? -kResultBits : -kHeadBits);
 }
 

@@ -248,7 +248,7 @@ TEST_CASE("what quantized functions refuse") {
   }
   SECTION("a transposed one that is not 2x2, or has groups or a residual") {
     const std::string expected =
-        "quantized_conv: a transposed one has a square kernel, one group and no residual";
+        "quantized_conv: a transposed convolution needs a square kernel, one group and no residual";
     const auto transposed = [&](const std::function<void(QuantizedConv&)>& spoil) {
       return refusal([&](auto& c) {
         c.transposed = true;

@@ -288,7 +288,7 @@ TEST_CASE("a model with objectness trains by config, and its scores are products
   const std::string best = (folder / "run" / "best.safetensors").string(),
                     deployed = (folder / "run" / "model.safetensors").string();
   const deploy::Graph graph = load_model_graph(deployed);
-  CHECK(graph.nodes.back().attributes.objectness);
+  CHECK(graph.decode()->as<deploy::DecodeAttributes>().objectness);
   const auto dataset = data::open_dataset(folder / "data", "val");
   CHECK(
       evaluate(load_model_graph(best), dataset, 64, deploy::Precision::kFloat32).metrics.stats() ==
