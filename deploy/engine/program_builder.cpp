@@ -13,16 +13,6 @@
 namespace sextant::deploy {
 namespace {
 
-// Kinds whose kernels are ours: they read and write with a pitch. oneDNN's convolutions want dense
-// tensors: with a pitch on the destination they fall back to a reference kernel, 300 times slower.
-// In the fully integer mode a kernel of ours ends a convolution (`any`: on CUDA every kernel is).
-bool writes_with_pitch(NodeKind kind, bool any) {
-  return kind != NodeKind::kInput && kind != NodeKind::kDecode && (any || kind != NodeKind::kConv);
-}
-bool reads_with_pitch(NodeKind kind, bool any) {
-  return any || (kind != NodeKind::kConv && kind != NodeKind::kDeconv && kind != NodeKind::kDecode);
-}
-
 class Builder {
  public:
   Builder(const Graph& graph, const EngineConfig& config, const BuildOptions& options)
@@ -129,15 +119,17 @@ class Builder {
     return p;
   }
 
-  // Whether a concat's input can lie in the concat's buffer: producer and consumers take a pitch.
+  // Whether a concat's input can lie in the concat's buffer: all kernels read and write with a pitch,
+  // but for what the caller holds and a fully integer decoding.
   bool fits_in_place(const Node& concat, int t) const {
     const auto& readers = consumers_[static_cast<size_t>(t)];
-    return t != graph_.output && writes_with_pitch(made_by(t), integer_ || cuda_) &&
-           same_meaning(t, concat.output) &&
+    const auto decodes = [&](int n) {
+      return graph_.nodes[static_cast<size_t>(n)].kind == NodeKind::kDecode;
+    };
+    return t != graph_.output && made_by(t) != NodeKind::kInput &&
+           made_by(t) != NodeKind::kDecode && same_meaning(t, concat.output) &&
            std::count(concat.inputs.begin(), concat.inputs.end(), t) == 1 &&
-           std::all_of(readers.begin(), readers.end(), [&](int n) {
-             return reads_with_pitch(graph_.nodes[static_cast<size_t>(n)].kind, cuda_);
-           });
+           !(integer_ && std::any_of(readers.begin(), readers.end(), decodes));
   }
 
   // Last node to first, so that a concat inside another finds its own place settled.
@@ -178,9 +170,9 @@ class Builder {
     program_.steps.push_back(std::move(step));
   }
 
-  // The tensor as floats, on the CPU dense: its place when it is held so, else a converted copy.
+  // The tensor as floats: its place when it is held so, else a converted copy.
   Place as_float(int t) {
-    if (!quantized(t) && (cuda_ || place(t).dense())) return place(t);
+    if (!quantized(t)) return place(t);
     const Place copy = scratch(rows(t), shape(t)[-1], float_);
     add(make_map_step(on_, place(t), meaning(t), copy, {}, rows(t), Activation::kIdentity));
     return copy;
@@ -285,26 +277,6 @@ class Builder {
     }
   }
 
-  // The convolution's result may take over the residual's memory: nobody reads that, nor any other
-  // tensor in the same memory, later.
-  bool can_overwrite(const Node& node, int residual, DType wanted) const {
-    if (options_.keep_activations) return false;
-    const Place& r = place(residual);
-    const auto& readers = consumers_[static_cast<size_t>(residual)];
-    if (!r.dense() || r.dtype != wanted || !same_meaning(residual, node.output) ||
-        r.byte_offset != 0 || r.storage <= kResult || r.storage == place(node.inputs[0]).storage ||
-        std::count(readers.begin(), readers.end(), node_) != 1 ||
-        storage_bytes_[static_cast<size_t>(r.storage)] !=
-            shape(residual).numel() * size_of(r.dtype))
-      return false;
-    for (size_t t = 0; t < program_.tensors.size(); ++t) {
-      if (program_.tensors[t].storage != r.storage) continue;
-      const bool read_later = !consumers_[t].empty() && consumers_[t].back() > node_;
-      if (read_later || static_cast<int>(t) == graph_.output) return false;
-    }
-    return true;
-  }
-
   ConvSpec spec_of(const Node& node, bool integer) {
     const int in = node.inputs[0];
     const int out = node.output;
@@ -348,16 +320,14 @@ class Builder {
     const int64_t pixels = spec.batch * spec.out_height * spec.out_width;
     const DType wanted = integer ? held_as(out) : float_;
     spec.destination = deconv || convert ? scratch(pixels, channels, wanted) : place(out);
-    if (spec.residual && (cuda_ || reads_residual_apart(spec)))
+    if (spec.residual)
       spec.residual_source = integer ? as_meant(node.inputs[1], out) : as_float(node.inputs[1]);
-    else if (spec.residual)
-      place_residual(node, spec, wanted, convert);
-    if (cuda_) {
+    if (cuda_)
       add(make_device_conv_step(spec));
-    } else {
-      const Place sums = spec.simulate ? scratch(pixels, channels, DType::kF32) : Place{};
-      add(make_conv_step(spec, spec.simulate ? &sums : nullptr));
-    }
+    else if (spec.simulate)
+      add(make_simulated_conv_step(spec, scratch(pixels, channels, DType::kF32)));
+    else
+      add(make_conv_step(spec));
 
     Place result = spec.destination;
     if (deconv) {
@@ -368,30 +338,6 @@ class Builder {
     if (convert)
       add(make_map_step(on_, result, {}, place(out), meaning(out), rows(out),
                         Activation::kIdentity));
-  }
-
-  void place_residual(const Node& node, ConvSpec& spec, DType wanted, bool convert) {
-    const int residual = node.inputs[1];
-    if (!spec.integer && spec.epilogue.residual_scale != 1.0f) {
-      // oneDNN's f32 convolutions that add times anything but 1 are its slow reference
-      const Meaning scaled{.quantized = true, .scale = spec.epilogue.residual_scale};
-      spec.epilogue.residual_scale = 1.0f;
-      add(make_map_step(on_, as_float(residual), scaled, spec.destination, {}, rows(residual),
-                        Activation::kIdentity));
-      return;
-    }
-    if (!convert && can_overwrite(node, residual, wanted)) {
-      program_.tensors[static_cast<size_t>(node.output)] = place(residual);
-      spec.destination = place(residual);
-      return;
-    }
-    if (spec.integer)
-      move(residual, place(residual), node.output, spec.destination);
-    else if (!quantized(residual))
-      add(make_copy_step(on_, place(residual), spec.destination, rows(residual)));
-    else
-      add(make_map_step(on_, place(residual), meaning(residual), spec.destination, {},
-                        rows(residual), Activation::kIdentity));
   }
 
   // A head output in 32-bit head steps.

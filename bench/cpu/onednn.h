@@ -1,0 +1,21 @@
+// oneDNN's convolutions, of whatever version it was built with: the peer of ours.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "kernels/conv.h"
+#include "kernels/conv_int8.h"
+
+namespace sextant::bench {
+
+// "2.6.3", or empty where the benchmark was built without it (SEXTANT_ONEDNN).
+std::string onednn_version();
+
+// What computes p, with weights in oneDNN's order and dense tensors; empty without oneDNN. Of p,
+// accumulate and residual are left out.
+std::function<void()> onednn_forward(const kernels::ConvForward& p);
+// Without VNNI its sums may saturate.
+std::function<void()> onednn_int8(const kernels::ConvInt8Forward& p);
+
+}  // namespace sextant::bench
