@@ -99,6 +99,25 @@ void add_int8(Layer& layer, bool all, Rng& rng) {
   add_contenders<kernels::cpu::ConvInt8, int8_t>(layer, p, all, onednn_int8);
 }
 
+// The gradients, which pack their weights in each call.
+void add_gradient(Layer& layer, bool of_weight, Rng& rng) {
+  const ConvShape& s = layer.form.shape;
+  layer.x = random_floats(s.x_numel(), rng, 1.0);
+  layer.w = random_floats(s.w_numel(), rng, 0.05);
+  layer.y = random_floats(s.y_numel(), rng, 1.0);
+  if (of_weight) {
+    const kernels::ConvBackwardWeight p{
+        .shape = s, .x = layer.x.raw(), .dy = layer.y.raw(), .dw = layer.w.f32()};
+    layer.contenders.push_back({"ours", [p] { kernels::cpu::conv_backward_weight(p); }});
+    if (auto run = onednn_backward_weight(p)) layer.contenders.push_back({"oneDNN", run});
+  } else {
+    const kernels::ConvBackwardData p{
+        .shape = s, .dy = layer.y.raw(), .w = layer.w.raw(), .dx = layer.x.raw()};
+    layer.contenders.push_back({"ours", [p] { kernels::cpu::conv_backward_data(p); }});
+    if (auto run = onednn_backward_data(p)) layer.contenders.push_back({"oneDNN", run});
+  }
+}
+
 void print(const Layer& layer, double peak) {
   const ConvShape& s = layer.form.shape;
   const double work = s.flops() * 1e-9;
@@ -114,8 +133,8 @@ void print(const Layer& layer, double peak) {
 }  // namespace
 
 Json convolutions(const ConvOptions& o) {
-  check(o.kind == "forward" || o.kind == "int8", "conv: unknown kind '{}'; use forward or int8",
-        o.kind);
+  check(o.kind == "forward" || o.kind == "int8" || o.kind == "data" || o.kind == "weight",
+        "conv: unknown kind '{}'; use forward, data, weight or int8", o.kind);
   Rng rng(1);
   std::vector<Layer> layers;
   for (const auto& form :
@@ -125,8 +144,10 @@ Json convolutions(const ConvOptions& o) {
     layer.bias = random_floats(form.shape.oc, rng, 1.0);
     if (o.kind == "int8")
       add_int8(layer, o.all_algorithms, rng);
-    else
+    else if (o.kind == "forward")
       add_float(layer, o.all_algorithms, rng);
+    else
+      add_gradient(layer, o.kind == "weight", rng);
   }
   for (int run = -1; run < o.runs; ++run)
     for (Layer& layer : layers)

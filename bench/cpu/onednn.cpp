@@ -13,6 +13,14 @@ namespace {
 using dnnl::memory;
 using kernels::ConvShape;
 
+memory::dims dims_of(const memory::desc& d) {
+#if DNNL_VERSION_MAJOR >= 3
+  return d.get_dims();
+#else
+  return d.dims();
+#endif
+}
+
 struct Descriptions {
   memory::desc x, w, y, bias;
 };
@@ -62,6 +70,10 @@ void append_activation(dnnl::post_ops& ops, Activation a) {
 #endif
 }
 
+memory at(const memory::desc& desc, const void* data) {
+  return memory(desc, cpu(), const_cast<void*>(data));
+}
+
 struct Call {
   dnnl::convolution_forward primitive;
   std::unordered_map<int, memory> arguments;
@@ -75,10 +87,7 @@ std::function<void()> make(const P& p, const Descriptions& d, const dnnl::primit
   const auto chosen = forward_desc(s, d, attr);
   auto call = std::make_shared<Call>();
   call->primitive = dnnl::convolution_forward(chosen);
-  const auto at = [](const memory::desc& desc, const void* data) {
-    return memory(desc, cpu(), const_cast<void*>(data));
-  };
-  const memory plain = at({d.w.dims(), weight_type,
+  const memory plain = at({dims_of(d.w), weight_type,
                            s.groups == 1 ? memory::format_tag::ohwi : memory::format_tag::gohwi},
                           p.w);
   memory weights(chosen.weights_desc(), cpu());
@@ -92,6 +101,18 @@ std::function<void()> make(const P& p, const Descriptions& d, const dnnl::primit
     call->primitive.execute(call->stream, call->arguments);
     call->stream.wait();
   };
+}
+
+// Forward, for the hints of the gradients.
+dnnl::convolution_forward::primitive_desc hint_of(const ConvShape& s, const Descriptions& d) {
+  Descriptions without_bias = d;
+  without_bias.bias = memory::desc();
+  return forward_desc(s, without_bias, dnnl::primitive_attr());
+}
+
+memory::desc plain_weights(const ConvShape& s, const memory::desc& w) {
+  return {dims_of(w), memory::data_type::f32,
+          s.groups == 1 ? memory::format_tag::ohwi : memory::format_tag::gohwi};
 }
 
 }  // namespace
@@ -108,6 +129,60 @@ std::function<void()> onednn_forward(const kernels::ConvForward& p) {
   attr.set_post_ops(ops);
   const auto f32 = memory::data_type::f32;
   return make(p, describe(p.shape, DType::kF32, f32, DType::kF32), attr, f32);
+}
+
+std::function<void()> onednn_backward_data(const kernels::ConvBackwardData& p) {
+  const ConvShape& s = p.shape;
+  const auto f32 = memory::data_type::f32;
+  const Descriptions d = describe(s, DType::kF32, f32, DType::kF32);
+  const memory::dims stride{s.stride, s.stride}, pad{s.pad, s.pad};
+  const auto direct = dnnl::algorithm::convolution_direct;
+  const auto hint = hint_of(s, d);
+#if DNNL_VERSION_MAJOR >= 3
+  const dnnl::convolution_backward_data::primitive_desc chosen(cpu(), direct, d.x, d.w, d.y, stride,
+                                                               pad, pad, hint);
+#else
+  const dnnl::convolution_backward_data::primitive_desc chosen(
+      {direct, d.x, d.w, d.y, stride, pad, pad}, cpu(), hint);
+#endif
+  const dnnl::convolution_backward_data primitive(chosen);
+  const memory plain = at(plain_weights(s, d.w), p.w), weights(chosen.weights_desc(), cpu());
+  const dnnl::reorder reorder(plain, weights);
+  const memory dy = at(d.y, p.dy), dx = at(d.x, p.dx);
+  return [=, stream = dnnl::stream(cpu())]() mutable {
+    reorder.execute(stream, {{DNNL_ARG_FROM, plain}, {DNNL_ARG_TO, weights}});
+    primitive.execute(stream, {{DNNL_ARG_DIFF_DST, dy},
+                               {DNNL_ARG_WEIGHTS, weights},
+                               {DNNL_ARG_DIFF_SRC, dx}});
+    stream.wait();
+  };
+}
+
+std::function<void()> onednn_backward_weight(const kernels::ConvBackwardWeight& p) {
+  const ConvShape& s = p.shape;
+  const auto f32 = memory::data_type::f32;
+  const Descriptions d = describe(s, DType::kF32, f32, DType::kF32);
+  const memory::dims stride{s.stride, s.stride}, pad{s.pad, s.pad};
+  const auto direct = dnnl::algorithm::convolution_direct;
+  const auto hint = hint_of(s, d);
+#if DNNL_VERSION_MAJOR >= 3
+  const dnnl::convolution_backward_weights::primitive_desc chosen(cpu(), direct, d.x, d.w, d.y,
+                                                                  stride, pad, pad, hint);
+#else
+  const dnnl::convolution_backward_weights::primitive_desc chosen(
+      {direct, d.x, d.w, d.y, stride, pad, pad}, cpu(), hint);
+#endif
+  const dnnl::convolution_backward_weights primitive(chosen);
+  const memory plain = at(plain_weights(s, d.w), p.dw), weights(chosen.diff_weights_desc(), cpu());
+  const dnnl::reorder reorder(weights, plain);
+  const memory dy = at(d.y, p.dy), x = at(d.x, p.x);
+  return [=, stream = dnnl::stream(cpu())]() mutable {
+    primitive.execute(stream, {{DNNL_ARG_DIFF_DST, dy},
+                               {DNNL_ARG_SRC, x},
+                               {DNNL_ARG_DIFF_WEIGHTS, weights}});
+    reorder.execute(stream, {{DNNL_ARG_FROM, weights}, {DNNL_ARG_TO, plain}});
+    stream.wait();
+  };
 }
 
 std::function<void()> onednn_int8(const kernels::ConvInt8Forward& p) {
@@ -133,6 +208,8 @@ namespace sextant::bench {
 
 std::string onednn_version() { return ""; }
 std::function<void()> onednn_forward(const kernels::ConvForward&) { return nullptr; }
+std::function<void()> onednn_backward_data(const kernels::ConvBackwardData&) { return nullptr; }
+std::function<void()> onednn_backward_weight(const kernels::ConvBackwardWeight&) { return nullptr; }
 std::function<void()> onednn_int8(const kernels::ConvInt8Forward&) { return nullptr; }
 
 }  // namespace sextant::bench

@@ -15,6 +15,10 @@ std::string onednn_version();
 // What computes p, with weights in oneDNN's order and dense tensors; empty without oneDNN. Of p,
 // accumulate and residual are left out.
 std::function<void()> onednn_forward(const kernels::ConvForward& p);
+// Of p, accumulate and bias are left out; with a reordering of the weights in each call, as training
+// needs it.
+std::function<void()> onednn_backward_data(const kernels::ConvBackwardData& p);
+std::function<void()> onednn_backward_weight(const kernels::ConvBackwardWeight& p);
 // Without VNNI its sums may saturate.
 std::function<void()> onednn_int8(const kernels::ConvInt8Forward& p);
 
