@@ -81,7 +81,7 @@ ConvChoices ConvChoices::from_json(const Json& j, const std::string& where) {
   ConvChoices choices;
   for (const auto& [key, row] : j.items()) {
     const auto number = [&, &name = key, &fields = row](const char* field) {
-      check(fields.contains(field) && fields[field].is_number(), "{}: '{}': '{}' is no number",
+      check(fields.contains(field) && fields[field].is_number(), "{}: '{}': '{}' is not a number",
             where, name, field);
       return fields[field].get<double>();
     };

@@ -9,13 +9,15 @@
 // The caller folds scales into bias, factor and the epilogue (kernels/requantize.h, ConvScales).
 // Zero is zero in every range (symmetric quantization), so padding is zero. An activation with an
 // exponential may differ between backends by that function's rounding.
+//
+// CUDA: groups must be 1, kh kw ic at most 65,536 (a sum fits 32 bits). Any number of channels,
+// fastest with multiples of 16. Throws Error for what it does not do.
 #pragma once
 
 #include <memory>
 #include <vector>
 
 #include "core/dtype.h"
-#include "core/stream.h"
 #include "kernels/conv.h"
 
 namespace sextant::kernels {
@@ -57,14 +59,6 @@ class ConvInt8 {
   ConvAlgorithm algorithm_;
   std::vector<std::unique_ptr<Int8Conv>> groups_;
 };
-// Once.
-void conv_int8_forward(const ConvInt8Forward& p);
 }  // namespace cpu
-
-namespace cuda {
-// groups must be 1, kh kw ic at most 65,536 (a sum fits 32 bits). Any number of channels, fastest
-// with multiples of 16. Throws Error for what it does not do.
-void conv_int8_forward(const ConvInt8Forward& p, Stream stream);
-}  // namespace cuda
 
 }  // namespace sextant::kernels

@@ -5,7 +5,6 @@
 #include <cstdint>
 
 #include "core/dtype.h"
-#include "core/stream.h"
 #include "kernels/math/activation.h"
 
 namespace sextant::kernels {
@@ -42,17 +41,5 @@ struct AddScaled {
   const float* alpha_at = nullptr;  // or null: 1
   const float* beta_at = nullptr;
 };
-
-namespace cpu {
-void act_forward(const ActForward& p);
-void act_backward(const ActBackward& p);
-void add_scaled(const AddScaled& p);
-}  // namespace cpu
-
-namespace cuda {
-void act_forward(const ActForward& p, Stream stream);
-void act_backward(const ActBackward& p, Stream stream);
-void add_scaled(const AddScaled& p, Stream stream);
-}  // namespace cuda
 
 }  // namespace sextant::kernels

@@ -4,7 +4,7 @@ namespace sextant::kernels {
 
 Epilogue folded_epilogue(const ConvScales& s) {
   Epilogue e = s.epilogue;
-  if (requantizing::homogeneous(e.activation)) return e;
+  if (traits_of(e.activation).homogeneous) return e;
   e.activation_scale = 1.0f / s.destination;
   if (e.residual_before_activation) e.residual_scale *= s.destination;
   return e;

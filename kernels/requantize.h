@@ -7,11 +7,12 @@
 //
 // The scale's gradient is LSQ's (Esser et al. 2020, equation 3): sum of dy * (level - steps), or of
 // dy * end where clipped. Sums are cut by size alone and added in order, in double.
+//
+// On CUDA integers equal the CPU's except behind an activation with an exponential.
 #pragma once
 
 #include <cstdint>
 
-#include "core/stream.h"
 #include "kernels/epilogue.h"
 
 namespace sextant::kernels {
@@ -94,27 +95,16 @@ struct ConvScales {
 // The epilogue on integers.
 Epilogue folded_epilogue(const ConvScales& s);
 
-namespace cpu {
-void quantize_forward(const QuantizeForward& p);
-void quantize_backward(const QuantizeBackward& p);
-void dequantize(const Dequantize& p);
 // Bias and factor [channels], computed in double.
-void fold_scales(const ConvScales& s, float* bias, float* factor);
-void requantize_forward(const RequantizeForward& p);
-void requantize_backward(const RequantizeBackward& p);
-}  // namespace cpu
+struct FoldScales {
+  ConvScales scales;
+  float* bias = nullptr;
+  float* factor = nullptr;
+};
 
 namespace cuda {
-// Integers are the CPU's but where an activation has an exponential. `workspace`: device memory of
-// as many bytes as the function before says, aligned to 8, contents undefined.
-void quantize_forward(const QuantizeForward& p, Stream stream);
-int64_t quantize_backward_workspace(const QuantizeBackward& p);
-void quantize_backward(const QuantizeBackward& p, void* workspace, Stream stream);
-void dequantize(const Dequantize& p, Stream stream);
-void fold_scales(const ConvScales& s, float* bias, float* factor, Stream stream);
-void requantize_forward(const RequantizeForward& p, Stream stream);
-int64_t requantize_backward_workspace(const RequantizeBackward& p);
-void requantize_backward(const RequantizeBackward& p, void* workspace, Stream stream);
+int64_t workspace_bytes(const QuantizeBackward& p);
+int64_t workspace_bytes(const RequantizeBackward& p);
 }  // namespace cuda
 
 }  // namespace sextant::kernels

@@ -57,7 +57,7 @@ void run(const Options& o) {
   std::vector<Device> devices;
   std::vector<double> build_ms;
   for (const auto& n : names) {
-    const auto precision = deploy::precision_from_name(n);
+    const auto precision = from_name<deploy::Precision>(n);
     devices.push_back(deploy::choose_device(o.device, precision, false));
     const auto start = std::chrono::steady_clock::now();
     engines.emplace_back(graph, deploy::EngineConfig{.batch = o.batch,

@@ -1,5 +1,7 @@
 #include "deploy/engine/conv_spec.h"
 
+#include "kernels/backend.h"
+
 namespace sextant::deploy {
 
 kernels::ConvShape shape_of(const ConvSpec& spec) {
@@ -31,7 +33,7 @@ FoldedScales fold_scales(const ConvSpec& spec) {
                                    .bias = spec.bias.defined() ? spec.bias.f32() : nullptr,
                                    .channels = spec.weight.dim(0),
                                    .epilogue = spec.epilogue};
-  kernels::cpu::fold_scales(scales, folded.bias.data(), folded.factor.data());
+  kernels::backend(Device::kCpu).fold_scales({scales, folded.bias.data(), folded.factor.data()});
   folded.epilogue = kernels::folded_epilogue(scales);
   return folded;
 }

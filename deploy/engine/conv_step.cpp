@@ -3,9 +3,7 @@
 #include <algorithm>
 
 #include "deploy/graph/ranges.h"
-#include "kernels/conv.h"
-#include "kernels/conv_int8.h"
-#include "kernels/requantize.h"
+#include "kernels/backend.h"
 
 namespace sextant::deploy {
 namespace {
@@ -133,7 +131,7 @@ class SimulatedStep : public ConvStep {
       copy_rows(residual_.as<float>(bases), residual_.pitch, dense_residual_.data(), form.channels);
       form.residual = dense_residual_.data();
     }
-    kernels::cpu::requantize_forward({form, sums});
+    kernels::backend(Device::kCpu).requantize_forward({form, sums});
     copy_rows(sums, form.channels, destination_.as<float>(bases), destination_.pitch);
   }
 

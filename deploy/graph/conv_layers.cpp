@@ -7,7 +7,7 @@ namespace {
 
 ConvLayer layer_of(const Node& node, const Shape& x) {
   const Shape& w = node.weight.shape();
-  const Attributes& a = node.attributes;
+  const ConvAttributes a = conv_attributes(node);
   ConvLayer layer;
   layer.name = node.name;
   layer.epilogue = epilogue_of(node);
@@ -18,12 +18,12 @@ ConvLayer layer_of(const Node& node, const Shape& x) {
   s.w = x[2];
   s.ic = x[3];
   s.oc = w[0];
-  if (node.kind == NodeKind::kDeconv) {
+  if (node.is<DeconvAttributes>()) {
     s.oc *= 4;
-    return layer;
+  } else {
+    s.kh = w[1];
+    s.kw = w[2];
   }
-  s.kh = w[1];
-  s.kw = w[2];
   s.stride = a.stride;
   s.pad = a.padding;
   s.groups = a.groups;
@@ -37,11 +37,24 @@ bool alike(const ConvLayer& a, const ConvLayer& b) {
 
 }  // namespace
 
+ConvAttributes conv_attributes(const Node& node) {
+  if (node.is<DeconvAttributes>()) return {.activation = node.activation()};
+  return node.as<ConvAttributes>();
+}
+
 kernels::Epilogue epilogue_of(const Node& node) {
-  const Attributes& a = node.attributes;
+  const ConvAttributes a = conv_attributes(node);
   return {.activation = a.activation,
           .residual_scale = a.residual_scale,
           .residual_before_activation = a.residual_before_activation};
+}
+
+ConvForm::ConvForm(const Node& node)
+    : attributes(conv_attributes(node)), scattered(node.is<DeconvAttributes>()) {
+  weight = scattered ? deconv_as_pointwise(node.weight) : node.weight;
+  bias = scattered ? deconv_bias(node.bias) : node.bias;
+  for (int tap = 0; tap < (scattered ? 4 : 1); ++tap)
+    weight_scale.insert(weight_scale.end(), node.weight_scale.begin(), node.weight_scale.end());
 }
 
 std::vector<ConvLayer> conv_layers(const Graph& graph, int64_t batch, int64_t height,

@@ -27,6 +27,21 @@ kernels::Epilogue epilogue_of(const Node& node);
 std::vector<ConvLayer> conv_layers(const Graph& graph, int64_t batch, int64_t height,
                                    int64_t width);
 
+// ---- the convolution that runs for a node with a weight
+
+// A conv's own attributes. A deconv runs as a convolution of stride 1, without padding and groups.
+ConvAttributes conv_attributes(const Node& node);
+
+// A conv as it is, a deconv as the 1x1 convolution whose results are then scattered.
+struct ConvForm {
+  explicit ConvForm(const Node& node);
+  ConvAttributes attributes;
+  Tensor weight;  // f32 [O,kh,kw,I/groups]
+  Tensor bias;    // f32 [O] or empty
+  std::vector<float> weight_scale;
+  bool scattered = false;
+};
+
 // A 2x2 stride-2 transposed convolution is a 1x1 convolution to 4 O channels, ordered (row, column,
 // o) here, whose results are then scattered: weight [O,2,2,I] -> [4 O,1,1,I].
 Tensor deconv_as_pointwise(const Tensor& weight);

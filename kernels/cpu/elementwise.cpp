@@ -3,7 +3,7 @@
 #include "core/parallel.h"
 #include "kernels/cpu/f32_only.h"
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
 namespace {
 constexpr int64_t kGrain = 1 << 14;
 }
@@ -48,4 +48,4 @@ void add_scaled(const AddScaled& p) {
   });
 }
 
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels::SEXTANT_CPU

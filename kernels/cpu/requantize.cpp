@@ -5,8 +5,9 @@
 #include <vector>
 
 #include "core/parallel.h"
+#include "kernels/cpu/namespace.h"
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
 namespace {
 
 using namespace requantizing;
@@ -78,8 +79,8 @@ void quantize_backward(const QuantizeBackward& p) {
   }
 }
 
-void fold_scales(const ConvScales& s, float* bias, float* factor) {
-  for (int64_t o = 0; o < s.channels; ++o) fold_channel(s, o, bias, factor);
+void fold_scales(const FoldScales& p) {
+  for (int64_t o = 0; o < p.scales.channels; ++o) fold_channel(p.scales, o, p.bias, p.factor);
 }
 
 void dequantize(const Dequantize& p) {
@@ -177,4 +178,4 @@ void requantize_backward(const RequantizeBackward& p) {
   for (const double part : parts) *p.dscale += part;
 }
 
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels::SEXTANT_CPU

@@ -213,17 +213,21 @@ void backward(const RepBnActBackward& p, float* partial, Stream stream) {
   });
 }
 
-}  // namespace
-
-int64_t rep_bn_act_workspace(int branches, int64_t rows, int64_t channels) {
-  if (rows <= 0 || channels <= 0) return 0;
-  // Alignment, and so the pack width, is known only later: enough for any. 2 k values a channel
-  // forward, k + 1 backward.
+// Enough for either direction (2 k values a channel forward, k + 1 backward) and any pack width,
+// which the alignment decides later.
+template <class P>
+int64_t partial_bytes(const P& p) {
+  if (p.rows <= 0 || p.channels <= 0) return 0;
   int64_t chunks = 0;
   for (const int width : {1, kPackOf<float>, kPackOf<__half>})
-    chunks = std::max<int64_t>(chunks, layout_of(rows, channels, width).size.chunks);
-  return chunks * 2 * branches * channels * static_cast<int64_t>(sizeof(float));
+    chunks = std::max<int64_t>(chunks, layout_of(p.rows, p.channels, width).size.chunks);
+  return chunks * 2 * p.branches * p.channels * static_cast<int64_t>(sizeof(float));
 }
+
+}  // namespace
+
+int64_t workspace_bytes(const RepBnActForward& p) { return partial_bytes(p); }
+int64_t workspace_bytes(const RepBnActBackward& p) { return partial_bytes(p); }
 
 void rep_bn_act_forward(const RepBnActForward& p, void* workspace, Stream stream) {
   check_shape("rep_bn_act_forward", p, p.training ? 2 : 0);

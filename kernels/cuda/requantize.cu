@@ -222,7 +222,7 @@ void check_form(const char* name, const Requantize& f) {
 
 }  // namespace
 
-void quantize_forward(const QuantizeForward& p, Stream stream) {
+void quantize_forward(const QuantizeForward& p, void*, Stream stream) {
   const Quantize& f = p.form;
   check_rows("quantize_forward", f.channels, f.inner);
   const int64_t chunks = chunks_of(f.inner);
@@ -236,7 +236,7 @@ void quantize_forward(const QuantizeForward& p, Stream stream) {
     start(SEXTANT_KERNEL(quantize_kernel<false>));
 }
 
-int64_t quantize_backward_workspace(const QuantizeBackward& p) {
+int64_t workspace_bytes(const QuantizeBackward& p) {
   if (p.dscale == nullptr) return 0;
   return p.form.channels * chunks_of(p.form.inner) * static_cast<int64_t>(sizeof(double));
 }
@@ -259,7 +259,7 @@ void quantize_backward(const QuantizeBackward& p, void* workspace, Stream stream
   if (partial != nullptr) sum_partials(partial, chunks, 1.0, p.dscale, stream, f.channels);
 }
 
-void dequantize(const Dequantize& p, Stream stream) {
+void dequantize(const Dequantize& p, void*, Stream stream) {
   check_rows("dequantize", p.channels, p.inner);
   const int64_t chunks = chunks_of(p.inner);
   if (p.channels * chunks == 0) return;
@@ -272,14 +272,15 @@ void dequantize(const Dequantize& p, Stream stream) {
     start(SEXTANT_KERNEL(dequantize_kernel<false>));
 }
 
-void fold_scales(const ConvScales& s, float* bias, float* factor, Stream stream) {
+void fold_scales(const FoldScales& p, void*, Stream stream) {
+  const ConvScales& s = p.scales;
   if (s.channels == 0) return;
   launch(SEXTANT_KERNEL(fold_scales_kernel<kThreads>),
          static_cast<unsigned>((s.channels + kThreads - 1) / kThreads), kThreads, 0, stream, s,
-         bias, factor);
+         p.bias, p.factor);
 }
 
-void requantize_forward(const RequantizeForward& p, Stream stream) {
+void requantize_forward(const RequantizeForward& p, void*, Stream stream) {
   const Requantize& f = p.form;
   check_form("requantize_forward", f);
   const int64_t n = values_of(f);
@@ -297,7 +298,7 @@ void requantize_forward(const RequantizeForward& p, Stream stream) {
   });
 }
 
-int64_t requantize_backward_workspace(const RequantizeBackward& p) {
+int64_t workspace_bytes(const RequantizeBackward& p) {
   if (p.dscale == nullptr) return 0;
   return chunks_of(values_of(p.form)) * static_cast<int64_t>(sizeof(double));
 }

@@ -26,18 +26,15 @@ SEXTANT_HD float step_slope(float steps, float level, float low, float high) {
   return level < low ? low : (level > high ? high : level - steps);
 }
 
-// act(a v) = a act(v) for a > 0: the destination's scale can go into the factor before it.
-SEXTANT_HD bool homogeneous(Activation a) {
-  return a == Activation::kIdentity || a == Activation::kReLU || a == Activation::kLeakyReLU;
-}
-
-// Bias and factor of channel o.
+// Bias and factor of channel o. The destination's scale goes into the factor where the activation
+// lets it through.
 SEXTANT_HD void fold_channel(const ConvScales& s, int64_t o, float* bias, float* factor) {
   const double product = static_cast<double>(s.source) * static_cast<double>(s.weight[o]);
   const double b = s.bias != nullptr ? static_cast<double>(s.bias[o]) : 0.0;
   bias[o] = static_cast<float>(b / product);
-  factor[o] = static_cast<float>(
-      homogeneous(s.epilogue.activation) ? product / static_cast<double>(s.destination) : product);
+  factor[o] = static_cast<float>(traits_of(s.epilogue.activation).homogeneous
+                                     ? product / static_cast<double>(s.destination)
+                                     : product);
 }
 
 // One value, before rounding; `pre` is what the activation sees.

@@ -18,7 +18,7 @@ namespace {
 bool device() {
   std::string reason;
   if (!kernels::cuda_available(&reason)) {
-    WARN("skipped: " << reason);
+    skip(reason);
     return false;
   }
   kernels::start_cuda();

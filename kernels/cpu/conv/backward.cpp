@@ -1,10 +1,11 @@
 // The gradients of the convolution in f32 behind their contracts.
-#include "kernels/conv.h"
 #include "kernels/cpu/conv/bias_gradient.h"
 #include "kernels/cpu/conv/data_gradient.h"
 #include "kernels/cpu/f32_only.h"
+#include "kernels/cpu/kernels.h"
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
+using namespace cpu;
 void conv_backward_data(const ConvBackwardData& p) {
   check_f32("conv_backward_data", p.dtype);
   const ConvShape& s = p.shape;
@@ -44,4 +45,4 @@ void conv_backward_weight(const ConvBackwardWeight& p) {
   if (p.db) bias_gradient(f32(p.dy), s.n * s.oh() * s.ow(), s.oc, p.db);
 }
 
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels::SEXTANT_CPU

@@ -1,7 +1,7 @@
 // The convolution in f32 behind its contract: which algorithm, groups, pitches.
-#include "kernels/conv.h"
 #include "kernels/cpu/conv/f32.h"
 #include "kernels/cpu/f32_only.h"
+#include "kernels/cpu/kernels.h"
 
 namespace sextant::kernels::cpu {
 ConvF32::ConvF32(const ConvShape& shape, const float* w, ConvAlgorithm algorithm)
@@ -11,7 +11,7 @@ ConvF32::ConvF32(const ConvShape& shape, const WeightView& w, ConvAlgorithm algo
     : shape_(shape) {
   if (is_depthwise(shape)) {
     check(algorithm == ConvAlgorithm::kAuto || algorithm == ConvAlgorithm::kDirect,
-          "ConvF32: a depthwise convolution by {}", name_of(algorithm));
+          "ConvF32: a depthwise convolution by {}", sextant::name_of(algorithm));
     algorithm_ = ConvAlgorithm::kDirect;
     groups_.push_back(make_depthwise(depthwise_window_of(shape), w));
     return;
@@ -59,6 +59,10 @@ int64_t ConvF32::weight_bytes() const {
   return bytes;
 }
 
-void conv_forward(const ConvForward& p) { ConvF32(p.shape, f32(p.w))(p); }
-
 }  // namespace sextant::kernels::cpu
+
+namespace sextant::kernels::SEXTANT_CPU {
+
+void conv_forward(const ConvForward& p) { cpu::ConvF32(p.shape, f32(p.w))(p); }
+
+}  // namespace sextant::kernels::SEXTANT_CPU

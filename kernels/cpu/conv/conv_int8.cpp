@@ -1,8 +1,7 @@
 // The convolution in int8 behind its contract: which algorithm, groups, pitches.
-#include "kernels/conv_int8.h"
-
 #include "kernels/cpu/conv/int8.h"
 #include "kernels/cpu/conv/winograd_cost.h"
+#include "kernels/cpu/kernels.h"
 
 namespace sextant::kernels::cpu {
 namespace {
@@ -25,7 +24,7 @@ ConvInt8::ConvInt8(const ConvShape& shape, const int8_t* w, ConvAlgorithm algori
     : shape_(shape) {
   if (is_depthwise(shape)) {
     check(algorithm == ConvAlgorithm::kAuto || algorithm == ConvAlgorithm::kDirect,
-          "ConvInt8: a depthwise convolution by {}", name_of(algorithm));
+          "ConvInt8: a depthwise convolution by {}", sextant::name_of(algorithm));
     algorithm_ = ConvAlgorithm::kDirect;
     groups_.push_back(make_depthwise_int8(depthwise_window_of(shape), w));
     return;
@@ -86,6 +85,10 @@ int64_t ConvInt8::weight_bytes() const {
   return bytes;
 }
 
-void conv_int8_forward(const ConvInt8Forward& p) { ConvInt8(p.shape, p.w)(p); }
-
 }  // namespace sextant::kernels::cpu
+
+namespace sextant::kernels::SEXTANT_CPU {
+
+void conv_int8_forward(const ConvInt8Forward& p) { cpu::ConvInt8(p.shape, p.w)(p); }
+
+}  // namespace sextant::kernels::SEXTANT_CPU

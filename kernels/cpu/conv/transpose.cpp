@@ -1,12 +1,13 @@
 // A transposed convolution y of x is the data gradient of the convolution that makes an x of a y: of
 // window k x k, stride k, from oc to ic channels. So its own gradients are that convolution, and that
 // convolution's weight gradient with the two exchanged.
-#include "kernels/conv.h"
 #include "kernels/cpu/conv/bias_gradient.h"
 #include "kernels/cpu/conv/data_gradient.h"
 #include "kernels/cpu/f32_only.h"
+#include "kernels/cpu/kernels.h"
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
+using namespace cpu;
 namespace {
 
 // The convolution from y to x.
@@ -68,4 +69,4 @@ void conv_transpose_backward(const ConvTransposeBackward& p) {
   if (p.db) bias_gradient(dy, s.n * s.h * s.k * s.w * s.k, s.oc, p.db);
 }
 
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels::SEXTANT_CPU

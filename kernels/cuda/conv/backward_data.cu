@@ -79,7 +79,7 @@ void run_phase(const ConvBackwardData& p, const PhaseAxis& y, const PhaseAxis& x
 
 }  // namespace
 
-void conv_backward_data(const ConvBackwardData& p, Stream stream) {
+void conv_backward_data(const ConvBackwardData& p, void*, Stream stream) {
   const ConvShape& s = p.shape;
   check_conv_shape("conv_backward_data", s);
   dispatch_math("conv_backward_data", p.dtype, p.precision, [&](auto math) {

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "kernels/cuda/conv/tile.cuh"
-#include "kernels/cuda/device/activate.cuh"
 #include "kernels/cuda/device/pack.cuh"
 #include "kernels/math/epilogue.h"
 
@@ -78,7 +77,7 @@ struct FloatEpilogue {
       float v = sums.v[e];
       if (bias && e < columns) v += bias[j + e];
       const float r = as_float(other.v[e]);
-      v = activate_any(activation, steps.before(v, r));
+      v = activate(activation, steps.before(v, r));
       out.v[e] = from_float<T>(steps.after(v, r));
     }
     store_eight(y + at, out, columns, packed);

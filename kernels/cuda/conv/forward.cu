@@ -4,7 +4,7 @@
 
 namespace sextant::kernels::cuda {
 
-void conv_forward(const ConvForward& p, Stream stream) {
+void conv_forward(const ConvForward& p, void*, Stream stream) {
   const ConvShape& s = p.shape;
   check_conv_shape("conv_forward", s);
   check(!p.accumulate || (!p.bias && !p.residual && p.epilogue == Epilogue{}),

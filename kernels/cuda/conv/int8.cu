@@ -41,7 +41,7 @@ struct Int8Epilogue {
       float v = static_cast<float>(sums.v[e]);
       if (bias) v += bias[j + e];
       const float r = static_cast<float>(before.v[e]);
-      v = activate_any(activation, steps.before(rounded_product(v, factor[j + e]), r));
+      v = activate(activation, steps.before(rounded_product(v, factor[j + e]), r));
       out.v[e] = stored<T>(steps.after(v, r));
     }
     store_eight(static_cast<T*>(y) + pixel * y_pitch + j, out, columns, packed);
@@ -93,7 +93,7 @@ void forward(const ConvInt8Forward& p, Stream stream) {
 
 }  // namespace
 
-void conv_int8_forward(const ConvInt8Forward& p, Stream stream) {
+void conv_int8_forward(const ConvInt8Forward& p, void*, Stream stream) {
   const ConvShape& s = p.shape;
   check_conv_shape("conv_int8_forward", s);
   check(s.kh * s.kw * s.ic <= 65536,

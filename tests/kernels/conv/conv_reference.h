@@ -45,12 +45,7 @@ inline std::vector<double> conv_reference(const kernels::ConvShape& s, const flo
 inline float finish_reference(const kernels::Epilogue& e, double sum, const float* residual) {
   const kernels::EpilogueSteps steps(e, residual != nullptr);
   const float r = residual ? *residual : 0.0f;
-  float y = 0;
-  kernels::dispatch_activation(e.activation, [&](auto tag) {
-    y = steps.after(
-        kernels::activate<decltype(tag)::value>(steps.before(static_cast<float>(sum), r)), r);
-  });
-  return y;
+  return steps.after(kernels::activate(e.activation, steps.before(static_cast<float>(sum), r)), r);
 }
 
 }  // namespace sextant::test

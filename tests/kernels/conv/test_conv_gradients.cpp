@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "core/parallel.h"
+#include "kernels/backend.h"
 #include "kernels/conv/conv_reference.h"
 #include "kernels/cpu/isa.h"
 #include "support/support.h"
@@ -10,6 +11,8 @@ using namespace sextant;
 using namespace sextant::kernels;
 
 namespace {
+
+const Backend& kernel = backend(Device::kCpu);
 
 struct Gradients {
   std::vector<double> dx, dw, db;
@@ -77,9 +80,9 @@ TEST_CASE("f32 convolution: gradients, by every way") {
     CAPTURE(name_of(isa));
     std::vector<float> dx(x.size(), -77.0f), dw(w.size(), -77.0f), db(expected.db.size(), -77.0f);
     const auto check_all = [&](double tolerance) {
-      cpu::conv_backward_data({.shape = s, .dy = dy.data(), .w = w.data(), .dx = dx.data()});
+      kernel.conv_backward_data({.shape = s, .dy = dy.data(), .w = w.data(), .dx = dx.data()});
       CHECK(relative_error(dx, expected.dx) < tolerance);
-      cpu::conv_backward_weight(
+      kernel.conv_backward_weight(
           {.shape = s, .x = x.data(), .dy = dy.data(), .dw = dw.data(), .db = db.data()});
       CHECK(relative_error(dw, expected.dw) < tolerance);
       CHECK(relative_error(db, expected.db) < 1e-6);
@@ -90,7 +93,7 @@ TEST_CASE("f32 convolution: gradients, by every way") {
     // added to what is there
     std::vector<double> twice = expected.dx;
     for (double& v : twice) v *= 2;
-    cpu::conv_backward_data(
+    kernel.conv_backward_data(
         {.shape = s, .dy = dy.data(), .w = w.data(), .dx = dx.data(), .accumulate = true});
     CHECK(relative_error(dx, twice) < 2e-6);
   }
@@ -107,8 +110,8 @@ TEST_CASE("f32 convolution: gradients do not depend on the number of threads") {
   for (const int threads : {1, 2, 5}) {
     set_num_threads(threads);
     std::vector<float> dx(x.size()), dw(w.size()), db(static_cast<size_t>(s.oc));
-    cpu::conv_backward_data({.shape = s, .dy = dy.data(), .w = w.data(), .dx = dx.data()});
-    cpu::conv_backward_weight(
+    kernel.conv_backward_data({.shape = s, .dy = dy.data(), .w = w.data(), .dx = dx.data()});
+    kernel.conv_backward_weight(
         {.shape = s, .x = x.data(), .dy = dy.data(), .dw = dw.data(), .db = db.data()});
     dx.insert(dx.end(), dw.begin(), dw.end());
     dx.insert(dx.end(), db.begin(), db.end());
@@ -148,10 +151,10 @@ TEST_CASE("f32 transposed convolution: result and gradients") {
     CAPTURE(name_of(isa), s.k, s.ic);
     std::vector<float> got(y.size(), -77.0f), got_dx(dx.size(), -77.0f), got_dw(dw.size(), -77.0f),
         got_db(db.size(), -77.0f);
-    cpu::conv_transpose_forward(
+    kernel.conv_transpose_forward(
         {.shape = s, .x = x.data(), .w = w.data(), .bias = b.data(), .y = got.data()});
     CHECK(relative_error(got, y) < 1e-6);
-    cpu::conv_transpose_backward({.shape = s,
+    kernel.conv_transpose_backward({.shape = s,
                                   .x = x.data(),
                                   .w = w.data(),
                                   .dy = dy.data(),

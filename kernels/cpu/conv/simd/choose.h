@@ -7,22 +7,13 @@ SEXTANT_SIMD_BEGIN();
 namespace sextant::kernels::cpu::SEXTANT_SIMD {
 
 template <template <Activation> class ForActivation>
-auto choose(Activation act) {
-  switch (act) {
-    case Activation::kReLU:
-      return ForActivation<Activation::kReLU>::value;
-    case Activation::kLeakyReLU:
-      return ForActivation<Activation::kLeakyReLU>::value;
-    case Activation::kSiLU:
-      return ForActivation<Activation::kSiLU>::value;
-    case Activation::kHardswish:
-      return ForActivation<Activation::kHardswish>::value;
-    case Activation::kSigmoid:
-      return ForActivation<Activation::kSigmoid>::value;
-    case Activation::kMish:
-      return ForActivation<Activation::kMish>::value;
-    case Activation::kIdentity:
-      break;
+auto choose(Activation activation) {
+  switch (activation) {
+#define SEXTANT_CASE(act, name)   \
+  case Activation::act:           \
+    return ForActivation<Activation::act>::value;
+    SEXTANT_ACTIVATIONS(SEXTANT_CASE)
+#undef SEXTANT_CASE
   }
   return ForActivation<Activation::kIdentity>::value;
 }
