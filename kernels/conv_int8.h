@@ -14,6 +14,7 @@
 // fastest with multiples of 16. Throws Error for what it does not do.
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "core/dtype.h"
@@ -37,19 +38,26 @@ struct ConvInt8Forward {
 };
 
 namespace cpu {
-// For CPUs without VNNI: integers are widened to 16 bits and multiplied in pairs into 32 (AVX2's
-// vpmaddwd), which is exact and twice the products of a f32 multiply-add.
+class Int8Conv;
+// A convolution whose weights are packed once, for the instruction set in use (kernels/cpu/isa.h).
+// Every set and every algorithm gives the same integers.
 class ConvInt8 {
  public:
-  // Keeps the weights [oc,kh,kw,ic / groups] in its own order, 2 bytes each.
-  ConvInt8(const ConvShape& shape, const int8_t* w);
+  // w: [oc,kh,kw,ic / groups]. kAuto: the fastest for the shape. Throws Error for an algorithm that
+  // shape and weights do not have.
+  ConvInt8(const ConvShape& shape, const int8_t* w, ConvAlgorithm algorithm = ConvAlgorithm::kAuto);
+  ConvInt8(ConvInt8&&) noexcept;
+  ConvInt8& operator=(ConvInt8&&) noexcept;
+  ~ConvInt8();
   // p.shape and p.w are the constructor's. Callable from several threads.
   void operator()(const ConvInt8Forward& p) const;
-  int64_t weight_bytes() const { return static_cast<int64_t>(weights_.size()) * 2; }
+  int64_t weight_bytes() const;
+  ConvAlgorithm algorithm() const { return algorithm_; }
 
  private:
   ConvShape shape_;
-  std::vector<int16_t> weights_;  // [groups, blocks of channels, kh, kw, pairs of ic, channel, 2]
+  ConvAlgorithm algorithm_;
+  std::vector<std::unique_ptr<Int8Conv>> groups_;
 };
 }  // namespace cpu
 

@@ -39,6 +39,11 @@ void print_layers(const std::vector<deploy::StepTime>& steps, int runs, Json& ou
   }
 }
 
+double milliseconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
+      .count();
+}
+
 // Precisions take turns, run by run, so that a change in the machine's speed meets them alike.
 void run(const Options& o) {
   const deploy::Graph graph = load_model_graph(o.model);
@@ -50,14 +55,17 @@ void run(const Options& o) {
   }
   std::vector<deploy::Engine> engines;
   std::vector<Device> devices;
+  std::vector<double> build_ms;
   for (const auto& n : names) {
     const auto precision = from_name<deploy::Precision>(n);
     devices.push_back(deploy::choose_device(o.device, precision, false));
+    const auto start = std::chrono::steady_clock::now();
     engines.emplace_back(graph, deploy::EngineConfig{.batch = o.batch,
                                                      .height = size,
                                                      .width = size,
                                                      .precision = precision,
                                                      .device = devices.back()});
+    build_ms.push_back(milliseconds_since(start));
   }
   const Tensor images(Shape{o.batch, size, size, 3}, DType::kU8);
   std::fill_n(images.data<uint8_t>(), images.numel(), uint8_t{114});
@@ -66,9 +74,7 @@ void run(const Options& o) {
     for (size_t e = 0; e < engines.size(); ++e) {
       const auto start = std::chrono::steady_clock::now();
       engines[e].run(images);
-      const double ms =
-          std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
-              .count();
+      const double ms = milliseconds_since(start);
       if (r >= 0) times[e].push_back(ms);
     }
   Json j = {{"model", o.model}, {"image_size", size},       {"batch", o.batch},
@@ -80,6 +86,7 @@ void run(const Options& o) {
                 {"device", deploy::device_title(devices[e])},
                 {"ms_min", low},
                 {"images_per_second", 1e3 * static_cast<double>(o.batch) / ms},
+                {"build_ms", build_ms[e]},
                 {"arena_mb", static_cast<double>(engines[e].stats().arena_bytes) / 1e6},
                 {"weights_mb", static_cast<double>(engines[e].stats().weight_bytes) / 1e6}};
     double conv_ms = 0, conv_flops = 0;
@@ -95,9 +102,10 @@ void run(const Options& o) {
     row["conv_gops"] = conv_flops / conv_ms * 1e-6;
     fmt::print(
         "{}: median {:.2f} ms, min {:.2f} ms, {:.1f} images/s; convolutions {:.2f} ms at "
-        "{:.0f} GOP/s; activations {:.1f} MB\n",
+        "{:.0f} GOP/s; activations {:.1f} MB, weights {:.1f} MB; built in {:.0f} ms\n",
         names[e], ms, low, row["images_per_second"].get<double>(), conv_ms,
-        row["conv_gops"].get<double>(), row["arena_mb"].get<double>());
+        row["conv_gops"].get<double>(), row["arena_mb"].get<double>(),
+        row["weights_mb"].get<double>(), build_ms[e]);
     if (o.layers) {
       print_layers(steps, runs, layers);
       row["layers"] = layers;

@@ -9,10 +9,28 @@
 #include "apps/model_files/checkpoint.h"
 #include "core/file.h"
 #include "deploy/detect/choices.h"
+#include "deploy/engine/engine.h"
 #include "deploy/engine/pass_report.h"
+#include "kernels/cpu/isa.h"
 #include "models/import/official_form.h"
 
 namespace sextant::apps {
+namespace {
+
+// What an engine on this processor holds of the weights, in the order that its kernels read.
+void print_packed_weights(const deploy::Graph& graph, int size) {
+  using deploy::Precision;
+  std::vector<Precision> precisions = {Precision::kFloat32};
+  if (graph.quantized()) precisions.push_back(Precision::kInt8);
+  for (const Precision precision : precisions) {
+    const deploy::Engine engine(graph, {.height = size, .width = size, .precision = precision});
+    fmt::print("packed weights, {} on {}: {:.1f} MB\n", name_of(precision),
+               name_of(kernels::cpu::isa()),
+               static_cast<double>(engine.stats().weight_bytes) / 1e6);
+  }
+}
+
+}  // namespace
 
 void add_info_command(Command app) {
   struct Options {
@@ -47,6 +65,7 @@ void add_info_command(Command app) {
     }
     const auto summary = deploy::summarize(graph, size, size);
     fmt::print("{}", deploy::format_summary(summary));
+    print_packed_weights(graph, size);
     if (model)
       fmt::print("the official deploy form, which fuses less: {:.3f} M parameters\n",
                  static_cast<double>(official_deploy_parameters(*model)) / 1e6);

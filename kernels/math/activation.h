@@ -3,8 +3,8 @@
 // simulation.
 //
 // A new activation is a row of SEXTANT_ACTIVATIONS and an ActivationOf beside the others. Outside
-// this file only other people's formats name activations one by one: ONNX (deploy/onnx), oneDNN
-// (deploy/engine/conv_step.cpp) and, where it has them, cuDNN.
+// this file only other people's formats name activations one by one: ONNX (deploy/onnx) and, where it
+// has them, cuDNN.
 #pragma once
 
 #include <bit>

@@ -13,10 +13,6 @@ namespace {
 
 using namespace sextant::deploy;
 
-// oneDNN 2.6 reads one element past the end of a table when it makes a convolution for AMX. Under
-// AddressSanitizer's allocator that may be a page that is not there: those kernels stay out.
-[[maybe_unused]] const int without_amx = setenv("DNNL_MAX_CPU_ISA", "AVX512_CORE_VNNI", 0);
-
 constexpr int64_t kHeight = 16, kWidth = 24;
 
 EngineConfig config_for(Precision precision, Device device, int64_t batch = 1,

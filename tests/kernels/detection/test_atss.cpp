@@ -144,14 +144,14 @@ TEST_CASE("adaptive training sample selection survives predictions that are not 
 
 TEST_CASE("adaptive training sample selection does not depend on the number of threads") {
   AtssProblem q(random_problem(7, {{{8, 8, 8.0}, {4, 4, 16.0}}, 5, 2, 3, 9}));
-  const int before = omp_get_max_threads();
-  omp_set_num_threads(1);
+  const int before = num_threads();
+  set_num_threads(1);
   q.run();
   const auto assigned = q.assigned;
   const auto target = q.target;
-  omp_set_num_threads(3);
+  set_num_threads(3);
   q.run();
-  omp_set_num_threads(before);
+  set_num_threads(before);
   REQUIRE(q.assigned == assigned);
   REQUIRE(q.target == target);
 }

@@ -181,12 +181,12 @@ TEST_CASE("simota survives certainty and predictions that are not numbers") {
 
 TEST_CASE("simota does not depend on the number of threads") {
   SimOtaProblem q(random_problem(7, {{{8, 8, 8.0}, {4, 4, 16.0}}, 5, 2, 3, 9}));
-  const int before = omp_get_max_threads();
-  omp_set_num_threads(1);
+  const int before = num_threads();
+  set_num_threads(1);
   q.run();
   const auto assigned = q.assigned;
-  omp_set_num_threads(3);
+  set_num_threads(3);
   q.run();
-  omp_set_num_threads(before);
+  set_num_threads(before);
   REQUIRE(q.assigned == assigned);
 }

@@ -180,13 +180,13 @@ TEST_CASE("detection loss scales its gradients and does without when none are wa
 }
 
 TEST_CASE("detection loss does not depend on the number of threads") {
-  const int before = omp_get_max_threads();
+  const int before = num_threads();
   for (const LossKind& kind : kLossKinds) {
     LossSample s = sample_of(kind, 6);
     std::vector<double> values;
     std::vector<Tensor> grads;
     for (const int threads : {1, 3}) {
-      omp_set_num_threads(threads);
+      set_num_threads(threads);
       const LossResult r = s.run();
       values.push_back(r.items().total());
       backward(r.loss);
@@ -195,7 +195,7 @@ TEST_CASE("detection loss does not depend on the number of threads") {
         v.clear_grad();
       }
     }
-    omp_set_num_threads(before);
+    set_num_threads(before);
     REQUIRE(values[0] == values[1]);
     for (size_t i = 0; i < grads.size() / 2; ++i)
       REQUIRE(max_difference(grads[i], grads[grads.size() / 2 + i]) == 0);

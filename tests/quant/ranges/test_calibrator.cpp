@@ -243,14 +243,14 @@ TEST_CASE("counting puts every value into its bin") {
     const float place = std::abs(v) / range * static_cast<float>(bins);
     ++expected[static_cast<size_t>(std::min<int64_t>(static_cast<int64_t>(place), bins - 1))];
   }
-  const int before = omp_get_max_threads();
+  const int before = num_threads();
   for (const int threads : {1, 3}) {
-    omp_set_num_threads(threads);
+    set_num_threads(threads);
     std::vector<int64_t> counts(static_cast<size_t>(bins), 5);
     count_linear(x, range, counts);
     CHECK(counts == expected);
   }
-  omp_set_num_threads(before);
+  set_num_threads(before);
 }
 
 TEST_CASE("a nested histogram depends on the values alone") {

@@ -1,0 +1,47 @@
+// Figures that need the inside of the engine: the machine's own limit, convolutions layer by layer, a
+// training step taken apart. The last line each prints is JSON.
+#include <fmt/format.h>
+
+#include "apps/cli/command_line.h"
+#include "convolutions.h"
+#include "core/parallel.h"
+#include "kernels/cpu/isa.h"
+#include "peak.h"
+#include "train_step.h"
+
+using namespace sextant;
+
+int main(int argc, char** argv) {
+  apps::Program app("Benchmarks of the engine's inside", "sextant_bench");
+  app.require_command();
+  apps::Command peak = app.add_command("peak", "The machine's f32 multiply-add rate");
+  peak.callback([] {
+    fmt::print("{}\n", Json{{"what", "peak"},
+                            {"isa", name_of(kernels::cpu::isa())},
+                            {"threads", num_threads()},
+                            {"gflops", bench::peak_gflops()}}
+                           .dump());
+  });
+
+  bench::ConvOptions conv;
+  apps::Command convolutions =
+      app.add_command("conv", "The convolutions of a model, layer by layer, beside oneDNN's");
+  convolutions.add_option("--model", conv.preset, "A preset: yolov6n_opt, yolov6s_opt, ...")
+      .show_default();
+  convolutions.add_option("--kind", conv.kind, "forward, data, weight (the gradients) or int8").show_default();
+  convolutions.add_option("--batch", conv.batch).show_default();
+  convolutions.add_option("--img", conv.image_size).show_default();
+  convolutions.add_option("--runs", conv.runs).show_default();
+  convolutions.add_flag("--all", conv.all_algorithms, "Each algorithm, not only the one chosen");
+  convolutions.callback([&] { fmt::print("{}\n", bench::convolutions(conv).dump()); });
+
+  bench::StepOptions o;
+  apps::Command step = app.add_command("train_step", "A training step of YOLOv6-N in its parts");
+  step.add_option("--batch", o.batch).show_default();
+  step.add_option("--img", o.image_size).show_default();
+  step.add_option("--classes", o.classes).show_default();
+  step.add_option("--runs", o.runs).show_default();
+  step.add_option("--mode", o.mode, "Blocks in training, as model.training_mode").show_default();
+  step.callback([&] { fmt::print("{}\n", bench::train_step(o).dump()); });
+  return app.run(argc, argv);
+}
