@@ -67,7 +67,7 @@ std::vector<uint8_t> rows_of(const data::Image& image, std::array<int, 3> rgb, i
   return out;
 }
 
-std::string error_of(const std::function<void()>& f) {
+std::string library_error(const std::function<void()>& f) {
   try {
     f();
   } catch (const api::Error& e) {
@@ -158,14 +158,14 @@ TEST_CASE("library: several threads, on detectors of their own and on a shared o
 
 TEST_CASE("library: each mistake is one line that names what is wrong") {
   const Sample sample;
-  CHECK(error_of([&] { Detector("absent.st"); }).find("absent.st") != std::string::npos);
+  CHECK(library_error([&] { Detector("absent.st"); }).find("absent.st") != std::string::npos);
   const auto junk = sample.folder / "junk.st";
   write_atomically(junk, "not a model");
-  CHECK(error_of([&] { Detector(junk.string()); }).find("junk.st") != std::string::npos);
+  CHECK(library_error([&] { Detector(junk.string()); }).find("junk.st") != std::string::npos);
   const auto with = [&](auto change) {
     DetectorOptions o = options();
     change(o);
-    return error_of([&] { Detector(sample.path, o); });
+    return library_error([&] { Detector(sample.path, o); });
   };
   CHECK(with([](auto&) {}).empty());
   CHECK(with([](auto& o) { o.device = "tpu"; }).find("tpu") != std::string::npos);
@@ -179,13 +179,13 @@ TEST_CASE("library: each mistake is one line that names what is wrong") {
 
   Detector detector(sample.path, options());
   const auto* pixels = sample.image.pixels.data();
-  const auto seen = [&](const ImageView& v) { return error_of([&] { detector.detect(v); }); };
+  const auto seen = [&](const ImageView& v) { return library_error([&] { detector.detect(v); }); };
   CHECK(seen({nullptr, 4, 4}).find("image 0: pixels") == 0);
   CHECK(seen({pixels, 0, 4}).find("image 0: 0x4") == 0);
   CHECK(seen({pixels, 4, 1 << 20}).find("image 0: 4x1048576") == 0);
   CHECK(seen({pixels, 4, 4, Pixels::kRgba, 15}).find("image 0: stride 15") == 0);
   CHECK(seen({pixels, 4, 4, static_cast<Pixels>(9)}).find("image 0: pixel format 9") == 0);
-  CHECK(error_of([&] { detector.class_name(99); }).find("class 99") == 0);
+  CHECK(library_error([&] { detector.class_name(99); }).find("class 99") == 0);
   CHECK(std::string(sextant_last_error()).find("pixel format 9") != std::string::npos);
   CHECK(sextant_open(nullptr, nullptr, nullptr) == SEXTANT_ERROR);
   int64_t found = 5;

@@ -73,3 +73,23 @@ TEST_CASE("parallel loops inside loops, and of several threads at once") {
   for (auto& caller : callers) caller.join();
   CHECK(sum == 3 * 50 * 10 * (1 + 2 + 3 + 4));
 }
+
+TEST_CASE("ThreadLimit: loops of this thread alone, and only while it lives") {
+  const Threads threads(4);
+  {
+    const ThreadLimit two(2);
+    CHECK(num_threads() == 2);
+    {
+      const ThreadLimit one(1), none(0), more(8);
+      CHECK(num_threads() == 1);
+      const std::thread::id self = std::this_thread::get_id();
+      std::atomic<int> elsewhere = 0;
+      parallel_jobs(100, [&](int64_t) { elsewhere += std::this_thread::get_id() != self; });
+      CHECK(elsewhere == 0);
+      std::thread([&] { elsewhere = num_threads(); }).join();
+      CHECK(elsewhere == 4);
+    }
+    CHECK(num_threads() == 2);
+  }
+  CHECK(num_threads() == 4);
+}
