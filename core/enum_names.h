@@ -36,7 +36,9 @@ constexpr EnumNames<E, N> make_enum_names(std::string_view what,
 
 // An enum with a table.
 template <class E>
-concept NamedEnum = requires { enum_names(E{}).rows; };
+concept NamedEnum = requires {
+  enum_names(E{}).rows;
+};
 
 // "" for a value that is not in the table.
 template <NamedEnum E>

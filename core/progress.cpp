@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "core/text.h"
+
 namespace sextant {
 namespace {
 constexpr double kTerminalInterval = 0.1;
@@ -17,6 +19,12 @@ std::string format_duration(double seconds) {
   if (s >= 3600) return fmt::format("{}h{:02}m", s / 3600, s % 3600 / 60);
   if (s >= 60) return fmt::format("{}m{:02}s", s / 60, s % 60);
   return fmt::format("{}s", s);
+}
+
+void print_notice(const std::string& text) {
+  // The bar is drawn anew below the line.
+  fmt::print(stderr, "{}{}\n", ::isatty(STDERR_FILENO) != 0 ? "\r\x1b[K" : "", printable(text));
+  std::fflush(stderr);
 }
 
 Progress::Progress(std::string label, int64_t total)

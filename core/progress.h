@@ -28,6 +28,9 @@ class Progress {
   std::chrono::steady_clock::time_point last_;
 };
 
+// One line on stderr about something that was met on the way, without tearing a bar apart.
+void print_notice(const std::string& text);
+
 // "1h02m", "3m07s", "12s".
 std::string format_duration(double seconds);
 

@@ -65,8 +65,8 @@ class Module {
 
   // The state dict on the host in file layout, each name with `prefix` before it.
   void save_state(SafeTensors& file, const std::string& prefix = "") const;
-  // Throws Error naming file and tensor when one is missing or of another shape, or when the file
-  // has one (under `prefix`) that the module has not.
+  // Throws Error naming file and tensor when one is missing, of another shape or has values that no
+  // model has (core/values.h), or when the file has one (under `prefix`) that the module has not.
   void load_state(const SafeTensors& file, const std::string& prefix = "");
 
  protected:

@@ -297,15 +297,17 @@ class Exporter {
     }
     const int64_t classes = node.attributes.num_classes;
     if (options_.nms) {
-      const int64_t most = options_.nms->max_det;
+      constexpr int64_t kUsual = 300;
       const int64_t candidates = anchors * (options_.nms->multi_label ? classes : 1);
+      int64_t& most = tail.nms->max_det;
+      if (most == 0) most = std::min(kUsual, candidates);
       check(most >= 1 && most <= candidates, "onnx: max_det {} must be in [1, {}]", most,
             candidates);
       check(options_.nms->conf > 0, "onnx: nms needs a conf above 0");
     }
     write_tail(writer_, tail, shapes);
     if (options_.nms) {
-      const int64_t k = options_.nms->max_det;
+      const int64_t k = tail.nms->max_det;
       writer_.value(false, "num_dets", TensorProto::INT32, {batch(), 1});
       writer_.value(false, "det_boxes", TensorProto::FLOAT, {batch(), k, 4});
       writer_.value(false, "det_scores", TensorProto::FLOAT, {batch(), k});

@@ -28,7 +28,7 @@ OnnxPrecision onnx_precision_from_name(const std::string& name);  // "fp32", "fp
 struct OnnxNms {
   float conf = 0.25f;
   float iou = 0.45f;
-  int64_t max_det = 300;
+  int64_t max_det = 0;  // 0: 300, or all boxes of a model that has fewer
   bool multi_label = false;
 };
 
