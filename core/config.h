@@ -1,12 +1,13 @@
-// Reading JSON configs strictly: every key is asked for by name, what is left over is an error that
-// names the nearest valid key.
+// Strict reading of JSON configs: every key is read by name, and any other key is an error that
+// names the nearest valid one.
 //
 //   ConfigReader r(json, "bccd.json");
 //   r.get("epochs", epochs);            // keeps the default when absent
 //   ConfigReader s = r.child("solver");
 //   s.require("lr0", lr0);
-//   s.finish(); r.finish();             // throws: bccd.json: unknown key 'epoch'; nearest is
-//   'epochs'
+//   s.finish(); r.finish();
+//
+// The last line throws "bccd.json: unknown key 'epoch'; nearest is 'epochs'".
 #pragma once
 
 #include <concepts>
@@ -31,7 +32,7 @@ class ConfigReader {
   // `where` starts each message: the file's name.
   ConfigReader(Json json, std::string where, std::string prefix = "");
 
-  // Optional: leaves `value` alone when the key is absent. Throws unless it is exactly a T, see
+  // Optional: leaves `value` unchanged when the key is absent. Throws unless it is exactly a T, see
   // read_value().
   template <class T>
   void get(const std::string& key, T& value) {
@@ -43,9 +44,9 @@ class ConfigReader {
     check(has(key), "{}: '{}{}' is missing", where_, prefix_, key);
     get(key, value);
   }
-  // A string out of a list; throws naming the list.
+  // One of the `allowed` strings; throws Error listing them otherwise.
   void choice(const std::string& key, std::string& value, const std::vector<std::string>& allowed);
-  // A number with bounds, both included.
+  // A number in [low, high].
   template <class T>
   void number(const std::string& key, T& value, double low, double high) {
     known_.push_back(key);
@@ -61,7 +62,7 @@ class ConfigReader {
   ConfigReader child(const std::string& key);
   const Json& json() const { return json_; }
   const std::string& where() const { return where_; }
-  // Throws when a key was never asked for.
+  // Throws when the object has a key that was never read.
   void finish() const;
 
  private:

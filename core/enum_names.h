@@ -63,7 +63,7 @@ std::string one_of_list(const std::vector<std::string>& names);
 [[noreturn]] void fail_unknown_name(std::string_view what, std::string_view name,
                                     const std::vector<std::string>& names);
 
-// Throws Error, naming those there are, for another name.
+// Throws Error, listing the valid names, for an unknown one.
 template <NamedEnum E>
 E from_name(std::string_view name) {
   for (const auto& [value, n] : enum_names(E{}).rows)

@@ -121,7 +121,7 @@ void write_atomically(const std::filesystem::path& path,
   std::error_code ec;
   if (target.has_parent_path()) {
     std::filesystem::create_directories(target.parent_path(), ec);
-    check(!ec, "{}: folder cannot be made ({})", target.parent_path().string(), ec.message());
+    check(!ec, "{}: folder cannot be created ({})", target.parent_path().string(), ec.message());
   }
   const std::string temporary = target.string() + ".tmp" + std::to_string(::getpid());
   const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);

@@ -35,7 +35,7 @@ inline constexpr uint64_t kMaxSafetensorsHeader = 100'000'000;
 
 // Throws Error naming file (and tensor) on anything malformed: a header longer than the file,
 // offsets outside the data or not matching dtype and shape, tensors that share bytes, an unknown
-// dtype, a name twice. Says so when it is a PyTorch or ONNX file.
+// dtype, a duplicate name. Says so when it is a PyTorch or ONNX file.
 SafeTensors load_safetensors(const std::filesystem::path& path);
 // The same from memory; `where` is what messages call it.
 SafeTensors parse_safetensors(std::span<const uint8_t> bytes, const std::string& where);

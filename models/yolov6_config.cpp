@@ -23,13 +23,22 @@ namespace {
 struct Mode {
   const char* name;
   BlockKind kind;
-  const char* activation;  // "" where it is open
+  const char* activation;  // "" where any is allowed
 };
 constexpr Mode kModes[] = {
     {"repvgg", BlockKind::kRepVGG, ""},        {"hyper_search", BlockKind::kLinearAdd, ""},
     {"repopt", BlockKind::kRealVGG, ""},       {"conv_relu", BlockKind::kConvBN, "relu"},
     {"conv_silu", BlockKind::kConvBN, "silu"}, {"qarepvgg", BlockKind::kQARepVGG, ""},
     {"qarepvggv2", BlockKind::kQARepVGGV2, ""}};
+
+// A block may have any activation that passes large values.
+std::vector<std::string> block_activations() {
+  std::vector<std::string> names;
+  for (const auto& [a, name] : enum_names(Activation{}).rows)
+    if (a != Activation::kIdentity && std::isinf(kernels::traits_of(a).limit))
+      names.emplace_back(name);
+  return names;
+}
 
 const Mode& mode_of(const std::string& name) {
   for (const Mode& m : kModes)
@@ -40,7 +49,7 @@ const Mode& mode_of(const std::string& name) {
 }  // namespace
 
 BlockStyle Yolov6Config::block() const {
-  return {mode_of(training_mode).kind, activation_from_name(activation)};
+  return {mode_of(training_mode).kind, from_name<Activation>(activation)};
 }
 
 namespace {
@@ -56,7 +65,7 @@ StageStyle Yolov6Config::backbone_stage() const { return stage(*this, csp_backbo
 StageStyle Yolov6Config::neck_stage() const { return stage(*this, csp_neck()); }
 
 Activation Yolov6Config::neck_activation() const {
-  return training_mode == "conv_silu" ? Activation::kReLU : activation_from_name(activation);
+  return training_mode == "conv_silu" ? Activation::kReLU : from_name<Activation>(activation);
 }
 
 LossConfig Yolov6Config::loss() const {
@@ -160,7 +169,7 @@ class Reader {
     r.number("csp_e", c.csp_e, 0.1, 1.0);
     for (size_t i = 0; csp && i < c.neck_channels.size(); ++i)
       require(static_cast<double>(c.channels(c.neck_channels[i])) * c.csp_e >= 1, "csp_e",
-              "is {}, which leaves no channel of {}", c.csp_e, c.channels(c.neck_channels[i]));
+              "is {}, which leaves none of {} channels", c.csp_e, c.channels(c.neck_channels[i]));
   }
 
   void blocks() {
@@ -172,7 +181,7 @@ class Reader {
     // a preset's activation belongs to its training mode
     if (c.training_mode != before) c.activation = "relu";
     if (!fixed.empty()) c.activation = fixed;
-    r.choice("activation", c.activation, {"relu", "leaky_relu", "silu", "hardswish", "mish"});
+    r.choice("activation", c.activation, block_activations());
     require(fixed.empty() || c.activation == fixed, "activation",
             "is {}, but training mode {} means {}", c.activation, c.training_mode, fixed);
   }
@@ -202,7 +211,8 @@ class Reader {
     for (const auto& level : c.anchors) {
       require(level.size() == c.anchors[0].size() && level.size() >= 2 && level.size() <= 18 &&
                   level.size() % 2 == 0,
-              "anchors", "has a level of {} numbers, needs w, h of 1 to 9 anchors, as many each",
+              "anchors",
+              "has a level of {} numbers, needs w, h of 1 to 9 anchors, equally many per level",
               level.size());
       for (const double side : level)
         require(side > 0 && side <= 8192, "anchors", "holds {}, must be in (0, 8192]", side);

@@ -142,7 +142,7 @@ void run_detect(const DetectOptions& o, const LoadGraph& load) {
   fmt::print(
       "{} images, {} boxes, {}; per image {:.2f} ms preprocess, {:.2f} ms inference, {:.2f} ms "
       "postprocess; written to {}\n",
-      t.images, boxes, deploy::name_of(config.precision), t.preprocess * ms, t.inference * ms,
+      t.images, boxes, name_of(config.precision), t.preprocess * ms, t.inference * ms,
       t.postprocess * ms, o.out);
   check(broken == 0, "{} of {} images could not be read", broken, files.size());
 }

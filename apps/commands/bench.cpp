@@ -51,7 +51,7 @@ void run(const Options& o) {
   std::vector<deploy::Engine> engines;
   std::vector<Device> devices;
   for (const auto& n : names) {
-    const auto precision = deploy::precision_from_name(n);
+    const auto precision = from_name<deploy::Precision>(n);
     devices.push_back(deploy::choose_device(o.device, precision, false));
     engines.emplace_back(graph, deploy::EngineConfig{.batch = o.batch,
                                                      .height = size,

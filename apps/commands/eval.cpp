@@ -65,7 +65,7 @@ void add_eval_command(Command app) {
         deploy::open_dataset_for(graph, o->data, o->split, {.on_error = o->on_error});
     const auto precision = deploy::choose_precision(o->precision, graph);
     check(!o->simulate || precision == deploy::Precision::kInt8,
-          "--simulate: is for int8, not for {}", deploy::name_of(precision));
+          "--simulate: is for int8, not for {}", name_of(precision));
     const int size = deploy::choose_image_size(o->image_size, graph, "--img");
     const Device device = deploy::choose_device(o->device, precision, o->simulate);
     const deploy::EvalResult r = deploy::evaluate(
@@ -76,12 +76,12 @@ void add_eval_command(Command app) {
     fmt::print(
         "{} images of {} px in {}: {:.2f} ms inference, {:.2f} ms preprocess, {:.2f} ms "
         "postprocess per image\n",
-        r.times.images, size, deploy::name_of(precision), j["ms_per_image"].get<double>(),
+        r.times.images, size, name_of(precision), j["ms_per_image"].get<double>(),
         j["ms_preprocess"].get<double>(), j["ms_postprocess"].get<double>());
     if (o->json.empty()) return;
     j["model"] = o->model;
     j["file_bytes"] = std::filesystem::file_size(o->model);
-    j["precision"] = deploy::name_of(precision);
+    j["precision"] = name_of(precision);
     j["device"] = deploy::device_title(device);
     j["image_size"] = size;
     j["split"] = o->split;

@@ -26,8 +26,9 @@ struct Options {
 void write_onnx(Options& o) {
   const deploy::Graph graph = load_model_graph(o.model);
   deploy::OnnxOptions& options = o.model_options;
-  options.precision = deploy::onnx_precision_from_name(
-      o.precision.empty() ? (graph.quantized() ? "int8" : "fp32") : o.precision);
+  options.precision = !o.precision.empty() ? from_name<deploy::OnnxPrecision>(o.precision)
+                      : graph.quantized()  ? deploy::OnnxPrecision::kInt8
+                                           : deploy::OnnxPrecision::kFloat32;
   options.height = options.width = deploy::choose_image_size(o.image_size, graph, "--img");
   if (o.suppress) options.nms = o.nms;
   deploy::save_onnx(o.onnx, graph, options);

@@ -25,7 +25,7 @@ void run(const Options& o) {
   const deploy::Graph graph = load_model_graph(o.model);
   const int size = deploy::choose_image_size(o.image_size, graph, "--img");
   const data::Dataset dataset = deploy::open_dataset_for(graph, o.data, o.split);
-  const deploy::Precision precision = deploy::precision_from_name(o.precision);
+  const deploy::Precision precision = from_name<deploy::Precision>(o.precision);
   const Verification v = verify(graph, dataset, o.images, size, precision);
   for (const auto& w : v.tensors) {
     if (w.max_float > 0)

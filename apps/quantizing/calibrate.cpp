@@ -9,6 +9,7 @@
 #include "data/loading/loader.h"
 #include "deploy/detect/choices.h"
 #include "deploy/detect/evaluation.h"
+#include "deploy/graph/ranges.h"
 #include "quant/layers/float_layers.h"
 
 namespace sextant::apps {
@@ -60,8 +61,8 @@ QuantizedModel load_quantized(const std::string& model, const std::string& data,
   QuantizedModel result{load_model_graph(model), false};
   quant::check_layers(result.graph, layers);
   if (result.graph.quantized()) {
-    const auto rounded = [](const deploy::Node& n) {
-      return n.has_weight() && !n.weight_scale.empty() && n.precision == deploy::Precision::kInt8;
+    const auto rounded = [&](const deploy::Node& n) {
+      return deploy::runs_in_int8(result.graph, n);
     };
     if (std::ranges::any_of(result.graph.nodes, rounded))
       fmt::print(stderr,

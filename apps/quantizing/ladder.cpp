@@ -205,7 +205,7 @@ class Climber {
     for (const auto& node : graph.nodes) r.layers += node.has_weight();
     for (const auto& node : graph.nodes)
       r.float_layers +=
-          node.has_weight() && (r.name == "fp32" || !quant::runs_in_int8(graph, node));
+          node.has_weight() && (r.name == "fp32" || !deploy::runs_in_int8(graph, node));
     r.requantizations = deploy::count_requantizations(graph);
   }
 

@@ -198,7 +198,7 @@ class QatRun {
   }
   LossConfig loss_config() const {
     LossConfig c = read_loss_config(ConfigReader(config_.loss, "loss", "loss."), source_.loss);
-    check_objectness(c, source_.graph.nodes.back().attributes.objectness, "qat");
+    check_objectness(c, source_.decode().objectness, "qat");
     c.max_epoch = config_.epochs;
     return c;
   }

@@ -105,8 +105,7 @@ QatConfig parse_qat_config(const Json& json, const std::string& where, const std
         "{}: 'loss_weight' and all weights of 'distill' are 0: nothing to train by", where);
   ConfigReader l = r.child("loss");
   c.loss = l.json();
-  check_objectness(read_loss_config(l, source.loss),
-                   source.graph.nodes.back().attributes.objectness, where);
+  check_objectness(read_loss_config(l, source.loss), source.decode().objectness, where);
   r.finish();
   return c;
 }

@@ -28,7 +28,7 @@ std::string device_title(Device device) {
 }
 
 Precision choose_precision(const std::string& name, const Graph& graph) {
-  if (!name.empty()) return precision_from_name(name);
+  if (!name.empty()) return from_name<Precision>(name);
   return graph.quantized() ? Precision::kInt8 : Precision::kFloat32;
 }
 

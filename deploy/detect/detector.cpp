@@ -20,9 +20,7 @@ double seconds_since(std::chrono::steady_clock::time_point& from) {
 }  // namespace
 
 void check_detects(const Graph& graph) {
-  check(!graph.nodes.empty() && graph.nodes.back().kind == NodeKind::kDecode,
-        "{}: is not a detector, it has no decode node",
-        graph.source.empty() ? "the model" : graph.source);
+  check(graph.decode() != nullptr, "{}: is not a detector, it has no decode node", graph.label());
 }
 
 Detector::Detector(const Graph& graph, const DetectorConfig& config)
@@ -93,9 +91,13 @@ std::vector<kernels::Detection> Detector::suppress(const Tensor& predictions) co
                       config_.device);
   const Tensor count(Shape{1}, DType::kI32, config_.device);
   kernels::backend(config_.device)
-      .non_max_suppression({predictions.f32(), 1, predictions.dim(1), predictions.dim(2) - 5},
-                           config_.nms, static_cast<kernels::Detection*>(places.raw()),
-                           count.data<int32_t>());
+      .non_max_suppression({.predictions = predictions.f32(),
+                            .batch = 1,
+                            .anchors = predictions.dim(1),
+                            .classes = predictions.dim(2) - 5,
+                            .options = config_.nms,
+                            .out = static_cast<kernels::Detection*>(places.raw()),
+                            .count = count.data<int32_t>()});
   const Tensor found = places.to(Device::kCpu);
   const auto* first = static_cast<const kernels::Detection*>(found.raw());
   return {first, first + count.to(Device::kCpu).data<int32_t>()[0]};

@@ -26,8 +26,7 @@ Json EvalResult::json(const std::vector<std::string>& names) const {
 data::Dataset open_dataset_for(const Graph& graph, const std::string& path,
                                const std::string& split, data::DatasetOptions options) {
   if (!graph.class_names.empty())
-    options.classes =
-        data::ClassList{graph.class_names, graph.source.empty() ? "the model" : graph.source};
+    options.classes = data::ClassList{graph.class_names, graph.label()};
   data::Dataset dataset = data::open_dataset(path, split, options);
   if (!dataset.report.empty())
     fmt::print(stderr, "{} ({}): {}\n", path, split, dataset.report.summary());
@@ -49,7 +48,7 @@ std::vector<data::GroundTruth> ground_truth(const data::Sample& sample) {
 EvalResult evaluate(const Graph& graph, const data::Dataset& dataset, int image_size,
                     Precision precision, const EvalOptions& options) {
   check_detects(graph);
-  const auto classes_of_model = graph.nodes.back().attributes.num_classes;
+  const auto classes_of_model = graph.decode()->as<DecodeAttributes>().num_classes;
   check(dataset.num_classes() <= classes_of_model, "{}: has {} classes, the model {} has {}",
         dataset.path, dataset.num_classes(), graph.source.empty() ? "in training" : graph.source,
         classes_of_model);

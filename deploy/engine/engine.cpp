@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "core/profile_range.h"
-#include "deploy/engine/program_builder.h"
+#include "deploy/engine/program.h"
 #include "kernels/backend.h"
 
 namespace sextant::deploy {
@@ -77,8 +77,8 @@ void TensorView::assign(const Tensor& numbers) const {
   if (original) accelerator().upload(original, copy.raw(), copy.bytes(), compute_stream());
 }
 
-// Activations of one image at a time. A file of a few kilobytes can ask for any size of image and any
-// number of channels; LIMITNOTE.
+// What the activations of one image may take. A file of a few kilobytes can ask for any size of image
+// and any number of channels; YOLOv6-L6 at 1280 pixels takes a tenth of this.
 constexpr int64_t kMaxImageBytes = int64_t{2} << 30;
 
 struct Engine::Impl {
@@ -97,8 +97,8 @@ struct Engine::Impl {
     check(program.stats.arena_bytes <= config.batch * kMaxImageBytes,
           "{}: takes {:.1f} GB for an image of {} x {} pixels, more than {:.1f}; choose a smaller "
           "size",
-          graph.source.empty() ? "the model" : graph.source, gigabytes(program.stats.arena_bytes),
-          config.width, config.height, gigabytes(config.batch * kMaxImageBytes));
+          graph.label(), gigabytes(program.stats.arena_bytes), config.width, config.height,
+          gigabytes(config.batch * kMaxImageBytes));
     arena =
         Tensor(Shape{std::max<int64_t>(program.stats.arena_bytes, 1)}, DType::kU8, config.device);
     bases = bases_in(program, reinterpret_cast<std::byte*>(arena.data<uint8_t>()));
@@ -137,7 +137,8 @@ struct Engine::Impl {
     accelerator().download(v.copy.raw(), v.data, v.copy.bytes(), compute_stream());
     if (v.dtype == DType::kF16) {
       const Tensor wide(Shape{elements});
-      kernels::cpu::cast({v.copy.raw(), DType::kF16, wide.raw(), DType::kF32, elements});
+      kernels::backend(Device::kCpu)
+          .cast({v.copy.raw(), DType::kF16, wide.raw(), DType::kF32, elements});
       v.copy = wide;
       v.dtype = DType::kF32;
     }

@@ -1,46 +1,24 @@
 #include "deploy/graph/graph.h"
 
-#include <array>
+#include <algorithm>
 
-#include "deploy/graph/ranges.h"
+#include "deploy/graph/node_rules.h"
 
 namespace sextant::deploy {
-namespace {
 
-constexpr std::array<const char*, 13> kKindNames = {
-    "input",      "conv",  "deconv",          "max_pool", "upsample",   "concat", "add",
-    "activation", "slice", "global_avg_pool", "softmax",  "rep_bn_act", "decode"};
+bool Node::has_weight() const { return rules_of(*this).weight.has_value(); }
 
-}  // namespace
-
-const char* name_of(NodeKind kind) { return kKindNames[static_cast<size_t>(kind)]; }
-
-NodeKind node_kind_from_name(const std::string& name) {
-  for (size_t i = 0; i < kKindNames.size(); ++i)
-    if (name == kKindNames[i]) return static_cast<NodeKind>(i);
-  fail("deploy: unknown node kind '{}'", name);
+bool Node::has_residual() const {
+  const auto* conv = std::get_if<ConvAttributes>(&attributes);
+  return conv && conv->residual;
 }
 
-const char* name_of(Precision p) {
-  switch (p) {
-    case Precision::kFloat32:
-      return "fp32";
-    case Precision::kFloat16:
-      return "fp16";
-    case Precision::kInt8:
-      return "int8";
-    case Precision::kInteger:
-      return "integer";
-  }
-  return "?";
+Activation Node::activation() const {
+  const Activation* a = activation_of(attributes);
+  return a ? *a : Activation::kIdentity;
 }
 
-Precision precision_from_name(const std::string& name) {
-  for (const Precision p : {Precision::kFloat32, Precision::kFloat16, Precision::kInt8})
-    if (name == name_of(p)) return p;
-  check(name == "integer", "unknown precision '{}', must be fp32, fp16, int8 or integer", name);
-  return Precision::kInteger;
-}
+void Node::wrong_kind() const { fail("deploy: node '{}' is of kind {}", name, name_of(kind())); }
 
 float TensorInfo::scale() const {
   if (!has_range()) return 1.0f;
@@ -56,6 +34,13 @@ std::string common_path(const std::string& a, const std::string& b) {
     if (i >= a.size() || i >= b.size() || a[i] != b[i]) break;
   }
   return a.substr(0, same);
+}
+
+std::string Graph::label() const { return source.empty() ? "the model" : source; }
+
+const Node* Graph::decode() const {
+  const auto last = std::ranges::find(nodes, output, &Node::output);
+  return last != nodes.end() && last->is<DecodeAttributes>() ? &*last : nullptr;
 }
 
 int Graph::find_tensor(const std::string& name) const {
@@ -86,6 +71,16 @@ std::vector<std::vector<int>> Graph::consumers() const {
 
 bool Graph::quantized() const {
   return input >= 0 && tensors[static_cast<size_t>(input)].has_range();
+}
+
+bool is_fused(const Graph& graph) {
+  return std::ranges::none_of(graph.nodes, [](const Node& n) { return rules_of(n).only_traced; });
+}
+
+void check_fused(const Graph& graph) {
+  for (const Node& node : graph.nodes)
+    check(!rules_of(node).only_traced, "{}: node '{}' is not fused; fuse() first", graph.label(),
+          node.name);
 }
 
 }  // namespace sextant::deploy

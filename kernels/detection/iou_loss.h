@@ -21,8 +21,6 @@
 #include <cstdint>
 #include <string>
 
-#include "core/stream.h"
-
 namespace sextant::kernels {
 
 enum class IouType : int {
@@ -42,7 +40,7 @@ const char* name_of(IouType t);
 // Throws Error for another name.
 IouType iou_type_from_name(const std::string& name);
 
-template <class T>
+template <class T>  // float or double
 struct IouLoss {
   const T* pred = nullptr;    // [rows,4] x1 y1 x2 y2
   const T* target = nullptr;  // [rows,4]
@@ -54,16 +52,5 @@ struct IouLoss {
   double alpha = 3.0;  // at least 1; the alpha types only
   bool xywh = false;   // boxes are cx cy w h instead
 };
-
-namespace cpu {
-// T is float or double.
-template <class T>
-void iou_loss(const IouLoss<T>& p);
-}  // namespace cpu
-
-namespace cuda {
-template <class T>
-void iou_loss(const IouLoss<T>& p, Stream stream);
-}  // namespace cuda
 
 }  // namespace sextant::kernels

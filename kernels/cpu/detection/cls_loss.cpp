@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/parallel.h"
+#include "kernels/cpu/namespace.h"
 #include "kernels/math/cls_loss.h"
 
 namespace sextant::kernels {
@@ -22,7 +23,7 @@ ClassLossType class_loss_type_from_name(const std::string& name) {
   fail("class loss '{}' is not one of varifocal, focal, quality_focal, poly", name);
 }
 
-namespace cpu {
+namespace SEXTANT_CPU {
 namespace {
 
 using namespace cls;
@@ -79,8 +80,8 @@ double logits_block(const ClassLoss& p, int64_t begin, int64_t end) {
 
 }  // namespace
 
-double class_loss(const ClassLoss& p) {
-  return sum_blocks(p, [&](int64_t begin, int64_t end) {
+void class_loss(const ClassLoss& p) {
+  *p.sum = sum_blocks(p, [&](int64_t begin, int64_t end) {
     const double scale = gradient_scale(p);
     double sum = 0.0;
     for (int64_t r = begin; r < end; ++r)
@@ -96,13 +97,13 @@ double class_loss(const ClassLoss& p) {
   });
 }
 
-double class_loss_logits(const ClassLoss& p) {
-  return sum_blocks(p, [&](int64_t begin, int64_t end) {
+void class_loss_logits(const ClassLoss& p) {
+  *p.sum = sum_blocks(p, [&](int64_t begin, int64_t end) {
     if (p.type == ClassLossType::kPoly) return logits_block<Negative::kPoly>(p, begin, end);
     return p.gamma == 2.0 ? logits_block<Negative::kSquare>(p, begin, end)
                           : logits_block<Negative::kPower>(p, begin, end);
   });
 }
 
-}  // namespace cpu
+}  // namespace SEXTANT_CPU
 }  // namespace sextant::kernels

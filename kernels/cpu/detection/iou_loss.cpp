@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/parallel.h"
+#include "kernels/cpu/namespace.h"
 #include "kernels/math/iou.h"
 
 namespace sextant::kernels {
@@ -24,17 +25,20 @@ IouType iou_type_from_name(const std::string& name) {
       name);
 }
 
-namespace cpu {
+namespace SEXTANT_CPU {
+namespace {
 
 template <class T>
-void iou_loss(const IouLoss<T>& p) {
+void each_row(const IouLoss<T>& p) {
   parallel_for(p.rows, 256, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) iou_loss_row(p, r);
   });
 }
 
-template void iou_loss(const IouLoss<float>&);
-template void iou_loss(const IouLoss<double>&);
+}  // namespace
 
-}  // namespace cpu
+void iou_loss(const IouLoss<float>& p) { each_row(p); }
+void iou_loss(const IouLoss<double>& p) { each_row(p); }
+
+}  // namespace SEXTANT_CPU
 }  // namespace sextant::kernels
