@@ -1,18 +1,23 @@
 #include "core/file.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <system_error>
 
 #include "core/error.h"
+#include "core/interrupt.h"
 
 namespace sextant {
 namespace {
+
+constexpr std::string_view kTemporary = ".tmp";  // and the number of the process, at a name's end
 
 [[noreturn]] void fail_reading(const std::filesystem::path& path) {
   fail("{}: cannot be read ({})", path.string(), std::strerror(errno));
@@ -123,7 +128,9 @@ void write_atomically(const std::filesystem::path& path,
     std::filesystem::create_directories(target.parent_path(), ec);
     check(!ec, "{}: folder cannot be created ({})", target.parent_path().string(), ec.message());
   }
-  const std::string temporary = target.string() + ".tmp" + std::to_string(::getpid());
+  const InterruptScope scope;
+  const std::string temporary =
+      target.string() + std::string(kTemporary) + std::to_string(::getpid());
   const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (fd < 0) fail_writing(path, errno);
   bool ok = write_parts(fd, parts) && ::fsync(fd) == 0;
@@ -142,6 +149,20 @@ void write_atomically(const std::filesystem::path& path,
 void write_atomically(const std::filesystem::path& path, std::string_view text) {
   const std::array<std::span<const std::byte>, 1> parts{std::as_bytes(std::span(text))};
   write_atomically(path, parts);
+}
+
+void remove_leftovers(const std::filesystem::path& folder) {
+  std::error_code ec;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, ec)) {
+    const std::string name = entry.path().filename().string();
+    const size_t at = name.rfind(kTemporary);
+    if (at == std::string::npos || at == 0) continue;
+    const char* const end = name.data() + name.size();
+    pid_t process = 0;
+    const auto [stop, error] = std::from_chars(name.data() + at + kTemporary.size(), end, process);
+    if (error != std::errc() || stop != end || process <= 0) continue;
+    if (::kill(process, 0) != 0 && errno == ESRCH) std::filesystem::remove(entry.path(), ec);
+  }
 }
 
 }  // namespace sextant

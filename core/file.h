@@ -20,9 +20,12 @@ std::filesystem::path link_target(std::filesystem::path path);
 
 // Writes to a temporary name in the same folder, flushes to disk, renames. Creates the folder if it
 // is missing. A link stays, and what it leads to is written; a device or pipe is written to, not
-// replaced. Throws Error naming the file; the old file is then unchanged.
+// replaced. A signal waits until it is done (core/interrupt.h). Throws Error naming the file; the old file is then unchanged.
 void write_atomically(const std::filesystem::path& path,
                       std::span<const std::span<const std::byte>> parts);
 void write_atomically(const std::filesystem::path& path, std::string_view text);
+
+// Removes files in the folder that write_atomically() began in a process that is no longer alive.
+void remove_leftovers(const std::filesystem::path& folder);
 
 }  // namespace sextant

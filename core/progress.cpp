@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "core/interrupt.h"
 #include "core/text.h"
 
 namespace sextant {
@@ -37,6 +38,7 @@ Progress::Progress(std::string label, int64_t total)
 Progress::~Progress() { finish(); }
 
 void Progress::update(int64_t done, const std::string& note) {
+  check_interrupt();
   const auto now = std::chrono::steady_clock::now();
   const double since = std::chrono::duration<double>(now - last_).count();
   if (since < (terminal_ ? kTerminalInterval : kLogInterval) && !(terminal_ && done == total_))

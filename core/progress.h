@@ -14,7 +14,7 @@ class Progress {
   ~Progress();
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
-  // `note` follows the bar, for example the current losses.
+  // Throws Interrupted when a signal waits. `note` follows the bar, for example the current losses.
   void update(int64_t done, const std::string& note = "");
   // Removes the bar (terminal) or does nothing (log).
   void finish();

@@ -15,6 +15,7 @@
 
 #include "core/config.h"
 #include "core/error.h"
+#include "core/interrupt.h"
 #include "core/outputs.h"
 #include "core/text.h"
 
@@ -158,6 +159,7 @@ void Program::require_command() { app_->require_subcommand(1); }
 void Program::add_help_all() { app_->set_help_all_flag("--help-all", "Help of all subcommands"); }
 
 int Program::run(int argc, char** argv) {
+  catch_interrupts(app_->get_name());
   int code = parse_and_run(argc, argv);
   // What is printed may wait in a buffer until now.
   std::cout.flush();
@@ -166,9 +168,9 @@ int Program::run(int argc, char** argv) {
   return code;
 }
 
-int Program::complain(const std::string& what) const {
+int Program::complain(const std::string& what, int code) const {
   fmt::print(stderr, "{}: {}\n", app_->get_name(), printable(what));
-  return 2;
+  return code;
 }
 
 int Program::parse_and_run(int argc, char** argv) {
@@ -193,6 +195,8 @@ int Program::parse_and_run(int argc, char** argv) {
     return complain(std::string(e.what()) + " (see --help)");
   } catch (const Error& e) {
     return complain(e.what());
+  } catch (const Interrupted& e) {
+    return complain(e.what(), e.exit_code());
   } catch (const std::bad_alloc&) {
     return complain("out of memory");
   } catch (const std::filesystem::filesystem_error& e) {

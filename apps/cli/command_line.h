@@ -77,12 +77,13 @@ class Program : public Command {
   // A flag for the help of all commands.
   void add_help_all();
   // Parses, runs the chosen command, and turns every mistake of the user, and a standard output that
-  // cannot be written, into one line on stderr and exit code 2.
+  // cannot be written, into one line on stderr and exit code 2. SIGINT and SIGTERM end the command
+  // with one line and exit code 130 or 143 (core/interrupt.h).
   int run(int argc, char** argv);
 
  private:
   int parse_and_run(int argc, char** argv);
-  int complain(const std::string& what) const;
+  int complain(const std::string& what, int code = 2) const;
 
   std::unique_ptr<CLI::App> own_;
 };

@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <optional>
 #include <set>
 
 #include "apps/cli/command_line.h"
 #include "core/config.h"
 #include "core/file.h"
+#include "core/interrupt.h"
 #include "core/outputs.h"
 #include "core/progress.h"
 #include "data/drawing/draw.h"
@@ -67,6 +69,41 @@ std::string class_name(const deploy::Graph& graph, int id) {
   return i < graph.class_names.size() ? graph.class_names[i] : std::to_string(id);
 }
 
+// What was found so far.
+struct Found {
+  std::string rows;  // JSON
+  int64_t boxes = 0, broken = 0;
+};
+
+void detect_in(const fs::path& file, size_t number, const fs::path& picture,
+               const DetectOptions& options, const deploy::Graph& graph, deploy::Detector& detector,
+               Found& found) {
+  data::Image image;
+  try {
+    image = data::load_image(file);
+  } catch (const Error& e) {
+    print_notice(e.what());
+    ++found.broken;
+    return;
+  }
+  std::vector<data::LabelledBox> labelled;
+  for (const auto& d : detector.run(image)) {
+    const std::string name = class_name(graph, d.class_id);
+    labelled.push_back({{d.x1, d.y1, d.x2, d.y2}, d.class_id, name, d.score});
+    const Json row = {{"image_id", number},
+                      {"file_name", file.filename().string()},
+                      {"category_id", d.class_id},
+                      {"category_name", name},
+                      {"bbox", {d.x1, d.y1, d.x2 - d.x1, d.y2 - d.y1}},
+                      {"score", d.score}};
+    found.rows += (found.rows.empty() ? "" : ",\n") + json_text(row);
+  }
+  found.boxes += std::ssize(labelled);
+  if (options.no_pictures) return;
+  data::draw_detections(image, labelled);
+  data::save_png(picture, image);
+}
+
 }  // namespace
 
 void add_detect_options(Command app, DetectOptions& o) {
@@ -102,49 +139,35 @@ void run_detect(const DetectOptions& o, const LoadGraph& load) {
   deploy::Detector detector(graph, config);
   detector.warm_up();
 
-  std::string json;
-  int64_t boxes = 0, broken = 0;
-  Progress progress("detect", static_cast<int64_t>(files.size()));
-  for (size_t i = 0; i < files.size(); ++i) {
-    data::Image image;
+  const InterruptScope scope;
+  std::optional<Interrupted> interrupted;
+  Found found;
+  size_t done = 0;
+  {
+    Progress progress("detect", std::ssize(files));
     try {
-      image = data::load_image(files[i]);
-    } catch (const Error& e) {
-      print_notice(e.what());
-      ++broken;
-      continue;
+      while (done < files.size()) {
+        detect_in(files[done], done, pictures[done], o, graph, detector, found);
+        progress.update(static_cast<int64_t>(++done));
+      }
+    } catch (const Interrupted& e) {
+      interrupted = e;
     }
-    const auto found = detector.run(image);
-    std::vector<data::LabelledBox> labelled;
-    for (const auto& d : found) {
-      const std::string name = class_name(graph, d.class_id);
-      labelled.push_back({{d.x1, d.y1, d.x2, d.y2}, d.class_id, name, d.score});
-      const Json row = {{"image_id", i},
-                        {"file_name", files[i].filename().string()},
-                        {"category_id", d.class_id},
-                        {"category_name", name},
-                        {"bbox", {d.x1, d.y1, d.x2 - d.x1, d.y2 - d.y1}},
-                        {"score", d.score}};
-      json += (json.empty() ? "" : ",\n") + json_text(row);
-    }
-    boxes += static_cast<int64_t>(found.size());
-    if (!o.no_pictures) {
-      data::draw_detections(image, labelled);
-      data::save_png(pictures[i], image);
-    }
-    progress.update(static_cast<int64_t>(i + 1));
   }
-  progress.finish();
-  check(broken < static_cast<int64_t>(files.size()), "no image could be read");
-  write_atomically(fs::path(o.out) / kJson, "[" + json + "]\n");
+  check(found.broken < std::ssize(files), "no image could be read");
+  write_atomically(fs::path(o.out) / kJson, "[" + found.rows + "]\n");
+  if (interrupted)
+    throw Interrupted(interrupted->signal(),
+                      fmt::format("{} after {} of {} images, whose boxes are in {}",
+                                  interrupted->what(), done, files.size(), o.out));
   const auto& t = detector.times();
   const double ms = 1e3 / static_cast<double>(std::max<int64_t>(t.images, 1));
   fmt::print(
       "{} images, {} boxes, {}; per image {:.2f} ms preprocess, {:.2f} ms inference, {:.2f} ms "
       "postprocess; written to {}\n",
-      t.images, boxes, name_of(config.precision), t.preprocess * ms, t.inference * ms,
+      t.images, found.boxes, name_of(config.precision), t.preprocess * ms, t.inference * ms,
       t.postprocess * ms, o.out);
-  check(broken == 0, "{} of {} images could not be read", broken, files.size());
+  check(found.broken == 0, "{} of {} images could not be read", found.broken, files.size());
 }
 
 }  // namespace sextant::apps
