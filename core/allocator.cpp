@@ -24,6 +24,8 @@ CachingAllocator& host() {
   return *allocator;
 }
 
+thread_local AllocationBudget* budget = nullptr;  // the innermost
+
 }  // namespace
 
 CachingAllocator::CachingAllocator(std::string where, Allocate allocate, Release release)
@@ -83,8 +85,31 @@ void CachingAllocator::reset_peak() {
   stats_.peak_bytes = stats_.active_bytes;
 }
 
-void* host_allocate(int64_t bytes) { return host().allocate(bytes); }
-void host_free(void* p, int64_t bytes) noexcept { host().free(p, bytes); }
+AllocationBudget::AllocationBudget(int64_t bytes, std::string message)
+    : left_(bytes), message_(std::move(message)), outer_(budget) {
+  budget = this;
+}
+AllocationBudget::~AllocationBudget() { budget = outer_; }
+
+void AllocationBudget::take(int64_t bytes) {
+  check(bytes <= left_, "{}", message_);
+  if (outer_ != nullptr) outer_->take(bytes);
+  left_ -= bytes;
+}
+
+void AllocationBudget::give_back(int64_t bytes) noexcept {
+  left_ += bytes;
+  if (outer_ != nullptr) outer_->give_back(bytes);
+}
+
+void* host_allocate(int64_t bytes) {
+  if (budget != nullptr) budget->take(size_class(bytes));
+  return host().allocate(bytes);
+}
+void host_free(void* p, int64_t bytes) noexcept {
+  if (budget != nullptr) budget->give_back(size_class(bytes));
+  host().free(p, bytes);
+}
 AllocatorStats host_stats() { return host().stats(); }
 void host_reset_peak() { host().reset_peak(); }
 

@@ -51,6 +51,25 @@ class CachingAllocator {
   AllocatorStats stats_;
 };
 
+// Bounds what this thread takes of host memory while the object lives, less what it gives back
+// meanwhile. For work that a file from outside asks for: the budget follows from the size of the
+// file, so that a few bytes cannot ask for gigabytes. `message` is what the Error says then.
+class AllocationBudget {
+ public:
+  AllocationBudget(int64_t bytes, std::string message);
+  ~AllocationBudget();
+  AllocationBudget(const AllocationBudget&) = delete;
+  AllocationBudget& operator=(const AllocationBudget&) = delete;
+
+  void take(int64_t bytes);
+  void give_back(int64_t bytes) noexcept;
+
+ private:
+  int64_t left_;
+  std::string message_;
+  AllocationBudget* outer_;
+};
+
 // Host memory from a CachingAllocator, 64-byte aligned.
 void* host_allocate(int64_t bytes);
 void host_free(void* p, int64_t bytes) noexcept;

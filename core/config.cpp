@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "core/file.h"
+#include "core/text.h"
 
 namespace sextant {
 namespace {
@@ -26,16 +27,7 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 }  // namespace
 
 Json load_json(const std::filesystem::path& path) {
-  const std::string text = read_text(path);
-  try {
-    return Json::parse(text, nullptr, true, true);
-  } catch (const nlohmann::json::parse_error& e) {
-    const auto upto = std::string_view(text).substr(0, e.byte ? e.byte - 1 : 0);
-    const auto line = std::ranges::count(upto, '\n') + 1;
-    const auto column =
-        upto.size() - (upto.rfind('\n') == std::string_view::npos ? 0 : upto.rfind('\n') + 1) + 1;
-    fail("{}: line {}, column {}: not valid JSON", path.string(), line, column);
-  }
+  return parse_json(read_text(path), path.string());
 }
 
 std::string nearest_name(std::string_view name, const std::vector<std::string>& names) {
@@ -76,6 +68,7 @@ void ConfigReader::finish() const {
 void apply_override(Json& json, const std::string& assignment) {
   const size_t eq = assignment.find('=');
   check(eq != std::string::npos && eq > 0, "--set {}: must be key.key=value", assignment);
+  check(is_utf8(assignment), "--set {}: is not UTF-8", assignment);
   Json* at = &json;
   std::string key;
   for (size_t begin = 0; begin <= eq;) {
@@ -86,9 +79,7 @@ void apply_override(Json& json, const std::string& assignment) {
     at = &(*at)[key];
     begin = end + 1;
   }
-  const std::string text = assignment.substr(eq + 1);
-  Json value = Json::parse(text, nullptr, false);
-  *at = value.is_discarded() ? Json(text) : value;
+  *at = parse_json_or_string(assignment.substr(eq + 1), "--set " + assignment.substr(0, eq));
 }
 
 }  // namespace sextant

@@ -10,14 +10,22 @@
 
 namespace sextant {
 
-// Throws Error naming the file.
+// Throws Error naming the file. Text comes without a byte order mark.
 std::string read_text(const std::filesystem::path& path);
 std::vector<uint8_t> read_bytes(const std::filesystem::path& path);
 
+// Where a symbolic link leads in the end, whether or not anything exists there; any other path
+// unchanged. Throws Error naming a link that leads to itself.
+std::filesystem::path link_target(std::filesystem::path path);
+
 // Writes to a temporary name in the same folder, flushes to disk, renames. Creates the folder if it
-// is missing. Throws Error naming the file; the old file is then unchanged.
+// is missing. A link stays, and what it leads to is written; a device or pipe is written to, not
+// replaced. A signal waits until it is done (core/interrupt.h). Throws Error naming the file; the old file is then unchanged.
 void write_atomically(const std::filesystem::path& path,
                       std::span<const std::span<const std::byte>> parts);
 void write_atomically(const std::filesystem::path& path, std::string_view text);
+
+// Removes files in the folder that write_atomically() began in a process that is no longer alive.
+void remove_leftovers(const std::filesystem::path& folder);
 
 }  // namespace sextant

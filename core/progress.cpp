@@ -6,6 +6,9 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "core/interrupt.h"
+#include "core/text.h"
+
 namespace sextant {
 namespace {
 constexpr double kTerminalInterval = 0.1;
@@ -19,6 +22,12 @@ std::string format_duration(double seconds) {
   return fmt::format("{}s", s);
 }
 
+void print_notice(const std::string& text) {
+  // The bar is drawn anew below the line.
+  fmt::print(stderr, "{}{}\n", ::isatty(STDERR_FILENO) != 0 ? "\r\x1b[K" : "", printable(text));
+  std::fflush(stderr);
+}
+
 Progress::Progress(std::string label, int64_t total)
     : label_(std::move(label)),
       total_(std::max<int64_t>(total, 1)),
@@ -29,6 +38,7 @@ Progress::Progress(std::string label, int64_t total)
 Progress::~Progress() { finish(); }
 
 void Progress::update(int64_t done, const std::string& note) {
+  check_interrupt();
   const auto now = std::chrono::steady_clock::now();
   const double since = std::chrono::duration<double>(now - last_).count();
   if (since < (terminal_ ? kTerminalInterval : kLogInterval) && !(terminal_ && done == total_))

@@ -14,7 +14,7 @@ class Progress {
   ~Progress();
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
-  // `note` follows the bar, for example the current losses.
+  // Throws Interrupted when a signal waits. `note` follows the bar, for example the current losses.
   void update(int64_t done, const std::string& note = "");
   // Removes the bar (terminal) or does nothing (log).
   void finish();
@@ -27,6 +27,9 @@ class Progress {
   std::chrono::steady_clock::time_point start_;
   std::chrono::steady_clock::time_point last_;
 };
+
+// One line on stderr about something that was met on the way, without tearing a bar apart.
+void print_notice(const std::string& text);
 
 // "1h02m", "3m07s", "12s".
 std::string format_duration(double seconds);

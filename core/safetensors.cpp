@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <set>
 
 #include "core/file.h"
 #include "core/json.h"
@@ -28,51 +27,106 @@ const std::string& SafeTensors::meta(const std::string& key) const {
   return it->second;
 }
 
+namespace {
+
+// What the file is instead, where that is known, and the way to a file of ours.
+std::string other_format(std::span<const uint8_t> bytes) {
+  const auto starts_with = [&](std::string_view magic) {
+    return bytes.size() >= magic.size() && std::equal(magic.begin(), magic.end(), bytes.begin());
+  };
+  if (starts_with("PK\x03\x04") || starts_with("\x80\x02"))
+    return "is a PyTorch file; `sextant import` makes a checkpoint of it";
+  if (starts_with("\x08") && bytes.size() > 2 && bytes[2] == 0x12)
+    return "is an ONNX model; `sextant import` makes a deploy file of it";
+  return {};
+}
+
+struct Entry {
+  std::string name;
+  DType dtype = DType::kF32;
+  std::vector<int64_t> dims;
+  uint64_t begin = 0, end = 0;
+};
+
+template <class T>
+T field(const Json& entry, const char* key) {
+  T value{};
+  check(entry.is_object() && entry.contains(key) && read_value(entry.at(key), value),
+        "'{}' is missing or not what it must be", key);
+  return value;
+}
+
+Entry read_entry(const std::string& name, const Json& json, uint64_t data_size) {
+  Entry e;
+  e.name = name;
+  const auto dtype = field<std::string>(json, "dtype");
+  e.dtype = dtype_from_name(dtype == "BOOL" ? "U8" : dtype);
+  e.dims = field<std::vector<int64_t>>(json, "shape");
+  const auto offsets = field<std::vector<uint64_t>>(json, "data_offsets");
+  check(offsets.size() == 2, "'data_offsets' has {} numbers", offsets.size());
+  e.begin = offsets[0];
+  e.end = offsets[1];
+  int64_t elements = 1;
+  for (const int64_t d : e.dims)
+    check(d >= 0 && !__builtin_mul_overflow(elements, d, &elements) && elements <= int64_t{1} << 48,
+          "shape is out of range");
+  check(e.begin <= e.end && e.end <= data_size,
+        "data_offsets [{},{}] lie outside the data of {} bytes", e.begin, e.end, data_size);
+  check(static_cast<int64_t>(e.end - e.begin) == elements * size_of(e.dtype),
+        "{} bytes do not match dtype and shape", e.end - e.begin);
+  return e;
+}
+
+// Tensors that share bytes would make of a small file a large one in memory.
+void check_apart(std::vector<Entry> entries) {
+  std::erase_if(entries, [](const Entry& e) { return e.begin == e.end; });
+  std::ranges::sort(entries, {}, &Entry::begin);
+  for (size_t i = 1; i < entries.size(); ++i)
+    check(entries[i - 1].end <= entries[i].begin, "shares bytes of the data with tensor '{}'",
+          entries[i - 1].name);
+}
+
+}  // namespace
+
 SafeTensors load_safetensors(const std::filesystem::path& path) {
-  const std::vector<uint8_t> bytes = read_bytes(path);
+  return parse_safetensors(read_bytes(path), path.string());
+}
+
+SafeTensors parse_safetensors(std::span<const uint8_t> bytes, const std::string& where) {
   SafeTensors file;
-  file.path = path.string();
+  file.path = where;
   uint64_t header_size = 0;
-  check(bytes.size() >= 8, "{}: is not a safetensors file ({} bytes)", file.path, bytes.size());
+  if (const std::string other = other_format(bytes); !other.empty()) fail("{}: {}", where, other);
+  check(bytes.size() >= 8, "{}: is not a safetensors file ({} bytes)", where, bytes.size());
   std::memcpy(&header_size, bytes.data(), 8);
-  check(header_size <= bytes.size() - 8, "{}: is not a safetensors file (header of {} bytes)",
-        file.path, header_size);
-  const uint8_t* data = bytes.data() + 8 + header_size;
-  const uint64_t data_size = bytes.size() - 8 - header_size;
-  std::set<std::string> seen;
-  std::string now = "header";
+  check(header_size <= bytes.size() - 8 && header_size <= kMaxSafetensorsHeader,
+        "{}: is not a safetensors file (header of {} bytes)", where, header_size);
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()) + 8, header_size);
+  const auto data = bytes.subspan(8 + header_size);
+  const Json header = parse_json(text, where + ": the header");
+  check(header.is_object(), "{}: the header is not a JSON object", where);
+  std::vector<Entry> entries;
+  std::string now;
   try {
-    const auto header = Json::parse(bytes.data() + 8, data);
-    check(header.is_object(), "{}: header is not a JSON object", file.path);
-    for (const auto& [name, entry] : header.items()) {
+    for (const auto& [name, json] : header.items()) {
       now = name;
       if (name == "__metadata__") {
-        for (const auto& [k, v] : entry.items()) file.metadata[k] = v.get<std::string>();
-        continue;
+        check(json.is_object(), "is not an object");
+        for (const auto& [k, v] : json.items())
+          check(read_value(v, file.metadata[k]), "'{}' is not a text", k);
+      } else {
+        entries.push_back(read_entry(name, json, data.size()));
       }
-      check(seen.insert(name).second, "{}: duplicate tensor '{}'", file.path, name);
-      const DType dtype = dtype_from_name(entry.at("dtype").get<std::string>() == "BOOL"
-                                              ? "U8"
-                                              : entry.at("dtype").get<std::string>());
-      const auto dims = entry.at("shape").get<std::vector<int64_t>>();
-      const auto offsets = entry.at("data_offsets").get<std::array<uint64_t, 2>>();
-      int64_t elements = 1;
-      for (const int64_t d : dims)
-        check(d >= 0 && !__builtin_mul_overflow(elements, d, &elements) &&
-                  elements <= int64_t{1} << 48,
-              "shape is out of range");
-      check(offsets[0] <= offsets[1] && offsets[1] <= data_size,
-            "data_offsets [{},{}] lie outside the data of {} bytes", offsets[0], offsets[1],
-            data_size);
-      check(static_cast<int64_t>(offsets[1] - offsets[0]) == elements * size_of(dtype),
-            "{} bytes do not match dtype and shape", offsets[1] - offsets[0]);
-      const Shape shape{std::span<const int64_t>(dims)};
-      Tensor t(shape, dtype);
-      std::memcpy(t.raw(), data + offsets[0], static_cast<size_t>(t.bytes()));
-      file.add(name, t);
     }
-  } catch (const std::exception& e) {
-    fail("{}: '{}': {}", file.path, now, e.what());
+    check_apart(entries);
+    for (const Entry& e : entries) {
+      now = e.name;
+      const Tensor t(Shape{std::span<const int64_t>(e.dims)}, e.dtype);
+      std::memcpy(t.raw(), data.data() + e.begin, static_cast<size_t>(t.bytes()));
+      file.add(e.name, t);
+    }
+  } catch (const Error& e) {
+    fail("{}: '{}': {}", where, now, e.what());
   }
   return file;
 }
@@ -89,7 +143,7 @@ void save_safetensors(const std::filesystem::path& path, const SafeTensors& file
         {"data_offsets", {offset, end}}};
     offset = end;
   }
-  std::string text = header.dump();
+  std::string text = json_text(header);
   text.resize((text.size() + 7) / 8 * 8, ' ');  // data stays 8-byte aligned, as the format asks
   const uint64_t size = text.size();
   std::vector<std::span<const std::byte>> parts{std::as_bytes(std::span(&size, 1)),

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <map>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -29,9 +30,15 @@ struct SafeTensors {
   }
 };
 
+// The format's own limit.
+inline constexpr uint64_t kMaxSafetensorsHeader = 100'000'000;
+
 // Throws Error naming file (and tensor) on anything malformed: a header longer than the file,
-// offsets outside the data or not matching dtype and shape, an unknown dtype, a duplicate name.
+// offsets outside the data or not matching dtype and shape, tensors that share bytes, an unknown
+// dtype, a duplicate name. Says so when it is a PyTorch or ONNX file.
 SafeTensors load_safetensors(const std::filesystem::path& path);
+// The same from memory; `where` is what messages call it.
+SafeTensors parse_safetensors(std::span<const uint8_t> bytes, const std::string& where);
 // Written under a temporary name and renamed.
 void save_safetensors(const std::filesystem::path& path, const SafeTensors& file);
 

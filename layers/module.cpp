@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <set>
 
+#include "core/values.h"
+
 namespace sextant {
 
 Tensor to_file_layout(const Tensor& t, Layout layout) {
@@ -101,6 +103,7 @@ void Module::load_state(const SafeTensors& file, const std::string& prefix) {
         here.shape() == s.tensor.shape(), "{}: tensor '{}' has shape {}, expected {}", file.path,
         prefix + s.name, t.shape().str(),
         to_file_layout(Tensor::zeros(s.tensor.shape(), s.tensor.dtype()), s.layout).shape().str());
+    check_values(t, prefix + s.name, file.path);
     copies.emplace_back(s.tensor, here);
   }
   for (const auto& [name, t] : file.tensors)

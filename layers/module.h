@@ -65,8 +65,9 @@ class Module {
 
   // Adds the state dict on the host in file layout, each name prefixed with `prefix`.
   void save_state(SafeTensors& file, const std::string& prefix = "") const;
-  // Throws Error naming file and tensor when one is missing or has another shape, or when the file
-  // has one (under `prefix`) that the module does not have.
+  // Throws Error naming file and tensor when one is missing, has another shape or has values that no
+  // model has (core/values.h), or when the file has one (under `prefix`) that the module does not
+  // have.
   void load_state(const SafeTensors& file, const std::string& prefix = "");
 
  protected:

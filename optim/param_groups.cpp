@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "core/values.h"
 
 namespace sextant::optim {
 namespace {
@@ -53,6 +54,7 @@ void restore_tensor(const SafeTensors& file, const std::string& name, const Tens
   check(source.dtype() == target.dtype() && source.shape() == target.shape(),
         "{}: tensor '{}' is {} {}, expected {} {}", file.path, name, name_of(source.dtype()),
         source.shape().str(), name_of(target.dtype()), target.shape().str());
+  check_values(source, name, file.path);
   target.copy_from(source);
 }
 

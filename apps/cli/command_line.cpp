@@ -4,14 +4,71 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cmath>
+#include <concepts>
 #include <cstdio>
+#include <filesystem>
+#include <iostream>
+#include <map>
 #include <new>
 #include <vector>
 
 #include "core/config.h"
 #include "core/error.h"
+#include "core/interrupt.h"
+#include "core/outputs.h"
+#include "core/text.h"
 
 namespace sextant::apps {
+namespace {
+
+// Of options that name files; filled while the commands are declared.
+enum class Role { kReads, kReadsData, kWrites };
+std::map<const CLI::Option*, Role>& roles() {
+  static std::map<const CLI::Option*, Role> map;
+  return map;
+}
+
+Files files_of(const CLI::App& app) {
+  Files files;
+  for (const CLI::Option* option : app.get_options()) {
+    const auto role = roles().find(option);
+    if (role == roles().end()) continue;
+    for (std::string value : option->results()) {
+      if (option->get_name().find('=') != std::string::npos) value.erase(0, value.find('=') + 1);
+      auto& list = role->second == Role::kReads       ? files.inputs
+                   : role->second == Role::kReadsData ? files.datasets
+                                                      : files.outputs;
+      list.push_back(value);
+    }
+  }
+  return files;
+}
+
+const CLI::Validator kNotEmpty(
+    [](std::string& text) { return std::string(text.empty() ? "must not be empty" : ""); }, "");
+const CLI::Validator kFinite(
+    [](std::string& text) {
+      double value = 0;
+      const bool ok = CLI::detail::lexical_cast(text, value) && std::isfinite(value);
+      return ok ? std::string() : text + " is not a finite number";
+    },
+    "");
+
+}  // namespace
+
+Option Option::reads() {
+  roles()[option_] = Role::kReads;
+  return *this;
+}
+Option Option::reads_data() {
+  roles()[option_] = Role::kReadsData;
+  return *this;
+}
+Option Option::writes() {
+  roles()[option_] = Role::kWrites;
+  return *this;
+}
 
 Option Option::required() {
   option_->required();
@@ -61,7 +118,12 @@ Command Command::add_command(const std::string& name, const std::string& help) {
 
 template <class T>
 Option Command::add_option(const std::string& name, T& target, const std::string& help) {
-  return Option(app_->add_option(name, target, help));
+  CLI::Option* option = app_->add_option(name, target, help);
+  if constexpr (std::floating_point<T>)
+    option->check(kFinite);
+  else if constexpr (!std::integral<T>)
+    option->check(kNotEmpty);
+  return Option(option);
 }
 template Option Command::add_option(const std::string&, std::string&, const std::string&);
 template Option Command::add_option(const std::string&, int&, const std::string&);
@@ -79,7 +141,12 @@ Option Command::add_flag(const std::string& name, std::string& target, const std
   return Option(app_->add_flag(name, target, help));
 }
 
-void Command::callback(std::function<void()> f) { app_->callback(std::move(f)); }
+void Command::callback(std::function<void()> f) {
+  app_->callback([app = app_, f = std::move(f)] {
+    check_outputs(files_of(*app));
+    f();
+  });
+}
 
 Program::Program(const std::string& help, const std::string& name)
     : Command(nullptr), own_(std::make_unique<CLI::App>(help, name)) {
@@ -92,10 +159,21 @@ void Program::require_command() { app_->require_subcommand(1); }
 void Program::add_help_all() { app_->set_help_all_flag("--help-all", "Help of all subcommands"); }
 
 int Program::run(int argc, char** argv) {
-  const auto complain = [&](const std::string& what) {
-    fmt::print(stderr, "{}: {}\n", app_->get_name(), what);
-    return 2;
-  };
+  catch_interrupts(app_->get_name());
+  int code = parse_and_run(argc, argv);
+  // What is printed may wait in a buffer until now.
+  std::cout.flush();
+  if ((!std::cout || std::fflush(stdout) != 0 || std::ferror(stdout) != 0) && code == 0)
+    code = complain("standard output: cannot be written");
+  return code;
+}
+
+int Program::complain(const std::string& what, int code) const {
+  fmt::print(stderr, "{}: {}\n", app_->get_name(), printable(what));
+  return code;
+}
+
+int Program::parse_and_run(int argc, char** argv) {
   const auto commands = app_->get_subcommands([](const CLI::App*) { return true; });
   if (argc > 1 && argv[1][0] != '-' && !commands.empty()) {
     std::vector<std::string> names;
@@ -117,10 +195,15 @@ int Program::run(int argc, char** argv) {
     return complain(std::string(e.what()) + " (see --help)");
   } catch (const Error& e) {
     return complain(e.what());
+  } catch (const Interrupted& e) {
+    return complain(e.what(), e.exit_code());
   } catch (const std::bad_alloc&) {
     return complain("out of memory");
+  } catch (const std::filesystem::filesystem_error& e) {
+    return complain(fmt::format("{}: {}", e.path1().string(), e.code().message()));
   } catch (const std::exception& e) {
-    return complain(std::string("unexpected: ") + e.what());
+    // A failing print throws, too.
+    return complain(std::ferror(stdout) != 0 ? "standard output: cannot be written" : e.what());
   }
 }
 

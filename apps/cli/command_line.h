@@ -35,6 +35,12 @@ class Option {
   Option needs(Option other);
   Option excludes(Option other);
 
+  // What the value names, so that no command overwrites what it reads (core/outputs.h): a file that
+  // is read ("NAME=FILE" counts as FILE), a data set, or a file that is written.
+  Option reads();
+  Option reads_data();
+  Option writes();
+
   // On the command line.
   bool given() const;
 
@@ -48,7 +54,8 @@ class Command {
 
   Command add_command(const std::string& name, const std::string& help);
   // "--name", or "NAME" for an argument. The target outlives the command. T: std::string, int,
-  // int64_t, uint64_t, float, double, std::vector<std::string>.
+  // int64_t, uint64_t, float, double, std::vector<std::string>. An empty text and a number that is
+  // not finite are refused.
   template <class T>
   Option add_option(const std::string& name, T& target, const std::string& help = "");
   Option add_flag(const std::string& name, bool& target, const std::string& help);
@@ -69,11 +76,15 @@ class Program : public Command {
   void require_command();
   // A flag for the help of all commands.
   void add_help_all();
-  // Parses, runs the chosen command, and turns every mistake of the user into one line on stderr
-  // and exit code 2.
+  // Parses, runs the chosen command, and turns every mistake of the user, and a standard output that
+  // cannot be written, into one line on stderr and exit code 2. SIGINT and SIGTERM end the command
+  // with one line and exit code 130 or 143 (core/interrupt.h).
   int run(int argc, char** argv);
 
  private:
+  int parse_and_run(int argc, char** argv);
+  int complain(const std::string& what, int code = 2) const;
+
   std::unique_ptr<CLI::App> own_;
 };
 

@@ -4,11 +4,14 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <optional>
 #include <set>
 
 #include "apps/cli/command_line.h"
 #include "core/config.h"
 #include "core/file.h"
+#include "core/interrupt.h"
+#include "core/outputs.h"
 #include "core/progress.h"
 #include "data/drawing/draw.h"
 #include "deploy/detect/choices.h"
@@ -19,11 +22,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool is_image(const fs::path& p) {
-  std::string ext = p.extension().string();
-  std::ranges::transform(ext, ext.begin(), [](unsigned char c) { return std::tolower(c); });
-  return ext == ".jpg" || ext == ".jpeg" || ext == ".png";
-}
+constexpr const char* kJson = "detections.json";
 
 std::vector<fs::path> collect_images(const std::vector<std::string>& inputs) {
   std::vector<fs::path> files;
@@ -36,20 +35,33 @@ std::vector<fs::path> collect_images(const std::vector<std::string>& inputs) {
     }
     std::vector<fs::path> in_folder;
     for (const auto& entry : fs::directory_iterator(input))
-      if (entry.is_regular_file() && is_image(entry.path())) in_folder.push_back(entry.path());
-    check(!in_folder.empty(), "{}: has no .jpg or .png image", input);
+      if (entry.is_regular_file() && data::is_image_name(entry.path()) &&
+          !entry.path().filename().native().starts_with('.'))
+        in_folder.push_back(entry.path());
+    check(!in_folder.empty(), "{}: has no image", input);
     std::ranges::sort(in_folder);
     files.insert(files.end(), in_folder.begin(), in_folder.end());
   }
   return files;
 }
 
-// "cat.png" for cat.jpg; a number is added when two images would get the same name.
-std::string picture_name(const fs::path& file, std::set<std::string>& taken) {
-  const std::string stem = file.stem().string();
-  std::string name = stem + ".png";
-  for (int k = 2; !taken.insert(name).second; ++k) name = fmt::format("{}_{}.png", stem, k);
-  return name;
+// Where the annotated image of each file goes: "cat.png" for cat.jpg; a number is added when two
+// images would get the same name. Throws Error when one of them, or the JSON, would overwrite an
+// image or the model.
+std::vector<fs::path> picture_files(const std::vector<fs::path>& images, const DetectOptions& o) {
+  std::set<std::string> taken;
+  std::vector<fs::path> pictures;
+  Files files{.inputs = {o.model}, .datasets = {}, .outputs = {(fs::path(o.out) / kJson).string()}};
+  for (const fs::path& image : images) {
+    const std::string stem = image.stem().string();
+    std::string name = stem + ".png";
+    for (int k = 2; !taken.insert(name).second; ++k) name = fmt::format("{}_{}.png", stem, k);
+    pictures.push_back(fs::path(o.out) / name);
+    files.inputs.push_back(image.string());
+    if (!o.no_pictures) files.outputs.push_back(pictures.back().string());
+  }
+  check_outputs(files);
+  return pictures;
 }
 
 std::string class_name(const deploy::Graph& graph, int id) {
@@ -57,18 +69,53 @@ std::string class_name(const deploy::Graph& graph, int id) {
   return i < graph.class_names.size() ? graph.class_names[i] : std::to_string(id);
 }
 
+// What was found so far.
+struct Found {
+  std::string rows;  // JSON
+  int64_t boxes = 0, broken = 0;
+};
+
+void detect_in(const fs::path& file, size_t number, const fs::path& picture,
+               const DetectOptions& options, const deploy::Graph& graph, deploy::Detector& detector,
+               Found& found) {
+  data::Image image;
+  try {
+    image = data::load_image(file);
+  } catch (const Error& e) {
+    print_notice(e.what());
+    ++found.broken;
+    return;
+  }
+  std::vector<data::LabelledBox> labelled;
+  for (const auto& d : detector.run(image)) {
+    const std::string name = class_name(graph, d.class_id);
+    labelled.push_back({{d.x1, d.y1, d.x2, d.y2}, d.class_id, name, d.score});
+    const Json row = {{"image_id", number},
+                      {"file_name", file.filename().string()},
+                      {"category_id", d.class_id},
+                      {"category_name", name},
+                      {"bbox", {d.x1, d.y1, d.x2 - d.x1, d.y2 - d.y1}},
+                      {"score", d.score}};
+    found.rows += (found.rows.empty() ? "" : ",\n") + json_text(row);
+  }
+  found.boxes += std::ssize(labelled);
+  if (options.no_pictures) return;
+  data::draw_detections(image, labelled);
+  data::save_png(picture, image);
+}
+
 }  // namespace
 
 void add_detect_options(Command app, DetectOptions& o) {
-  app.add_option("MODEL", o.model, "Deploy file (or checkpoint)").required();
-  app.add_option("IMAGES", o.inputs, "Image files or folders of images").required();
+  app.add_option("MODEL", o.model, "Deploy file (or checkpoint)").reads().required();
+  app.add_option("IMAGES", o.inputs, "Image files or folders of images").reads().required();
   app.add_option("--out", o.out, "Folder for the annotated PNGs and detections.json").required();
   app.add_option("--conf", o.conf, "Least score of a box").range(0.0, 1.0).show_default();
   app.add_option("--iou", o.iou, "Boxes of a class that overlap more are one")
       .range(0.0, 1.0)
       .show_default();
   app.add_option("--max-det", o.max_det, "Most boxes per image").range(1, 30000).show_default();
-  app.add_option("--img", o.image_size, "Image size (default: as trained)");
+  app.add_option("--img", o.image_size, "Image size (default: as trained)").range(1, 8192);
   app.add_option("--precision", o.precision,
                  "fp32, fp16, int8 or integer (default: int8 if quantized)")
       .one_of({"fp32", "fp16", "int8", "integer"});
@@ -79,6 +126,7 @@ void add_detect_options(Command app, DetectOptions& o) {
 
 void run_detect(const DetectOptions& o, const LoadGraph& load) {
   const auto files = collect_images(o.inputs);
+  const auto pictures = picture_files(files, o);
   const deploy::Graph graph = load(o.model);
   deploy::DetectorConfig config;
   config.image_size = deploy::choose_image_size(o.image_size, graph, "--img");
@@ -91,53 +139,35 @@ void run_detect(const DetectOptions& o, const LoadGraph& load) {
   deploy::Detector detector(graph, config);
   detector.warm_up();
 
-  std::string json;
-  std::set<std::string> taken;
-  int64_t boxes = 0, broken = 0;
-  std::string first_problem;
-  Progress progress("detect", static_cast<int64_t>(files.size()));
-  for (size_t i = 0; i < files.size(); ++i) {
-    data::Image image;
+  const InterruptScope scope;
+  std::optional<Interrupted> interrupted;
+  Found found;
+  size_t done = 0;
+  {
+    Progress progress("detect", std::ssize(files));
     try {
-      image = data::load_image(files[i]);
-    } catch (const Error& e) {
-      fmt::print(stderr, "{}\n", e.what());
-      if (broken++ == 0) first_problem = e.what();
-      continue;
+      while (done < files.size()) {
+        detect_in(files[done], done, pictures[done], o, graph, detector, found);
+        progress.update(static_cast<int64_t>(++done));
+      }
+    } catch (const Interrupted& e) {
+      interrupted = e;
     }
-    const auto found = detector.run(image);
-    std::vector<data::LabelledBox> labelled;
-    for (const auto& d : found) {
-      const std::string name = class_name(graph, d.class_id);
-      labelled.push_back({{d.x1, d.y1, d.x2, d.y2}, d.class_id, name, d.score});
-      const Json row = {{"image_id", i},
-                        {"file_name", files[i].filename().string()},
-                        {"category_id", d.class_id},
-                        {"category_name", name},
-                        {"bbox", {d.x1, d.y1, d.x2 - d.x1, d.y2 - d.y1}},
-                        {"score", d.score}};
-      json +=
-          (json.empty() ? "" : ",\n") + row.dump(-1, ' ', false, Json::error_handler_t::replace);
-    }
-    boxes += static_cast<int64_t>(found.size());
-    if (!o.no_pictures) {
-      data::draw_detections(image, labelled);
-      data::save_png(fs::path(o.out) / picture_name(files[i], taken), image);
-    }
-    progress.update(static_cast<int64_t>(i + 1));
   }
-  progress.finish();
-  check(broken < static_cast<int64_t>(files.size()), "{}", first_problem);
-  write_atomically(fs::path(o.out) / "detections.json", "[" + json + "]\n");
+  check(found.broken < std::ssize(files), "no image could be read");
+  write_atomically(fs::path(o.out) / kJson, "[" + found.rows + "]\n");
+  if (interrupted)
+    throw Interrupted(interrupted->signal(),
+                      fmt::format("{} after {} of {} images, whose boxes are in {}",
+                                  interrupted->what(), done, files.size(), o.out));
   const auto& t = detector.times();
   const double ms = 1e3 / static_cast<double>(std::max<int64_t>(t.images, 1));
   fmt::print(
       "{} images, {} boxes, {}; per image {:.2f} ms preprocess, {:.2f} ms inference, {:.2f} ms "
       "postprocess; written to {}\n",
-      t.images, boxes, name_of(config.precision), t.preprocess * ms, t.inference * ms,
+      t.images, found.boxes, name_of(config.precision), t.preprocess * ms, t.inference * ms,
       t.postprocess * ms, o.out);
-  check(broken == 0, "{} of {} images could not be read; the first: {}", broken, files.size(),
-        first_problem);
+  check(found.broken == 0, "{} of {} images could not be read", found.broken, files.size());
 }
 
 }  // namespace sextant::apps

@@ -117,7 +117,7 @@ void run(const Options& o) {
     fmt::print("{} is {:.2f} times as fast as {}\n", names[1], ratio, names[0]);
     j["speedup"] = ratio;
   }
-  if (!o.json.empty()) write_atomically(o.json, j.dump(2) + "\n");
+  if (!o.json.empty()) write_atomically(o.json, json_text(j, 2) + "\n");
 }
 
 }  // namespace
@@ -125,8 +125,8 @@ void run(const Options& o) {
 void add_bench_command(Command app) {
   auto o = std::make_shared<Options>();
   Command c = app.add_command("bench", "Time the engine, precisions side by side");
-  c.add_option("MODEL", o->model, "Checkpoint or deploy file").required();
-  c.add_option("--img", o->image_size, "Image size (default: as trained)");
+  c.add_option("MODEL", o->model, "Checkpoint or deploy file").reads().required();
+  c.add_option("--img", o->image_size, "Image size (default: as trained)").range(1, 8192);
   c.add_option("--batch", o->batch, "Images per run").range(1, 1024).show_default();
   c.add_option("--precision", o->precisions,
                "fp32, fp16, int8, integer, several (default: fp32 and, if quantized, int8)")
@@ -134,7 +134,7 @@ void add_bench_command(Command app) {
   add_device_option(c, o->device);
   c.add_option("--runs", o->runs, "Timed runs").range(1, 100000).show_default();
   c.add_flag("--layers", o->layers, "Time of each layer too");
-  c.add_option("--json", o->json, "Write the figures to this file");
+  c.add_option("--json", o->json, "Write the figures to this file").writes();
   c.callback([o] { run(*o); });
 }
 

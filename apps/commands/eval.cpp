@@ -43,10 +43,10 @@ void add_eval_command(Command app) {
   };
   auto o = std::make_shared<Options>();
   Command c = app.add_command("eval", "COCO mAP and milliseconds per image of a model");
-  c.add_option("MODEL", o->model, "Checkpoint or deploy file").required();
-  c.add_option("--data", o->data, "Dataset: folder, JSON or data.yaml").required();
+  c.add_option("MODEL", o->model, "Checkpoint or deploy file").reads().required();
+  c.add_option("--data", o->data, "Dataset: folder, JSON or data.yaml").reads_data().required();
   c.add_option("--split", o->split, "train, val or test").show_default();
-  c.add_option("--img", o->image_size, "Image size (default: as trained)");
+  c.add_option("--img", o->image_size, "Image size (default: as trained)").range(1, 8192);
   c.add_option("--precision", o->precision,
                "fp32, fp16, int8 or integer (default: int8 if quantized)")
       .one_of({"fp32", "fp16", "int8", "integer"});
@@ -57,11 +57,12 @@ void add_eval_command(Command app) {
       .one_of({"skip", "stop"})
       .show_default();
   add_device_option(c, o->device);
-  c.add_option("--json", o->json, "Write the figures to this file");
+  c.add_option("--json", o->json, "Write the figures to this file").writes();
   c.callback([o] {
     const deploy::Graph graph = load_model_graph(o->model);
-    const data::Dataset dataset = data::open_dataset(o->data, o->split, {o->on_error});
-    if (!dataset.report.empty()) fmt::print(stderr, "{}\n", dataset.report.summary());
+    deploy::check_detects(graph);
+    const data::Dataset dataset =
+        deploy::open_dataset_for(graph, o->data, o->split, {.on_error = o->on_error});
     const auto precision = deploy::choose_precision(o->precision, graph);
     check(!o->simulate || precision == deploy::Precision::kInt8,
           "--simulate: is for int8, not for {}", name_of(precision));
@@ -84,7 +85,7 @@ void add_eval_command(Command app) {
     j["device"] = deploy::device_title(device);
     j["image_size"] = size;
     j["split"] = o->split;
-    write_atomically(o->json, j.dump(2) + "\n");
+    write_atomically(o->json, json_text(j, 2) + "\n");
   });
 }
 

@@ -39,7 +39,8 @@ void add_onnx_options(Command c, Options& o, Option onnx) {
   all.push_back(c.add_option("--precision", o.precision,
                              "ONNX: fp32, fp16 or int8 as QDQ (default: int8 if quantized)")
                     .one_of({"fp32", "fp16", "int8"}));
-  all.push_back(c.add_option("--img", o.image_size, "ONNX: image size (default: as trained)"));
+  all.push_back(
+      c.add_option("--img", o.image_size, "ONNX: image size (default: as trained)").range(1, 8192));
   all.push_back(c.add_option("--batch", o.model_options.batch, "ONNX: images per run")
                     .range(1, 4096)
                     .show_default());
@@ -61,9 +62,9 @@ void add_onnx_options(Command c, Options& o, Option onnx) {
   of_nms(c.add_option("--iou", o.nms.iou, "ONNX: boxes of a class that overlap more are one")
              .range(0.0, 1.0)
              .show_default());
-  of_nms(c.add_option("--max-det", o.nms.max_det, "ONNX: boxes per image")
-             .range(1, 30000)
-             .show_default());
+  of_nms(c.add_option("--max-det", o.nms.max_det,
+                      "ONNX: boxes per image (default: 300, or all that the model has)")
+             .range(1, 30000));
   of_nms(c.add_flag("--multi-label", o.nms.multi_label,
                     "ONNX: every class above --conf, not only the best"));
   for (Option option : all) option.needs(onnx);
@@ -75,10 +76,10 @@ void add_export_command(Command app) {
   auto o = std::make_shared<Options>();
   Command c = app.add_command(
       "export", "Write a model as a fused float deploy file, for PyTorch, or as ONNX");
-  c.add_option("MODEL", o->model, "Checkpoint; for --onnx also a deploy file").required();
-  Option out = c.add_option("--out", o->out, "Deploy file to write");
-  Option pt = c.add_option("--pt", o->pt, "State dict to write, for torch.load");
-  Option onnx = c.add_option("--onnx", o->onnx, "ONNX model to write");
+  c.add_option("MODEL", o->model, "Checkpoint; for --onnx also a deploy file").reads().required();
+  Option out = c.add_option("--out", o->out, "Deploy file to write").writes();
+  Option pt = c.add_option("--pt", o->pt, "State dict to write, for torch.load").writes();
+  Option onnx = c.add_option("--onnx", o->onnx, "ONNX model to write").writes();
   add_onnx_options(c, *o, onnx);
   c.callback([o, out, pt, onnx] {
     check(out.given() || pt.given() || onnx.given(), "export: needs --out, --pt or --onnx");
@@ -88,7 +89,7 @@ void add_export_command(Command app) {
     }
     if (pt.given()) {
       const SafeTensors file = load_safetensors(o->model);
-      check_is_checkpoint(file);
+      load_checkpoint(file);  // what it holds is what a model takes
       save_torch_state_dict(o->pt, file);
       fmt::print("{} written\n", o->pt);
     }

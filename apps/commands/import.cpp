@@ -43,8 +43,10 @@ void add_import_command(Command app) {
       "import", "Turn a checkpoint of the official YOLOv6, or an ONNX model, into ours");
   c.add_option("FILE", o->file,
                "A .pt file or a .safetensors file of a state dict; or a .onnx model")
+      .reads()
       .required();
   c.add_option("--out", o->out, "Checkpoint to write; of an ONNX model, the deploy file")
+      .writes()
       .required();
   c.add_option("--img", o->import.image_size,
                "Image size it was trained at (default: 640, with four levels 1280; of an ONNX "

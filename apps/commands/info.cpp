@@ -41,8 +41,8 @@ void add_info_command(Command app) {
   };
   auto o = std::make_shared<Options>();
   Command c = app.add_command("info", "Layers, shapes, parameters, FLOPs, precision and scales");
-  c.add_option("MODEL", o->model, "Checkpoint or deploy file").required();
-  c.add_option("--img", o->image_size, "Image size (default: as trained)");
+  c.add_option("MODEL", o->model, "Checkpoint or deploy file").reads().required();
+  c.add_option("--img", o->image_size, "Image size (default: as trained)").range(1, 8192);
   c.add_flag(
       "--passes", o->passes,
       "What each graph pass does: nodes, requantizations, bytes moved; from the trace on for "
@@ -50,7 +50,7 @@ void add_info_command(Command app) {
   c.add_option("--time", o->time,
                "With --passes: time the int8 engine without each pass, this many runs")
       .range(1, 100000);
-  c.add_option("--json", o->json, "Write the table to this file");
+  c.add_option("--json", o->json, "Write the table to this file").writes();
   c.callback([o] {
     const auto [graph, model] = load_model_file(o->model);
     const int size = deploy::choose_image_size(o->image_size, graph, "--img");
@@ -60,7 +60,7 @@ void add_info_command(Command app) {
           deploy::report_passes(model ? trace_graph(*model) : graph, {size, size, o->time});
       fmt::print("{}", deploy::format_passes(report));
       if (!o->json.empty())
-        write_atomically(o->json, deploy::passes_to_json(report).dump(2) + "\n");
+        write_atomically(o->json, json_text(deploy::passes_to_json(report), 2) + "\n");
       return;
     }
     const auto summary = deploy::summarize(graph, size, size);
@@ -70,7 +70,7 @@ void add_info_command(Command app) {
       fmt::print("the official deploy form, which fuses less: {:.3f} M parameters\n",
                  static_cast<double>(official_deploy_parameters(*model)) / 1e6);
     if (!o->json.empty())
-      write_atomically(o->json, deploy::summary_to_json(summary).dump(2) + "\n");
+      write_atomically(o->json, json_text(deploy::summary_to_json(summary), 2) + "\n");
   });
 }
 

@@ -14,6 +14,7 @@
 #include "data/dataset/dataset.h"
 #include "data/drawing/plot.h"
 #include "deploy/detect/choices.h"
+#include "deploy/detect/evaluation.h"
 
 namespace sextant::apps {
 namespace {
@@ -35,7 +36,7 @@ Model measure(const Options& o, const std::string& argument) {
   check(eq != std::string::npos && eq > 0, "spread {}: must be NAME=MODEL", argument);
   const deploy::Graph graph = load_model_graph(argument.substr(eq + 1));
   const int size = deploy::choose_image_size(o.image_size, graph, "--img");
-  const data::Dataset dataset = data::open_dataset(o.data, o.split);
+  const data::Dataset dataset = deploy::open_dataset_for(graph, o.data, o.split);
   return {
       argument.substr(0, eq),
       quant::measure_outliers(graph, spread_images(dataset, o.images, size, graph.gray_border))};
@@ -105,7 +106,7 @@ void run(const Options& o) {
     plot.series.push_back({m.name + ", weights", {}, column(m, weight_ratio)});
     plot.series.push_back({m.name + ", outputs", {}, column(m, activation_ratio)});
   }
-  if (!o.json.empty()) write_atomically(o.json, j.dump(2) + "\n");
+  if (!o.json.empty()) write_atomically(o.json, json_text(j, 2) + "\n");
   if (!o.plot.empty()) data::save_line_plot(o.plot, plot);
 }
 
@@ -115,13 +116,15 @@ void add_spread_command(Command app) {
   auto o = std::make_shared<Options>();
   Command c = app.add_command(
       "spread", "Ranges of weights and activations, layer by layer, of several models");
-  c.add_option("NAME=MODEL", o->models, "Checkpoints or deploy files, each with a name").required();
-  c.add_option("--data", o->data, "Dataset: folder, JSON or data.yaml").required();
+  c.add_option("NAME=MODEL", o->models, "Checkpoints or deploy files, each with a name")
+      .reads()
+      .required();
+  c.add_option("--data", o->data, "Dataset: folder, JSON or data.yaml").reads_data().required();
   c.add_option("--split", o->split, "train, val or test").show_default();
   c.add_option("--images", o->images, "Images to run").range(1, 1000000).show_default();
-  c.add_option("--img", o->image_size, "Image size (default: as trained)");
-  c.add_option("--json", o->json, "Write the table as JSON");
-  c.add_option("--plot", o->plot, "Write a plot of the ranges as PNG");
+  c.add_option("--img", o->image_size, "Image size (default: as trained)").range(1, 8192);
+  c.add_option("--json", o->json, "Write the table as JSON").writes();
+  c.add_option("--plot", o->plot, "Write a plot of the ranges as PNG").writes();
   c.callback([o] { run(*o); });
 }
 

@@ -14,6 +14,7 @@
 #include "core/file.h"
 #include "data/drawing/plot.h"
 #include "deploy/detect/choices.h"
+#include "deploy/detect/evaluation.h"
 #include "deploy/graph/file.h"
 #include "quant/layers/float_layers.h"
 
@@ -134,7 +135,7 @@ void run(const Options& o) {
   config.always = quant::find_layers(graph, o.names);
   config.trials = o.trials;
   config.extra_points = o.points;
-  const data::Dataset dataset = data::open_dataset(o.data, o.split);
+  const data::Dataset dataset = deploy::open_dataset_for(graph, o.data, o.split);
   const Tensor images = spread_batch(dataset, o.images, size, graph.gray_border);
   const quant::Sensitivity sensitivity = quant::rank_layers(graph, images, {});
   const quant::PartialMeasures measures = partial_measures(graph, dataset, size, o.runs);
@@ -156,7 +157,7 @@ void run(const Options& o) {
     j["model"] = o.model;
     j["split"] = o.split;
     j["image_size"] = size;
-    write_atomically(o.json, j.dump(2) + "\n");
+    write_atomically(o.json, json_text(j, 2) + "\n");
   }
   if (!o.plot.empty()) data::save_line_plot(o.plot, plot_of(report));
 }
@@ -167,9 +168,11 @@ void add_partial_command(Command app) {
   auto o = std::make_shared<Options>();
   Command c = app.add_command(
       "partial", "Keep the layers in float that a target of accuracy or speed asks for");
-  c.add_option("MODEL", o->model, "Checkpoint or deploy file, with ranges or without").required();
-  c.add_option("--data", o->data, "Dataset: folder, JSON or data.yaml").required();
-  c.add_option("--out", o->out, "Deploy file to write").required();
+  c.add_option("MODEL", o->model, "Checkpoint or deploy file, with ranges or without")
+      .reads()
+      .required();
+  c.add_option("--data", o->data, "Dataset: folder, JSON or data.yaml").reads_data().required();
+  c.add_option("--out", o->out, "Deploy file to write").writes().required();
   const Option drop =
       c.add_option("--max-drop", o->max_drop,
                    "Fastest set that loses at most so many points of mAP50-95 (0.3)")
@@ -190,9 +193,9 @@ void add_partial_command(Command app) {
       .range(0, 1000)
       .show_default();
   c.add_option("--runs", o->runs, "Timed runs").range(1, 100000).show_default();
-  c.add_option("--img", o->image_size, "Image size (default: as trained)");
-  c.add_option("--json", o->json, "Write choice and curve to this file");
-  c.add_option("--plot", o->plot, "Draw the curve into this PNG");
+  c.add_option("--img", o->image_size, "Image size (default: as trained)").range(1, 8192);
+  c.add_option("--json", o->json, "Write choice and curve to this file").writes();
+  c.add_option("--plot", o->plot, "Draw the curve into this PNG").writes();
   add_calibration_options(c, o->calibration);
   c.callback([o] { run(*o); });
 }

@@ -9,6 +9,7 @@
 #include "core/progress.h"
 #include "data/dataset/dataset.h"
 #include "deploy/detect/choices.h"
+#include "deploy/detect/evaluation.h"
 #include "deploy/graph/file.h"
 #include "quant/ptq/ptq.h"
 
@@ -24,8 +25,8 @@ struct Options {
 };
 
 void add_options(Command c, Options& o) {
-  c.add_option("MODEL", o.model, "Checkpoint or deploy file").required();
-  c.add_option("--data", o.data, "Dataset: folder, JSON or data.yaml").required();
+  c.add_option("MODEL", o.model, "Checkpoint or deploy file").reads().required();
+  c.add_option("--data", o.data, "Dataset: folder, JSON or data.yaml").reads_data().required();
   c.add_option("--split", o.split, "Split to calibrate on").show_default();
   c.add_option("--method", o.ptq.method, "How ranges of activations are chosen")
       .one_of({"mse", "percentile", "entropy", "max"})
@@ -65,9 +66,9 @@ void add_options(Command c, Options& o) {
       .range(1, 1024)
       .show_default();
   c.add_option("--seed", o.ptq.seed, "Of the pixels that learned rounding looks at").show_default();
-  c.add_option("--img", o.image_size, "Image size (default: as trained)");
+  c.add_option("--img", o.image_size, "Image size (default: as trained)").range(1, 8192);
   add_device_option(c, o.device);
-  c.add_option("--out", o.out, "Deploy file to write").required();
+  c.add_option("--out", o.out, "Deploy file to write").writes().required();
 }
 
 void print_report(const Options& o, const quant::PtqReport& r) {
@@ -112,7 +113,7 @@ void add_quantize_command(Command app) {
   c.callback([o] {
     const deploy::Graph graph = load_model_graph(o->model);
     const int size = deploy::choose_image_size(o->image_size, graph, "--img");
-    const data::Dataset dataset = data::open_dataset(o->data, o->split);
+    const data::Dataset dataset = deploy::open_dataset_for(graph, o->data, o->split);
     o->ptq.device = deploy::choose_device(o->device);
     o->ptq.split_identity = !o->keep_identity;
     quant::PtqReport report;

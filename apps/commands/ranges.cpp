@@ -42,10 +42,11 @@ void add_ranges_command(Command app) {
   };
   auto o = std::make_shared<Options>();
   Command c = app.add_command("ranges", "Show or edit the activation ranges of a model");
-  c.add_option("MODEL", o->model, "Quantized deploy file").required();
-  c.add_option("--json", o->json, "Write the ranges to this file");
-  Option set = c.add_option("--set", o->set, "Take ranges from this file, as --json writes");
-  Option out = c.add_option("--out", o->out, "Deploy file with the ranges of --set");
+  c.add_option("MODEL", o->model, "Quantized deploy file").reads().required();
+  c.add_option("--json", o->json, "Write the ranges to this file").writes();
+  Option set =
+      c.add_option("--set", o->set, "Take ranges from this file, as --json writes").reads();
+  Option out = c.add_option("--out", o->out, "Deploy file with the ranges of --set").writes();
   set.needs(out);
   out.needs(set);
   c.callback([o] {
@@ -56,7 +57,8 @@ void add_ranges_command(Command app) {
       changed = quant::apply_ranges(graph, load_json(o->set), o->set);
       deploy::save_deploy(o->out, graph);
     }
-    if (!o->json.empty()) write_atomically(o->json, quant::ranges_to_json(graph).dump(2) + "\n");
+    if (!o->json.empty())
+      write_atomically(o->json, json_text(quant::ranges_to_json(graph), 2) + "\n");
     if (o->set.empty())
       print_ranges(graph);
     else

@@ -11,7 +11,7 @@ namespace sextant::apps {
 void add_report_command(Command app) {
   auto files = std::make_shared<std::vector<std::string>>();
   Command c = app.add_command("report", "One table from the JSON files that eval wrote");
-  c.add_option("NAME=FILE", *files, "A row each: fp32=eval_fp32.json").required();
+  c.add_option("NAME=FILE", *files, "A row each: fp32=eval_fp32.json").reads().required();
   c.callback([files] {
     size_t width = 12;
     for (const auto& f : *files) width = std::max(width, f.find('=') + 2);

@@ -128,7 +128,7 @@ void run(const Options& o) {
   config.own_output = o.at == "layer";
   const deploy::Graph graph = load_quantized(o.model, o.data, o.image_size, o.calibration).graph;
   const int size = deploy::choose_image_size(o.image_size, graph, "--img");
-  data::Dataset dataset = data::open_dataset(o.data, o.split);
+  data::Dataset dataset = deploy::open_dataset_for(graph, o.data, o.split);
   const auto start = std::chrono::steady_clock::now();
   const Tensor images = spread_batch(dataset, o.images, size, graph.gray_border);
   quant::Accuracy accuracy;
@@ -158,7 +158,7 @@ void run(const Options& o) {
     j["image_size"] = size;
     j["seconds"] = seconds;
     if (correlation) j["spearman_with_sqnr"] = *correlation;
-    write_atomically(o.json, j.dump(2) + "\n");
+    write_atomically(o.json, json_text(j, 2) + "\n");
   }
   if (!o.plot.empty()) data::save_rank_plot(o.plot, bars_of(s));
 }
@@ -168,8 +168,10 @@ void run(const Options& o) {
 void add_sensitivity_command(Command app) {
   auto o = std::make_shared<Options>();
   Command c = app.add_command("sensitivity", "What int8 costs in each layer");
-  c.add_option("MODEL", o->model, "Checkpoint or deploy file, with ranges or without").required();
-  c.add_option("--data", o->data, "Dataset: folder, JSON or data.yaml").required();
+  c.add_option("MODEL", o->model, "Checkpoint or deploy file, with ranges or without")
+      .reads()
+      .required();
+  c.add_option("--data", o->data, "Dataset: folder, JSON or data.yaml").reads_data().required();
   c.add_option("--split", o->split, "Split to measure on").show_default();
   c.add_option("--images", o->images, "Images, spread over the split (map takes all of it)")
       .range(1, 100000)
@@ -181,9 +183,9 @@ void add_sensitivity_command(Command app) {
       .one_of({"output", "layer"})
       .show_default();
   c.add_flag("--all-but", o->all_but, "All layers in int8 but the one, instead of it alone");
-  c.add_option("--img", o->image_size, "Image size (default: as trained)");
-  c.add_option("--json", o->json, "Write the ranking to this file");
-  c.add_option("--plot", o->plot, "Draw the ranking as bars into this PNG");
+  c.add_option("--img", o->image_size, "Image size (default: as trained)").range(1, 8192);
+  c.add_option("--json", o->json, "Write the ranking to this file").writes();
+  c.add_option("--plot", o->plot, "Draw the ranking as bars into this PNG").writes();
   add_calibration_options(c, o->calibration);
   c.callback([o] { run(*o); });
 }

@@ -9,6 +9,7 @@
 #include "apps/model_files/checkpoint.h"
 #include "data/dataset/dataset.h"
 #include "deploy/detect/choices.h"
+#include "deploy/detect/evaluation.h"
 
 namespace sextant::apps {
 
@@ -23,7 +24,7 @@ struct Options {
 void run(const Options& o) {
   const deploy::Graph graph = load_model_graph(o.model);
   const int size = deploy::choose_image_size(o.image_size, graph, "--img");
-  const data::Dataset dataset = data::open_dataset(o.data, o.split);
+  const data::Dataset dataset = deploy::open_dataset_for(graph, o.data, o.split);
   const deploy::Precision precision = from_name<deploy::Precision>(o.precision);
   const Verification v = verify(graph, dataset, o.images, size, precision);
   for (const auto& w : v.tensors) {
@@ -48,8 +49,8 @@ void add_verify_command(Command app) {
   auto o = std::make_shared<Options>();
   Command c = app.add_command(
       "verify", "Compare the int8 engine with the fake-quant simulation, tensor by tensor");
-  c.add_option("MODEL", o->model, "Quantized deploy file").required();
-  c.add_option("--data", o->data, "Dataset: folder, JSON or data.yaml").required();
+  c.add_option("MODEL", o->model, "Quantized deploy file").reads().required();
+  c.add_option("--data", o->data, "Dataset: folder, JSON or data.yaml").reads_data().required();
   c.add_option("--split", o->split, "train, val or test").show_default();
   c.add_option(
        "--precision", o->precision,
@@ -58,7 +59,7 @@ void add_verify_command(Command app) {
       .one_of({"int8", "integer"})
       .show_default();
   c.add_option("--images", o->images, "Images to run").range(1, 1000000).show_default();
-  c.add_option("--img", o->image_size, "Image size (default: as trained)");
+  c.add_option("--img", o->image_size, "Image size (default: as trained)").range(1, 8192);
   c.callback([o] { run(*o); });
 }
 

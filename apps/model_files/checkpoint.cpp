@@ -1,5 +1,10 @@
 #include "apps/model_files/checkpoint.h"
 
+#include <cstring>
+
+#include "core/allocator.h"
+#include "core/class_names.h"
+#include "core/values.h"
 #include "deploy/graph/file.h"
 #include "deploy/graph/passes.h"
 #include "deploy/graph/trace.h"
@@ -18,6 +23,11 @@ void save_checkpoint(const std::filesystem::path& path, const Yolov6& model,
 
 void save_checkpoint(const std::filesystem::path& path, SafeTensors state,
                      const CheckpointInfo& info) {
+  for (const auto& [name, t] : state.tensors) check_values(t, name, path.string());
+  save_safetensors(path, with_metadata(std::move(state), info));
+}
+
+SafeTensors with_metadata(SafeTensors state, const CheckpointInfo& info) {
   const Json meta = {{"format", kFormat},
                      {"version", 1},
                      {"model", info.model},
@@ -26,23 +36,69 @@ void save_checkpoint(const std::filesystem::path& path, SafeTensors state,
                      {"gray_border", info.gray_border},
                      {"epoch", info.epoch},
                      {"metrics", info.metrics}};
-  state.metadata["sextant"] = meta.dump();
-  save_safetensors(path, state);
+  state.metadata["sextant"] = json_text(meta);
+  return state;
 }
 
 namespace {
 
-Json read_metadata(const SafeTensors& file) {
+// Null where the file has none of ours.
+Json metadata_of(const SafeTensors& file) {
   const auto text = file.metadata.find("sextant");
-  Json meta = text == file.metadata.end() ? Json() : Json::parse(text->second, nullptr, false);
-  check(meta.is_object() && meta.value("format", "") == kFormat,
+  if (text == file.metadata.end()) return {};
+  return parse_json(text->second, file.path + ": 'sextant' in __metadata__");
+}
+
+Json read_metadata(const SafeTensors& file) {
+  Json meta = metadata_of(file);
+  std::string format;
+  check(meta.is_object() && meta.contains("format") && read_value(meta.at("format"), format) &&
+            format == kFormat,
         "{}: is neither a checkpoint nor a deploy file of Sextant", file.path);
   return meta;
 }
 
+// A file has as many numbers as its model. A config beside them that asks for more than that is
+// wrong, and is found out before memory is taken for it.
+std::unique_ptr<Yolov6> make_model(const Yolov6Config& config, const SafeTensors& file) {
+  int64_t bytes = 0;
+  for (const auto& [name, t] : file.tensors) bytes += t.bytes();
+  constexpr int64_t kBytesPerTensor = 1024, kSlack = 8 << 20;
+  // Twice: a weight and what it is initialised from.
+  const AllocationBudget budget(
+      2 * bytes + kBytesPerTensor * std::ssize(file.tensors) + kSlack,
+      file.path + ": 'model' in its metadata is of a larger model than the file holds");
+  return std::make_unique<Yolov6>(config, 0);
+}
+
+bool predicts_classes(const std::string& name) {
+  return name.find("cls_preds") != std::string::npos;
+}
+
+// Rows of classes, once or once for each anchor, in another order.
+Tensor reordered_rows(const Tensor& t, const std::vector<int64_t>& numbers) {
+  const auto classes = std::ssize(numbers);
+  check(t.shape().rank() >= 1 && t.dim(0) % classes == 0, "{} rows of {} classes", t.dim(0),
+        classes);
+  const Tensor out = t.clone();
+  const auto row = static_cast<size_t>(t.bytes() / t.dim(0));
+  const auto* from = static_cast<const std::byte*>(t.raw());
+  auto* to = static_cast<std::byte*>(out.raw());
+  for (int64_t i = 0; i < t.dim(0); ++i) {
+    const int64_t target = i / classes * classes + numbers[static_cast<size_t>(i % classes)];
+    std::memcpy(to + static_cast<size_t>(target) * row, from + static_cast<size_t>(i) * row, row);
+  }
+  return out;
+}
+
 }  // namespace
 
-void check_is_checkpoint(const SafeTensors& file) { read_metadata(file); }
+std::vector<std::string> class_names_of(const SafeTensors& file) {
+  std::vector<std::string> names;
+  const Json meta = metadata_of(file);
+  if (meta.is_object() && meta.contains("class_names")) read_value(meta.at("class_names"), names);
+  return names;
+}
 
 LoadedCheckpoint load_checkpoint(const SafeTensors& file) {
   LoadedCheckpoint out;
@@ -54,7 +110,9 @@ LoadedCheckpoint load_checkpoint(const SafeTensors& file) {
   check(version == 1, "{}: is a checkpoint of version {}, this program reads version 1", file.path,
         version);
   r.require("class_names", out.info.class_names);
+  check_class_names(out.info.class_names, file.path);
   r.require("image_size", out.info.image_size);
+  r.number("image_size", out.info.image_size, 0, 8192);
   r.number("gray_border", out.info.gray_border, 0, 1024);
   r.get("epoch", out.info.epoch);
   r.get("metrics", out.info.metrics);
@@ -63,13 +121,19 @@ LoadedCheckpoint load_checkpoint(const SafeTensors& file) {
   const auto config = read_yolov6_config(m, static_cast<int64_t>(out.info.class_names.size()));
   r.finish();
   check(config.num_classes >= 1, "{}: has no class names", file.path);
-  out.model = std::make_unique<Yolov6>(config, 0);
+  out.model = make_model(config, file);
   out.model->load_state(file);
   out.model->train(false);
   return out;
 }
 
-int64_t initialise_from(const SafeTensors& file, Yolov6& model) {
+int64_t initialise_from(const SafeTensors& file, Yolov6& model,
+                        const std::vector<std::string>& class_names) {
+  const std::vector<std::string> theirs = class_names_of(file);
+  const bool same = class_difference(theirs, class_names).empty();
+  std::vector<int64_t> numbers;
+  if (same && !theirs.empty() && !class_names.empty())
+    numbers = match_classes(theirs, file.path, class_names, "the data");
   std::vector<std::pair<Tensor, Tensor>> copies;  // nothing is written before all is checked
   int64_t fresh = 0;
   for (const auto& s : model.state()) {
@@ -78,20 +142,28 @@ int64_t initialise_from(const SafeTensors& file, Yolov6& model) {
       continue;
     }
     const Tensor& t = file.at(s.name);
+    check_values(t, s.name, file.path);
     const bool same_rank =
         t.shape().rank() == s.tensor.shape().rank() && t.dtype() == s.tensor.dtype();
     const Tensor here = same_rank ? from_file_layout(t, s.layout) : t;
-    if (same_rank && here.shape() == s.tensor.shape()) {
-      copies.emplace_back(s.tensor, here);
+    const bool classes = predicts_classes(s.name);
+    if (same_rank && here.shape() == s.tensor.shape() && (same || !classes)) {
+      copies.emplace_back(s.tensor,
+                          classes && !numbers.empty() ? reordered_rows(here, numbers) : here);
       continue;
     }
-    check(same_rank && s.name.find("cls_preds") != std::string::npos,
-          "{}: tensor '{}' is {} {}, the model's is {} {}", file.path, s.name, name_of(t.dtype()),
-          here.shape().str(), name_of(s.tensor.dtype()), s.tensor.shape().str());
+    check(same_rank && classes, "{}: tensor '{}' is {} {}, the model's is {} {}", file.path, s.name,
+          name_of(t.dtype()), here.shape().str(), name_of(s.tensor.dtype()),
+          s.tensor.shape().str());
     ++fresh;
   }
   for (const auto& [to, from] : copies) to.copy_from(from);
   return fresh;
+}
+
+void reorder_classes(Yolov6& model, const std::vector<int64_t>& numbers) {
+  for (const auto& s : model.state())
+    if (predicts_classes(s.name)) s.tensor.copy_from(reordered_rows(s.tensor, numbers));
 }
 
 deploy::Graph trace_graph(Yolov6& model) {

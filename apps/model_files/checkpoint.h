@@ -28,8 +28,8 @@ void save_checkpoint(const std::filesystem::path& path, const Yolov6& model,
 void save_checkpoint(const std::filesystem::path& path, SafeTensors state,
                      const CheckpointInfo& info);
 
-// Throws Error naming the file unless it is a checkpoint.
-void check_is_checkpoint(const SafeTensors& file);
+// The same file in memory.
+SafeTensors with_metadata(SafeTensors state, const CheckpointInfo& info);
 
 struct LoadedCheckpoint {
   std::unique_ptr<Yolov6> model;  // in evaluation mode
@@ -38,11 +38,18 @@ struct LoadedCheckpoint {
 // Throws Error naming file and key or tensor.
 LoadedCheckpoint load_checkpoint(const SafeTensors& file);
 
-// Starts `model` from a file with weights under the official names. Class predictions stay as they
-// are where the file has another number of classes, and objectness where it has none; returns how
-// many tensors did. Throws Error
+// The class names that a checkpoint has in its metadata; none where it says nothing.
+std::vector<std::string> class_names_of(const SafeTensors& file);
+
+// Starts `model` from a file with weights under the official names. Class predictions are taken by
+// the classes' names, `class_names` being the model's; they stay as they are where the file has
+// other classes, and objectness where it has none. Returns how many tensors did. Throws Error
 // naming file and tensor when any other is missing or of another shape.
-int64_t initialise_from(const SafeTensors& file, Yolov6& model);
+int64_t initialise_from(const SafeTensors& file, Yolov6& model,
+                        const std::vector<std::string>& class_names = {});
+
+// Puts the class predictions of a model into another order: class i becomes class numbers[i].
+void reorder_classes(Yolov6& model, const std::vector<int64_t>& numbers);
 
 // Traces the model in evaluation mode; weights are shared. Leaves the model in the mode it was in.
 deploy::Graph trace_graph(Yolov6& model);

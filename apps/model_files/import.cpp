@@ -1,9 +1,27 @@
 #include "apps/model_files/import.h"
 
+#include "core/class_names.h"
 #include "models/import/import_pt.h"
 #include "models/import/recognise.h"
 
 namespace sextant::apps {
+namespace {
+
+// How many batches each batch-norm has seen, which nothing of ours depends on and other programs
+// leave out.
+void add_counters(SafeTensors& state) {
+  constexpr std::string_view kVariance = "running_var";
+  std::vector<std::string> absent;
+  for (const auto& [name, t] : state.tensors) {
+    if (!name.ends_with(kVariance)) continue;
+    const std::string counter =
+        name.substr(0, name.size() - kVariance.size()) + "num_batches_tracked";
+    if (state.find(counter) == nullptr) absent.push_back(counter);
+  }
+  for (const std::string& name : absent) state.add(name, Tensor::zeros(Shape{}, DType::kI64));
+}
+
+}  // namespace
 
 ImportResult import_checkpoint(const std::filesystem::path& from, const std::filesystem::path& to,
                                const ImportOptions& options) {
@@ -15,9 +33,9 @@ ImportResult import_checkpoint(const std::filesystem::path& from, const std::fil
   ImportResult r;
   r.info.model = model.model;
   r.info.epoch = weights.epoch;
-  r.info.image_size = options.image_size > 0 ? options.image_size : model.image_size;
+  r.info.image_size = options.image_size != 0 ? options.image_size : model.image_size;
   const int64_t stride = model.strides.back();
-  check(r.info.image_size % stride == 0 && r.info.image_size <= 8192,
+  check(r.info.image_size > 0 && r.info.image_size % stride == 0 && r.info.image_size <= 8192,
         "--img {}: must be a multiple of {} and at most 8192", r.info.image_size, stride);
   r.info.class_names = options.class_names.empty() ? weights.class_names : options.class_names;
   if (r.info.class_names.empty())
@@ -25,7 +43,12 @@ ImportResult import_checkpoint(const std::filesystem::path& from, const std::fil
   check(static_cast<int64_t>(r.info.class_names.size()) == model.num_classes,
         "{}: has {} classes, but {} class names", from.string(), model.num_classes,
         r.info.class_names.size());
+  check_class_names(r.info.class_names, options.class_names.empty() ? from.string() : "--names");
+  add_counters(weights.state);
   r.tensors = weights.state.tensors.size();
+  weights.state.path = from.string();
+  // What cannot be read again is refused by the name of the file it came from.
+  load_checkpoint(with_metadata(weights.state, r.info));
   save_checkpoint(to, std::move(weights.state), r.info);
   return r;
 }

@@ -8,25 +8,44 @@
 #include "apps/model_files/checkpoint.h"
 #include "data/loading/loader.h"
 #include "deploy/detect/choices.h"
+#include "deploy/detect/evaluation.h"
 #include "deploy/graph/ranges.h"
 #include "quant/layers/float_layers.h"
 
 namespace sextant::apps {
 
+namespace {
+
+// Of samples [begin, end); an undefined Tensor where none decodes.
+Tensor first_good(const data::Dataset& dataset, int64_t begin, int64_t end, int image_size,
+                  int64_t gray_border) {
+  for (int64_t i = begin; i < end; ++i) {
+    const data::Batch batch =
+        data::load_batch(dataset, i, i + 1, image_size, static_cast<int>(gray_border));
+    if (batch.size() == 1) return batch.images;
+  }
+  return {};
+}
+
+}  // namespace
+
 quant::ImageSource spread_images(const data::Dataset& dataset, int64_t count, int image_size,
                                  int64_t gray_border, int64_t batch) {
   const int64_t total = std::min(count, dataset.size());
-  return [&dataset, total, image_size, gray_border, batch, next = int64_t{0}]() mutable {
-    const int64_t images = std::min(batch, total - next);
-    if (images == 0) return Tensor();
-    const Tensor result(Shape{images, image_size, image_size, 3}, DType::kU8);
-    uint8_t* to = result.data<uint8_t>();
-    for (const int64_t end = next + images; next < end; ++next) {
-      const int64_t i = next * dataset.size() / total;
-      const Tensor one =
-          data::load_batch(dataset, i, i + 1, image_size, static_cast<int>(gray_border)).images;
-      to = std::ranges::copy(one.span<uint8_t>(), to).out;
+  return [&dataset, total, image_size, gray_border, batch, next = int64_t{0},
+          found = int64_t{0}]() mutable {
+    std::vector<Tensor> images;
+    for (; next < total && std::ssize(images) < batch; ++next) {
+      const Tensor one = first_good(dataset, next * dataset.size() / total,
+                                    (next + 1) * dataset.size() / total, image_size, gray_border);
+      if (one.defined()) images.push_back(one);
     }
+    found += std::ssize(images);
+    check(found > 0, "{}: no image of split '{}' decodes", dataset.path, dataset.split);
+    if (images.empty()) return Tensor();
+    const Tensor result(Shape{std::ssize(images), image_size, image_size, 3}, DType::kU8);
+    uint8_t* to = result.data<uint8_t>();
+    for (const Tensor& one : images) to = std::ranges::copy(one.span<uint8_t>(), to).out;
     return result;
   };
 }
@@ -53,7 +72,7 @@ QuantizedModel load_quantized(const std::string& model, const std::string& data,
     return result;
   }
   const int size = deploy::choose_image_size(image_size, result.graph, "--img");
-  const data::Dataset dataset = data::open_dataset(data, calibration.split);
+  const data::Dataset dataset = deploy::open_dataset_for(result.graph, data, calibration.split);
   result.graph = quant::quantize(
       result.graph, spread_images(dataset, calibration.ptq.images, size, result.graph.gray_border),
       calibration.ptq);

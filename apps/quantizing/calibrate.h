@@ -11,7 +11,8 @@
 namespace sextant::apps {
 
 // Letterboxed images of a split, `count` of them (at most) in batches of `batch`, spread evenly
-// over it: neighbours in a folder are often frames of one scene. Keeps a reference to the dataset.
+// over it: neighbours in a folder are often frames of one scene. One that does not decode is
+// replaced by the next in its stretch of the split, or left out. Keeps a reference to the dataset.
 quant::ImageSource spread_images(const data::Dataset& dataset, int64_t count, int image_size,
                                  int64_t gray_border, int64_t batch = 1);
 // The same as one tensor u8 [count,S,S,3].

@@ -59,8 +59,11 @@ class Climber {
         size_(deploy::choose_image_size(config.image_size, model_, "--img")),
         bench_size_(deploy::choose_image_size(config.bench_image_size, model_, "--img")),
         device_(deploy::choose_device(config.device)),
-        train_set_(data::open_dataset(config.data.path, config.data.train, {config.data.on_error})),
-        val_set_(data::open_dataset(config.data.path, config.data.val, {config.data.on_error})) {
+        train_set_(deploy::open_dataset_for(model_, config.data.path, config.data.train,
+                                            {config.data.on_error})),
+        val_set_(deploy::open_dataset_for(model_, config.data.path, config.data.val,
+                                          {config.data.on_error})) {
+    data::check_has_boxes(val_set_);
     check(!model_.quantized(), "{}: is quantized already; the ladder starts from a float model",
           config.model);
   }
@@ -72,7 +75,7 @@ class Climber {
     Ladder ladder{config_.model,       config_.data.path, size_, bench_size_,
                   config_.bench_batch, num_threads(),     rungs_};
     write_atomically(out_ / "ladder.txt", ladder_text(ladder));
-    write_atomically(out_ / "ladder.json", ladder_json(ladder).dump(2) + "\n");
+    write_atomically(out_ / "ladder.json", json_text(ladder_json(ladder), 2) + "\n");
     write_atomically(out_ / "ladder.html", ladder_html(ladder));
     return ladder;
   }
@@ -94,7 +97,7 @@ class Climber {
       return;
     }
     fs::create_directories(out_);
-    write_atomically(file, wanted.dump(2) + "\n");
+    write_atomically(file, json_text(wanted, 2) + "\n");
   }
 
   // Made, evaluated and verified, or as an earlier call left it. Speeds come later.
@@ -129,7 +132,7 @@ class Climber {
     fmt::print("  mAP50 {:.4f}, mAP50-95 {:.4f}; {} of {} layers in float; {:.0f} s\n", r.map50,
                r.map50_95, r.float_layers, r.layers, r.seconds);
     std::fflush(stdout);
-    write_atomically(record_of(name), rung_json(r).dump(2) + "\n");
+    write_atomically(record_of(name), json_text(rung_json(r), 2) + "\n");
     return r;
   }
 

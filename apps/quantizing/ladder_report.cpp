@@ -195,25 +195,22 @@ Json rung_json(const Rung& r) {
 
 Rung rung_from_json(const Json& json, const std::string& where) {
   Rung r;
-  try {
-    r.name = json.at("name").get<std::string>();
-    r.title = json.at("title").get<std::string>();
-    r.file = json.at("file").get<std::string>();
-    r.map50 = json.at("map50").get<double>();
-    r.map50_95 = json.at("map50_95").get<double>();
-    r.milliseconds = json.at("ms").get<double>();
-    r.speedup = json.at("speedup").get<double>();
-    r.bytes = json.at("bytes").get<int64_t>();
-    r.layers = json.at("layers").get<int64_t>();
-    r.float_layers = json.at("float_layers").get<int64_t>();
-    r.requantizations = json.at("requantizations").get<int64_t>();
-    r.max_steps = json.at("max_steps").get<int64_t>();
-    r.differing = json.at("differing").get<int64_t>();
-    r.values = json.at("values").get<int64_t>();
-    r.seconds = json.at("seconds").get<double>();
-  } catch (const Json::exception& e) {
-    fail("{}: no rung of a ladder: {}", where, e.what());
-  }
+  ConfigReader read(json, where);
+  read.require("name", r.name);
+  read.require("title", r.title);
+  read.require("file", r.file);
+  read.require("map50", r.map50);
+  read.require("map50_95", r.map50_95);
+  read.require("ms", r.milliseconds);
+  read.require("speedup", r.speedup);
+  read.require("bytes", r.bytes);
+  read.require("layers", r.layers);
+  read.require("float_layers", r.float_layers);
+  read.require("requantizations", r.requantizations);
+  read.require("max_steps", r.max_steps);
+  read.require("differing", r.differing);
+  read.require("values", r.values);
+  read.require("seconds", r.seconds);
   return r;
 }
 

@@ -98,9 +98,11 @@ class QatRun {
       : config_(config),
         out_(std::move(out)),
         resuming_(resume && fs::exists(state_file())),
-        train_set_(data::open_dataset(config.data.path, config.data.train, {config.data.on_error})),
-        val_set_(data::open_dataset(config.data.path, config.data.val, {config.data.on_error})),
         source_(load_source_model(config.model)),
+        train_set_(deploy::open_dataset_for(source_.graph, config.data.path, config.data.train,
+                                            {config.data.on_error})),
+        val_set_(deploy::open_dataset_for(source_.graph, config.data.path, config.data.val,
+                                          {config.data.on_error})),
         device_(deploy::choose_device(config.device)),
         start_(load_start(given)),
         features_(find_features()),
@@ -112,8 +114,8 @@ class QatRun {
         optimizer_(make_optimizer(config, optimizer_parameters(student_))),
         loader_(train_set_, loader_config(config, device_, source_.graph.gray_border)),
         schedule_(make_schedule(config, loader_.batches_per_epoch())) {
-    print_report(train_set_);
-    print_report(val_set_);
+    data::check_has_boxes(train_set_);
+    data::check_has_boxes(val_set_);
     check(train_set_.num_classes() == source_.loss.num_classes,
           "{}: has {} classes, the model {} has {}", train_set_.path, train_set_.num_classes(),
           config.model, source_.loss.num_classes);
@@ -130,9 +132,8 @@ class QatRun {
       state_ = load_run(state_file(), resolved_, student_, ema(), *optimizer_);
       student_.read_ranges();
     }
-    write_atomically(out_ / "config.json", resolved_.dump(2) + "\n");
-    fmt::print("{} train and {} val images, {} classes; {} iterations per epoch{}\n",
-               train_set_.size(), val_set_.size(), train_set_.num_classes(),
+    write_atomically(out_ / "config.json", json_text(resolved_, 2) + "\n");
+    fmt::print("{}; {} iterations per epoch{}\n", describe_data(train_set_, val_set_),
                loader_.batches_per_epoch(),
                state_.epoch > 0 ? fmt::format("; going on with epoch {}", state_.epoch + 1) : "");
     if (!resuming_) evaluate_start();
@@ -313,8 +314,6 @@ class QatRun {
   }
 
   void finish() {
-    const auto report = loader_.report();
-    if (!report.empty()) fmt::print(stderr, "{}\n", report.summary());
     const QatResult r = result();
     fmt::print("int8 mAP50-95 {:.4f} at the start, {:.4f} at best (epoch {}): {}\n",
                r.start_map50_95, r.best_map50_95, r.best_epoch, r.file);
@@ -339,8 +338,8 @@ class QatRun {
   const QatConfig& config_;
   const fs::path out_;
   const bool resuming_;
-  const data::Dataset train_set_, val_set_;
   const SourceModel source_;
+  const data::Dataset train_set_, val_set_;
   const Device device_;
   const deploy::Graph start_;
   const std::vector<int> features_;

@@ -9,6 +9,7 @@
 #include "apps/quantizing/calibrate.h"
 #include "apps/quantizing/qat_config.h"
 #include "deploy/detect/choices.h"
+#include "deploy/detect/evaluation.h"
 #include "deploy/graph/file.h"
 #include "quant/layers/float_layers.h"
 #include "quant/training/distillation_teacher.h"
@@ -96,8 +97,8 @@ void check_same_structure(const deploy::Graph& a, const deploy::Graph& b) {
 namespace {
 
 deploy::Graph calibrated(const QatConfig& config, const deploy::Graph& model) {
-  const data::Dataset dataset =
-      data::open_dataset(config.data.path, config.calibration_split, {config.data.on_error});
+  const data::Dataset dataset = deploy::open_dataset_for(
+      model, config.data.path, config.calibration_split, {config.data.on_error});
   quant::PtqConfig ptq = config.calibration;
   ptq.device = deploy::choose_device(config.device);
   ptq.float_layers.insert(ptq.float_layers.end(), config.float_layers.begin(),

@@ -34,7 +34,7 @@ void save_scales(const fs::path& path, const optim::RepScales& scales) {
   SafeTensors file;
   file.tensors = scales.named();
   const Json meta = {{"format", "sextant-scales"}, {"version", 1}, {"from", scales.source}};
-  file.metadata["sextant"] = meta.dump();
+  file.metadata["sextant"] = json_text(meta);
   save_safetensors(path, file);
   float low = std::numeric_limits<float>::max(), high = std::numeric_limits<float>::lowest();
   for (const auto& [name, tensor] : file.tensors)

@@ -46,12 +46,26 @@ Json rows_to_json(const std::vector<EpochRow>& rows) {
   return out;
 }
 
-std::vector<EpochRow> rows_from_json(const Json& json) {
+std::vector<EpochRow> rows_from_json(const Json& json, const std::string& where) {
+  std::vector<std::vector<double>> numbers;
+  check(read_value(json, numbers), "{}: 'rows' is not a list of lists of numbers", where);
   std::vector<EpochRow> rows;
-  for (const auto& j : json)
-    // an older run's rows end before the objectness loss
-    rows.push_back({j.at(0), j.at(1), j.at(2), j.at(3), j.at(4), j.at(5),
-                    j.size() > 9 ? j.at(9).get<double>() : 0.0, j.at(6), j.at(7), j.at(8)});
+  for (const auto& n : numbers) {
+    check(n.size() == 9 || n.size() == 10, "{}: a row of 'rows' has {} numbers", where, n.size());
+    EpochRow row;
+    check(n[0] >= 0 && n[0] <= 1e6, "{}: 'rows' has epoch {}", where, n[0]);
+    row.epoch = static_cast<int64_t>(n[0]);
+    row.lr = n[1];
+    row.loss_iou = n[2];
+    row.loss_dfl = n[3];
+    row.loss_cls = n[4];
+    row.loss_cwd = n[5];
+    row.map50 = n[6];
+    row.map50_95 = n[7];
+    row.seconds = n[8];
+    if (n.size() == 10) row.loss_obj = n[9];  // which an older run's rows end before
+    rows.push_back(row);
+  }
   return rows;
 }
 
@@ -129,25 +143,40 @@ void save_run(const std::filesystem::path& path, const Json& config, const RunSt
                      {"best_epoch", state.best_epoch},
                      {"config", config},
                      {"rows", rows_to_json(state.rows)}};
-  file.metadata["sextant"] = meta.dump();
+  file.metadata["sextant"] = json_text(meta);
   save_safetensors(path, file);
+}
+
+RunState run_state_from_json(const Json& meta, const Json& config, const std::string& where) {
+  constexpr double kMostEpochs = 1e6;
+  RunState state;
+  ConfigReader r(meta, where);
+  std::string format;
+  int64_t version = 0;
+  Json run_config, rows;
+  r.require("format", format);
+  r.require("version", version);
+  check(format == "sextant-run" && version == 1, "{}: is not the state of a training run", where);
+  r.require("config", run_config);
+  check(run_config.is_object() && run_config.contains("solver") && run_config.contains("model"),
+        "{}: 'config' is not that of a training run", where);
+  if (const auto key = first_difference(decisive(run_config), decisive(config)))
+    fail("{}: the run was started with another '{}'; resume with the same config", where, *key);
+  r.number("epoch", state.epoch, 0, kMostEpochs);
+  r.number("best_epoch", state.best_epoch, -1, kMostEpochs);
+  r.number("best_map50", state.best_map50, -1, 1);
+  r.number("best_map50_95", state.best_map50_95, -1, 1);
+  r.require("rows", rows);
+  r.finish();
+  state.rows = rows_from_json(rows, where);
+  return state;
 }
 
 RunState load_run(const std::filesystem::path& path, const Json& config, const Module& model,
                   optim::ModelEma* ema, optim::Optimizer& optimizer, optim::GradScaler* scaler) {
   const SafeTensors file = load_safetensors(path);
-  const Json meta = Json::parse(file.meta("sextant"), nullptr, false);
-  RunState state;
-  try {
-    check(meta.at("format") == "sextant-run" && meta.at("version") == 1,
-          "is not the state of a training run");
-    if (const auto key = first_difference(decisive(meta.at("config")), decisive(config)))
-      fail("the run was started with another '{}'; resume with the same config", *key);
-    state = {meta.at("epoch"), rows_from_json(meta.at("rows")), meta.at("best_map50"),
-             meta.at("best_map50_95"), meta.at("best_epoch")};
-  } catch (const std::exception& e) {
-    fail("{}: {}", path.string(), e.what());
-  }
+  const Json meta = parse_json(file.meta("sextant"), path.string() + ": 'sextant' in __metadata__");
+  const RunState state = run_state_from_json(meta, config, path.string());
   for (const auto& s : model.state()) optim::restore_tensor(file, "model." + s.name, s.tensor);
   if (ema != nullptr) ema->load_state(file, "ema.");
   optimizer.load_state(file, "optimizer.");

@@ -27,7 +27,7 @@ struct EpochRow {
   double seconds = 0;
 };
 void write_results(const std::filesystem::path& path, const std::vector<EpochRow>& rows);
-std::vector<EpochRow> rows_from_json(const Json& json);
+std::vector<EpochRow> rows_from_json(const Json& json, const std::string& where);
 Json rows_to_json(const std::vector<EpochRow>& rows);
 // Loss and mAP by epoch as one picture each: <folder>/loss.png, <folder>/map.png.
 void write_curves(const std::filesystem::path& folder, const std::vector<EpochRow>& rows);
@@ -43,6 +43,8 @@ struct RunState {
   double best_map50 = -1, best_map50_95 = -1;
   int64_t best_epoch = -1;
 };
+// What is said of it in the file, in a run of this config. Throws Error that starts with `where`.
+RunState run_state_from_json(const Json& meta, const Json& config, const std::string& where);
 // `ema` may be null.
 void save_run(const std::filesystem::path& path, const Json& config, const RunState& state,
               const Module& model, const optim::ModelEma* ema, const optim::Optimizer& optimizer,

@@ -8,6 +8,13 @@
 
 namespace sextant::apps {
 
+std::string describe_data(const data::Dataset& train, const data::Dataset& val) {
+  return fmt::format(
+      "{} train and {} val images, {} classes, {} and {} boxes ({} and {} images without)",
+      train.size(), val.size(), train.num_classes(), train.boxes(), val.boxes(),
+      train.images_without_boxes(), val.images_without_boxes());
+}
+
 void print_report(const data::Dataset& dataset) {
   if (!dataset.report.empty())
     fmt::print(stderr, "{} ({}): {}\n", dataset.path, dataset.split, dataset.report.summary());
@@ -23,7 +30,6 @@ data::LoaderConfig loader_config(const RunConfig& config, Device device, int64_t
   c.seed = config.seed;
   c.threads = config.workers;
   c.cache_bytes = config.cache_mb << 20;
-  c.on_error = config.data.on_error;
   c.device = device;
   return c;
 }

@@ -10,6 +10,7 @@
 #include "apps/training/solver.h"
 #include "apps/training/train_epoch.h"
 #include "apps/training/train_step.h"
+#include "core/class_names.h"
 #include "core/file.h"
 #include "data/image/resize.h"
 #include "data/loading/device_painter.h"
@@ -49,7 +50,8 @@ class Trainer {
         out_(std::move(out)),
         resuming_(resume && fs::exists(state_file())),
         train_set_(data::open_dataset(config.data.path, config.data.train, {config.data.on_error})),
-        val_set_(data::open_dataset(config.data.path, config.data.val, {config.data.on_error})),
+        val_set_(data::open_dataset(config.data.path, config.data.val,
+                                    {config.data.on_error, data::class_list(train_set_)})),
         model_config_(read_yolov6_config(ConfigReader(config.model, "model", "model."),
                                          train_set_.num_classes())),
         device_(deploy::choose_device(config.device)),
@@ -68,6 +70,8 @@ class Trainer {
     optimizer_->average_into(ema_);
     print_report(train_set_);
     print_report(val_set_);
+    data::check_has_boxes(train_set_);
+    data::check_has_boxes(val_set_);
     resolved_ = config.json();
     resolved_["model"] = model_config_.json();
     resolved_["loss"] = loss_.config().json();
@@ -78,10 +82,9 @@ class Trainer {
   TrainResult run(int64_t stop_after) {
     if (resuming_)
       state_ = load_run(state_file(), resumable_, *model_, &ema_, *optimizer_, scaler_.get());
-    write_atomically(out_ / "config.json", resolved_.dump(2) + "\n");
-    fmt::print("{} train and {} val images, {} classes; {} parameters; {} iterations per epoch{}\n",
-               train_set_.size(), val_set_.size(), train_set_.num_classes(), parameter_count(),
-               loader_.batches_per_epoch(),
+    write_atomically(out_ / "config.json", json_text(resolved_, 2) + "\n");
+    fmt::print("{}; {} parameters; {} iterations per epoch{}\n",
+               describe_data(train_set_, val_set_), parameter_count(), loader_.batches_per_epoch(),
                state_.epoch > 0 ? fmt::format("; going on with epoch {}", state_.epoch + 1) : "");
     if (finished()) fmt::print("the run is complete\n");
     for (; !finished(); ++trained_) {
@@ -104,9 +107,12 @@ class Trainer {
   std::unique_ptr<Yolov6> start_model() const {
     auto model = std::make_unique<Yolov6>(model_config_, config_.seed);
     if (!config_.init.empty() && !resuming_) {
-      const int64_t fresh = initialise_from(load_safetensors(config_.init), *model);
-      fmt::print("weights from {}{}\n", config_.init,
-                 fresh > 0 ? fmt::format("; {} tensors of the predictions start anew", fresh) : "");
+      const SafeTensors file = load_safetensors(config_.init);
+      const int64_t fresh = initialise_from(file, *model, train_set_.names);
+      const std::string difference = class_difference(class_names_of(file), train_set_.names);
+      fmt::print("weights from {}{}{}\n", config_.init,
+                 fresh > 0 ? fmt::format("; {} tensors of the predictions start anew", fresh) : "",
+                 difference.empty() ? "" : " (other classes than the data: " + difference + ")");
     }
     for (const auto& path : config_.freeze) {
       Module* module = model->find(path);
@@ -124,9 +130,8 @@ class Trainer {
   std::unique_ptr<Yolov6> load_teacher() const {
     if (config_.teacher.empty()) return nullptr;
     LoadedCheckpoint teacher = load_checkpoint(load_safetensors(config_.teacher));
-    check(teacher.info.class_names.size() == train_set_.names.size(),
-          "{}: the teacher has {} classes, the data {}", config_.teacher,
-          teacher.info.class_names.size(), train_set_.names.size());
+    reorder_classes(*teacher.model, match_classes(teacher.info.class_names, config_.teacher,
+                                                  train_set_.names, config_.data.path));
     teacher.model->to(device_);
     return std::move(teacher.model);
   }
@@ -273,8 +278,6 @@ class Trainer {
   }
 
   void finish() {
-    const auto report = loader_.report();
-    if (!report.empty()) fmt::print(stderr, "{}\n", report.summary());
     if (state_.epoch < config_.epochs)
       fmt::print("no better mAP50-95 in {} epochs: stopped after epoch {}\n",
                  state_.epoch - state_.best_epoch, state_.epoch);

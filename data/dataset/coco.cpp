@@ -1,11 +1,17 @@
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <map>
 #include <set>
+#include <unordered_map>
 
+#include "core/class_names.h"
 #include "core/config.h"
 #include "core/error.h"
+#include "data/dataset/boxes.h"
+#include "data/dataset/coco_segmentation.h"
 #include "data/dataset/description.h"
+#include "data/dataset/image_sizes.h"
 
 namespace sextant::data {
 namespace {
@@ -19,21 +25,30 @@ const Json& list_of(const Json& json, const char* key, const std::string& where)
   return json.at(key);
 }
 
+// Null where the entry has no such key.
+const Json* find(const Json& entry, const char* key) {
+  if (!entry.is_object()) return nullptr;
+  const auto at = entry.find(key);
+  return at == entry.end() ? nullptr : &*at;
+}
+
 template <class T>
 T field(const Json& entry, const char* key, const std::string& where) {
-  try {
-    return entry.at(key).get<T>();
-  } catch (const nlohmann::json::exception&) {
-    fail("{}: an entry has no valid '{}': {}", where, key, entry.dump().substr(0, 200));
-  }
+  T value{};
+  const Json* json = find(entry, key);
+  check(json != nullptr && read_value(*json, value), "{}: an entry has no valid '{}': {}", where,
+        key, short_json(entry));
+  return value;
 }
 
 // Image ids are numbers; some tools write strings.
 std::string image_key(const Json& entry, const char* key, const std::string& where) {
-  check(entry.is_object() && entry.contains(key) &&
-            (entry.at(key).is_number_integer() || entry.at(key).is_string()),
-        "{}: an entry has no valid '{}': {}", where, key, entry.dump().substr(0, 200));
-  return entry.at(key).dump();
+  int64_t number = 0;
+  const Json* id = find(entry, key);
+  if (id != nullptr && read_value(*id, number)) return std::to_string(number);
+  check(id != nullptr && (id->is_number_unsigned() || id->is_string()),
+        "{}: an entry has no valid '{}': {}", where, key, short_json(entry));
+  return json_text(*id);
 }
 
 // Numbers in their order, then strings in theirs.
@@ -48,8 +63,10 @@ std::map<int64_t, int64_t> map_categories(const Json& categories, const std::str
     check(by_id.emplace(id, field<std::string>(entry, "name", where)).second,
           "{}: category id {} is there twice", where, id);
   }
-  if (names.empty())
-    for (const auto& [id, name] : by_id) names.push_back(name);
+  std::vector<std::string> of_file;
+  for (const auto& [id, name] : by_id) of_file.push_back(name);
+  check_class_names(of_file, where);
+  if (names.empty()) names = of_file;
   check(!names.empty(), "{}: has no categories", where);
   std::map<int64_t, int64_t> classes;
   for (const auto& [id, name] : by_id) {
@@ -59,87 +76,166 @@ std::map<int64_t, int64_t> map_categories(const Json& categories, const std::str
   return classes;
 }
 
-struct Reading {
-  const std::string where;
-  const std::map<int64_t, int64_t> classes;
-  std::map<std::string, size_t> sample_of;  // by image id
-  std::set<std::string> known;              // image ids, left out ones too
-  Dataset& dataset;
+// A side as the file has it: a number, or a number as text; nothing where it is absent or null. A
+// value that is neither is no size: -1.
+std::optional<int64_t> stated_side(const Json& entry, const char* key) {
+  const Json* json = find(entry, key);
+  if (json == nullptr || json->is_null()) return std::nullopt;
+  int64_t side = -1;
+  if (read_value(*json, side)) return side;
+  std::string text;
+  if (!read_value(*json, text)) return -1;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), side);
+  return error == std::errc() && end == text.data() + text.size() ? side : -1;
+}
 
-  void image(const Json& entry, const fs::path& folder);
+class Reading {
+ public:
+  Reading(const Json& json, const fs::path& folder, std::string file, Dataset& dataset)
+      : where_(std::move(file)),
+        classes_(map_categories(list_of(json, "categories", where_), where_, dataset.names)),
+        dataset_(dataset) {
+    images(list_of(json, "images", where_), folder);
+    for (const Json& entry : list_of(json, "annotations", where_)) annotation(entry);
+    for (SampleBoxes& boxes : samples_) finish_sample(std::move(boxes), dataset);
+  }
+
+ private:
+  void images(const Json& list, const fs::path& folder);
+  void image(const Json& entry, const std::string& file, const std::optional<ImageSize>& size);
   void annotation(const Json& entry);
+
+  const std::string where_;
+  const std::map<int64_t, int64_t> classes_;
+  Dataset& dataset_;
+  std::vector<SampleBoxes> samples_;
+  // By image id; a left out one has no sample.
+  std::unordered_map<std::string, std::optional<size_t>> sample_of_;
 };
 
-void Reading::image(const Json& entry, const fs::path& folder) {
-  LabelReport& report = dataset.report;
+void Reading::images(const Json& list, const fs::path& folder) {
+  std::vector<const Json*> entries;
+  LabelReport twice;
+  for (const Json& entry : list) {
+    const std::string id = image_key(entry, "id", where_);
+    if (sample_of_.emplace(id, std::nullopt).second)
+      entries.push_back(&entry);
+    else
+      twice.add({where_, 0, false, "duplicate", fmt::format("image id {} is there twice", id)});
+  }
+  std::ranges::stable_sort(entries, id_less);
+  std::vector<std::string> files;
+  std::vector<const Json*> there;
+  for (const Json* entry : entries) {
+    const fs::path file = folder / field<std::string>(*entry, "file_name", where_);
+    if (!fs::exists(file)) {
+      dataset_.report.add({file.string(), 0, false, "image",
+                           fmt::format("the image is listed in {}, but not there", where_)});
+      continue;
+    }
+    files.push_back(file.string());
+    there.push_back(entry);
+  }
+  const auto sizes = read_image_sizes(files, where_, dataset_.report);
+  for (size_t i = 0; i < files.size(); ++i) image(*there[i], files[i], sizes[i]);
+  dataset_.report.add(twice);
+}
+
+void Reading::image(const Json& entry, const std::string& file,
+                    const std::optional<ImageSize>& size) {
+  if (!size) return;  // reported
+  const auto width = stated_side(entry, "width"), height = stated_side(entry, "height");
+  if (width.value_or(size->width) != size->width || height.value_or(size->height) != size->height) {
+    const auto text = [&](const char* key) {
+      const Json* json = find(entry, key);
+      return json == nullptr ? std::string("?") : short_json(*json);
+    };
+    dataset_.report.add({file, 0, false, "image",
+                         fmt::format("the image is {}x{}, but {} says {}x{}", size->width,
+                                     size->height, where_, text("width"), text("height"))});
+    return;
+  }
   Sample sample;
-  const std::string id = image_key(entry, "id", where);
-  sample.image_id = entry.at("id").is_string() ? dataset.size() : entry.at("id").get<int64_t>();
-  sample.image = folder / field<std::string>(entry, "file_name", where);
-  if (!known.insert(id).second) {
-    report.add({where, 0, false, "duplicate", fmt::format("image id {} is there twice", id)});
-    return;
+  if (!read_value(entry.at("id"), sample.image_id)) sample.image_id = kPositionId;
+  sample.image = file;
+  sample.width = size->width;
+  sample.height = size->height;
+  sample_of_[image_key(entry, "id", where_)] = samples_.size();
+  samples_.emplace_back(std::move(sample), dataset_.num_classes());
+}
+
+// "bbox": x y w h in pixels. Corners, or the kind and text of what is wrong.
+struct Bounds {
+  std::array<double, 4> corners{};
+  double area = 0;
+  const char* kind = nullptr;
+  std::string problem;
+};
+Bounds bounds_of(const Json& entry) {
+  Bounds b;
+  const Json* box = find(entry, "bbox");
+  if (box == nullptr || box->is_null() || (box->is_array() && box->empty())) {
+    const Json* segmentation = find(entry, "segmentation");
+    const auto around = segmentation ? segmentation_box(*segmentation) : std::nullopt;
+    if (around) {
+      b.corners = *around;
+      b.area = (b.corners[2] - b.corners[0]) * (b.corners[3] - b.corners[1]);
+      return b;
+    }
   }
-  if (!fs::exists(sample.image)) {
-    report.add({sample.image.string(), 0, false, "image",
-                fmt::format("the image is listed in {}, but not there", where)});
-    return;
+  if (box == nullptr || !box->is_array() || box->size() != 4) {
+    b.kind = "columns";
+    b.problem =
+        "'bbox' must be a list of 4 numbers (x y w h), and there is no segmentation in its place";
+    return b;
   }
-  if (!read_header(sample, report)) return;
-  const auto width = entry.value("width", sample.width);
-  const auto height = entry.value("height", sample.height);
-  if (width != sample.width || height != sample.height) {
-    report.add({sample.image.string(), 0, false, "image",
-                fmt::format("the image is {}x{}, but {} says {}x{}", sample.width, sample.height,
-                            where, width, height)});
-    return;
-  }
-  sample_of[id] = dataset.samples.size();
-  dataset.samples.push_back(std::move(sample));
+  for (size_t k = 0; k < 4; ++k)
+    if (!read_value((*box)[k], b.corners[k])) {
+      b.kind = "number";
+      b.problem =
+          fmt::format("'bbox' holds {}, which is not a finite number", short_json((*box)[k]));
+      return b;
+    }
+  b.area = b.corners[2] * b.corners[3];
+  b.corners[2] += b.corners[0];
+  b.corners[3] += b.corners[1];
+  return b;
 }
 
 void Reading::annotation(const Json& entry) {
-  LabelIssue at{where, field<int64_t>(entry, "id", where), true, "", ""};
-  auto issue = [&](const char* kind, std::string message) {
-    at.kind = kind;
-    at.message = std::move(message);
-    dataset.report.add(at);
-  };
-  const std::string image_id = image_key(entry, "image_id", where);
-  if (!known.contains(image_id))
-    return issue("annotation", fmt::format("there is no image with id {}", image_id));
-  const auto found = sample_of.find(image_id);
-  if (found == sample_of.end()) return;  // its image has been reported
-  Sample& sample = dataset.samples[found->second];
-  const auto category = field<int64_t>(entry, "category_id", where);
-  const auto cls = classes.find(category);
-  if (cls == classes.end() || cls->second < 0)
-    return issue("class", fmt::format("category {} is not among the classes", category));
-  if (!entry.contains("bbox") || !entry.at("bbox").is_array() || entry.at("bbox").size() != 4)
-    return issue("columns", "'bbox' must be a list of 4 numbers (x y w h)");
-  std::array<double, 4> b{};
-  for (size_t k = 0; k < 4; ++k) {
-    const Json& value = entry.at("bbox")[k];
-    b[k] = value.is_number() ? value.get<double>() : NAN;
-    if (!std::isfinite(b[k]))
-      return issue("number",
-                   fmt::format("'bbox' holds {}, which is not a finite number", value.dump()));
+  const LabelIssue at{where_, field<int64_t>(entry, "id", where_), true, "", ""};
+  const std::string image_id = image_key(entry, "image_id", where_);
+  const auto found = sample_of_.find(image_id);
+  if (found == sample_of_.end()) {
+    dataset_.report.add({where_, at.line, true, "annotation",
+                         fmt::format("there is no image with id {}", image_id)});
+    return;
   }
-  const double w = sample.width;
-  const double h = sample.height;
-  RawBox raw;
-  raw.category = static_cast<double>(cls->second);
-  raw.x1 = b[0] / w;
-  raw.y1 = b[1] / h;
-  raw.x2 = (b[0] + b[2]) / w;
-  raw.y2 = (b[1] + b[3]) / h;
-  raw.tolerance_x = std::max(1e-3, (1 + 1e-6) / w);
-  raw.tolerance_y = std::max(1e-3, (1 + 1e-6) / h);
-  raw.crowd = entry.contains("iscrowd") && entry.at("iscrowd").is_number() &&
-              entry.at("iscrowd").get<double>() != 0;
-  raw.area = entry.contains("area") && entry.at("area").is_number() ? entry.at("area").get<double>()
-                                                                    : b[2] * b[3];
-  add_box(raw, dataset.num_classes(), at, sample, dataset.report);
+  if (!found->second) return;  // its image has been reported
+  SampleBoxes& boxes = samples_[*found->second];
+  const auto category = field<int64_t>(entry, "category_id", where_);
+  const auto cls = classes_.find(category);
+  if (cls == classes_.end())
+    return boxes.refuse(at, "class", fmt::format("there is no category {}", category),
+                        dataset_.report);
+  if (cls->second < 0) {
+    // An object, but of none of the classes that are asked for: the image stays.
+    dataset_.report.add({where_, at.line, true, "class",
+                         fmt::format("category {} is not among the classes", category)});
+    return;
+  }
+  const Bounds b = bounds_of(entry);
+  if (b.kind != nullptr) return boxes.refuse(at, b.kind, b.problem, dataset_.report);
+  const auto& [x1, y1, x2, y2] = b.corners;
+  RawBox raw = pixel_box(boxes.sample(), static_cast<double>(cls->second), x1, y1, x2, y2);
+  raw.area = b.area;
+  double number = 0;
+  const Json* crowd = find(entry, "iscrowd");
+  if (crowd != nullptr && !read_value(*crowd, raw.crowd))
+    raw.crowd = read_value(*crowd, number) && number != 0;
+  const Json* area = find(entry, "area");
+  if (area != nullptr && read_value(*area, number)) raw.area = number;
+  boxes.add(raw, at, dataset_.report);
 }
 
 }  // namespace
@@ -150,21 +246,9 @@ void read_coco_split(const DatasetDescription& description, const std::string& s
   check(folders.size() == 1 && fs::is_directory(folders[0]),
         "{}: split '{}' of a COCO dataset must be one folder of images", description.where, split);
   const fs::path file = description.annotations.at(split);
-  const std::string where = file.string();
+  dataset.labels_at = file.string();
   const Json json = load_json(file);
-  Reading reading{where,
-                  map_categories(list_of(json, "categories", where), where, dataset.names),
-                  {},
-                  {},
-                  dataset};
-  std::vector<const Json*> images;
-  for (const Json& entry : list_of(json, "images", where)) {
-    image_key(entry, "id", where);
-    images.push_back(&entry);
-  }
-  std::ranges::stable_sort(images, id_less);
-  for (const Json* entry : images) reading.image(*entry, folders[0]);
-  for (const Json& entry : list_of(json, "annotations", where)) reading.annotation(entry);
+  const Reading reading(json, folders[0], file.string(), dataset);
 }
 
 }  // namespace sextant::data

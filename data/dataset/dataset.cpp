@@ -1,121 +1,107 @@
 #include "data/dataset/dataset.h"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 
+#include "core/class_names.h"
 #include "core/config.h"
 #include "core/error.h"
+#include "core/progress.h"
 #include "data/dataset/description.h"
-#include "data/image/image.h"
 
 namespace sextant::data {
 namespace {
 
-void report_issue(LabelIssue at, const char* kind, std::string message, LabelReport& report) {
-  at.kind = kind;
-  at.message = std::move(message);
-  report.add(std::move(at));
+// Says which splits there are, and the nearest.
+[[noreturn]] void fail_split(const DatasetDescription& description, const std::string& split) {
+  std::string list;
+  std::vector<std::string> known;
+  for (const auto& [name, unused] : description.images) {
+    list += (list.empty() ? "" : ", ") + name;
+    known.push_back(name);
+  }
+  fail("{}: has no split '{}'; it has {}{}", description.where, split, list.empty() ? "none" : list,
+       known.empty() ? "" : "; nearest is '" + nearest_name(split, known) + "'");
+}
+
+void read_split(const DatasetDescription& description, const std::string& split, Dataset& dataset) {
+  if (description.format == "coco")
+    read_coco_split(description, split, dataset);
+  else if (description.format == "voc")
+    read_voc_split(description, split, dataset);
+  else
+    read_yolo_split(description, split, dataset);
+}
+
+// The numbers of the classes become those of `wanted`. `named`: the names are the dataset's own,
+// not those that its annotations happen to have.
+void take_classes(const ClassList& wanted, bool named, const std::string& where, Dataset& dataset) {
+  std::vector<int64_t> numbers;
+  if (named || are_numbers(wanted.names) || are_numbers(dataset.names)) {
+    numbers = match_classes(dataset.names, where, wanted.names, wanted.where);
+  } else {
+    for (const std::string& name : dataset.names) {
+      const auto at = std::ranges::find(wanted.names, name);
+      check(at != wanted.names.end(), "{}: the class '{}' is not among those of {}", where, name,
+            wanted.where);
+      numbers.push_back(at - wanted.names.begin());
+    }
+  }
+  for (Sample& sample : dataset.samples)
+    for (Label& label : sample.labels)
+      label.category = static_cast<int>(numbers[static_cast<size_t>(label.category)]);
+  if (!are_numbers(wanted.names)) dataset.names = wanted.names;
 }
 
 }  // namespace
 
-void add_box(const RawBox& raw, int64_t num_classes, const LabelIssue& at, Sample& sample,
-             LabelReport& report) {
-  if (raw.category != std::floor(raw.category) || raw.category < 0 ||
-      raw.category >= static_cast<double>(num_classes)) {
-    report_issue(at, "class",
-                 fmt::format("class {} is outside 0..{}", raw.category, num_classes - 1), report);
-    return;
-  }
-  const double w = raw.x2 - raw.x1;
-  const double h = raw.y2 - raw.y1;
-  if (!(w > 0 && h > 0)) {
-    report_issue(at, "size", fmt::format("the box is {:.6g} wide and {:.6g} high", w, h), report);
-    return;
-  }
-  if (raw.x1 < -raw.tolerance_x || raw.y1 < -raw.tolerance_y || raw.x2 > 1 + raw.tolerance_x ||
-      raw.y2 > 1 + raw.tolerance_y) {
-    report_issue(at, "outside",
-                 fmt::format("the box reaches from ({:.6g}, {:.6g}) to ({:.6g}, {:.6g}), outside "
-                             "the image (0..1)",
-                             raw.x1, raw.y1, raw.x2, raw.y2),
-                 report);
-    return;
-  }
-  const double x1 = std::max(raw.x1, 0.0);
-  const double y1 = std::max(raw.y1, 0.0);
-  const double x2 = std::min(raw.x2, 1.0);
-  const double y2 = std::min(raw.y2, 1.0);
-  Label label;
-  label.category = static_cast<int>(raw.category);
-  label.cx = static_cast<float>((x1 + x2) / 2);
-  label.cy = static_cast<float>((y1 + y2) / 2);
-  label.w = static_cast<float>(x2 - x1);
-  label.h = static_cast<float>(y2 - y1);
-  label.crowd = raw.crowd;
-  label.area = raw.area;
-  if (!(label.w > 0 && label.h > 0)) {
-    report_issue(at, "size", "the part of the box inside the image has no area", report);
-    return;
-  }
-  const bool twice = std::ranges::any_of(sample.labels, [&](const Label& other) {
-    return other.category == label.category && other.cx == label.cx && other.cy == label.cy &&
-           other.w == label.w && other.h == label.h && other.crowd == label.crowd;
-  });
-  if (twice) {
-    report_issue(at, "duplicate", "the same class and box are there before", report);
-    return;
-  }
-  sample.labels.push_back(label);
+bool BrokenImages::contains(int64_t index) const {
+  const std::lock_guard lock(mutex_);
+  return issues_.contains(index);
 }
 
-bool read_header(Sample& sample, LabelReport& report) {
-  try {
-    const ImageSize size = image_size(sample.image);
-    sample.width = size.width;
-    sample.height = size.height;
-    return true;
-  } catch (const Error& e) {
-    const std::string file = sample.image.string();
-    std::string message = e.what();
-    if (message.starts_with(file + ": ")) message.erase(0, file.size() + 2);
-    report.add({file, 0, false, "image", message});
-    return false;
-  }
+bool BrokenImages::add(int64_t index, LabelIssue issue) {
+  const std::lock_guard lock(mutex_);
+  return issues_.emplace(index, std::move(issue)).second;
+}
+
+LabelReport BrokenImages::report() const {
+  const std::lock_guard lock(mutex_);
+  LabelReport report;
+  for (const auto& [index, issue] : issues_) report.add(issue);
+  return report;
+}
+
+int64_t Dataset::boxes() const {
+  int64_t n = 0;
+  for (const Sample& s : samples) n += std::ssize(s.labels);
+  return n;
+}
+
+int64_t Dataset::images_without_boxes() const {
+  return std::ranges::count_if(samples, [](const Sample& s) { return s.labels.empty(); });
 }
 
 Dataset open_dataset(const std::filesystem::path& path, const std::string& split,
                      const DatasetOptions& options) {
   check(options.on_error == "skip" || options.on_error == "stop",
         "dataset: on_error is '{}', must be skip or stop", options.on_error);
-  DatasetDescription description;
   Dataset dataset;
   dataset.path = path.string();
   dataset.split = split;
+  dataset.stop_on_error = options.on_error == "stop";
   try {
-    description = describe_dataset(path);
-    if (!description.images.contains(split)) {
-      std::string list;
-      std::vector<std::string> known;
-      for (const auto& [name, unused] : description.images) {
-        list += (list.empty() ? "" : ", ") + name;
-        known.push_back(name);
-      }
-      fail("{}: has no split '{}'; it has {}{}", description.where, split,
-           list.empty() ? "none" : list,
-           known.empty() ? "" : "; nearest is '" + nearest_name(split, known) + "'");
-    }
+    const DatasetDescription description = describe_dataset(path);
+    if (!description.images.contains(split)) fail_split(description, split);
     dataset.names = description.names;
-    if (description.format == "coco")
-      read_coco_split(description, split, dataset);
-    else
-      read_yolo_split(description, split, dataset);
+    read_split(description, split, dataset);
+    const bool named = !description.names.empty();
+    if (options.classes)
+      take_classes(*options.classes, named, named ? description.where : dataset.labels_at, dataset);
   } catch (const std::filesystem::filesystem_error& e) {
-    fail("{}: {}", path.string(), e.what());
+    fail("{}: {}", e.path1().empty() ? path.string() : e.path1().string(), e.code().message());
   }
   const LabelReport& report = dataset.report;
-  if (options.on_error == "stop" && !report.empty())
+  if (dataset.stop_on_error && !report.empty())
     fail("{}: {} mistake{} in the labels of split '{}', the first: {}", dataset.path,
          report.issues().size(), report.issues().size() == 1 ? "" : "s", split,
          report.issues()[0].str());
@@ -123,6 +109,34 @@ Dataset open_dataset(const std::filesystem::path& path, const std::string& split
         report.empty() ? "" : "; the first mistake: ",
         report.empty() ? "" : report.issues()[0].str());
   return dataset;
+}
+
+void check_has_boxes(const Dataset& dataset) {
+  check(dataset.boxes() > 0,
+        "{}: split '{}' has {} image{} and not a single box; labels are looked for in {}",
+        dataset.path, dataset.split, dataset.size(), dataset.size() == 1 ? "" : "s",
+        dataset.labels_at);
+}
+
+std::optional<Image> load_sample(const Dataset& dataset, int64_t index) {
+  if (dataset.broken->contains(index)) return std::nullopt;
+  const Sample& sample = dataset.samples[static_cast<size_t>(index)];
+  const std::string file = sample.image.string();
+  try {
+    Image image = load_image(sample.image);
+    check(image.width == sample.width && image.height == sample.height,
+          "{}: the image is {}x{}, it was {}x{} when the dataset was opened", file, image.width,
+          image.height, sample.width, sample.height);
+    return image;
+  } catch (const Error& e) {
+    if (dataset.stop_on_error) throw;
+    const std::string message = e.what();
+    LabelIssue issue{file, 0, false, "image",
+                     message.starts_with(file + ": ") ? message.substr(file.size() + 2) : message};
+    const std::string line = issue.str();
+    if (dataset.broken->add(index, std::move(issue))) print_notice(line + "; left out");
+    return std::nullopt;
+  }
 }
 
 }  // namespace sextant::data

@@ -4,8 +4,12 @@
 
 #include <set>
 
+#include "core/class_names.h"
 #include "core/config.h"
 #include "core/error.h"
+#include "core/file.h"
+#include "core/text.h"
+#include "data/dataset/folder.h"
 
 namespace sextant::data {
 namespace {
@@ -14,11 +18,9 @@ namespace fs = std::filesystem;
 
 constexpr const char* kSplits[] = {"train", "val", "test"};
 
-void check_names(const std::vector<std::string>& names, const std::string& where) {
-  std::set<std::string> seen;
-  for (const std::string& name : names)
-    check(seen.insert(name).second, "{}: the name '{}' is there twice", where, name);
-}
+constexpr size_t kMaxYaml = size_t{16} << 20;
+constexpr size_t kMaxYamlEntries = kMaxClasses;
+constexpr size_t kMaxYamlText = 4096;
 
 std::vector<std::string> read_class_names(const fs::path& file) {
   std::vector<std::string> names;
@@ -27,23 +29,51 @@ std::vector<std::string> read_class_names(const fs::path& file) {
   return names;
 }
 
-DatasetDescription from_folder(const fs::path& root) {
+// Whether a folder, or one in it, holds a file of that extension.
+bool holds(const fs::path& folder, const char* extension) {
+  const auto wanted = [&](const fs::path& file) { return file.extension() == extension; };
+  return fs::is_directory(folder) && !files_under(folder, wanted).empty();
+}
+
+// The layout of the Pascal VOC challenge: JPEGImages, Annotations, ImageSets/Main/<split>.txt.
+DatasetDescription from_voc_folder(const fs::path& root) {
   DatasetDescription d;
   d.where = root.string();
-  const fs::path classes = root / "classes.json";
-  const bool yolo = fs::is_directory(root / "labels");
-  const bool coco = fs::is_directory(root / "annotations");
+  d.format = "voc";
+  d.listed_in = root / "JPEGImages";
+  for (const char* split : kSplits) {
+    const fs::path list = root / "ImageSets" / "Main" / (std::string(split) + ".txt");
+    if (!fs::exists(list)) continue;
+    d.images[split] = {list};
+    d.annotations[split] = root / "Annotations";
+  }
+  return d;
+}
+
+DatasetDescription from_folder(const fs::path& root) {
+  const fs::path classes = root / "classes.json", annotations = root / "annotations";
+  DatasetDescription d;
+  d.where = root.string();
+  if (fs::is_directory(root / "JPEGImages") && fs::is_directory(root / "Annotations")) {
+    d = from_voc_folder(root);
+    if (fs::exists(classes)) d.names = read_class_names(classes);
+    return d;
+  }
   check(fs::is_directory(root / "images"), "{}: has no folder 'images'", d.where);
-  check(fs::exists(classes) || (coco && !yolo),
+  d.format = fs::is_directory(root / "labels") ? "yolo"
+             : holds(annotations, ".json")     ? "coco"
+             : holds(annotations, ".xml")      ? "voc"
+             : fs::is_directory(annotations)   ? "coco"
+                                               : "yolo";
+  check(fs::exists(classes) || d.format != "yolo",
         "{}: has neither classes.json nor dataset.json nor data.yaml", d.where);
-  d.format = coco && !yolo ? "coco" : "yolo";
   if (fs::exists(classes)) d.names = read_class_names(classes);
   for (const auto& entry : fs::directory_iterator(root / "images")) {
-    if (!entry.is_directory()) continue;
     const std::string split = entry.path().filename().string();
+    if (!entry.is_directory() || split.starts_with('.')) continue;
     d.images[split] = {entry.path()};
-    if (d.format == "coco")
-      d.annotations[split] = root / "annotations" / ("instances_" + split + ".json");
+    if (d.format == "coco") d.annotations[split] = annotations / ("instances_" + split + ".json");
+    if (d.format == "voc") d.annotations[split] = annotations;
   }
   return d;
 }
@@ -64,7 +94,7 @@ DatasetDescription from_json(const fs::path& file) {
   d.where = file.string();
   ConfigReader reader(load_json(file), d.where);
   d.format = "yolo";
-  reader.choice("format", d.format, {"yolo", "coco"});
+  reader.choice("format", d.format, {"yolo", "coco", "voc"});
   std::string root_name = ".";
   reader.get("root", root_name);
   const fs::path root = file.parent_path() / root_name;
@@ -89,50 +119,90 @@ DatasetDescription from_json(const fs::path& file) {
     d.annotations = read_paths(reader.child("annotations"), root);
     for (const auto& [split, unused] : d.images)
       if (!d.annotations.contains(split))
-        d.annotations[split] = root / "annotations" / ("instances_" + split + ".json");
+        d.annotations[split] =
+            root / "annotations" / (d.format == "coco" ? "instances_" + split + ".json" : "");
   }
   reader.finish();
   return d;
 }
 
 // Paths in a data.yaml are relative to the file, or, as older tools have it, to the folder that the
-// program was started in.
+// program was started in. Labelling services write "../train/images" for "train/images" beside it.
 fs::path resolve(const fs::path& base, const fs::path& path) {
-  if (path.is_absolute() || fs::exists(base / path) || !fs::exists(path)) return base / path;
-  return path;
+  if (path.is_absolute() || fs::exists(base / path)) return base / path;
+  if (fs::exists(path)) return path;
+  constexpr std::string_view kUp = "../";
+  if (const std::string text = path.string(); text.starts_with(kUp))
+    if (fs::exists(base / text.substr(kUp.size()))) return base / text.substr(kUp.size());
+  return base / path;
 }
 
-DatasetDescription from_yaml(const fs::path& file) {
+// yaml-cpp would take the last of two equal keys.
+void check_keys(const YAML::Node& map, const std::string& where) {
+  std::set<std::string> seen;
+  for (const auto& entry : map) {
+    const auto key = entry.first.as<std::string>();
+    check(seen.insert(key).second, "{}: the key '{}' is there twice", where, printable(key));
+  }
+}
+
+// Through aliases a short file can say a long list.
+std::vector<std::string> string_list(const YAML::Node& node, const std::string& where) {
+  check(node.size() <= kMaxYamlEntries, "{}: a list has {} entries, more than {}", where,
+        node.size(), kMaxYamlEntries);
+  std::vector<std::string> list;
+  for (const auto& entry : node) {
+    list.push_back(entry.as<std::string>());
+    check(list.back().size() <= kMaxYamlText, "{}: a list holds a text of {} bytes", where,
+          list.back().size());
+  }
+  return list;
+}
+
+std::vector<std::string> class_list(const YAML::Node& node, const std::string& where) {
+  if (node.IsSequence()) return string_list(node, where);
+  check_keys(node, where);
+  check(node.size() <= kMaxYamlEntries, "{}: 'names' has {} entries, more than {}", where,
+        node.size(), kMaxYamlEntries);
+  std::map<int64_t, std::string> by_class;
+  for (const auto& entry : node) {
+    const auto index = entry.first.as<int64_t>();
+    check(by_class.emplace(index, entry.second.as<std::string>()).second,
+          "{}: 'names' has class {} twice", where, index);
+  }
+  std::vector<std::string> names;
+  for (const auto& [index, name] : by_class) {
+    check(index == static_cast<int64_t>(names.size()), "{}: 'names' has class {}, but not class {}",
+          where, index, names.size());
+    names.push_back(name);
+  }
+  return names;
+}
+
+}  // namespace
+
+DatasetDescription parse_data_yaml(std::string_view text, const fs::path& file) {
   DatasetDescription d;
   d.where = file.string();
   d.format = "yolo";
+  check(text.size() <= kMaxYaml, "{}: has {} bytes, more than {}", d.where, text.size(), kMaxYaml);
   try {
-    const YAML::Node yaml = YAML::LoadFile(file.string());
+    const YAML::Node yaml = YAML::Load(std::string(text));
     check(yaml.IsMap(), "{}: must hold keys and values", d.where);
+    check_keys(yaml, d.where);
     const fs::path folder = file.parent_path();
     const fs::path root =
         yaml["path"] ? resolve(folder, yaml["path"].as<std::string>()) : folder / ".";
     for (const char* split : kSplits) {
       const YAML::Node node = yaml[split];
       if (!node || node.IsNull()) continue;
-      if (node.IsSequence())
-        for (const auto& entry : node)
-          d.images[split].push_back(resolve(root, entry.as<std::string>()));
-      else
-        d.images[split].push_back(resolve(root, node.as<std::string>()));
+      const auto paths =
+          node.IsSequence() ? string_list(node, d.where) : std::vector{node.as<std::string>()};
+      for (const std::string& path : paths) d.images[split].push_back(resolve(root, path));
     }
     const YAML::Node names = yaml["names"];
     check(names && (names.IsSequence() || names.IsMap()), "{}: 'names' is missing", d.where);
-    if (names.IsSequence()) {
-      d.names = names.as<std::vector<std::string>>();
-    } else {
-      const auto by_class = names.as<std::map<int64_t, std::string>>();
-      for (const auto& [index, name] : by_class) {
-        check(index == static_cast<int64_t>(d.names.size()),
-              "{}: 'names' has class {}, but not class {}", d.where, index, d.names.size());
-        d.names.push_back(name);
-      }
-    }
+    d.names = class_list(names, d.where);
     if (yaml["nc"]) {
       const auto nc = yaml["nc"].as<int64_t>();
       check(nc == static_cast<int64_t>(d.names.size()), "{}: 'nc' is {}, but there are {} names",
@@ -143,8 +213,6 @@ DatasetDescription from_yaml(const fs::path& file) {
   }
   return d;
 }
-
-}  // namespace
 
 DatasetDescription describe_dataset(const fs::path& path) {
   check(fs::exists(path), "{}: is not there", path.string());
@@ -160,10 +228,10 @@ DatasetDescription describe_dataset(const fs::path& path) {
   else if (extension == ".json")
     d = from_json(file);
   else if (extension == ".yaml" || extension == ".yml")
-    d = from_yaml(file);
+    d = parse_data_yaml(read_text(file), file);
   else
     fail("{}: a dataset is a folder, a .json or a .yaml file", path.string());
-  check_names(d.names, d.where);
+  check_class_names(d.names, d.where);
   return d;
 }
 

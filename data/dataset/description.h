@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "data/dataset/dataset.h"
@@ -14,35 +15,42 @@ namespace sextant::data {
 
 struct DatasetDescription {
   std::string where;   // for messages
-  std::string format;  // "yolo" or "coco"
+  std::string format;  // "yolo", "coco" or "voc"
   std::vector<std::string> names;
   // By split: folders of images or list files.
   std::map<std::string, std::vector<std::filesystem::path>> images;
   std::map<std::string, std::filesystem::path> labels;       // by split, where given (yolo)
-  std::map<std::string, std::filesystem::path> annotations;  // by split (coco)
+  std::map<std::string, std::filesystem::path> annotations;  // by split: file (coco), folder (voc)
+  std::filesystem::path listed_in;  // voc: the folder of images that lists name without extension
 };
 
 // Throws Error naming the file and key.
 DatasetDescription describe_dataset(const std::filesystem::path& path);
+// What a data.yaml says; `text` is its contents.
+DatasetDescription parse_data_yaml(std::string_view text, const std::filesystem::path& file);
 
-// A box as it stands in a file, with its place in it.
-struct RawBox {
-  double category = 0;
-  double x1 = 0, y1 = 0, x2 = 0, y2 = 0;  // relative to the image
-  double tolerance_x = 0, tolerance_y = 0;
-  bool crowd = false;
-  double area = 0;
+// An image of a split, and where its labels are looked for.
+struct ImageEntry {
+  std::string image;
+  std::filesystem::path labels;
 };
-// Checks a box and appends it to the sample, or adds an issue (kind, message and `at` filled in).
-void add_box(const RawBox& raw, int64_t num_classes, const LabelIssue& at, Sample& sample,
-             LabelReport& report);
 
-// Reads the size of the image's header into the sample; false, with an issue, when it is broken.
-bool read_header(Sample& sample, LabelReport& report);
-
+// The readers of one split. They leave what they find in `dataset`: names where the description has
+// none, samples with labels, and the report.
 void read_yolo_split(const DatasetDescription& description, const std::string& split,
                      Dataset& dataset);
 void read_coco_split(const DatasetDescription& description, const std::string& split,
                      Dataset& dataset);
+void read_voc_split(const DatasetDescription& description, const std::string& split,
+                    Dataset& dataset);
+
+// The lines of a list of images, without blank ones, with their numbers from 1.
+std::vector<std::pair<int64_t, std::string>> list_lines(std::string_view text);
+
+class SampleBoxes;
+// The labels of one image in YOLO text, as read_yolo_split() takes them. A row of five columns is a
+// box; one of a class and three or more points is a polygon, of which the bounding box is taken.
+void parse_yolo_labels(std::string_view text, const std::string& file, SampleBoxes& boxes,
+                       LabelReport& report);
 
 }  // namespace sextant::data

@@ -5,12 +5,19 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/text.h"
+
 namespace sextant::data {
 
 std::string LabelIssue::str() const {
-  if (line == 0 && !is_id) return fmt::format("{}: {}", file, message);
-  if (is_id) return fmt::format("{}: annotation {}: {}", file, line, message);
-  return fmt::format("{}:{}: {}", file, line, message);
+  const std::string place = !is_id && line == 0 ? file
+                            : is_id             ? fmt::format("{}: annotation {}", file, line)
+                                                : fmt::format("{}:{}", file, line);
+  return printable(place + ": " + message);
+}
+
+void LabelReport::add(const LabelReport& other) {
+  issues_.insert(issues_.end(), other.issues_.begin(), other.issues_.end());
 }
 
 int64_t LabelReport::count(const std::string& kind) const {

@@ -15,12 +15,13 @@ struct LabelIssue {
                         // "annotation"
   std::string message;  // "class 7 is outside 0..2"
 
-  std::string str() const;  // "labels/train/a.txt:3: class 7 is outside 0..2"
+  std::string str() const;  // "labels/train/a.txt:3: class 7 is outside 0..2", in one line
 };
 
 class LabelReport {
  public:
   void add(LabelIssue issue) { issues_.push_back(std::move(issue)); }
+  void add(const LabelReport& other);
   const std::vector<LabelIssue>& issues() const { return issues_; }
   bool empty() const { return issues_.empty(); }
   int64_t count(const std::string& kind) const;

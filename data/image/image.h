@@ -26,26 +26,31 @@ struct Image {
 // An image of one grey level. Throws Error unless both sides are positive.
 Image make_image(int width, int height, uint8_t value = 0);
 
-// The longest side and the largest number of pixels that a file may have.
+// The longest side and the largest number of pixels that a file may have, and how many pixels for a
+// byte of it where they are more than kFreePixels: a file of a few KB is not to take gigabytes.
 inline constexpr int kMaxImageSide = 32768;
 inline constexpr int64_t kMaxImagePixels = int64_t{1} << 28;
+inline constexpr int64_t kFreePixels = int64_t{1} << 26;
+inline constexpr uint64_t kMaxPixelsPerByte = 64;
 
-// Decodes a JPEG or PNG file. Grey becomes RGB, alpha is dropped, 16-bit becomes 8-bit, EXIF
-// rotation is ignored (labels are drawn on the pixels as stored). Throws Error naming the file when
-// it is missing, of another format, truncated, broken, or larger than the limits above.
+// Decodes a JPEG, PNG or BMP file; a TIFF or WebP file where the build has libtiff or libwebp. Grey
+// becomes RGB, alpha is dropped, 16-bit becomes 8-bit, and a photograph that says how the camera
+// was held (Exif orientation) is turned upright. Throws Error naming the file when it is missing,
+// of another format, truncated, broken, or beyond the limits above.
 Image load_image(const std::filesystem::path& path);
 
 // The same from memory; `name` is what messages call it.
 Image decode_image(std::span<const uint8_t> bytes, const std::string& name);
 
-// Width and height out of a file's header, without decoding. Throws as load_image().
+// Width and height of load_image()'s result out of a file's header, without decoding. Throws as
+// load_image().
 struct ImageSize {
   int width = 0;
   int height = 0;
 };
 ImageSize image_size(const std::filesystem::path& path);
 
-// Whether the name ends in .jpg, .jpeg or .png, in either case.
+// Whether the name ends in .jpg, .jpeg, .png, .bmp, .tif, .tiff or .webp, in either case.
 bool is_image_name(const std::filesystem::path& path);
 
 // Writes a PNG atomically (core/file.h). Throws Error naming the file.

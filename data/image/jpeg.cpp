@@ -1,7 +1,11 @@
 #include "data/image/jpeg.h"
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstring>
+
+#include "data/image/exif.h"
 
 namespace sextant::data {
 namespace {
@@ -19,9 +23,19 @@ bool huffman_tables_fit(std::span<const uint8_t> segment) {
   return true;
 }
 
+// The contents of an APP1 segment, which may be of another kind (XMP).
+int orientation_of(std::span<const uint8_t> contents) {
+  constexpr std::array<uint8_t, 6> kTitle{'E', 'x', 'i', 'f', 0, 0};
+  if (contents.size() < kTitle.size() ||
+      !std::equal(kTitle.begin(), kTitle.end(), contents.begin()))
+    return 1;
+  return exif_orientation(contents.subspan(kTitle.size()));
+}
+
 constexpr uint8_t kHuffman = 0xC4;
 constexpr uint8_t kScan = 0xDA;
 constexpr uint8_t kEnd = 0xD9;
+constexpr uint8_t kExif = 0xE1;
 
 bool is_frame(uint8_t marker) {
   return marker >= 0xC0 && marker <= 0xCF && marker != kHuffman && marker != 0xC8 && marker != 0xCC;
@@ -38,18 +52,23 @@ bool is_jpeg(std::span<const uint8_t> bytes) {
   return bytes.size() >= 3 && bytes[0] == 0xFF && bytes[1] == 0xD8 && bytes[2] == 0xFF;
 }
 
-JpegState check_jpeg(std::span<const uint8_t> bytes, bool header_only) {
+JpegLook look_at_jpeg(std::span<const uint8_t> bytes, bool header_only) {
+  JpegLook look;
   size_t at = 2;
-  bool in_scan = false;
+  bool in_scan = false, frame_seen = false;
+  const auto ends = [&](JpegState state) {
+    look.state = state;
+    return look;
+  };
   while (at + 1 < bytes.size()) {
     if (bytes[at] != 0xFF) {
       const void* next = std::memchr(bytes.data() + at, 0xFF, bytes.size() - at);
-      if (next == nullptr) return JpegState::kCutOff;
+      if (next == nullptr) return ends(JpegState::kCutOff);
       at = static_cast<size_t>(static_cast<const uint8_t*>(next) - bytes.data());
       continue;
     }
     const uint8_t marker = bytes[at + 1];
-    if (marker == kEnd) return JpegState::kGood;
+    if (marker == kEnd) return ends(JpegState::kGood);
     if (marker == 0xFF) {  // fill byte
       at += 1;
       continue;
@@ -59,17 +78,24 @@ JpegState check_jpeg(std::span<const uint8_t> bytes, bool header_only) {
       continue;
     }
     // Segments are stepped over: an embedded thumbnail has an end marker of its own.
-    if (at + 3 >= bytes.size()) return JpegState::kCutOff;
+    if (at + 3 >= bytes.size()) return ends(JpegState::kCutOff);
     const size_t length = size_t{bytes[at + 2]} << 8 | bytes[at + 3];
-    if (length < 2) return JpegState::kBroken;
-    if (at + 2 + length > bytes.size()) return JpegState::kCutOff;
-    if (marker == kHuffman && !huffman_tables_fit(bytes.subspan(at + 4, length - 2)))
-      return JpegState::kBroken;
-    if (header_only && is_frame(marker)) return JpegState::kGood;
+    if (length < 2) return ends(JpegState::kBroken);
+    if (at + 2 + length > bytes.size()) return ends(JpegState::kCutOff);
+    const auto contents = bytes.subspan(at + 4, length - 2);
+    if (marker == kHuffman && !huffman_tables_fit(contents)) return ends(JpegState::kBroken);
+    if (marker == kExif && !frame_seen && look.orientation == 1)
+      look.orientation = orientation_of(contents);
+    if (is_frame(marker)) {
+      if (header_only) return ends(JpegState::kGood);
+      if (frame_seen) return ends(JpegState::kBroken);
+      frame_seen = true;
+    }
     in_scan = marker == kScan;
+    look.scans += in_scan;
     at += 2 + length;
   }
-  return JpegState::kCutOff;
+  return ends(JpegState::kCutOff);
 }
 
 }  // namespace sextant::data

@@ -90,8 +90,6 @@ void check_config(const Dataset& dataset, const LoaderConfig& c) {
         c.size);
   check(c.threads > 0 && c.threads <= 256, "loader: threads is {}, must be in [1, 256]", c.threads);
   check(c.prefetch > 0, "loader: prefetch is {}, must be positive", c.prefetch);
-  check(c.on_error == "skip" || c.on_error == "stop",
-        "loader: on_error is '{}', must be skip or stop", c.on_error);
 }
 
 }  // namespace
@@ -100,8 +98,7 @@ struct Loader::State {
   State(const Dataset& d, LoaderConfig c)
       : dataset(d),
         config(std::move(c)),
-        store(d, {config.size, config.size, true, kPad, config.border}, config.cache_bytes,
-              config.on_error == "stop"),
+        store(d, {config.size, config.size, true, kPad, config.border}, config.cache_bytes),
         source{d.size(), [this](int64_t index) { return store.load_good(index); }, config.border},
         painter(config.cache_bytes) {
     try {
@@ -286,14 +283,6 @@ bool Loader::next(Batch& batch) {
   return true;
 }
 
-LabelReport Loader::report() const {
-  LabelReport report;
-  std::vector<LabelIssue> issues = state_->store.report().issues();
-  std::ranges::sort(issues, {}, &LabelIssue::file);  // found in any order
-  for (LabelIssue& issue : issues) report.add(std::move(issue));
-  return report;
-}
-
 Batch load_batch(const Dataset& dataset, int64_t begin, int64_t end, int size, int border) {
   check(begin >= 0 && begin < end && end <= dataset.size(),
         "load_batch: samples [{}, {}) of {} asked for", begin, end, dataset.size());
@@ -307,8 +296,10 @@ Batch load_batch(const Dataset& dataset, int64_t begin, int64_t end, int size, i
     const Sample& sample = dataset.samples[static_cast<size_t>(slot.index)];
     slot.geometry =
         letterbox_geometry(sample.width, sample.height, {size, size, true, kPad, border});
-    letterbox_into(load_resized(sample, slot.geometry), slot.geometry, kPad,
-                   images.data<uint8_t>() + k * bytes);
+    const auto image = load_resized(dataset, slot.index, slot.geometry);
+    slot.good = image.has_value();
+    if (!slot.good) continue;
+    letterbox_into(*image, slot.geometry, kPad, images.data<uint8_t>() + k * bytes);
     slot.labels = canvas_labels(sample.labels, slot.geometry);
   }
   return assemble(std::move(images), slots, size, true);

@@ -45,10 +45,6 @@ struct LoaderConfig {
   bool drop_last = false;
   int64_t cache_bytes = int64_t{1} << 30;  // of images decoded and resized, kept in memory
   int64_t prefetch = 3;                    // batches made ahead
-  // A file whose header is right but whose pixels do not decode. "skip": reported once; with
-  // augmentation the next good sample takes its place, without it is left out of its batch (so no
-  // sample is evaluated twice). "stop": next() throws.
-  std::string on_error = "skip";
   // kCuda: augmentation is drawn by the threads and painted on the device, in next(), from images
   // that stay there (up to cache_bytes).
   Device device = Device::kCpu;
@@ -57,6 +53,8 @@ struct LoaderConfig {
 class Loader {
  public:
   // Keeps a reference to the dataset. Throws Error for an empty dataset or a config out of range.
+  // For an image that does not decode (load_sample()) the next good sample takes its place with
+  // augmentation; without, it is left out of its batch, so that no sample is evaluated twice.
   Loader(const Dataset& dataset, LoaderConfig config);
   ~Loader();
   Loader(const Loader&) = delete;
@@ -71,8 +69,6 @@ class Loader {
   // went wrong in a worker. `batch` gets tensors of its own.
   bool next(Batch& batch);
   int64_t batches_per_epoch() const;
-  // Images that did not decode so far, each once.
-  LabelReport report() const;
 
  private:
   struct State;
@@ -80,8 +76,7 @@ class Loader {
 };
 
 // Letterboxed samples [begin, end) of a dataset, in order, on the calling thread: calibration, and
-// evaluation where a loader is too much. Throws Error naming the file for an image that does not
-// decode.
+// evaluation where a loader is too much. An image that does not decode is left out (load_sample()).
 Batch load_batch(const Dataset& dataset, int64_t begin, int64_t end, int size, int border = 0);
 
 }  // namespace sextant::data

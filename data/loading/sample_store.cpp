@@ -5,24 +5,20 @@
 
 namespace sextant::data {
 
-Image load_resized(const Sample& sample, const LetterboxGeometry& geometry) {
-  Image image = load_image(sample.image);
-  check(image.width == sample.width && image.height == sample.height,
-        "{}: the image is {}x{}, it was {}x{} when the dataset was opened", sample.image.string(),
-        image.width, image.height, sample.width, sample.height);
-  if (image.width == geometry.resized_width && image.height == geometry.resized_height)
+std::optional<Image> load_resized(const Dataset& dataset, int64_t index,
+                                  const LetterboxGeometry& geometry) {
+  std::optional<Image> image = load_sample(dataset, index);
+  if (!image ||
+      (image->width == geometry.resized_width && image->height == geometry.resized_height))
     return image;
-  return resize_bilinear(image, geometry.resized_width, geometry.resized_height);
+  return resize_bilinear(*image, geometry.resized_width, geometry.resized_height);
 }
 
-SampleStore::SampleStore(const Dataset& dataset, LetterboxOptions canvas, int64_t budget_bytes,
-                         bool stop)
+SampleStore::SampleStore(const Dataset& dataset, LetterboxOptions canvas, int64_t budget_bytes)
     : dataset_(dataset),
       options_(canvas),
-      stop_(stop),
       left_bytes_(budget_bytes),
-      images_(dataset.samples.size()),
-      broken_(dataset.samples.size(), 0) {}
+      images_(dataset.samples.size()) {}
 
 LetterboxGeometry SampleStore::geometry(int64_t index) const {
   const Sample& sample = dataset_.samples[static_cast<size_t>(index)];
@@ -33,23 +29,11 @@ std::shared_ptr<const Image> SampleStore::load(int64_t index) {
   const auto i = static_cast<size_t>(index);
   {
     const std::lock_guard lock(mutex_);
-    if (images_[i] || broken_[i]) return images_[i];
+    if (images_[i]) return images_[i];
   }
-  const Sample& sample = dataset_.samples[i];
-  std::shared_ptr<const Image> image;
-  try {
-    image = std::make_shared<const Image>(load_resized(sample, geometry(index)));
-  } catch (const Error& e) {
-    if (stop_) throw;
-    const std::lock_guard lock(mutex_);
-    if (broken_[i]) return nullptr;
-    broken_[i] = 1;
-    const std::string file = sample.image.string();
-    std::string message = e.what();
-    if (message.starts_with(file + ": ")) message.erase(0, file.size() + 2);
-    report_.add({file, 0, false, "image", message});
-    return nullptr;
-  }
+  auto loaded = load_resized(dataset_, index, geometry(index));
+  if (!loaded) return nullptr;
+  const auto image = std::make_shared<const Image>(std::move(*loaded));
   const auto bytes = static_cast<int64_t>(image->pixels.size());
   const std::lock_guard lock(mutex_);
   if (!images_[i] && bytes <= left_bytes_) {
@@ -67,11 +51,6 @@ LoadedSample SampleStore::load_good(int64_t index) {
       return {image, &dataset_.samples[static_cast<size_t>(at)].labels, at};
   }
   fail("{}: no image of split '{}' decodes", dataset_.path, dataset_.split);
-}
-
-LabelReport SampleStore::report() const {
-  const std::lock_guard lock(mutex_);
-  return report_;
 }
 
 }  // namespace sextant::data

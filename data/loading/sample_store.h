@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "data/augment/augment.h"
@@ -15,30 +16,25 @@ namespace sextant::data {
 // Thread-safe. What it returns does not depend on what is in memory.
 class SampleStore {
  public:
-  // Images are resized as letterbox_geometry() has it for `canvas`. `stop`: a broken image throws;
-  // else it is reported once. Keeps a reference to the dataset.
-  SampleStore(const Dataset& dataset, LetterboxOptions canvas, int64_t budget_bytes, bool stop);
+  // Images are resized as letterbox_geometry() has it for `canvas`. Keeps a reference to the dataset.
+  SampleStore(const Dataset& dataset, LetterboxOptions canvas, int64_t budget_bytes);
 
-  // Null for an image that does not decode (or throws).
+  // Null for an image that does not decode, see load_sample().
   std::shared_ptr<const Image> load(int64_t index);
   // Sample `index`, or the next one that decodes. Throws Error when none does.
   LoadedSample load_good(int64_t index);
   LetterboxGeometry geometry(int64_t index) const;
-  LabelReport report() const;
 
  private:
   const Dataset& dataset_;
   LetterboxOptions options_;
-  const bool stop_;
   mutable std::mutex mutex_;
   int64_t left_bytes_;
   std::vector<std::shared_ptr<const Image>> images_;
-  std::vector<char> broken_;
-  LabelReport report_;
 };
 
-// Decodes and resizes one sample; throws Error naming the file, also when the image is not of the
-// size its header had when the dataset was opened.
-Image load_resized(const Sample& sample, const LetterboxGeometry& geometry);
+// load_sample() and resize.
+std::optional<Image> load_resized(const Dataset& dataset, int64_t index,
+                                  const LetterboxGeometry& geometry);
 
 }  // namespace sextant::data

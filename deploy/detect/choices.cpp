@@ -33,7 +33,7 @@ Precision choose_precision(const std::string& name, const Graph& graph) {
 }
 
 int choose_image_size(int size, const Graph& graph, std::string_view option) {
-  const int64_t chosen = size > 0 ? size : (graph.image_size > 0 ? graph.image_size : 640);
+  const int64_t chosen = size != 0 ? size : (graph.image_size > 0 ? graph.image_size : 640);
   const int64_t multiple = size_multiple(graph);
   check(chosen >= multiple && chosen % multiple == 0 && chosen <= 8192,
         "{} {}: must be a multiple of {} and at most 8192", option, chosen, multiple);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 
 #include "core/device_bytes.h"
 #include "kernels/backend.h"
@@ -18,8 +19,12 @@ double seconds_since(std::chrono::steady_clock::time_point& from) {
 
 }  // namespace
 
+void check_detects(const Graph& graph) {
+  check(graph.decode() != nullptr, "{}: is not a detector, it has no decode node", graph.label());
+}
+
 Detector::Detector(const Graph& graph, const DetectorConfig& config)
-    : config_(config),
+    : config_((check_detects(graph), config)),
       canvas_{config.image_size, config.image_size, true, 114, static_cast<int>(graph.gray_border)},
       engine_(graph, {.batch = 1,
                       .height = config.image_size,
@@ -28,9 +33,7 @@ Detector::Detector(const Graph& graph, const DetectorConfig& config)
                       .float_images = false,
                       .simulate = config.simulate,
                       .device = config.device}),
-      input_(Shape{1, config.image_size, config.image_size, 3}, DType::kU8, config.device) {
-  check(graph.decode() != nullptr, "{}: is no detector, it has no decode node", graph.label());
-}
+      input_(Shape{1, config.image_size, config.image_size, 3}, DType::kU8, config.device) {}
 
 std::vector<kernels::Detection> Detector::run(const data::Image& image) {
   auto clock = std::chrono::steady_clock::now();
@@ -52,6 +55,10 @@ std::vector<kernels::Detection> Detector::run(const data::Image& image) {
     d.x2 = box[2];
     d.y2 = box[3];
   }
+  // A network whose numbers grow beyond all bounds finds nothing, rather than nothing in particular.
+  std::erase_if(found, [](const kernels::Detection& d) {
+    return !std::isfinite(d.x1 + d.y1 + d.x2 + d.y2) || !std::isfinite(d.score);
+  });
   times_.postprocess += seconds_since(clock);
   ++times_.images;
   return found;

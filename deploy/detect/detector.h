@@ -20,6 +20,9 @@ struct DetectorConfig {
   kernels::NmsOptions nms;
 };
 
+// Throws Error naming the model unless it ends in a decode node.
+void check_detects(const Graph& graph);
+
 // Seconds spent, summed over all images so far.
 struct DetectorTimes {
   double preprocess = 0;   // letterbox
@@ -30,7 +33,7 @@ struct DetectorTimes {
 
 class Detector {
  public:
-  // The grey border of the images is the graph's.
+  // The grey border of the images is the graph's. Throws as check_detects().
   Detector(const Graph& graph, const DetectorConfig& config);
   // Boxes in pixels of `image`, clipped to it, best first.
   std::vector<kernels::Detection> run(const data::Image& image);

@@ -23,6 +23,16 @@ Json EvalResult::json(const std::vector<std::string>& names) const {
   return j;
 }
 
+data::Dataset open_dataset_for(const Graph& graph, const std::string& path,
+                               const std::string& split, data::DatasetOptions options) {
+  if (!graph.class_names.empty())
+    options.classes = data::ClassList{graph.class_names, graph.label()};
+  data::Dataset dataset = data::open_dataset(path, split, options);
+  if (!dataset.report.empty())
+    fmt::print(stderr, "{} ({}): {}\n", path, split, dataset.report.summary());
+  return dataset;
+}
+
 std::vector<data::GroundTruth> ground_truth(const data::Sample& sample) {
   std::vector<data::GroundTruth> out;
   const double w = sample.width, h = sample.height;
@@ -37,9 +47,12 @@ std::vector<data::GroundTruth> ground_truth(const data::Sample& sample) {
 
 EvalResult evaluate(const Graph& graph, const data::Dataset& dataset, int image_size,
                     Precision precision, const EvalOptions& options) {
-  check(graph.class_names.size() == dataset.names.size(), "{}: has {} classes, the model {} has {}",
-        dataset.path, dataset.names.size(), graph.source.empty() ? "in training" : graph.source,
-        graph.class_names.size());
+  check_detects(graph);
+  const auto classes_of_model = graph.decode()->as<DecodeAttributes>().num_classes;
+  check(dataset.num_classes() <= classes_of_model, "{}: has {} classes, the model {} has {}",
+        dataset.path, dataset.num_classes(), graph.source.empty() ? "in training" : graph.source,
+        classes_of_model);
+  data::check_has_boxes(dataset);
   DetectorConfig config;
   config.image_size = image_size;
   config.precision = precision;
@@ -50,16 +63,19 @@ EvalResult evaluate(const Graph& graph, const data::Dataset& dataset, int image_
   config.nms.multi_label = true;
   Detector detector(graph, config);
   detector.warm_up();
-  const int classes = static_cast<int>(dataset.names.size());
+  const int classes = static_cast<int>(classes_of_model);
   std::vector<data::ImageEval> images;
   std::vector<data::MatchedDetection> matched;
   std::vector<int> truths;
   data::ConfusionMatrix confusion(classes);
   Progress progress("evaluate", dataset.size());
-  for (const auto& sample : dataset.samples) {
+  for (int64_t i = 0; i < dataset.size(); ++i) {
+    progress.update(i);
+    const auto pixels = data::load_sample(dataset, i);
+    if (!pixels) continue;
     data::ImageEval image;
-    image.truths = ground_truth(sample);
-    for (const auto& d : detector.run(data::load_image(sample.image)))
+    image.truths = ground_truth(dataset.samples[static_cast<size_t>(i)]);
+    for (const auto& d : detector.run(*pixels))
       image.detections.push_back(
           {d.class_id, data::CocoBox::from_corners(d.x1, d.y1, d.x2, d.y2), d.score});
     const auto of_image = data::match_detections(image);
@@ -68,9 +84,9 @@ EvalResult evaluate(const Graph& graph, const data::Dataset& dataset, int image_
       if (!t.crowd) truths.push_back(t.class_id);
     confusion.add(image);
     images.push_back(std::move(image));
-    progress.update(static_cast<int64_t>(images.size()));
   }
   progress.finish();
+  check(!images.empty(), "{}: no image of split '{}' decodes", dataset.path, dataset.split);
   return {data::evaluate_coco(images, classes), detector.times(),
           data::precision_recall(std::move(matched), truths), std::move(confusion)};
 }

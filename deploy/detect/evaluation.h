@@ -27,9 +27,15 @@ struct EvalOptions {
   Device device = Device::kCpu;
 };
 
+// Opens a split for a model: its classes are the model's, matched by name (data/dataset/dataset.h).
+// What is wrong with the labels is said on stderr.
+data::Dataset open_dataset_for(const Graph& graph, const std::string& path,
+                               const std::string& split, data::DatasetOptions options = {});
+
 // Each image once, batch 1, through the same Detector as `detect`; multi-label suppression with
-// conf and iou, 300 boxes, as the official evaluator. Throws Error naming the image that does
-// not decode, and when the classes of model and dataset differ in number.
+// conf and iou, 300 boxes, as the official evaluator. Images that do not decode are left out
+// (data::load_sample()). Throws Error when the model does not detect or has fewer classes than the
+// dataset, and when there is no box or no image to evaluate on.
 EvalResult evaluate(const Graph& graph, const data::Dataset& dataset, int image_size,
                     Precision precision, const EvalOptions& options = {});
 

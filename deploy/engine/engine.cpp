@@ -77,6 +77,10 @@ void TensorView::assign(const Tensor& numbers) const {
   if (original) accelerator().upload(original, copy.raw(), copy.bytes(), compute_stream());
 }
 
+// What the activations of one image may take. A file of a few kilobytes can ask for any size of image
+// and any number of channels; YOLOv6-L6 at 1280 pixels takes a tenth of this.
+constexpr int64_t kMaxImageBytes = int64_t{2} << 30;
+
 struct Engine::Impl {
   Graph graph;
   EngineConfig config;
@@ -90,6 +94,11 @@ struct Engine::Impl {
 
   Impl(const Graph& g, const EngineConfig& c) : graph(g), config(c) {
     program = build_program(graph, config);
+    check(program.stats.arena_bytes <= config.batch * kMaxImageBytes,
+          "{}: takes {:.1f} GB for an image of {} x {} pixels, more than {:.1f}; choose a smaller "
+          "size",
+          graph.label(), gigabytes(program.stats.arena_bytes), config.width, config.height,
+          gigabytes(config.batch * kMaxImageBytes));
     arena =
         Tensor(Shape{std::max<int64_t>(program.stats.arena_bytes, 1)}, DType::kU8, config.device);
     bases = bases_in(program, reinterpret_cast<std::byte*>(arena.data<uint8_t>()));
@@ -103,6 +112,9 @@ struct Engine::Impl {
     for (Node& node : graph.nodes) node.weight = node.bias = Tensor();
   }
 
+  double gigabytes(int64_t bytes) const {
+    return 1e-9 * static_cast<double>(bytes) / static_cast<double>(config.batch);
+  }
   bool on_cuda() const { return config.device == Device::kCuda; }
   const Shape& shape_of(int t) const { return program.shapes[static_cast<size_t>(t)]; }
   Shape images_shape() const { return {config.batch, config.height, config.width, 3}; }

@@ -1,9 +1,10 @@
 #include "deploy/graph/file.h"
 
-#include <cmath>
 #include <cstring>
 #include <set>
 
+#include "core/class_names.h"
+#include "core/values.h"
 #include "deploy/graph/attribute_json.h"
 #include "deploy/graph/ranges.h"
 
@@ -102,6 +103,7 @@ class Loader {
     graph_.image_size = integer(r, "image_size", 0, 1 << 16);
     if (r.has("gray_border")) graph_.gray_border = integer(r, "gray_border", 0, 1 << 10);
     r.require("class_names", graph_.class_names);
+    check_class_names(graph_.class_names, file_.path);
     Json tensors;
     Json nodes;
     std::string input;
@@ -131,13 +133,9 @@ class Loader {
 
  private:
   Json parse() const {
-    try {
-      Json j = Json::parse(file_.meta("sextant"));
-      check(j.is_object(), "{}: 'sextant' in __metadata__ is no JSON object", file_.path);
-      return j;
-    } catch (const nlohmann::json::exception& e) {
-      fail("{}: 'sextant' in __metadata__ is no JSON: {}", file_.path, e.what());
-    }
+    Json j = parse_json(file_.meta("sextant"), file_.path + ": 'sextant' in __metadata__");
+    check(j.is_object(), "{}: 'sextant' in __metadata__ is no JSON object", file_.path);
+    return j;
   }
 
   // An integer within bounds; a fraction or 1e300 is neither.
@@ -145,7 +143,7 @@ class Loader {
     int64_t value = 0;
     if (r.has(key))
       check(r.json().at(key).is_number_integer(), "{}: '{}' of {} is no integer: {}", file_.path,
-            key, now_, r.json().at(key).dump());
+            key, now_, short_json(r.json().at(key)));
     r.require(key, value);
     check(value >= low && value <= high, "{}: '{}' of {} is {}, must be in [{}, {}]", file_.path,
           key, now_, value, low, high);
@@ -162,11 +160,11 @@ class Loader {
     Json shape;
     r.require("shape", shape);
     check(shape.is_array() && shape.size() <= 4, "{}: {}: shape {} is no list of 1 to 4",
-          file_.path, now_, shape.dump());
+          file_.path, now_, short_json(shape));
     std::vector<int64_t> dims;
     for (const Json& d : shape) {
       check(d.is_number_unsigned() && d.get<uint64_t>() < (uint64_t{1} << 40),
-            "{}: {}: absurd shape {}", file_.path, now_, shape.dump());
+            "{}: {}: absurd shape {}", file_.path, now_, short_json(shape));
       dims.push_back(d.get<int64_t>());
     }
     info.shape = Shape(std::span<const int64_t>(dims));
@@ -237,10 +235,6 @@ class Loader {
     used_.insert(name);
     return file_.at(name);
   }
-  void finite(const Tensor& t, const std::string& name) const {
-    for (const float v : t.span<float>())
-      check(std::isfinite(v), "tensor '{}' has values that are not finite", name);
-  }
 
   void weights(Node& n, bool bias) {
     const std::string name = n.name + ".weight";
@@ -251,7 +245,7 @@ class Loader {
           w.shape().str());
     const Tensor ours = from_file(n, w);
     if (w.dtype() == DType::kF32) {
-      finite(w, name);
+      check_values(w, name, file_.path);
       n.weight = ours;
       if (file_.find(n.name + ".weight_scale")) n.weight_scale = scales(n, ours.dim(0));
     } else {
@@ -267,7 +261,7 @@ class Loader {
     check(n.bias.dtype() == DType::kF32 && n.bias.shape() == Shape{ours.dim(0)},
           "tensor '{}.bias' is {} {}, expected F32 [{}]", n.name, name_of(n.bias.dtype()),
           n.bias.shape().str(), ours.dim(0));
-    finite(n.bias, n.name + ".bias");
+    check_values(n.bias, n.name + ".bias", file_.path);
   }
 
   std::vector<float> scales(const Node& n, int64_t channels) {
@@ -276,7 +270,7 @@ class Loader {
     check(s.dtype() == DType::kF32 && s.shape() == Shape{channels},
           "tensor '{}' is {} {}, expected F32 [{}]", name, name_of(s.dtype()), s.shape().str(),
           channels);
-    finite(s, name);
+    check_values(s, name, file_.path);
     return {s.f32(), s.f32() + channels};
   }
 
@@ -296,7 +290,7 @@ void save_deploy(const std::filesystem::path& path, const Graph& graph,
   SafeTensors file;
   file.path = path.string();
   file.metadata = extra;
-  file.metadata["sextant"] = graph_to_json(graph).dump();
+  file.metadata["sextant"] = json_text(graph_to_json(graph));
   for (const Node& node : graph.nodes) {
     if (!node.has_weight()) continue;
     if (runs_in_int8(graph, node)) {
@@ -309,13 +303,14 @@ void save_deploy(const std::filesystem::path& path, const Graph& graph,
       file.add(node.name + ".weight_scale", Tensor::from({node.weight.dim(0)}, node.weight_scale));
     if (node.bias.defined()) file.add(node.name + ".bias", node.bias);
   }
+  load_deploy(file);  // nothing is written that is not read again
   save_safetensors(path, file);
 }
 
 bool is_deploy_file(const SafeTensors& file) {
   const auto found = file.metadata.find("sextant");
   if (found == file.metadata.end()) return false;
-  const Json json = Json::parse(found->second, nullptr, /*allow_exceptions=*/false);
+  const Json json = parse_json(found->second, file.path + ": 'sextant' in __metadata__");
   return json.is_object() && json.contains("format") && json["format"] == "sextant-deploy";
 }
 

@@ -18,7 +18,8 @@
 
 namespace sextant::deploy {
 
-// Throws Error naming the file when it cannot be written; `extra` are more metadata strings.
+// Throws Error naming the file when it cannot be written, or would not be read again (a weight that
+// is not finite); `extra` are more metadata strings.
 void save_deploy(const std::filesystem::path& path, const Graph& graph,
                  const std::map<std::string, std::string>& extra = {});
 

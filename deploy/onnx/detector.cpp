@@ -133,9 +133,7 @@ class Finder {
     const Shape image = *end_.maps(end_.image);  // only its shape is read
     if (read.contains(end_.image))
       attempt([&] {
-        evaluator_.set(end_.image,
-                       {{end_.batch, image[3], image[1], image[2]},
-                        std::vector<double>(static_cast<size_t>(end_.batch * image.numel()))});
+        evaluator_.set(end_.image, zeros_array({end_.batch, image[3], image[1], image[2]}));
       });
     for (const onnx::TensorProto& t : end_.graph.initializer())
       if (read.contains(t.name())) attempt([&] { evaluator_.set(t); });
@@ -143,8 +141,7 @@ class Finder {
     for (Level& level : levels_)
       for (Map& m : level) {
         const int64_t height = m.shape[1], width = m.shape[2], channels = m.shape[3];
-        OnnxArray a{{end_.batch, channels, height, width}, {}};
-        a.values.resize(static_cast<size_t>(end_.batch * height * width * channels));
+        OnnxArray a = zeros_array({end_.batch, channels, height, width});
         for (int64_t n = 0; n < end_.batch; ++n)
           for (int64_t p = 0; p < height * width; ++p)
             for (int64_t c = 0; c < channels; ++c) {

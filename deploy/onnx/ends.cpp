@@ -26,14 +26,16 @@ void export_decode(OnnxExporter& e, const Node& node) {
     shapes.push_back(e.shape(t));
   }
   if (nms) {
-    const int64_t most = nms->max_det;
+    constexpr int64_t kUsual = 300;
+    int64_t& most = tail.nms->max_det;
     const int64_t candidates = anchors * (nms->multi_label ? a.num_classes : 1);
+    if (most == 0) most = std::min(kUsual, candidates);
     check(most >= 1 && most <= candidates, "onnx: max_det {} must be in [1, {}]", most, candidates);
     check(nms->conf > 0, "onnx: nms needs a conf above 0");
   }
   write_tail(e.writer(), tail, shapes);
   if (nms) {
-    const int64_t k = nms->max_det;
+    const int64_t k = tail.nms->max_det;
     e.writer().value(false, "num_dets", TensorProto::INT32, {e.batch(), 1});
     e.writer().value(false, "det_boxes", TensorProto::FLOAT, {e.batch(), k, 4});
     e.writer().value(false, "det_scores", TensorProto::FLOAT, {e.batch(), k});

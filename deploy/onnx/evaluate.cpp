@@ -14,7 +14,10 @@ namespace {
 
 using Dims = std::vector<int64_t>;
 
-constexpr int64_t kMaxElements = int64_t{1} << 26;
+// Of one array, and of all: a detector of 1280 pixels and 80 classes has arrays of 3 million values.
+constexpr int64_t kMaxElements = int64_t{1} << 24;
+constexpr int64_t kMaxAllElements = int64_t{1} << 26;
+constexpr int64_t kMaxIntegers = 64;
 
 int64_t product(const Dims& dims, size_t begin = 0, size_t end = 64) {
   int64_t n = 1;
@@ -31,6 +34,12 @@ Dims strides_of(const Dims& dims) {
   Dims s(dims.size(), 1);
   for (size_t d = dims.size(); d-- > 1;) s[d - 1] = s[d] * dims[d];
   return s;
+}
+
+// "To the end" is written as a very large number.
+int64_t integer_of(double v) {
+  check(!std::isnan(v), "takes NaN for an integer");
+  return static_cast<int64_t>(std::clamp(v, -0x1p50, 0x1p50));
 }
 
 size_t axis_of(int64_t axis, size_t rank) {
@@ -90,13 +99,19 @@ OnnxArray expanded(const OnnxArray& x, const Dims& as) {
 
 }  // namespace
 
+OnnxArray zeros_array(std::vector<int64_t> dims) {
+  const auto n = static_cast<size_t>(product(dims));
+  return {std::move(dims), std::vector<double>(n)};
+}
+
 // ---- values and what a node says
 
 void OnnxEvaluator::set(const std::string& name, OnnxArray array) {
   check(product(array.dims) == std::ssize(array.values), "{} values for its shape",
         array.values.size());
+  check(std::ssize(array.dims) <= kMaxIntegers, "{} dimensions", array.dims.size());
   elements_ += std::ssize(array.values);
-  check(elements_ <= kMaxElements, "more values than the end of a detector has");
+  check(elements_ <= kMaxAllElements, "more values than the end of a detector has");
   check(values_.emplace(name, std::move(array)).second, "'{}' is made twice", one_line(name));
 }
 
@@ -142,15 +157,17 @@ int64_t OnnxEvaluator::integer(const char* name, int64_t standard) const {
 }
 
 Dims OnnxEvaluator::integers_of(const OnnxArray& array) {
-  check(array.values.size() <= 64, "{} integers", array.values.size());
+  check(std::ssize(array.values) <= kMaxIntegers, "{} integers", array.values.size());
   Dims out;
-  for (const double v : array.values)  // "to the end" is written as a very large number
-    out.push_back(static_cast<int64_t>(std::clamp(v, -0x1p50, 0x1p50)));
+  for (const double v : array.values) out.push_back(integer_of(v));
   return out;
 }
 
 Dims OnnxEvaluator::integers(const char* name, int i) const {
-  if (const onnx::AttributeProto* a = attribute(name)) return {a->ints().begin(), a->ints().end()};
+  if (const onnx::AttributeProto* a = attribute(name)) {
+    check(a->ints_size() <= kMaxIntegers, "{} has {} integers", name, a->ints_size());
+    return {a->ints().begin(), a->ints().end()};
+  }
   return has(i) ? integers_of(in(i)) : Dims{};
 }
 
@@ -414,7 +431,7 @@ void OnnxEvaluator::slice() {
     const int64_t begin = index(starts[k]), end = index(ends[k]);
     dims[d] = std::max<int64_t>(0, (end - begin + steps[k] - 1) / steps[k]);
     offset += begin * strides[d];
-    strides[d] *= steps[k];
+    strides[d] *= std::min(steps[k], std::max<int64_t>(size, 1));
   }
   out(taken(x, dims, strides, offset));
 }
@@ -428,8 +445,10 @@ void OnnxEvaluator::pad() {
         x.dims.size());
   OnnxArray y{x.dims, {}, x.whole};
   for (size_t d = 0; d < y.dims.size(); ++d) {
-    check(pads[d] >= 0 && pads[d + y.dims.size()] >= 0, "cuts off");
-    y.dims[d] += pads[d] + pads[d + y.dims.size()];
+    for (const int64_t p : {pads[d], pads[d + y.dims.size()]}) {
+      check(p >= 0 && p <= kMaxElements, "pads by {}", p);
+      y.dims[d] += p;
+    }
   }
   y.values.assign(static_cast<size_t>(product(y.dims)), has(2) ? in(2).values.at(0) : 0.0);
   const Dims strides = strides_of(y.dims);
@@ -475,7 +494,7 @@ void OnnxEvaluator::gather() {
   const int64_t inner = product(x.dims, axis + 1), size = x.dims[axis];
   for (int64_t o = 0; o < product(x.dims, 0, axis); ++o)
     for (const double v : index.values) {
-      const int64_t i = static_cast<int64_t>(std::clamp(v, -0x1p50, 0x1p50)) + (v < 0 ? size : 0);
+      const int64_t i = integer_of(v) + (v < 0 ? size : 0);
       check(i >= 0 && i < size, "index {} of {}", v, size);
       const auto begin = x.values.begin() + (o * size + i) * inner;
       y.values.insert(y.values.end(), begin, begin + inner);
@@ -495,9 +514,9 @@ void OnnxEvaluator::range() {
   check(delta != 0, "steps by zero");
   const double count = std::ceil((in(1).values[0] - start) / delta);
   check(count <= static_cast<double>(kMaxElements), "absurd size");
+  const auto n = static_cast<int64_t>(std::max(count, 0.0));
   OnnxArray y{{}, {}, in(0).whole && in(2).whole};
-  for (int64_t i = 0; i < static_cast<int64_t>(count); ++i)
-    y.values.push_back(start + static_cast<double>(i) * delta);
+  for (int64_t i = 0; i < n; ++i) y.values.push_back(start + static_cast<double>(i) * delta);
   y.dims = {std::ssize(y.values)};
   out(std::move(y));
 }

@@ -17,6 +17,9 @@ struct OnnxArray {
   bool whole = false;  // of an integer type: divisions cut off
 };
 
+// Zeros; throws Error for a shape with more values than the end of a detector has.
+OnnxArray zeros_array(std::vector<int64_t> dims);
+
 class OnnxEvaluator {
  public:
   explicit OnnxEvaluator(int64_t opset) : opset_(opset) {}

@@ -57,7 +57,7 @@ void OnnxExporter::metadata(const OnnxTail* tail) {
   if (tail) j["tail"] = tail_to_json(*tail);
   onnx::StringStringEntryProto& entry = *model_.add_metadata_props();
   entry.set_key("sextant");
-  entry.set_value(j.dump());
+  entry.set_value(json_text(j));
 }
 
 // ---- for the kinds

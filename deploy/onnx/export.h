@@ -33,7 +33,7 @@ constexpr auto enum_names(OnnxPrecision) {
 struct OnnxNms {
   float conf = 0.25f;
   float iou = 0.45f;
-  int64_t max_det = 300;
+  int64_t max_det = 0;  // 0: 300, or all boxes of a model that has fewer
   bool multi_label = false;
 };
 

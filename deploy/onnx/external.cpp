@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <fstream>
+#include <set>
 
 #include "core/error.h"
 #include "deploy/onnx/weights.h"
@@ -40,7 +41,12 @@ class Reader {
           "its data is in '{}', which is not in the model's folder", one_line(location));
     const fs::path path = folder_ / inside;
     check(fs::is_regular_file(path), "its data is in {}, which is no file", path.string());
+    // Links must not lead elsewhere: the model says which file is read, its user does not.
+    const fs::path real = fs::canonical(path).lexically_relative(fs::canonical(folder_));
+    check(!real.empty() && *real.begin() != "..",
+          "its data is in {}, a link to what is not in the model's folder", path.string());
     const auto size = static_cast<int64_t>(fs::file_size(path));
+    if (files_.insert(real).second) file_bytes_ += size;
     if (length < 0) length = size - offset;
     check(offset <= size && length >= 0 && length <= size - offset,
           "its data are {} bytes from {} on in {}, which has {}", length, offset, path.string(),
@@ -48,6 +54,7 @@ class Reader {
     check(length <= kMaxBytes - total_, "the data in other files are more than {} bytes",
           kMaxBytes);
     total_ += length;
+    check(total_ <= 2 * file_bytes_, "the data in other files are more than twice these files");
     std::string bytes(static_cast<size_t>(length), '\0');
     std::ifstream file(path, std::ios::binary);
     file.seekg(offset);
@@ -58,15 +65,19 @@ class Reader {
     t.clear_external_data();
   }
 
+  int64_t total() const { return total_; }
+
  private:
   fs::path folder_;
   int64_t total_ = 0;
+  std::set<fs::path> files_;
+  int64_t file_bytes_ = 0;
 };
 
 }  // namespace
 
-void read_external_data(onnx::GraphProto& graph, const fs::path& folder) {
-  Reader reader(folder);
+int64_t read_external_data(onnx::GraphProto& graph, const fs::path& folder) {
+  Reader reader(folder.empty() ? "." : folder);
   const auto read = [&](TensorProto& t, const std::string& name) {
     try {
       reader.read(t);
@@ -78,6 +89,7 @@ void read_external_data(onnx::GraphProto& graph, const fs::path& folder) {
   for (onnx::NodeProto& n : *graph.mutable_node())
     for (onnx::AttributeProto& a : *n.mutable_attribute())
       if (a.has_t() && n.output_size() > 0) read(*a.mutable_t(), n.output(0));
+  return reader.total();
 }
 
 }  // namespace sextant::deploy

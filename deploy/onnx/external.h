@@ -8,7 +8,8 @@
 namespace sextant::deploy {
 
 // Reads what initializers and constants of the model have in other files, which have to lie in
-// `folder`, into the model. Throws Error naming the tensor.
-void read_external_data(onnx::GraphProto& graph, const std::filesystem::path& folder);
+// `folder`, links included, into the model. Returns how many bytes that were. Throws Error naming
+// the tensor.
+int64_t read_external_data(onnx::GraphProto& graph, const std::filesystem::path& folder);
 
 }  // namespace sextant::deploy

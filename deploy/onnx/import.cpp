@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 
+#include "core/allocator.h"
+#include "core/class_names.h"
 #include "core/file.h"
 #include "deploy/graph/passes.h"
 #include "deploy/graph/ranges.h"
@@ -19,6 +22,7 @@ namespace {
 using onnx::TensorProto;
 
 constexpr int kMaxNodes = 20000;
+constexpr int64_t kMaxBatch = 4096;
 
 std::string label(const onnx::NodeProto& node) {
   const std::string& name = node.name();
@@ -37,13 +41,16 @@ class ModelReader {
           model_.graph().node_size());
   }
 
-  // Weights in files of this folder.
-  void read_external(const std::filesystem::path& folder) {
-    named("external data", [&] { read_external_data(*model_.mutable_graph(), folder); });
+  // Weights in files of this folder; returns their bytes.
+  int64_t read_external(const std::filesystem::path& folder) {
+    int64_t bytes = 0;
+    named("external data", [&] { bytes = read_external_data(*model_.mutable_graph(), folder); });
+    return bytes;
   }
 
   Graph read() {
     read_metadata();
+    check_pads();
     const onnx::ValueInfoProto& image = find_image();
     OnnxImporter importer = start(image);
     for (const TensorProto& t : model_.graph().initializer())
@@ -82,7 +89,7 @@ class ModelReader {
   void read_metadata() {
     for (const onnx::StringStringEntryProto& p : model_.metadata_props()) {
       if (p.key() != "sextant") continue;
-      const Json json = Json::parse(p.value(), nullptr, /*allow_exceptions=*/false);
+      const Json json = parse_json(p.value(), source_ + ": its metadata");
       if (!json.is_object() || json.value("format", Json()) != "sextant-onnx") return;
       ConfigReader r(json, source_);
       std::string format;
@@ -92,6 +99,7 @@ class ModelReader {
       Json version;
       r.require("version", version);
       r.require("class_names", class_names_);
+      check_class_names(class_names_, source_);
       image_size_ = side(r, "image_size");
       gray_border_ = side(r, "gray_border");
       r.get("tail", tail);
@@ -100,11 +108,32 @@ class ModelReader {
       return;
     }
   }
+  // Not even at an end of the model that is left out: such sizes overflow.
+  void check_pads() const {
+    constexpr int64_t kMost = int64_t{1} << 32;
+    std::map<std::string, const TensorProto*> constants;
+    for (const TensorProto& t : model_.graph().initializer()) constants.emplace(t.name(), &t);
+    for (const onnx::NodeProto& n : model_.graph().node())
+      for (const onnx::AttributeProto& a : n.attribute())
+        if (n.op_type() == "Constant" && n.output_size() > 0 && a.has_t())
+          constants.emplace(n.output(0), &a.t());
+    for (const onnx::NodeProto& n : model_.graph().node()) {
+      if (n.op_type() != "Pad") continue;
+      named(fmt::format("operator 'Pad' (node '{}')", label(n)), [&] {
+        std::vector<int64_t> pads;
+        for (const onnx::AttributeProto& a : n.attribute())
+          if (a.name() == "pads") pads.assign(a.ints().begin(), a.ints().end());
+        const auto given = n.input_size() > 1 ? constants.find(n.input(1)) : constants.end();
+        if (given != constants.end()) pads = OnnxConstant(*given->second).ints();
+        for (const int64_t p : pads) check(p >= -kMost && p <= kMost, "pads by {}", p);
+      });
+    }
+  }
   int64_t side(ConfigReader& r, const std::string& key) const {
     Json value;
     r.require(key, value);
     check(value.is_number_unsigned() && value.get<uint64_t>() <= 8192, "{}: '{}' is {}", source_,
-          key, value.dump());
+          key, short_json(value));
     return value.get<int64_t>();
   }
 
@@ -144,6 +173,8 @@ class ModelReader {
     importer.graph.source = source_;
     const auto& batch = type.shape().dim(0);
     if (batch.has_dim_value()) importer.batch = std::max<int64_t>(batch.dim_value(), 1);
+    check(importer.batch <= kMaxBatch, "{}: its images come {} at a time, at most {} are known",
+          source_, importer.batch, kMaxBatch);
     importer.opset = 0;
     for (const onnx::OperatorSetIdProto& o : model_.opset_import())
       if (o.domain().empty() || o.domain() == "ai.onnx") importer.opset = o.version();
@@ -202,6 +233,7 @@ class ModelReader {
     if (g.image_size == 0 && image[1] == image[2]) g.image_size = image[1];
     g.gray_border = gray_border_;
     g.class_names = options_.class_names.empty() ? class_names_ : options_.class_names;
+    check_class_names(g.class_names, "--names");
   }
 
   void finish(OnnxImporter& importer) const {
@@ -231,7 +263,7 @@ class ModelReader {
       named("its outputs",
             [&] { found = detector_of_maps(end, std::ssize(importer.graph.class_names)); });
     else
-      found = find_detector(end);
+      named("its outputs", [&] { found = find_detector(end); });
     if (!found) {
       check_operators();
       if (first) throw *first;
@@ -332,14 +364,30 @@ class ModelReader {
 
 }  // namespace
 
+namespace {
+
+// What a model of so many bytes may take as tensors: weights are held a few times while they are
+// rearranged, and one that many layers share once for each.
+AllocationBudget budget(size_t bytes, const std::string& source) {
+  constexpr int64_t kCopies = 16, kSlack = int64_t{256} << 20;
+  return {kCopies * static_cast<int64_t>(bytes) + kSlack,
+          source + ": asks for far more memory than its weights take"};
+}
+
+}  // namespace
+
 Graph from_onnx(const std::string& bytes, const std::string& source,
                 const OnnxImportOptions& options) {
+  const AllocationBudget bounded = budget(bytes.size(), source);
   return ModelReader(bytes, source, options).read();
 }
 
 Graph load_onnx(const std::filesystem::path& path, const OnnxImportOptions& options) {
-  ModelReader reader(read_text(path), path.string(), options);
-  reader.read_external(path.parent_path());
+  const std::string bytes = read_text(path);
+  ModelReader reader(bytes, path.string(), options);
+  const int64_t outside = reader.read_external(path.parent_path());
+  const AllocationBudget bounded =
+      budget(bytes.size() + static_cast<size_t>(outside), path.string());
   return reader.read();
 }
 

@@ -38,12 +38,12 @@ float amax_of(const Json& entry, const deploy::TensorInfo& info, const std::stri
           "{}: tensor '{}' is of group {} and {}; only amax can be edited", where, info.name,
           info.group, info.is_unsigned ? "unsigned" : "signed");
   }
+  float value = 0;
   check(amax.is_number(), "{}: amax of tensor '{}' is no number: {}", where, info.name,
-        amax.dump());
-  const auto value = amax.get<float>();
-  check(std::isfinite(value) && value > deploy::kTinyAmax && value < 1e30f,
+        short_json(amax));
+  check(read_value(amax, value) && value > deploy::kTinyAmax && value < 1e30f,
         "{}: amax of tensor '{}' is {}, must be positive and finite", where, info.name,
-        amax.dump());
+        short_json(amax));
   return value;
 }
 

@@ -315,7 +315,7 @@ class CudnnLibrary final : public ConvLibrary {
     const std::string path = choices_path();
     attempt(path, [&] {
       if (std::filesystem::exists(path))
-        choices_ = ConvChoices::from_json(Json::parse(read_text(path)), path);
+        choices_ = ConvChoices::from_json(parse_json(read_text(path), path), path);
     });
   }
 
@@ -363,7 +363,7 @@ class CudnnLibrary final : public ConvLibrary {
     if (!path.empty())
       attempt(path, [&] {
         if (!std::filesystem::exists(path)) return;
-        const auto j = Json::parse(read_text(path));
+        const auto j = parse_json(read_text(path), path);
         if (j.at("key") == key)
           plan = cudnn::Plan::from_json(j.at("plan").template get<std::string>(), device_);
       });

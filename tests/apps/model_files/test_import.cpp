@@ -39,7 +39,7 @@ TEST_CASE("a checkpoint goes to PyTorch's format and comes back as it was") {
   info.image_size = 64;
   save_checkpoint(folder / "a.safetensors", model, info);
   const SafeTensors first = load_safetensors(folder / "a.safetensors");
-  check_is_checkpoint(first);
+  load_checkpoint(first);
   save_torch_state_dict(folder / "a.pt", first);
 
   ImportOptions options;
@@ -74,7 +74,7 @@ TEST_CASE("a checkpoint goes to PyTorch's format and comes back as it was") {
                  }),
                  "--img 100: must be a multiple of 32"));
   CHECK(!std::filesystem::exists(folder / "d.safetensors"));
-  CHECK(contains(test::error_of([&] { check_is_checkpoint(plain); }), "is neither a checkpoint"));
+  CHECK(contains(test::error_of([&] { load_checkpoint(plain); }), "is neither a checkpoint"));
 }
 
 TEST_CASE("each official checkpoint becomes a checkpoint of ours") {
@@ -83,7 +83,7 @@ TEST_CASE("each official checkpoint becomes a checkpoint of ours") {
     INFO(path.string());
     const ImportResult r = import_checkpoint(path, folder / "a.safetensors", {});
     const SafeTensors file = load_safetensors(folder / "a.safetensors");
-    check_is_checkpoint(file);
+    load_checkpoint(file);
     CHECK(file.tensors.size() == r.tensors);
     CHECK(r.info.epoch >= 0);
     save_torch_state_dict(folder / "a.pt", file);

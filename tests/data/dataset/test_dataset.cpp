@@ -169,7 +169,8 @@ TEST_CASE("dataset: wrong descriptions") {
   CHECK_THAT(json(R"({"names": ["a"], "train": "images/val"})"),
              Contains("images/val is not there"));
   CHECK_THAT(json(R"({"names": ["a"], "train": 5})"), Contains("'train' has the wrong type"));
-  CHECK_THAT(json(R"({"names": ["a"], "format": "voc", "train": "x"})"), Contains("yolo, coco"));
+  CHECK_THAT(json(R"({"names": ["a"], "format": "pascal", "train": "x"})"),
+             Contains("yolo, coco, voc"));
   CHECK_THAT(json(R"({"names": ["a"], "root": "gone", "train": "x"})"), Contains("no folder"));
   CHECK_THAT(json(R"({"names": ["a"], "train": "images/train", "labels": {"train": "none"}})"),
              Contains("folder of labels"));

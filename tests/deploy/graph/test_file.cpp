@@ -108,7 +108,10 @@ TEST_CASE("broken deploy files are refused with one line that names the fault") 
   };
   using F = SafeTensors;
   says(error([](Json& j, F& f) { j = Json(), f.metadata.clear(); }), "no deploy file");
-  says(error([](Json& j, F& f) { j = Json(), f.metadata["sextant"] = "{"; }), "no deploy file");
+  says(error([](Json& j, F& f) { j = Json(), f.metadata["sextant"] = "{"; }), "not valid JSON");
+  says(error([](Json& j, F& f) { j = Json(), f.metadata["sextant"] = std::string(100000, '['); }),
+       "nested more than");
+  says(error([](Json& j, F&) { j["class_names"] = {"a", "b", "a"}; }), "'a' is there twice");
   says(error([](Json& j, F&) { j["version"] = 9; }), "version 9 is not known");
   says(error([](Json& j, F&) { j["extra"] = 1; }), "extra");
   says(error([](Json& j, F&) { j["nodes"] = 3; }), "arrays of equal length");
@@ -151,7 +154,7 @@ TEST_CASE("broken deploy files are refused with one line that names the fault") 
   says(error([&](Json&, F& f) { tensor(f, "c1.block.conv.bias") = Tensor::zeros({3}); }),
        "'c1.block.conv.bias' is F32 [3], expected F32 [16]");
   says(error([&](Json&, F& f) { tensor(f, "c1.block.conv.bias") = Tensor::full({16}, NAN); }),
-       "not finite");
+       "tensor 'c1.block.conv.bias' holds nan, must be finite");
   says(error([&](Json&, F& f) { tensor(f, "c1.block.conv.weight_scale") = Tensor::zeros({16}); }),
        "weight scales must be positive");
 }

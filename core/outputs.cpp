@@ -1,0 +1,64 @@
+#include "core/outputs.h"
+
+#include <sys/stat.h>
+
+#include <filesystem>
+#include <map>
+
+#include "core/error.h"
+#include "core/file.h"
+
+namespace sextant {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The same for all names of a file; "" for what is no regular file.
+std::string identity(const std::string& path) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) == 0)
+    return S_ISREG(info.st_mode) ? fmt::format("{}:{}", info.st_dev, info.st_ino) : "";
+  std::error_code ec;
+  const fs::path target = fs::absolute(link_target(path), ec);
+  return fs::weakly_canonical(target, ec).string();
+}
+
+// Whether a file is one of those that the data set in a folder consists of.
+bool is_part_of(const fs::path& dataset, const std::string& file) {
+  std::error_code ec;
+  if (!fs::is_directory(dataset, ec) || !fs::exists(file, ec)) return false;
+  const fs::path inside = fs::weakly_canonical(fs::absolute(file, ec), ec)
+                              .lexically_relative(fs::weakly_canonical(dataset, ec));
+  if (inside.empty()) return false;
+  const std::string first = inside.begin()->string();
+  for (const char* description : {"classes.json", "dataset.json", "data.yaml", "data.yml"})
+    if (inside == description) return true;
+  for (const char* folder :
+       {"images", "labels", "annotations", "JPEGImages", "Annotations", "ImageSets"})
+    if (first == folder) return true;
+  return false;
+}
+
+}  // namespace
+
+void check_outputs(const Files& files) {
+  std::map<std::string, std::string> inputs, outputs;  // identity -> name
+  for (const auto* list : {&files.inputs, &files.datasets})
+    for (const std::string& name : *list)
+      if (const std::string id = identity(name); !id.empty()) inputs.emplace(id, name);
+  for (const std::string& name : files.outputs) {
+    const std::string id = identity(name);
+    if (id.empty()) continue;
+    if (const auto same = inputs.find(id); same != inputs.end())
+      fail("{}: is read as {}, and would be overwritten; write to another file", name,
+           same->second == name ? "an input" : same->second);
+    if (const auto [same, fresh] = outputs.emplace(id, name); !fresh)
+      fail("{}: would be written twice, as {} too", name, same->second);
+    for (const std::string& dataset : files.datasets)
+      check(!is_part_of(dataset, name),
+            "{}: is part of the data set {}, and would be overwritten; write to another file", name,
+            dataset);
+  }
+}
+
+}  // namespace sextant

@@ -1,0 +1,14 @@
+// Text from outside: names in files, paths, what others wrote.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace sextant {
+
+bool is_utf8(std::string_view text);
+
+// For one line of a message: control characters and bytes that are not UTF-8 as \n, \t or \x1b.
+std::string printable(std::string_view text);
+
+}  // namespace sextant

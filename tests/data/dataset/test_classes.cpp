@@ -1,0 +1,94 @@
+// One list of classes for everything: a data set follows another split's, or a model's.
+#include "data/dataset/dataset.h"
+#include "data/images.h"
+#include "support/support.h"
+
+using namespace sextant;
+using namespace sextant::data;
+using Catch::Matchers::Contains;
+using sextant::test::error_of;
+using sextant::test::TemporaryFolder;
+using sextant::test::write_file;
+
+namespace {
+
+// Two images, an object of each class of `names` in each.
+struct Yolo {
+  TemporaryFolder folder;
+  explicit Yolo(const std::vector<std::string>& names) {
+    write_file(folder / "classes.json", Json({{"names", names}}).dump());
+    save_png(folder / "images/val/a.png", make_image(20, 10));
+    std::string rows;
+    for (size_t i = 0; i < names.size(); ++i)
+      rows += fmt::format("{} 0.5 0.5 0.{} 0.5\n", i, i + 1);
+    write_file(folder / "labels/val/a.txt", rows);
+  }
+  Dataset open(const std::vector<std::string>& names) const {
+    return open_dataset(folder.path(), "val", {"stop", ClassList{names, "the model"}});
+  }
+};
+
+struct Coco {
+  TemporaryFolder folder;
+  explicit Coco(const std::vector<std::string>& names) {
+    save_png(folder / "images/val/a.png", make_image(20, 10));
+    Json json = {{"images", {{{"id", 1}, {"file_name", "a.png"}}}},
+                 {"categories", Json::array()},
+                 {"annotations", Json::array()}};
+    for (size_t i = 0; i < names.size(); ++i) {
+      json["categories"].push_back({{"id", 10 + i}, {"name", names[i]}});
+      json["annotations"].push_back(
+          {{"id", i}, {"image_id", 1}, {"category_id", 10 + i}, {"bbox", {0, 0, 2 + i, 5}}});
+    }
+    write_file(folder / "annotations/instances_val.json", json.dump());
+  }
+  Dataset open(const std::vector<std::string>& names) const {
+    return open_dataset(folder.path(), "val", {"stop", ClassList{names, "the model"}});
+  }
+};
+
+std::vector<int> categories(const Dataset& d) {
+  std::vector<int> c;
+  for (const Label& l : d.samples.at(0).labels) c.push_back(l.category);
+  return c;
+}
+
+}  // namespace
+
+TEST_CASE("classes: the same names in another order are matched") {
+  const Yolo yolo({"cat", "dog", "cow"});
+  const Dataset d = yolo.open({"cow", "cat", "dog"});
+  CHECK(d.names == std::vector<std::string>{"cow", "cat", "dog"});
+  CHECK(categories(d) == std::vector<int>{1, 2, 0});
+  const Coco coco({"cat", "dog", "cow"});
+  CHECK(categories(coco.open({"cow", "cat", "dog"})) == std::vector<int>{1, 2, 0});
+}
+
+TEST_CASE("classes: other names are refused in one line that names them") {
+  const Yolo yolo({"cat", "dog"});
+  CHECK_THAT(error_of([&] {
+               yolo.open({"cat", "cow"});
+             }),
+             Contains("other classes than the model: it has 'dog', it lacks 'cow'"));
+  CHECK_THAT(error_of([&] { yolo.open({"cat", "dog", "cow"}); }), Contains("it lacks 'cow'"));
+  const Coco coco({"cat", "dog"});
+  CHECK_THAT(error_of([&] {
+               coco.open({"cat", "cow"});
+             }),
+             Contains("instances_val.json: the class 'dog' is not among those of the model"));
+}
+
+TEST_CASE("classes: a COCO file may list fewer than there are") {
+  const Coco coco({"dog"});
+  const Dataset d = coco.open({"cat", "dog"});
+  CHECK(d.num_classes() == 2);
+  CHECK(categories(d) == std::vector<int>{1});
+}
+
+TEST_CASE("classes: a model that knows only numbers goes by number") {
+  const Yolo yolo({"cat", "dog"});
+  const Dataset d = yolo.open({"0", "1"});
+  CHECK(d.names == std::vector<std::string>{"cat", "dog"});
+  CHECK(categories(d) == std::vector<int>{0, 1});
+  CHECK_THAT(error_of([&] { yolo.open({"0", "1", "2"}); }), Contains("2 classes instead of 3"));
+}
