@@ -1,25 +1,28 @@
-// `detect`: images in, annotated PNGs and a JSON file out. Shared by sextant and sextant-infer.
+// `detect` on the command line. Shared by sextant and sextant-infer.
 #pragma once
 
 #include <functional>
-#include <memory>
 #include <string>
 #include <vector>
 
 #include "apps/cli/command_line.h"
+#include "apps/detecting/detect.h"
 #include "deploy/graph/graph.h"
 
 namespace sextant::apps {
 
 struct DetectOptions {
-  std::string model, out, precision, device = "auto";
-  std::vector<std::string> inputs;
+  std::string model, precision, device = "auto", raw;
+  std::vector<std::string> inputs, formats, classes;
+  bool recursive = false;
   int image_size = 0;
   float conf = 0.4f;
   double iou = 0.45;
   int64_t max_det = 300;
   bool multi_label = false;
-  bool no_pictures = false;
+  bool agnostic = false;
+  bool no_pictures = false, hide_labels = false, save_txt = false;
+  DetectOutputs outputs;
 };
 
 // How a MODEL argument becomes a graph: sextant reads checkpoints too, sextant-infer deploy files
@@ -28,10 +31,8 @@ using LoadGraph = std::function<deploy::Graph(const std::string& path)>;
 
 // Adds the options to a (sub)command.
 void add_detect_options(Command app, DetectOptions& options);
-// Writes OUT/<name>.png for each image and OUT/detections.json: COCO's results form, in which
-// "image_id" counts the images in the order they were given (folders by name) from 0 and
-// "category_id" is the class from 0, each with "file_name" and "category_name" beside it. A broken
-// image is named on stderr, the others are done, and the run ends in an Error.
+// Runs apps/detecting/detect.h and prints a line of counts and times. Ends in an Error when an image
+// could not be read.
 void run_detect(const DetectOptions& options, const LoadGraph& load);
 
 }  // namespace sextant::apps

@@ -105,6 +105,13 @@ Image make_image(int width, int height, uint8_t value) {
   return image;
 }
 
+void check_can_be_saved(const std::filesystem::path& path, const Image& image) {
+  check(image.width > 0 && image.height > 0 &&
+            static_cast<int64_t>(image.pixels.size()) == image.pitch() * image.height,
+        "{}: an image of {}x{} with {} bytes cannot be saved", path.string(), image.width,
+        image.height, image.pixels.size());
+}
+
 Image decode_image(std::span<const uint8_t> bytes, const std::string& name) {
   const ImageHeader header = header_of(bytes, name);
   check_size(header, bytes.size(), name);

@@ -53,7 +53,11 @@ ImageSize image_size(const std::filesystem::path& path);
 // Whether the name ends in .jpg, .jpeg, .png, .bmp, .tif, .tiff or .webp, in either case.
 bool is_image_name(const std::filesystem::path& path);
 
-// Writes a PNG atomically (core/file.h). Throws Error naming the file.
+// Written atomically (core/file.h). They throw Error naming the file.
 void save_png(const std::filesystem::path& path, const Image& image);
+// quality: 1 to 100, as libjpeg's.
+void save_jpeg(const std::filesystem::path& path, const Image& image, int quality = 90);
+// Throws Error naming the file unless the image has as many pixels as its size says, and some.
+void check_can_be_saved(const std::filesystem::path& path, const Image& image);
 
 }  // namespace sextant::data
