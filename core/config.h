@@ -5,15 +5,20 @@
 //   r.get("epochs", epochs);            // keeps the default when absent
 //   ConfigReader s = r.child("solver");
 //   s.require("lr0", lr0);
-//   s.finish(); r.finish();             // throws: bccd.json: unknown key 'epoch'; nearest is
-//   'epochs'
+//   s.get("schedule", shape);           // an enum, by its names (core/enum_names.h)
+//   s.finish();
+//   r.finish();  // throws: bccd.json: unknown key 'epoch'; nearest is 'epochs'
+//
+// A config that is written too has its keys in one function for both: core/config_fields.h.
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "core/enum_names.h"
 #include "core/error.h"
 #include "core/json.h"
 
@@ -27,50 +32,84 @@ std::string nearest_name(std::string_view name, const std::vector<std::string>& 
 
 class ConfigReader {
  public:
-  // `where` starts each message: the file's name.
-  ConfigReader(Json json, std::string where, std::string prefix = "");
+  // `where` starts each message: the file's name. Paths in the config are relative to `folder`.
+  ConfigReader(Json json, std::string where, std::string prefix = "", std::string folder = "");
 
   // Optional: leaves `value` alone when the key is absent.
   template <class T>
-  void get(const std::string& key, T& value) {
+  requires(!NamedEnum<T>) void get(const std::string& key, T& value) {
     known_.push_back(key);
-    if (!json_.contains(key)) return;
+    if (!has(key)) return;
     try {
       value = json_.at(key).get<T>();
     } catch (const nlohmann::json::exception&) {
-      fail("{}: '{}{}' has the wrong type: {}", where_, prefix_, key, json_.at(key).dump());
+      fail_type(key);
     }
   }
+  // An enum by its name; with `allowed` only those values.
+  template <NamedEnum E>
+  void get(const std::string& key, E& value, std::initializer_list<E> allowed = {}) {
+    std::string text;
+    get(key, text);
+    if (!has(key)) return;
+    check_name(key, text, enum_names(E{}).what, names_of<E>(allowed));
+    value = from_name<E>(text);
+  }
+  template <NamedEnum E>
+  void get(const std::string& key, std::vector<E>& values) {
+    std::vector<std::string> texts;
+    get(key, texts);
+    if (!has(key)) return;
+    values.clear();
+    for (const std::string& text : texts) {
+      check_name(key, text, enum_names(E{}).what, names_of<E>());
+      values.push_back(from_name<E>(text));
+    }
+  }
+  // A string out of `names`; `what` is the noun for the message.
+  void name(const std::string& key, std::string& value, std::string_view what,
+            const std::vector<std::string>& names);
   template <class T>
   void require(const std::string& key, T& value) {
-    check(has(key), "{}: '{}{}' is missing", where_, prefix_, key);
+    if (!has(key)) fail_key(key, "is missing");
     get(key, value);
   }
-  // A string out of a list; throws naming the list.
-  void choice(const std::string& key, std::string& value, const std::vector<std::string>& allowed);
   // A number with bounds, both included.
   template <class T>
   void number(const std::string& key, T& value, double low, double high) {
     get(key, value);
-    check(static_cast<double>(value) >= low && static_cast<double>(value) <= high,
-          "{}: '{}{}' is {}, must be in [{}, {}]", where_, prefix_, key, value, low, high);
+    if (has(key) && !(static_cast<double>(value) >= low && static_cast<double>(value) <= high))
+      fail_key(key, fmt::format("is {}, must be in [{}, {}]", value, low, high));
   }
+  // A file or folder, relative to the config's; "" stays "".
+  void path(const std::string& key, std::string& value);
   bool has(const std::string& key) const { return json_.contains(key); }
   // An object under `key`; empty when absent.
   ConfigReader child(const std::string& key);
   const Json& json() const { return json_; }
   const std::string& where() const { return where_; }
+  // Throws Error: "<file>: '<key>' <what>".
+  [[noreturn]] void fail_key(const std::string& key, const std::string& what) const;
   // Throws when a key was never asked for.
   void finish() const;
 
  private:
+  [[noreturn]] void fail_type(const std::string& key) const;
+  void check_name(const std::string& key, const std::string& text, std::string_view what,
+                  const std::vector<std::string>& names) const;
+
   Json json_;
   std::string where_;
   std::string prefix_;
+  std::string folder_;
   std::vector<std::string> known_;
 };
 
-// Sets json["a"]["b"] from "a.b=v"; v is JSON, or a string when it does not parse as JSON.
+// Sets json["a"]["b"] from "a.b=v"; v is JSON, or a string when it does not parse as JSON. Throws
+// Error, starting with the assignment, for another form.
 void apply_override(Json& json, const std::string& assignment);
+
+// The first key, dotted, in which two configs differ; nothing when they are equal.
+std::optional<std::string> first_difference(const Json& a, const Json& b);
 
 }  // namespace sextant

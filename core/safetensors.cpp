@@ -51,9 +51,9 @@ SafeTensors load_safetensors(const std::filesystem::path& path) {
         continue;
       }
       check(seen.insert(name).second, "{}: tensor '{}' is there twice", file.path, name);
-      const DType dtype = dtype_from_name(entry.at("dtype").get<std::string>() == "BOOL"
-                                              ? "U8"
-                                              : entry.at("dtype").get<std::string>());
+      const DType dtype = from_name<DType>(entry.at("dtype").get<std::string>() == "BOOL"
+                                               ? "U8"
+                                               : entry.at("dtype").get<std::string>());
       const auto dims = entry.at("shape").get<std::vector<int64_t>>();
       const auto offsets = entry.at("data_offsets").get<std::array<uint64_t, 2>>();
       int64_t elements = 1;

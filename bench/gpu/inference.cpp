@@ -35,7 +35,7 @@ Json measure_inference(const std::string& preset, int64_t size) {
       deploy::EngineConfig config;
       config.batch = batch;
       config.height = config.width = size;
-      config.precision = deploy::precision_from_name(precision);
+      config.precision = from_name<deploy::Precision>(precision);
       config.device = Device::kCuda;
       deploy::Engine engine(graph, config);
       const Tensor images = Tensor::zeros({batch, size, size, 3}, DType::kU8).to(Device::kCuda);

@@ -87,8 +87,6 @@ bool read_header(Sample& sample, LabelReport& report) {
 
 Dataset open_dataset(const std::filesystem::path& path, const std::string& split,
                      const DatasetOptions& options) {
-  check(options.on_error == "skip" || options.on_error == "stop",
-        "dataset: on_error is '{}', must be skip or stop", options.on_error);
   DatasetDescription description;
   Dataset dataset;
   dataset.path = path.string();
@@ -107,7 +105,7 @@ Dataset open_dataset(const std::filesystem::path& path, const std::string& split
            known.empty() ? "" : "; nearest is '" + nearest_name(split, known) + "'");
     }
     dataset.names = description.names;
-    if (description.format == "coco")
+    if (description.format == DatasetFormat::kCoco)
       read_coco_split(description, split, dataset);
     else
       read_yolo_split(description, split, dataset);
@@ -115,7 +113,7 @@ Dataset open_dataset(const std::filesystem::path& path, const std::string& split
     fail("{}: {}", path.string(), e.what());
   }
   const LabelReport& report = dataset.report;
-  if (options.on_error == "stop" && !report.empty())
+  if (options.on_error == OnError::kStop && !report.empty())
     fail("{}: {} mistake{} in the labels of split '{}', the first: {}", dataset.path,
          report.issues().size(), report.issues().size() == 1 ? "" : "s", split,
          report.issues()[0].str());

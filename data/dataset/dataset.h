@@ -25,6 +25,7 @@
 #include <string>
 #include <vector>
 
+#include "core/enum_names.h"
 #include "data/dataset/label_report.h"
 
 namespace sextant::data {
@@ -57,10 +58,18 @@ struct Dataset {
   int64_t num_classes() const { return static_cast<int64_t>(names.size()); }
 };
 
+// What a mistake in the labels or a broken image leads to.
+enum class OnError {
+  kSkip,  // the row (or the image) is left out
+  kStop,  // one Error, which names the first mistake and their number
+};
+constexpr auto enum_names(OnError) {
+  return make_enum_names<OnError>("error policy",
+                                  {{OnError::kSkip, "skip"}, {OnError::kStop, "stop"}});
+}
+
 struct DatasetOptions {
-  // What a mistake in the labels or a broken image leads to: "skip" leaves out the row (or the
-  // image) and goes on; "stop" throws one Error that names the first mistake and their number.
-  std::string on_error = "skip";
+  OnError on_error = OnError::kSkip;
 };
 
 // Reads labels and image headers of one split. Mistakes end up in Dataset::report, each once: class

@@ -36,13 +36,13 @@ DatasetDescription from_folder(const fs::path& root) {
   check(fs::is_directory(root / "images"), "{}: has no folder 'images'", d.where);
   check(fs::exists(classes) || (coco && !yolo),
         "{}: has neither classes.json nor dataset.json nor data.yaml", d.where);
-  d.format = coco && !yolo ? "coco" : "yolo";
+  d.format = coco && !yolo ? DatasetFormat::kCoco : DatasetFormat::kYolo;
   if (fs::exists(classes)) d.names = read_class_names(classes);
   for (const auto& entry : fs::directory_iterator(root / "images")) {
     if (!entry.is_directory()) continue;
     const std::string split = entry.path().filename().string();
     d.images[split] = {entry.path()};
-    if (d.format == "coco")
+    if (d.format == DatasetFormat::kCoco)
       d.annotations[split] = root / "annotations" / ("instances_" + split + ".json");
   }
   return d;
@@ -63,13 +63,12 @@ DatasetDescription from_json(const fs::path& file) {
   DatasetDescription d;
   d.where = file.string();
   ConfigReader reader(load_json(file), d.where);
-  d.format = "yolo";
-  reader.choice("format", d.format, {"yolo", "coco"});
+  reader.get("format", d.format);
   std::string root_name = ".";
   reader.get("root", root_name);
   const fs::path root = file.parent_path() / root_name;
   check(fs::is_directory(root), "{}: 'root' is '{}', which is no folder", d.where, root.string());
-  if (d.format == "yolo")
+  if (d.format == DatasetFormat::kYolo)
     reader.require("names", d.names);
   else
     reader.get("names", d.names);
@@ -83,7 +82,7 @@ DatasetDescription from_json(const fs::path& file) {
     }
     for (const std::string& path : paths) d.images[split].push_back(root / path);
   }
-  if (d.format == "yolo") {
+  if (d.format == DatasetFormat::kYolo) {
     d.labels = read_paths(reader.child("labels"), root);
   } else {
     d.annotations = read_paths(reader.child("annotations"), root);
@@ -105,7 +104,6 @@ fs::path resolve(const fs::path& base, const fs::path& path) {
 DatasetDescription from_yaml(const fs::path& file) {
   DatasetDescription d;
   d.where = file.string();
-  d.format = "yolo";
   try {
     const YAML::Node yaml = YAML::LoadFile(file.string());
     check(yaml.IsMap(), "{}: must hold keys and values", d.where);

@@ -90,8 +90,6 @@ void check_config(const Dataset& dataset, const LoaderConfig& c) {
         c.size);
   check(c.threads > 0 && c.threads <= 256, "loader: threads is {}, must be in [1, 256]", c.threads);
   check(c.prefetch > 0, "loader: prefetch is {}, must be positive", c.prefetch);
-  check(c.on_error == "skip" || c.on_error == "stop",
-        "loader: on_error is '{}', must be skip or stop", c.on_error);
 }
 
 }  // namespace
@@ -101,7 +99,7 @@ struct Loader::State {
       : dataset(d),
         config(std::move(c)),
         store(d, {config.size, config.size, true, kPad, config.border}, config.cache_bytes,
-              config.on_error == "stop"),
+              config.on_error == OnError::kStop),
         source{d.size(), [this](int64_t index) { return store.load_good(index); }, config.border},
         painter(config.cache_bytes) {
     try {

@@ -45,10 +45,10 @@ struct LoaderConfig {
   bool drop_last = false;
   int64_t cache_bytes = int64_t{1} << 30;  // of images decoded and resized, kept in memory
   int64_t prefetch = 3;                    // batches made ahead
-  // A file whose header is right but whose pixels do not decode. "skip": reported once; with
+  // A file whose header is right but whose pixels do not decode. kSkip: reported once; with
   // augmentation the next good sample takes its place, without it is left out of its batch (so no
-  // sample is evaluated twice). "stop": next() throws.
-  std::string on_error = "skip";
+  // sample is evaluated twice). kStop: next() throws.
+  OnError on_error = OnError::kSkip;
   // kCuda: augmentation is drawn by the threads and painted on the device, in next(), from images
   // that stay there (up to cache_bytes).
   Device device = Device::kCpu;

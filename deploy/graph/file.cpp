@@ -225,7 +225,7 @@ class Loader {
     r.require("kind", kind);
     r.require("inputs", inputs);
     try {
-      n.kind = node_kind_from_name(kind);
+      n.kind = from_name<NodeKind>(kind);
       check(n.kind != NodeKind::kBatchNorm, "batch-norm is not folded");
       for (const std::string& name : inputs) n.inputs.push_back(id(name, now_));
       n.output = id(n.name, now_);
@@ -249,7 +249,7 @@ class Loader {
         a.padding = integer(r, "padding", 0, kLarge);
         a.groups = integer(r, "groups", 1, kLarge);
         std::string residual = "none";
-        r.choice("residual", residual, {"none", "before_activation", "after_activation"});
+        r.name("residual", residual, "residual", {"none", "before_activation", "after_activation"});
         a.residual = residual != "none";
         a.residual_before_activation = residual == "before_activation";
         r.get("residual_scale", a.residual_scale);
@@ -257,10 +257,8 @@ class Loader {
       }
       case NodeKind::kDeconv: {
         bool bias = false;
-        std::string precision = "int8";
         r.require("bias", bias);
-        r.choice("precision", precision, {"int8", "fp32"});
-        n.precision = precision_from_name(precision);
+        r.get("precision", n.precision, {Precision::kInt8, Precision::kFloat32});
         weights(n, bias);
         [[fallthrough]];
       }

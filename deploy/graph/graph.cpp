@@ -1,46 +1,8 @@
 #include "deploy/graph/graph.h"
 
-#include <array>
-
 #include "deploy/graph/ranges.h"
 
 namespace sextant::deploy {
-namespace {
-
-constexpr std::array<const char*, 13> kKindNames = {
-    "input",      "conv",  "deconv",          "max_pool", "upsample",   "concat", "add",
-    "activation", "slice", "global_avg_pool", "softmax",  "rep_bn_act", "decode"};
-
-}  // namespace
-
-const char* name_of(NodeKind kind) { return kKindNames[static_cast<size_t>(kind)]; }
-
-NodeKind node_kind_from_name(const std::string& name) {
-  for (size_t i = 0; i < kKindNames.size(); ++i)
-    if (name == kKindNames[i]) return static_cast<NodeKind>(i);
-  fail("deploy: unknown node kind '{}'", name);
-}
-
-const char* name_of(Precision p) {
-  switch (p) {
-    case Precision::kFloat32:
-      return "fp32";
-    case Precision::kFloat16:
-      return "fp16";
-    case Precision::kInt8:
-      return "int8";
-    case Precision::kInteger:
-      return "integer";
-  }
-  return "?";
-}
-
-Precision precision_from_name(const std::string& name) {
-  for (const Precision p : {Precision::kFloat32, Precision::kFloat16, Precision::kInt8})
-    if (name == name_of(p)) return p;
-  check(name == "integer", "unknown precision '{}', must be fp32, fp16, int8 or integer", name);
-  return Precision::kInteger;
-}
 
 float TensorInfo::scale() const {
   if (!has_range()) return 1.0f;

@@ -37,18 +37,32 @@ enum class NodeKind {
   kDecode          // head outputs -> predictions; always the last node
 };
 
-// "input", "conv", "deconv", "max_pool", "upsample", "concat", "add", "activation", "slice",
-// "global_avg_pool", "softmax", "rep_bn_act", "decode".
-const char* name_of(NodeKind kind);
-// Throws Error for another name.
-NodeKind node_kind_from_name(const std::string& name);
+constexpr auto enum_names(NodeKind) {
+  return make_enum_names<NodeKind>("node kind", {{NodeKind::kInput, "input"},
+                                                 {NodeKind::kConv, "conv"},
+                                                 {NodeKind::kDeconv, "deconv"},
+                                                 {NodeKind::kMaxPool, "max_pool"},
+                                                 {NodeKind::kUpsample, "upsample"},
+                                                 {NodeKind::kConcat, "concat"},
+                                                 {NodeKind::kAdd, "add"},
+                                                 {NodeKind::kActivation, "activation"},
+                                                 {NodeKind::kSlice, "slice"},
+                                                 {NodeKind::kGlobalAvgPool, "global_avg_pool"},
+                                                 {NodeKind::kSoftmax, "softmax"},
+                                                 {NodeKind::kBatchNorm, "rep_bn_act"},
+                                                 {NodeKind::kDecode, "decode"}});
+}
 
 // What an engine computes in. kInteger is int8 without any float between the pixels and the decoded
 // result (CPU only); kFloat16 holds activations and weights as f16 (CUDA only). A node is kFloat32
 // or kInt8.
 enum class Precision { kFloat32, kFloat16, kInt8, kInteger };
-const char* name_of(Precision p);  // "fp32", "fp16", "int8", "integer"
-Precision precision_from_name(const std::string& name);
+constexpr auto enum_names(Precision) {
+  return make_enum_names<Precision>("precision", {{Precision::kFloat32, "fp32"},
+                                                  {Precision::kFloat16, "fp16"},
+                                                  {Precision::kInt8, "int8"},
+                                                  {Precision::kInteger, "integer"}});
+}
 
 // Only the fields of a node's kind mean something; the others keep their defaults.
 struct Attributes {

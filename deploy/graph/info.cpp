@@ -7,7 +7,7 @@ namespace {
 
 std::string describe(const Node& node) {
   const Attributes& a = node.attributes;
-  std::string text = name_of(node.kind);
+  std::string text(name_of(node.kind));
   switch (node.kind) {
     case NodeKind::kConv:
       text += fmt::format(" {}x{}", node.weight.dim(1), node.weight.dim(2));

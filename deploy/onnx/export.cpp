@@ -339,12 +339,6 @@ class Exporter {
 
 }  // namespace
 
-OnnxPrecision onnx_precision_from_name(const std::string& name) {
-  if (name == "fp16") return OnnxPrecision::kFloat16;
-  return precision_from_name(name) == Precision::kInt8 ? OnnxPrecision::kInt8
-                                                       : OnnxPrecision::kFloat32;
-}
-
 std::string to_onnx(const Graph& graph, const OnnxOptions& options) {
   onnx::ModelProto model = Exporter(graph, options).build();
   try {

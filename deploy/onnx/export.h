@@ -22,7 +22,11 @@ enum class OnnxPrecision {
   kFloat16,  // weights and activations; input, decode and outputs stay f32
   kInt8      // QuantizeLinear / DequantizeLinear with the ranges of the graph
 };
-OnnxPrecision onnx_precision_from_name(const std::string& name);  // "fp32", "fp16", "int8"
+constexpr auto enum_names(OnnxPrecision) {
+  return make_enum_names<OnnxPrecision>("ONNX precision", {{OnnxPrecision::kFloat32, "fp32"},
+                                                           {OnnxPrecision::kFloat16, "fp16"},
+                                                           {OnnxPrecision::kInt8, "int8"}});
+}
 
 // kernels/detection/nms.h says what these mean.
 struct OnnxNms {

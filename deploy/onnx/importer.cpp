@@ -207,8 +207,7 @@ const Shape* OnnxImporter::map_shape(const std::string& name) const {
 }
 
 int OnnxImporter::add(Node node, const std::string& name) {
-  node.name =
-      name.empty() ? fmt::format("{}_{}", deploy::name_of(node.kind), count_[node.kind]++) : name;
+  node.name = name.empty() ? fmt::format("{}_{}", name_of(node.kind), count_[node.kind]++) : name;
   const std::string base = node.name;
   for (int n = 2; !names_.insert(node.name).second; ++n) node.name = fmt::format("{}_{}", base, n);
   TensorInfo info;

@@ -28,7 +28,7 @@ TEST_CASE("the kind of a parameter follows from its official name") {
   };
   for (const auto& [name, kind] : expected) {
     INFO(name);
-    CHECK(kind_from_name(name) == kind);
+    CHECK(parameter_kind(name) == kind);
   }
 }
 
@@ -40,14 +40,14 @@ TEST_CASE("kinds agree with the groups of the official optimizer") {
   for (size_t g = 0; g < 3; ++g) {
     for (const std::string name : groups[g]) {
       INFO(name);
-      CHECK(static_cast<size_t>(kind_from_name(name)) == g);
+      CHECK(static_cast<size_t>(parameter_kind(name)) == g);
       ++grouped;
     }
   }
   CHECK(grouped == 23);
   for (const std::string name : Json::parse(f.meta("not_in_any_group"))) {
     INFO(name);
-    CHECK(kind_from_name(name) == ParameterKind::kFrozen);
+    CHECK(parameter_kind(name) == ParameterKind::kFrozen);
   }
 }
 
@@ -74,7 +74,7 @@ TEST_CASE("kinds agree with the state dicts of whole models") {
       const std::string name = entry.at("name");
       const std::string kind = entry.at("kind");
       INFO(model << ": " << name << " (" << kind << ")");
-      CHECK(kind_from_name(name) == kinds.at(kind));
+      CHECK(parameter_kind(name) == kinds.at(kind));
     }
   }
 }

@@ -135,7 +135,7 @@ class GraphBuilder {
   deploy::Node plain(deploy::NodeKind kind, const std::vector<int>& inputs) const {
     deploy::Node n;
     n.kind = kind;
-    n.name = std::string(deploy::name_of(kind)) + std::to_string(g.nodes.size());
+    n.name = std::string(name_of(kind)) + std::to_string(g.nodes.size());
     n.inputs = inputs;
     return n;
   }

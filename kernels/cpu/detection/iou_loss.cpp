@@ -1,30 +1,9 @@
 #include "kernels/detection/iou_loss.h"
 
-#include <array>
-#include <string_view>
-
-#include "core/error.h"
 #include "core/parallel.h"
 #include "kernels/math/iou.h"
 
-namespace sextant::kernels {
-namespace {
-constexpr std::array<const char*, 9> kNames = {
-    "iou", "giou", "diou", "ciou", "siou", "alpha_iou", "alpha_giou", "alpha_diou", "alpha_ciou"};
-}
-
-const char* name_of(IouType t) { return kNames[static_cast<size_t>(t)]; }
-
-IouType iou_type_from_name(const std::string& name) {
-  for (size_t i = 0; i < kNames.size(); ++i)
-    if (name == std::string_view(kNames[i])) return static_cast<IouType>(i);
-  fail(
-      "iou type '{}' is not one of iou, giou, diou, ciou, siou, alpha_iou, alpha_giou, alpha_diou, "
-      "alpha_ciou",
-      name);
-}
-
-namespace cpu {
+namespace sextant::kernels::cpu {
 
 template <class T>
 void iou_loss(const IouLoss<T>& p) {
@@ -36,5 +15,4 @@ void iou_loss(const IouLoss<T>& p) {
 template void iou_loss(const IouLoss<float>&);
 template void iou_loss(const IouLoss<double>&);
 
-}  // namespace cpu
-}  // namespace sextant::kernels
+}  // namespace sextant::kernels::cpu

@@ -187,7 +187,7 @@ TEST_CASE("box loss parts match the official BboxLoss") {
       iou.loss = &loss;
       iou.grad = box_grad;
       iou.rows = 1;
-      iou.type = iou_type_from_name(f.meta("iou_type"));
+      iou.type = from_name<IouType>(f.meta("iou_type"));
       iou.eps = 1e-10;
       cpu::iou_loss(iou);
       loss_iou += weight * loss / divisor;

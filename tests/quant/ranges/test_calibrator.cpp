@@ -310,8 +310,8 @@ TEST_CASE("the collector refuses what it cannot use") {
 
 TEST_CASE("methods have names") {
   for (const Method m : {Method::kMax, Method::kPercentile, Method::kEntropy, Method::kMse}) {
-    CHECK(method_from_name(name_of(m)) == m);
+    CHECK(from_name<Method>(name_of(m)) == m);
   }
-  CHECK(test::error_of([] { method_from_name("kl"); }) ==
-        "calibration method 'kl' is unknown; it must be max, percentile, entropy or mse");
+  CHECK(test::error_of([] { from_name<Method>("kl"); }) ==
+        "unknown calibration method 'kl'; use mse, percentile, entropy or max");
 }
