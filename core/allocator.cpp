@@ -52,7 +52,7 @@ void* CachingAllocator::allocate(int64_t bytes) {
       release_cached();
       p = allocate_(size);
     }
-    check(p != nullptr, "out of memory{}: {} bytes asked for, {} in use",
+    check(p != nullptr, "out of memory{}: {} bytes requested, {} in use",
           where_.empty() ? "" : " (" + where_ + ")", size, stats_.active_bytes);
   }
   stats_.active_bytes += size;

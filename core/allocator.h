@@ -1,9 +1,9 @@
 // Memory for tensors.
 //
-// A training step asks for the same few hundred blocks, some of 25 MB, again and again; handing
-// them back to the system each time would cost a page fault per 4 KiB on the host, and a wait for
-// the whole device on a GPU. So freed blocks are kept in a cache by size class (four classes to
-// each power of two) and given out again.
+// A training step requests the same few hundred blocks again and again, some of them 25 MB large.
+// Returning them to the system each time would cost a page fault per 4 KiB on the host, and a wait
+// for the whole device on a GPU. Freed blocks are therefore kept in a cache by size class (four
+// classes per power of two) and reused.
 #pragma once
 
 #include <cstdint>
@@ -33,8 +33,8 @@ class CachingAllocator {
   CachingAllocator(const CachingAllocator&) = delete;
   CachingAllocator& operator=(const CachingAllocator&) = delete;
 
-  // Contents undefined. When memory runs out the cache is given back and one more try made; then
-  // throws Error.
+  // Contents undefined. When memory runs out, the cache is released and the allocation is tried
+  // once more. Throws Error when that fails too.
   void* allocate(int64_t bytes);
   void free(void* p, int64_t bytes) noexcept;
   AllocatorStats stats();
@@ -51,7 +51,7 @@ class CachingAllocator {
   AllocatorStats stats_;
 };
 
-// Host memory, 64-byte aligned; as CachingAllocator.
+// Host memory from a CachingAllocator, 64-byte aligned.
 void* host_allocate(int64_t bytes);
 void host_free(void* p, int64_t bytes) noexcept;
 AllocatorStats host_stats();

@@ -1,15 +1,16 @@
-// Reading JSON configs strictly: every key is asked for by name, what is left over is an error that
-// names the nearest valid key.
+// Strict reading of JSON configs: every key is read by name, and any other key is an error that
+// names the nearest valid one.
 //
 //   ConfigReader r(json, "bccd.json");
 //   r.get("epochs", epochs);            // keeps the default when absent
 //   ConfigReader s = r.child("solver");
 //   s.require("lr0", lr0);
 //   s.get("schedule", shape);           // an enum, by its names (core/enum_names.h)
-//   s.finish();
-//   r.finish();  // throws: bccd.json: unknown key 'epoch'; nearest is 'epochs'
+//   s.finish(); r.finish();
 //
-// A config that is written too has its keys in one function for both: core/config_fields.h.
+// The last line throws "bccd.json: unknown key 'epoch'; nearest is 'epochs'".
+//
+// A config that is also written has its keys in one function for both: core/config_fields.h.
 #pragma once
 
 #include <filesystem>
@@ -35,7 +36,7 @@ class ConfigReader {
   // `where` starts each message: the file's name. Paths in the config are relative to `folder`.
   ConfigReader(Json json, std::string where, std::string prefix = "", std::string folder = "");
 
-  // Optional: leaves `value` alone when the key is absent.
+  // Optional: leaves `value` unchanged when the key is absent.
   template <class T>
   requires(!NamedEnum<T>) void get(const std::string& key, T& value) {
     known_.push_back(key);
@@ -74,7 +75,7 @@ class ConfigReader {
     if (!has(key)) fail_key(key, "is missing");
     get(key, value);
   }
-  // A number with bounds, both included.
+  // A number in [low, high].
   template <class T>
   void number(const std::string& key, T& value, double low, double high) {
     get(key, value);
@@ -90,7 +91,7 @@ class ConfigReader {
   const std::string& where() const { return where_; }
   // Throws Error: "<file>: '<key>' <what>".
   [[noreturn]] void fail_key(const std::string& key, const std::string& what) const;
-  // Throws when a key was never asked for.
+  // Throws when the object has a key that was never read.
   void finish() const;
 
  private:

@@ -1,4 +1,4 @@
-// Element types as files have them, as the f32 that the rest computes with.
+// Converts the element types found in files to f32, which everything else computes with.
 #pragma once
 
 #include "core/tensor.h"

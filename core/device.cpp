@@ -19,7 +19,7 @@ thread_local Stream current_stream;
 thread_local RecordedWork* current_recording = nullptr;
 
 CachingAllocator& allocator(const std::unique_ptr<CachingAllocator>& a) {
-  accelerator();  // throws where there is none
+  accelerator();  // throws when none is set
   return *a;
 }
 
@@ -64,7 +64,7 @@ void* device_allocate(int64_t bytes) {
   }
   return allocator(state().memory).allocate(bytes);
 }
-// A block that recorded work has used must not go to others: each replay writes it again.
+// A block that recorded work has used must not be handed out again: each replay writes to it.
 void device_free(void* p, int64_t bytes) noexcept {
   if (!p) return;
   if (current_recording)
@@ -95,7 +95,7 @@ RecordedWork::~RecordedWork() {
     for (void* p : blocks) device_free(p, bytes);
 }
 
-// The first run is not recorded: it may build plans and fill caches, which a recording must not.
+// The first run is not recorded: it may build plans and fill caches, which cannot be recorded.
 void RecordedWork::run() {
   if (++runs_ == 2) try_to_record();
   if (recording_)
@@ -115,7 +115,7 @@ void RecordedWork::try_to_record() {
 }
 
 void RecordedWork::record() {
-  check(current_recording == nullptr, "recorded work: one recording inside another");
+  check(current_recording == nullptr, "recorded work: recordings cannot be nested");
   Accelerator& a = accelerator();
   const Stream stream = a.make_stream();  // the default stream cannot be recorded
   const std::unique_ptr<void, std::function<void(void*)>> destroyed(
@@ -129,7 +129,7 @@ void RecordedWork::record() {
     current_recording = nullptr;
     try {
       a.destroy_recording(a.end_recording(stream));
-    } catch (const Error&) {  // the work's own error is the one to tell
+    } catch (const Error&) {  // the work's own error is the one to report
     }
     throw;
   }

@@ -1,7 +1,7 @@
-// Devices: where a tensor's memory is, and what core needs of an accelerator.
+// Devices: where a tensor's memory lies, and what core needs from an accelerator.
 //
-// core itself knows no CUDA. Whoever has an accelerator (kernels/cuda/runtime.h, or the host SIMT
-// runner in the tests) sets it once, before the first tensor on it.
+// core does not depend on CUDA. The owner of an accelerator (kernels/cuda/runtime.h, or the host
+// SIMT runner in the tests) registers it once, before the first tensor on it.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +23,8 @@ constexpr auto enum_names(Device) {
   return make_enum_names<Device>("device", {{Device::kCpu, "cpu"}, {Device::kCuda, "cuda"}});
 }
 
-// Memory and order of work of one accelerator. What takes a Stream is ordered by it. Throws Error
-// for what the device refuses, but allocate*(), which return null.
+// Memory and work of one accelerator. Functions that take a Stream are ordered by it. They throw
+// Error when the device reports a failure, except allocate*(), which return null.
 class Accelerator {
  public:
   virtual ~Accelerator() = default;
@@ -32,7 +32,7 @@ class Accelerator {
   virtual std::string name() const = 0;
   virtual void* allocate(int64_t bytes) = 0;  // aligned to 256
   virtual void release(void* p) noexcept = 0;
-  // Host memory that the device reads and writes by itself.
+  // Host memory that the device can read and write directly.
   virtual void* allocate_pinned(int64_t bytes) = 0;
   virtual void release_pinned(void* p) noexcept = 0;
   // `from` may be reused on return, unless it is pinned.
@@ -41,30 +41,30 @@ class Accelerator {
   virtual void download(void* to, const void* from, int64_t bytes, Stream stream) = 0;
   virtual void copy(void* to, const void* from, int64_t bytes, Stream stream) = 0;
   virtual void fill_zero(void* p, int64_t bytes, Stream stream) = 0;
-  // into += values, of type F32, F16 or BF16: gradients that meet.
+  // into += values, of type F32, F16 or BF16; accumulates gradients.
   virtual void add_into(void* into, const void* values, int64_t n, DType dtype, Stream stream) = 0;
   virtual void synchronize(Stream stream) = 0;
   virtual Stream make_stream() = 0;
   virtual void destroy_stream(Stream stream) noexcept = 0;
-  // What `stream` gets from here on starts after what `before` has got so far.
+  // Work submitted to `stream` from now on starts after the work submitted to `before` so far.
   virtual void wait(Stream stream, Stream before) = 0;
 
-  // Recording of work, for RecordedWork below. From begin_recording() on, what `stream` gets is
-  // recorded and not done. False, and nothing changed, where the device cannot or where `stream`
-  // cannot be recorded.
+  // Recording, for RecordedWork below. After begin_recording(), work submitted to `stream` is
+  // recorded instead of executed. Returns false and changes nothing where the device or `stream`
+  // does not support recording.
   virtual bool begin_recording(Stream stream);
-  // Ends it: a handle for launch_recording() and destroy_recording(). Throws Error when the work
-  // was such as cannot be recorded (it waited for the device).
+  // Ends the recording and returns a handle for launch_recording() and destroy_recording(). Throws
+  // Error when the work cannot be recorded (because it waited for the device).
   virtual void* end_recording(Stream stream);
-  // Does the recorded work, ordered by `stream`.
+  // Executes the recorded work, ordered by `stream`.
   virtual void launch_recording(void* recording, Stream stream);
   virtual void destroy_recording(void* recording) noexcept;
 };
 
-// Replaces the accelerator; null takes it away. No tensor of the old one may be alive.
+// Replaces the accelerator; null removes it. No tensor of the old one may be alive.
 void set_accelerator(std::unique_ptr<Accelerator> accelerator);
 bool has_accelerator();
-// Throws Error when there is none.
+// Throws Error when none is set.
 Accelerator& accelerator();
 
 // The stream of this thread's work on the device: the default stream outside any StreamScope.
@@ -80,8 +80,8 @@ class StreamScope {
   Stream before_;
 };
 
-// Cached as host memory is (core/allocator.h). A freed block is given out again at once: work on it
-// has to be ordered by one stream, or by Accelerator::wait().
+// Cached like host memory (core/allocator.h). A freed block can be reused at once, so all work on
+// it must be ordered by one stream or by Accelerator::wait().
 void* device_allocate(int64_t bytes);
 void device_free(void* p, int64_t bytes) noexcept;
 AllocatorStats device_stats();
@@ -89,7 +89,7 @@ void device_reset_peak();
 void* pinned_allocate(int64_t bytes);
 void pinned_free(void* p, int64_t bytes) noexcept;
 
-// Device memory for the length of a scope: the workspace of a kernel.
+// Device memory for the duration of a scope: the workspace of a kernel.
 class Workspace {
  public:
   explicit Workspace(int64_t bytes)
@@ -104,16 +104,17 @@ class Workspace {
   void* p_;
 };
 
-// Work that is the same each time, started as one piece (a CUDA graph): what a short kernel costs
-// is mostly its start.
+// Work that is the same each time, launched as one unit (a CUDA graph): the cost of a short kernel
+// is mostly its launch.
 //
 //   RecordedWork step([&] { engine_steps(); });
-//   step.run();   // does the work; the first time as it is, the second recording it
+//   step.run();   // the first call runs the work directly, the second records it
 //
-// The work must start the same kernels on the same memory each time, on compute_stream(), and may
-// not wait for the device, nor copy from or to host memory. Tensors that are alive before and after
-// it have to stay alive as long as this; memory that it allocates and frees itself stays with the
-// recording. Where recording is not to be had, each run does the work anew: the result is the same.
+// The work must launch the same kernels on the same memory each time, on compute_stream(). It must
+// not wait for the device or copy from or to host memory. Tensors that exist before and after it
+// must outlive this object. Memory that the work itself allocates and frees stays with the
+// recording. Where recording is not supported, each run executes the work directly, with the same
+// result.
 class RecordedWork {
  public:
   // `undo` takes back what the work did to the host's memory when recording it failed (work that
@@ -124,7 +125,7 @@ class RecordedWork {
   RecordedWork(const RecordedWork&) = delete;
   RecordedWork& operator=(const RecordedWork&) = delete;
   void run();
-  // Whether runs replay a recording.
+  // Whether run() replays a recording.
   bool recorded() const { return recording_ != nullptr; }
   // Why it could not be recorded; "" as long as nothing failed.
   const std::string& refusal() const { return refusal_; }
@@ -139,7 +140,7 @@ class RecordedWork {
   void* recording_ = nullptr;
   std::string refusal_;
   int64_t runs_ = 0;
-  std::map<int64_t, std::vector<void*>> held_;  // blocks of the recording, by bytes
+  std::map<int64_t, std::vector<void*>> held_;  // blocks of the recording, by size
 };
 
 }  // namespace sextant

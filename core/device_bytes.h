@@ -1,4 +1,4 @@
-// Lists of plain values for kernels of the device.
+// Uploads lists of plain values for device kernels.
 #pragma once
 
 #include <span>
@@ -7,7 +7,7 @@
 
 namespace sextant {
 
-// The bytes of plain values in device memory, U8 [values * sizeof(T)].
+// A copy of the values in device memory, as U8 [values * sizeof(T)].
 template <class T>
 Tensor device_bytes(std::span<const T> values) {
   const auto bytes = static_cast<int64_t>(values.size_bytes());

@@ -69,7 +69,7 @@ std::string one_of_list(const std::vector<std::string>& names);
 std::string unknown_name(std::string_view what, std::string_view name,
                          const std::vector<std::string>& names);
 
-// Throws Error for a name outside the table, or outside `allowed` where that is given.
+// Throws Error, listing the valid names, for an unknown one or one outside `allowed`.
 template <NamedEnum E>
 E from_name(std::string_view name, std::initializer_list<E> allowed = {}) {
   for (const auto& [value, n] : enum_names(E{}).rows)

@@ -1,12 +1,12 @@
 // Errors. One exception type, thrown where the fact is known.
 //
-// A message names what was expected, what came, and where:
+// A message says what was expected, what was found, and where:
 //   conv2d: weight [64,3,3,32] has 32 input channels, input [8,80,80,48] has 48
-// Whatever a user can cause (config, image, label, checkpoint, command line) ends as one such line
-// and exit code 2; see apps/main.cpp.
+// Every mistake a user can make (config, image, label, checkpoint, command line) ends as one such
+// line and exit code 2; see apps/main.cpp.
 #pragma once
 
-// fmt 9 takes nvcc for a compiler without constexpr, then calls such functions from constexpr ones.
+// fmt 9 assumes that nvcc has no constexpr, but still calls these functions from constexpr ones.
 #if defined(__NVCC__) && !defined(FMT_USE_CONSTEXPR)
 #define FMT_USE_CONSTEXPR 1
 #endif
@@ -22,7 +22,7 @@ class Error : public std::runtime_error {
   explicit Error(const std::string& message) : std::runtime_error(message) {}
 };
 
-// What check() and fail() call, so that each of their many calls compiles to little.
+// Called by check() and fail(), so that each of their many calls compiles to little code.
 [[noreturn]] void throw_error(fmt::string_view format, fmt::format_args args);
 
 // Throws Error with a message formatted as by fmt::format.

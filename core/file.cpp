@@ -41,7 +41,7 @@ void write_atomically(const std::filesystem::path& path,
   std::error_code ec;
   if (path.has_parent_path()) {
     std::filesystem::create_directories(path.parent_path(), ec);
-    check(!ec, "{}: folder cannot be made ({})", path.parent_path().string(), ec.message());
+    check(!ec, "{}: folder cannot be created ({})", path.parent_path().string(), ec.message());
   }
   const std::string temporary = path.string() + ".tmp" + std::to_string(::getpid());
   const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);

@@ -1,4 +1,4 @@
-// Files as a whole. What is written appears under its name at once or not at all.
+// Reads and writes whole files. A written file appears under its name complete or not at all.
 #pragma once
 
 #include <filesystem>
@@ -14,8 +14,8 @@ namespace sextant {
 std::string read_text(const std::filesystem::path& path);
 std::vector<uint8_t> read_bytes(const std::filesystem::path& path);
 
-// Writes to a temporary name in the same folder, flushes to disk, renames. Makes the folder when
-// missing. Throws Error naming the file; the old file then stays as it was.
+// Writes to a temporary name in the same folder, flushes to disk, renames. Creates the folder if it
+// is missing. Throws Error naming the file; the old file is then unchanged.
 void write_atomically(const std::filesystem::path& path,
                       std::span<const std::span<const std::byte>> parts);
 void write_atomically(const std::filesystem::path& path, std::string_view text);

@@ -3,8 +3,8 @@
 
 #include <nlohmann/json.hpp>
 
-// Compiled once, in core/json.cpp: in each file that uses JSON it would take a seventh of the
-// compilation.
+// Instantiated once, in core/json.cpp: in each file that uses JSON it would take a seventh of the
+// compile time.
 extern template class nlohmann::basic_json<nlohmann::ordered_map>;
 
 namespace sextant {

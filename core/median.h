@@ -1,4 +1,4 @@
-// The middle of some measurements.
+// The median of measurements.
 #pragma once
 
 #include <algorithm>
@@ -6,7 +6,7 @@
 
 namespace sextant {
 
-// The upper one of the two middle values where their number is even; 0 of none.
+// For an even count, the upper of the two middle values; 0 for an empty list.
 inline double median(std::vector<double> v) {
   if (v.empty()) return 0.0;
   std::ranges::sort(v);

@@ -11,8 +11,8 @@ namespace sextant {
 inline int num_threads() { return omp_get_max_threads(); }
 
 // Calls body(begin, end) on disjoint chunks that cover [0, n), on several threads when n > grain.
-// The split depends on n, grain and the number of threads; a body whose result must not depend on
-// it may not carry sums across its chunk. `body` must not throw.
+// The split depends on n, grain and the number of threads. A body whose result must not depend on
+// the split must not accumulate across its chunk. `body` must not throw.
 template <class Body>
 void parallel_for(int64_t n, int64_t grain, const Body& body) {
   if (n <= 0) return;

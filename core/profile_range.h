@@ -1,8 +1,8 @@
-// Names for stretches of work, as a profiler shows them (NVTX; see docs/profiling.md).
+// Named ranges of work for a profiler (NVTX; see docs/profiling.md).
 //
 //   const ProfileRange range("backbone.stem");
 //
-// Without hooks a range costs one read of a pointer. kernels/cuda/runtime.h sets them.
+// Without hooks a range costs one read of a pointer. kernels/cuda/runtime.h sets the hooks.
 #pragma once
 
 #include <atomic>
@@ -18,7 +18,7 @@ namespace profile {
 inline std::atomic<const ProfileHooks*> hooks{nullptr};
 }
 
-// `hooks` must stay alive; null takes them away. No range may be open.
+// `hooks` must stay alive; null removes them. No range may be open.
 inline void set_profile_hooks(const ProfileHooks* hooks) { profile::hooks = hooks; }
 
 // From construction to the end of the scope, on this thread; ranges nest. `name` is read at once.

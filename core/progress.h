@@ -1,4 +1,4 @@
-// Progress of long work: a bar with an ETA on a terminal, a plain line now and then in a log.
+// Progress of long work: a bar with an ETA on a terminal, an occasional plain line in a log.
 #pragma once
 
 #include <chrono>
@@ -14,7 +14,7 @@ class Progress {
   ~Progress();
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
-  // `note` follows the bar: current losses, say.
+  // `note` follows the bar, for example the current losses.
   void update(int64_t done, const std::string& note = "");
   // Removes the bar (terminal) or does nothing (log).
   void finish();

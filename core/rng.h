@@ -1,8 +1,8 @@
-// Random numbers that depend on a seed and a position only, never on thread or platform.
+// Random numbers that depend only on a seed and a position, never on thread or platform.
 //
-// Rng(seed, stream) starts an independent sequence: the loader gives each (epoch, sample) a stream
-// of its own, so that a result does not depend on which thread makes it. The generator is
-// splitmix64 (Steele, Lea, Flood 2014).
+// Rng(seed, stream) starts an independent sequence. The loader gives each (epoch, sample) its own
+// stream, so a result does not depend on which thread computes it. The generator is splitmix64
+// (Steele, Lea, Flood 2014).
 #pragma once
 
 #include <cmath>

@@ -50,7 +50,7 @@ SafeTensors load_safetensors(const std::filesystem::path& path) {
         for (const auto& [k, v] : entry.items()) file.metadata[k] = v.get<std::string>();
         continue;
       }
-      check(seen.insert(name).second, "{}: tensor '{}' is there twice", file.path, name);
+      check(seen.insert(name).second, "{}: duplicate tensor '{}'", file.path, name);
       const DType dtype = from_name<DType>(entry.at("dtype").get<std::string>() == "BOOL"
                                                ? "U8"
                                                : entry.at("dtype").get<std::string>());

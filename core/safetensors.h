@@ -30,7 +30,7 @@ struct SafeTensors {
 };
 
 // Throws Error naming file (and tensor) on anything malformed: a header longer than the file,
-// offsets outside the data or not matching dtype and shape, an unknown dtype, a name twice.
+// offsets outside the data or not matching dtype and shape, an unknown dtype, a duplicate name.
 SafeTensors load_safetensors(const std::filesystem::path& path);
 // Written under a temporary name and renamed.
 void save_safetensors(const std::filesystem::path& path, const SafeTensors& file);

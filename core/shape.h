@@ -1,6 +1,6 @@
 // Shape: up to six dimensions, no allocation.
 //
-// Activations are [N,H,W,C], convolution weights [O,H,W,I], in memory and in shapes alike.
+// Activations are [N,H,W,C] and convolution weights [O,H,W,I], both in memory and in shapes.
 #pragma once
 
 #include <array>

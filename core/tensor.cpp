@@ -101,7 +101,7 @@ void Tensor::fill_zero() const {
 }
 
 double Tensor::item() const {
-  check(numel() == 1, "item: shape {} has not one element", shape_.str());
+  check(numel() == 1, "item: shape {} does not have exactly one element", shape_.str());
   if (device() != Device::kCpu) return to(Device::kCpu).item();
   return dtype_ == DType::kF64 ? *data<double>() : *f32();
 }

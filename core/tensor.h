@@ -1,10 +1,10 @@
-// Tensor: a dtype, a shape and shared, dense, row-major memory of a device.
+// Tensor: a dtype, a shape and shared, dense, row-major memory on a device.
 //
-// Pointers are to memory of the tensor's device: host code reads and writes host tensors only, and
-// brings others over with to(). What is done to a device tensor is ordered by compute_stream().
+// Pointers refer to memory of the tensor's device. Host code reads and writes host tensors only,
+// and copies others with to(). Operations on a device tensor are ordered by compute_stream().
 //
-// Copying a Tensor shares the memory; clone() copies it. There are no strided views: whoever needs
-// a part of a tensor copies it (layers) or works with a pitch of its own (deploy).
+// Copying a Tensor shares the memory; clone() copies it. There are no strided views: code that
+// needs a part of a tensor copies it (layers) or uses its own pitch (deploy).
 #pragma once
 
 #include <memory>
@@ -49,7 +49,7 @@ class Tensor {
   // Throws when T is not the element type.
   template <class T>
   T* data() const {
-    check(dtype_ == DTypeOf<T>::value, "tensor: data of dtype {} asked for as {}", name_of(dtype_),
+    check(dtype_ == DTypeOf<T>::value, "tensor: data of dtype {} requested as {}", name_of(dtype_),
           name_of(DTypeOf<T>::value));
     return static_cast<T*>(raw());
   }
@@ -63,12 +63,12 @@ class Tensor {
   }
 
   Tensor clone() const;
-  // On `device`: a copy, or this same tensor when it is there already.
+  // A copy on `device`, or this tensor itself if it is already there.
   Tensor to(Device device) const;
-  // Takes the memory itself to `device`, and with it every Tensor that shares it: how a model is
-  // moved whose parts hold its parameters each for itself. Pointers from before are void.
+  // Moves the memory itself to `device`, for every Tensor that shares it: several parts of a model
+  // may hold the same parameter. Earlier pointers become invalid.
   void move_to(Device device) const;
-  // Same memory, another shape of as many elements.
+  // The same memory under another shape with as many elements.
   Tensor reshape(Shape shape) const;
   // Copies `source`'s values into this memory, across devices too; shapes and dtypes must be equal.
   void copy_from(const Tensor& source) const;
@@ -86,7 +86,7 @@ class Tensor {
   std::shared_ptr<Storage> storage_;
 };
 
-// Conversions at the door to files, which hold PyTorch's layouts. All for rank 4, on the host.
+// Conversions from and to PyTorch's layouts, which files use. Rank 4, on the host.
 Tensor nchw_to_nhwc(const Tensor& t);
 Tensor nhwc_to_nchw(const Tensor& t);
 // A convolution weight: OIHW <-> OHWI is the same permutation as NCHW <-> NHWC.

@@ -1,8 +1,9 @@
-// Recording of what a forward pass does, for the deploy graph.
+// Records the operations of a forward pass, for the deploy graph.
 //
 // While a Recorder is alive on a thread, every function in layers/ reports the operation it ran:
-// its name, its inputs and result as Variables, and its attributes. deploy/graph/trace.cpp turns
-// the list into a graph. Outside a recording, record() costs one thread-local read.
+// its name, its inputs and result as Variables, and its attributes, named as in deploy files.
+// deploy/graph/trace.cpp turns the list into a graph. Outside a recording, record() costs one
+// thread-local read.
 #pragma once
 
 #include <string>

@@ -22,7 +22,7 @@ void add_into(const Tensor& dst, const Tensor& src) {
   });
 }
 
-// Gradients may arrive as tensors that somebody else still holds; only a sole owner adds in place.
+// Other code may still hold the gradient tensors that arrive; only a sole owner adds in place.
 void accumulate(Tensor& into, Tensor grad) {
   if (!into.defined()) {
     into = std::move(grad);

@@ -1,9 +1,9 @@
 // Autograd: a dynamic graph of single-output nodes.
 //
-// A Variable is a Tensor, plus, when a gradient is wanted, a record of where it came from. A
+// A Variable is a Tensor plus, when a gradient is wanted, a record of where it came from. A
 // differentiable function computes its result with a kernel and calls make_result() with the
 // inputs and a backward function, which keeps only the tensors it needs. backward() walks the nodes
-// in reverse order of use, and drops what a node saved as soon as it has passed it.
+// in reverse order of use and drops what a node saved as soon as it has passed it.
 #pragma once
 
 #include <functional>
@@ -19,16 +19,16 @@ namespace sextant {
 namespace autograd {
 struct Node;
 
-// What a Variable knows beside its data. Nodes refer to this, not to the data, so that an
-// activation which no backward needs is freed at once.
+// What a Variable holds besides its data. Nodes refer to this, not to the data, so an activation
+// that no backward function needs is freed at once.
 struct Meta {
   bool requires_grad = false;
   Tensor grad;  // leaves only, after backward()
   std::shared_ptr<Node> node;
 };
 
-// Given the gradient of the result, returns the gradient of each input; needs[i] says whether
-// input i wants one, an empty Tensor stands for none.
+// Given the gradient of the result, returns the gradient of each input. needs[i] says whether input
+// i needs one; an empty Tensor stands for none.
 using Backward =
     std::function<std::vector<Tensor>(const Tensor& grad, const std::vector<bool>& needs)>;
 
@@ -58,12 +58,12 @@ class Variable {
   float* f32() const { return data_.f32(); }
 
   bool requires_grad() const { return meta_ && meta_->requires_grad; }
-  // Leaves only: whether gradients are wanted from here on.
+  // Leaves only: whether gradients are wanted from now on.
   void set_requires_grad(bool on) const { meta_->requires_grad = on; }
   // The accumulated gradient of a leaf; empty before the first backward().
   const Tensor& grad() const { return meta_->grad; }
   void clear_grad() const { meta_->grad = Tensor(); }
-  // Adds to it as backward() does; `grad` may become the gradient itself.
+  // Adds to the gradient, as backward() does; `grad` may become the gradient itself.
   void add_grad(Tensor grad) const;
   // Replaces the data (same shape): used when weights are loaded.
   void set_data(Tensor data) { data_ = std::move(data); }
@@ -91,7 +91,7 @@ class NoGrad {
   bool before_;
 };
 
-// True when a function of these inputs has to record a node (and save what backward needs).
+// True when a function of these inputs must record a node (and save what backward needs).
 bool needs_grad(const std::vector<Variable>& inputs);
 
 // The result of a differentiable function. `backward` is dropped unless needs_grad(inputs).

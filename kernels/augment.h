@@ -1,11 +1,10 @@
 // A training batch from raw bytes in one pass, and letterboxing: what data/augment/augment.h and
 // data/image/letterbox.h do step by step, each result pixel by itself. Geometry and draws come from
-// the host. Images are RGB u8, rows without gaps.
+// the host. Images are RGB u8, rows without gaps. CUDA: as on the CPU, except that a coordinate
+// within rounding of a step may fall to the other side.
 #pragma once
 
 #include <cstdint>
-
-#include "core/stream.h"
 
 namespace sextant::kernels {
 
@@ -40,7 +39,7 @@ struct PlacedImage {
 };
 
 // Images on a canvas (a mosaic's four, or one), seen through an affine map. Where images overlap
-// the last one counts; what none covers is the pad value.
+// the last one counts; pixels that none covers get the pad value.
 struct AugmentPicture {
   PlacedImage image[4];
   int32_t images = 0;
@@ -69,16 +68,5 @@ struct Augment {
   uint8_t* bytes = nullptr;  // [batch, height, width, 3]; either may be null
   float* floats = nullptr;   // divided by 255
 };
-
-namespace cpu {
-void letterbox(const Letterbox& p);
-void augment(const Augment& p);
-}  // namespace cpu
-
-namespace cuda {
-// As on the CPU, but that a coordinate within rounding of a step may fall to the other side.
-void letterbox(const Letterbox& p, Stream stream);
-void augment(const Augment& p, Stream stream);
-}  // namespace cuda
 
 }  // namespace sextant::kernels

@@ -11,7 +11,6 @@
 #include <cstdint>
 
 #include "core/dtype.h"
-#include "core/stream.h"
 
 namespace sextant::kernels {
 
@@ -38,16 +37,8 @@ struct ChannelDot {
   DType dtype = DType::kF32;
 };
 
-namespace cpu {
-void branch_sum(const BranchSum& p);
-void channel_dot(const ChannelDot& p);
-}  // namespace cpu
-
 namespace cuda {
-void branch_sum(const BranchSum& p, Stream stream);
-// `workspace`: device memory of channel_dot_workspace() bytes, aligned to 8, contents undefined.
-int64_t channel_dot_workspace(const ChannelDot& p);
-void channel_dot(const ChannelDot& p, void* workspace, Stream stream);
-}  // namespace cuda
+int64_t workspace_bytes(const ChannelDot& p);
+}
 
 }  // namespace sextant::kernels

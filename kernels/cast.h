@@ -5,10 +5,10 @@
 #include <cstdint>
 
 #include "core/dtype.h"
-#include "core/stream.h"
 
 namespace sextant::kernels {
 
+// One of the two types is F32, the other F16 or BF16, or F64 to F32; else an Error.
 struct Cast {
   const void* from = nullptr;
   DType from_type = DType::kF32;
@@ -16,13 +16,5 @@ struct Cast {
   DType to_type = DType::kF16;
   int64_t n = 0;
 };
-
-// One of the two types is F32, the other F16 or BF16, or F64 to F32; else an Error.
-namespace cpu {
-void cast(const Cast& p);
-}
-namespace cuda {
-void cast(const Cast& p, Stream stream);
-}
 
 }  // namespace sextant::kernels

@@ -4,14 +4,17 @@
 // Cost: 2 * n * oh * ow * oc * kh * kw * ic / groups FLOPs each.
 //
 // x, w, y, their gradients dx and dy, and residual are of type `dtype`; bias, dw and db are f32.
-// CPU: f32 only. CUDA: F32, F16, BF16; sums are f32.
+// CPU: f32 only; oneDNN, primitives cached by shape; callable from one thread at a time (others
+// wait). CUDA: F32, F16, BF16; sums are f32. Our own implicit matrix products
+// (kernels/cuda/conv/tile.cuh): groups must be 1; any number of channels, fastest with multiples
+// of 8 and tensors aligned to 16 bytes. No atomics: results repeat bit for bit. Throws Error for
+// groups, another dtype, a shape without output.
 #pragma once
 
 #include <cstdint>
 
 #include "core/dtype.h"
-#include "core/stream.h"
-#include "kernels/math/activation.h"
+#include "kernels/epilogue.h"
 
 namespace sextant::kernels {
 
@@ -35,23 +38,20 @@ struct ConvShape {
 // about 2^-22 of a product), or by fused multiply-adds.
 enum class ConvPrecision { k3xTF32, kFma };
 
-// y = act(conv(x, w) + bias) + residual_scale * residual, or with the residual before the
-// activation y = act(conv(x, w) + bias + residual_scale * residual)
+// y = the epilogue of conv(x, w) + bias (kernels/epilogue.h)
 struct ConvForward {
   ConvShape shape;
   const void* x = nullptr;
   const void* w = nullptr;
-  const float* bias = nullptr;             // [oc] or null
-  void* y = nullptr;                       // overwritten, unless accumulate
-  bool accumulate = false;                 // y += conv(x, w); bias, residual null and act identity
-  Activation act = Activation::kIdentity;  // CPU: kIdentity or kReLU
-  const void* residual = nullptr;          // like y, may be y; or null. CUDA only
+  const float* bias = nullptr;     // [oc] or null
+  void* y = nullptr;               // overwritten, unless accumulate
+  bool accumulate = false;         // y += conv(x, w); without bias, residual and activation
+  Epilogue epilogue{};             // CPU: identity or ReLU
+  const void* residual = nullptr;  // like y, may be y; or null. CUDA only
   DType dtype = DType::kF32;
   ConvPrecision precision = ConvPrecision::k3xTF32;
-  // CUDA only, all below. Elements from one pixel to the next; 0: the channels.
+  // CUDA only. Elements from one pixel to the next; 0: the channels.
   int64_t x_pitch = 0, y_pitch = 0, residual_pitch = 0;
-  float residual_scale = 1.0f;
-  bool residual_before_activation = false;
 };
 
 // dx = (or +=, with accumulate) the gradient with respect to x
@@ -77,25 +77,6 @@ struct ConvBackwardWeight {
   ConvPrecision precision = ConvPrecision::k3xTF32;
 };
 
-namespace cpu {
-// oneDNN; primitives are cached by shape. Callable from one thread at a time (others wait).
-void conv_forward(const ConvForward& p);
-void conv_backward_data(const ConvBackwardData& p);
-void conv_backward_weight(const ConvBackwardWeight& p);
-}  // namespace cpu
-
-namespace cuda {
-// Our own implicit matrix products (kernels/cuda/conv/tile.cuh). groups must be 1; any number of
-// channels, fastest with multiples of 8 and tensors aligned to 16 bytes. No atomics: results repeat
-// bit for bit. Throw Error for groups, another dtype, a shape without output.
-void conv_forward(const ConvForward& p, Stream stream);
-void conv_backward_data(const ConvBackwardData& p, Stream stream);
-// `workspace`: device memory of conv_backward_weight_workspace() bytes (it may be 0), aligned to
-// 16, contents undefined.
-int64_t conv_backward_weight_workspace(const ConvShape& shape);
-void conv_backward_weight(const ConvBackwardWeight& p, void* workspace, Stream stream);
-}  // namespace cuda
-
 // Transposed convolution whose kernel equals its stride k (no padding): every input pixel makes a
 // k x k patch of its own. Input [n,h,w,ic], weight [oc,k,k,ic], output [n,h*k,w*k,oc].
 struct ConvTransposeShape {
@@ -103,7 +84,7 @@ struct ConvTransposeShape {
   int64_t y_numel() const { return n * h * k * w * k * oc; }
 };
 
-// Types as for ConvForward.
+// Types as for ConvForward. On CUDA through the products of the convolutions.
 struct ConvTransposeForward {
   ConvTransposeShape shape;
   const void* x = nullptr;
@@ -126,18 +107,10 @@ struct ConvTransposeBackward {
   ConvPrecision precision = ConvPrecision::k3xTF32;
 };
 
-namespace cpu {
-void conv_transpose_forward(const ConvTransposeForward& p);
-void conv_transpose_backward(const ConvTransposeBackward& p);
-}  // namespace cpu
-
 namespace cuda {
-// Through the products of the convolutions. `workspace`: device memory of as many bytes as the
-// function before says, aligned to 16, contents undefined.
-int64_t conv_transpose_forward_workspace(const ConvTransposeShape& s, DType dtype);
-void conv_transpose_forward(const ConvTransposeForward& p, void* workspace, Stream stream);
-int64_t conv_transpose_backward_workspace(const ConvTransposeShape& s, DType dtype);
-void conv_transpose_backward(const ConvTransposeBackward& p, void* workspace, Stream stream);
+int64_t workspace_bytes(const ConvBackwardWeight& p);
+int64_t workspace_bytes(const ConvTransposeForward& p);
+int64_t workspace_bytes(const ConvTransposeBackward& p);
 }  // namespace cuda
 
 }  // namespace sextant::kernels

@@ -30,8 +30,8 @@ std::string text_of_memory(const P& p) {
   };
   std::string text = pitch("x", p.x_pitch, p.shape.ic) + pitch("y", p.y_pitch, p.shape.oc);
   if (!p.residual) return text;
-  return text + (p.residual_before_activation ? " residual before" : " residual after") +
-         (p.residual_scale == 1.0f ? "" : " scaled") +
+  return text + (p.epilogue.residual_before_activation ? " residual before" : " residual after") +
+         (p.epilogue.residual_scale == 1.0f ? "" : " scaled") +
          pitch("residual", p.residual_pitch, p.shape.oc);
 }
 
@@ -42,7 +42,7 @@ void set_conv_library(ConvLibrary* l) { library = l; }
 
 std::string conv_key(const ConvForward& p) {
   return fmt::format("forward {} {}{}{}{}{}", text_of(p.dtype, p.precision), text_of(p.shape),
-                     p.bias ? " bias" : "", text_of(p.act), text_of_memory(p),
+                     p.bias ? " bias" : "", text_of(p.epilogue.activation), text_of_memory(p),
                      p.accumulate ? " accumulate" : "");
 }
 
@@ -58,8 +58,8 @@ std::string conv_key(const ConvBackwardWeight& p) {
 
 std::string conv_key(const ConvInt8Forward& p) {
   return fmt::format("int8 {} to {} {}{}{}{}{}", name_of(p.x_type), name_of(p.y_type),
-                     text_of(p.shape), p.bias ? " bias" : "", text_of(p.act),
-                     p.activation_scale == 1.0f ? "" : " scaled", text_of_memory(p));
+                     text_of(p.shape), p.bias ? " bias" : "", text_of(p.epilogue.activation),
+                     p.epilogue.activation_scale == 1.0f ? "" : " scaled", text_of_memory(p));
 }
 
 const ConvVerdict* ConvChoices::find(const std::string& key) const {
@@ -81,7 +81,7 @@ ConvChoices ConvChoices::from_json(const Json& j, const std::string& where) {
   ConvChoices choices;
   for (const auto& [key, row] : j.items()) {
     const auto number = [&, &name = key, &fields = row](const char* field) {
-      check(fields.contains(field) && fields[field].is_number(), "{}: '{}': '{}' is no number",
+      check(fields.contains(field) && fields[field].is_number(), "{}: '{}': '{}' is not a number",
             where, name, field);
       return fields[field].get<double>();
     };

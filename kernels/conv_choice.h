@@ -14,7 +14,8 @@
 
 namespace sextant::kernels {
 
-// Another maker of convolutions. Each returns false, with nothing done, when ours is to be taken.
+// Another implementation of convolutions. Each returns false, with nothing done, when ours is to be
+// used.
 class ConvLibrary {
  public:
   virtual ~ConvLibrary() = default;
@@ -50,7 +51,7 @@ class ConvChoices {
   size_t size() const { return table_.size(); }
 
   Json to_json() const;
-  // Throws Error naming `where` and the key for what is no such table.
+  // Throws Error naming `where` and the key where `j` is not such a table.
   static ConvChoices from_json(const Json& j, const std::string& where);
 
  private:

@@ -2,22 +2,21 @@
 // operations in a fixed order, so that every backend gives the same integers.
 //
 //   v = (float(sum x w) + bias) * factor
-//   v = residual_scale * r + v           with a residual before the activation; fused multiply-add
-//   v = act(v) * activation_scale
-//   v = residual_scale * r + v           with a residual after it; likewise
-//   y = saturate(round_half_even(v))     unless y is f32
+//   y = saturate(round_half_even(epilogue(v)))   (kernels/epilogue.h), not rounded where y is f32
 //
 // or y = sum, where y is i32 (on the CPU).
 //
-// The caller folds scales into bias, factor and the two others, as deploy/engine/conv_step.h
-// describes. Zero is zero in every range (symmetric quantization), so padding is zero. An
-// activation with an exponential may differ between backends by that function's rounding.
+// The caller folds scales into bias, factor and the epilogue (kernels/requantize.h, ConvScales).
+// Zero is zero in every range (symmetric quantization), so padding is zero. An activation with an
+// exponential may differ between backends by that function's rounding.
+//
+// CUDA: groups must be 1, kh kw ic at most 65,536 (a sum fits 32 bits). Any number of channels,
+// fastest with multiples of 16. Throws Error for what it does not do.
 #pragma once
 
 #include <vector>
 
 #include "core/dtype.h"
-#include "core/stream.h"
 #include "kernels/conv.h"
 
 namespace sextant::kernels {
@@ -32,10 +31,7 @@ struct ConvInt8Forward {
   void* y = nullptr;               // [n,oh,ow,oc] of y_type: kI8, kU8, kF32 or kI32
   DType x_type = DType::kI8;
   DType y_type = DType::kI8;
-  Activation act = Activation::kIdentity;
-  float activation_scale = 1.0f;
-  float residual_scale = 1.0f;
-  bool residual_before_activation = false;
+  Epilogue epilogue{};
   // Elements from one pixel to the next; 0: the channels.
   int64_t x_pitch = 0, y_pitch = 0, residual_pitch = 0;
 };
@@ -55,14 +51,6 @@ class ConvInt8 {
   ConvShape shape_;
   std::vector<int16_t> weights_;  // [groups, blocks of channels, kh, kw, pairs of ic, channel, 2]
 };
-// Once.
-void conv_int8_forward(const ConvInt8Forward& p);
 }  // namespace cpu
-
-namespace cuda {
-// groups must be 1, kh kw ic at most 65,536 (a sum fits 32 bits). Any number of channels, fastest
-// with multiples of 16. Throws Error for what it does not do.
-void conv_int8_forward(const ConvInt8Forward& p, Stream stream);
-}  // namespace cuda
 
 }  // namespace sextant::kernels

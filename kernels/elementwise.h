@@ -5,7 +5,6 @@
 #include <cstdint>
 
 #include "core/dtype.h"
-#include "core/stream.h"
 #include "kernels/math/activation.h"
 
 namespace sextant::kernels {
@@ -15,7 +14,7 @@ struct ActForward {
   const void* x = nullptr;
   void* y = nullptr;
   int64_t n = 0;
-  Activation act = Activation::kIdentity;
+  Activation activation = Activation::kIdentity;
   DType dtype = DType::kF32;
 };
 
@@ -25,7 +24,7 @@ struct ActBackward {
   const void* dy = nullptr;
   void* dx = nullptr;
   int64_t n = 0;
-  Activation act = Activation::kIdentity;
+  Activation activation = Activation::kIdentity;
   DType dtype = DType::kF32;
 };
 
@@ -42,17 +41,5 @@ struct AddScaled {
   const float* alpha_at = nullptr;  // or null: 1
   const float* beta_at = nullptr;
 };
-
-namespace cpu {
-void act_forward(const ActForward& p);
-void act_backward(const ActBackward& p);
-void add_scaled(const AddScaled& p);
-}  // namespace cpu
-
-namespace cuda {
-void act_forward(const ActForward& p, Stream stream);
-void act_backward(const ActBackward& p, Stream stream);
-void add_scaled(const AddScaled& p, Stream stream);
-}  // namespace cuda
 
 }  // namespace sextant::kernels

@@ -12,8 +12,6 @@
 
 #include <cstdint>
 
-#include "core/stream.h"
-
 namespace sextant::kernels {
 
 struct FakeQuantForward {
@@ -38,15 +36,5 @@ struct FakeQuantBackward {
   int64_t inner = 1;
   bool is_unsigned = false;
 };
-
-namespace cpu {
-void fake_quant_forward(const FakeQuantForward& p);
-void fake_quant_backward(const FakeQuantBackward& p);
-}  // namespace cpu
-
-namespace cuda {
-void fake_quant_forward(const FakeQuantForward& p, Stream stream);
-void fake_quant_backward(const FakeQuantBackward& p, Stream stream);
-}  // namespace cuda
 
 }  // namespace sextant::kernels

@@ -5,8 +5,6 @@
 
 #include <cstdint>
 
-#include "core/stream.h"
-
 namespace sextant::kernels {
 
 // The bits of |x|: an integer that orders like the value, with infinity and then NaN on top. So one
@@ -31,15 +29,5 @@ struct CountBins {
   int64_t bins = 0;
   int64_t* counts = nullptr;
 };
-
-namespace cpu {
-void abs_max(const AbsMax& p);
-void count_bins(const CountBins& p);
-}  // namespace cpu
-
-namespace cuda {
-void abs_max(const AbsMax& p, Stream stream);
-void count_bins(const CountBins& p, Stream stream);
-}  // namespace cuda
 
 }  // namespace sextant::kernels

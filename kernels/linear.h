@@ -3,7 +3,7 @@
 // x [rows, in], w [out, in], y [rows, out]; these, dx and dy are of type `dtype`; bias, dw and db
 // are f32. CPU: f32 only. CUDA: F32 (multiplied as f32, not as TF32), F16, BF16; sums are f32.
 //
-// It is a 1x1 convolution over `rows` pixels, and made as one where there is no better.
+// It is a 1x1 convolution over `rows` pixels, and runs as one unless a library is faster.
 #pragma once
 
 #include <cstdint>
@@ -38,8 +38,9 @@ struct LinearBackward {
   DType dtype = DType::kF32;
 };
 
-// Another maker of linear layers on CUDA (cuBLAS; kernels/cuda/libraries/cublas_linear.cpp). Each
-// returns false, with nothing done, for what it does not do.
+// Another implementation of linear layers on CUDA (cuBLAS;
+// kernels/cuda/libraries/cublas_linear.cpp). Each returns false, with nothing done, for what it
+// does not do.
 class LinearLibrary {
  public:
   virtual ~LinearLibrary() = default;
@@ -50,14 +51,9 @@ class LinearLibrary {
 LinearLibrary* linear_library();
 void set_linear_library(LinearLibrary* library);
 
-// As convolutions, for whoever has those. Throw Error for an impossible shape.
+// The same as convolutions. Throw Error for an impossible shape.
 ConvForward as_convolution(const LinearForward& p);
 ConvBackwardData data_as_convolution(const LinearBackward& p);
 ConvBackwardWeight weight_as_convolution(const LinearBackward& p);
-
-namespace cpu {
-void linear_forward(const LinearForward& p);
-void linear_backward(const LinearBackward& p);
-}  // namespace cpu
 
 }  // namespace sextant::kernels

@@ -19,7 +19,6 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/stream.h"
 #include "kernels/math/activation.h"
 
 namespace sextant::kernels {
@@ -95,25 +94,15 @@ struct UpdateLossScale {
   int32_t interval = 2000;
 };
 
-namespace cpu {
-void multi_tensor_update(const MultiTensorUpdate& p);
-void find_overflow(const FindOverflow& p);
-void update_loss_scale(const UpdateLossScale& p);
-}  // namespace cpu
-
 namespace cuda {
 // One launch over all pieces; Adam has a second, small one before it, that counts the steps.
-// `workspace`: device memory of multi_tensor_update_workspace() bytes (0 for SGD), aligned to 16,
-// contents undefined. Nothing is read back: loss scaling runs on the device alone.
-int64_t multi_tensor_update_workspace(const MultiTensorUpdate& p);
-void multi_tensor_update(const MultiTensorUpdate& p, void* workspace, Stream stream);
-void find_overflow(const FindOverflow& p, Stream stream);
-void update_loss_scale(const UpdateLossScale& p, Stream stream);
+// Nothing is read back: loss scaling runs on the device alone.
+int64_t workspace_bytes(const MultiTensorUpdate& p);  // 0 for SGD
 }  // namespace cuda
 
 // --- one definition for the CPU and CUDA --------------------------------------------------------
 
-// What a tensor's update needs beside its values. `grad` is g at first: multiplied and unscaled.
+// The constants of a tensor's update. `grad` is the gradient times its multiplier, unscaled.
 template <bool kNesterov>
 struct SgdStep {
   float lr, momentum, decay;
@@ -142,7 +131,7 @@ struct AdamStep {
   }
 };
 
-// Of the t-th update, t from 1.
+// The constants of the t-th update, t from 1.
 SEXTANT_HD AdamStep adam_step(const MultiTensorUpdate& p, int32_t group, int64_t t) {
   const double rate = p.lr[group], decay = p.decay[group];
   const auto count = static_cast<double>(t);

@@ -1,12 +1,13 @@
 // Max- and average-pooling, nearest up-sampling, channel copies, image bytes to floats. NHWC,
 // tensors of type `dtype`. CPU: f32 only, but copies of any type. CUDA: F32, F16, BF16, copies of
-// any type; sums are f32.
+// any type; sums are f32. There results equal the CPU's bit for bit (in 16 bits: the CPU's f32
+// results, rounded), for tensors of up to 2^31 elements, or 2^33 where the channels (and pitches)
+// are multiples of four (eight in 16 bits) and the tensors aligned to 16 bytes; Error above.
 #pragma once
 
 #include <cstdint>
 
 #include "core/dtype.h"
-#include "core/stream.h"
 
 namespace sextant::kernels {
 
@@ -52,7 +53,9 @@ struct AveragePool {
   DType dtype = DType::kF32;
 };
 
-// y[n, i, j, c] = x[n, i / scale, j / scale, c]; backward sums.
+// Forward, from x [n,h,w,c] to y [n, h * scale, w * scale, c]:
+//   y[n, i, j, c] = x[n, i / scale, j / scale, c]
+// Backward sums, from dy to dx, overwritten; n, h, w, c are x's.
 struct Upsample {
   int64_t n = 1, h = 1, w = 1, c = 1, scale = 2;
   const void* from = nullptr;
@@ -70,30 +73,11 @@ struct CopyChannels {
   DType dtype = DType::kF32;
 };
 
-namespace cpu {
-void max_pool_forward(const MaxPoolForward& p);
-void max_pool_backward(const MaxPoolBackward& p);
-void average_pool(const AveragePool& p);
-void upsample_forward(const Upsample& p);   // from x [n,h,w,c] to y [n,h*s,w*s,c]
-void upsample_backward(const Upsample& p);  // from dy to dx, overwritten; sizes are x's
-void copy_channels(const CopyChannels& p);
-void chained_max_pools(const ChainedMaxPools& p);
 // y = x / 255
-void bytes_to_float(const uint8_t* x, float* y, int64_t n);
-}  // namespace cpu
-
-namespace cuda {
-// Results equal the CPU's bit for bit (in 16 bits: the CPU's f32 results, rounded). Tensors of up
-// to 2^31 elements, or 2^33 where the channels (and pitches) are multiples of four (eight in 16
-// bits) and the tensors aligned to 16 bytes; Error above.
-void max_pool_forward(const MaxPoolForward& p, Stream stream);
-void max_pool_backward(const MaxPoolBackward& p, Stream stream);
-void chained_max_pools(const ChainedMaxPools& p, Stream stream);
-void average_pool(const AveragePool& p, Stream stream);
-void upsample_forward(const Upsample& p, Stream stream);
-void upsample_backward(const Upsample& p, Stream stream);
-void copy_channels(const CopyChannels& p, Stream stream);
-void bytes_to_float(const uint8_t* x, float* y, int64_t n, Stream stream);
-}  // namespace cuda
+struct BytesToFloat {
+  const uint8_t* x = nullptr;
+  float* y = nullptr;
+  int64_t n = 0;
+};
 
 }  // namespace sextant::kernels

@@ -15,7 +15,6 @@
 #include <cstdint>
 
 #include "core/dtype.h"
-#include "core/stream.h"
 #include "kernels/math/activation.h"
 
 namespace sextant::kernels {
@@ -31,8 +30,8 @@ struct RepBnActForward {
     // nothing is updated. eval: read.
     float* running_mean = nullptr;
     float* running_var = nullptr;
-    // For backward: the batch's, in eval those of the running statistics. Written; in eval they may
-    // be null.
+    // For backward: the batch's statistics, in eval the running ones. Written; in eval they may be
+    // null.
     float* mean = nullptr;
     float* inv_std = nullptr;
   };
@@ -41,7 +40,7 @@ struct RepBnActForward {
   void* y = nullptr;
   int64_t rows = 0;  // training needs rows >= 2
   int64_t channels = 0;
-  Activation act = Activation::kIdentity;
+  Activation activation = Activation::kIdentity;
   float eps = 1e-3f;
   float momentum = 0.03f;
   bool training = true;
@@ -67,21 +66,14 @@ struct RepBnActBackward {
   const void* dy = nullptr;
   int64_t rows = 0;
   int64_t channels = 0;
-  Activation act = Activation::kIdentity;
+  Activation activation = Activation::kIdentity;
   bool training = true;
   DType dtype = DType::kF32;
 };
 
-namespace cpu {
-void rep_bn_act_forward(const RepBnActForward& p);
-void rep_bn_act_backward(const RepBnActBackward& p);
-}  // namespace cpu
-
 namespace cuda {
-// `workspace`: device memory of rep_bn_act_workspace() bytes, contents undefined.
-int64_t rep_bn_act_workspace(int branches, int64_t rows, int64_t channels);
-void rep_bn_act_forward(const RepBnActForward& p, void* workspace, Stream stream);
-void rep_bn_act_backward(const RepBnActBackward& p, void* workspace, Stream stream);
+int64_t workspace_bytes(const RepBnActForward& p);
+int64_t workspace_bytes(const RepBnActBackward& p);
 }  // namespace cuda
 
 }  // namespace sextant::kernels

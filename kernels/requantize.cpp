@@ -2,14 +2,12 @@
 
 namespace sextant::kernels {
 
-void set_epilogue(const ConvScales& s, Requantize& form) {
-  const bool fold = requantizing::homogeneous(s.act);
-  form.channels = s.channels;
-  form.act = s.act;
-  form.act_scale = fold ? 1.0f : 1.0f / s.destination;
-  form.residual_before_act = s.residual_before_act;
-  form.residual_scale = s.residual_scale;
-  if (!fold && s.residual_before_act) form.residual_scale *= s.destination;
+Epilogue folded_epilogue(const ConvScales& s) {
+  Epilogue e = s.epilogue;
+  if (traits_of(e.activation).homogeneous) return e;
+  e.activation_scale = 1.0f / s.destination;
+  if (e.residual_before_activation) e.residual_scale *= s.destination;
+  return e;
 }
 
 }  // namespace sextant::kernels

@@ -7,12 +7,13 @@
 //
 // The scale's gradient is LSQ's (Esser et al. 2020, equation 3): sum of dy * (level - steps), or of
 // dy * end where clipped. Sums are cut by size alone and added in order, in double.
+//
+// On CUDA integers equal the CPU's except behind an activation with an exponential.
 #pragma once
 
 #include <cstdint>
 
-#include "core/stream.h"
-#include "kernels/math/activation.h"
+#include "kernels/epilogue.h"
 
 namespace sextant::kernels {
 
@@ -48,9 +49,8 @@ struct Dequantize {
   float* y = nullptr;
 };
 
-// The epilogue of an integer convolution (deploy/engine/conv_step.h): [rows, channels],
-//   before: y = clamp(round(act(v + a r) c)),   after: y = clamp(round(act(v) c + a r)),
-// v = (sum + bias) * factor, a = residual_scale, c = act_scale.
+// What follows the sums of an integer convolution (kernels/conv_int8.h), [rows, channels]:
+//   y = clamp(round_half_even(epilogue((sum + bias) * factor)), low, high)
 struct Requantize {
   const float* sums = nullptr;      // integers
   const float* bias = nullptr;      // [channels], in units of the sums
@@ -58,10 +58,7 @@ struct Requantize {
   const float* residual = nullptr;  // [rows, channels], may be y; or null
   int64_t rows = 0;
   int64_t channels = 0;
-  Activation act = Activation::kIdentity;
-  float act_scale = 1.0f;
-  float residual_scale = 1.0f;
-  bool residual_before_act = false;
+  Epilogue epilogue{};
   bool round = true;  // false: the result is real, neither rounded nor clamped
   float low = -128.0f;
   float high = 127.0f;
@@ -79,42 +76,35 @@ struct RequantizeBackward {
   double* dscale = nullptr;    // [1], of the result; overwritten; may be null
 };
 
-// What an integer convolution's epilogue is made of.
+// What an integer convolution's bias, factor and epilogue are folded from. With q integers and s
+// scales, source x, weight w, destination y:
+//
+//   bias = b / (s_x s_w),   factor = s_x s_w / s_y
+//
+// so that the epilogue works in steps of the destination. An activation that is not positively
+// homogeneous takes real numbers: there factor = s_x s_w, activation_scale = 1 / s_y, and a
+// residual before it is multiplied by s_y.
 struct ConvScales {
   float source = 1.0f;
   float destination = 1.0f;       // 1 where the result is real
   const float* weight = nullptr;  // [channels]
   const float* bias = nullptr;    // [channels], real; or null
   int64_t channels = 0;
-  Activation act = Activation::kIdentity;
-  float residual_scale = 1.0f;
-  bool residual_before_act = false;
+  Epilogue epilogue{};  // of real numbers: activation_scale is 1
 };
-// Sets of `form` all but the arrays: activation and scales.
-void set_epilogue(const ConvScales& s, Requantize& form);
+// The epilogue on integers.
+Epilogue folded_epilogue(const ConvScales& s);
 
-namespace cpu {
-void quantize_forward(const QuantizeForward& p);
-void quantize_backward(const QuantizeBackward& p);
-void dequantize(const Dequantize& p);
-// The arrays [channels] of a Requantize, in double: bias = s.bias / (source * weight), factor =
-// source * weight, divided by the destination's scale where the activation lets it through.
-void fold_scales(const ConvScales& s, float* bias, float* factor);
-void requantize_forward(const RequantizeForward& p);
-void requantize_backward(const RequantizeBackward& p);
-}  // namespace cpu
+// Bias and factor [channels], computed in double.
+struct FoldScales {
+  ConvScales scales;
+  float* bias = nullptr;
+  float* factor = nullptr;
+};
 
 namespace cuda {
-// Integers are the CPU's but where an activation has an exponential. `workspace`: device memory of
-// as many bytes as the function before says, aligned to 8, contents undefined.
-void quantize_forward(const QuantizeForward& p, Stream stream);
-int64_t quantize_backward_workspace(const QuantizeBackward& p);
-void quantize_backward(const QuantizeBackward& p, void* workspace, Stream stream);
-void dequantize(const Dequantize& p, Stream stream);
-void fold_scales(const ConvScales& s, float* bias, float* factor, Stream stream);
-void requantize_forward(const RequantizeForward& p, Stream stream);
-int64_t requantize_backward_workspace(const RequantizeBackward& p);
-void requantize_backward(const RequantizeBackward& p, void* workspace, Stream stream);
+int64_t workspace_bytes(const QuantizeBackward& p);
+int64_t workspace_bytes(const RequantizeBackward& p);
 }  // namespace cuda
 
 }  // namespace sextant::kernels

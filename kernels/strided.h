@@ -1,17 +1,18 @@
 // What a deployed network does between convolutions: moving, pooling, adding, activations on their
 // own, conversions.
 //
-// A tensor is rows (pixels) of `channels` neighbouring elements. A pitch is what lies from one row
-// to the next: the channels when dense, more in a slice of a concat's buffer, into which a producer
-// writes straight. What lies between is neither read nor written. Types are F32, F16, U8 and I8;
-// any other is an Error.
+// A tensor is rows (pixels) of `channels` neighbouring elements. A pitch is the distance from one
+// row to the next: the channels when dense, more in a slice of a concat's buffer, into which a
+// producer writes directly. The elements between rows are neither read nor written. Types are F32,
+// F16, U8 and I8; any other is an Error. CUDA: as on the CPU, integers and moved bytes to the bit
+// (except behind an exponential); at most 2^31 pieces of rows, an Error above.
 #pragma once
 
 #include <array>
+#include <cmath>
 #include <cstdint>
 
 #include "core/dtype.h"
-#include "core/stream.h"
 #include "kernels/math/activation.h"
 
 namespace sextant::kernels {
@@ -81,16 +82,22 @@ struct ConvertStrided {
   int64_t rows = 0, channels = 0;
   int64_t x_pitch = 0, y_pitch = 0;
   float x_scale = 1.0f;
-  Activation act = Activation::kIdentity;
+  Activation activation = Activation::kIdentity;
   bool round = false;  // y holds integers
   float y_scale = 1.0f;
   float low = 0, high = 0;
-  // From bytes to bytes: y by x's bit pattern, [256], where the kernel runs; nothing of the above
-  // but geometry counts. convert_table() makes one.
+  // For bytes to bytes: y by x's bit pattern, [256], in the kernel's memory; of the fields above
+  // only pointers, types and geometry are read. convert_table() makes one.
   const uint8_t* table = nullptr;
 };
 // Bits of y for each value of x; both types are bytes.
 std::array<uint8_t, 256> convert_table(const ConvertStrided& p);
+
+// The level of act(x * x_scale).
+SEXTANT_HD float converted_level(float v, const ConvertStrided& p) {
+  v = std::nearbyint(v / p.y_scale);
+  return v >= p.low ? (v <= p.high ? v : p.high) : p.low;  // NaN becomes low
+}
 
 // Mean over the pixels of each image, summed in double: x [batch, pixels, channels] with a pitch, y
 // [batch, channels] with a pitch. F32 or F16.
@@ -110,29 +117,5 @@ struct SoftmaxStrided {
   int64_t rows = 0, channels = 0;
   int64_t x_pitch = 0, y_pitch = 0;
 };
-
-namespace cpu {
-void copy_strided(const CopyStrided& p);
-void depth_to_space(const DepthToSpace& p);
-void upsample_strided(const UpsampleStrided& p);
-void max_pool_strided(const MaxPoolStrided& p);
-void add_strided(const AddStrided& p);
-void convert_strided(const ConvertStrided& p);
-void global_average_strided(const GlobalAverageStrided& p);
-void softmax_strided(const SoftmaxStrided& p);
-}  // namespace cpu
-
-namespace cuda {
-// As on the CPU, integers and moved bytes to the bit (but behind an exponential). At most 2^31
-// pieces of rows; an Error above.
-void copy_strided(const CopyStrided& p, Stream stream);
-void depth_to_space(const DepthToSpace& p, Stream stream);
-void upsample_strided(const UpsampleStrided& p, Stream stream);
-void max_pool_strided(const MaxPoolStrided& p, Stream stream);
-void add_strided(const AddStrided& p, Stream stream);
-void convert_strided(const ConvertStrided& p, Stream stream);
-void global_average_strided(const GlobalAverageStrided& p, Stream stream);
-void softmax_strided(const SoftmaxStrided& p, Stream stream);
-}  // namespace cuda
 
 }  // namespace sextant::kernels

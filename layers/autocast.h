@@ -1,12 +1,12 @@
-// Mixed precision. While an Autocast of a 16-bit type lives, convolutions on a device take f32
-// inputs in that type, and so do all functions behind them, since a result has its input's type:
+// Mixed precision. While an Autocast with a 16-bit type is alive, convolutions on a device cast f32
+// inputs to that type. All functions that follow use it too, because a result has its input's type:
 //
 //   const Autocast autocast(DType::kF16);
 //   const HeadOutput maps = model.forward(images);   // f32 maps
 //
-// What stays f32: the weights, which are cast once for the scope, and their gradients; parameters
-// and statistics of batch-norm; all sums; what a head gives to its loss. On the CPU nothing
-// changes. Small gradients vanish in f16: optim/grad_scaler.h. bf16 has the exponents of f32.
+// These stay f32: the weights (cast once per scope) and their gradients, parameters and statistics
+// of batch-norm, all sums, and the maps that a head passes to its loss. On the CPU nothing changes.
+// Small gradients underflow in f16 (see optim/grad_scaler.h); bf16 has the exponent range of f32.
 #pragma once
 
 #include <unordered_map>
@@ -15,11 +15,11 @@
 
 namespace sextant {
 
-// Of this thread. One scope is one forward pass: weights must not change while it lives. Backward
-// may run outside it.
+// Applies to this thread. One scope covers one forward pass: weights must not change while it is
+// alive. Backward may run outside it.
 class Autocast {
  public:
-  // kF32, kF16 or kBF16, else an Error. kF32 switches an outer scope off.
+  // Throws Error unless `type` is kF32, kF16 or kBF16. kF32 disables an outer scope.
   explicit Autocast(DType type);
   ~Autocast();
   Autocast(const Autocast&) = delete;
@@ -30,11 +30,12 @@ class Autocast {
   friend Tensor weight_as(const Variable& weight, DType type);
   DType type_;
   Autocast* outer_;
-  // The Variables keep their identities taken.
+  // Holding the Variables keeps their identities from being reused.
   std::unordered_map<const void*, std::pair<Variable, Tensor>> weights_;
 };
 
-// x as `type`, differentiable; x itself when it is of it. One of the two types is F32.
+// x converted to `type`, differentiable; x itself if it has that type. One of the types must be
+// F32.
 Variable cast(const Variable& x, DType type);
 
 // For functions that multiply: x in the scope's type, and a weight in the type of its operand.

@@ -1,5 +1,5 @@
 // The convolution blocks of YOLOv6, named and structured as in the official
-// yolov6/layers/common.py, so that parameter names agree. What is made of them is in
+// yolov6/layers/common.py, so that parameter names agree. The stages built from them are in
 // layers/stages.h.
 #pragma once
 
@@ -13,7 +13,7 @@
 
 namespace sextant {
 
-// Official: set on every BatchNorm after construction (initialize_weights).
+// The official values, set on every BatchNorm after construction (initialize_weights).
 inline constexpr float kBatchNormEps = 1e-3f;
 inline constexpr float kBatchNormMomentum = 0.03f;
 
@@ -23,7 +23,7 @@ class Layer : public Module {
   virtual Variable forward(const Variable& x) const = 0;
 };
 
-// Convolution with optional bias. Default initialisation as PyTorch's Conv2d: kaiming uniform with
+// Convolution with optional bias. Default initialization as PyTorch's Conv2d: kaiming uniform with
 // a = sqrt(5), i.e. uniform in +-1/sqrt(fan_in), weight and bias alike.
 class Conv2d : public Layer {
  public:
@@ -58,7 +58,7 @@ class ConvModule : public Layer {
   Activation act_;
 };
 
-// A ConvModule under "block.": official ConvBNReLU, ConvBNSiLU, ConvBNHS, ConvBN.
+// A ConvModule with parameters under "block.": official ConvBNReLU, ConvBNSiLU, ConvBNHS, ConvBN.
 class ConvBNAct : public Layer {
  public:
   ConvBNAct(int64_t in, int64_t out, int64_t kernel, int64_t stride, Activation act, Rng& rng,
@@ -85,7 +85,7 @@ class RepVGGBlock : public Layer {
 };
 
 // QARepVGGBlock: act(BN(BN(conv3x3(x)) + conv1x1(x) [+ x])); version 2 adds the average of the 3x3
-// neighbourhood where there is an identity (Chu et al., QARepVGG, 2022).
+// neighborhood where there is an identity (Chu et al., QARepVGG, 2022).
 class QARepVGGBlock : public Layer {
  public:
   QARepVGGBlock(int64_t in, int64_t out, int64_t stride, int version, Rng& rng,
@@ -101,8 +101,8 @@ class QARepVGGBlock : public Layer {
 };
 
 // The hyper-search block of the RepOptimizer route (Ding et al., RepOpt, 2022):
-// act(BN(s3 conv3x3(x) + s1 conv1x1(x) [+ s0 x])) with a scale per channel for each branch. `csla`:
-// s3 and s1 stay what they are.
+// act(BN(s3 conv3x3(x) + s1 conv1x1(x) [+ s0 x])) with a scale per channel for each branch. With
+// `csla`, s3 and s1 are not trained.
 class LinearAddBlock : public Layer {
  public:
   LinearAddBlock(int64_t in, int64_t out, int64_t stride, Rng& rng,
@@ -117,7 +117,7 @@ class LinearAddBlock : public Layer {
   Activation act_;
 };
 
-// The 3x3 block that a network is made of.
+// The kind of 3x3 block that a network is built from.
 enum class BlockKind { kRepVGG, kQARepVGG, kQARepVGGV2, kLinearAdd, kRealVGG, kConvBN };
 struct BlockStyle {
   BlockKind kind = BlockKind::kRepVGG;
@@ -136,7 +136,7 @@ class Transpose : public Layer {
   Variable weight_, bias_;
 };
 
-// Layers under the names "0", "1", ..., one after the other.
+// Layers in sequence, under the names "0", "1", ...
 class Sequence : public Layer {
  public:
   template <class L>
@@ -152,7 +152,7 @@ class Sequence : public Layer {
   std::vector<std::shared_ptr<Layer>> layers_;
 };
 
-// Only a name between a module and its children.
+// Adds a name between a module and its children.
 struct Nest : Module {
   template <class M>
   std::shared_ptr<M> push(const std::string& name, std::shared_ptr<M> m) {

@@ -1,4 +1,4 @@
-// conv2d, conv_transpose2d and the functions with batch-norm behind a convolution.
+// conv2d, conv_transpose2d and the functions with batch-norm after a convolution.
 #include "kernels/conv.h"
 
 #include <algorithm>
@@ -59,7 +59,7 @@ struct SavedStatistics {
   std::vector<Tensor> mean, inv_std;
 };
 
-// act(sum of the normalised branches) -> y. `keeps`: a backward pass will follow.
+// act(sum of the normalized branches) -> y. `keeps`: a backward pass will follow.
 SavedStatistics run_rep_bn_act(const std::vector<Tensor>& x,
                                const std::vector<BatchNormState>& norms, const Tensor& y,
                                Activation act, BatchNormParams params, bool keeps) {
@@ -74,7 +74,7 @@ SavedStatistics run_rep_bn_act(const std::vector<Tensor>& x,
   p.dtype = y.dtype();
   p.rows = rows;
   p.channels = channels;
-  p.act = act;
+  p.activation = act;
   p.eps = params.eps;
   p.momentum = params.momentum;
   p.training = params.training;
@@ -126,7 +126,7 @@ struct RepBnActSaved {
     p.dtype = dy.dtype();
     p.rows = dy.numel() / channels;
     p.channels = channels;
-    p.act = act;
+    p.activation = act;
     p.training = training;
     for (size_t b = 0; b < x.size(); ++b) {
       g.dx.push_back(wants_dx[b] ? like(dy) : Tensor());
@@ -174,10 +174,7 @@ void record_rep_bn_act(const std::vector<Variable>& branches,
     inputs.emplace_back(n.running_mean);
     inputs.emplace_back(n.running_var);
   }
-  trace::record({"rep_bn_act",
-                 inputs,
-                 y,
-                 {{"branches", branches.size()}, {"eps", params.eps}, {"act", name_of(act)}}});
+  trace::record({"rep_bn_act", inputs, y, {{"eps", params.eps}, {"activation", name_of(act)}}});
 }
 
 std::vector<Variable> parameters_of(const std::vector<BatchNormState>& norms) {

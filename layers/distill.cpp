@@ -25,7 +25,8 @@ Variable channel_wise_distillation(const Variable& student, const Tensor& teache
   const double scale = 1.0 / static_cast<double>(s[0] * s[3]);
   p.grad_scale = scale;
   const Tensor sum(Shape{1}, DType::kF64, teacher.device()), value = like(teacher, Shape{1});
-  backend.kl_div(p, sum.data<double>());
+  p.sum = sum.data<double>();
+  backend.kl_div(p);
   backend.cast({sum.raw(), DType::kF64, value.raw(), DType::kF32, 1});
   backend.add_scaled({value.f32(), value.f32(), value.f32(), 1, static_cast<float>(scale), 0.0f});
   return make_result("channel_wise_distillation", value, {student},

@@ -14,7 +14,7 @@ Variable activation(const Variable& x, Activation act) {
         on(dx).act_backward({saved.raw(), dy.raw(), dx.raw(), dx.numel(), act, dx.dtype()});
         return std::vector<Tensor>{dx};
       });
-  if (trace::active()) trace::record({"activation", {x}, out, {{"act", name_of(act)}}});
+  if (trace::active()) trace::record({"activation", {x}, out, {{"activation", name_of(act)}}});
   return out;
 }
 
@@ -26,7 +26,8 @@ Variable max_pool2d(const Variable& x, PoolParams params) {
         "max_pool2d: kernel {}, stride {}, padding {}", params.kernel, params.stride,
         params.padding);
   kernels::MaxPoolForward p{s[0], s[1], s[2], s[3], params.kernel, params.stride, params.padding};
-  check(p.oh() >= 1 && p.ow() >= 1, "max_pool2d: kernel {} on input {}", params.kernel, s.str());
+  check(s[1] + 2 * params.padding >= params.kernel && s[2] + 2 * params.padding >= params.kernel,
+        "max_pool2d: kernel {} on input {}", params.kernel, s.str());
   const Tensor y = like(x.data(), Shape{s[0], p.oh(), p.ow(), s[3]});
   const Tensor index = needs_grad({x}) ? Tensor(y.shape(), DType::kI32, y.device()) : Tensor();
   p.x = x.data().raw();
@@ -214,7 +215,8 @@ Variable add(const Variable& a, const Variable& b, const Variable& alpha) {
                                    needs[2] ? dot(dy, bt) : Tensor()};
       });
   if (trace::active())
-    trace::record({"add", {a, b}, out, {{"alpha", static_cast<float>(alpha.data().item())}}});
+    trace::record(
+        {"add", {a, b}, out, {{"residual_scale", static_cast<float>(alpha.data().item())}}});
   return out;
 }
 
@@ -394,7 +396,7 @@ Variable fake_quant(const Variable& x, const Tensor& amax, FakeQuantParams param
 
 Tensor image_to_float(const Tensor& bytes) {
   const Tensor y(bytes.shape(), DType::kF32, bytes.device());
-  on(bytes).bytes_to_float(bytes.data<uint8_t>(), y.f32(), y.numel());
+  on(bytes).bytes_to_float({bytes.data<uint8_t>(), y.f32(), y.numel()});
   return y;
 }
 

@@ -1,7 +1,7 @@
 // Differentiable functions over the kernels. f32, NHWC, weights [O,kh,kw,I]. Each validates its
 // shapes (throws Error), runs one kernel, records one autograd node, and reports itself to
-// core/trace.h while a recording is on. All inputs have to be on one device, where the function
-// runs and its result lies: kernels/backend.h.
+// core/trace.h while a Recorder is alive. All inputs must be on one device; the function runs there
+// and its result lies there (kernels/backend.h).
 #pragma once
 
 #include <vector>
@@ -44,10 +44,11 @@ inline Variable batch_norm(const Variable& x, const BatchNormState& norm, BatchN
   return rep_bn_act({x}, {norm}, Activation::kIdentity, params);
 }
 
-// The RepVGG block's training form as one node, y = act(BN3(conv3x3(x)) + BN1(conv1x1(x))
-// [+ BN0(x)]): as rep_bn_act over two convolutions, but the three gradients with respect to x are
-// added up inside the convolutions instead of in passes of their own. norms = {3x3, 1x1[,
-// identity]}; the weights' last dimension says how many groups there are.
+// The RepVGG block's training form as one node:
+//   y = act(BN3(conv3x3(x)) + BN1(conv1x1(x)) [+ BN0(x)])
+// It equals rep_bn_act over two convolutions, but the three gradients with respect to x are added
+// inside the convolutions instead of in separate passes. norms = {3x3, 1x1[, identity]}; the
+// weights' last dimension determines the number of groups.
 Variable rep_vgg(const Variable& x, const Variable& weight3, const Variable& weight1,
                  const std::vector<BatchNormState>& norms, int64_t stride, Activation act,
                  BatchNormParams params);
@@ -62,24 +63,24 @@ struct PoolParams {
   int64_t stride = 2;
   int64_t padding = 0;
 };
-// Padding never wins; the gradient goes to the first maximum of a window.
+// Padding is never the maximum; the gradient goes to the first maximum of a window.
 Variable max_pool2d(const Variable& x, PoolParams params);
 
-// x, its max-pool (odd kernel, stride 1, size kept), that one's pool and that one's again, side by
-// side: [N,H,W,C] -> [N,H,W,4C], as one node. Traced as three max_pool2d and a concat.
+// x and three chained max-pools of it (odd kernel, stride 1, same size), concatenated:
+// [N,H,W,C] -> [N,H,W,4C], as one node. Traced as three max_pool2d and a concat.
 Variable pool_pyramid(const Variable& x, int64_t kernel);
 
-// Mean of the kernel x kernel neighbourhood, odd kernel, stride 1; zeros outside count. Traced as
-// the depthwise convolution that it is.
+// Mean of the kernel x kernel neighborhood, odd kernel, stride 1; the zeros outside the map count.
+// Traced as a depthwise convolution, which it is.
 Variable average_pool2d(const Variable& x, int64_t kernel);
 
 Variable upsample_nearest(const Variable& x, int64_t scale);
 Variable add(const Variable& a, const Variable& b);
 // a + alpha * b, alpha [1].
 Variable add(const Variable& a, const Variable& b, const Variable& alpha);
-// sum_b scales[b] * branches[b], channel by channel, as one node: two to four branches [..,C] of
-// equal shape; `scales` empty (all 1) or one [C] for each branch. Traced as depthwise 1x1
-// convolutions and additions.
+// sum_b scales[b] * branches[b], per channel, as one node: two to four branches [..,C] of equal
+// shape; `scales` is empty (all 1) or has one [C] per branch. Traced as depthwise 1x1 convolutions
+// and additions.
 Variable branch_sum(const std::vector<Variable>& branches, const std::vector<Variable>& scales);
 // alpha * x
 Variable scale(const Variable& x, float alpha);

@@ -89,7 +89,7 @@ void Module::save_state(SafeTensors& file, const std::string& prefix) const {
 
 void Module::load_state(const SafeTensors& file, const std::string& prefix) {
   std::set<std::string> known;
-  std::vector<std::pair<Tensor, Tensor>> copies;  // nothing is written before all is checked
+  std::vector<std::pair<Tensor, Tensor>> copies;  // all checked before any is written
   for (const auto& s : state()) {
     known.insert(prefix + s.name);
     const Tensor& t = file.at(prefix + s.name);

@@ -56,23 +56,23 @@ class Module {
 
   // No gradients, and evaluation mode whatever train() says, for this module and all below it.
   void freeze();
-  // Takes parameters and buffers to `device`; Variables keep their identity, gradients are dropped.
-  // The counters of batches (I64) stay on the host, which does the counting. Before an optimizer or
-  // an average is made of the parameters, since those hold pointers.
+  // Moves parameters and buffers to `device`. Variables keep their identity; gradients are dropped.
+  // The batch counters (I64) stay on the host, which does the counting. To be called before an
+  // optimizer or a moving average is created from the parameters, because those hold pointers.
   void to(Device device) const;
   // The module at `path` ("backbone.ERBlock_2"; "" is this one); null when there is none.
   Module* find(std::string_view path);
 
-  // The state dict on the host in file layout, each name with `prefix` before it.
+  // Adds the state dict on the host in file layout, each name prefixed with `prefix`.
   void save_state(SafeTensors& file, const std::string& prefix = "") const;
-  // Throws Error naming file and tensor when one is missing or of another shape, or when the file
-  // has one (under `prefix`) that the module has not.
+  // Throws Error naming file and tensor when one is missing or has another shape, or when the file
+  // has one (under `prefix`) that the module does not have.
   void load_state(const SafeTensors& file, const std::string& prefix = "");
 
  protected:
   Variable register_parameter(const std::string& name, Tensor init, Layout layout = Layout::kPlain);
   Tensor register_buffer(const std::string& name, Tensor init);
-  // Its name in its parent, for a ProfileRange around forward(): ranges nest as modules do.
+  // The module's name in its parent, for a ProfileRange around forward(): ranges nest like modules.
   const char* own_name() const { return own_name_.c_str(); }
   template <class M>
   std::shared_ptr<M> register_module(const std::string& name, std::shared_ptr<M> module) {

@@ -18,7 +18,7 @@ double lsq_factor(int64_t values, float highest) {
   return 1.0 / std::sqrt(static_cast<double>(values) * static_cast<double>(highest));
 }
 
-// A sum that a kernel writes on `like`'s device, where it is wanted.
+// Memory on `like`'s device for sums that a kernel writes; undefined unless wanted.
 Tensor scale_sums(bool wanted, int64_t n, const Tensor& like) {
   return wanted ? Tensor(Shape{n}, DType::kF64, like.device()) : Tensor();
 }
@@ -32,8 +32,8 @@ Tensor scaled_sums(const Tensor& sums, double factor) {
   return y;
 }
 
-// The gradient of an amax from that of its step [1], for a result of `shape` [N,...]; nothing for
-// nothing.
+// The gradient of an amax from that of its step [1], for a result of `shape` [N,...]; undefined if
+// the step's is.
 Tensor amax_gradient(const Tensor& dstep, const QuantRange& range, const Shape& shape) {
   if (!dstep.defined()) return {};
   const double g = lsq_factor(shape.numel() / shape[0], range.high());
@@ -79,7 +79,7 @@ Variable quantize(const Variable& x, const QuantRange& range) {
 
 Variable dequantize(const Variable& q, const QuantRange& range) {
   check_range("dequantize", range);
-  // By value it is the identity.
+  // With respect to the value it is the identity.
   return make_result(
       "dequantize", scaled_rows(q.data(), scale_of(range, q.data().device())), {q},
       [](const Tensor& dy, const std::vector<bool>&) { return std::vector<Tensor>{dy}; });
@@ -102,7 +102,7 @@ Variable quantized_add(const Variable& a, const Variable& b, float factor,
   form.residual = b.f32();
   form.rows = a.data().numel() / channels;
   form.channels = channels;
-  form.residual_scale = factor;
+  form.epilogue.residual_scale = factor;
   form.low = range.low();
   form.high = range.high();
   const Tensor y(a.shape(), DType::kF32, device);
@@ -136,8 +136,12 @@ void check_shapes(const Shape& x, const QuantizedConv& c) {
       c.weight_scale.shape() == Shape{w[0]} && (!c.bias.defined() || c.bias.shape() == Shape{w[0]}),
       "quantized_conv: scales {} and bias {} for {} channels", c.weight_scale.shape().str(),
       c.bias.defined() ? c.bias.shape().str() : "", w[0]);
-  check(!c.transposed || (w[1] == w[2] && c.params.groups == 1 && !c.residual.defined()),
-        "quantized_conv: a transposed one has a square kernel, one group and no residual");
+  check(
+      !c.transposed || (w[1] == w[2] && c.params.groups == 1 && !c.residual.defined()),
+      "quantized_conv: a transposed convolution needs a square kernel, one group and no residual");
+  const int64_t border = 2 * c.params.padding;
+  check(c.transposed || (x[1] + border >= w[1] && x[2] + border >= w[2]),
+        "quantized_conv: kernel {} on input {}", w.str(), x.str());
 }
 
 // Everything that both passes need.
@@ -150,7 +154,7 @@ class Operation {
         weight_scale_(c.weight_scale.data().clone()),
         source_scale_(c.source.scale()),
         levels_(c.weight.shape(), DType::kF32, x.data().device()) {
-    // Data only: a node does not hold on to the nodes before it.
+    // Data only: a node must not keep earlier nodes alive.
     if (c.residual.defined()) c_.residual = c.residual.detach();
     const int64_t channels = c.weight.dim(0);
     const kernels::ConvScales scales{.source = source_scale_,
@@ -158,13 +162,12 @@ class Operation {
                                      .weight = weight_scale_.f32(),
                                      .bias = c.bias.defined() ? c.bias.f32() : nullptr,
                                      .channels = channels,
-                                     .act = c.act,
-                                     .residual_scale = c.residual_scale,
-                                     .residual_before_act = c.residual_before_act};
+                                     .epilogue = c.epilogue};
     bias_ = tensor(Shape{channels});
     factor_ = tensor(Shape{channels});
-    on(x_).fold_scales(scales, bias_.f32(), factor_.f32());
-    kernels::set_epilogue(scales, form_);
+    on(x_).fold_scales({scales, bias_.f32(), factor_.f32()});
+    form_.channels = channels;
+    form_.epilogue = kernels::folded_epilogue(scales);
     form_.bias = bias_.f32();
     form_.factor = factor_.f32();
     form_.round = c.destination.has_value();
@@ -183,8 +186,6 @@ class Operation {
           {transposed_shape(xs, ws), x_.f32(), levels_.f32(), nullptr, sums_.f32()});
     } else {
       const kernels::ConvShape s = conv_shape(xs, ws, c_.params);
-      check(s.oh() >= 1 && s.ow() >= 1, "quantized_conv: kernel {} on input {}", ws.str(),
-            xs.str());
       sums_ = tensor(Shape{s.n, s.oh(), s.ow(), s.oc});
       on(x_).conv_forward({s, x_.f32(), levels_.f32(), nullptr, sums_.f32()});
     }
@@ -205,7 +206,7 @@ class Operation {
     const Tensor dv = tensor(sums_.shape()), dstep = scale_sums(needs[5], 1, x_);
     Tensor dresidual;
     if (needs[4]) dresidual = tensor(sums_.shape());
-    on(x_).requantize_backward({form_, c_.residual_scale, dy.f32(), dv.f32(),
+    on(x_).requantize_backward({form_, c_.epilogue.residual_scale, dy.f32(), dv.f32(),
                                 needs[4] ? dresidual.f32() : nullptr, sums_of(dstep)});
     Tensor dx, dw, db;
     convolve_back(dv, needs, dx, dw, db);

@@ -1,5 +1,5 @@
-// What a network's stages are made of: chains and bundles of the blocks of layers/blocks.h, named
-// as in the official yolov6/layers/common.py.
+// The building blocks of a network's stages: chains and bundles of the blocks of layers/blocks.h,
+// named as in the official yolov6/layers/common.py.
 #pragma once
 
 #include "layers/blocks.h"
@@ -7,8 +7,8 @@
 namespace sextant {
 
 // `convs` blocks (2: BottleRep, 3: BottleRep3) and, where input and output agree, a shortcut:
-// conv2(conv1(x)) + alpha x. alpha is a parameter [1] with `weighted`, else 1; it is there, unused,
-// without a shortcut too.
+// conv2(conv1(x)) + alpha x. With `weighted`, alpha is a parameter [1], which exists (unused) even
+// without a shortcut; otherwise alpha is 1.
 class BottleRep : public Layer {
  public:
   BottleRep(int64_t in, int64_t out, BlockStyle style, bool weighted, Rng& rng, int convs = 2);
@@ -30,7 +30,7 @@ class RepBlock : public Layer {
   std::shared_ptr<Layer> first_, rest_;
 };
 
-// CSPStackRep: a RepBlock of BottleReps on one half of the channels, the other half passes by.
+// CSPStackRep: a RepBlock of BottleReps on one half of the channels; the other half bypasses it.
 // Hidden channels: floor(out * expansion).
 class BepC3 : public Layer {
  public:
@@ -42,8 +42,8 @@ class BepC3 : public Layer {
   std::shared_ptr<RepBlock> m_;
 };
 
-// Multi-branch layer aggregation: branches of 0, s and n/2 BottleRep3s (s the largest power of two
-// below n/2; for n below 4 only 0 and 1), every intermediate result is concatenated.
+// Multi-branch layer aggregation: branches of 0, s and n/2 BottleRep3s (s is the largest power of
+// two below n/2; for n below 4 only 0 and 1). All intermediate results are concatenated.
 class MBLABlock : public Layer {
  public:
   MBLABlock(int64_t in, int64_t out, int64_t n, double expansion, BlockStyle style, Rng& rng);
@@ -67,8 +67,8 @@ class SimSPPF : public Layer {
   int64_t kernel_;
 };
 
-// The same in a CSP bundle of seven convolutions; parameters under "cspsppf.". Official SimCSPSPPF
-// and CSPSPPF.
+// The same in a CSP structure of seven convolutions; parameters under "cspsppf.". Official
+// SimCSPSPPF and CSPSPPF.
 class CSPSPPF : public Layer {
  public:
   CSPSPPF(int64_t in, int64_t out, Activation act, Rng& rng, int64_t kernel = 5);
@@ -79,7 +79,7 @@ class CSPSPPF : public Layer {
   int64_t kernel_;
 };
 
-// Three neighbouring levels brought to the middle one's size and mixed.
+// Resizes three neighboring levels to the middle one's size and fuses them.
 class BiFusion : public Module {
  public:
   // The upper input has `out` channels already.

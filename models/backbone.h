@@ -1,5 +1,5 @@
-// The backbone: a stem and four (P6: five) stages, each halving the size, with a spatial pyramid
-// pooling at the end.
+// The backbone: a stem and four (P6: five) stages, each of which halves the size, with spatial
+// pyramid pooling at the end.
 #pragma once
 
 #include <memory>
@@ -10,11 +10,11 @@
 namespace sextant {
 
 // Official efficientrep.py: EfficientRep, EfficientRep6, CSPBepBackbone, CSPBepBackbone_P6, which
-// differ in what a stage is made of and how many there are.
+// differ in the kind and number of their stages.
 class Backbone : public Module {
  public:
   Backbone(const Yolov6Config& config, Rng& rng);
-  // The maps of stride 8, 16, 32 (and 64), before them that of stride 4 where the neck wants it.
+  // The maps of stride 8, 16, 32 (and 64), preceded by that of stride 4 if the neck uses it.
   std::vector<Variable> forward(const Variable& x) const;
 
  private:

@@ -17,7 +17,7 @@ EffiDeHead::EffiDeHead(const HeadConfig& config, Rng& rng) : config_(config) {
   for (const auto& sides : config.anchors)
     check(sides.size() == config.anchors[0].size(), "EffiDeHead: {} and {} sides of anchors",
           config.anchors[0].size(), sides.size());
-  // proj and proj_conv are in every official model, with reg_max 0 too (then 17 entries, unused).
+  // proj and proj_conv are in every official model, even with reg_max 0 (17 unused entries).
   const int64_t bins = (config.reg_max > 0 ? config.reg_max : 16) + 1;
   Tensor proj(Shape{bins});
   for (int64_t i = 0; i < bins; ++i) proj.f32()[i] = static_cast<float>(i);
@@ -55,8 +55,8 @@ EffiDeHead::EffiDeHead(const HeadConfig& config, Rng& rng) : config_(config) {
   if (config.objectness) obj_ = predictions("obj_preds", 1, prior);
   if (config.anchors.empty()) return;
   const auto anchors = static_cast<int64_t>(config.anchors[0].size()) / 2;
-  check(anchors >= 1 && anchors <= kernels::kMaxAnchors, "EffiDeHead: {} anchors a level, 1 to {}",
-        anchors, kernels::kMaxAnchors);
+  check(anchors >= 1 && anchors <= kernels::kMaxAnchors,
+        "EffiDeHead: {} anchors per level, 1 to {}", anchors, kernels::kMaxAnchors);
   cls_ab_ = predictions("cls_preds_ab", anchors * config.num_classes, prior);
   reg_ab_ = predictions("reg_preds_ab", anchors * 4, 1.0f);
 }
@@ -94,7 +94,7 @@ HeadOutput EffiDeHead::forward(const std::vector<Variable>& features) const {
   for (size_t l = 0; l < stems_.size(); ++l) {
     const Variable x = stems_[l]->forward(features[l]);
     const Variable cls = cls_convs_[l]->forward(x), reg = reg_convs_[l]->forward(x);
-    // The loss wants f32 whatever the layers run in.
+    // The loss needs f32, whatever type the layers run in.
     const auto predict = [l](const Predictions& convs, const Variable& v) {
       return cast(convs[l]->forward(v), DType::kF32);
     };
@@ -112,9 +112,9 @@ HeadOutput EffiDeHead::forward(const std::vector<Variable>& features) const {
 
 namespace {
 
-// Decoded rows with what backward needs. The maps are held, whose memory `decode` points into.
+// Decoded rows and what backward needs. Holds the maps that `decode` points into.
 struct Decoded {
-  kernels::Decode decode;
+  kernels::HeadMaps head;
   std::vector<Tensor> maps;  // logits, distances and, where there is one, objectness of each level
   Tensor rows;
 };
@@ -123,8 +123,8 @@ std::vector<Tensor> decode_backward(const Decoded& d, const Tensor& dy,
                                     const std::vector<bool>& needs) {
   std::vector<Tensor> grads;
   for (size_t i = 0; i < d.maps.size(); ++i) grads.push_back(needs[i] ? like(d.maps[i]) : Tensor());
-  kernels::DecodeBackward p{d.decode, d.rows.f32(), dy.f32(), {}};
-  const auto levels = static_cast<size_t>(d.decode.levels);
+  kernels::DecodeBackward p{d.head, d.rows.f32(), dy.f32(), {}};
+  const auto levels = static_cast<size_t>(d.head.levels);
   const size_t maps = d.maps.size() / levels;
   const auto to = [&](size_t i) { return grads[i].defined() ? grads[i].f32() : nullptr; };
   for (size_t l = 0; l < levels; ++l)
@@ -138,7 +138,7 @@ std::vector<Tensor> decode_backward(const Decoded& d, const Tensor& dy,
 Variable EffiDeHead::decode(const HeadOutput& output) const {
   const std::vector<Variable>& distances = output.reg_lrtb.empty() ? output.reg : output.reg_lrtb;
   Decoded saved;
-  kernels::Decode& p = saved.decode;
+  kernels::HeadMaps& p = saved.head;
   p.levels = static_cast<int>(config_.strides.size());
   p.batch = output.cls_logits[0].dim(0);
   p.classes = config_.num_classes;
@@ -155,7 +155,7 @@ Variable EffiDeHead::decode(const HeadOutput& output) const {
   }
   const Tensor rows = like(inputs[0].data(), Shape{p.batch, p.anchors(), 5 + p.classes});
   const int64_t reg_max = p.reg_max;
-  kernels_for("decode", inputs[0], inputs).decode(p, rows.f32());
+  kernels_for("decode", inputs[0], inputs).decode({p, rows.f32()});
   for (const Variable& v : inputs) saved.maps.push_back(v.data());
   saved.rows = rows;
   Variable out =

@@ -1,7 +1,7 @@
 // The decoupled head (EffiDeHead): per level a 1x1 stem, then a class and a box branch of one 3x3
 // convolution and one 1x1 prediction each. Official yolov6/models/effidehead.py; with anchors
-// effidehead_fuseab.py, with distill_ns effidehead_distill_ns.py. With objectness a third
-// prediction, from the box branch, as YOLOX and the first YOLOv6 have it.
+// effidehead_fuseab.py, with distill_ns effidehead_distill_ns.py. With objectness there is a third
+// prediction, from the box branch, as in YOLOX and the first YOLOv6.
 #pragma once
 
 #include <memory>
@@ -18,22 +18,21 @@ struct HeadConfig {
   std::vector<int64_t> strides;  // per level, pixels per cell
   // fuse_ab: w, h in pixels of each anchor, per level; empty: no anchor-based branch.
   std::vector<std::vector<double>> anchors;
-  // An extra branch of plain distances, which is what is decoded; the one with reg_max is for
-  // training.
+  // An extra branch with plain distances, which is the one decoded; the branch with reg_max is only
+  // for training.
   bool distill_ns = false;
-  bool objectness = false;  // whether there is an object at all, predicted from the box branch
+  bool objectness = false;  // predicts from the box branch whether there is an object at all
 };
 
 struct HeadOutput {
   std::vector<Variable> cls_logits;  // per level [N,H,W,num_classes], before the sigmoid
   std::vector<Variable> reg;         // per level [N,H,W,4*(reg_max+1)], distances in cells
-  // Anchor-based branch, empty without: per level [N,H,W,a*num_classes] before the sigmoid, and
-  // [N,H,W,a*4], a anchors a level, all channels of one anchor together. The four: offset of the
-  // box centre from the cell's point, width and height, in cells.
+  // Anchor-based branch, if there is one: per level [N,H,W,a*num_classes] before the sigmoid, and
+  // [N,H,W,a*4], with a anchors per level and all channels of one anchor together. The four values
+  // are the offset of the box center from the cell's point, and width and height, in cells.
   std::vector<Variable> cls_logits_ab, reg_ab;
-  std::vector<Variable>
-      reg_lrtb;  // distill_ns, else empty: per level [N,H,W,4], distances in cells
-  std::vector<Variable> objectness;  // empty without: per level [N,H,W,1], before the sigmoid
+  std::vector<Variable> reg_lrtb;    // with distill_ns: per level [N,H,W,4], distances in cells
+  std::vector<Variable> objectness;  // with objectness: per level [N,H,W,1], before the sigmoid
 };
 
 class EffiDeHead : public Module {

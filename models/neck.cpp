@@ -71,8 +71,8 @@ RepBiFPANNeck::RepBiFPANNeck(const Yolov6Config& c, Rng& rng) {
     width.push_back(out);
   }
   out_channels_ = {width.back()};
-  // three levels: the channels of a downsampling convolution and of the stage behind it; four: of
-  // the stage alone. The official names count differently too.
+  // With three levels, neck_channels lists a downsampling convolution and the stage after it; with
+  // four, the stage alone. The official names count differently too.
   size_t next = steps;
   for (size_t i = 0; i < steps; ++i) {
     const int64_t from = out_channels_.back();

@@ -10,9 +10,9 @@ namespace sextant {
 
 class Neck : public Module {
  public:
-  // `features` as Backbone::forward() gives them -> one map per level, stride 8 first.
+  // `features` as Backbone::forward() returns them -> one map per level, stride 8 first.
   virtual std::vector<Variable> forward(const std::vector<Variable>& features) const = 0;
-  // Of the maps that forward() gives.
+  // Channels of the maps that forward() returns.
   const std::vector<int64_t>& out_channels() const { return out_channels_; }
 
  protected:

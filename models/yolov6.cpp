@@ -5,7 +5,7 @@
 namespace sextant {
 
 Yolov6::Yolov6(const Yolov6Config& config, uint64_t seed) : config_(config) {
-  Rng rng(seed, 0x6d6f64656c);  // a stream of its own ("model")
+  Rng rng(seed, 0x6d6f64656c);  // its own stream ("model")
   backbone_ = register_module("backbone", std::make_shared<Backbone>(config, rng));
   neck_ = register_module("neck", make_neck(config, rng));
   HeadConfig head;

@@ -12,7 +12,7 @@ namespace sextant {
 
 class Yolov6 : public Module {
  public:
-  // Weights initialised from `seed` as PyTorch's defaults and the official head do.
+  // Weights initialized from `seed` as PyTorch's defaults and the official head do.
   Yolov6(const Yolov6Config& config, uint64_t seed);
 
   struct Features {

@@ -22,8 +22,17 @@ namespace {
 
 struct Mode {
   BlockKind block;
-  const char* activation;  // "" where it is open
+  const char* activation;  // "" where any is allowed
 };
+// A block may have any activation that passes large values.
+std::vector<std::string> block_activations() {
+  std::vector<std::string> names;
+  for (const auto& [a, name] : enum_names(Activation{}).rows)
+    if (a != Activation::kIdentity && std::isinf(kernels::traits_of(a).limit))
+      names.emplace_back(name);
+  return names;
+}
+
 Mode mode_of(TrainingMode mode) {
   switch (mode) {
     case TrainingMode::kRepVGG:
@@ -64,7 +73,7 @@ bool Yolov6Config::csp_neck() const {
 }
 
 BlockStyle Yolov6Config::block() const {
-  return {mode_of(training_mode).block, activation_from_name(activation)};
+  return {mode_of(training_mode).block, from_name<Activation>(activation)};
 }
 
 StageStyle Yolov6Config::backbone_stage() const { return stage(*this, csp_backbone()); }
@@ -72,7 +81,7 @@ StageStyle Yolov6Config::neck_stage() const { return stage(*this, csp_neck()); }
 
 Activation Yolov6Config::neck_activation() const {
   return training_mode == TrainingMode::kConvSiLU ? Activation::kReLU
-                                                  : activation_from_name(activation);
+                                                  : from_name<Activation>(activation);
 }
 
 LossConfig Yolov6Config::loss() const {
@@ -154,7 +163,7 @@ class Fields {
     if (f.applies(csp, "csp_e", why)) f("csp_e", c.csp_e, 0.1, 1.0);
     for (size_t i = 0; csp && i < c.neck_channels.size(); ++i)
       require(static_cast<double>(c.channels(c.neck_channels[i])) * c.csp_e >= 1, "csp_e",
-              "is {}, which leaves no channel of {}", c.csp_e, c.channels(c.neck_channels[i]));
+              "is {}, which leaves none of {} channels", c.csp_e, c.channels(c.neck_channels[i]));
     std::vector<int64_t> strides = c.strides();
     f("strides", strides);
     require(strides == c.strides(), "strides", "is [{}], but backbone {} gives [{}]",
@@ -168,8 +177,7 @@ class Fields {
     // a preset's activation belongs to its training mode
     if (c.training_mode != before) c.activation = "relu";
     if (!fixed.empty()) c.activation = fixed;
-    f.name("activation", c.activation, "activation",
-           {"relu", "leaky_relu", "silu", "hardswish", "mish"});
+    f.name("activation", c.activation, "activation", block_activations());
     require(fixed.empty() || c.activation == fixed, "activation",
             "is {}, but training mode {} means {}", c.activation, name_of(c.training_mode), fixed);
   }
@@ -201,7 +209,8 @@ class Fields {
     for (const auto& level : c.anchors) {
       require(level.size() == c.anchors[0].size() && level.size() >= 2 && level.size() <= 18 &&
                   level.size() % 2 == 0,
-              "anchors", "has a level of {} numbers, needs w, h of 1 to 9 anchors, as many each",
+              "anchors",
+              "has a level of {} numbers, needs w, h of 1 to 9 anchors, equally many per level",
               level.size());
       for (const double side : level)
         require(side > 0 && side <= 8192, "anchors", "holds {}, must be in (0, 8192]", side);

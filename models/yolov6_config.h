@@ -1,4 +1,4 @@
-// What a YOLOv6 is made of, as JSON describes it.
+// The structure of a YOLOv6, as described in JSON.
 #pragma once
 
 #include <cstdint>
@@ -61,7 +61,7 @@ constexpr auto enum_names(TrainingMode) {
 // Names and numbers are those of the official configs. Defaults: YOLOv6-N in the legacy RepPAN form
 // (configs/repopt/yolov6n_opt.py with training mode repvgg).
 struct Yolov6Config {
-  std::string type = "yolov6n_opt";  // a preset that fills in what is not given
+  std::string type = "yolov6n_opt";  // a preset for everything that is not given
   int64_t num_classes = 80;
   double depth_multiple = 0.33;
   double width_multiple = 0.25;
@@ -71,14 +71,14 @@ struct Yolov6Config {
   NeckKind neck = NeckKind::kRepPAN;
   std::vector<int64_t> neck_channels = {256, 128, 128, 256, 256, 512};
   std::vector<int64_t> neck_repeats = {12, 12, 12, 12};
-  bool cspsppf = false;  // the bundled pyramid pooling at the backbone's end
+  bool cspsppf = false;  // the CSP pyramid pooling at the backbone's end
   StageBlock stage_block = StageBlock::kBepC3;
   double csp_e = 0.5;  // share of the channels inside a CSP stage
   TrainingMode training_mode = TrainingMode::kRepVGG;
   std::string activation = "relu";  // of backbone and neck; the head's is SiLU
   bool fuse_ab = false;             // anchor-aided training: an extra anchor-based branch
   bool distill_ns = false;          // self-distillation of small models: an extra DFL branch
-  bool objectness = false;          // an objectness map a level, which multiplies the scores
+  bool objectness = false;          // an objectness map per level, which multiplies the scores
   // Pixels w, h of each anchor, per level; used with fuse_ab.
   std::vector<std::vector<double>> anchors = {
       {10, 13, 19, 19, 33, 23}, {30, 61, 59, 59, 59, 119}, {116, 90, 185, 185, 373, 326}};
@@ -86,7 +86,7 @@ struct Yolov6Config {
   int64_t reg_max = 0;
   kernels::IouType iou_type = kernels::IouType::kSIoU;
 
-  // Pixels per cell of each level: 8, 16, 32 and, of the P6 models, 64.
+  // Pixels per cell of each level: 8, 16, 32 and, for the P6 models, 64.
   std::vector<int64_t> strides() const;
   int64_t max_stride() const { return strides().back(); }  // image sides are multiples of it
   bool p6() const;                                         // four levels instead of three
@@ -101,13 +101,13 @@ struct Yolov6Config {
   BlockStyle block() const;
   StageStyle backbone_stage() const;
   StageStyle neck_stage() const;
-  // Of the neck's convolutions between its stages: the official conv_silu models keep ReLU there.
+  // For the neck's convolutions between its stages: the official conv_silu models keep ReLU there.
   Activation neck_activation() const;
 
-  // What the loss has to fit, and the model's own defaults of it.
+  // The loss config that fits this model, with the model's own defaults.
   LossConfig loss() const;
   void fields(ConfigFields& f);
-  // What read_yolov6_config() reads: round-trips.
+  // read_yolov6_config() restores the same config from it.
   Json json() const { return fields_to_json(*this); }
 };
 
@@ -116,7 +116,7 @@ const std::vector<std::string>& yolov6_preset_names();
 Yolov6Config yolov6_preset(const std::string& type);
 
 // Reads the object under "model"; num_classes comes from the data. Throws Error naming the key and
-// the reason when something is wrong or fits nothing else that was given.
+// the reason for a value that is invalid or inconsistent with the others.
 Yolov6Config read_yolov6_config(ConfigReader reader, int64_t num_classes);
 
 }  // namespace sextant

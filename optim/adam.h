@@ -5,9 +5,10 @@
 //   p -= lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
 //
 // With a multiplier (RepOptimizer, official repoptimizer/repoptimizer_adamw.py), `grad` is
-// multiplied by it and so is what is taken from p, since m / sqrt(v) forgets a factor of g.
+// multiplied by it, and so is the update subtracted from p, because m / sqrt(v) cancels a factor of
+// g.
 //
-// t counts the updates of each parameter by itself, since one without a gradient is left out.
+// t counts the updates of each parameter separately, because one without a gradient is skipped.
 #pragma once
 
 #include <array>
@@ -21,7 +22,7 @@ namespace sextant::optim {
 struct AdamOptions {
   double weight_decay = 0.0;  // of the kWeight group
   bool decoupled = false;     // true: AdamW
-  double beta1 = 0.9;         // the official YOLOv6 gives its momentum, 0.937
+  double beta1 = 0.9;         // the official YOLOv6 passes its momentum, 0.937
   double beta2 = 0.999;
   double eps = 1e-8;
 };

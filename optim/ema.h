@@ -1,4 +1,4 @@
-// Exponential moving average of a model, parameters and running statistics alike, as the official
+// Exponential moving average of a model's parameters and running statistics, as in the official
 // YOLOv6 (utils/ema.py, ModelEMA):
 //
 //   n += 1;  d = decay * (1 - exp(-n / tau));  ema = d * ema + (1 - d) * model
@@ -17,17 +17,17 @@ namespace sextant::optim {
 
 class ModelEma {
  public:
-  // `model`: parameters and running statistics, under their names; the tensors share the model's
+  // `model`: parameters and running statistics under their names; the tensors share the model's
   // memory, which update() reads (see optimizer.h on set_data). Tensors that are not F32 (the
-  // counters num_batches_tracked) are left out. Starts as a copy of the model, on its device.
+  // counters num_batches_tracked) are ignored. Starts as a copy of the model, on its device.
   // Throws Error when the model is on two devices.
   explicit ModelEma(const NamedTensors& model, double decay = 0.9999, double tau = 2000.0);
 
-  // One update from the model's present values, after an optimizer step. One pass, in place.
+  // One update from the model's current values, after an optimizer step. One pass, in place.
   void update();
 
-  // For who updates the average in a pass of his own (Optimizer::average_into): the list with the
-  // values of the model and of the average; and 1 - d of the update that is counted by the call.
+  // For code that updates the average in its own pass (Optimizer::average_into): the list with the
+  // values of model and average. count() counts one update and returns its 1 - d.
   const std::vector<kernels::UpdateTensor>& entries() const { return entries_.tensors; }
   double count();
   Device device() const { return entries_.device; }
@@ -38,12 +38,12 @@ class ModelEma {
   // The averages, under the model's names and in its order.
   const NamedTensors& tensors() const { return average_; }
 
-  // Exchanges the values of model and average; a second call puts them back. See EmaScope.
+  // Swaps the values of model and average; a second call restores them. See EmaScope.
   void swap_with_model();
 
   // "<prefix><name>" for each average and "<prefix>ema_updates" (I64, one value).
   NamedTensors state(const std::string& prefix) const;
-  // The reverse. Throws Error naming file and tensor when one is missing or of another shape.
+  // The reverse. Throws Error naming file and tensor when one is missing or has another shape.
   void load_state(const SafeTensors& file, const std::string& prefix);
 
  private:
@@ -55,7 +55,7 @@ class ModelEma {
   UpdateEntries entries_;
 };
 
-// While it lives the model holds the averages: for evaluation and for saving.
+// While it is alive, the model holds the averages: for evaluation and for saving.
 class EmaScope {
  public:
   explicit EmaScope(ModelEma& ema) : ema_(ema) { ema_.swap_with_model(); }

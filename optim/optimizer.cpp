@@ -16,7 +16,7 @@ Optimizer::Optimizer(const std::vector<NamedParameter>& parameters) {
   for (const NamedParameter& p : parameters) {
     check(p.variable.defined() && p.variable.data().dtype() == DType::kF32,
           "optimizer: parameter '{}' is not a defined F32 tensor", p.name);
-    check(names.insert(p.name).second, "optimizer: parameter '{}' is given twice", p.name);
+    check(names.insert(p.name).second, "optimizer: duplicate parameter '{}'", p.name);
     check(ids.insert(p.variable.id()).second,
           "optimizer: parameter '{}' is the same Variable as another", p.name);
     check(!p.multiplier.defined() ||
@@ -68,7 +68,7 @@ void Optimizer::step(const std::array<double, kGroups>& lr, double momentum,
 }
 
 void Optimizer::average_into(ModelEma& ema) {
-  check(!ema_, "optimizer: it has an average already");
+  check(!ema_, "optimizer: already has a moving average");
   check(ema.device() == device(), "optimizer: the average is on {}, the parameters on {}",
         name_of(ema.device()), name_of(device()));
   std::map<const float*, size_t> of_parameter;

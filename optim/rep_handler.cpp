@@ -63,7 +63,8 @@ auto find_parameters(const std::vector<RepHandler>& handlers, Parameters& parame
   std::vector<decltype(parameters.data())> found;
   for (const RepHandler& handler : handlers) {
     const auto it = by_name.find(handler.parameter);
-    check(it != by_name.end(), "rep optimizer: the model has no parameter '{}', or two handlers do",
+    check(it != by_name.end(),
+          "rep optimizer: parameter '{}' is missing, or claimed by two handlers",
           handler.parameter);
     found.push_back(it->second);
     by_name.erase(it);

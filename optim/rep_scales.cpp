@@ -13,7 +13,7 @@ struct ScaleName {
   std::string block, branch;
 };
 
-// "<block>.scale_<branch>.weight" in its parts; empty when `name` is another.
+// "<block>.scale_<branch>.weight" split into its parts; empty when `name` has another form.
 ScaleName parse(const std::string& name) {
   static const std::string kMiddle = ".scale_", kEnd = ".weight";
   if (!name.ends_with(kEnd)) return {};
@@ -116,7 +116,7 @@ void check_scales(const RepScales& scales, const RepScales& expected) {
           "{}: block '{}' has scales, but the model has no such block", scales.source, block);
     for (const auto& [branch, tensor] : branches)
       check(wanted->second.contains(branch),
-            "{}: block '{}': scale_{} is one too many, the model's block has no such branch",
+            "{}: block '{}': unexpected scale_{}, the model's block has no such branch",
             scales.source, block, branch);
   }
 }

@@ -27,25 +27,24 @@ struct RepScales {
 
   // "<block>.scale_<branch>.weight": what extract_scales() reads back.
   NamedTensors named() const;
-  // Of names and values, 16 hexadecimal digits: whether two runs have the same scales.
+  // A hash of names and values, 16 hexadecimal digits: tells whether two runs have the same scales.
   std::string fingerprint() const;
 };
 
-// All tensors named like a scale whose name starts with `prefix`, which is taken off: from a
-// search's checkpoint, or from a file that holds scales only. Throws Error naming file and block
-// when there are none, when a block has no scale_conv, or for one that is not F32 [C] or not
-// finite.
+// All tensors named like a scale whose name starts with `prefix`, which is removed: from a search's
+// checkpoint, or from a file that holds only scales. Throws Error naming file and block when there
+// are none, when a block has no scale_conv, or when a scale is not F32 [C] or not finite.
 RepScales extract_scales(const SafeTensors& file, const std::string& prefix = "");
-// The same from a model, in memory of their own.
+// The same from a model, copied.
 RepScales extract_scales(const Module& model);
 
-// Throws Error naming block and branch when `scales` lacks one of `expected`, has one more or one
-// of another shape. `expected`: the scales of the target's parallel form, i.e. what
+// Throws Error naming block and branch when `scales` lacks one of `expected`, has an extra one, or
+// has one of another shape. `expected`: the scales of the target's parallel form, i.e. what
 // extract_scales(search model) finds in a model of the same config; its values do not matter.
 void check_scales(const RepScales& scales, const RepScales& expected);
 
-// One handler for each block, after check_scales(). Throws Error naming the block when `target` has
-// no "<block>.conv.weight" that goes with it.
+// One handler per block, after check_scales(). Throws Error naming the block when `target` has no
+// matching "<block>.conv.weight".
 std::vector<RepHandler> rep_handlers(const RepScales& scales, const RepScales& expected,
                                      const std::vector<NamedParameter>& target);
 

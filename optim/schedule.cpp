@@ -77,8 +77,8 @@ StepValues Schedule::at(int64_t iteration) const {
   const bool lags = config_.lag_one_epoch && !warmup_ends_here;
   const int64_t rated = lags ? std::max<int64_t>(epoch - 1, 0) : epoch;
   v.lr.fill(config_.lr0 * factor(static_cast<double>(rated)));
-  // Every `accumulate` iterations from warm-up's last step on; at once where accumulation just
-  // fell.
+  // Every `accumulate` iterations after warm-up's last step; at once where the accumulation has
+  // just decreased.
   const int64_t first = std::max(last_warmup_step_ + v.accumulate, warmup_ > 0 ? warmup_ + 1 : 0);
   v.step = iteration >= first && (iteration - first) % v.accumulate == 0;
   return v;

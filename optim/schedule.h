@@ -1,4 +1,4 @@
-// Learning rate, momentum and accumulation of every iteration, as the official YOLOv6
+// Learning rate, momentum and accumulation of every iteration, as in the official YOLOv6
 // (core/engine.py update_optimizer, solver/build.py build_lr_scheduler).
 //
 // With i the iteration from 0, e = i / iterations_per_epoch its epoch, W the warm-up's iterations:
@@ -10,11 +10,11 @@
 //   i >  W      lr = lr0 * factor(e - 1): after warm-up the official rate lags one epoch. In the
 //               epoch in which warm-up ends it stays at what warm-up reached, lr0 * factor(e).
 //
-// An optimizer step is made when as many iterations have passed since the last one as the
-// accumulation says, across epoch borders.
+// The optimizer steps when the number of iterations since its last step reaches the accumulation.
+// The count runs across epoch boundaries.
 //
-// The official warm-up is at least 1,000 iterations long, which on a small data set is the whole
-// run; here that floor exists only as the option warmup_min_iterations.
+// The official warm-up is at least 1,000 iterations long, which on a small dataset is the whole
+// run. Here that minimum exists only as the option warmup_min_iterations.
 #pragma once
 
 #include <array>
@@ -35,8 +35,8 @@ struct ScheduleConfig {
   ScheduleShape shape = ScheduleShape::kCosine;
   int64_t epochs = 1;
   int64_t iterations_per_epoch = 1;
-  double lr0 = 0.01;               // as used, whatever the batch
-  double lrf = 0.01;               // last factor of the cosine
+  double lr0 = 0.01;               // as used, independent of the batch
+  double lrf = 0.01;               // final factor of the cosine
   double warmup_epochs = 3.0;      // any fraction; 0 for none
   int64_t warmup_iterations = -1;  // used instead of warmup_epochs when not negative
   int64_t warmup_min_iterations = 0;
@@ -62,8 +62,8 @@ class Schedule {
   // warm-up is negative.
   explicit Schedule(const ScheduleConfig& config);
 
-  // A pure function of the iteration, so that a resumed run needs no state. iteration >= 0, may
-  // lie past the end.
+  // A pure function of the iteration, so a resumed run needs no state. iteration >= 0; it may lie
+  // past the end.
   StepValues at(int64_t iteration) const;
 
   double factor(double epoch) const;
@@ -77,7 +77,7 @@ class Schedule {
 
   ScheduleConfig config_;
   int64_t warmup_ = 0;
-  // Accumulation varies during warm-up, so which of its iterations step is worked out once.
+  // Accumulation varies during warm-up, so the iterations that step are computed once.
   std::vector<bool> warmup_steps_;
   int64_t last_warmup_step_ = -1;
 };

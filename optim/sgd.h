@@ -4,7 +4,7 @@
 //   buf = momentum * buf + g               (buf = g at first, the same as starting from 0)
 //   p  -= lr * (nesterov ? g + momentum * buf : buf)
 //
-// Parameters without a multiplier take the plain rule.
+// Parameters without a multiplier use the plain rule.
 #pragma once
 
 #include <array>

@@ -3,7 +3,7 @@
 namespace sextant::optim {
 namespace {
 
-// Copies the elements into `there`, made anew when they are more or fewer than before.
+// Copies the elements into `there`, which is reallocated when their number changes.
 template <class T>
 void send(const std::vector<T>& values, Tensor& there, Device device) {
   const auto bytes = static_cast<int64_t>(values.size() * sizeof(T));

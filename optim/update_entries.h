@@ -1,8 +1,9 @@
 // The list of tensors that kernels/optimizer.h walks, kept where the kernels run.
 //
-// On a device the list has to lie in its memory. It goes over when an entry has changed since it
-// went last: pointers of parameters and state are fixed, and in a loop of equal steps the caching
-// allocator gives the gradients the same places again, so that happens in the first steps only.
+// On a device, the list must lie in device memory. It is uploaded when an entry has changed since
+// the last upload. Pointers of parameters and state are fixed, and in a loop of equal steps the
+// caching allocator gives the gradients the same addresses again, so this happens in the first
+// steps only.
 #pragma once
 
 #include <vector>
@@ -14,7 +15,7 @@ namespace sextant::optim {
 
 class UpdateEntries {
  public:
-  // Entries are added and changed here, with pointers to memory of `device`.
+  // Entries are added and changed here, with pointers to memory on `device`.
   std::vector<kernels::UpdateTensor> tensors;
   Device device = Device::kCpu;
 
@@ -24,7 +25,7 @@ class UpdateEntries {
 
  private:
   std::vector<kernels::UpdatePiece> pieces_;
-  std::vector<kernels::UpdateTensor> sent_;  // what lies on the device
+  std::vector<kernels::UpdateTensor> sent_;  // as last uploaded
   Tensor tensors_there_, pieces_there_;      // U8
 };
 

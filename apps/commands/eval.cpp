@@ -66,7 +66,7 @@ void add_eval_command(Command app) {
     if (!dataset.report.empty()) fmt::print(stderr, "{}\n", dataset.report.summary());
     const auto precision = deploy::choose_precision(o->precision, graph);
     check(!o->simulate || precision == deploy::Precision::kInt8,
-          "--simulate is for int8, not for {}", name_of(precision));
+          "--simulate: is for int8, not for {}", name_of(precision));
     const int size = o->image_size.choose(graph);
     const Device device = deploy::choose_device(o->device, precision, o->simulate);
     const deploy::EvalResult r = deploy::evaluate(

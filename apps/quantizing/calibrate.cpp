@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "data/loading/loader.h"
+#include "deploy/graph/ranges.h"
 #include "quant/layers/float_layers.h"
 
 namespace sextant::apps {
@@ -37,8 +38,8 @@ deploy::Graph with_ranges(deploy::Graph graph, const std::string& data, int imag
                           const Calibration& calibration, const std::vector<std::string>& layers) {
   quant::check_layers(graph, layers);
   if (graph.quantized()) {
-    const auto rounded = [](const deploy::Node& n) {
-      return n.has_weight() && !n.weight_scale.empty() && n.precision == deploy::Precision::kInt8;
+    const auto rounded = [&](const deploy::Node& n) {
+      return deploy::runs_in_int8(graph, n);
     };
     if (std::ranges::any_of(graph.nodes, rounded))
       fmt::print(stderr,

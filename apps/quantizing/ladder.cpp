@@ -214,7 +214,7 @@ class Climber {
     const bool all_float = kind == RungKind::kFp32;
     for (const auto& node : graph.nodes) r.layers += node.has_weight();
     for (const auto& node : graph.nodes)
-      r.float_layers += node.has_weight() && (all_float || !quant::runs_in_int8(graph, node));
+      r.float_layers += node.has_weight() && (all_float || !deploy::runs_in_int8(graph, node));
     r.requantizations = deploy::count_requantizations(graph);
   }
 

@@ -39,12 +39,10 @@ void read_training_beside(const fs::path& model, SourceModel& s) {
     s.loss = read_loss_config(ConfigReader(json["loss"], file.string(), "loss."), s.loss);
 }
 
-std::string source_of(const deploy::Graph& g) { return g.source.empty() ? "the model" : g.source; }
-
 // y may have its identity as a residual (quant/ptq/split_identity.h).
 bool same_inputs(const deploy::Node& x, const deploy::Node& y) {
   std::vector<int> inputs = x.inputs;
-  if (y.attributes.residual && !x.attributes.residual) inputs.push_back(x.inputs[0]);
+  if (y.has_residual() && !x.has_residual()) inputs.push_back(x.inputs[0]);
   return y.inputs == inputs;
 }
 
@@ -64,10 +62,10 @@ SourceModel load_source_model(const std::string& path) {
   }
   read_training_beside(path, s);
   s.graph.source = path;
-  check(s.graph.nodes.back().kind == deploy::NodeKind::kDecode,
-        "{}: has no decode node, so there is no detector to train", path);
+  check(s.graph.decode() != nullptr, "{}: has no decode node, so there is no detector to train",
+        path);
   // The deployed branch: what training had beside it (anchors, distributions) is gone.
-  const deploy::Attributes& decode = s.graph.nodes.back().attributes;
+  const deploy::DecodeAttributes& decode = s.decode();
   s.loss.num_classes = decode.num_classes;
   s.loss.strides = decode.strides;
   s.loss.reg_max = decode.reg_max;
@@ -81,14 +79,14 @@ SourceModel load_source_model(const std::string& path) {
 }
 
 void check_same_structure(const deploy::Graph& a, const deploy::Graph& b) {
-  const std::string where = fmt::format("{}: is not the model of {}", source_of(b), source_of(a));
+  const std::string where = fmt::format("{}: is not the model of {}", b.label(), a.label());
   check(a.nodes.size() == b.nodes.size(), "{}: {} nodes instead of {}", where, b.nodes.size(),
         a.nodes.size());
   for (size_t n = 0; n < a.nodes.size(); ++n) {
     const deploy::Node &x = a.nodes[n], &y = b.nodes[n];
     const bool weights = x.weight.defined() == y.weight.defined() &&
                          (!x.weight.defined() || x.weight.shape() == y.weight.shape());
-    check(x.name == y.name && x.kind == y.kind && same_inputs(x, y) && x.output == y.output &&
+    check(x.name == y.name && x.kind() == y.kind() && same_inputs(x, y) && x.output == y.output &&
               weights,
           "{}: node '{}' where '{}' was expected, or of another shape", where, y.name, x.name);
   }
@@ -147,7 +145,7 @@ deploy::Graph make_start(const QatConfig& config, const deploy::Graph& model,
     start = model;
   else
     return calibrated(config, model);
-  check(start.quantized(), "{}: has no activation ranges; run sextant quantize", source_of(start));
+  check(start.quantized(), "{}: has no activation ranges; run sextant quantize", start.label());
   check_same_structure(model, start);
   return config.float_layers.empty() ? start
                                      : quant::with_named_in_float(start, config.float_layers);

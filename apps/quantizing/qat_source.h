@@ -23,6 +23,10 @@ struct SourceModel {
   LossConfig
       loss;  // what it was trained by, as far as that is known, for the maps that decode reads
   SourceTraining training;
+
+  const deploy::DecodeAttributes& decode() const {
+    return graph.decode()->as<deploy::DecodeAttributes>();
+  }
 };
 // Throws Error for a file that is neither checkpoint nor deploy file, or has no decode node.
 SourceModel load_source_model(const std::string& path);

@@ -61,11 +61,10 @@ Json measure_convolutions(const std::string& preset, int64_t batch, int64_t size
     kernels::ConvInt8Forward int8;
     int8.shape = layer.shape;
     int8.bias = int8.factor = something<float>();
-    int8.act = layer.activation;
-    if (layer.activation == Activation::kSiLU) int8.activation_scale = 0.5f;
+    int8.epilogue = layer.epilogue;
+    if (layer.epilogue.activation == Activation::kSiLU) int8.epilogue.activation_scale = 0.5f;
     if (layer.residual) {
       int8.residual = something<int8_t>();
-      int8.residual_before_activation = layer.residual_before_activation;
     }
     rows.push_back(row_of(layer, int8));
   }

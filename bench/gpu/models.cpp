@@ -35,6 +35,7 @@ deploy::Graph quantized_preset_graph(const std::string& preset) {
     for (const float x : values.span<float>()) largest = std::max(largest, std::abs(x));
   });
   deploy::assign_ranges(graph, amax);
+  deploy::set_weight_scales(graph);
   return graph;
 }
 

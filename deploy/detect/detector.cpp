@@ -29,8 +29,7 @@ Detector::Detector(const Graph& graph, const DetectorConfig& config)
                       .simulate = config.simulate,
                       .device = config.device}),
       input_(Shape{1, config.image_size, config.image_size, 3}, DType::kU8, config.device) {
-  check(graph.nodes.back().kind == NodeKind::kDecode, "{}: is no detector, it has no decode node",
-        graph.source.empty() ? "the model" : graph.source);
+  check(graph.decode() != nullptr, "{}: is no detector, it has no decode node", graph.label());
 }
 
 std::vector<kernels::Detection> Detector::run(const data::Image& image) {
@@ -85,9 +84,13 @@ std::vector<kernels::Detection> Detector::suppress(const Tensor& predictions) co
                       config_.device);
   const Tensor count(Shape{1}, DType::kI32, config_.device);
   kernels::backend(config_.device)
-      .non_max_suppression({predictions.f32(), 1, predictions.dim(1), predictions.dim(2) - 5},
-                           config_.nms, static_cast<kernels::Detection*>(places.raw()),
-                           count.data<int32_t>());
+      .non_max_suppression({.predictions = predictions.f32(),
+                            .batch = 1,
+                            .anchors = predictions.dim(1),
+                            .classes = predictions.dim(2) - 5,
+                            .options = config_.nms,
+                            .out = static_cast<kernels::Detection*>(places.raw()),
+                            .count = count.data<int32_t>()});
   const Tensor found = places.to(Device::kCpu);
   const auto* first = static_cast<const kernels::Detection*>(found.raw());
   return {first, first + count.to(Device::kCpu).data<int32_t>()[0]};

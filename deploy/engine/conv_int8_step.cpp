@@ -26,13 +26,10 @@ class ConvInt8Step : public Step {
     form_.x_pitch = source_.pitch;
     form_.y_pitch = destination_.pitch;
     if (spec.sums) return;
-    epilogue_ = integer_epilogue(spec);
-    form_.bias = epilogue_.bias.data();
-    form_.factor = epilogue_.factor.data();
-    form_.act = spec.activation;
-    form_.activation_scale = epilogue_.form.act_scale;
-    form_.residual_scale = epilogue_.form.residual_scale;
-    form_.residual_before_activation = spec.residual_before_activation;
+    folded_ = fold_scales(spec);
+    form_.bias = folded_.bias.data();
+    form_.factor = folded_.factor.data();
+    form_.epilogue = folded_.epilogue;
     if (spec.residual) {
       residual_ = spec.residual_source;
       form_.residual_pitch = residual_.pitch;
@@ -52,7 +49,7 @@ class ConvInt8Step : public Step {
  private:
   Place source_, destination_, residual_;
   kernels::cpu::ConvInt8 conv_;
-  ConvEpilogue epilogue_;
+  FoldedScales folded_;
   kernels::ConvInt8Forward form_;
 };
 

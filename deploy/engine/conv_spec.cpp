@@ -1,5 +1,7 @@
 #include "deploy/engine/conv_spec.h"
 
+#include "kernels/backend.h"
+
 namespace sextant::deploy {
 
 kernels::ConvShape shape_of(const ConvSpec& spec) {
@@ -20,22 +22,20 @@ kernels::ConvShape shape_of(const ConvSpec& spec) {
   return shape;
 }
 
-ConvEpilogue integer_epilogue(const ConvSpec& spec) {
-  ConvEpilogue e;
+FoldedScales fold_scales(const ConvSpec& spec) {
+  FoldedScales folded;
   const auto channels = static_cast<size_t>(spec.weight.dim(0));
-  e.bias.resize(channels);
-  e.factor.resize(channels);
+  folded.bias.resize(channels);
+  folded.factor.resize(channels);
   const kernels::ConvScales scales{.source = spec.source_scale,
                                    .destination = spec.destination_scale,
                                    .weight = spec.weight_scale.data(),
                                    .bias = spec.bias.defined() ? spec.bias.f32() : nullptr,
                                    .channels = spec.weight.dim(0),
-                                   .act = spec.activation,
-                                   .residual_scale = spec.residual_scale,
-                                   .residual_before_act = spec.residual_before_activation};
-  kernels::cpu::fold_scales(scales, e.bias.data(), e.factor.data());
-  kernels::set_epilogue(scales, e.form);
-  return e;
+                                   .epilogue = spec.epilogue};
+  kernels::backend(Device::kCpu).fold_scales({scales, folded.bias.data(), folded.factor.data()});
+  folded.epilogue = kernels::folded_epilogue(scales);
+  return folded;
 }
 
 }  // namespace sextant::deploy

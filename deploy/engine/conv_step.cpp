@@ -6,7 +6,7 @@
 
 #include "deploy/engine/conv_int8_step.h"
 #include "deploy/graph/ranges.h"
-#include "kernels/requantize.h"
+#include "kernels/backend.h"
 
 namespace sextant::deploy {
 namespace {
@@ -69,8 +69,9 @@ class ConvStep : public Step {
     const Shape w = spec.weight.shape();
     flops = 2.0 * static_cast<double>(spec.batch * spec.out_height * spec.out_width) *
             static_cast<double>(spec.weight.numel());
-    epilogue_.form.residual_scale = spec.residual_scale;
-    if (spec.integer && !spec.sums) fold_scales();
+    folded_.epilogue = spec.epilogue;
+    if (spec.integer && !spec.sums) folded_ = fold_scales(spec);
+    if (spec.integer && spec.simulate) requantize_ = requantization();
     onednn("convolution", [&] { build(w); });
   }
 
@@ -81,9 +82,9 @@ class ConvStep : public Step {
     onednn("convolution", [&] { primitive_.execute(stream_, arguments_); });
     if (spec_.simulate && spec_.integer) {
       auto* y = spec_.destination.as<float>(bases);
-      epilogue_.form.sums = sums_.as<float>(bases);
-      epilogue_.form.residual = spec_.residual ? y : nullptr;
-      kernels::cpu::requantize_forward({epilogue_.form, y});
+      requantize_.sums = sums_.as<float>(bases);
+      requantize_.residual = spec_.residual ? y : nullptr;
+      kernels::backend(Device::kCpu).requantize_forward({requantize_, y});
     }
   }
 
@@ -94,16 +95,15 @@ class ConvStep : public Step {
   }
 
  private:
-  void fold_scales() {
-    epilogue_ = integer_epilogue(spec_);
-    kernels::Requantize& form = epilogue_.form;
-    form.bias = epilogue_.bias.data();
-    form.factor = epilogue_.factor.data();
-    form.rows = spec_.batch * spec_.out_height * spec_.out_width;
-    form.channels = spec_.weight.dim(0);
-    form.round = spec_.round;
-    form.low = spec_.destination_unsigned ? 0.0f : -128.0f;
-    form.high = spec_.destination_unsigned ? 255.0f : 127.0f;
+  kernels::Requantize requantization() const {
+    return {.bias = folded_.bias.data(),
+            .factor = folded_.factor.data(),
+            .rows = spec_.batch * spec_.out_height * spec_.out_width,
+            .channels = spec_.weight.dim(0),
+            .epilogue = folded_.epilogue,
+            .round = spec_.round,
+            .low = spec_.destination_unsigned ? 0.0f : -128.0f,
+            .high = spec_.destination_unsigned ? 255.0f : 127.0f};
   }
 
   void build(const Shape& w) {
@@ -140,7 +140,7 @@ class ConvStep : public Step {
         {DNNL_ARG_SRC, source_}, {DNNL_ARG_WEIGHTS, weight_}, {DNNL_ARG_DST, destination_}};
     if (with_bias) {
       bias_ = Memory(bias, cpu_engine());
-      const float* from = spec_.integer ? epilogue_.bias.data() : spec_.bias.f32();
+      const float* from = spec_.integer ? folded_.bias.data() : spec_.bias.f32();
       std::memcpy(bias_.get_data_handle(), from, static_cast<size_t>(w[0]) * sizeof(float));
       arguments_[DNNL_ARG_BIAS] = bias_;
       weight_bytes += w[0] * 4;
@@ -153,12 +153,11 @@ class ConvStep : public Step {
     dnnl::primitive_attr attr;
     dnnl::post_ops ops;
     if (spec_.sums || (spec_.integer && spec_.simulate)) return attr;
-    if (spec_.integer) attr.set_output_scales(1 << 1, epilogue_.factor);
-    if (spec_.residual && spec_.residual_before_activation)
-      ops.append_sum(epilogue_.form.residual_scale);
-    append_activation(ops, spec_.activation, epilogue_.form.act_scale);
-    if (spec_.residual && !spec_.residual_before_activation)
-      ops.append_sum(epilogue_.form.residual_scale);
+    if (spec_.integer) attr.set_output_scales(1 << 1, folded_.factor);
+    const kernels::Epilogue& e = folded_.epilogue;
+    if (spec_.residual && e.residual_before_activation) ops.append_sum(e.residual_scale);
+    append_activation(ops, e.activation, e.activation_scale);
+    if (spec_.residual && !e.residual_before_activation) ops.append_sum(e.residual_scale);
     attr.set_post_ops(ops);
     return attr;
   }
@@ -182,7 +181,8 @@ class ConvStep : public Step {
   }
 
   ConvSpec spec_;
-  ConvEpilogue epilogue_;
+  FoldedScales folded_;  // in f32 the epilogue only
+  kernels::Requantize requantize_;
   Place sums_;
   dnnl::stream stream_;
   dnnl::convolution_forward primitive_;

@@ -14,7 +14,7 @@ std::unique_ptr<Step> make_input_step(const Backend& on, const Place& pixels, co
                                       int64_t n, bool simulate) {
   return make_step("input", {pixels.storage, image.storage}, [=, &on](const Bases& bases) {
     if (image.dtype == DType::kF32 && !simulate)
-      return on.bytes_to_float(pixels.as<uint8_t>(bases), image.as<float>(bases), n);
+      return on.bytes_to_float({pixels.as<uint8_t>(bases), image.as<float>(bases), n});
     on.convert_strided({.x = pixels.at(bases),
                         .y = image.at(bases),
                         .x_type = DType::kU8,
@@ -70,7 +70,7 @@ std::unique_ptr<Step> make_upsample_step(const Backend& on, const Place& source,
 
 std::unique_ptr<Step> make_max_pool_step(const Backend& on, const Place& source,
                                          const Place& destination, const Shape& shape,
-                                         const Shape& out, const Attributes& attributes) {
+                                         const Shape& out, const MaxPoolAttributes& attributes) {
   const kernels::MaxPoolStrided pool{.dtype = source.dtype,
                                      .batch = shape[0],
                                      .height = shape[1],
@@ -148,7 +148,7 @@ std::unique_ptr<Step> make_map_step(const Backend& on, const Place& source, cons
                               .x_pitch = source.pitch,
                               .y_pitch = destination.pitch,
                               .x_scale = from.quantized ? from.scale : 1.0f,
-                              .act = activation,
+                              .activation = activation,
                               .round = to.quantized,
                               .y_scale = to.scale,
                               .low = to.low(),
@@ -172,33 +172,33 @@ std::unique_ptr<Step> make_map_step(const Backend& on, const Place& source, cons
 
 std::unique_ptr<Step> make_decode_step(const Backend& on, const std::vector<Place>& sources,
                                        const std::vector<Shape>& shapes, const Place& destination,
-                                       const Attributes& attributes) {
+                                       const DecodeAttributes& attributes) {
   std::vector<int> touched{destination.storage};
   for (const Place& p : sources) touched.push_back(p.storage);
-  kernels::Decode decode;
-  decode.levels = static_cast<int>(attributes.strides.size());
-  decode.batch = shapes[0][0];
-  decode.classes = attributes.num_classes;
-  decode.reg_max = attributes.reg_max;
-  decode.cell_offset = attributes.grid_cell_offset;
-  decode.dtype = sources[0].dtype;
+  kernels::HeadMaps head;
+  head.levels = static_cast<int>(attributes.strides.size());
+  head.batch = shapes[0][0];
+  head.classes = attributes.num_classes;
+  head.reg_max = attributes.reg_max;
+  head.cell_offset = attributes.grid_cell_offset;
+  head.dtype = sources[0].dtype;
   const size_t maps = attributes.maps_per_level();
   for (size_t l = 0; l < attributes.strides.size(); ++l) {
-    decode.level[l].height = shapes[maps * l][1];
-    decode.level[l].width = shapes[maps * l][2];
-    decode.level[l].stride = static_cast<float>(attributes.strides[l]);
-    decode.level[l].cls_pitch = sources[maps * l].pitch;
-    decode.level[l].reg_pitch = sources[maps * l + 1].pitch;
-    if (maps == 3) decode.level[l].obj_pitch = sources[maps * l + 2].pitch;
+    head.level[l].height = shapes[maps * l][1];
+    head.level[l].width = shapes[maps * l][2];
+    head.level[l].stride = static_cast<float>(attributes.strides[l]);
+    head.level[l].cls_pitch = sources[maps * l].pitch;
+    head.level[l].reg_pitch = sources[maps * l + 1].pitch;
+    if (maps == 3) head.level[l].obj_pitch = sources[maps * l + 2].pitch;
   }
   return make_step("decode", touched, [=, &on](const Bases& bases) {
-    kernels::Decode p = decode;
+    kernels::HeadMaps p = head;
     for (size_t l = 0; l < sources.size() / maps; ++l) {
       p.level[l].cls = sources[maps * l].at(bases);
       p.level[l].reg = sources[maps * l + 1].at(bases);
       if (maps == 3) p.level[l].obj = sources[maps * l + 2].at(bases);
     }
-    on.decode(p, destination.as<float>(bases));
+    on.decode({p, destination.as<float>(bases)});
   });
 }
 

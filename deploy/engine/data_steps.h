@@ -32,7 +32,7 @@ std::unique_ptr<Step> make_upsample_step(const Backend& on, const Place& source,
 // `shape` of the source, `out` of the destination.
 std::unique_ptr<Step> make_max_pool_step(const Backend& on, const Place& source,
                                          const Place& destination, const Shape& shape,
-                                         const Shape& out, const Attributes& attributes);
+                                         const Shape& out, const MaxPoolAttributes& attributes);
 
 // Mean over the pixels of each image; `shape` of the source. Floats.
 std::unique_ptr<Step> make_global_avg_pool_step(const Backend& on, const Place& source,
@@ -62,10 +62,10 @@ std::unique_ptr<Step> make_map_step(const Backend& on, const Place& source, cons
                                     const Place& destination, const Meaning& to, int64_t rows,
                                     Activation activation);
 
-// Sources of floats, Attributes::maps_per_level() a level; the destination is dense f32 [N, A, 5 +
-// classes].
+// Sources of floats, DecodeAttributes::maps_per_level() a level; the destination is dense f32
+// [N, A, 5 + classes].
 std::unique_ptr<Step> make_decode_step(const Backend& on, const std::vector<Place>& sources,
                                        const std::vector<Shape>& shapes, const Place& destination,
-                                       const Attributes& attributes);
+                                       const DecodeAttributes& attributes);
 
 }  // namespace sextant::deploy

@@ -24,8 +24,6 @@ std::unique_ptr<Step> conv_step(const ConvSpec& spec, Conv conv, const Tensor& w
                                 const Tensor& bias, const F& run) {
   conv.shape = shape_of(spec);
   conv.shape.groups = 1;  // without_groups()
-  conv.act = spec.activation;
-  conv.residual_before_activation = spec.residual_before_activation;
   conv.x_pitch = spec.source.pitch;
   conv.y_pitch = spec.destination.pitch;
   if (spec.residual) conv.residual_pitch = spec.residual_source.pitch;
@@ -50,14 +48,13 @@ std::unique_ptr<Step> integer_step(const ConvSpec& spec) {
   const Tensor weight =
       Tensor::from<int8_t>(dense.shape(), quantize_weight(dense, spec.weight_scale))
           .to(Device::kCuda);
-  const ConvEpilogue epilogue = integer_epilogue(spec);
-  const Tensor bias = spec.bias.defined() ? on_device(epilogue.bias) : Tensor();
-  const Tensor factor = on_device(epilogue.factor);
+  const FoldedScales folded = fold_scales(spec);
+  const Tensor bias = spec.bias.defined() ? on_device(folded.bias) : Tensor();
+  const Tensor factor = on_device(folded.factor);
   kernels::ConvInt8Forward conv;
   conv.x_type = spec.source.dtype;
   conv.y_type = spec.destination.dtype;
-  conv.activation_scale = epilogue.form.act_scale;
-  conv.residual_scale = epilogue.form.residual_scale;
+  conv.epilogue = folded.epilogue;
   auto step = conv_step(spec, conv, weight, bias, [=](kernels::ConvInt8Forward& p) {
     p.w = weight.data<int8_t>();
     p.factor = factor.f32();
@@ -70,7 +67,7 @@ std::unique_ptr<Step> integer_step(const ConvSpec& spec) {
 std::unique_ptr<Step> float_step(const ConvSpec& spec) {
   kernels::ConvForward conv;
   conv.dtype = spec.destination.dtype;
-  conv.residual_scale = spec.residual_scale;
+  conv.epilogue = spec.epilogue;
   Tensor dense = without_groups(spec.weight, spec.groups);
   if (conv.dtype != DType::kF32) {
     const Tensor narrow(dense.shape(), conv.dtype);

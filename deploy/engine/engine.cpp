@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "core/profile_range.h"
-#include "deploy/engine/program_builder.h"
+#include "deploy/engine/program.h"
 #include "kernels/backend.h"
 
 namespace sextant::deploy {
@@ -125,7 +125,8 @@ struct Engine::Impl {
     accelerator().download(v.copy.raw(), v.data, v.copy.bytes(), compute_stream());
     if (v.dtype == DType::kF16) {
       const Tensor wide(Shape{elements});
-      kernels::cpu::cast({v.copy.raw(), DType::kF16, wide.raw(), DType::kF32, elements});
+      kernels::backend(Device::kCpu)
+          .cast({v.copy.raw(), DType::kF16, wide.raw(), DType::kF32, elements});
       v.copy = wide;
       v.dtype = DType::kF32;
     }

@@ -122,7 +122,7 @@ std::unique_ptr<Step> make_widen_step(const Place& source, double scale, const P
 std::unique_ptr<Step> make_integer_decode_step(const std::vector<Place>& sources,
                                                const std::vector<Shape>& shapes,
                                                const Place& destination,
-                                               const Attributes& attributes) {
+                                               const DecodeAttributes& attributes) {
   std::vector<int> touched{destination.storage};
   for (const Place& p : sources) touched.push_back(p.storage);
   IntegerDecode decode;

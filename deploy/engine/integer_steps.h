@@ -35,6 +35,6 @@ std::unique_ptr<Step> make_widen_step(const Place& source, double scale, const P
 std::unique_ptr<Step> make_integer_decode_step(const std::vector<Place>& sources,
                                                const std::vector<Shape>& shapes,
                                                const Place& destination,
-                                               const Attributes& attributes);
+                                               const DecodeAttributes& attributes);
 
 }  // namespace sextant::deploy

@@ -35,6 +35,7 @@ void assign_from_run(Graph& g, const Tensor& image) {
   });
   for (Node& node : g.nodes) node.precision = Precision::kInt8;
   assign_ranges(g, amax);
+  set_weight_scales(g);
 }
 
 // Inputs of nodes that have to be in their output's range.
@@ -53,8 +54,8 @@ PassRow describe(const std::string& pass, const Graph& g, const PassReportOption
   double bytes = 0;
   for (const Node& node : g.nodes) {
     row.convolutions += node.has_weight();
-    row.requantizations += node.kind == NodeKind::kActivation || node.kind == NodeKind::kBatchNorm;
-    if (node.kind == NodeKind::kInput) continue;
+    row.requantizations += node.is<ActivationAttributes>() || node.is<BatchNormAttributes>();
+    if (node.is<InputAttributes>()) continue;
     for (const int t : node.inputs)
       bytes += static_cast<double>(shapes[static_cast<size_t>(t)].numel());
     bytes += static_cast<double>(shapes[static_cast<size_t>(node.output)].numel());
@@ -62,11 +63,6 @@ PassRow describe(const std::string& pass, const Graph& g, const PassReportOption
   row.requantizations += joints(g);
   row.moved_mb = bytes / 1e6;
   return row;
-}
-
-bool runs(const Graph& g) {
-  return std::none_of(g.nodes.begin(), g.nodes.end(),
-                      [](const Node& n) { return n.kind == NodeKind::kBatchNorm; });
 }
 
 struct NamedPass {
@@ -97,7 +93,7 @@ Graph without(const Graph& traced, const std::string& left_out) {
 }  // namespace
 
 PassReport report_passes(const Graph& graph, const PassReportOptions& options) {
-  const bool traced = !runs(graph);
+  const bool traced = !is_fused(graph);
   PassReport report;
   report.remaining_joints = graph.quantized() ? count_requantizations(graph) : 0;
   Graph g = graph;
@@ -123,7 +119,8 @@ PassReport report_passes(const Graph& graph, const PassReportOptions& options) {
   const auto add = [&](int row, const std::string& left_out) {
     Graph v = without(traced ? graph : g, left_out);
     // nothing to time where the pass finds nothing to do
-    if (!runs(v) || (v.nodes.size() == g.nodes.size() && row >= 0 && left_out != "unify_ranges"))
+    if (!is_fused(v) ||
+        (v.nodes.size() == g.nodes.size() && row >= 0 && left_out != "unify_ranges"))
       return;
     assign_from_run(v, image);
     variants.push_back({row, Engine(v, config), {}});

@@ -7,36 +7,55 @@ namespace {
 
 ConvLayer layer_of(const Node& node, const Shape& x) {
   const Shape& w = node.weight.shape();
-  const Attributes& a = node.attributes;
+  const ConvAttributes a = conv_attributes(node);
   ConvLayer layer;
   layer.name = node.name;
-  layer.activation = a.activation;
+  layer.epilogue = epilogue_of(node);
+  layer.epilogue.residual_scale = 1.0f;
   kernels::ConvShape& s = layer.shape;
   s.n = x[0];
   s.h = x[1];
   s.w = x[2];
   s.ic = x[3];
   s.oc = w[0];
-  if (node.kind == NodeKind::kDeconv) {
+  if (node.is<DeconvAttributes>()) {
     s.oc *= 4;
-    return layer;
+  } else {
+    s.kh = w[1];
+    s.kw = w[2];
   }
-  s.kh = w[1];
-  s.kw = w[2];
   s.stride = a.stride;
   s.pad = a.padding;
   s.groups = a.groups;
   layer.residual = a.residual;
-  layer.residual_before_activation = a.residual_before_activation;
   return layer;
 }
 
 bool alike(const ConvLayer& a, const ConvLayer& b) {
-  return a.shape == b.shape && a.activation == b.activation && a.residual == b.residual &&
-         a.residual_before_activation == b.residual_before_activation;
+  return a.shape == b.shape && a.epilogue == b.epilogue && a.residual == b.residual;
 }
 
 }  // namespace
+
+ConvAttributes conv_attributes(const Node& node) {
+  if (node.is<DeconvAttributes>()) return {.activation = node.activation()};
+  return node.as<ConvAttributes>();
+}
+
+kernels::Epilogue epilogue_of(const Node& node) {
+  const ConvAttributes a = conv_attributes(node);
+  return {.activation = a.activation,
+          .residual_scale = a.residual_scale,
+          .residual_before_activation = a.residual_before_activation};
+}
+
+ConvForm::ConvForm(const Node& node)
+    : attributes(conv_attributes(node)), scattered(node.is<DeconvAttributes>()) {
+  weight = scattered ? deconv_as_pointwise(node.weight) : node.weight;
+  bias = scattered ? deconv_bias(node.bias) : node.bias;
+  for (int tap = 0; tap < (scattered ? 4 : 1); ++tap)
+    weight_scale.insert(weight_scale.end(), node.weight_scale.begin(), node.weight_scale.end());
+}
 
 std::vector<ConvLayer> conv_layers(const Graph& graph, int64_t batch, int64_t height,
                                    int64_t width) {

@@ -13,16 +13,34 @@ namespace sextant::deploy {
 struct ConvLayer {
   std::string name;  // of the first node that is such a one
   kernels::ConvShape shape;
-  Activation activation = Activation::kIdentity;
+  // Its residual_scale is left at 1: it does not tell two kinds apart.
+  kernels::Epilogue epilogue{};
   bool residual = false;
-  bool residual_before_activation = false;
   int count = 1;  // nodes of the graph that are such convolutions
 };
+
+// Of a convolution, in real numbers.
+kernels::Epilogue epilogue_of(const Node& node);
 
 // Each kind once, in the graph's order, for `batch` images of height x width. A transposed
 // convolution counts as the 1x1 convolution to 4 O channels that it is (deconv_as_pointwise()).
 std::vector<ConvLayer> conv_layers(const Graph& graph, int64_t batch, int64_t height,
                                    int64_t width);
+
+// ---- the convolution that runs for a node with a weight
+
+// A conv's own attributes. A deconv runs as a convolution of stride 1, without padding and groups.
+ConvAttributes conv_attributes(const Node& node);
+
+// A conv as it is, a deconv as the 1x1 convolution whose results are then scattered.
+struct ConvForm {
+  explicit ConvForm(const Node& node);
+  ConvAttributes attributes;
+  Tensor weight;  // f32 [O,kh,kw,I/groups]
+  Tensor bias;    // f32 [O] or empty
+  std::vector<float> weight_scale;
+  bool scattered = false;
+};
 
 // A 2x2 stride-2 transposed convolution is a 1x1 convolution to 4 O channels, ordered (row, column,
 // o) here, whose results are then scattered: weight [O,2,2,I] -> [4 O,1,1,I].

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <set>
 
-#include "core/config.h"
+#include "deploy/graph/attribute_json.h"
 #include "deploy/graph/ranges.h"
 
 namespace sextant::deploy {
@@ -15,7 +15,8 @@ namespace {
 constexpr int kVersion = 2;
 
 int version_of(const Graph& graph) {
-  return graph.nodes.back().attributes.objectness ? kVersion : 1;
+  const Node* decode = graph.decode();
+  return decode && decode->as<DecodeAttributes>().objectness ? kVersion : 1;
 }
 
 // ---- weights between our layout and PyTorch's
@@ -26,6 +27,8 @@ Tensor reinterpret(const Tensor& t, DType as) {
   return copy;
 }
 
+Layout layout_of(const Node& node) { return rules_of(node).weight.value(); }
+
 // The permutations are for f32 and u8; bytes are bytes.
 template <class F>
 Tensor permuted(const Tensor& t, const F& permute) {
@@ -34,61 +37,32 @@ Tensor permuted(const Tensor& t, const F& permute) {
 }
 
 Tensor to_file(const Node& node, const Tensor& weight) {
-  return permuted(weight, node.kind == NodeKind::kDeconv ? ohwi_to_iohw : nhwc_to_nchw);
+  return permuted(weight, [&](const Tensor& t) { return to_file_layout(t, layout_of(node)); });
 }
 Tensor from_file(const Node& node, const Tensor& weight) {
-  return permuted(weight, node.kind == NodeKind::kDeconv ? iohw_to_ohwi : nchw_to_nhwc);
+  return permuted(weight, [&](const Tensor& t) { return from_file_layout(t, layout_of(node)); });
 }
 
 // ---- the graph as JSON
 
+class NodeWriter : public AttributeWriter {
+ public:
+  NodeWriter(Json& to, const Node& node) : AttributeWriter(to, node.kind()), node_(node) {}
+  void weight() override {
+    to_["bias"] = node_.bias.defined();
+    to_["precision"] = name_of(node_.precision);
+  }
+
+ private:
+  const Node& node_;
+};
+
 Json node_to_json(const Graph& graph, const Node& node) {
-  const Attributes& a = node.attributes;
-  Json j = {{"name", node.name}, {"kind", name_of(node.kind)}};
+  Json j = {{"name", node.name}, {"kind", name_of(node.kind())}};
   j["inputs"] = Json::array();
   for (const int t : node.inputs) j["inputs"].push_back(graph.tensors[static_cast<size_t>(t)].name);
-  switch (node.kind) {
-    case NodeKind::kConv:
-      j["stride"] = a.stride;
-      j["padding"] = a.padding;
-      j["groups"] = a.groups;
-      j["residual"] = !a.residual                    ? "none"
-                      : a.residual_before_activation ? "before_activation"
-                                                     : "after_activation";
-      if (a.residual_scale != 1.0f) j["residual_scale"] = a.residual_scale;
-      [[fallthrough]];
-    case NodeKind::kDeconv:
-      j["bias"] = node.bias.defined();
-      j["precision"] = name_of(node.precision);
-      [[fallthrough]];
-    case NodeKind::kActivation:
-      j["activation"] = name_of(a.activation);
-      break;
-    case NodeKind::kMaxPool:
-      j["kernel"] = a.kernel;
-      j["stride"] = a.stride;
-      j["padding"] = a.padding;
-      break;
-    case NodeKind::kUpsample:
-      j["scale"] = a.scale;
-      break;
-    case NodeKind::kAdd:
-      if (a.residual_scale != 1.0f) j["residual_scale"] = a.residual_scale;
-      break;
-    case NodeKind::kSlice:
-      j["begin"] = a.begin;
-      j["end"] = a.end;
-      break;
-    case NodeKind::kDecode:
-      j["strides"] = a.strides;
-      j["num_classes"] = a.num_classes;
-      j["reg_max"] = a.reg_max;
-      j["grid_cell_offset"] = a.grid_cell_offset;
-      if (a.objectness) j["objectness"] = true;
-      break;
-    default:
-      break;
-  }
+  NodeWriter writer(j, node);
+  visit_attributes(node.attributes, writer);
   return j;
 }
 
@@ -147,12 +121,11 @@ class Loader {
     for (const auto& [name, tensor] : file_.tensors)
       check(used_.contains(name), "{}: tensor '{}' belongs to no node", file_.path, name);
     validate(graph_);
-    for (const Node& n : graph_.nodes)
-      if (n.kind == NodeKind::kDecode)
-        check(graph_.class_names.empty() ||
-                  static_cast<int64_t>(graph_.class_names.size()) == n.attributes.num_classes,
-              "{}: {} class names for {} classes", file_.path, graph_.class_names.size(),
-              n.attributes.num_classes);
+    if (const Node* decode = graph_.decode()) {
+      const int64_t classes = decode->as<DecodeAttributes>().num_classes;
+      check(graph_.class_names.empty() || std::ssize(graph_.class_names) == classes,
+            "{}: {} class names for {} classes", file_.path, graph_.class_names.size(), classes);
+    }
     return std::move(graph_);
   }
 
@@ -216,89 +189,47 @@ class Loader {
   void node(const Json& json) {
     now_ = fmt::format("node {}", graph_.nodes.size());
     check(json.is_object(), "{}: {} is no object", file_.path, now_);
-    ConfigReader r(json, file_.path, now_ + ".");
     Node n;
-    r.require("name", n.name);
+    ConfigReader(json, file_.path, now_ + ".").require("name", n.name);
     now_ = fmt::format("node '{}'", n.name);
+    const std::string where = file_.path + ": " + now_;
+    ConfigReader r(json, where);
     std::string kind;
     std::vector<std::string> inputs;
+    r.require("name", n.name);
     r.require("kind", kind);
     r.require("inputs", inputs);
     try {
-      n.kind = from_name<NodeKind>(kind);
-      check(n.kind != NodeKind::kBatchNorm, "batch-norm is not folded");
+      n.attributes = default_attributes(from_name<NodeKind>(kind));
+      check(!rules_of(n).only_traced, "kind {} is not fused", kind);
       for (const std::string& name : inputs) n.inputs.push_back(id(name, now_));
       n.output = id(n.name, now_);
-      attributes(r, n);
+      NodeReader reader(*this, r, n);
+      visit_attributes(n.attributes, reader);
+      check_attributes(n.attributes);
     } catch (const Error& e) {
       const std::string message = e.what();
-      fail("{}",
-           message.starts_with(file_.path) ? message : file_.path + ": " + now_ + ": " + message);
+      fail("{}", message.starts_with(file_.path) ? message : where + ": " + message);
     }
     r.finish();
     graph_.nodes.push_back(std::move(n));
   }
 
-  void attributes(ConfigReader& r, Node& n) {
-    Attributes& a = n.attributes;
-    constexpr int64_t kLarge = 1 << 16;
-    std::string activation = "identity";
-    switch (n.kind) {
-      case NodeKind::kConv: {
-        a.stride = integer(r, "stride", 1, kLarge);
-        a.padding = integer(r, "padding", 0, kLarge);
-        a.groups = integer(r, "groups", 1, kLarge);
-        std::string residual = "none";
-        r.name("residual", residual, "residual", {"none", "before_activation", "after_activation"});
-        a.residual = residual != "none";
-        a.residual_before_activation = residual == "before_activation";
-        r.get("residual_scale", a.residual_scale);
-        [[fallthrough]];
-      }
-      case NodeKind::kDeconv: {
-        bool bias = false;
-        r.require("bias", bias);
-        r.get("precision", n.precision, {Precision::kInt8, Precision::kFloat32});
-        weights(n, bias);
-        [[fallthrough]];
-      }
-      case NodeKind::kActivation:
-        r.require("activation", activation);
-        a.activation = activation_from_name(activation);
-        break;
-      case NodeKind::kMaxPool:
-        a.kernel = integer(r, "kernel", 1, kLarge);
-        a.stride = integer(r, "stride", 1, kLarge);
-        a.padding = integer(r, "padding", 0, kLarge);
-        break;
-      case NodeKind::kUpsample:
-        a.scale = integer(r, "scale", 1, kLarge);
-        break;
-      case NodeKind::kAdd:
-        r.get("residual_scale", a.residual_scale);
-        break;
-      case NodeKind::kSlice:
-        a.begin = integer(r, "begin", 0, kLarge);
-        a.end = integer(r, "end", 0, kLarge);
-        break;
-      case NodeKind::kDecode: {
-        Json strides;
-        r.require("strides", strides);
-        for (const Json& s : strides) {
-          check(s.is_number_unsigned() && s.get<uint64_t>() <= 4096, "absurd strides {}",
-                strides.dump());
-          a.strides.push_back(s.get<int64_t>());
-        }
-        a.num_classes = integer(r, "num_classes", 1, kLarge);
-        a.reg_max = integer(r, "reg_max", 0, kLarge);
-        r.require("grid_cell_offset", a.grid_cell_offset);
-        r.get("objectness", a.objectness);
-        break;
-      }
-      default:
-        break;
+  class NodeReader : public AttributeReader {
+   public:
+    NodeReader(Loader& loader, ConfigReader& from, Node& node)
+        : AttributeReader(from), loader_(loader), node_(node) {}
+    void weight() override {
+      bool bias = false;
+      from_.require("bias", bias);
+      from_.get("precision", node_.precision, {Precision::kInt8, Precision::kFloat32});
+      loader_.weights(node_, bias);
     }
-  }
+
+   private:
+    Loader& loader_;
+    Node& node_;
+  };
 
   const Tensor& stored(const std::string& name) {
     used_.insert(name);
@@ -358,17 +289,15 @@ class Loader {
 
 void save_deploy(const std::filesystem::path& path, const Graph& graph,
                  const std::map<std::string, std::string>& extra) {
+  check_fused(graph);
   validate(graph);
   SafeTensors file;
   file.path = path.string();
   file.metadata = extra;
   file.metadata["sextant"] = graph_to_json(graph).dump();
   for (const Node& node : graph.nodes) {
-    check(node.kind != NodeKind::kBatchNorm, "{}: node '{}' is not fused; fuse() first", file.path,
-          node.name);
     if (!node.has_weight()) continue;
-    const bool int8 = !node.weight_scale.empty() && node.precision == Precision::kInt8;
-    if (int8) {
+    if (runs_in_int8(graph, node)) {
       const std::vector<int8_t> q = quantize_weight(node.weight, node.weight_scale);
       file.add(node.name + ".weight", to_file(node, Tensor::from(node.weight.shape(), q)));
     } else {

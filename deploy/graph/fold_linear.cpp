@@ -8,16 +8,16 @@ namespace {
 
 // A conv that only multiplies and adds.
 bool is_linear_conv(const Node& node) {
-  return node.kind == NodeKind::kConv && node.attributes.activation == Activation::kIdentity &&
-         !node.attributes.residual;
+  return node.is<ConvAttributes>() && node.activation() == Activation::kIdentity &&
+         !node.has_residual();
 }
 
 // A factor per channel, and nothing else.
 bool is_channel_scale(const Node& node) {
-  const Attributes& a = node.attributes;
-  return is_linear_conv(node) && node.weight.dim(1) == 1 && node.weight.dim(2) == 1 &&
-         node.weight.dim(3) == 1 && a.groups == node.weight.dim(0) && a.stride == 1 &&
-         a.padding == 0;
+  if (!is_linear_conv(node)) return false;
+  const auto& a = node.as<ConvAttributes>();
+  const Shape& w = node.weight.shape();
+  return w[1] == 1 && w[2] == 1 && w[3] == 1 && a.groups == w[0] && a.stride == 1 && a.padding == 0;
 }
 
 // One summand: scale * tensor + shift, per channel.
@@ -29,6 +29,7 @@ struct Term {
 
 std::vector<Term> terms_of_norm(const Node& norm) {
   std::vector<Term> terms;
+  const float eps = norm.as<BatchNormAttributes>().eps;
   for (size_t b = 0; b < norm.inputs.size(); ++b) {
     const float* gamma = norm.norm[4 * b].f32();
     const float* beta = norm.norm[4 * b + 1].f32();
@@ -36,7 +37,7 @@ std::vector<Term> terms_of_norm(const Node& norm) {
     const float* var = norm.norm[4 * b + 3].f32();
     Term t{norm.inputs[b], {}, {}};
     for (int64_t o = 0; o < norm.norm[0].numel(); ++o) {
-      const double factor = gamma[o] / std::sqrt(static_cast<double>(var[o]) + norm.attributes.eps);
+      const double factor = gamma[o] / std::sqrt(static_cast<double>(var[o]) + eps);
       t.scale.push_back(factor);
       t.shift.push_back(beta[o] - mean[o] * factor);
     }
@@ -69,18 +70,17 @@ class LinearSum {
   // A convolution of x to `channels`, without name and output.
   Node build(int64_t channels) const {
     Node node;
-    node.kind = NodeKind::kConv;
     node.inputs = {source_};
     Shape shape{channels, 1, 1, 1};
-    node.attributes.groups = channels;
+    ConvAttributes attributes{.groups = channels};
     if (geometry_) {
-      node.attributes = geometry_->attributes;
+      attributes = geometry_->as<ConvAttributes>();
       shape = geometry_->weight.shape();
     }
+    node.attributes = attributes;
     std::vector<double> weight(static_cast<size_t>(shape.numel()), 0.0);
     std::vector<double> bias(static_cast<size_t>(channels), 0.0);
-    for (size_t t = 0; t < terms_.size(); ++t)
-      add_term(t, shape, node.attributes.groups, weight, bias);
+    for (size_t t = 0; t < terms_.size(); ++t) add_term(t, shape, attributes.groups, weight, bias);
     node.weight = Tensor(shape);
     node.bias = Tensor({channels});
     std::copy(weight.begin(), weight.end(), node.weight.f32());
@@ -112,20 +112,20 @@ class LinearSum {
     for (const Node* conv : branches_)
       if (conv && !inside(*conv)) return false;
     const Shape& w = geometry_->weight.shape();
-    const Attributes& g = geometry_->attributes;
+    const auto& g = geometry_->as<ConvAttributes>();
     return !identity || (g.stride == 1 && w[0] == w[3] * g.groups && w[1] % 2 == 1 &&
                          w[2] == w[1] && g.padding == w[1] / 2);
   }
 
   static bool larger(const Node& a, const Node& b) {
     if (a.weight.dim(1) != b.weight.dim(1)) return a.weight.dim(1) > b.weight.dim(1);
-    return a.attributes.groups < b.attributes.groups;
+    return a.as<ConvAttributes>().groups < b.as<ConvAttributes>().groups;
   }
 
   // Whether the kernel is a part of the geometry's.
   bool inside(const Node& conv) const {
     const Shape &w = conv.weight.shape(), &large = geometry_->weight.shape();
-    const Attributes &a = conv.attributes, &g = geometry_->attributes;
+    const auto &a = conv.as<ConvAttributes>(), &g = geometry_->as<ConvAttributes>();
     const int64_t border = g.padding - a.padding;
     return a.stride == g.stride && a.groups % g.groups == 0 && border >= 0 &&
            large[1] - w[1] == 2 * border && large[2] - w[2] == 2 * border;
@@ -150,7 +150,7 @@ class LinearSum {
       }
       const Shape& w = conv->weight.shape();
       const int64_t border = (shape[1] - w[1]) / 2;
-      const int64_t shift = o / (w[0] / conv->attributes.groups) * w[3] - begin;
+      const int64_t shift = o / (w[0] / conv->as<ConvAttributes>().groups) * w[3] - begin;
       const float* from = conv->weight.f32() + o * w[1] * w[2] * w[3];
       for (int64_t a = 0; a < w[1]; ++a)
         for (int64_t b = 0; b < w[2]; ++b)
@@ -175,7 +175,7 @@ Node fold_norm(const Graph& g, const std::vector<int>& producers, const Node& no
   node.name = !sum.geometry()          ? norm.name
               : norm.inputs.size() > 1 ? norm.name + ".rbr_reparam"
                                        : sum.geometry()->name;
-  node.attributes.activation = norm.attributes.activation;
+  node.as<ConvAttributes>().activation = norm.activation();
   return node;
 }
 
@@ -206,7 +206,7 @@ Node fold_add(const Graph& g, const std::vector<int>& producers,
               const std::vector<std::vector<int>>& consumers, const Node& add) {
   std::vector<Term> terms{{add.inputs[0], {}, {}}, {add.inputs[1], {}, {}}};
   const int64_t channels = g.tensors[static_cast<size_t>(add.output)].shape[-1];
-  terms[1].scale.assign(static_cast<size_t>(channels), add.attributes.residual_scale);
+  terms[1].scale.assign(static_cast<size_t>(channels), add.as<AddAttributes>().residual_scale);
   LinearSum sum(g, producers, terms);
   if (!sum.fits() || !absorbs(sum, consumers)) return {};
   Node node = sum.build(channels);
@@ -227,12 +227,12 @@ Graph fold_linear(const Graph& graph) {
   for (Node& node : g.nodes) {
     // earlier nodes are folded already, so a sum of folded blocks folds too
     Node folded;
-    if (node.kind == NodeKind::kBatchNorm) {
+    if (node.is<BatchNormAttributes>()) {
       folded = fold_norm(g, producers, node);
       folded.output = node.output;
-    } else if (node.kind == NodeKind::kAdd) {
+    } else if (node.is<AddAttributes>()) {
       folded = fold_add(g, producers, consumers, node);
-    } else if (node.kind == NodeKind::kConv && is_channel_scale(node)) {
+    } else if (is_channel_scale(node)) {
       folded = fold_channel_scale(g, producers, consumers, node);
     }
     if (folded.output < 0) continue;

@@ -1,8 +1,24 @@
 #include "deploy/graph/graph.h"
 
-#include "deploy/graph/ranges.h"
+#include <algorithm>
+
+#include "deploy/graph/node_rules.h"
 
 namespace sextant::deploy {
+
+bool Node::has_weight() const { return rules_of(*this).weight.has_value(); }
+
+bool Node::has_residual() const {
+  const auto* conv = std::get_if<ConvAttributes>(&attributes);
+  return conv && conv->residual;
+}
+
+Activation Node::activation() const {
+  const Activation* a = activation_of(attributes);
+  return a ? *a : Activation::kIdentity;
+}
+
+void Node::wrong_kind() const { fail("deploy: node '{}' is of kind {}", name, name_of(kind())); }
 
 float TensorInfo::scale() const {
   if (!has_range()) return 1.0f;
@@ -18,6 +34,13 @@ std::string common_path(const std::string& a, const std::string& b) {
     if (i >= a.size() || i >= b.size() || a[i] != b[i]) break;
   }
   return a.substr(0, same);
+}
+
+std::string Graph::label() const { return source.empty() ? "the model" : source; }
+
+const Node* Graph::decode() const {
+  const auto last = std::ranges::find(nodes, output, &Node::output);
+  return last != nodes.end() && last->is<DecodeAttributes>() ? &*last : nullptr;
 }
 
 int Graph::find_tensor(const std::string& name) const {
@@ -48,6 +71,16 @@ std::vector<std::vector<int>> Graph::consumers() const {
 
 bool Graph::quantized() const {
   return input >= 0 && tensors[static_cast<size_t>(input)].has_range();
+}
+
+bool is_fused(const Graph& graph) {
+  return std::ranges::none_of(graph.nodes, [](const Node& n) { return rules_of(n).only_traced; });
+}
+
+void check_fused(const Graph& graph) {
+  for (const Node& node : graph.nodes)
+    check(!rules_of(node).only_traced, "{}: node '{}' is not fused; fuse() first", graph.label(),
+          node.name);
 }
 
 }  // namespace sextant::deploy

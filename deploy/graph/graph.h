@@ -14,44 +14,13 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/tensor.h"
-#include "kernels/math/activation.h"
+#include "deploy/graph/node_kinds.h"
 
 namespace sextant::deploy {
-
-enum class NodeKind {
-  kInput,          // the image: f32 in 0..1, fed as u8 pixels
-  kConv,           // weight, bias, activation, residual sum
-  kDeconv,         // 2x2 stride 2 transposed convolution: weight [O,2,2,I], bias, activation
-  kMaxPool,        // kernel, stride, padding
-  kUpsample,       // nearest, by `scale`
-  kConcat,         // channels
-  kAdd,            // two inputs of equal shape, the second times residual_scale
-  kActivation,     // on its own
-  kSlice,          // channels [begin, end)
-  kGlobalAvgPool,  // mean over the pixels: [N,1,1,C]; computed in float
-  kSoftmax,        // over the channels; computed in float
-  kBatchNorm,      // rep_bn_act as traced; gone after fuse()
-  kDecode          // head outputs -> predictions; always the last node
-};
-
-constexpr auto enum_names(NodeKind) {
-  return make_enum_names<NodeKind>("node kind", {{NodeKind::kInput, "input"},
-                                                 {NodeKind::kConv, "conv"},
-                                                 {NodeKind::kDeconv, "deconv"},
-                                                 {NodeKind::kMaxPool, "max_pool"},
-                                                 {NodeKind::kUpsample, "upsample"},
-                                                 {NodeKind::kConcat, "concat"},
-                                                 {NodeKind::kAdd, "add"},
-                                                 {NodeKind::kActivation, "activation"},
-                                                 {NodeKind::kSlice, "slice"},
-                                                 {NodeKind::kGlobalAvgPool, "global_avg_pool"},
-                                                 {NodeKind::kSoftmax, "softmax"},
-                                                 {NodeKind::kBatchNorm, "rep_bn_act"},
-                                                 {NodeKind::kDecode, "decode"}});
-}
 
 // What an engine computes in. kInteger is int8 without any float between the pixels and the decoded
 // result (CPU only); kFloat16 holds activations and weights as f16 (CUDA only). A node is kFloat32
@@ -64,38 +33,13 @@ constexpr auto enum_names(Precision) {
                                                   {Precision::kInteger, "integer"}});
 }
 
-// Only the fields of a node's kind mean something; the others keep their defaults.
-struct Attributes {
-  int64_t stride = 1;                             // conv, max_pool
-  int64_t padding = 0;                            // conv, max_pool
-  int64_t groups = 1;                             // conv
-  int64_t kernel = 1;                             // max_pool
-  int64_t scale = 2;                              // upsample
-  int64_t begin = 0;                              // slice
-  int64_t end = 0;                                // slice
-  Activation activation = Activation::kIdentity;  // conv, deconv, activation, rep_bn_act
-  bool residual = false;                          // conv: its second input is added ...
-  bool residual_before_activation = false;        // ... act(conv + r), else act(conv) + r
-  float residual_scale = 1.0f;                    // conv with residual, add: factor of r
-  float eps = 1e-3f;                              // rep_bn_act
-  std::vector<int64_t> strides;                   // decode: pixels per cell, one per level
-  int64_t num_classes = 0;                        // decode
-  int64_t reg_max = 0;                            // decode; 0: four plain distances
-  float grid_cell_offset = 0.5f;                  // decode
-  bool objectness = false;                        // decode: reads an objectness map a level
-
-  // decode: tensors a level, in this order: class logits, distances, objectness logits if any.
-  size_t maps_per_level() const { return objectness ? 3 : 2; }
-};
-
 struct Node {
   std::string name;  // the module path of its weight ("backbone.stem.rbr_reparam"), or "<kind>_<n>"
-  NodeKind kind = NodeKind::kInput;
+  Attributes attributes;    // those of its kind
   std::vector<int> inputs;  // tensor ids
   int output = -1;          // tensor id
-  Attributes attributes;
-  Tensor weight;  // f32; conv [O,kh,kw,I/groups], deconv [O,2,2,I]
-  Tensor bias;    // f32 [O], or empty
+  Tensor weight;            // f32; conv [O,kh,kw,I/groups], deconv [O,2,2,I]
+  Tensor bias;              // f32 [O], or empty
   // Per output channel, set by quantization; empty: not quantized. The integer weight is
   // round(weight / weight_scale).
   std::vector<float> weight_scale;
@@ -104,7 +48,32 @@ struct Node {
   Precision precision = Precision::kInt8;
   std::vector<Tensor> norm;  // rep_bn_act: gamma, beta, running_mean, running_var of each branch
 
-  bool has_weight() const { return kind == NodeKind::kConv || kind == NodeKind::kDeconv; }
+  NodeKind kind() const { return kind_of(attributes); }
+  // Its attributes as those of its kind. Throws Error naming the node where it is of another.
+  template <class A>
+  const A& as() const {
+    const A* a = std::get_if<A>(&attributes);
+    if (!a) wrong_kind();
+    return *a;
+  }
+  template <class A>
+  A& as() {
+    return const_cast<A&>(std::as_const(*this).template as<A>());
+  }
+  template <class A>
+  bool is() const {
+    return std::holds_alternative<A>(attributes);
+  }
+
+  // A conv or deconv: what quantization means by a layer.
+  bool has_weight() const;
+  // Whether its second input is added to a convolution.
+  bool has_residual() const;
+  // What ends its work; the identity for kinds without an activation.
+  Activation activation() const;
+
+ private:
+  [[noreturn]] void wrong_kind() const;
 };
 
 struct TensorInfo {
@@ -130,6 +99,10 @@ struct Graph {
   int64_t gray_border = 0;  // grey pixels on each side of its images (data/image/letterbox.h)
   std::string source;       // file it came from, for messages; may be empty
 
+  // The source for messages, "the model" where it is not known.
+  std::string label() const;
+  // The node that turns head outputs into predictions, the last one; null for other networks.
+  const Node* decode() const;
   // -1 / nullptr when absent.
   int find_tensor(const std::string& name) const;
   const Node* find_node(const std::string& name) const;
@@ -154,7 +127,11 @@ void validate(const Graph& graph);
 std::vector<Shape> infer_shapes(const Graph& graph, int64_t batch, int64_t height, int64_t width);
 
 // The shape of the node's output, given those of all tensors before it. Throws as infer_shapes().
-Shape output_shape(const Graph& graph, const Node& node, std::vector<Shape>& shapes);
+Shape output_shape(const Graph& graph, const Node& node, const std::vector<Shape>& shapes);
+
+// Throws Error naming graph and node for one that fuse() would have folded.
+void check_fused(const Graph& graph);
+bool is_fused(const Graph& graph);
 
 // The leading path components that both names have: "a.b" of "a.b.c" and "a.b.d.e".
 std::string common_path(const std::string& a, const std::string& b);

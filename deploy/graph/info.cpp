@@ -2,40 +2,33 @@
 
 #include <algorithm>
 
+#include "deploy/graph/attribute_json.h"
+#include "deploy/graph/ranges.h"
+
 namespace sextant::deploy {
 namespace {
 
-std::string describe(const Node& node) {
-  const Attributes& a = node.attributes;
-  std::string text(name_of(node.kind));
-  switch (node.kind) {
-    case NodeKind::kConv:
-      text += fmt::format(" {}x{}", node.weight.dim(1), node.weight.dim(2));
-      if (a.stride != 1) text += fmt::format(" s{}", a.stride);
-      if (a.groups != 1) text += fmt::format(" g{}", a.groups);
-      break;
-    case NodeKind::kDeconv:
-      text += " 2x2 s2";
-      break;
-    case NodeKind::kMaxPool:
-      text += fmt::format(" {} s{}", a.kernel, a.stride);
-      break;
-    case NodeKind::kUpsample:
-      text += fmt::format(" x{}", a.scale);
-      break;
-    case NodeKind::kSlice:
-      text += fmt::format(" [{},{})", a.begin, a.end);
-      break;
-    case NodeKind::kDecode:
-      if (a.reg_max > 0) text += fmt::format(" reg_max {}", a.reg_max);
-      if (a.objectness) text += " objectness";
-      break;
-    default:
-      break;
+// What the attributes add to the kind's name.
+class Description : public AttributeValues {
+ public:
+  using AttributeValues::AttributeValues;
+  void note(const char* text) override { text_ += text; }
+  const std::string& text() const { return text_; }
+
+ private:
+  void value(const Key& key, const Json& v, bool is_default) override {
+    if (is_default && !key.shown_always) return;
+    text_ += fmt::format(fmt::runtime(key.shown), v.is_string() ? v.get<std::string>() : v.dump());
   }
-  if (a.residual) text += a.residual_before_activation ? " +residual (before act)" : " +residual";
-  if (a.activation != Activation::kIdentity) text += fmt::format(" {}", name_of(a.activation));
-  return text;
+  std::string text_;
+};
+
+std::string describe(const Node& node) {
+  std::string text(name_of(node.kind()));
+  if (node.has_weight()) text += fmt::format(" {}x{}", node.weight.dim(1), node.weight.dim(2));
+  Description attributes(node.kind());
+  visit_attributes(node.attributes, attributes);
+  return text + attributes.text();
 }
 
 }  // namespace
@@ -57,17 +50,16 @@ GraphSummary summarize(const Graph& graph, int64_t height, int64_t width) {
       s.parameters = node.weight.numel() + (node.bias.defined() ? node.bias.numel() : 0);
       // each weight meets each pixel: of the output for a convolution, of the input for a
       // transposed
-      const Shape& pixels = node.kind == NodeKind::kConv ? s.output : s.input;
+      const bool deconv = node.is<DeconvAttributes>();
+      const Shape& pixels = deconv ? s.input : s.output;
       s.flops = 2.0 * static_cast<double>(node.weight.numel()) *
                 static_cast<double>(pixels[1] * pixels[2]);
-      summary.readme_flops += node.kind == NodeKind::kDeconv ? 4 * s.flops : s.flops;
-      const bool int8 = node.precision == Precision::kInt8 && !node.weight_scale.empty() &&
-                        graph.tensors[static_cast<size_t>(node.inputs[0])].has_range();
-      s.precision = name_of(int8 ? Precision::kInt8 : Precision::kFloat32);
+      summary.readme_flops += deconv ? 4 * s.flops : s.flops;
+      s.precision = name_of(runs_in_int8(graph, node) ? Precision::kInt8 : Precision::kFloat32);
     }
-    if (node.kind == NodeKind::kDecode && node.attributes.reg_max > 0)
-      summary.readme_flops +=
-          8.0 * static_cast<double>(s.output[1] * (node.attributes.reg_max + 1));
+    if (const auto* decode = std::get_if<DecodeAttributes>(&node.attributes);
+        decode && decode->reg_max > 0)
+      summary.readme_flops += 8.0 * static_cast<double>(s.output[1] * (decode->reg_max + 1));
     summary.parameters += s.parameters;
     summary.flops += s.flops;
     summary.nodes.push_back(std::move(s));

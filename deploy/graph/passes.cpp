@@ -21,17 +21,16 @@ bool fold_one_activation(Graph& g) {
   const std::vector<int> producers = g.producers();
   const auto consumers = g.consumers();
   for (size_t i = 0; i < g.nodes.size(); ++i) {
-    if (g.nodes[i].kind != NodeKind::kActivation) continue;
+    if (!g.nodes[i].is<ActivationAttributes>()) continue;
     const size_t before = static_cast<size_t>(g.nodes[i].inputs[0]);
     const size_t made = static_cast<size_t>(producers[before]);
     Node conv = g.nodes[made];
-    const Attributes& a = conv.attributes;
     // act(conv) + r is not linear in the convolution any more
     if (!conv.has_weight() || consumers[before].size() != 1 ||
-        a.activation != Activation::kIdentity)
+        conv.activation() != Activation::kIdentity)
       continue;
-    conv.attributes.activation = g.nodes[i].attributes.activation;
-    conv.attributes.residual_before_activation = conv.attributes.residual;
+    *activation_of(conv.attributes) = g.nodes[i].activation();
+    if (conv.has_residual()) conv.as<ConvAttributes>().residual_before_activation = true;
     g = merge(std::move(g), made, i, std::move(conv));
     return true;
   }
@@ -42,17 +41,17 @@ bool fold_one_residual(Graph& g) {
   const std::vector<int> producers = g.producers();
   const auto consumers = g.consumers();
   for (size_t i = 0; i < g.nodes.size(); ++i) {
-    if (g.nodes[i].kind != NodeKind::kAdd) continue;
+    if (!g.nodes[i].is<AddAttributes>()) continue;
     for (size_t side = 2; side-- > 0;) {
       const size_t before = static_cast<size_t>(g.nodes[i].inputs[side]);
       const size_t made = static_cast<size_t>(producers[before]);
       Node conv = g.nodes[made];
-      const float scale = g.nodes[i].attributes.residual_scale;
-      if (conv.kind != NodeKind::kConv || conv.attributes.residual ||
-          consumers[before].size() != 1 || (side == 1 && scale != 1.0f))
+      const float scale = g.nodes[i].as<AddAttributes>().residual_scale;
+      if (!conv.is<ConvAttributes>() || conv.has_residual() || consumers[before].size() != 1 ||
+          (side == 1 && scale != 1.0f))
         continue;
-      conv.attributes.residual = true;
-      conv.attributes.residual_scale = scale;
+      conv.as<ConvAttributes>().residual = true;
+      conv.as<ConvAttributes>().residual_scale = scale;
       conv.inputs.push_back(g.nodes[i].inputs[1 - side]);
       g = merge(std::move(g), made, i, std::move(conv));
       return true;
@@ -79,7 +78,7 @@ Graph remove_dead(const Graph& graph) {
   wanted[static_cast<size_t>(graph.output)] = true;
   for (size_t i = graph.nodes.size(); i-- > 0;) {
     const Node& node = graph.nodes[i];
-    keep[i] = wanted[static_cast<size_t>(node.output)] || node.kind == NodeKind::kInput;
+    keep[i] = wanted[static_cast<size_t>(node.output)] || node.output == graph.input;
     if (keep[i])
       for (const int t : node.inputs) wanted[static_cast<size_t>(t)] = true;
   }

@@ -4,15 +4,10 @@
 #include <cmath>
 #include <numeric>
 
+#include "deploy/graph/node_rules.h"
+
 namespace sextant::deploy {
 namespace {
-
-bool never_negative(Activation a) { return a == Activation::kReLU || a == Activation::kSigmoid; }
-
-bool passes_range(NodeKind kind) {
-  return kind == NodeKind::kMaxPool || kind == NodeKind::kUpsample || kind == NodeKind::kSlice ||
-         kind == NodeKind::kConcat || kind == NodeKind::kAdd;
-}
 
 class Union {
  public:
@@ -27,37 +22,13 @@ class Union {
   std::vector<int> parent_;
 };
 
-// The largest |w| of each output channel.
-std::vector<float> channel_amax(const Tensor& weight) {
-  const int64_t o = weight.dim(0);
-  const int64_t n = weight.numel() / o;
-  std::vector<float> amax(static_cast<size_t>(o), 0.0f);
-  for (int64_t i = 0; i < o; ++i)
-    for (int64_t j = 0; j < n; ++j)
-      amax[static_cast<size_t>(i)] =
-          std::max(amax[static_cast<size_t>(i)], std::abs(weight.f32()[i * n + j]));
-  return amax;
-}
-
 // Which tensors cannot hold a negative number.
 std::vector<bool> positive_tensors(const Graph& graph) {
   std::vector<bool> positive(graph.tensors.size(), false);
-  const auto is = [&](int t) { return positive[static_cast<size_t>(t)]; };
   for (const Node& node : graph.nodes) {
-    const Attributes& a = node.attributes;
-    bool yes = false;
-    if (passes_range(node.kind)) {
-      yes = std::all_of(node.inputs.begin(), node.inputs.end(), is) && a.residual_scale >= 0;
-    } else if (node.kind == NodeKind::kInput || node.kind == NodeKind::kSoftmax) {
-      yes = true;
-    } else if (node.kind == NodeKind::kGlobalAvgPool) {
-      yes = is(node.inputs[0]);
-    } else if (node.kind != NodeKind::kDecode) {
-      yes = never_negative(a.activation);
-      if (a.residual && !a.residual_before_activation)
-        yes = yes && is(node.inputs[1]) && a.residual_scale >= 0;
-    }
-    positive[static_cast<size_t>(node.output)] = yes;
+    std::vector<bool> inputs;
+    for (const int t : node.inputs) inputs.push_back(positive[static_cast<size_t>(t)]);
+    positive[static_cast<size_t>(node.output)] = rules_of(node).never_negative(node, inputs);
   }
   return positive;
 }
@@ -66,12 +37,8 @@ std::vector<bool> positive_tensors(const Graph& graph) {
 
 void unify_ranges(Graph& graph) {
   Union sets(graph.tensors.size());
-  for (const Node& node : graph.nodes) {
-    if (passes_range(node.kind))
-      for (const int t : node.inputs) sets.join(t, node.output);
-    else if (node.attributes.residual)
-      sets.join(node.inputs[1], node.output);
-  }
+  for (const Node& node : graph.nodes)
+    for (const int t : inputs_in_output_range(node)) sets.join(t, node.output);
   const std::vector<bool> positive = positive_tensors(graph);
   std::vector<int> number(graph.tensors.size(), -1);
   int groups = 0;
@@ -95,10 +62,17 @@ void separate_ranges(Graph& graph) {
   }
 }
 
+std::vector<int> inputs_in_output_range(const Node& node) {
+  const RangeRule rule = rules_of(node).range;
+  if (rule == RangeRule::kShares || rule == RangeRule::kPasses) return node.inputs;
+  if (node.has_residual()) return {node.inputs[1]};
+  return {};
+}
+
 std::vector<bool> groups_to_quantize(const Graph& graph) {
   std::vector<bool> wanted(graph.tensors.size(), true);
   for (const Node& node : graph.nodes) {
-    if (node.kind != NodeKind::kDecode && node.kind != NodeKind::kSoftmax) continue;
+    if (rules_of(node).range != RangeRule::kFloat) continue;
     wanted[static_cast<size_t>(graph.tensors[static_cast<size_t>(node.output)].group)] = false;
     for (const int t : node.inputs)
       wanted[static_cast<size_t>(graph.tensors[static_cast<size_t>(t)].group)] = false;
@@ -120,11 +94,6 @@ void assign_ranges(Graph& graph, const std::vector<float>& group_amax) {
           "deploy: tensor '{}': no finite range", info.name);
     info.amax = info.group == image ? 1.0f : std::max(group_amax[g], 2 * kTinyAmax);
   }
-  for (Node& node : graph.nodes) {
-    if (!node.has_weight()) continue;
-    node.weight_scale = channel_amax(node.weight);
-    for (float& s : node.weight_scale) s = s <= kTinyAmax ? 1.0f : s / 127.0f;
-  }
 }
 
 int64_t count_requantizations(const Graph& graph) {
@@ -134,13 +103,27 @@ int64_t count_requantizations(const Graph& graph) {
     const TensorInfo& y = graph.tensors[static_cast<size_t>(b)];
     return x.amax != y.amax || x.is_unsigned != y.is_unsigned;
   };
-  for (const Node& node : graph.nodes) {
-    if (passes_range(node.kind))
-      for (const int t : node.inputs) count += differ(t, node.output);
-    if (node.kind == NodeKind::kConv && node.attributes.residual)
-      count += differ(node.inputs[1], node.output);
-  }
+  for (const Node& node : graph.nodes)
+    for (const int t : inputs_in_output_range(node)) count += differ(t, node.output);
   return count;
+}
+
+float weight_step(float amax) { return amax <= kTinyAmax ? 1.0f : amax / 127.0f; }
+
+std::vector<float> weight_steps(const Tensor& weight) {
+  std::vector<float> steps;
+  const int64_t n = weight.numel() / weight.dim(0);
+  for (int64_t o = 0; o < weight.dim(0); ++o) {
+    float amax = 0.0f;
+    for (int64_t i = 0; i < n; ++i) amax = std::max(amax, std::abs(weight.f32()[o * n + i]));
+    steps.push_back(weight_step(amax));
+  }
+  return steps;
+}
+
+void set_weight_scales(Graph& graph) {
+  for (Node& node : graph.nodes)
+    if (node.has_weight()) node.weight_scale = weight_steps(node.weight);
 }
 
 std::vector<int8_t> quantize_weight(const Tensor& weight, const std::vector<float>& scale) {
@@ -156,6 +139,32 @@ std::vector<int8_t> quantize_weight(const Tensor& weight, const std::vector<floa
     }
   }
   return q;
+}
+
+namespace {
+
+// Whether the ranges let the node run in int8.
+bool ranges_allow_int8(const Graph& graph, const Node& node) {
+  const auto ranged = [&](int t) { return graph.tensors[static_cast<size_t>(t)].has_range(); };
+  return node.has_weight() && graph.quantized() && ranged(node.inputs[0]) &&
+         (!node.has_residual() || ranged(node.inputs[1]) == ranged(node.output));
+}
+
+}  // namespace
+
+bool can_run_in_int8(const Graph& graph, const Node& node) {
+  return ranges_allow_int8(graph, node) && !node.weight_scale.empty();
+}
+
+bool runs_in_int8(const Graph& graph, const Node& node) {
+  return node.precision == Precision::kInt8 && can_run_in_int8(graph, node);
+}
+
+void check_weight_scales(const Graph& graph) {
+  for (const Node& node : graph.nodes)
+    check(node.precision != Precision::kInt8 || !node.weight_scale.empty() ||
+              !ranges_allow_int8(graph, node),
+          "{}: node '{}' has no weight scales; run sextant quantize", graph.label(), node.name);
 }
 
 }  // namespace sextant::deploy

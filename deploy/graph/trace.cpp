@@ -4,6 +4,7 @@
 #include <set>
 #include <unordered_map>
 
+#include "deploy/graph/attribute_json.h"
 #include "deploy/graph/passes.h"
 
 namespace sextant::deploy {
@@ -23,65 +24,22 @@ class Builder {
     for (const auto& [name, variable] : parameters) names_[variable.id()] = name;
     Node node;
     node.name = "images";
-    node.kind = NodeKind::kInput;
     add(std::move(node), input);
     graph_.input = 0;
   }
 
   void operation(const trace::Op& op) {
+    const std::optional<NodeKind> kind = kind_traced_as(op.kind);
+    check(kind.has_value(), "trace: operation '{}' has no place in a deploy graph", op.kind);
     Node node;
-    const Json& a = op.attributes;
-    try {
-      if (op.kind == "conv2d") {
-        node.kind = NodeKind::kConv;
-        node.attributes.stride = a.at("stride");
-        node.attributes.padding = a.at("padding");
-        node.attributes.groups = a.value("groups", int64_t{1});
-        weighted(node, op);
-      } else if (op.kind == "conv_transpose2d") {
-        node.kind = NodeKind::kDeconv;
-        check(a.value("stride", 2) == 2, "trace: conv_transpose2d with stride {}, only 2 is known",
-              a.value("stride", 2));
-        weighted(node, op);
-      } else if (op.kind == "rep_bn_act") {
-        batch_norm(node, op);
-      } else if (op.kind == "activation") {
-        node.kind = NodeKind::kActivation;
-        node.attributes.activation = activation_from_name(a.at("act"));
-        read(node, op, 0, 1);
-      } else if (op.kind == "max_pool2d") {
-        node.kind = NodeKind::kMaxPool;
-        node.attributes.kernel = a.at("kernel");
-        node.attributes.stride = a.at("stride");
-        node.attributes.padding = a.at("padding");
-        read(node, op, 0, 1);
-      } else if (op.kind == "upsample_nearest") {
-        node.kind = NodeKind::kUpsample;
-        node.attributes.scale = a.at("scale");
-        read(node, op, 0, 1);
-      } else if (op.kind == "concat" || op.kind == "add") {
-        node.kind = op.kind == "add" ? NodeKind::kAdd : NodeKind::kConcat;
-        if (a.contains("alpha")) node.attributes.residual_scale = a.at("alpha");
-        read(node, op, 0, op.inputs.size());
-      } else if (op.kind == "slice_channels") {
-        node.kind = NodeKind::kSlice;
-        node.attributes.begin = a.at("begin");
-        node.attributes.end = a.at("end");
-        read(node, op, 0, 1);
-      } else if (op.kind == "detect_decode") {
-        node.kind = NodeKind::kDecode;
-        node.attributes.strides = a.at("strides").get<std::vector<int64_t>>();
-        node.attributes.num_classes = a.at("num_classes");
-        node.attributes.reg_max = a.at("reg_max");
-        node.attributes.grid_cell_offset = a.value("grid_cell_offset", 0.5f);
-        node.attributes.objectness = a.value("objectness", false);
-        read(node, op, 0, op.inputs.size());
-      } else {
-        fail("trace: operation '{}' has no place in a deploy graph", op.kind);
-      }
-    } catch (const nlohmann::json::exception& e) {
-      fail("trace: operation '{}': attributes {}: {}", op.kind, a.dump(), e.what());
-    }
+    node.attributes = default_attributes(*kind);
+    read_attributes(node, op);
+    if (node.is<BatchNormAttributes>())
+      batch_norm(node, op);
+    else if (node.has_weight())
+      weighted(node, op);
+    else
+      read(node, op, op.inputs.size());
     add(std::move(node), op.output);
   }
 
@@ -99,10 +57,10 @@ class Builder {
     const auto found = v.defined() ? names_.find(v.id()) : names_.end();
     return found == names_.end() ? "" : module_of(found->second);
   }
-  void read(Node& node, const trace::Op& op, size_t begin, size_t count) const {
-    check(op.inputs.size() >= begin + count, "trace: operation '{}' has {} inputs", op.kind,
+  void read(Node& node, const trace::Op& op, size_t count) const {
+    check(op.inputs.size() >= count, "trace: operation '{}' has {} inputs", op.kind,
           op.inputs.size());
-    for (size_t i = begin; i < begin + count; ++i) {
+    for (size_t i = 0; i < count; ++i) {
       const auto found = tensors_.find(op.inputs[i].id());
       check(found != tensors_.end(),
             "trace: operation '{}' reads a tensor {} that no recorded operation made", op.kind,
@@ -110,8 +68,21 @@ class Builder {
       node.inputs.push_back(found->second);
     }
   }
+  // What only fusing gives a node, a convolution's activation for one, keeps its default.
+  static void read_attributes(Node& node, const trace::Op& op) {
+    ConfigReader from(op.attributes.is_null() ? Json::object() : op.attributes,
+                      fmt::format("trace: operation '{}'", op.kind));
+    AttributeReader reader(from, /*partial=*/true);
+    visit_attributes(node.attributes, reader);
+    if (node.is<DeconvAttributes>()) {
+      int64_t stride = 2;
+      from.get("stride", stride);
+      check(stride == 2, "trace: {} with stride {}, only 2 is known", op.kind, stride);
+    }
+    from.finish();
+  }
   void weighted(Node& node, const trace::Op& op) const {
-    read(node, op, 0, 1);
+    read(node, op, 1);
     check(op.inputs.size() >= 2 && op.inputs[1].defined(), "trace: operation '{}' has no weight",
           op.kind);
     node.name = name_of_parameter(op.inputs[1]);
@@ -119,13 +90,10 @@ class Builder {
     if (op.inputs.size() > 2 && op.inputs[2].defined()) node.bias = op.inputs[2].data();
   }
   void batch_norm(Node& node, const trace::Op& op) const {
-    node.kind = NodeKind::kBatchNorm;
-    const size_t k = op.attributes.at("branches").get<size_t>();
-    node.attributes.eps = op.attributes.at("eps");
-    node.attributes.activation = activation_from_name(op.attributes.at("act"));
+    const size_t k = op.inputs.size() / 5;  // of each: an input and four parameters
     check(k >= 1 && op.inputs.size() == 5 * k, "trace: rep_bn_act with {} branches has {} inputs",
           k, op.inputs.size());
-    read(node, op, 0, k);
+    read(node, op, k);
     for (size_t i = k; i < op.inputs.size(); ++i) node.norm.push_back(op.inputs[i].data());
     node.name = name_of_parameter(op.inputs[k]);
     for (size_t b = 1; b < k; ++b)
@@ -134,7 +102,7 @@ class Builder {
 
   void add(Node node, const Variable& output) {
     if (node.name.empty())
-      node.name = fmt::format("{}_{}", name_of(node.kind), count_[node.kind]++);
+      node.name = fmt::format("{}_{}", name_of(node.kind()), count_[node.kind()]++);
     const std::string base = node.name;
     for (int n = 2; !taken_.insert(node.name).second; ++n)
       node.name = fmt::format("{}_{}", base, n);

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "deploy/graph/conv_layers.h"
+#include "deploy/graph/node_rules.h"
 #include "deploy/graph/ranges.h"
 #include "deploy/integer/decode.h"
 
@@ -17,18 +18,7 @@ constexpr int32_t kTableShift = 40;  // room for a residual in 2^-kIndexBits ent
 constexpr int64_t kLargestTable = 1 << 16;
 constexpr double kFlat = 1.0 / 64;  // steps: what is left of a table where it is cut off
 
-// act(x) for x < 0 over act(x) for x > 0, for those that are two straight lines.
-bool piecewise_linear(Activation a, double& slope) {
-  slope = a == Activation::kReLU ? 0.0 : (a == Activation::kLeakyReLU ? kernels::kLeakySlope : 1.0);
-  return a == Activation::kIdentity || a == Activation::kReLU || a == Activation::kLeakyReLU;
-}
-
-double activate(Activation a, double x) {
-  double y = 0;
-  kernels::dispatch_activation(
-      a, [&](auto tag) { y = kernels::activate<decltype(tag)::value>(static_cast<float>(x)); });
-  return y;
-}
+double activate(Activation a, double x) { return kernels::activate(a, static_cast<float>(x)); }
 
 // The activation in steps of the destination, tabulated until it is flat or saturated. Returns the
 // step in which its argument is given.
@@ -37,11 +27,10 @@ double make_table(const RealConv& real, Rescale& s) {
   const double f = std::abs(real.residual_scale);
   const double reach = real.residual == ResidualPlace::kAfterActivation ? 1 + f : 1;
   const double enough = (reach * (real.high - real.low) + 1) * step;
-  // every one of them tends to 0 on the left, on the right to 1 (sigmoid) or to x
   double left = -64, right = 1e-3;
   while (left < 0 && std::abs(activate(real.activation, left)) <= kFlat * step) left += 1.0 / 64;
   left -= 1.0 / 64;
-  const double top = real.activation == Activation::kSigmoid ? 1 - kFlat * step : enough;
+  const double top = kernels::traits_of(real.activation).limit - kFlat * step;
   while (activate(real.activation, right) < std::min(enough, top) && right < 1e30) right *= 1.05;
   double unit = step / kTableSteps;
   while ((right - left) / unit > kLargestTable - 2) unit *= 2;
@@ -92,9 +81,9 @@ Rescale lower_conv(const RealConv& real, IntegerConv& p) {
   s.zero_point = real.destination.zero_point;
   s.low = real.low;
   s.high = real.high;
-  double slope = 1.0, unit = real.destination.scale;
-  const bool linear = piecewise_linear(real.activation, slope);
-  if (!linear) unit = make_table(real, s);
+  const bool linear = kernels::traits_of(real.activation).homogeneous;
+  const double slope = -activate(real.activation, -1.0);  // of the line below zero
+  const double unit = linear ? real.destination.scale : make_table(real, s);
 
   std::vector<float> weight_scale = real.weight_scale;
   std::vector<int8_t> q = quantized_weight(real);
@@ -140,54 +129,59 @@ Rescale lower_conv(const RealConv& real, IntegerConv& p) {
   return s;
 }
 
-void check_integer(const Graph& graph) {
-  const std::string source = graph.source.empty() ? "the model" : graph.source;
+namespace {
+
+bool has_integer_form(const Graph& graph, const Node& node) {
   const auto ranged = [&](int t) { return graph.tensors[static_cast<size_t>(t)].has_range(); };
-  for (const Node& node : graph.nodes) {
-    bool ok = true;
-    if (node.has_weight())
-      ok = node.precision == Precision::kInt8 && ranged(node.inputs[0]) &&
-           !node.weight_scale.empty() &&
-           (!node.attributes.residual || (ranged(node.inputs[1]) && ranged(node.output)));
-    else if (node.kind == NodeKind::kConcat || node.kind == NodeKind::kSlice ||
-             node.kind == NodeKind::kUpsample)  // these move numbers of any kind
-      for (const int t : node.inputs) ok = ok && ranged(t) == ranged(node.output);
-    else if (node.kind != NodeKind::kDecode)
-      for (const int t : node.inputs) ok = ok && ranged(t) && ranged(node.output);
-    check(ok, "{}: node '{}' is kept in float; the integer mode needs every layer in int8", source,
-          node.name);
-  }
+  if (node.has_weight())
+    return runs_in_int8(graph, node) && (!node.has_residual() || ranged(node.output));
+  const auto fits = [&](int t) {
+    switch (rules_of(node).integer) {
+      case IntegerRule::kRanges:
+        return ranged(t) && ranged(node.output);
+      case IntegerRule::kMoves:
+        return ranged(t) == ranged(node.output);
+      case IntegerRule::kReads:
+        return true;
+    }
+    return false;
+  };
+  return std::ranges::all_of(node.inputs, fits);
+}
+
+}  // namespace
+
+void check_integer(const Graph& graph) {
+  for (const Node& node : graph.nodes)
+    check(has_integer_form(graph, node),
+          "{}: node '{}' is kept in float; the integer mode needs every layer in int8",
+          graph.label(), node.name);
 }
 
 Rescale lower_node(const Graph& graph, const Node& node, const std::vector<Shape>& shapes,
                    IntegerConv& p) {
-  const bool deconv = node.kind == NodeKind::kDeconv;
+  const ConvForm form(node);
+  const ConvAttributes& a = form.attributes;
   const auto info = [&](int t) -> const TensorInfo& {
     return graph.tensors[static_cast<size_t>(t)];
   };
   const Shape& in = shapes[static_cast<size_t>(node.inputs[0])];
-  const Shape& out = deconv ? in : shapes[static_cast<size_t>(node.output)];
-  const Attributes& a = node.attributes;
+  const Shape& out = form.scattered ? in : shapes[static_cast<size_t>(node.output)];
   p = IntegerConv{};
   p.batch = in[0];
   p.height = in[1];
   p.width = in[2];
   p.out_height = out[1];
   p.out_width = out[2];
-  if (!deconv) {
-    p.stride = a.stride;
-    p.padding = a.padding;
-    p.groups = a.groups;
-  }
-  const int taps = deconv ? 4 : 1;
+  p.stride = a.stride;
+  p.padding = a.padding;
+  p.groups = a.groups;
   const TensorInfo& x = info(node.inputs[0]);
   const TensorInfo& y = info(node.output);
   RealConv real;
-  real.weight = deconv ? deconv_as_pointwise(node.weight) : node.weight;
-  real.bias = deconv ? deconv_bias(node.bias) : node.bias;
-  for (int tap = 0; tap < taps; ++tap)
-    real.weight_scale.insert(real.weight_scale.end(), node.weight_scale.begin(),
-                             node.weight_scale.end());
+  real.weight = form.weight;
+  real.bias = form.bias;
+  real.weight_scale = form.weight_scale;
   real.source = {x.scale(), 0};
   real.source_low = x.is_unsigned ? 0 : -128;
   real.source_high = x.is_unsigned ? 255 : 127;
@@ -200,22 +194,18 @@ Rescale lower_node(const Graph& graph, const Node& node, const std::vector<Shape
   }
   real.activation = a.activation;
   real.residual_scale = a.residual_scale;
-  if (a.residual)
-    real.residual = a.residual_before_activation ? ResidualPlace::kBeforeActivation
-                                                 : ResidualPlace::kAfterActivation;
+  real.residual = a.residual_place();
   try {
     return lower_conv(real, p);
   } catch (const Error& e) {
-    fail("{}: node '{}': {}", graph.source.empty() ? "the model" : graph.source, node.name,
-         e.what());
+    fail("{}: node '{}': {}", graph.label(), node.name, e.what());
   }
 }
 
 double integer_scale(const Graph& graph, int tensor) {
   const TensorInfo& info = graph.tensors[static_cast<size_t>(tensor)];
   if (info.has_range()) return info.scale();
-  const Node& last = graph.nodes.back();
-  const bool result = last.kind == NodeKind::kDecode && last.output == tensor;
+  const bool result = graph.decode() && tensor == graph.output;
   return std::ldexp(1.0, result ? -kResultBits : -kHeadBits);
 }
 

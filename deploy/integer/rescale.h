@@ -20,14 +20,13 @@
 #include <cstdint>
 #include <vector>
 
+#include "deploy/graph/node_kinds.h"
 #include "deploy/integer/multiplier.h"
 
 namespace sextant::deploy {
 
 inline constexpr int32_t kTableBits = 16;
 inline constexpr int32_t kIndexBits = 8;
-
-enum class ResidualPlace { kNone, kBeforeActivation, kAfterActivation };
 
 // Integers only: nothing here has a fraction.
 struct Rescale {

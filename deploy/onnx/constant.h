@@ -1,4 +1,4 @@
-// Constants of an ONNX file, checked before they are read. Internal to deploy/onnx_*.
+// Constants of an ONNX file, checked before they are read. Internal to deploy/onnx.
 #pragma once
 
 #include <onnx/onnx_pb.h>

@@ -9,7 +9,7 @@
 #include "core/rng.h"
 #include "deploy/onnx/evaluate.h"
 #include "deploy/onnx/weights.h"
-#include "kernels/detection/decode.h"
+#include "kernels/backend.h"
 
 namespace sextant::deploy {
 namespace {
@@ -185,7 +185,7 @@ class Finder {
 
   std::vector<float> decoded(const Roles& r) const {
     const OnnxDetector d = detector(r);
-    kernels::Decode p;
+    kernels::HeadMaps p;
     p.batch = end_.batch;
     p.classes = d.attributes.num_classes;
     p.reg_max = d.attributes.reg_max;
@@ -199,7 +199,7 @@ class Finder {
       level.stride = static_cast<float>(strides_[l]);
     }
     std::vector<float> rows(static_cast<size_t>(p.batch * p.anchors() * (5 + p.classes)));
-    kernels::cpu::decode(p, rows.data());
+    kernels::backend(Device::kCpu).decode({p, rows.data()});
     return rows;
   }
 

@@ -1,5 +1,5 @@
 // The end of a detector that another tool exported: recognised by what it computes, not by how.
-// Internal to deploy/onnx_*.
+// Internal to deploy/onnx.
 #pragma once
 
 #include <onnx/onnx_pb.h>
@@ -26,7 +26,7 @@ struct OnnxModelEnd {
 
 struct OnnxDetector {
   std::vector<std::string> inputs;  // of the decode node
-  Attributes attributes;
+  DecodeAttributes attributes;
 };
 
 // Follows the outputs back to the convolutions that they come from, evaluates what lies between on

@@ -1,5 +1,5 @@
 // Computes single operators of an ONNX model on small arrays, to see what the end of a foreign
-// detector does. Internal to deploy/onnx_*.
+// detector does. Internal to deploy/onnx.
 #pragma once
 
 #include <onnx/onnx_pb.h>

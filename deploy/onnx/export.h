@@ -23,9 +23,10 @@ enum class OnnxPrecision {
   kInt8      // QuantizeLinear / DequantizeLinear with the ranges of the graph
 };
 constexpr auto enum_names(OnnxPrecision) {
-  return make_enum_names<OnnxPrecision>("ONNX precision", {{OnnxPrecision::kFloat32, "fp32"},
-                                                           {OnnxPrecision::kFloat16, "fp16"},
-                                                           {OnnxPrecision::kInt8, "int8"}});
+  return make_enum_names<OnnxPrecision>("precision of an ONNX model",
+                                        {{OnnxPrecision::kFloat32, "fp32"},
+                                         {OnnxPrecision::kFloat16, "fp16"},
+                                         {OnnxPrecision::kInt8, "int8"}});
 }
 
 // kernels/detection/nms.h says what these mean.

@@ -1,4 +1,4 @@
-// Weights that an ONNX model keeps in files beside it. Internal to deploy/onnx_*.
+// Weights that an ONNX model keeps in files beside it. Internal to deploy/onnx.
 #pragma once
 
 #include <onnx/onnx_pb.h>

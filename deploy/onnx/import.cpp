@@ -246,10 +246,9 @@ class ModelReader {
   // Ends the graph with a decode node; returns the shapes that it reads.
   std::vector<Shape> decode(OnnxImporter& importer, const std::string& name,
                             const std::vector<std::string>& inputs,
-                            const Attributes& attributes) const {
+                            const DecodeAttributes& attributes) const {
     Graph& g = importer.graph;
     Node decode;
-    decode.kind = NodeKind::kDecode;
     decode.attributes = attributes;
     std::vector<Shape> shapes;
     named("its decode node", [&] {
@@ -319,17 +318,9 @@ class ModelReader {
       const size_t group = static_cast<size_t>(t.group);
       t.amax = t.group == image ? 1.0f : (wanted[group] ? amax[group] : 0.0f);
     }
-    for (Node& n : g.nodes) {
-      if (!n.has_weight() || !n.weight_scale.empty() || n.precision == Precision::kFloat32)
-        continue;
-      const int64_t inner = n.weight.numel() / n.weight.dim(0);
-      for (int64_t o = 0; o < n.weight.dim(0); ++o) {
-        float most = 0;
-        for (int64_t i = 0; i < inner; ++i)
-          most = std::max(most, std::abs(n.weight.f32()[o * inner + i]));
-        n.weight_scale.push_back(most <= kTinyAmax ? 1.0f : most / 127.0f);
-      }
-    }
+    for (Node& n : g.nodes)
+      if (n.has_weight() && n.weight_scale.empty() && n.precision == Precision::kInt8)
+        n.weight_scale = weight_steps(n.weight);
   }
 
   std::string source_;

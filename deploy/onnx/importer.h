@@ -1,5 +1,6 @@
 // Turns the nodes of an ONNX model into nodes of a graph, one after the other. Internal to
-// deploy/onnx_*; deploy/onnx/import.h is the door.
+// deploy/onnx; deploy/onnx/import.h is the door. What is made of each operator is in the files of
+// deploy/onnx/nodes.h.
 #pragma once
 
 #include <onnx/onnx_pb.h>
@@ -14,6 +15,7 @@
 
 #include "deploy/graph/graph.h"
 #include "deploy/onnx/constant.h"
+#include "deploy/onnx/nodes.h"
 
 namespace sextant::deploy {
 
@@ -39,7 +41,7 @@ class OnnxImporter {
  public:
   OnnxImporter(int64_t height, int64_t width, std::string image);
 
-  // Names the operators that import_node() does not know.
+  // Whether import_node() knows the node's operator.
   static bool knows(const onnx::NodeProto& node);
   // Throws Error about the node, without naming it.
   void import_node(const onnx::NodeProto& node);
@@ -50,7 +52,7 @@ class OnnxImporter {
   // The shape of the image or map of that name, [1,H,W,C]; null where there is none, or it is not
   // done with what is pending.
   const Shape* map_shape(const std::string& name) const;
-  // Puts `node` behind the others; returns its tensor. The name is made unique.
+  // Puts `node` behind the others; returns its tensor. The name is made unique; "": by its kind.
   int add(Node node, const std::string& name);
 
   Graph graph;                // as far as it got; `output` is the caller's
@@ -58,11 +60,43 @@ class OnnxImporter {
   int64_t opset = 13;
   int64_t batch = 1;  // that the model was written for
 
- private:
-  using Handler = void (OnnxImporter::*)();
-  static const std::map<std::string, Handler>& handlers();
+  // ---- for operators
+  const onnx::NodeProto& current() const { return *now_; }
+  // Null for what no node before the current one makes.
+  OnnxValue* find(const std::string& name);
+  void define(const std::string& name, OnnxValue value);
+  // Memory for a constant that no initializer holds.
+  onnx::TensorProto& own() { return owned_.emplace_back(); }
+  // The tensor of a value, done with what was pending.
+  int plain(const OnnxValue& v);
+  // factor * x + shift per channel: a depthwise 1x1 convolution, which fuse() folds where it can.
+  int affine(int tensor, const std::vector<float>& factor, const std::vector<float>& shift);
 
-  // ---- what the current node says (onnx_importer.cpp)
+ private:
+  std::map<std::string, OnnxValue> values_;
+  std::deque<onnx::TensorProto> owned_;
+  std::set<std::string> names_;
+  std::map<NodeKind, int> count_;
+  const onnx::NodeProto* now_ = nullptr;
+};
+
+// How a layer slides over an image.
+struct OnnxWindow {
+  int64_t stride = 1;
+  std::array<int64_t, 2> dilation{1, 1};
+  std::array<int64_t, 4> pads{};  // top, left, bottom, right
+};
+
+// One operator: what the importer's current node says, and what is made of it. Each family of
+// operators derives from it, with a member function each (imports()).
+class OnnxOperator {
+ public:
+  explicit OnnxOperator(OnnxImporter& importer) : importer_(importer) {}
+
+ protected:
+  // ---- what the node says
+  const onnx::NodeProto& current() const { return importer_.current(); }
+  std::string name_of_node() const;
   const onnx::AttributeProto* attribute(const char* name) const;
   int64_t integer(const char* name, int64_t standard, int64_t low, int64_t high) const;
   float number(const char* name, float standard) const;
@@ -74,73 +108,38 @@ class OnnxImporter {
   const OnnxConstant& constant_input(int i) const;
   // Integers from an attribute, or (in later opsets) from input i.
   std::vector<int64_t> integers_or_input(const char* name, int i) const;
-  int plain(int i);  // the tensor of input i, done with what was pending
-  int plain(const OnnxValue& v);
-  const Shape& shape(int tensor) const { return shapes[static_cast<size_t>(tensor)]; }
-  void result(OnnxValue value);
+  // strides, dilations, pads and auto_pad of a layer that slides over x.
+  OnnxWindow window(const Shape& x, int64_t kernel_h, int64_t kernel_w) const;
+
+  // ---- what is made of it
+  // The tensor of input i, or of a value, done with what was pending.
+  int plain(int i) { return plain(OnnxValue(input(i))); }
+  int plain(const OnnxValue& v) { return importer_.plain(v); }
+  const Shape& shape(int tensor) const { return importer_.shapes[static_cast<size_t>(tensor)]; }
+  int affine(int tensor, const std::vector<float>& factor, const std::vector<float>& shift) {
+    return importer_.affine(tensor, factor, shift);
+  }
+  // Named as the ONNX node where `name` is empty.
+  int add(Node made, const std::string& name = "") {
+    return importer_.add(std::move(made), name.empty() ? name_of_node() : name);
+  }
+  // The node's first output, or output i.
+  void result(OnnxValue value) { result(0, std::move(value)); }
   void result(int tensor, bool flat = false);
-  std::string name_of_node() const;
-  // Both inputs are constants: lists of a few integers, as shapes are reckoned with.
-  void fold_integers();
-  OnnxValue joined_floats();
-  int affine(int tensor, const std::vector<float>& factor, const std::vector<float>& shift);
-  int activate(int tensor, Activation a);
+  void result(int i, OnnxValue value) { importer_.define(current().output(i), std::move(value)); }
+  OnnxValue& output() { return *importer_.find(current().output(0)); }
 
-  // ---- layers with weights, pools, Q/DQ (onnx_layers.cpp)
-  struct Weights;
-  struct Window;
-  Weights weights(int i, size_t out_axis) const;
-  std::vector<float> bias_values(int i, int64_t channels) const;
-  Window window(const Shape& x, int64_t kernel_h, int64_t kernel_w) const;
-  void convolution(const OnnxValue& source, Weights w, const Window& g, int64_t groups,
-                   std::vector<float> bias);
-  void fully_connected(Weights w, bool transposed, float alpha, std::vector<float> bias);
-  void conv();
-  void conv_transpose();
-  void gemm();
-  void matmul();
-  void batch_norm();
-  void max_pool();
-  void average_pool();
-  void global_average_pool();
-  void reduce_mean();
-  void pad();
-  void quantize();
-  void dequantize();
-
-  // ---- element by element (onnx_operators.cpp)
-  std::vector<float> per_channel(const OnnxConstant& c, const OnnxValue& other) const;
-  void relu() { result(activate(plain(0), Activation::kReLU), input(0).flat); }
-  void sigmoid() { result(activate(plain(0), Activation::kSigmoid), input(0).flat); }
-  void hard_swish() { result(activate(plain(0), Activation::kHardswish), input(0).flat); }
-  void mish() { result(activate(plain(0), Activation::kMish), input(0).flat); }
-  void leaky_relu();
-  void clip();
-  void pending_function();
-  void add_or_subtract();
-  void multiply();
-  void divide();
-  void identity();
-
-  // ---- shapes (onnx_operators.cpp)
-  void constant_node();
-  void concat();
-  void slice();
-  void split();
-  void flatten();
-  void reshape();
-  void squeeze();
-  void unsqueeze();
-  void softmax();
-  void resize();
-  void shape_of();
-  void gather();
-
-  std::map<std::string, OnnxValue> values_;
-  std::deque<onnx::TensorProto> owned_;  // constants that no initializer holds
-  std::set<std::string> names_;
-  std::map<NodeKind, int> count_;
-  const onnx::NodeProto* now_ = nullptr;
+  OnnxImporter& importer_;
 };
+
+// The row of an operator that a member function of a family imports.
+template <class Family>
+void import_by(OnnxImporter& importer, void (Family::*method)()) {
+  (Family(importer).*method)();
+}
+template <auto Method>
+constexpr OnnxImport imports(std::string_view type) {
+  return {type, [](OnnxImporter& importer) { import_by(importer, Method); }};
+}
 
 }  // namespace sextant::deploy

@@ -1,5 +1,7 @@
 #include "deploy/onnx/tail.h"
 
+#include "deploy/graph/attribute_json.h"
+
 namespace sextant::deploy {
 namespace {
 
@@ -212,12 +214,15 @@ Names tail_outputs(const OnnxTail& tail) {
 }
 
 Json tail_to_json(const OnnxTail& tail) {
-  const Attributes& a = tail.attributes;
-  Json j = {{"name", tail.name},    {"inputs", tail.inputs},
-            {"strides", a.strides}, {"num_classes", a.num_classes},
-            {"reg_max", a.reg_max}, {"grid_cell_offset", a.grid_cell_offset},
-            {"half", tail.half}};
-  if (a.objectness) j["objectness"] = true;
+  Json j = {{"name", tail.name}, {"inputs", tail.inputs}};
+  Json attributes;
+  AttributeWriter writer(attributes, NodeKind::kDecode);
+  visit_attributes(tail.attributes, writer);
+  for (const auto& [key, value] : attributes.items()) {
+    if (key == "objectness") j["half"] = tail.half;  // files hold them in this order
+    j[key] = value;
+  }
+  j["half"] = tail.half;
   if (tail.nms)
     j["nms"] = {{"conf", tail.nms->conf},
                 {"iou", tail.nms->iou},
@@ -228,26 +233,20 @@ Json tail_to_json(const OnnxTail& tail) {
 
 OnnxTail tail_from_json(const Json& json, const std::string& where) {
   check(json.is_object(), "{}: 'tail' in its metadata is no object", where);
-  for (const auto& [key, value] : json.items())
-    check(!value.is_number_float() || key == "grid_cell_offset",
-          "{}: 'tail.{}' in its metadata is {}", where, key, value.dump());
   ConfigReader r(json, where, "tail.");
   OnnxTail tail;
-  Attributes& a = tail.attributes;
   r.require("name", tail.name);
   r.require("inputs", tail.inputs);
-  Json strides;
-  r.require("strides", strides);
-  for (const Json& s : strides) {
-    check(s.is_number_unsigned() && s.get<uint64_t>() >= 1 && s.get<uint64_t>() <= 4096,
-          "{}: 'tail.strides' in its metadata is {}", where, strides.dump());
-    a.strides.push_back(s.get<int64_t>());
+  Attributes attributes = tail.attributes;
+  AttributeReader reader(r);
+  visit_attributes(attributes, reader);
+  try {
+    check_attributes(attributes);
+  } catch (const Error& e) {
+    fail("{}: 'tail' in its metadata: {}", where, e.what());
   }
-  r.number("num_classes", a.num_classes, 1, 1 << 16);
-  r.number("reg_max", a.reg_max, 0, 1024);
-  r.number("grid_cell_offset", a.grid_cell_offset, -16, 16);
+  tail.attributes = std::get<DecodeAttributes>(attributes);
   r.require("half", tail.half);
-  r.get("objectness", a.objectness);
   if (r.has("nms")) {
     ConfigReader n = r.child("nms");
     OnnxNms nms;
@@ -261,6 +260,7 @@ OnnxTail tail_from_json(const Json& json, const std::string& where) {
     tail.nms = nms;
   }
   r.finish();
+  const DecodeAttributes& a = tail.attributes;
   check(!tail.name.empty() && !a.strides.empty() && a.strides.size() <= 16 &&
             tail.inputs.size() == a.maps_per_level() * a.strides.size(),
         "{}: 'tail' in its metadata has {} inputs for {} strides", where, tail.inputs.size(),

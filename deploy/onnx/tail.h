@@ -1,6 +1,6 @@
 // The end of a detector as ONNX operators: decode, and suppression where it is wanted.
 //
-// Internal to deploy/onnx_*. The importer knows the end of our own models by writing it anew from
+// Internal to deploy/onnx. The importer knows the end of our own models by writing it anew from
 // what the file's metadata claims and comparing node by node, so metadata is never believed.
 #pragma once
 
@@ -18,8 +18,8 @@ namespace sextant::deploy {
 struct OnnxTail {
   std::string name;                 // of the decode node; all nodes and constants begin "<name>/"
   std::vector<std::string> inputs;  // ONNX values: what decode reads, level by level
-  Attributes attributes;            // those of the decode node
-  bool half = false;                // the values are f16
+  DecodeAttributes attributes;
+  bool half = false;  // the values are f16
   std::optional<OnnxNms> nms;
 };
 

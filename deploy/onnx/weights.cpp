@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "deploy/graph/node_rules.h"
 #include "deploy/graph/ranges.h"
 
 namespace sextant::deploy {
@@ -10,7 +11,7 @@ namespace {
 constexpr double kMostBias = 1 << 30;
 
 Tensor to_file(const Node& node, const Tensor& weight) {
-  return node.kind == NodeKind::kDeconv ? ohwi_to_iohw(weight) : nhwc_to_nchw(weight);
+  return to_file_layout(weight, rules_of(node).weight.value());
 }
 
 }  // namespace
@@ -19,7 +20,7 @@ Tensor onnx_weight(const Node& node) { return to_file(node, node.weight); }
 
 std::vector<int64_t> onnx_weight_dims(const Node& node) {
   const Shape& w = node.weight.shape();
-  if (node.kind == NodeKind::kDeconv) return {w[3], w[0], w[1], w[2]};
+  if (node.is<DeconvAttributes>()) return {w[3], w[0], w[1], w[2]};
   return {w[0], w[3], w[1], w[2]};
 }
 

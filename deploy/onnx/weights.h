@@ -1,4 +1,4 @@
-// Weights of a node as ONNX holds them. Internal to deploy/onnx_*.
+// Weights of a node as ONNX holds them. Internal to deploy/onnx.
 #pragma once
 
 #include <cstdint>

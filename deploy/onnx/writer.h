@@ -1,4 +1,4 @@
-// Puts nodes and constants into an ONNX graph. Internal to deploy/onnx_*: the only headers that
+// Puts nodes and constants into an ONNX graph. Internal to deploy/onnx: the only headers that
 // show protobuf.
 #pragma once
 

@@ -1,8 +1,9 @@
 #include "kernels/math/augment.h"
 
 #include "core/parallel.h"
+#include "kernels/cpu/namespace.h"
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
 namespace {
 
 // f(p, n, x, y, rgb) for every pixel of every result.
@@ -24,4 +25,4 @@ void letterbox(const Letterbox& p) { each_pixel(p, image::letterbox_pixel); }
 
 void augment(const Augment& p) { each_pixel(p, image::augmented_pixel); }
 
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels::SEXTANT_CPU

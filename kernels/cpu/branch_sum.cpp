@@ -6,7 +6,7 @@
 #include "core/parallel.h"
 #include "kernels/cpu/f32_only.h"
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
 namespace {
 
 // How the first summand is taken, and how each further one is added.
@@ -62,4 +62,4 @@ void channel_dot(const ChannelDot& p) {
   }
 }
 
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels::SEXTANT_CPU

@@ -2,8 +2,9 @@
 
 #include "core/half.h"
 #include "core/parallel.h"
+#include "kernels/cpu/namespace.h"
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
 namespace {
 
 template <class From, class To, class F>
@@ -31,4 +32,4 @@ void cast(const Cast& p) {
        name_of(p.to_type));
 }
 
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels::SEXTANT_CPU

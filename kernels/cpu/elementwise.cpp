@@ -3,7 +3,7 @@
 #include "core/parallel.h"
 #include "kernels/cpu/f32_only.h"
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
 namespace {
 constexpr int64_t kGrain = 1 << 14;
 }
@@ -12,7 +12,7 @@ void act_forward(const ActForward& p) {
   check_f32("act_forward", p.dtype);
   const float* x = f32(p.x);
   float* y = f32(p.y);
-  dispatch_activation(p.act, [&](auto tag) {
+  dispatch_activation(p.activation, [&](auto tag) {
     constexpr Activation kAct = decltype(tag)::value;
     parallel_for(p.n, kGrain, [&](int64_t begin, int64_t end) {
 #pragma omp simd
@@ -26,7 +26,7 @@ void act_backward(const ActBackward& p) {
   const float* x = f32(p.x);
   const float* dy = f32(p.dy);
   float* dx = f32(p.dx);
-  dispatch_activation(p.act, [&](auto tag) {
+  dispatch_activation(p.activation, [&](auto tag) {
     constexpr Activation kAct = decltype(tag)::value;
     parallel_for(p.n, kGrain, [&](int64_t begin, int64_t end) {
 #pragma omp simd
@@ -48,4 +48,4 @@ void add_scaled(const AddScaled& p) {
   });
 }
 
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels::SEXTANT_CPU

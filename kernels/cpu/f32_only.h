@@ -2,8 +2,9 @@
 #pragma once
 
 #include "core/dtype.h"
+#include "kernels/cpu/namespace.h"
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
 
 inline void check_f32(const char* name, DType dtype) {
   check(dtype == DType::kF32, "{}: dtype {}, must be F32 on the CPU", name, name_of(dtype));
@@ -13,4 +14,4 @@ inline void check_f32(const char* name, DType dtype) {
 inline const float* f32(const void* p) { return static_cast<const float*>(p); }
 inline float* f32(void* p) { return static_cast<float*>(p); }
 
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels::SEXTANT_CPU

@@ -5,8 +5,9 @@
 #include <vector>
 
 #include "core/parallel.h"
+#include "kernels/cpu/namespace.h"
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
 namespace {
 
 constexpr int64_t kGrain = 1 << 14;  // elements
@@ -120,4 +121,4 @@ void fake_quant_backward(const FakeQuantBackward& p) {
       });
 }
 
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels::SEXTANT_CPU

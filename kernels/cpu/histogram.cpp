@@ -12,8 +12,9 @@
 
 #include "core/error.h"
 #include "core/parallel.h"
+#include "kernels/cpu/namespace.h"
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
 namespace {
 
 constexpr int64_t kGrain = 1 << 16;
@@ -86,4 +87,4 @@ void count_bins(const CountBins& p) {
   });
 }
 
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels::SEXTANT_CPU

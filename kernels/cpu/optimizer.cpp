@@ -3,18 +3,9 @@
 #include <algorithm>
 
 #include "core/parallel.h"
+#include "kernels/cpu/namespace.h"
 
-namespace sextant::kernels {
-
-std::vector<UpdatePiece> cut_into_pieces(const std::vector<UpdateTensor>& tensors) {
-  std::vector<UpdatePiece> pieces;
-  for (size_t t = 0; t < tensors.size(); ++t)
-    for (int64_t i = 0; i * kUpdatePiece < tensors[t].n; ++i)
-      pieces.push_back({static_cast<int32_t>(t), static_cast<int32_t>(i)});
-  return pieces;
-}
-
-namespace cpu {
+namespace sextant::kernels::SEXTANT_CPU {
 namespace {
 
 // Calls f(tensor's index, begin, end) for every piece.
@@ -126,5 +117,4 @@ void find_overflow(const FindOverflow& p) {
 
 void update_loss_scale(const UpdateLossScale& p) { step_loss_scale(p); }
 
-}  // namespace cpu
-}  // namespace sextant::kernels
+}  // namespace sextant::kernels::SEXTANT_CPU

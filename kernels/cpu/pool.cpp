@@ -7,7 +7,7 @@
 #include "core/parallel.h"
 #include "kernels/cpu/f32_only.h"
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
 
 void max_pool_forward(const MaxPoolForward& p) {
   check_f32("max_pool_forward", p.dtype);
@@ -142,11 +142,11 @@ void copy_channels(const CopyChannels& p) {
                });
 }
 
-void bytes_to_float(const uint8_t* x, float* y, int64_t n) {
-  parallel_for(n, 1 << 15, [&](int64_t begin, int64_t end) {
+void bytes_to_float(const BytesToFloat& p) {
+  parallel_for(p.n, 1 << 15, [x = p.x, y = p.y](int64_t begin, int64_t end) {
 #pragma omp simd
     for (int64_t i = begin; i < end; ++i) y[i] = static_cast<float>(x[i]) / 255.0f;
   });
 }
 
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels::SEXTANT_CPU

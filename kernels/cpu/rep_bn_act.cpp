@@ -10,7 +10,7 @@
 #include "kernels/cpu/f32_only.h"
 #include "kernels/cpu/vec.h"
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
 namespace {
 
 // Rows are cut into chunks by their number alone, each chunk is summed in double, the chunks are
@@ -39,14 +39,6 @@ inline VecD widen(Vec v) { return __builtin_convertvector(v, VecD); }
 inline double widen(float v) { return v; }
 inline void store_any(double* out, const VecD& v) { std::memcpy(out, &v, sizeof(v)); }
 inline void store_any(double* out, double v) { *out = v; }
-template <Activation A, class V>
-V slope_of(V x) {
-  if constexpr (std::is_same_v<V, Vec>)
-    return activate_grad<A>(x);
-  else
-    return kernels::activate_grad<A>(x);
-}
-
 // sums[c] = sum of x, squares[c] = sum of x^2 over the rows of a chunk.
 template <class V>
 void chunk_moments(const float* x, int64_t channels, int64_t begin, int64_t end, double* sums,
@@ -167,8 +159,7 @@ void apply(const RepBnActForward& p, const Affine& a) {
           },
           [&](int64_t c) {
             float x[B];
-            f32(p.y)[row + c] =
-                kernels::activate<A>(pre_activation<B, float>(a, p.branch, row, c, x));
+            f32(p.y)[row + c] = activate<A>(pre_activation<B, float>(a, p.branch, row, c, x));
           });
     }
   });
@@ -183,7 +174,7 @@ void chunk_gradients(const RepBnActBackward& p, const Affine& a, int64_t c, int6
     V x[B], g;
     const V pre = pre_activation<B, V>(a, p.branch, r * p.channels, c, x);
     load_any(f32(p.dy) + r * p.channels + c, g);
-    g = g * slope_of<A>(pre);
+    g = g * activate_grad<A>(pre);
     acc[0] += widen(g);
     for (int b = 0; b < B; ++b) acc[b + 1] += widen(V(g * x[b]));
   }
@@ -202,7 +193,7 @@ void write_gradients(const RepBnActBackward& p, const Affine& a,
   V x[B], g;
   const V pre = pre_activation<B, V>(a, p.branch, row, c, x);
   load_any(f32(p.dy) + row + c, g);
-  g = g * slope_of<A>(pre);
+  g = g * activate_grad<A>(pre);
   for (size_t b = 0; b < B; ++b) {
     if (!p.branch[b].dx) continue;
     V scale, slope, offset;
@@ -294,16 +285,16 @@ void rep_bn_act_forward(const RepBnActForward& p) {
         return p.training ? double{br.inv_std[c]}
                           : 1.0 / std::sqrt(static_cast<double>(br.running_var[c]) + p.eps);
       });
-  dispatch_activation(p.act, [&](auto act) {
+  dispatch_activation(p.activation, [&](auto act) {
     dispatch_branches(p.branches, [&](auto b) { apply<decltype(act)::value, b()>(p, a); });
   });
 }
 
 void rep_bn_act_backward(const RepBnActBackward& p) {
   check_f32("rep_bn_act_backward", p.dtype);
-  dispatch_activation(p.act, [&](auto act) {
+  dispatch_activation(p.activation, [&](auto act) {
     dispatch_branches(p.branches, [&](auto b) { backward<decltype(act)::value, b()>(p); });
   });
 }
 
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels::SEXTANT_CPU

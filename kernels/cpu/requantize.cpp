@@ -5,8 +5,9 @@
 #include <vector>
 
 #include "core/parallel.h"
+#include "kernels/cpu/namespace.h"
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
 namespace {
 
 using namespace requantizing;
@@ -78,8 +79,8 @@ void quantize_backward(const QuantizeBackward& p) {
   }
 }
 
-void fold_scales(const ConvScales& s, float* bias, float* factor) {
-  for (int64_t o = 0; o < s.channels; ++o) fold_channel(s, o, bias, factor);
+void fold_scales(const FoldScales& p) {
+  for (int64_t o = 0; o < p.scales.channels; ++o) fold_channel(p.scales, o, p.bias, p.factor);
 }
 
 void dequantize(const Dequantize& p) {
@@ -97,7 +98,7 @@ namespace {
 template <Activation A>
 void forward_rows(const RequantizeForward& p, int64_t begin, int64_t end) {
   const Requantize& f = p.form;
-  const Epilogue<A> epilogue(f);
+  const Requantized<A> epilogue(f);
   const float low = f.low, high = f.high;
   const bool round = f.round;
   for (int64_t r = begin; r < end; ++r) {
@@ -117,9 +118,10 @@ void forward_rows(const RequantizeForward& p, int64_t begin, int64_t end) {
 template <Activation A>
 double backward_rows(const RequantizeBackward& p, int64_t begin, int64_t end) {
   const Requantize& f = p.form;
-  const Epilogue<A> epilogue(f);
+  const Requantized<A> epilogue(f);
   const float low = f.low, high = f.high, factor = p.residual_factor;
-  const bool round = f.round, before = epilogue.before, wants_scale = p.dscale != nullptr;
+  const bool round = f.round, before = epilogue.steps.adds_before,
+             wants_scale = p.dscale != nullptr;
   double sum = 0;
   for (int64_t r = begin; r < end; ++r) {
     const float* sums = f.sums + r * f.channels;
@@ -153,7 +155,7 @@ double backward_rows(const RequantizeBackward& p, int64_t begin, int64_t end) {
 
 void requantize_forward(const RequantizeForward& p) {
   const int64_t grain = std::max<int64_t>(1, kBlock / std::max<int64_t>(1, p.form.channels));
-  dispatch_activation(p.form.act, [&](auto tag) {
+  dispatch_activation(p.form.epilogue.activation, [&](auto tag) {
     parallel_for(p.form.rows, grain, [&](int64_t begin, int64_t end) {
       forward_rows<decltype(tag)::value>(p, begin, end);
     });
@@ -164,7 +166,7 @@ void requantize_backward(const RequantizeBackward& p) {
   const int64_t rows = std::max<int64_t>(1, kBlock / std::max<int64_t>(1, p.form.channels));
   const int64_t blocks = (p.form.rows + rows - 1) / rows;
   std::vector<double> parts(static_cast<size_t>(blocks));
-  dispatch_activation(p.form.act, [&](auto tag) {
+  dispatch_activation(p.form.epilogue.activation, [&](auto tag) {
     parallel_for(blocks, 1, [&](int64_t first, int64_t last) {
       for (int64_t b = first; b < last; ++b)
         parts[static_cast<size_t>(b)] =
@@ -176,4 +178,4 @@ void requantize_backward(const RequantizeBackward& p) {
   for (const double part : parts) *p.dscale += part;
 }
 
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels::SEXTANT_CPU

@@ -10,8 +10,9 @@
 
 #include "core/half.h"
 #include "core/parallel.h"
+#include "kernels/cpu/namespace.h"
 
-namespace sextant::kernels {
+namespace sextant::kernels::SEXTANT_CPU {
 namespace {
 
 // Rows for a thread to be worth waking: about 32 KiB.
@@ -132,11 +133,6 @@ void add_row(const AddStrided& p, const T* a, const T* b, T* y) {
 
 // --- maps
 
-float rounded(float v, const ConvertStrided& p) {
-  v = std::nearbyint(v / p.y_scale);
-  return v >= p.low ? (v <= p.high ? v : p.high) : p.low;  // NaN becomes low
-}
-
 template <class From, class To, Activation A>
 void map_range(const ConvertStrided& p, int64_t begin, int64_t end) {
   for (int64_t r = begin; r < end; ++r) {
@@ -144,7 +140,7 @@ void map_range(const ConvertStrided& p, int64_t begin, int64_t end) {
     To* y = static_cast<To*>(p.y) + r * p.y_pitch;
     for (int64_t c = 0; c < p.channels; ++c) {
       const float v = activate<A>(number(x[c]) * p.x_scale);
-      y[c] = stored<To>(p.round ? rounded(v, p) : v);
+      y[c] = stored<To>(p.round ? converted_level(v, p) : v);
     }
   }
 }
@@ -163,22 +159,7 @@ void map_by_table(const ConvertStrided& p) {
 
 }  // namespace
 
-std::array<uint8_t, 256> convert_table(const ConvertStrided& p) {
-  check(size_of(p.x_type) == 1 && size_of(p.y_type) == 1,
-        "convert_table: {} to {}, must be bytes to bytes", name_of(p.x_type), name_of(p.y_type));
-  std::array<uint8_t, 256> table{};
-  dispatch_activation(p.act, [&](auto tag) {
-    for (int i = 0; i < 256; ++i) {
-      const float q = p.x_type == DType::kU8 ? static_cast<float>(i)
-                                             : static_cast<float>(static_cast<int8_t>(i));
-      const float v = rounded(activate<decltype(tag)::value>(q * p.x_scale), p);
-      table[static_cast<size_t>(i)] = static_cast<uint8_t>(static_cast<int>(v));
-    }
-  });
-  return table;
-}
-
-void cpu::copy_strided(const CopyStrided& p) {
+void copy_strided(const CopyStrided& p) {
   const auto* source = static_cast<const std::byte*>(p.source);
   auto* destination = static_cast<std::byte*>(p.destination);
   parallel_for(p.rows, grain(p.bytes), [&](int64_t begin, int64_t end) {
@@ -188,7 +169,7 @@ void cpu::copy_strided(const CopyStrided& p) {
   });
 }
 
-void cpu::depth_to_space(const DepthToSpace& p) {
+void depth_to_space(const DepthToSpace& p) {
   const bool dense = p.destination_pitch == p.bytes;
   parallel_for(p.batch * p.height, grain(4 * p.bytes * p.width), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
@@ -211,7 +192,7 @@ void cpu::depth_to_space(const DepthToSpace& p) {
   });
 }
 
-void cpu::upsample_strided(const UpsampleStrided& p) {
+void upsample_strided(const UpsampleStrided& p) {
   const int64_t wide = p.width * p.scale;
   parallel_for(
       p.batch * p.height * p.scale, grain(p.bytes * wide), [&](int64_t begin, int64_t end) {
@@ -226,7 +207,7 @@ void cpu::upsample_strided(const UpsampleStrided& p) {
       });
 }
 
-void cpu::max_pool_strided(const MaxPoolStrided& p) {
+void max_pool_strided(const MaxPoolStrided& p) {
   dispatch("max_pool_strided", p.dtype, [&](auto zero) {
     using T = decltype(zero);
     const Pool<T> pool{p};
@@ -239,7 +220,7 @@ void cpu::max_pool_strided(const MaxPoolStrided& p) {
   });
 }
 
-void cpu::add_strided(const AddStrided& p) {
+void add_strided(const AddStrided& p) {
   dispatch("add_strided", p.dtype, [&](auto zero) {
     using T = decltype(zero);
     parallel_for(p.rows, grain(p.channels), [&](int64_t begin, int64_t end) {
@@ -250,7 +231,7 @@ void cpu::add_strided(const AddStrided& p) {
   });
 }
 
-void cpu::convert_strided(const ConvertStrided& p) {
+void convert_strided(const ConvertStrided& p) {
   dispatch("convert_strided", p.x_type, [&](auto x) {
     dispatch("convert_strided", p.y_type, [&](auto y) {
       using From = decltype(x);
@@ -258,7 +239,7 @@ void cpu::convert_strided(const ConvertStrided& p) {
       if constexpr (sizeof(From) == 1 && sizeof(To) == 1)
         map_by_table(p);
       else
-        dispatch_activation(p.act, [&](auto tag) {
+        dispatch_activation(p.activation, [&](auto tag) {
           parallel_for(p.rows, 256, [&](int64_t begin, int64_t end) {
             map_range<From, To, decltype(tag)::value>(p, begin, end);
           });
@@ -267,7 +248,7 @@ void cpu::convert_strided(const ConvertStrided& p) {
   });
 }
 
-void cpu::global_average_strided(const GlobalAverageStrided& p) {
+void global_average_strided(const GlobalAverageStrided& p) {
   dispatch_float("global_average_strided", p.dtype, [&](auto zero) {
     using T = decltype(zero);
     for (int64_t n = 0; n < p.batch; ++n) {
@@ -287,7 +268,7 @@ void cpu::global_average_strided(const GlobalAverageStrided& p) {
   });
 }
 
-void cpu::softmax_strided(const SoftmaxStrided& p) {
+void softmax_strided(const SoftmaxStrided& p) {
   dispatch_float("softmax_strided", p.dtype, [&](auto zero) {
     using T = decltype(zero);
     parallel_for(p.rows, 16, [&](int64_t begin, int64_t end) {
@@ -308,4 +289,4 @@ void cpu::softmax_strided(const SoftmaxStrided& p) {
   });
 }
 
-}  // namespace sextant::kernels
+}  // namespace sextant::kernels::SEXTANT_CPU

@@ -5,9 +5,10 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/cpu/namespace.h"
 #include "kernels/math/activation.h"
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
 
 using Vec = float __attribute__((vector_size(64)));
 using VecI = int32_t __attribute__((vector_size(64)));
@@ -21,8 +22,14 @@ inline Vec load(const float* p) {
 inline void store(float* p, Vec v) { std::memcpy(p, &v, sizeof(v)); }
 inline Vec splat(float x) { return Vec{} + x; }
 
-// The same arithmetic as fast_exp().
-inline Vec exp(Vec x) {
+}  // namespace sextant::kernels::SEXTANT_CPU
+
+namespace sextant::kernels {
+
+// The arithmetic of fast_exp(float), on each element.
+template <>
+SEXTANT_HD SEXTANT_CPU::Vec fast_exp(SEXTANT_CPU::Vec x) {
+  using SEXTANT_CPU::splat, SEXTANT_CPU::Vec, SEXTANT_CPU::VecI;
   x = x < -87.0f ? splat(-87.0f) : x;
   x = x > 88.0f ? splat(88.0f) : x;
   const Vec t = x * 1.44269504088896341f + 0.5f;
@@ -43,35 +50,4 @@ inline Vec exp(Vec x) {
   return p * scale;
 }
 
-inline Vec sigmoid(Vec x) { return 1.0f / (1.0f + exp(-x)); }
-
-template <Activation A>
-inline Vec activate(Vec x) {
-  if constexpr (A == Activation::kIdentity)
-    return x;
-  else if constexpr (A == Activation::kReLU)
-    return x > 0.0f ? x : Vec{};
-  else if constexpr (A == Activation::kSiLU)
-    return x * sigmoid(x);
-  else {
-    for (int64_t i = 0; i < kVec; ++i) x[i] = kernels::activate<A>(x[i]);
-    return x;
-  }
-}
-
-template <Activation A>
-inline Vec activate_grad(Vec x) {
-  if constexpr (A == Activation::kIdentity)
-    return splat(1.0f);
-  else if constexpr (A == Activation::kReLU)
-    return x > 0.0f ? splat(1.0f) : Vec{};
-  else if constexpr (A == Activation::kSiLU) {
-    const Vec s = sigmoid(x);
-    return s * (1.0f + x * (1.0f - s));
-  } else {
-    for (int64_t i = 0; i < kVec; ++i) x[i] = kernels::activate_grad<A>(x[i]);
-    return x;
-  }
-}
-
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels

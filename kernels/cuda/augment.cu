@@ -38,8 +38,10 @@ void run(const char* name, const P& p, Stream stream) {
 
 }  // namespace
 
-void letterbox(const Letterbox& p, Stream stream) { run<LetterboxOp>("letterbox", p, stream); }
+void letterbox(const Letterbox& p, void*, Stream stream) {
+  run<LetterboxOp>("letterbox", p, stream);
+}
 
-void augment(const Augment& p, Stream stream) { run<AugmentOp>("augment", p, stream); }
+void augment(const Augment& p, void*, Stream stream) { run<AugmentOp>("augment", p, stream); }
 
 }  // namespace sextant::kernels::cuda

@@ -52,7 +52,7 @@ constexpr int64_t kMaxChunks = 256;
 struct Chunks {
   int64_t count, rows;
 };
-// From the shape alone.
+// Depends on the shape alone.
 Chunks chunks_of(const ChannelDot& p) {
   const int64_t count = std::clamp<int64_t>(p.rows / kRowsPerChunk, 1, kMaxChunks);
   return {count, (p.rows + count - 1) / count};
@@ -97,7 +97,7 @@ struct FinishDotOp {
 
 }  // namespace
 
-void branch_sum(const BranchSum& p, Stream stream) {
+void branch_sum(const BranchSum& p, void*, Stream stream) {
   check(p.branches >= 1 && p.branches <= kMaxSummands, "branch_sum: {} branches, must be 1 to {}",
         p.branches, kMaxSummands);
   const int64_t n = p.rows * p.channels;
@@ -115,7 +115,7 @@ void branch_sum(const BranchSum& p, Stream stream) {
   });
 }
 
-int64_t channel_dot_workspace(const ChannelDot& p) {
+int64_t workspace_bytes(const ChannelDot& p) {
   return chunks_of(p).count * p.channels * static_cast<int64_t>(sizeof(double));
 }
 

@@ -43,7 +43,7 @@ void run(const Cast& p, Stream stream) {
 
 }  // namespace
 
-void cast(const Cast& p, Stream stream) {
+void cast(const Cast& p, void*, Stream stream) {
   const auto is = [&](DType from, DType to) { return p.from_type == from && p.to_type == to; };
   if (is(DType::kF32, DType::kF16)) return run<float, __half>(p, stream);
   if (is(DType::kF32, DType::kBF16)) return run<float, __nv_bfloat16>(p, stream);

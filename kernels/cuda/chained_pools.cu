@@ -1,6 +1,6 @@
 // Three max-pools in a row in one kernel (SPPF): what lies between them stays in shared memory.
 #include "kernels/cuda/device/half.cuh"
-#include "kernels/pool.h"
+#include "kernels/cuda/kernels.h"
 
 namespace sextant::kernels::cuda {
 namespace {
@@ -139,7 +139,8 @@ void run_chain(const ChainedMaxPools& p, Stream stream) {
     const void* x = p.x;
     for (int i = 0; i < 3; ++i) {
       max_pool_forward(
-          {p.n, p.h, p.w, p.c, p.kernel, 1, p.kernel / 2, x, p.y[i], p.index[i], p.dtype}, stream);
+          {p.n, p.h, p.w, p.c, p.kernel, 1, p.kernel / 2, x, p.y[i], p.index[i], p.dtype}, nullptr,
+          stream);
       x = p.y[i];
     }
     return;
@@ -156,7 +157,7 @@ void run_chain(const ChainedMaxPools& p, Stream stream) {
 
 }  // namespace
 
-void chained_max_pools(const ChainedMaxPools& p, Stream stream) {
+void chained_max_pools(const ChainedMaxPools& p, void*, Stream stream) {
   check_chain(p);
   dispatch_float("chained_max_pools", p.dtype, [&](auto type) {
     if (p.n * p.h * p.w * p.c != 0) run_chain<decltype(type)>(p, stream);

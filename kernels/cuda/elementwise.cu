@@ -119,20 +119,20 @@ void map(const char* name, DType dtype, const Op& op, const Inputs<void, kInputs
 
 }  // namespace
 
-void act_forward(const ActForward& p, Stream stream) {
-  dispatch_activation(p.act, [&](auto tag) {
+void act_forward(const ActForward& p, void*, Stream stream) {
+  dispatch_activation(p.activation, [&](auto tag) {
     map<1>("act_forward", p.dtype, ActForwardOp<decltype(tag)::value>{}, {{p.x}}, p.y, p.n, stream);
   });
 }
 
-void act_backward(const ActBackward& p, Stream stream) {
-  dispatch_activation(p.act, [&](auto tag) {
+void act_backward(const ActBackward& p, void*, Stream stream) {
+  dispatch_activation(p.activation, [&](auto tag) {
     map<2>("act_backward", p.dtype, ActBackwardOp<decltype(tag)::value>{}, {{p.x, p.dy}}, p.dx, p.n,
            stream);
   });
 }
 
-void add_scaled(const AddScaled& p, Stream stream) {
+void add_scaled(const AddScaled& p, void*, Stream stream) {
   map<2>("add_scaled", p.dtype, AddScaledOp{p.alpha, p.beta, p.alpha_at, p.beta_at}, {{p.a, p.b}},
          p.y, p.n, stream);
 }

@@ -146,12 +146,12 @@ void dispatch(const Op& op, const float* amax, const Extent& e, bool aligned, St
 
 void check_extent(const char* name, const Extent& e) {
   check(e.outer >= 0 && e.channels >= 1 && e.inner >= 0,
-        "{}: outer {}, channels {}, inner {} is no tensor", name, e.outer, e.channels, e.inner);
+        "{}: outer {}, channels {}, inner {} is not a tensor", name, e.outer, e.channels, e.inner);
 }
 
 }  // namespace
 
-void fake_quant_forward(const FakeQuantForward& p, Stream stream) {
+void fake_quant_forward(const FakeQuantForward& p, void*, Stream stream) {
   const Extent extent{p.outer, p.channels, p.inner};
   check_extent("fake_quant_forward", extent);
   check(p.bits >= 2 && p.bits <= 16, "fake_quant_forward: {} bits, must be 2 to 16", p.bits);
@@ -160,7 +160,7 @@ void fake_quant_forward(const FakeQuantForward& p, Stream stream) {
   dispatch(QuantizeOp{p.x, p.y, low, high}, p.amax, extent, aligned_to_pack({p.x, p.y}), stream);
 }
 
-void fake_quant_backward(const FakeQuantBackward& p, Stream stream) {
+void fake_quant_backward(const FakeQuantBackward& p, void*, Stream stream) {
   const Extent extent{p.outer, p.channels, p.inner};
   check_extent("fake_quant_backward", extent);
   dispatch(GradientOp{p.x, p.dy, p.dx, p.is_unsigned}, p.amax, extent,

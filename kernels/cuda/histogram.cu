@@ -28,7 +28,7 @@ __device__ __forceinline__ void each_value(const float* x, int64_t n, bool packe
   for (int64_t i = packs * kPackWidth + first; i < n; i += threads) f(x[i]);
 }
 
-// Of a tensor as one: the maximum of all blocks.
+// Per tensor: the maximum of all blocks.
 __global__ void __launch_bounds__(kThreads)
     abs_max_kernel(const float* x, int64_t n, bool packed, uint32_t* bits) {
   SEXTANT_SHARED(uint32_t[1], largest);
@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x == 0) atomicMax(bits, largest[0]);
 }
 
-// By channel: a warp a row of `inner` values.
+// Per channel: a warp a row of `inner` values.
 __global__ void __launch_bounds__(kThreads)
     channel_max_kernel(const float* x, int64_t rows, int64_t channels, int64_t inner,
                        uint32_t* bits) {
@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-void abs_max(const AbsMax& p, Stream stream) {
+void abs_max(const AbsMax& p, void*, Stream stream) {
   const int64_t rows = p.outer * p.channels;
   if (rows * p.inner == 0) return;
   if (p.channels == 1) {
@@ -154,7 +154,7 @@ void abs_max(const AbsMax& p, Stream stream) {
   }
 }
 
-void count_bins(const CountBins& p, Stream stream) {
+void count_bins(const CountBins& p, void*, Stream stream) {
   check(p.range > 0 && p.bins > 0 && p.bins < (int64_t{1} << 24),
         "count_bins: range {} and {} bins; the range must be > 0, the bins fewer than 2^24",
         p.range, p.bins);

@@ -141,7 +141,7 @@ unsigned blocks_of(const char* name, const UpdateList& list) {
 
 }  // namespace
 
-int64_t multi_tensor_update_workspace(const MultiTensorUpdate& p) {
+int64_t workspace_bytes(const MultiTensorUpdate& p) {
   return p.rule == UpdateRule::kAdam ? p.list.count * static_cast<int64_t>(sizeof(AdamStep)) : 0;
 }
 
@@ -162,13 +162,13 @@ void multi_tensor_update(const MultiTensorUpdate& p, void* workspace, Stream str
   }
 }
 
-void find_overflow(const FindOverflow& p, Stream stream) {
+void find_overflow(const FindOverflow& p, void*, Stream stream) {
   if (p.list.piece_count == 0) return;
   launch(SEXTANT_KERNEL(overflow_kernel), blocks_of("find_overflow", p.list), kThreads, 0, stream,
          p);
 }
 
-void update_loss_scale(const UpdateLossScale& p, Stream stream) {
+void update_loss_scale(const UpdateLossScale& p, void*, Stream stream) {
   launch(SEXTANT_KERNEL(loss_scale_kernel), 1, 1, 0, stream, p);
 }
 

@@ -1,5 +1,5 @@
 // Pooling, up-sampling, channel copies. Bound by memory: an item is a pixel's neighbouring
-// channels, 16 bytes of them, or one where the channels are no multiple of as many. Nothing is
+// channels, 16 bytes of them, or one where the channels are not a multiple of that. Nothing is
 // scattered: backward, an input pixel adds up the windows that contain it, in the order in which
 // the CPU adds them.
 #include <numeric>
@@ -251,7 +251,7 @@ struct BytesOp {
 
 }  // namespace
 
-void max_pool_forward(const MaxPoolForward& p, Stream stream) {
+void max_pool_forward(const MaxPoolForward& p, void*, Stream stream) {
   check(p.kernel >= 1 && p.stride >= 1 && p.pad >= 0 && 2 * p.pad <= p.kernel,
         "max_pool_forward: kernel {}, stride {}, padding {}", p.kernel, p.stride, p.pad);
   check(p.h * p.w < (int64_t{1} << 31), "max_pool_forward: {} x {} pixels, at most 2^31", p.h, p.w);
@@ -259,31 +259,31 @@ void max_pool_forward(const MaxPoolForward& p, Stream stream) {
                  aligned_to_pack({p.x, p.y, p.index}), stream);
 }
 
-void max_pool_backward(const MaxPoolBackward& p, Stream stream) {
+void max_pool_backward(const MaxPoolBackward& p, void*, Stream stream) {
   check(p.kernel >= 1 && p.stride >= 1 && p.pad >= 0,
         "max_pool_backward: kernel {}, stride {}, padding {}", p.kernel, p.stride, p.pad);
   run<MaxPoolGradientOp>("max_pool_backward", p, p.n * p.h * p.w * p.c,
                          aligned_to_pack({p.dy, p.index, p.dx}), stream);
 }
 
-void average_pool(const AveragePool& p, Stream stream) {
+void average_pool(const AveragePool& p, void*, Stream stream) {
   check(p.kernel >= 1 && p.kernel % 2 == 1, "average_pool: kernel {}, must be odd", p.kernel);
   run<AveragePoolOp>("average_pool", p, p.n * p.h * p.w * p.c, aligned_to_pack({p.x, p.y}), stream);
 }
 
-void upsample_forward(const Upsample& p, Stream stream) {
+void upsample_forward(const Upsample& p, void*, Stream stream) {
   check(p.scale >= 1, "upsample_forward: scale {}", p.scale);
   run<UpsampleOp>("upsample_forward", p, p.n * p.h * p.w * p.c * p.scale * p.scale,
                   aligned_to_pack({p.from, p.to}), stream);
 }
 
-void upsample_backward(const Upsample& p, Stream stream) {
+void upsample_backward(const Upsample& p, void*, Stream stream) {
   check(p.scale >= 1, "upsample_backward: scale {}", p.scale);
   run<UpsampleGradientOp>("upsample_backward", p, p.n * p.h * p.w * p.c,
                           aligned_to_pack({p.from, p.to}), stream);
 }
 
-void copy_channels(const CopyChannels& p, Stream stream) {
+void copy_channels(const CopyChannels& p, void*, Stream stream) {
   if (p.rows * p.channels <= 0) return;
   const int64_t size = size_of(p.dtype);
   const bool aligned =
@@ -300,11 +300,11 @@ void copy_channels(const CopyChannels& p, Stream stream) {
   as(uint64_t{});
 }
 
-void bytes_to_float(const uint8_t* x, float* y, int64_t n, Stream stream) {
-  const bool packed = reinterpret_cast<uintptr_t>(x) % kPackWidth == 0 && aligned_to_pack({y});
-  const int64_t whole = packed ? n / kPackWidth * kPackWidth : 0;
-  for_each_item("bytes_to_float", BytesOp<kPackWidth>{x, y}, whole / kPackWidth, stream);
-  for_each_item("bytes_to_float", BytesOp<1>{x + whole, y + whole}, n - whole, stream);
+void bytes_to_float(const BytesToFloat& p, void*, Stream stream) {
+  const bool packed = reinterpret_cast<uintptr_t>(p.x) % kPackWidth == 0 && aligned_to_pack({p.y});
+  const int64_t whole = packed ? p.n / kPackWidth * kPackWidth : 0;
+  for_each_item("bytes_to_float", BytesOp<kPackWidth>{p.x, p.y}, whole / kPackWidth, stream);
+  for_each_item("bytes_to_float", BytesOp<1>{p.x + whole, p.y + whole}, p.n - whole, stream);
 }
 
 }  // namespace sextant::kernels::cuda

@@ -174,7 +174,7 @@ void forward(const RepBnActForward& p, float* partial, Stream stream) {
                     stream);
     }
   }
-  dispatch_activation(p.act, [&](auto act) {
+  dispatch_activation(p.activation, [&](auto act) {
     constexpr Activation kAct = decltype(act)::value;
     launch(SEXTANT_KERNEL(apply_kernel<T, kAct, B, kWidth>), apply_grid(l), block_of(l), 0, stream,
            in, static_cast<T*>(p.y), l.size);
@@ -200,7 +200,7 @@ void backward(const RepBnActBackward& p, float* partial, Stream stream) {
   out.dy = static_cast<const T*>(p.dy);
   out.dbeta = p.branch[0].dbeta;
   out.training = p.training;
-  dispatch_activation(p.act, [&](auto act) {
+  dispatch_activation(p.activation, [&](auto act) {
     constexpr Activation kAct = decltype(act)::value;
     constexpr size_t kShared = (B + 1) * kWidth * kThreads * sizeof(float);
     launch(SEXTANT_KERNEL(gradient_sums_kernel<T, kAct, B, kWidth>), reduce_grid(l), block_of(l),
@@ -213,17 +213,21 @@ void backward(const RepBnActBackward& p, float* partial, Stream stream) {
   });
 }
 
-}  // namespace
-
-int64_t rep_bn_act_workspace(int branches, int64_t rows, int64_t channels) {
-  if (rows <= 0 || channels <= 0) return 0;
-  // Alignment, and so the pack width, is known only later: enough for any. 2 k values a channel
-  // forward, k + 1 backward.
+// Enough for either direction (2 k values a channel forward, k + 1 backward) and any pack width,
+// which the alignment decides later.
+template <class P>
+int64_t partial_bytes(const P& p) {
+  if (p.rows <= 0 || p.channels <= 0) return 0;
   int64_t chunks = 0;
   for (const int width : {1, kPackOf<float>, kPackOf<__half>})
-    chunks = std::max<int64_t>(chunks, layout_of(rows, channels, width).size.chunks);
-  return chunks * 2 * branches * channels * static_cast<int64_t>(sizeof(float));
+    chunks = std::max<int64_t>(chunks, layout_of(p.rows, p.channels, width).size.chunks);
+  return chunks * 2 * p.branches * p.channels * static_cast<int64_t>(sizeof(float));
 }
+
+}  // namespace
+
+int64_t workspace_bytes(const RepBnActForward& p) { return partial_bytes(p); }
+int64_t workspace_bytes(const RepBnActBackward& p) { return partial_bytes(p); }
 
 void rep_bn_act_forward(const RepBnActForward& p, void* workspace, Stream stream) {
   check_shape("rep_bn_act_forward", p, p.training ? 2 : 0);

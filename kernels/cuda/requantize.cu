@@ -149,7 +149,7 @@ struct Operands {
 
 template <Activation A, bool kPacked>
 __global__ void __launch_bounds__(kThreads)
-    requantize_kernel(Requantize f, Epilogue<A> epilogue, Divider<uint32_t> channels, int64_t n,
+    requantize_kernel(Requantize f, Requantized<A> epilogue, Divider<uint32_t> channels, int64_t n,
                       float* y) {
   const int64_t begin = blockIdx.x * kChunk;
   const int64_t end = begin + kChunk < n ? begin + kChunk : n;
@@ -171,7 +171,7 @@ __global__ void __launch_bounds__(kThreads)
 
 template <Activation A, bool kPacked>
 __global__ void __launch_bounds__(kThreads)
-    requantize_gradient_kernel(RequantizeBackward p, Epilogue<A> epilogue,
+    requantize_gradient_kernel(RequantizeBackward p, Requantized<A> epilogue,
                                Divider<uint32_t> channels, int64_t n, double* partial) {
   SEXTANT_SHARED(double[kThreads], lanes);
   const Requantize& f = p.form;
@@ -193,7 +193,7 @@ __global__ void __launch_bounds__(kThreads)
       if (at + v < end) sum += static_cast<double>(up.v[v] * step_slope(s, level, f.low, f.high));
       const float d = !f.round || (level >= f.low && level <= f.high) ? up.v[v] : 0.0f;
       dv.v[v] = d * activate_grad<A>(pre);
-      dresidual.v[v] = p.residual_factor * (epilogue.before ? dv.v[v] : d);
+      dresidual.v[v] = p.residual_factor * (epilogue.steps.adds_before ? dv.v[v] : d);
     }
     write<kPacked>(p.dv, at, end, dv);
     if (p.dresidual != nullptr) write<kPacked>(p.dresidual, at, end, dresidual);
@@ -222,7 +222,7 @@ void check_form(const char* name, const Requantize& f) {
 
 }  // namespace
 
-void quantize_forward(const QuantizeForward& p, Stream stream) {
+void quantize_forward(const QuantizeForward& p, void*, Stream stream) {
   const Quantize& f = p.form;
   check_rows("quantize_forward", f.channels, f.inner);
   const int64_t chunks = chunks_of(f.inner);
@@ -236,7 +236,7 @@ void quantize_forward(const QuantizeForward& p, Stream stream) {
     start(SEXTANT_KERNEL(quantize_kernel<false>));
 }
 
-int64_t quantize_backward_workspace(const QuantizeBackward& p) {
+int64_t workspace_bytes(const QuantizeBackward& p) {
   if (p.dscale == nullptr) return 0;
   return p.form.channels * chunks_of(p.form.inner) * static_cast<int64_t>(sizeof(double));
 }
@@ -259,7 +259,7 @@ void quantize_backward(const QuantizeBackward& p, void* workspace, Stream stream
   if (partial != nullptr) sum_partials(partial, chunks, 1.0, p.dscale, stream, f.channels);
 }
 
-void dequantize(const Dequantize& p, Stream stream) {
+void dequantize(const Dequantize& p, void*, Stream stream) {
   check_rows("dequantize", p.channels, p.inner);
   const int64_t chunks = chunks_of(p.inner);
   if (p.channels * chunks == 0) return;
@@ -272,23 +272,24 @@ void dequantize(const Dequantize& p, Stream stream) {
     start(SEXTANT_KERNEL(dequantize_kernel<false>));
 }
 
-void fold_scales(const ConvScales& s, float* bias, float* factor, Stream stream) {
+void fold_scales(const FoldScales& p, void*, Stream stream) {
+  const ConvScales& s = p.scales;
   if (s.channels == 0) return;
   launch(SEXTANT_KERNEL(fold_scales_kernel<kThreads>),
          static_cast<unsigned>((s.channels + kThreads - 1) / kThreads), kThreads, 0, stream, s,
-         bias, factor);
+         p.bias, p.factor);
 }
 
-void requantize_forward(const RequantizeForward& p, Stream stream) {
+void requantize_forward(const RequantizeForward& p, void*, Stream stream) {
   const Requantize& f = p.form;
   check_form("requantize_forward", f);
   const int64_t n = values_of(f);
   if (n == 0) return;
-  dispatch_activation(f.act, [&](auto tag) {
+  dispatch_activation(f.epilogue.activation, [&](auto tag) {
     constexpr Activation kAct = decltype(tag)::value;
     const auto start = [&](const auto& kernel) {
-      launch(kernel, static_cast<unsigned>(chunks_of(n)), kThreads, 0, stream, f, Epilogue<kAct>(f),
-             Divider<uint32_t>(f.channels), n, p.y);
+      launch(kernel, static_cast<unsigned>(chunks_of(n)), kThreads, 0, stream, f,
+             Requantized<kAct>(f), Divider<uint32_t>(f.channels), n, p.y);
     };
     if (packs(f, {p.y}))
       start(SEXTANT_KERNEL(requantize_kernel<kAct, true>));
@@ -297,7 +298,7 @@ void requantize_forward(const RequantizeForward& p, Stream stream) {
   });
 }
 
-int64_t requantize_backward_workspace(const RequantizeBackward& p) {
+int64_t workspace_bytes(const RequantizeBackward& p) {
   if (p.dscale == nullptr) return 0;
   return chunks_of(values_of(p.form)) * static_cast<int64_t>(sizeof(double));
 }
@@ -307,11 +308,11 @@ void requantize_backward(const RequantizeBackward& p, void* workspace, Stream st
   check_form("requantize_backward", f);
   const int64_t n = values_of(f);
   auto* partial = p.dscale != nullptr ? static_cast<double*>(workspace) : nullptr;
-  dispatch_activation(f.act, [&](auto tag) {
+  dispatch_activation(f.epilogue.activation, [&](auto tag) {
     constexpr Activation kAct = decltype(tag)::value;
     const auto start = [&](const auto& kernel) {
-      launch(kernel, static_cast<unsigned>(chunks_of(n)), kThreads, 0, stream, p, Epilogue<kAct>(f),
-             Divider<uint32_t>(f.channels), n, partial);
+      launch(kernel, static_cast<unsigned>(chunks_of(n)), kThreads, 0, stream, p,
+             Requantized<kAct>(f), Divider<uint32_t>(f.channels), n, partial);
     };
     if (n == 0) return;
     if (packs(f, {p.dy, p.dv, p.dresidual}))

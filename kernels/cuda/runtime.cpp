@@ -8,8 +8,8 @@
 
 #include "core/device.h"
 #include "core/profile_range.h"
-#include "kernels/backend.h"
 #include "kernels/cuda/device/check.h"
+#include "kernels/cuda/kernels.h"
 #include "kernels/cuda/libraries/cublas_linear.h"
 #if defined(SEXTANT_CUDNN)
 #include "kernels/cuda/libraries/choose_conv.h"
@@ -84,7 +84,7 @@ class CudaAccelerator final : public Accelerator {
     SEXTANT_CUDA(cudaMemsetAsync(p, 0, static_cast<size_t>(bytes), native(stream)), "memset");
   }
   void add_into(void* into, const void* values, int64_t n, DType dtype, Stream stream) override {
-    cuda::add_scaled({.a = into, .b = values, .y = into, .n = n, .dtype = dtype}, stream);
+    cuda::add_scaled({.a = into, .b = values, .y = into, .n = n, .dtype = dtype}, nullptr, stream);
   }
   void synchronize(Stream stream) override {
     SEXTANT_CUDA(cudaStreamSynchronize(native(stream)), "CUDA work");
@@ -158,7 +158,7 @@ class CudaAccelerator final : public Accelerator {
 constexpr ProfileHooks kNvtx = {[](const char* name) { static_cast<void>(nvtxRangePushA(name)); },
                                 [] { static_cast<void>(nvtxRangePop()); }};
 
-// A kernel of ours, run: a build for other devices has none to run on this one.
+// Runs one of our kernels: a build for other devices has none for this one.
 void try_a_kernel(const cudaDeviceProp& device) {
   const Workspace one(static_cast<int64_t>(sizeof(float)));
   auto* p = static_cast<float*>(one.data());
@@ -202,7 +202,7 @@ void start_cuda() {
   }
   set_cuda_backend(&cuda::backend());
   set_profile_hooks(&kNvtx);
-  // As long as the process, both: work may run until its end.
+  // Both live as long as the process: work may run until its end.
   set_linear_library(cuda::cublas_linear().release());
 #if defined(SEXTANT_CUDNN)
   if (!deterministic_mode()) {

@@ -1,7 +1,6 @@
 // Rows with a pitch: moved in pieces of up to 16 bytes, worked on in groups of neighbouring
 // channels as wide as sizes, pitches and addresses allow.
 #include "kernels/cuda/conv/mma.cuh"
-#include "kernels/cuda/device/activate.cuh"
 #include "kernels/cuda/device/each.cuh"
 #include "kernels/strided.h"
 
@@ -258,7 +257,7 @@ struct MapRowsOp {
   To* y;
   int64_t x_pitch, y_pitch;
   float x_scale, y_scale, low, high;
-  Activation act;
+  Activation activation;
   bool round;
   RowItems items;
   explicit MapRowsOp(const ConvertStrided& p)
@@ -270,7 +269,7 @@ struct MapRowsOp {
         y_scale(p.y_scale),
         low(p.low),
         high(p.high),
-        act(p.act),
+        activation(p.activation),
         round(p.round),
         items(p.channels, kWidth) {}
   __device__ __forceinline__ void operator()(uint32_t i) const {
@@ -280,7 +279,7 @@ struct MapRowsOp {
 #pragma unroll
     for (int k = 0; k < kWidth; ++k) {
       // Not contracted with what the activation adds: the CPU rounds the product.
-      float v = activate_any(act, __fmul_rn(number(in.v[k]), x_scale));
+      float v = activate(activation, __fmul_rn(number(in.v[k]), x_scale));
       if (round) {
         v = rintf(v / y_scale);
         v = v >= low ? (v <= high ? v : high) : low;
@@ -383,7 +382,7 @@ __global__ void __launch_bounds__(kSoftmaxThreads) softmax_kernel(SoftmaxStrided
 
 }  // namespace
 
-void copy_strided(const CopyStrided& p, Stream stream) {
+void copy_strided(const CopyStrided& p, void*, Stream stream) {
   if (p.rows * p.bytes <= 0) return;
   dispatch_piece(
       {p.bytes, p.source_pitch, p.destination_pitch}, {p.source, p.destination}, [&](auto piece) {
@@ -396,7 +395,7 @@ void copy_strided(const CopyStrided& p, Stream stream) {
       });
 }
 
-void depth_to_space(const DepthToSpace& p, Stream stream) {
+void depth_to_space(const DepthToSpace& p, void*, Stream stream) {
   const int64_t pixels = p.batch * p.height * p.width;
   if (pixels * p.bytes <= 0) return;
   dispatch_piece({p.bytes, p.destination_pitch}, {p.source, p.destination}, [&](auto piece) {
@@ -413,7 +412,7 @@ void depth_to_space(const DepthToSpace& p, Stream stream) {
   });
 }
 
-void upsample_strided(const UpsampleStrided& p, Stream stream) {
+void upsample_strided(const UpsampleStrided& p, void*, Stream stream) {
   check(p.scale >= 1, "upsample_strided: scale {}", p.scale);
   const int64_t pixels = p.batch * p.height * p.width * p.scale * p.scale;
   if (pixels * p.bytes <= 0) return;
@@ -434,7 +433,7 @@ void upsample_strided(const UpsampleStrided& p, Stream stream) {
                  });
 }
 
-void max_pool_strided(const MaxPoolStrided& p, Stream stream) {
+void max_pool_strided(const MaxPoolStrided& p, void*, Stream stream) {
   check(p.kernel >= 1 && p.stride >= 1 && p.padding >= 0 && 2 * p.padding <= p.kernel,
         "max_pool_strided: kernel {}, stride {}, padding {}", p.kernel, p.stride, p.padding);
   check(p.height * p.width < (int64_t{1} << 31), "max_pool_strided: {} x {} pixels, at most 2^31",
@@ -451,7 +450,7 @@ void max_pool_strided(const MaxPoolStrided& p, Stream stream) {
   });
 }
 
-void add_strided(const AddStrided& p, Stream stream) {
+void add_strided(const AddStrided& p, void*, Stream stream) {
   dispatch("add_strided", p.dtype, [&](auto zero) {
     using T = decltype(zero);
     dispatch_width<T>({p.channels, p.a_pitch, p.b_pitch, p.y_pitch}, {p.a, p.b, p.y},
@@ -463,7 +462,7 @@ void add_strided(const AddStrided& p, Stream stream) {
   });
 }
 
-void convert_strided(const ConvertStrided& p, Stream stream) {
+void convert_strided(const ConvertStrided& p, void*, Stream stream) {
   dispatch("convert_strided", p.x_type, [&](auto x) {
     dispatch("convert_strided", p.y_type, [&](auto y) {
       using From = decltype(x);
@@ -476,7 +475,7 @@ void convert_strided(const ConvertStrided& p, Stream stream) {
   });
 }
 
-void global_average_strided(const GlobalAverageStrided& p, Stream stream) {
+void global_average_strided(const GlobalAverageStrided& p, void*, Stream stream) {
   if (p.batch * p.channels <= 0) return;
   check(p.batch <= 65535, "global_average_strided: batch {}, at most 65535", p.batch);
   dispatch_float("global_average_strided", p.dtype, [&](auto zero) {
@@ -487,7 +486,7 @@ void global_average_strided(const GlobalAverageStrided& p, Stream stream) {
   });
 }
 
-void softmax_strided(const SoftmaxStrided& p, Stream stream) {
+void softmax_strided(const SoftmaxStrided& p, void*, Stream stream) {
   if (p.rows * p.channels <= 0) return;
   constexpr int64_t kRows = kSoftmaxThreads / kHostWarp;
   const int64_t blocks = (p.rows + kRows - 1) / kRows;

@@ -6,7 +6,6 @@
 
 #include <cstdint>
 
-#include "core/stream.h"
 #include "kernels/math/activation.h"
 
 namespace sextant::kernels {
@@ -21,16 +20,6 @@ struct AnchorBoxes {
   int64_t anchors = 0;               // 1 to kMaxAnchors; Error for others
   float side[2 * kMaxAnchors] = {};  // width and height of each anchor
 };
-
-namespace cpu {
-void anchor_boxes_forward(const AnchorBoxes& p);
-void anchor_boxes_backward(const AnchorBoxes& p);
-}  // namespace cpu
-
-namespace cuda {
-void anchor_boxes_forward(const AnchorBoxes& p, Stream stream);
-void anchor_boxes_backward(const AnchorBoxes& p, Stream stream);
-}  // namespace cuda
 
 // --- one definition for the CPU and CUDA --------------------------------------------------------
 

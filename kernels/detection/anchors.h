@@ -8,7 +8,6 @@
 #include <array>
 #include <cstdint>
 
-#include "core/stream.h"
 #include "kernels/math/activation.h"
 
 namespace sextant::kernels {
@@ -37,7 +36,7 @@ struct AnchorGrid {
 // points[a] = (x + cell_offset, y + cell_offset), in cells, or in pixels (times the stride).
 // strides[a] is the stride of a's level. boxes[a] (x1 y1 x2 y2, pixels) is the square of
 // cell_size * stride pixels around the point.
-template <class T>
+template <class T>  // float or double
 struct AnchorsOf {
   AnchorGrid grid;
   bool pixels = true;
@@ -47,16 +46,5 @@ struct AnchorsOf {
   T* boxes = nullptr;    // [A,4]; may be null
 };
 using GenerateAnchors = AnchorsOf<float>;
-
-namespace cpu {
-// T is float or double.
-template <class T>
-void generate_anchors(const AnchorsOf<T>& p);
-}  // namespace cpu
-
-namespace cuda {
-template <class T>
-void generate_anchors(const AnchorsOf<T>& p, Stream stream);
-}  // namespace cuda
 
 }  // namespace sextant::kernels

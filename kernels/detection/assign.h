@@ -1,6 +1,7 @@
 // Label assignment: what box each anchor is trained towards, and with what target score.
 //
-// LabelAssign is what the three assigners share. Computed in double; each image by itself, so the
+// LabelAssign is what the three assigners share. None waits for the device or reads its memory on
+// the host. Computed in double; each image by itself, so the
 // result does not depend on threads. Where equal values compete for the last places, the lower
 // anchor index wins (PyTorch leaves that open).
 //
@@ -19,7 +20,6 @@
 #include <array>
 #include <cstdint>
 
-#include "core/stream.h"
 #include "kernels/detection/anchors.h"
 
 namespace sextant::kernels {
@@ -37,22 +37,31 @@ struct ScoreBlock {
 
 inline constexpr int kMaxScoreBlocks = 3 * kMaxLevels;
 
-struct LabelAssign {
-  const double* pred_boxes = nullptr;   // [N,A,4] x1 y1 x2 y2, pixels; read only where each
-                                        // assigner says so
+// Anchors and the boxes that they may find.
+struct AnchorsAndBoxes {
   const double* points = nullptr;       // [A,2] pixels
   const double* gt_boxes = nullptr;     // [boxes,4] x1 y1 x2 y2, pixels, those of image 0 first
   const int32_t* gt_classes = nullptr;  // [boxes]; not read by ATSS
   const int64_t* gt_begin = nullptr;    // [N+1]: image n has boxes gt_begin[n] .. gt_begin[n+1]-1
+  // gt_begin[N], or more, where the list has room for more: a recorded launch serves lists of any
+  // length up to it. Read on CUDA only: there the host cannot read gt_begin.
+  int64_t boxes = 0;
   int64_t batch = 0;
   int64_t anchors = 0;
   double eps = 1e-9;
+};
+
+// CUDA: anchors and boxes of an image below 2^31.
+struct LabelAssign : AnchorsAndBoxes {
+  const double* pred_boxes = nullptr;  // [N,A,4] x1 y1 x2 y2, pixels; read only where each
+                                       // assigner says so
   // Results, overwritten.
   int32_t* assigned = nullptr;  // [N,A]: index of the box within its image, -1 for background
   double* target = nullptr;     // [N,A]: target score of that box's class, 0 for background
 };
 
-// pred_boxes are read at anchors that lie strictly inside one of their image's boxes.
+// pred_boxes are read at anchors that lie strictly inside one of their image's boxes. CUDA: topk is
+// at most cuda::kMaxTopk.
 struct TaskAlignedAssign : LabelAssign {
   std::array<ScoreBlock, kMaxScoreBlocks> scores;  // anchors in the order of the blocks
   int blocks = 0;
@@ -63,25 +72,15 @@ struct TaskAlignedAssign : LabelAssign {
   double beta = 6.0;
 };
 
-namespace cpu {
-void task_aligned_assign(const TaskAlignedAssign& p);
-
-// inside[n*A + a] = 1 where a lies inside at least one box of image n as above, else 0. Uses
-// points, gt_*, batch, anchors and eps.
-void anchors_inside(const LabelAssign& p, uint8_t* inside);
-}  // namespace cpu
+// inside[n*A + a] = 1 where a lies inside at least one box of image n as above, else 0. `boxes` is
+// not read.
+struct AnchorsInside : AnchorsAndBoxes {
+  uint8_t* inside = nullptr;
+};
 
 namespace cuda {
-// The most that topk may be.
 inline constexpr int64_t kMaxTopk = 32;
-// No synchronisation with the host. `boxes` is gt_begin[batch], which whoever made the list knows,
-// or more, where the list has room for more: a recorded launch serves lists of any length up to it.
-// All pointers are to device memory. `workspace`: device memory of
-// task_aligned_assign_workspace() bytes, aligned to 8, contents undefined. Anchors and boxes of an
-// image below 2^31.
-int64_t task_aligned_assign_workspace(int64_t boxes);
-void task_aligned_assign(const TaskAlignedAssign& p, int64_t boxes, void* workspace, Stream stream);
-void anchors_inside(const LabelAssign& p, uint8_t* inside, Stream stream);
+int64_t workspace_bytes(const TaskAlignedAssign& p);
 }  // namespace cuda
 
 }  // namespace sextant::kernels

@@ -15,21 +15,13 @@
 
 namespace sextant::kernels {
 
-// pred_boxes are read at positive anchors, all of which lie inside a box.
+// pred_boxes are read at positive anchors, all of which lie inside a box. CUDA: topk is at most
+// cuda::kMaxTopk.
 struct AtssAssign : LabelAssign {
   const double* anchor_boxes = nullptr;             // [A,4] x1 y1 x2 y2, pixels, around points
   std::array<int64_t, kMaxLevels> level_anchors{};  // anchors of each level, in order
   int levels = 0;
   int64_t topk = 9;
 };
-
-namespace cpu {
-void atss_assign(const AtssAssign& p);
-}  // namespace cpu
-
-namespace cuda {
-// As task_aligned_assign(), without a workspace.
-void atss_assign(const AtssAssign& p, int64_t boxes, Stream stream);
-}  // namespace cuda
 
 }  // namespace sextant::kernels

@@ -6,11 +6,10 @@
 //   KL = t log(t / s) + (1 - t) log((1 - t) / (1 - s)),   d KL / d student = (s - t) / T
 //
 // over all maps together (layers/distill.h). Computed in double; the order of the sums is fixed.
+// Throws Error for more than kMaxScoreMaps maps.
 #pragma once
 
 #include <cstdint>
-
-#include "core/stream.h"
 
 namespace sextant::kernels {
 
@@ -31,15 +30,8 @@ struct BernoulliKl {
   float* factor = nullptr;  // [1], overwritten
 };
 
-namespace cpu {
-void bernoulli_kl(const BernoulliKl& p);
-}
-
 namespace cuda {
-// Repeats bit for bit. `workspace`: device memory of bernoulli_kl_workspace() bytes, aligned to 8,
-// contents undefined. Throws Error for more than kMaxScoreMaps maps.
-int64_t bernoulli_kl_workspace(const BernoulliKl& p);
-void bernoulli_kl(const BernoulliKl& p, void* workspace, Stream stream);
-}  // namespace cuda
+int64_t workspace_bytes(const BernoulliKl& p);
+}
 
 }  // namespace sextant::kernels

@@ -4,12 +4,10 @@
 // With box p of an anchor, the assigned box t (both in cells), target score w, and over all anchors
 // with a box:
 //
-//   sums[0] = sum w (1 - similarity(p, t))                          (kernels/detection/iou_loss.h)
-//   sums[1] = sum w mean over the sides of the focal loss           (kernels/detection/dfl.h;
-//   distributions) sums[2] = S mean over anchors and sides of T^2 KL(softmax(teacher / T) ||
-//   softmax(reg / T))
-//                                                                   (kernels/detection/kl_div.h; a
-//                                                                   teacher)
+//   sums[0] = sum w (1 - similarity(p, t))                (kernels/detection/iou_loss.h)
+//   sums[1] = sum w mean over the sides of the focal loss (kernels/detection/dfl.h; distributions)
+//   sums[2] = S mean over anchors and sides of T^2 KL(softmax(teacher / T) || softmax(reg / T))
+//                                                         (kernels/detection/kl_div.h; a teacher)
 //
 // where S is the sum of the target scores, and distances to t are clipped to [0, bins - 1.01]. The
 // gradient is that of the sums, each times its scale, divided by TargetScores::divisor.
@@ -18,16 +16,18 @@
 #include <array>
 #include <cstdint>
 
-#include "core/stream.h"
 #include "kernels/detection/box_maps.h"
 #include "kernels/detection/iou_loss.h"
 #include "kernels/detection/loss_targets.h"
 
 namespace sextant::kernels {
 
+inline constexpr int kBoxLossSums = 3;
+
+// The order of summation is fixed. CUDA: at most 2^29 anchors in all.
 struct BoxLoss {
   BoxMaps maps;
-  // Of the maps' shapes, level by level; null where there is none. Gradients are written at anchors
+  // Shaped as the maps, level by level; null where there is none. Gradients are written at anchors
   // with a box only, the rest is left alone.
   const float* teacher[kMaxLevels] = {};
   float* grad[kMaxLevels] = {};
@@ -40,21 +40,12 @@ struct BoxLoss {
   double eps = 1e-10;
   double alpha = 3.0;
   double temperature = 1.0;
-  double scale[3] = {1.0, 1.0, 1.0};
+  double scale[kBoxLossSums] = {1.0, 1.0, 1.0};
+  double* sums = nullptr;  // [kBoxLossSums], overwritten
 };
 
-inline constexpr int kBoxLossSums = 3;
-
-namespace cpu {
-// The order of summation is fixed.
-void box_loss(const BoxLoss& p, double* sums);
-}  // namespace cpu
-
 namespace cuda {
-// At most 2^29 anchors in all. `workspace`: device memory of box_loss_workspace() bytes, aligned to
-// 8, contents undefined. Sums (device memory) repeat bit for bit.
-int64_t box_loss_workspace(const BoxLoss& p);
-void box_loss(const BoxLoss& p, double* sums, void* workspace, Stream stream);
-}  // namespace cuda
+int64_t workspace_bytes(const BoxLoss& p);
+}
 
 }  // namespace sextant::kernels

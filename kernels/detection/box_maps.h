@@ -6,7 +6,6 @@
 
 #include <cstdint>
 
-#include "core/stream.h"
 #include "kernels/detection/anchors.h"
 
 namespace sextant::kernels {
@@ -46,19 +45,11 @@ struct BoxMaps {
   }
 };
 
+// CUDA: at most 2^29 anchors in all.
 struct DecodeBoxes {
   BoxMaps maps;
   const uint8_t* wanted = nullptr;  // [N,A]: others are left alone
   double* boxes = nullptr;          // [N,A,4] x1 y1 x2 y2, pixels
 };
-
-namespace cpu {
-void decode_boxes(const DecodeBoxes& p);
-}  // namespace cpu
-
-namespace cuda {
-// At most 2^29 anchors in all.
-void decode_boxes(const DecodeBoxes& p, Stream stream);
-}  // namespace cuda
 
 }  // namespace sextant::kernels

@@ -19,7 +19,6 @@
 #include <cstdint>
 
 #include "core/enum_names.h"
-#include "core/stream.h"
 
 namespace sextant::kernels {
 
@@ -32,6 +31,14 @@ constexpr auto enum_names(ClassLossType) {
                                          {ClassLossType::kPoly, "poly"}});
 }
 
+// class_loss: `pred` are probabilities. Logarithms are clamped at -100 and p (1 - p) at 1e-12 in
+// the gradient of bce, as in PyTorch's binary_cross_entropy. In double.
+//
+// class_loss_logits: `pred` are logits, the gradient is with respect to them. Without clamps: log p
+// and log(1 - p) come from the logit, exact and finite everywhere. Vectorised in float, summed in
+// double.
+//
+// The order of summation is fixed. CUDA: pred has fewer than 2^31 elements.
 struct ClassLoss {
   const float* pred = nullptr;     // [rows, classes]
   const int32_t* label = nullptr;  // [rows]; negative: background
@@ -46,26 +53,11 @@ struct ClassLoss {
   double grad_scale = 1.0;
   // grad_scale is divided by this, a number in the kernel's memory; null: by 1.
   const double* divisor = nullptr;
+  double* sum = nullptr;  // of the loss; overwritten
 };
 
-namespace cpu {
-// Returns the sum of the loss. The order of summation is fixed.
-//
-// `pred` are probabilities. Logarithms are clamped at -100 and p (1 - p) at 1e-12 in the gradient
-// of bce, as in PyTorch's binary_cross_entropy. In double.
-double class_loss(const ClassLoss& p);
-// `pred` are logits, the gradient is with respect to them. Without clamps: log p and log(1 - p)
-// come from the logit, exact and finite everywhere. Vectorised in float, summed in double.
-double class_loss_logits(const ClassLoss& p);
-}  // namespace cpu
-
 namespace cuda {
-// As on the CPU; *sum (device memory) gets the sum, which repeats bit for bit. pred has fewer than
-// 2^31 elements. `workspace`: device memory of class_loss_workspace() bytes, aligned to 8, contents
-// undefined.
-int64_t class_loss_workspace(const ClassLoss& p);
-void class_loss(const ClassLoss& p, double* sum, void* workspace, Stream stream);
-void class_loss_logits(const ClassLoss& p, double* sum, void* workspace, Stream stream);
-}  // namespace cuda
+int64_t workspace_bytes(const ClassLoss& p);
+}
 
 }  // namespace sextant::kernels

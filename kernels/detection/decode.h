@@ -9,7 +9,6 @@
 #include <cstdint>
 
 #include "core/dtype.h"
-#include "core/stream.h"
 #include "kernels/detection/anchors.h"
 #include "kernels/math/activation.h"
 
@@ -29,7 +28,8 @@ struct DecodeLevel {
   int64_t obj_pitch = 0;
 };
 
-struct Decode {
+// What a head wrote.
+struct HeadMaps {
   std::array<DecodeLevel, kMaxLevels> level;
   int levels = 0;
   int64_t batch = 0;
@@ -45,6 +45,13 @@ struct Decode {
   }
 };
 
+struct Decode {
+  HeadMaps maps;
+  // [N, anchors, 5 + classes]: cx cy w h in pixels, sigmoid objectness (1 without), sigmoid scores.
+  // Overwritten.
+  float* out = nullptr;
+};
+
 // Where the gradients of a level's maps go: f32, dense, overwritten; null when not wanted.
 struct DecodeGradient {
   float* cls = nullptr;
@@ -55,25 +62,11 @@ struct DecodeGradient {
 // Gradients of the maps from those of the rows. `out`, the rows, and dy: [N, anchors, 5 + classes].
 // F32 maps.
 struct DecodeBackward {
-  Decode forward;
+  HeadMaps maps;
   const float* out = nullptr;
   const float* dy = nullptr;
   std::array<DecodeGradient, kMaxLevels> grad;
 };
-
-namespace cpu {
-
-// out [N, anchors, 5 + classes]: cx cy w h in pixels, sigmoid objectness (1 without), sigmoid
-// scores. Overwritten.
-void decode(const Decode& p, float* out);
-void decode_backward(const DecodeBackward& p);
-
-}  // namespace cpu
-
-namespace cuda {
-void decode(const Decode& p, float* out, Stream stream);
-void decode_backward(const DecodeBackward& p, Stream stream);
-}  // namespace cuda
 
 // --- one definition for the CPU and CUDA --------------------------------------------------------
 
@@ -83,7 +76,7 @@ SEXTANT_HD float distance_gradient(const float* dy, int side, float stride) {
   const float centre = 0.5f * dy[side % 2];
   return stride * (dy[2 + side % 2] + (side < 2 ? -centre : centre));
 }
-// Of a sigmoid's input, from its result.
+// The gradient of a sigmoid's input, from its result.
 SEXTANT_HD float logit_gradient(float dy, float y) { return dy * y * (1.0f - y); }
 
 }  // namespace sextant::kernels

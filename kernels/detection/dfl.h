@@ -8,7 +8,6 @@
 #include <cmath>
 #include <cstdint>
 
-#include "core/stream.h"
 #include "kernels/math/activation.h"
 
 namespace sextant::kernels {
@@ -31,7 +30,8 @@ SEXTANT_HD void bbox2dist(T px, T py, const T* box, T reg_max, T* dist) {
 }
 
 // Softmax of `bins` logits and its expectation over 0 .. bins-1. prob may be null.
-template <class T>
+// CUDA: bins is at most 96 (T float) or 48 (double).
+template <class T>  // float or double
 struct Expectation {
   const float* logits = nullptr;  // [rows, bins]
   T* prob = nullptr;              // [rows, bins]
@@ -107,19 +107,5 @@ SEXTANT_HD double dfl_side(const DflLoss& p, int64_t side) {
   }
   return cross_entropy(z, log_sum, shares);
 }
-
-namespace cpu {
-// T is float or double.
-template <class T>
-void expectation(const Expectation<T>& p);
-void dfl_loss(const DflLoss& p);
-}  // namespace cpu
-
-namespace cuda {
-// bins is at most 96 (T float) or 48 (double).
-template <class T>
-void expectation(const Expectation<T>& p, Stream stream);
-void dfl_loss(const DflLoss& p, Stream stream);
-}  // namespace cuda
 
 }  // namespace sextant::kernels

@@ -21,7 +21,6 @@
 #include <cstdint>
 
 #include "core/enum_names.h"
-#include "core/stream.h"
 
 namespace sextant::kernels {
 
@@ -48,7 +47,7 @@ constexpr auto enum_names(IouType) {
                                                {IouType::kAlphaCIoU, "alpha_ciou"}});
 }
 
-template <class T>
+template <class T>  // float or double
 struct IouLoss {
   const T* pred = nullptr;    // [rows,4] x1 y1 x2 y2
   const T* target = nullptr;  // [rows,4]
@@ -60,16 +59,5 @@ struct IouLoss {
   double alpha = 3.0;  // at least 1; the alpha types only
   bool xywh = false;   // boxes are cx cy w h instead
 };
-
-namespace cpu {
-// T is float or double.
-template <class T>
-void iou_loss(const IouLoss<T>& p);
-}  // namespace cpu
-
-namespace cuda {
-template <class T>
-void iou_loss(const IouLoss<T>& p, Stream stream);
-}  // namespace cuda
 
 }  // namespace sextant::kernels

@@ -14,10 +14,9 @@
 
 #include <cstdint>
 
-#include "core/stream.h"
-
 namespace sextant::kernels {
 
+// Computed in double; the order of summation is fixed.
 struct KlDiv {
   const float* student = nullptr;  // [outer, axis, inner]
   const float* teacher = nullptr;  // [outer, axis, inner]
@@ -29,19 +28,11 @@ struct KlDiv {
   double grad_scale = 1.0;
   bool sigmoid = false;     // both go through a sigmoid first, the gradient is by the logits
   bool accumulate = false;  // add to grad instead of overwriting it
+  double* sum = nullptr;    // over the columns, at least 0; overwritten
 };
 
-namespace cpu {
-// Returns the sum over the columns, at least 0. Computed in double; the order of summation is
-// fixed.
-double kl_div(const KlDiv& p);
-}  // namespace cpu
-
 namespace cuda {
-// *sum (device memory) gets the sum. `workspace`: device memory of kl_div_workspace() bytes,
-// aligned to 8, contents undefined. In double too, and repeats bit for bit.
-int64_t kl_div_workspace(const KlDiv& p);
-void kl_div(const KlDiv& p, double* sum, void* workspace, Stream stream);
-}  // namespace cuda
+int64_t workspace_bytes(const KlDiv& p);
+}
 
 }  // namespace sextant::kernels

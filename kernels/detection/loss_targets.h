@@ -4,7 +4,6 @@
 
 #include <cstdint>
 
-#include "core/stream.h"
 #include "kernels/detection/box_maps.h"
 
 namespace sextant::kernels {
@@ -16,6 +15,8 @@ struct TargetScores {
 };
 
 // Rows run level by level, each level as its maps are: row (n * pixels + i) * per_cell + b.
+//
+// CUDA: anchors of all images below 2^31. The order of summation is fixed.
 struct LossTargets {
   BoxMaps maps;                         // sizes only
   const int32_t* assigned = nullptr;    // [N,A]: box within its image, -1 for background
@@ -30,15 +31,8 @@ struct LossTargets {
   TargetScores* scores = nullptr;  // one
 };
 
-namespace cpu {
-void loss_targets(const LossTargets& p);
-}  // namespace cpu
-
 namespace cuda {
-// Anchors of all images below 2^31. `workspace`: device memory of loss_targets_workspace() bytes,
-// aligned to 8, contents undefined. Sums repeat bit for bit.
-int64_t loss_targets_workspace(const LossTargets& p);
-void loss_targets(const LossTargets& p, void* workspace, Stream stream);
-}  // namespace cuda
+int64_t workspace_bytes(const LossTargets& p);
+}
 
 }  // namespace sextant::kernels

@@ -19,7 +19,7 @@
 
 namespace sextant::kernels {
 
-// pred_boxes are read at candidates.
+// pred_boxes are read at candidates. CUDA: dynamic_k is at most cuda::kMaxTopk.
 struct SimOtaAssign : LabelAssign {
   std::array<ScoreBlock, kMaxScoreBlocks> scores;      // logits, anchors in the order of the blocks
   std::array<ScoreBlock, kMaxScoreBlocks> objectness;  // logits of one channel; not read unless
@@ -31,20 +31,14 @@ struct SimOtaAssign : LabelAssign {
   double iou_weight = 3.0;
 };
 
-namespace cpu {
-void simota_assign(const SimOtaAssign& p);
-
-// candidate[n*A + a] = 1 where a is a candidate of image n, else 0. Uses points, strides, radius,
-// gt_*, batch and anchors.
-void simota_candidates(const SimOtaAssign& p, uint8_t* candidate);
-}  // namespace cpu
+// candidate[n*A + a] = 1 where a is a candidate of image n, else 0.
+struct SimOtaCandidates {
+  SimOtaAssign problem{};  // points, strides, radius, gt_*, batch and anchors are read
+  uint8_t* candidate = nullptr;
+};
 
 namespace cuda {
-// As task_aligned_assign(): no synchronisation with the host, device memory throughout; dynamic_k
-// up to kMaxTopk. `workspace`: simota_assign_workspace() bytes, aligned to 8, contents undefined.
-int64_t simota_assign_workspace(const SimOtaAssign& p);
-void simota_assign(const SimOtaAssign& p, int64_t boxes, void* workspace, Stream stream);
-void simota_candidates(const SimOtaAssign& p, uint8_t* candidate, Stream stream);
-}  // namespace cuda
+int64_t workspace_bytes(const SimOtaAssign& p);
+}
 
 }  // namespace sextant::kernels

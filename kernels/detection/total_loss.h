@@ -4,8 +4,6 @@
 #include <array>
 #include <cstdint>
 
-#include "core/stream.h"
-
 namespace sextant::kernels {
 
 inline constexpr int kMaxLossTerms = 64;
@@ -38,15 +36,5 @@ struct ScaleGradients {
   int count = 0;
   const float* factor = nullptr;
 };
-
-namespace cpu {
-void total_loss(const TotalLoss& p);
-void scale_gradients(const ScaleGradients& p);
-}  // namespace cpu
-
-namespace cuda {
-void total_loss(const TotalLoss& p, Stream stream);
-void scale_gradients(const ScaleGradients& p, Stream stream);
-}  // namespace cuda
 
 }  // namespace sextant::kernels

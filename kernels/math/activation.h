@@ -1,16 +1,25 @@
-// The activation functions, one definition for the CPU, CUDA and the quantized simulation.
+// The activation functions: the list of them, and of each its function, its derivative and what the
+// rest of the program has to know of it. One definition for the CPU, CUDA and the quantized
+// simulation.
+//
+// A new activation is a row of SEXTANT_ACTIVATIONS and an ActivationOf beside the others. Outside
+// this file only other people's formats name activations one by one: ONNX (deploy/onnx), oneDNN
+// (deploy/engine/conv_step.cpp) and, where it has them, cuDNN.
 #pragma once
 
 #include <bit>
 #include <cmath>
 #include <cstdint>
-#include <string>
+#include <limits>
 
-// Functions that nvcc also compiles for the device.
+#include "core/enum_names.h"
+
+// Functions that nvcc also compiles for the device. Always inline, so that code for one instruction
+// set is not linked into what was compiled for another.
 #if defined(__CUDACC__)
 #define SEXTANT_HD __host__ __device__ __forceinline__
 #else
-#define SEXTANT_HD inline
+#define SEXTANT_HD inline __attribute__((always_inline))
 #endif
 // A pragma of OpenMP in such a function: for the host's compiler only.
 #if defined(__CUDACC__)
@@ -21,19 +30,38 @@
 
 namespace sextant {
 
-enum class Activation : int { kIdentity, kReLU, kLeakyReLU, kSiLU, kHardswish, kSigmoid, kMish };
+// ACTIVATION(enumerator, name in files and options)
+#define SEXTANT_ACTIVATIONS(ACTIVATION) \
+  ACTIVATION(kIdentity, "identity")     \
+  ACTIVATION(kReLU, "relu")             \
+  ACTIVATION(kLeakyReLU, "leaky_relu")  \
+  ACTIVATION(kSiLU, "silu")             \
+  ACTIVATION(kHardswish, "hardswish")   \
+  ACTIVATION(kSigmoid, "sigmoid")       \
+  ACTIVATION(kMish, "mish")
 
-// "identity", "relu", "leaky_relu", "silu", "hardswish", "sigmoid", "mish".
-const char* name_of(Activation a);
-// Throws for another name.
-Activation activation_from_name(const std::string& name);
+enum class Activation : int {
+#define SEXTANT_ENUMERATOR(value, name) value,
+  SEXTANT_ACTIVATIONS(SEXTANT_ENUMERATOR)
+#undef SEXTANT_ENUMERATOR
+};
+constexpr auto enum_names(Activation) {
+#define SEXTANT_NAME(value, name) {Activation::value, name},
+  return make_enum_names<Activation>("activation", {SEXTANT_ACTIVATIONS(SEXTANT_NAME)});
+#undef SEXTANT_NAME
+}
 
 namespace kernels {
 
 inline constexpr float kLeakySlope = 0.01f;  // PyTorch's default negative_slope
 
 // e^x within 2 ulp on [-87, 88], clamped outside; branch-free, so that loops over it vectorise.
-// Range reduction by ln 2 in two parts and a degree-6 polynomial (Cephes expf).
+// Range reduction by ln 2 in two parts and a degree-6 polynomial (Cephes expf). T is float or a
+// vector of kernels/cpu/vec.h.
+template <class T>
+SEXTANT_HD T fast_exp(T x);
+
+template <>
 SEXTANT_HD float fast_exp(float x) {
 #if defined(__CUDA_ARCH__)
   return expf(x);
@@ -53,49 +81,166 @@ SEXTANT_HD float fast_exp(float x) {
 #endif
 }
 
-SEXTANT_HD float sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
+template <class T>
+SEXTANT_HD T sigmoid(T x) {
+  return 1.0f / (1.0f + fast_exp(-x));
+}
 
+// What code that does not evaluate an activation has to know of it.
+struct ActivationTraits {
+  // act(a x) = a act(x) for a > 0: two straight lines that meet at zero.
+  bool homogeneous = false;
+  bool never_negative = false;
+  bool exponential = false;  // computed with one: backends may differ by its rounding
+  // What it tends to on the right; infinity: to x. All but the homogeneous ones tend to 0 on the
+  // left.
+  float limit = std::numeric_limits<float>::infinity();
+};
+
+// kTraits, value(x), and slope(x), the derivative; at a kink the value that PyTorch takes
+// (ReLU'(0) = 0). T is float or a vector of kernels/cpu/vec.h.
 template <Activation A>
-SEXTANT_HD float activate(float x) {
-  if constexpr (A == Activation::kReLU) return x > 0.0f ? x : 0.0f;
-  if constexpr (A == Activation::kLeakyReLU) return x > 0.0f ? x : kLeakySlope * x;
-  if constexpr (A == Activation::kSiLU) return x * sigmoid(x);
-  if constexpr (A == Activation::kHardswish) {
-    const float t = x + 3.0f;
-    return x * (t < 0.0f ? 0.0f : (t > 6.0f ? 6.0f : t)) * (1.0f / 6.0f);
+struct ActivationOf;
+
+template <>
+struct ActivationOf<Activation::kIdentity> {
+  static constexpr ActivationTraits kTraits{.homogeneous = true};
+  template <class T>
+  SEXTANT_HD static T value(T x) {
+    return x;
   }
-  if constexpr (A == Activation::kSigmoid) return sigmoid(x);
-  if constexpr (A == Activation::kMish) {
-    // tanh(log(1 + e^x)) = (e^2x + 2 e^x) / (e^2x + 2 e^x + 2), finite for x <= 20
-    const float e = fast_exp(x > 20.0f ? 20.0f : x);
-    const float n = e * (e + 2.0f);
-    return x * (n / (n + 2.0f));
+  template <class T>
+  SEXTANT_HD static T slope(T) {
+    return T{} + 1.0f;
+  }
+};
+
+template <>
+struct ActivationOf<Activation::kReLU> {
+  static constexpr ActivationTraits kTraits{.homogeneous = true, .never_negative = true};
+  template <class T>
+  SEXTANT_HD static T value(T x) {
+    return x > 0.0f ? x : T{};
+  }
+  template <class T>
+  SEXTANT_HD static T slope(T x) {
+    return x > 0.0f ? T{} + 1.0f : T{};
+  }
+};
+
+template <>
+struct ActivationOf<Activation::kLeakyReLU> {
+  static constexpr ActivationTraits kTraits{.homogeneous = true};
+  template <class T>
+  SEXTANT_HD static T value(T x) {
+    return x > 0.0f ? x : kLeakySlope * x;
+  }
+  template <class T>
+  SEXTANT_HD static T slope(T x) {
+    return x > 0.0f ? T{} + 1.0f : T{} + kLeakySlope;
+  }
+};
+
+template <>
+struct ActivationOf<Activation::kSiLU> {
+  static constexpr ActivationTraits kTraits{.exponential = true};
+  template <class T>
+  SEXTANT_HD static T value(T x) {
+    return x * sigmoid(x);
+  }
+  template <class T>
+  SEXTANT_HD static T slope(T x) {
+    const T s = sigmoid(x);
+    return s * (1.0f + x * (1.0f - s));
+  }
+};
+
+template <>
+struct ActivationOf<Activation::kHardswish> {
+  static constexpr ActivationTraits kTraits{};
+  template <class T>
+  SEXTANT_HD static T value(T x) {
+    const T six = T{} + 6.0f;
+    T t = x + 3.0f;
+    t = t < 0.0f ? T{} : (t > 6.0f ? six : t);
+    return x * t * (1.0f / 6.0f);
+  }
+  template <class T>
+  SEXTANT_HD static T slope(T x) {
+    const T one = T{} + 1.0f;
+    return x < -3.0f ? T{} : (x > 3.0f ? one : x * (1.0f / 3.0f) + 0.5f);
+  }
+};
+
+template <>
+struct ActivationOf<Activation::kSigmoid> {
+  static constexpr ActivationTraits kTraits{
+      .never_negative = true, .exponential = true, .limit = 1.0f};
+  template <class T>
+  SEXTANT_HD static T value(T x) {
+    return sigmoid(x);
+  }
+  template <class T>
+  SEXTANT_HD static T slope(T x) {
+    const T s = sigmoid(x);
+    return s * (1.0f - s);
+  }
+};
+
+template <>
+struct ActivationOf<Activation::kMish> {
+  static constexpr ActivationTraits kTraits{.exponential = true};
+  template <class T>
+  SEXTANT_HD static T value(T x) {
+    return x * gate(x);
+  }
+  template <class T>
+  SEXTANT_HD static T slope(T x) {
+    const T t = gate(x);
+    return t + x * (1.0f - t * t) * sigmoid(x);
+  }
+  // tanh(log(1 + e^x)) = (e^2x + 2 e^x) / (e^2x + 2 e^x + 2), finite for x <= 20
+  template <class T>
+  SEXTANT_HD static T gate(T x) {
+    const T most = T{} + 20.0f;
+    const T e = fast_exp(x > 20.0f ? most : x);
+    const T n = e * (e + 2.0f);
+    return n / (n + 2.0f);
+  }
+};
+
+// --- what follows from the list -----------------------------------------------------------------
+
+template <Activation A, class T>
+SEXTANT_HD T activate(T x) {
+  return ActivationOf<A>::value(x);
+}
+template <Activation A, class T>
+SEXTANT_HD T activate_grad(T x) {
+  return ActivationOf<A>::slope(x);
+}
+
+// Chosen at run time, where that choice costs nothing beside the rest.
+SEXTANT_HD float activate(Activation a, float x) {
+  switch (a) {
+#define SEXTANT_CASE(value, name) \
+  case Activation::value:         \
+    return activate<Activation::value>(x);
+    SEXTANT_ACTIVATIONS(SEXTANT_CASE)
+#undef SEXTANT_CASE
   }
   return x;
 }
 
-// d activate(x) / dx at x; at a kink the value PyTorch takes (ReLU'(0) = 0).
-template <Activation A>
-SEXTANT_HD float activate_grad(float x) {
-  if constexpr (A == Activation::kReLU) return x > 0.0f ? 1.0f : 0.0f;
-  if constexpr (A == Activation::kLeakyReLU) return x > 0.0f ? 1.0f : kLeakySlope;
-  if constexpr (A == Activation::kSiLU) {
-    const float s = sigmoid(x);
-    return s * (1.0f + x * (1.0f - s));
+SEXTANT_HD constexpr ActivationTraits traits_of(Activation a) {
+  switch (a) {
+#define SEXTANT_CASE(value, name) \
+  case Activation::value:         \
+    return ActivationOf<Activation::value>::kTraits;
+    SEXTANT_ACTIVATIONS(SEXTANT_CASE)
+#undef SEXTANT_CASE
   }
-  if constexpr (A == Activation::kHardswish)
-    return x < -3.0f ? 0.0f : (x > 3.0f ? 1.0f : x * (1.0f / 3.0f) + 0.5f);
-  if constexpr (A == Activation::kSigmoid) {
-    const float s = sigmoid(x);
-    return s * (1.0f - s);
-  }
-  if constexpr (A == Activation::kMish) {
-    const float e = fast_exp(x > 20.0f ? 20.0f : x);
-    const float n = e * (e + 2.0f);
-    const float t = n / (n + 2.0f);
-    return t + x * (1.0f - t * t) * sigmoid(x);
-  }
-  return 1.0f;
+  return {};
 }
 
 // Calls f(ActivationTag<A>{}), the activation as a compile-time constant.
@@ -106,20 +251,11 @@ struct ActivationTag {
 template <class F>
 void dispatch_activation(Activation a, F&& f) {
   switch (a) {
-    case Activation::kIdentity:
-      return f(ActivationTag<Activation::kIdentity>{});
-    case Activation::kReLU:
-      return f(ActivationTag<Activation::kReLU>{});
-    case Activation::kLeakyReLU:
-      return f(ActivationTag<Activation::kLeakyReLU>{});
-    case Activation::kSiLU:
-      return f(ActivationTag<Activation::kSiLU>{});
-    case Activation::kHardswish:
-      return f(ActivationTag<Activation::kHardswish>{});
-    case Activation::kSigmoid:
-      return f(ActivationTag<Activation::kSigmoid>{});
-    case Activation::kMish:
-      return f(ActivationTag<Activation::kMish>{});
+#define SEXTANT_CASE(value, name) \
+  case Activation::value:         \
+    return f(ActivationTag<Activation::value>{});
+    SEXTANT_ACTIVATIONS(SEXTANT_CASE)
+#undef SEXTANT_CASE
   }
 }
 

@@ -36,7 +36,7 @@ SEXTANT_HD double anchor_iou(const double* box, const double* anchor_box) {
   return o.inter / larger(o.joint, 1e-6);
 }
 
-// By more than eps on each side.
+// Strictly: by more than eps on each side.
 SEXTANT_HD bool inside(const double* point, const double* box, double eps) {
   const double dx = smaller(point[0] - box[0], box[2] - point[0]);
   const double dy = smaller(point[1] - box[1], box[3] - point[1]);

@@ -73,7 +73,7 @@ struct WarpTap {
   int w00, w01, w10, w11;  // [row][column]
 };
 
-// Of fine coordinates, kHalfStep included. OpenCV keeps whole source coordinates in 16 bits.
+// For fine coordinates, kHalfStep included. OpenCV keeps whole source coordinates in 16 bits.
 SEXTANT_HD WarpTap warp_tap(int64_t fine_x, int64_t fine_y) {
   const int64_t fx = fine_x >> 5, fy = fine_y >> 5;
   const auto whole = [](int64_t v) {

@@ -74,7 +74,7 @@ template <class T>
 SEXTANT_HD Dual<T> operator*(const Dual<T>& a, T b) {
   return chain(a.v * b, b, a);
 }
-// At a tie half the slope.
+// Half the slope at a tie.
 template <class T>
 SEXTANT_HD Dual<T> maximum(const Dual<T>& a, T b) {
   return chain(a.v > b ? a.v : b, a.v > b ? T(1) : (a.v == b ? T(0.5) : T(0)), a);

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "kernels/math/epilogue.h"
 #include "kernels/requantize.h"
 
 namespace sextant::kernels::requantizing {
@@ -25,38 +26,29 @@ SEXTANT_HD float step_slope(float steps, float level, float low, float high) {
   return level < low ? low : (level > high ? high : level - steps);
 }
 
-// act(a v) = a act(v) for a > 0: the destination's scale can go into the factor before it.
-SEXTANT_HD bool homogeneous(Activation a) {
-  return a == Activation::kIdentity || a == Activation::kReLU || a == Activation::kLeakyReLU;
-}
-
-// Bias and factor of channel o.
+// Bias and factor of channel o. The destination's scale goes into the factor where the activation
+// lets it through.
 SEXTANT_HD void fold_channel(const ConvScales& s, int64_t o, float* bias, float* factor) {
   const double product = static_cast<double>(s.source) * static_cast<double>(s.weight[o]);
   const double b = s.bias != nullptr ? static_cast<double>(s.bias[o]) : 0.0;
   bias[o] = static_cast<float>(b / product);
-  factor[o] = static_cast<float>(homogeneous(s.act) ? product / static_cast<double>(s.destination)
-                                                    : product);
+  factor[o] = static_cast<float>(traits_of(s.epilogue.activation).homogeneous
+                                     ? product / static_cast<double>(s.destination)
+                                     : product);
 }
 
 // One value, before rounding; `pre` is what the activation sees.
 template <Activation A>
-struct Epilogue {
-  explicit Epilogue(const Requantize& f)
-      : before(f.residual != nullptr && f.residual_before_act),
-        after(f.residual != nullptr && !f.residual_before_act),
-        act_scale(f.act_scale),
-        residual_scale(f.residual_scale) {}
+struct Requantized {
+  Requantized(const Epilogue& e, bool has_residual) : steps(e, has_residual) {}
+  explicit Requantized(const Requantize& f) : Requantized(f.epilogue, f.residual != nullptr) {}
   SEXTANT_HD float pre(float sum, float bias, float factor, float residual) const {
-    const float v = (sum + bias) * factor;
-    return before ? std::fma(residual_scale, residual, v) : v;
+    return steps.before(rounded_product(sum + bias, factor), residual);
   }
   SEXTANT_HD float post(float pre_value, float residual) const {
-    const float v = activate<A>(pre_value) * act_scale;
-    return after ? std::fma(residual_scale, residual, v) : v;
+    return steps.after(activate<A>(pre_value), residual);
   }
-  bool before, after;
-  float act_scale, residual_scale;
+  EpilogueSteps steps;
 };
 
 }  // namespace sextant::kernels::requantizing

@@ -18,7 +18,7 @@ SEXTANT_HD bool near_centre(const double* point, double reach, const double* box
   return larger(dx, dy) < reach;
 }
 
-// Of one class at one anchor: log p and log(1 - p) of the root of its probability.
+// For one class at one anchor: log p and log(1 - p) of the root of its probability.
 struct ClassTerms {
   double log_p, log_not_p;
 };

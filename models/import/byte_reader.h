@@ -1,5 +1,5 @@
-// Reading little-endian numbers and runs of bytes out of memory that is not to be trusted: every
-// read is checked against what is left.
+// Reads little-endian numbers and runs of bytes from untrusted memory: every read is
+// bounds-checked.
 #pragma once
 
 #include <cstdint>
@@ -43,8 +43,8 @@ class ByteReader {
   size_t position_ = 0;
 };
 
-// Text out of such a file as it may stand in a message: what is not printable ASCII becomes '?',
-// and it is cut after 80 characters.
+// Text from such a file, made safe for a message: anything but printable ASCII becomes '?', and it
+// is cut after 80 characters.
 inline std::string printable(std::string_view text) {
   std::string out(text.substr(0, 80));
   for (char& c : out)

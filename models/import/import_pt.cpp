@@ -12,14 +12,15 @@ namespace {
 
 using Kind = PickleValue::Kind;
 
-// What the files hold beside tensors: modules, and NumPy's numbers for the metrics.
+// What the files hold besides tensors: modules, and NumPy's numbers for the metrics.
 PickleNames allowed_names() {
   return {{"__builtin__.set", "builtins.set", "_codecs.encode", "numpy.dtype",
            "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"},
           {"torch.nn.modules.", "yolov6.models.", "yolov6.layers."}};
 }
 
-// More than any model needs; they bound the walk through a file that shares modules to look large.
+// More than any model needs. They bound the walk through a file that shares modules to appear
+// large.
 constexpr int kMaxDepth = 32;
 constexpr size_t kMaxTensors = 20000;
 constexpr size_t kMaxSteps = 2'000'000;
@@ -31,8 +32,8 @@ class Collector {
 
   // Parameters, buffers and children of a module, in the order of state_dict().
   void module(const PickleValue& m, const std::string& prefix, int depth) {
-    check(m.kind == Kind::kObject && depth < kMaxDepth, "{}: '{}' is not a module, or too deep",
-          file_.path(), prefix);
+    check(m.kind == Kind::kObject && depth < kMaxDepth,
+          "{}: '{}' is not a module, or nested too deep", file_.path(), prefix);
     if (prefix == "backbone.stem.") out_.block = p_[m.callee].text;
     const PickleValue& state = p_[m.state];
     const PickleValue* transient = member(state, "_non_persistent_buffers_set");
@@ -59,7 +60,7 @@ class Collector {
       const bool plain =
           std::ranges::none_of(name.text, [](unsigned char ch) { return ch < ' ' || ch == 0x7f; });
       check(name.kind == Kind::kString && name.text.size() <= kMaxName && plain,
-            "{}: 'names' of the model holds what is no class name", file_.path());
+            "{}: 'names' of the model holds something that is not a class name", file_.path());
       out_.class_names.push_back(name.text);
     }
   }
@@ -81,7 +82,7 @@ class Collector {
   void for_each(const PickleValue* dict, const std::string& prefix, F f) {
     if (!dict) return;
     const auto* pairs = p_.pairs(*dict);
-    check(pairs != nullptr, "{}: '{}' has members that are no dict", file_.path(), prefix);
+    check(pairs != nullptr, "{}: the members of '{}' are not a dict", file_.path(), prefix);
     step(pairs->size());
     for (size_t i = 0; i + 1 < pairs->size(); i += 2) {
       const PickleValue &key = p_[(*pairs)[i]], &value = p_[(*pairs)[i + 1]];
@@ -107,7 +108,7 @@ class Collector {
 
   void tensor(const std::string& name, const PickleValue& v) {
     check(file_.is_tensor(v), "{}: '{}' is not a tensor", file_.path(), name);
-    check(seen_.insert(name).second, "{}: tensor '{}' is there twice", file_.path(), name);
+    check(seen_.insert(name).second, "{}: duplicate tensor '{}'", file_.path(), name);
     check(seen_.size() <= kMaxTensors, "{}: holds more tensors than any model", file_.path());
     out_.state.add(name, to_f32(file_.tensor(v, name)));
   }

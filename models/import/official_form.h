@@ -1,4 +1,4 @@
-// What the official project would count, to compare with its tables.
+// Parameter counts as the official project counts them, to compare with its tables.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +8,8 @@
 namespace sextant {
 
 // Parameters of the official deploy form of a YOLOv6, which fuses less than ours. It folds the
-// batch-norm behind a convolution into a bias and RepVGG's branches into one convolution, but
-// keeps: the outer batch-norm of a QARepVGG block, convolution and batch-norm of the RepOptimizer's
+// batch-norm after a convolution into a bias, and RepVGG's branches into one convolution. It keeps
+// the outer batch-norm of a QARepVGG block, convolution and batch-norm of the RepOptimizer's
 // blocks, all of a hyper-search block, alpha, the constants of proj, and the head's branches that
 // only training needs.
 int64_t official_deploy_parameters(const Module& model);

@@ -122,7 +122,7 @@ class Parser {
   }
 
  private:
-  // The position is that of the byte after the one complained of.
+  // The position is that of the byte after the offending one.
   void require(bool condition, const char* what) const {
     check(condition, "{}: is not a valid pickle: at byte {}: {}", where_, in_.position(), what);
   }
@@ -139,7 +139,7 @@ class Parser {
   }
   void push_int(int64_t v, Kind kind = Kind::kInt) { push_new(kind).integer = v; }
 
-  // What lies below the last mark is out of reach of a pop.
+  // A pop cannot reach below the last mark.
   size_t floor() const { return marks_.empty() ? 0 : marks_.back(); }
   PickleRef pop() {
     require(stack_.size() > floor(), "nothing left on the stack");
@@ -169,9 +169,9 @@ class Parser {
     PickleValue& to = top();
     if (pairs)
       require((to.kind == Kind::kDict || to.kind == Kind::kObject) && items.size() % 2 == 0,
-              "an item set on what is not a dict");
+              "an item set on something that is not a dict");
     else
-      require(to.kind == Kind::kList, "an item appended to what is not a list");
+      require(to.kind == Kind::kList, "an item appended to something that is not a list");
     to.items.insert(to.items.end(), items.begin(), items.end());
   }
 
@@ -180,7 +180,7 @@ class Parser {
   void build();
   void get(PickleRef key) {
     const auto it = memo_.find(key);
-    require(it != memo_.end(), "a value asked for that was never kept");
+    require(it != memo_.end(), "a request for a value that was never stored");
     push(it->second);
   }
   void put(PickleRef key) {
@@ -203,7 +203,7 @@ void Parser::global() {
   std::string name;
   for (const char end_of_part : {'.', '\0'}) {
     for (char c; (c = static_cast<char>(in_.number<uint8_t>())) != '\n'; name += c)
-      require(name.size() < kMaxName, "a name without an end");
+      require(name.size() < kMaxName, "an unterminated name");
     if (end_of_part) name += end_of_part;
   }
   check(names_.allow(name), "{}: names '{}', which a checkpoint does not hold; nothing was run",
@@ -214,7 +214,7 @@ void Parser::global() {
 void Parser::call() {
   const PickleRef arguments = pop(), callee = pop();
   require(values_[callee].kind == Kind::kGlobal && values_[arguments].kind == Kind::kTuple,
-          "a call of what is not a name, or without a tuple of arguments");
+          "a call of something that is not a name, or without a tuple of arguments");
   PickleValue& v = push_new(Kind::kObject);
   v.callee = callee;
   v.arguments = arguments;
@@ -223,7 +223,8 @@ void Parser::call() {
 void Parser::build() {
   const PickleRef state = pop();
   PickleValue& v = top();
-  require(v.kind == Kind::kObject && v.state == 0, "a state for what is no object, or has one");
+  require(v.kind == Kind::kObject && v.state == 0,
+          "a state for something that is not an object, or already has one");
   v.state = state;
 }
 

@@ -1,6 +1,6 @@
-// Pickles as values that cannot do anything. Reading one builds a tree of numbers, strings and
-// containers; where Python would import a name or call it, the tree holds the name and the
-// arguments. Nothing is resolved and nothing is run.
+// Pickles as inert values. Reading one builds a tree of numbers, strings and containers. Where
+// Python would import a name or call it, the tree holds the name and the arguments. Nothing is
+// resolved and nothing is executed.
 //
 // Opcodes: protocol 2 as torch.save writes it (Python's pickletools lists them); any other, and any
 // global name that the caller does not list, is refused by name.
@@ -15,8 +15,8 @@
 
 namespace sextant {
 
-// Values refer to each other by index, so a list may hold itself and a tree of any depth is freed
-// without recursion. Who walks it keeps a budget.
+// Values refer to each other by index, so a list may contain itself and a tree of any depth is
+// freed without recursion. Code that walks it must bound its steps.
 using PickleRef = uint32_t;
 
 struct PickleValue {
@@ -30,7 +30,7 @@ struct PickleValue {
     kList,
     kDict,
     kGlobal,      // a name
-    kObject,      // a call of a name, with what was put into the result
+    kObject,      // a call of a name, with the items that were added to the result
     kPersistent,  // a reference to something outside the pickle
   };
   Kind kind = Kind::kNone;
@@ -41,7 +41,7 @@ struct PickleValue {
   std::vector<PickleRef> items;
   PickleRef callee = 0;     // kObject: the kGlobal
   PickleRef arguments = 0;  // kObject: a kTuple; kPersistent: the identification
-  PickleRef state = 0;      // kObject: what BUILD gave it; 0 (a kNone) without
+  PickleRef state = 0;      // kObject: what BUILD gave it; 0 (a kNone) if nothing
 };
 
 // The global names a pickle may hold: whole names, and prefixes of dotted identifiers.
@@ -68,9 +68,9 @@ class Pickle {
   PickleRef root_ = 0;
 };
 
-// `where` starts each message. Throws Error for anything that is not a pickle of the allowed kind;
-// also from 16 MiB, a million values or a thousand open containers on, which no checkpoint comes
-// near. Time and memory grow with the size of the input alone.
+// `where` starts each message. Throws Error for anything that is not a pickle of the allowed kind,
+// and at 16 MiB, a million values or a thousand open containers, far above any checkpoint. Time and
+// memory grow only with the size of the input.
 Pickle parse_pickle(std::span<const uint8_t> bytes, std::string_view where,
                     const PickleNames& names);
 

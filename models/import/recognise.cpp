@@ -11,14 +11,14 @@ namespace {
 enum class Stage { kRepBlock, kBepC3, kMbla };
 enum class Neck { kRepPan, kBiFpan };
 
-// What tells the kinds apart; the rest of a model follows from its kind.
+// What distinguishes the kinds; the rest of a model follows from its kind.
 struct Kind {
   const char* type;
   Stage stage;
   Neck neck;
   int64_t levels;
   int64_t stem;    // output channels of the stem: 64 * width_multiple
-  int64_t blocks;  // in ERBlock_4, which tells depth_multiple
+  int64_t blocks;  // in ERBlock_4, which determines depth_multiple
   bool operator==(const Kind&) const = default;
 };
 
@@ -136,8 +136,8 @@ RecognisedModel recognise_yolov6(const std::vector<std::pair<std::string, Shape>
     return k == found;
   });
   check(kind != kKinds.end(),
-        "{}: is no YOLOv6 of the official configs: {} channels in the stem, {} levels, {} neck, {} "
-        "blocks in ERBlock_4",
+        "{}: is not a YOLOv6 of the official configs: {} channels in the stem, {} levels, {} neck, "
+        "{} blocks in ERBlock_4",
         where, found.stem, found.levels, found.neck == Neck::kBiFpan ? "BiFusion" : "plain",
         found.blocks);
 

@@ -14,14 +14,14 @@ struct RecognisedModel {
   Json model;  // as Yolov6Config reads it: type, training_mode, use_dfl, reg_max, ...
   int64_t num_classes = 0;
   std::vector<int64_t> strides;
-  int64_t image_size = 0;  // that the official recipe of this kind trains at
+  int64_t image_size = 0;  // the training size of the official recipe
 };
 
 // `state` lists names and shapes in PyTorch's layout. `block`, if known, is the Python class of
-// backbone.stem ("yolov6.layers.common.QARepVGGBlock"). It tells apart what names cannot:
-// QARepVGGBlock from QARepVGGBlockV2 and ConvBNReLU from ConvBNSiLU; without it the second of each
-// is taken, as in the official configs. The kinds and their numbers are those of these configs.
-// Throws Error, starting with `where`, when the state dict is none of them.
+// backbone.stem ("yolov6.layers.common.QARepVGGBlock"). It distinguishes what names cannot:
+// QARepVGGBlock from QARepVGGBlockV2, and ConvBNReLU from ConvBNSiLU. Without it the second of each
+// is assumed, as in the official configs. The kinds and their numbers are those of these configs.
+// Throws Error, starting with `where`, when the state dict matches none of them.
 RecognisedModel recognise_yolov6(const std::vector<std::pair<std::string, Shape>>& state,
                                  const std::string& where, const std::string& block = "");
 

@@ -68,7 +68,8 @@ TorchFile::TorchFile(std::vector<uint8_t> bytes, std::string path, PickleNames n
           printable(name));
     pickle = name;
   }
-  check(!pickle.empty(), "{}: is a zip file, but not one of torch.save (no data.pkl)", path_);
+  check(!pickle.empty(), "{}: is a zip file, but not one written by torch.save (no data.pkl)",
+        path_);
   folder_ = pickle.substr(0, pickle.size() - kPickle.size() + 1);
   if (zip_.entries().contains(folder_ + "byteorder")) {
     const auto order = zip_.read(folder_ + "byteorder");
@@ -90,7 +91,7 @@ TorchFile::View TorchFile::view_of(const PickleValue& v, const std::string& name
   const PickleValue* tensor = &v;
   if (pickle_.is_call(v, kParameter)) {  // of a tensor, requires_grad, hooks
     const auto& a = pickle_[v.arguments].items;
-    require(!a.empty(), "a parameter of nothing");
+    require(!a.empty(), "is a parameter without a tensor");
     tensor = &pickle_[a[0]];
   }
   require(pickle_.is_call(*tensor, kTensor), "is not a dense tensor");
@@ -119,18 +120,18 @@ TorchFile::View TorchFile::view_of(const PickleValue& v, const std::string& name
   const int64_t count = pickle_[id.items[4]].integer;
   require(count >= 0 && static_cast<uint64_t>(count) == view.storage.size() / element &&
               view.storage.size() % element == 0,
-          "the size of its storage is not that of the data");
+          "the size of its storage does not match the data");
 
   const size_t rank = size.items.size();
   require(stride.items.size() == rank && rank <= Shape::kMaxRank,
-          "has more than six dimensions, or not a stride for each");
+          "has more than six dimensions, or not one stride for each");
   std::vector<int64_t> dims;
   int64_t last = offset.integer, elements = 1;
   bool overflow = last < 0;
   for (size_t i = 0; i < rank; ++i) {
     const PickleValue &d = pickle_[size.items[i]], &s = pickle_[stride.items[i]];
     require(d.kind == Kind::kInt && s.kind == Kind::kInt && d.integer >= 0 && s.integer >= 0,
-            "has a size or stride that is no number, or negative");
+            "has a size or stride that is not a number, or negative");
     dims.push_back(d.integer);
     view.strides.push_back(s.integer);
     int64_t reach = 0;
@@ -172,8 +173,9 @@ Tensor TorchFile::tensor(const PickleValue& v, const std::string& name) {
   const View view = view_of(v, name);
   const int64_t size = size_of(view.type->dtype);
   const auto bytes = static_cast<uint64_t>(view.shape.numel() * size);
-  check(bytes <= budget_, "{}: tensor '{}': with it, the tensors take more than twice the file",
-        path_, name);
+  check(bytes <= budget_,
+        "{}: tensor '{}': with it, the tensors take more than twice the size of the file", path_,
+        name);
   budget_ -= bytes;
   const Tensor out(view.shape, view.type->dtype);
   gather(view.shape, view.strides, view.storage.data() + view.offset * size, size,
@@ -229,7 +231,7 @@ void save_torch_state_dict(const std::filesystem::path& path, const SafeTensors&
   std::vector<ZipItem> items(1);  // the pickle comes first
   for (const auto& [name, t] : file.tensors) {
     const auto type = std::ranges::find(kStorageTypes, t.dtype(), &StorageType::dtype);
-    check(type != kStorageTypes.end(), "{}: tensor '{}': no type of PyTorch for {}", path.string(),
+    check(type != kStorageTypes.end(), "{}: tensor '{}': PyTorch has no type for {}", path.string(),
           name, name_of(t.dtype()));
     const std::string key = std::to_string(items.size() - 1);
     std::vector<int64_t> strides(static_cast<size_t>(t.shape().rank()), 1);

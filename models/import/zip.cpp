@@ -40,13 +40,13 @@ ZipArchive::ZipArchive(std::vector<uint8_t> bytes, std::string path)
   const Directory d = find_directory();
   ByteReader directory(view(d.offset, d.size), path_);
   for (uint64_t i = 0; i < d.entries; ++i) read_entry(directory, d.offset);
-  check(directory.left() == 0, "{}: is damaged (its directory has {} bytes too many)", path_,
+  check(directory.left() == 0, "{}: is damaged (its directory has {} extra bytes)", path_,
         directory.left());
   check_overlap();
 }
 
 ZipArchive::Directory ZipArchive::find_directory() const {
-  // The end record is the last thing in the file but for a comment, whose length it holds.
+  // The end record is the last thing in the file except for a comment, whose length it holds.
   size_t end = bytes_.size();
   const size_t lowest = end > kEndSize + kMax16 ? end - kEndSize - kMax16 : 0;
   bool found = false;
@@ -59,13 +59,13 @@ ZipArchive::Directory ZipArchive::find_directory() const {
       }
       if (found || end == lowest) break;
     }
-  check(found, "{}: is not a zip file, or cut short (no directory at its end)", path_);
+  check(found, "{}: is not a zip file, or is truncated (no directory at its end)", path_);
 
   ByteReader r(view(end + 4), path_);
   const auto disk = r.number<uint16_t>(), first_disk = r.number<uint16_t>();
   const auto here = r.number<uint16_t>(), total = r.number<uint16_t>();
   const auto size = r.number<uint32_t>(), offset = r.number<uint32_t>();
-  check(disk == 0 && first_disk == 0 && here == total, "{}: is a part of a split zip file", path_);
+  check(disk == 0 && first_disk == 0 && here == total, "{}: is part of a split zip file", path_);
   Directory d{offset, size, total};
 
   const size_t locator = end >= kLocatorSize ? end - kLocatorSize : end;
@@ -74,7 +74,7 @@ ZipArchive::Directory ZipArchive::find_directory() const {
     const auto disk64 = l.number<uint32_t>();
     const auto offset64 = l.number<uint64_t>();
     const auto disks = l.number<uint32_t>();
-    check(disk64 == 0 && disks <= 1, "{}: is a part of a split zip file", path_);
+    check(disk64 == 0 && disks <= 1, "{}: is part of a split zip file", path_);
     check(offset64 <= locator && locator - offset64 >= kEnd64Size,
           "{}: is damaged (64-bit directory at {})", path_, offset64);
     ByteReader r64(view(offset64), path_);
@@ -142,7 +142,7 @@ void ZipArchive::read_entry(ByteReader& r, uint64_t limit) {
   check(e.size <= local.left(), "{}: entry '{}' of {} bytes lies outside the file", path_, shown,
         e.size);
   e.offset = header + local.position();
-  check(entries_.emplace(name, e).second, "{}: entry '{}' is there twice", path_, shown);
+  check(entries_.emplace(name, e).second, "{}: duplicate entry '{}'", path_, shown);
   check(extents_.emplace(header, e.offset + e.size).second, "{}: entry '{}' overlaps another",
         path_, shown);
 }

@@ -1,7 +1,8 @@
-// Zip archives whose entries are stored as they are, which is how PyTorch writes its files. A
-// compressed or encrypted entry is refused.
-// PKWARE, APPNOTE.TXT 6.3: 4.3.7 local header, 4.3.12 central directory, 4.3.14-4.3.16 its ends,
-// 4.5.3 the 64-bit sizes.
+// Zip archives whose entries are stored uncompressed, as PyTorch writes its files. A compressed or
+// encrypted entry is refused.
+//
+// PKWARE, APPNOTE.TXT 6.3: 4.3.7 local header, 4.3.12 central directory, 4.3.14-4.3.16 its end
+// records, 4.5.3 the 64-bit sizes.
 #pragma once
 
 #include <cstdint>
@@ -14,13 +15,13 @@
 
 namespace sextant {
 
-// CRC-32 of zip, gzip and PNG (polynomial 0xEDB88320); `before` is the value of what came before.
+// CRC-32 of zip, gzip and PNG (polynomial 0xEDB88320); `before` is the CRC of the preceding bytes.
 uint32_t crc32(std::span<const uint8_t> bytes, uint32_t before = 0);
 
 class ZipArchive {
  public:
   // Reads the central directory. `path` starts each message. Throws Error for anything malformed:
-  // sizes or offsets outside the file, entries that overlap or have one name, a local header of
+  // sizes or offsets outside the file, overlapping or duplicate entries, a local header with
   // another name, a 64-bit directory that contradicts the 32-bit one, several disks.
   ZipArchive(std::vector<uint8_t> bytes, std::string path);
 
@@ -31,7 +32,7 @@ class ZipArchive {
     bool verified = false;
   };
   const std::map<std::string, Entry>& entries() const { return entries_; }
-  // The data of an entry, as long as the archive lives; the first call compares its CRC. Throws
+  // The data of an entry, valid as long as the archive; the first call verifies its CRC. Throws
   // Error naming file and entry when it is absent or damaged.
   std::span<const uint8_t> read(const std::string& name);
   uint64_t file_size() const { return bytes_.size(); }
@@ -57,8 +58,8 @@ struct ZipItem {
   std::string name;
   std::span<const uint8_t> bytes;
 };
-// An archive of the items in order, stored, the data of each 64-byte aligned as PyTorch does it
-// (padding in an extra field "FB"). Throws Error from 4 GiB or 65535 items on.
+// An archive of the items in order, stored uncompressed, with the data of each 64-byte aligned as
+// PyTorch does (padding in an extra field "FB"). Throws Error at 4 GiB or 65535 items.
 std::vector<uint8_t> make_zip(std::span<const ZipItem> items);
 
 }  // namespace sextant

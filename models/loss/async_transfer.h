@@ -1,4 +1,4 @@
-// What a training step sends to the device and gets back, without waiting for it.
+// Copies of a training step to the device and back, without waiting for it.
 #pragma once
 
 #include <cstddef>
@@ -18,7 +18,7 @@ class PinnedBlock {
   ~PinnedBlock() { reset(0); }
   PinnedBlock(const PinnedBlock&) = delete;
   PinnedBlock& operator=(const PinnedBlock&) = delete;
-  // At least so many bytes; the contents are lost where it grows.
+  // At least `bytes` bytes; the contents are lost when it grows.
   std::byte* reserve(int64_t bytes);
   std::byte* data() const { return p_; }
 
@@ -28,7 +28,7 @@ class PinnedBlock {
   int64_t bytes_ = 0;
 };
 
-// The copies of one training step: one to the device, one back, as work of compute_stream().
+// The copies of one training step: one to the device, one back, on compute_stream().
 class AsyncTransfer {
  public:
   AsyncTransfer();
@@ -36,13 +36,12 @@ class AsyncTransfer {
   AsyncTransfer(const AsyncTransfer&) = delete;
   AsyncTransfer& operator=(const AsyncTransfer&) = delete;
 
-  // Where to write `bytes` bytes for upload(), which copies as many as `to` has into device memory.
+  // A buffer of `bytes` bytes for upload(), which copies as many as `to` has into device memory.
   std::byte* upload_buffer(int64_t bytes) { return out_.reserve(bytes); }
   void upload(const Tensor& to);
   // Starts the copy of a device tensor to the host.
   void download(const Tensor& values);
-  // Waits until the device has done what came before the last download(), no longer, and gives the
-  // host's copy.
+  // Waits only for the work submitted before the last download(), and returns the host's copy.
   const std::byte* downloaded();
   // Waits for both copies.
   void wait();
@@ -50,11 +49,11 @@ class AsyncTransfer {
  private:
   void mark();
   PinnedBlock out_, in_;
-  Stream mark_;  // has nothing to do but to wait for a point of compute_stream()
+  Stream mark_;  // does nothing but wait for a point of compute_stream()
   bool arrived_ = true;
 };
 
-// Hands out transfers that nobody holds any more, in turn, so that their last copies are long done.
+// Hands out transfers that are no longer held, round-robin, so their last copies are long done.
 class AsyncTransfers {
  public:
   std::shared_ptr<AsyncTransfer> next();

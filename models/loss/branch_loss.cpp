@@ -68,7 +68,8 @@ class Evaluation {
       c.classes = config_.num_classes;
       c.grad_scale = config_.class_weight;
       c.divisor = &scores_->divisor;
-      on_.class_loss_logits(c, sum + l);
+      c.sum = sum + l;
+      on_.class_loss_logits(c);
     });
   }
 
@@ -109,7 +110,8 @@ class Evaluation {
       d.grad_scale = weight;
       d.sigmoid = true;
       d.accumulate = true;
-      on_.kl_div(d, sum + l);
+      d.sum = sum + l;
+      on_.kl_div(d);
     });
   }
 
@@ -127,7 +129,8 @@ class Evaluation {
       c.classes = 1;
       c.grad_scale = config_.objectness_weight;
       c.divisor = &scores_->divisor;
-      on_.class_loss_logits(c, sum + l);
+      c.sum = sum + l;
+      on_.class_loss_logits(c);
     });
   }
 
@@ -155,14 +158,14 @@ class Evaluation {
       b.teacher[l] = m.teacher_reg;
       b.grad[l] = m.reg_grad;
     });
-    // The three lie one after the other.
-    double* sum = sums_.add(kIou, 1, b.scale[0], &scores_->divisor);
+    // The three lie next to each other.
+    b.sums = sums_.add(kIou, 1, b.scale[0], &scores_->divisor);
     sums_.add(kDfl, 1, b.scale[1], &scores_->divisor);
     sums_.add(kDfl, 1, b.scale[2], &scores_->divisor);
-    on_.box_loss(b, sum);
+    on_.box_loss(b);
   }
 
-  // The IoU loss of the plain distances beside a distribution.
+  // The IoU loss of the plain distances that accompany a distribution.
   void lrtb_loss() const {
     kernels::BoxLoss b = box_loss_params();
     b.maps.form = BoxForm::kDistances;
@@ -171,9 +174,9 @@ class Evaluation {
       b.maps.level[l].reg = m.lrtb;
       b.grad[l] = m.lrtb_grad;
     });
-    double* sum = sums_.add(kIou, 1, b.scale[0], &scores_->divisor);
+    b.sums = sums_.add(kIou, 1, b.scale[0], &scores_->divisor);
     sums_.ignore(kernels::kBoxLossSums - 1);
-    on_.box_loss(b, sum);
+    on_.box_loss(b);
   }
 
   const LossConfig& config_;

@@ -1,5 +1,5 @@
-// The arithmetic behind DetectionLoss, for one branch of a head: on the device of the maps, by its
-// kernels, without waiting for them.
+// The arithmetic of DetectionLoss for one branch of a head. It runs on the device of the maps, by
+// that device's kernels, without waiting for them.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,8 @@ namespace sextant::loss_detail {
 using kernels::BoxForm;
 
 // One level of NHWC maps, in memory of the branch's device: pixel i of image n is at (n * pixels()
-// + i) * channels. Gradients likewise and null when not wanted; absent maps are null.
+// + i) * channels. Gradients have the same layout and are null when not wanted; absent maps are
+// null.
 struct LevelMaps {
   const float* cls = nullptr;  // per_cell * num_classes channels
   const float* reg = nullptr;  // per_cell * Branch::reg_channels
@@ -31,12 +32,12 @@ struct LevelMaps {
   const float* teacher_reg = nullptr;
   int64_t height = 0;
   int64_t width = 0;
-  int64_t first_anchor = 0;  // of the image's anchors
+  int64_t first_anchor = 0;  // its index among the image's anchors
   int64_t pixels() const { return height * width; }
 };
 
-// One branch. Its anchors run level by level, within a level all cells for the first of the
-// per_cell boxes, then for the next (the order of kernels/detection/anchors.h).
+// One branch. Its anchors are ordered by level; within a level, all cells for the first of the
+// per_cell boxes come before those for the next (as in kernels/detection/anchors.h).
 struct Branch {
   Device device = Device::kCpu;
   std::vector<LevelMaps> levels;
@@ -47,14 +48,14 @@ struct Branch {
   int64_t reg_channels = 4;  // of one box
   Assigner assigner = Assigner::kTaskAligned;
   int64_t topk = 13;
-  double undivided = 1.0;      // sums of target scores up to this do not divide the loss
+  double undivided = 1.0;      // a sum of target scores up to this does not divide the loss
   double distill_decay = 1.0;  // of the distillation weights; used where there are teacher maps
 };
 
-// Its boxes, for the kernels.
+// The branch's boxes, as the kernels take them.
 kernels::BoxMaps box_maps(const LossConfig& config, const Branch& branch);
 
-// The boxes to find, by image, in pixels.
+// Ground-truth boxes by image, in pixels.
 struct Truth {
   std::vector<double> boxes;  // [M,4] x1 y1 x2 y2
   std::vector<int32_t> classes;
@@ -62,8 +63,8 @@ struct Truth {
   int64_t count() const { return static_cast<int64_t>(classes.size()); }
 };
 
-// `targets` as DetectionLoss takes them. Rows keep their order within an image.
-// Throws Error naming the row for what DetectionLoss refuses.
+// `targets` as DetectionLoss takes them. Rows keep their order within an image. Throws Error naming
+// the row for anything DetectionLoss refuses.
 Truth read_targets(const Tensor& targets, int64_t batch, int64_t num_classes, int64_t image_h,
                    int64_t image_w);
 
@@ -72,24 +73,24 @@ struct TruthView {
   const double* boxes = nullptr;
   const int32_t* classes = nullptr;
   const int64_t* begin = nullptr;
-  int64_t count = 0;  // begin[N], or more: the room there is
+  int64_t count = 0;  // begin[N], or more: the capacity
 };
 
-// A truth's place there.
+// Memory on `device` for a Truth of up to `room` boxes.
 struct PlacedBoxes {
   PlacedBoxes(Device device, int64_t batch, int64_t room);
-  // In one transfer, by a transfer of `transfers`. At most view.count boxes.
+  // Copies at most view.count boxes, in one transfer taken from `transfers`.
   void put(const Truth& truth, AsyncTransfers& transfers);
 
   Device device;
   int64_t batch;
   TruthView view;
   Tensor memory;  // U8
-  std::shared_ptr<AsyncTransfer>
-      transfer;  // of the last put(), for the values to come back; null on the host
+  // Of the last put(), for the values to come back; null on the host.
+  std::shared_ptr<AsyncTransfer> transfer;
 };
 
-// What each anchor is trained towards.
+// The training target of each anchor.
 struct Assignment {
   Tensor box;     // I32 [N,A]: index among its image's boxes, -1 for background
   Tensor target;  // F64 [N,A]: target score of that box's class
@@ -101,17 +102,17 @@ Assignment assign_boxes(const LossConfig& config, const Branch& branch, const Tr
 // The parts of the loss, in the order of LossItems.
 enum Part : int { kIou, kDfl, kCls, kObjectness, kCwd, kParts };
 
-// The sums a loss is made of, and what they make.
+// The sums that a loss consists of, and the loss.
 class LossSums {
  public:
   explicit LossSums(Device device);
 
-  // Where `count` sums go (memory of the device), each of which adds factor / *divisor times itself
-  // to a part. A null divisor is 1.
+  // Device memory for `count` sums. Each adds sum * factor / *divisor to `part`; a null divisor
+  // means 1.
   double* add(Part part, int count, double factor, const double* divisor = nullptr);
   // Sums that are not part of the loss.
   double* ignore(int count);
-  // Of the main branch, 0, and the anchor-aided one, 1.
+  // Of the main branch (0) or the anchor-aided one (1).
   kernels::TargetScores* scores(int branch) const;
 
   // F32 [1]. Fills values().
@@ -129,9 +130,9 @@ class LossSums {
   int used_ = 0;
 };
 
-// A branch's weighted parts for an assignment, which counts as constant. Fills the gradients of
-// class and objectness maps entirely; those of the boxes only at anchors assigned to a box, the
-// rest is expected to be zero. `which`: 0 or 1, see LossSums::scores().
+// Adds a branch's weighted parts for an assignment, which is treated as constant. Writes the
+// gradients of class and objectness maps entirely, and those of the boxes only at anchors assigned
+// to a box; the caller sets the rest to zero. `which`: 0 or 1, see LossSums::scores().
 void evaluate_branch(const LossConfig& config, const Branch& branch, const TruthView& truth,
                      const Assignment& assignment, int which, LossSums& sums);
 

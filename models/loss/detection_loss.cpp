@@ -19,10 +19,10 @@ using loss_detail::LevelMaps;
 using loss_detail::LossSums;
 using loss_detail::TruthView;
 
-// Sums of target scores that are 0 but for rounding do not divide anything.
+// A sum of target scores that is 0 except for rounding is not used as a divisor.
 constexpr double kNoScore = 1e-9;
 
-// Multiplies by a scalar of the tensors' device.
+// Multiplies by a scalar on the tensors' device.
 void scale_in_place(const std::vector<Tensor>& tensors, const Tensor& factor) {
   const auto scale = [&](kernels::ScaleGradients& p) {
     p.factor = factor.f32();
@@ -49,8 +49,8 @@ class Inputs {
     variables_.clear();
   }
 
-  // Takes v in; returns where its gradient goes, null when none is wanted. A sparse gradient is
-  // zero but for what gets written, another is written entirely.
+  // Adds v; returns the memory for its gradient, or null when none is wanted. A sparse gradient
+  // starts as zero; any other will be written entirely.
   float* add(const Variable& v, bool sparse) {
     variables_.push_back(v);
     if (!differentiate_) return nullptr;
@@ -81,7 +81,7 @@ struct MapSpec {
   int64_t channels;
 };
 
-// One map per level, of the shapes of the class maps but for the channels.
+// One map per level, with the shapes of the class maps except for the channels.
 void check_maps(const std::vector<Variable>& maps, const std::vector<Variable>& like,
                 MapSpec spec) {
   check(maps.size() == like.size(), "detection loss: {} {}s for {} strides", maps.size(), spec.name,
@@ -148,7 +148,7 @@ double distill_decay(const LossConfig& config, int64_t epoch) {
   return (1.0 - std::cos(std::numbers::pi * done)) / 2.0 * (0.01 - 1.0) + 1.0;
 }
 
-// The anchor-free branch with all that goes with it.
+// The anchor-free branch with everything that belongs to it.
 Branch main_branch(const LossConfig& config, const LossInput& in, const TeacherOutput* teacher,
                    int64_t epoch, Inputs& inputs) {
   const size_t levels = config.strides.size();
@@ -199,7 +199,7 @@ Branch aided_branch(const LossConfig& config, const LossInput& in, Inputs& input
   const int64_t per_cell = config.anchors.empty()
                                ? in.reg_ab[0].shape()[-1] / 4
                                : static_cast<int64_t>(config.anchors[0].size()) / 2;
-  check(per_cell >= 1 && per_cell <= 3, "detection loss: {} anchors a cell, must be 1 to 3",
+  check(per_cell >= 1 && per_cell <= 3, "detection loss: {} anchors per cell, must be 1 to 3",
         per_cell);
   check_maps(in.cls_logits_ab, in.cls_logits,
              {"anchor-aided class map", per_cell * config.num_classes});
@@ -215,7 +215,7 @@ void feature_distillation(const LossConfig& config, const LossInput& in,
                           const TeacherOutput& teacher, double decay, Inputs& inputs,
                           LossSums& sums) {
   check(!in.features.empty(),
-        "detection loss: distill_feat_weight is {}, but there are no features",
+        "detection loss: distill_feat_weight is {}, but no features are given",
         config.distill_feat_weight);
   const Device device = in.cls_logits[0].data().device();
   for (size_t l = 0; l < in.features.size(); ++l)
@@ -234,7 +234,8 @@ void feature_distillation(const LossConfig& config, const LossInput& in,
     d.axis = s[1] * s[2];
     d.inner = s[3];
     d.grad_scale = config.distill_feat_weight * decay / static_cast<double>(s[0] * s[3]);
-    kernels::backend(device).kl_div(d, sums.add(loss_detail::kCwd, 1, d.grad_scale));
+    d.sum = sums.add(loss_detail::kCwd, 1, d.grad_scale);
+    kernels::backend(device).kl_div(d);
   }
 }
 
@@ -296,8 +297,8 @@ DetectionLoss::DetectionLoss(LossConfig config)
         c.anchors.size(), c.strides.size());
   for (const std::vector<double>& level : c.anchors) {
     check(level.size() == c.anchors[0].size() && level.size() >= 2 && level.size() % 2 == 0,
-          "detection loss: {} numbers for the anchors of a level, must be pairs and as many for "
-          "each",
+          "detection loss: {} numbers for the anchors of a level, must be pairs, equally many per "
+          "level",
           level.size());
     for (const double v : level)
       check(v > 0.0, "detection loss: anchor size {} is not positive", v);

@@ -9,7 +9,7 @@
 namespace sextant::loss_detail {
 namespace {
 
-// The class maps, or those of another map of `channels` a box, as blocks of one anchor list.
+// The class maps, or other maps with `channels` per box, as blocks of one anchor list.
 std::array<kernels::ScoreBlock, kernels::kMaxScoreBlocks> blocks_of(const Branch& branch,
                                                                     const float* LevelMaps::*map,
                                                                     int64_t channels) {
@@ -57,18 +57,22 @@ class Assigning {
  private:
   Tensor f64(const Shape& shape) const { return Tensor(shape, DType::kF64, branch_.device); }
 
+  kernels::AnchorsAndBoxes anchors_and_boxes() const {
+    return {.points = points_.data<double>(),
+            .gt_boxes = truth_.boxes,
+            .gt_classes = truth_.classes,
+            .gt_begin = truth_.begin,
+            .boxes = truth_.count,
+            .batch = branch_.batch,
+            .anchors = branch_.anchors};
+  }
   void fill(kernels::LabelAssign& a) const {
-    a.points = points_.data<double>();
-    a.gt_boxes = truth_.boxes;
-    a.gt_classes = truth_.classes;
-    a.gt_begin = truth_.begin;
-    a.batch = branch_.batch;
-    a.anchors = branch_.anchors;
+    static_cast<kernels::AnchorsAndBoxes&>(a) = anchors_and_boxes();
     a.assigned = result_.box.data<int32_t>();
     a.target = result_.target.data<double>();
   }
 
-  // The predicted boxes, of those anchors only that an assigner reads.
+  // The predicted boxes, only at anchors that an assigner reads.
   void decode_wanted(kernels::LabelAssign& a) {
     boxes_ = f64({branch_.batch, branch_.anchors, 4});
     on_.decode_boxes({box_maps(config_, branch_), wanted_.data<uint8_t>(), boxes_.data<double>()});
@@ -79,7 +83,7 @@ class Assigning {
     return wanted_.data<uint8_t>();
   }
   void decode_inside(kernels::LabelAssign& a) {
-    on_.anchors_inside(a, wanted());
+    on_.anchors_inside({anchors_and_boxes(), wanted()});
     decode_wanted(a);
   }
 
@@ -95,7 +99,7 @@ class Assigning {
     a.alpha = config_.assign_alpha;
     a.beta = config_.assign_beta;
     decode_inside(a);
-    on_.task_aligned_assign(a, truth_.count);
+    on_.task_aligned_assign(a);
   }
 
   void atss() {
@@ -110,7 +114,7 @@ class Assigning {
       a.level_anchors[l] = branch_.levels[l].pixels() * branch_.per_cell;
     a.anchor_boxes = squares.data<double>();
     decode_inside(a);
-    on_.atss_assign(a, truth_.count);
+    on_.atss_assign(a);
   }
 
   void simota() {
@@ -127,9 +131,9 @@ class Assigning {
     a.dynamic_k = config_.simota_dynamic_k;
     a.iou_weight = config_.simota_iou_weight;
     a.strides = strides.data<double>();
-    on_.simota_candidates(a, wanted());
+    on_.simota_candidates({a, wanted()});
     decode_wanted(a);
-    on_.simota_assign(a, truth_.count);
+    on_.simota_assign(a);
   }
 
   const LossConfig& config_;
@@ -178,7 +182,7 @@ Truth read_targets(const Tensor& targets, int64_t batch, int64_t num_classes, in
       const double w = static_cast<double>(row[4]) * static_cast<double>(image_w);
       const double h = static_cast<double>(row[5]) * static_cast<double>(image_h);
       const double box[4] = {cx - w * 0.5, cy - h * 0.5, cx + w * 0.5, cy + h * 0.5};
-      // The official code takes rows without a positive sum for padding.
+      // The official code treats rows without a positive sum as padding.
       if (!(box[0] + box[1] + box[2] + box[3] > 0.0)) continue;
       truth.boxes.insert(truth.boxes.end(), box, box + 4);
       truth.classes.push_back(static_cast<int32_t>(row[1]));
@@ -188,7 +192,7 @@ Truth read_targets(const Tensor& targets, int64_t batch, int64_t num_classes, in
   return truth;
 }
 
-// The widest first, so that all are aligned.
+// The widest type first, so that all are aligned.
 PlacedBoxes::PlacedBoxes(Device where, int64_t images, int64_t room)
     : device(where),
       batch(images),

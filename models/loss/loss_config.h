@@ -1,4 +1,4 @@
-// What the training loss is made of, as JSON describes it under "loss".
+// The config of the training loss, as described in JSON under "loss".
 #pragma once
 
 #include <cstdint>
@@ -23,15 +23,15 @@ struct LossConfig {
   int64_t num_classes = 80;
   std::vector<int64_t> strides = {8, 16, 32};  // pixels per cell of each level
   int64_t reg_max = 16;
-  bool use_dfl = true;  // false: the four distances come straight, reg_max does not matter
-  // Anchor-aided branch: for each level w h of its anchors in pixels, one after the other. Its maps
-  // then hold (dx, dy, a, b) with the size (2 sigmoid(a))^2 w, (2 sigmoid(b))^2 h; with no anchors
-  // here they hold (dx, dy, w, h) in cells.
+  bool use_dfl = true;  // false: four plain distances; reg_max is ignored
+  // Anchor-aided branch: w, h of each anchor in pixels, per level. Its maps then hold
+  // (dx, dy, a, b) with the size (2 sigmoid(a))^2 w, (2 sigmoid(b))^2 h; without anchors here they
+  // hold (dx, dy, w, h) in cells.
   std::vector<std::vector<double>> anchors;
-  // From the training run: the epoch at which distillation's weight has decayed to 0.01.
+  // From the training run: the epoch at which the distillation weight has decayed to 0.01.
   int64_t max_epoch = 0;
 
-  // What follows is in the JSON, under the names of fields().
+  // The rest is in the JSON, under the names of fields().
   kernels::ClassLossType cls_loss = kernels::ClassLossType::kVarifocal;
   kernels::IouType iou_type = kernels::IouType::kGIoU;
   double iou_alpha = 3.0;  // the power of the alpha_... types
@@ -55,8 +55,9 @@ struct LossConfig {
   double focal_gamma = 2.0;
   double quality_focal_beta = 2.0;
   double poly_epsilon = 1.0;
-  // Distillation, where a teacher is given. The class and DFL parts are inside class_weight and
-  // dfl_weight; a feature weight above 0 (officially 10) needs the feature maps of both.
+  // Distillation, if a teacher is given. The class and DFL parts are also multiplied by
+  // class_weight and dfl_weight. A feature weight above 0 (official value: 10) needs the feature
+  // maps of both.
   double distill_class_weight = 1.0;
   double distill_dfl_weight = 1.0;
   double distill_feat_weight = 0.0;
@@ -68,7 +69,7 @@ struct LossConfig {
   // Channels of the distance maps: 4, or 4 * (reg_max + 1) with DFL.
   int64_t reg_channels() const { return use_dfl ? 4 * (reg_max + 1) : 4; }
   void fields(ConfigFields& f);
-  // The JSON keys with their values; read_loss_config of it gives the same config.
+  // The JSON keys with their values; read_loss_config() restores the same config from it.
   Json json() const { return fields_to_json(*this); }
 };
 
@@ -76,8 +77,8 @@ struct LossConfig {
 // unknown keys and values out of range.
 LossConfig read_loss_config(ConfigReader reader, LossConfig defaults);
 
-// Throws Error, starting with `where`, unless the loss weighs objectness exactly when the head
-// predicts it: what no loss teaches would multiply the scores all the same.
+// Throws Error, starting with `where`, unless the loss weights objectness exactly when the head
+// predicts it: an untrained prediction would still multiply the scores.
 void check_objectness(const LossConfig& config, bool head_predicts_it, const std::string& where);
 
 }  // namespace sextant

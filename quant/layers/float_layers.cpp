@@ -12,11 +12,6 @@ using deploy::Graph;
 using deploy::Node;
 using deploy::Precision;
 
-bool quantizable(const Graph& graph, const Node& node) {
-  return node.has_weight() && !node.weight_scale.empty() &&
-         graph.tensors[static_cast<size_t>(node.inputs[0])].has_range();
-}
-
 void drop_unread_ranges(Graph& graph) {
   std::vector<bool> read(graph.tensors.size(), false);     // by an int8 layer
   std::vector<bool> touched(graph.tensors.size(), false);  // made or read by a float layer
@@ -27,7 +22,7 @@ void drop_unread_ranges(Graph& graph) {
   };
   for (const Node& node : graph.nodes) {
     if (!node.has_weight()) continue;
-    if (node.precision == Precision::kInt8) {
+    if (deploy::runs_in_int8(graph, node)) {
       read[group(node.inputs[0])] = true;
       continue;
     }
@@ -46,20 +41,20 @@ void drop_unread_ranges(Graph& graph) {
 std::vector<int> quantizable_layers(const Graph& graph) {
   std::vector<int> layers;
   for (size_t i = 0; i < graph.nodes.size(); ++i)
-    if (quantizable(graph, graph.nodes[i])) layers.push_back(static_cast<int>(i));
+    if (deploy::can_run_in_int8(graph, graph.nodes[i])) layers.push_back(static_cast<int>(i));
   return layers;
 }
 
 Graph with_float_layers(const Graph& graph, const std::vector<int>& layers, const Graph* exact) {
-  check(graph.quantized(), "{}: has no activation ranges; run sextant quantize",
-        graph.source.empty() ? "the model" : graph.source);
+  check(graph.quantized(), "{}: has no activation ranges; run sextant quantize", graph.label());
   check(exact == nullptr || exact->nodes.size() == graph.nodes.size(),
         "float layers: graphs of {} and {} nodes", graph.nodes.size(),
         exact == nullptr ? 0 : exact->nodes.size());
   Graph result = graph;
   for (Node& node : result.nodes)
     if (node.has_weight())
-      node.precision = quantizable(graph, node) ? Precision::kInt8 : Precision::kFloat32;
+      node.precision =
+          deploy::can_run_in_int8(graph, node) ? Precision::kInt8 : Precision::kFloat32;
   for (const int l : layers) {
     check(l >= 0 && l < static_cast<int>(graph.nodes.size()) &&
               graph.nodes[static_cast<size_t>(l)].has_weight(),

@@ -9,8 +9,7 @@
 
 namespace sextant::quant {
 
-// The layers that can run in int8: convolutions and transposed convolutions with weight scales that
-// read a tensor with a range. Indices of nodes, in order.
+// The layers that can run in int8 (deploy::can_run_in_int8()). Indices of nodes, in order.
 std::vector<int> quantizable_layers(const deploy::Graph& graph);
 
 // The quantized graph with `layers` (node indices) in float and all other quantizable ones in int8.

@@ -2,14 +2,13 @@
 
 #include <algorithm>
 
-#include "kernels/strided.h"
+#include "kernels/backend.h"
 
 namespace sextant::quant {
 namespace {
 
 using deploy::Graph;
 using deploy::Node;
-using deploy::NodeKind;
 using deploy::Place;
 
 bool same_range(const deploy::TensorInfo& a, const deploy::TensorInfo& b) {
@@ -47,7 +46,7 @@ IncrementalRunner::IncrementalRunner(const Graph& base, int64_t batch, int64_t h
               .precision = deploy::Precision::kInt8,
               .simulate = true} {
   deploy::BuildOptions options{.keep_activations = true, .nodes = {}};
-  for (const Node& node : base_.nodes) options.nodes.push_back(node.kind != NodeKind::kDecode);
+  for (const Node& node : base_.nodes) options.nodes.push_back(&node != base_.decode());
   program_ = deploy::build_program(base_, config_, options);
   bases_ = deploy::bases_in(program_, grown(arena_, program_.stats.arena_bytes));
 }
@@ -74,7 +73,8 @@ std::vector<bool> IncrementalRunner::changed_nodes(const Graph& variant) const {
   for (size_t i = 0; i < variant.nodes.size(); ++i) {
     const Node& node = variant.nodes[i];
     const Node& before = base_.nodes[i];
-    check(node.kind == before.kind && node.inputs == before.inputs && node.output == before.output,
+    check(node.attributes == before.attributes && node.inputs == before.inputs &&
+              node.output == before.output,
           "variants: node '{}' is another one in the base", node.name);
     const auto other_range = [&](int t) {
       const size_t k = static_cast<size_t>(t);
@@ -121,12 +121,13 @@ std::vector<Tensor> IncrementalRunner::run(const Graph& variant, const std::vect
     const Place& place = program.tensors[t];
     if (made[t] || !written[static_cast<size_t>(place.storage)]) continue;
     const int64_t size = size_of(place.dtype);
-    kernels::cpu::copy_strided({.source = place.at(bases_),
-                                .destination = place.at(bases),
-                                .rows = program.shapes[t].numel() / place.channels,
-                                .bytes = place.channels * size,
-                                .source_pitch = place.pitch * size,
-                                .destination_pitch = place.pitch * size});
+    kernels::backend(Device::kCpu)
+        .copy_strided({.source = place.at(bases_),
+                       .destination = place.at(bases),
+                       .rows = program.shapes[t].numel() / place.channels,
+                       .bytes = place.channels * size,
+                       .source_pitch = place.pitch * size,
+                       .destination_pitch = place.pitch * size});
   }
   bases[deploy::kImages] = bases_[deploy::kImages];
   for (const auto& step : program.steps) step->run(bases);

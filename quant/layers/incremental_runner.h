@@ -9,7 +9,7 @@
 
 #include <vector>
 
-#include "deploy/engine/program_builder.h"
+#include "deploy/engine/program.h"
 
 namespace sextant::quant {
 

@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "deploy/engine/data_steps.h"
+#include "deploy/graph/ranges.h"
 #include "quant/layers/float_layers.h"
 
 namespace sextant::quant {
@@ -12,7 +13,6 @@ namespace {
 using deploy::Engine;
 using deploy::Graph;
 using deploy::Node;
-using deploy::NodeKind;
 using deploy::Place;
 using deploy::Precision;
 
@@ -80,10 +80,9 @@ void measure_conversions(int runs, LayerTimes& times) {
   const Place q{.storage = 0, .pitch = kChannels, .channels = kChannels, .dtype = DType::kU8};
   const Place f{.storage = 1, .pitch = kChannels, .channels = kChannels, .dtype = DType::kF32};
   const deploy::Meaning meaning{.quantized = true, .is_unsigned = true, .scale = 0.05f};
-  const auto there = deploy::make_map_step(kernels::cpu::backend(), q, meaning, f, {}, kRows,
-                                           Activation::kIdentity);
-  const auto back = deploy::make_map_step(kernels::cpu::backend(), f, {}, q, meaning, kRows,
-                                          Activation::kIdentity);
+  const kernels::Backend& on = kernels::backend(Device::kCpu);
+  const auto there = deploy::make_map_step(on, q, meaning, f, {}, kRows, Activation::kIdentity);
+  const auto back = deploy::make_map_step(on, f, {}, q, meaning, kRows, Activation::kIdentity);
   std::vector<double> to_float, to_int8;
   for (int r = -1; r < std::max(runs, 9); ++r) {
     const double a = milliseconds([&] { there->run(bases); });
@@ -127,8 +126,7 @@ double predict_ms(const Graph& graph, const LayerTimes& times, int64_t batch, in
   for (size_t n = 0; n < graph.nodes.size(); ++n) {
     const Node& node = graph.nodes[n];
     const bool integer =
-        node.has_weight() ? node.precision == Precision::kInt8 && held_as_integers(node.inputs[0])
-                          : held_as_integers(node.output);
+        node.has_weight() ? deploy::runs_in_int8(graph, node) : held_as_integers(node.output);
     ms += integer ? times.int8[n] : times.fp32[n];
     if (integer || !node.has_weight()) continue;
     for (const int t : node.inputs)

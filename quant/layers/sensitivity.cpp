@@ -192,16 +192,14 @@ std::vector<double> ranks_of(const std::vector<double>& v) {
 double OutputError::sqnr() const { return -10 * std::log10(std::max(noise, 1e-15)); }
 
 std::vector<int> judged_tensors(const Graph& graph) {
-  for (const deploy::Node& node : graph.nodes)
-    if (node.kind == deploy::NodeKind::kDecode && node.output == graph.output) return node.inputs;
-  return {graph.output};
+  const deploy::Node* decode = graph.decode();
+  return decode ? decode->inputs : std::vector<int>{graph.output};
 }
 
 Sensitivity rank_layers(const Graph& graph, const Tensor& images, const SensitivityConfig& config,
                         const Accuracy& accuracy) {
   const std::vector<int> layers = quantizable_layers(graph);
-  check(!layers.empty(), "{}: no layer can run in int8; quantize the model first",
-        graph.source.empty() ? "the model" : graph.source);
+  check(!layers.empty(), "{}: no layer can run in int8; quantize the model first", graph.label());
   check(!config.own_output || (!config.all_but && config.metric != Metric::kMap),
         "sensitivity: a layer's own output tells nothing about {}",
         config.all_but ? "all but that layer" : "mAP");

@@ -2,16 +2,13 @@
 
 #include <numeric>
 
+#include "deploy/graph/node_rules.h"
+
 namespace sextant::quant {
 namespace {
 
 using deploy::Graph;
 using deploy::Node;
-using deploy::NodeKind;
-
-bool homogeneous(Activation a) {
-  return a == Activation::kIdentity || a == Activation::kReLU || a == Activation::kLeakyReLU;
-}
 
 // Union-find over all channels of all tensors.
 class Finder {
@@ -80,38 +77,20 @@ class Finder {
   void join(int a, int64_t begin, int b, int64_t other, int64_t count) {
     for (int64_t c = 0; c < count; ++c) parent_[root(at(a, begin + c))] = root(at(b, other + c));
   }
-  void join(int a, int b) { join(a, 0, b, 0, channels(a)); }
 
   void join(const Node& node) {
-    switch (node.kind) {
-      case NodeKind::kConv:
-      case NodeKind::kDeconv:
-        if (!homogeneous(node.attributes.activation)) fix(node.output);
-        if (node.attributes.residual) join(node.inputs[1], node.output);
-        return;
-      case NodeKind::kMaxPool:
-      case NodeKind::kUpsample:
-      case NodeKind::kAdd:
-        for (const int t : node.inputs) join(t, node.output);
-        return;
-      case NodeKind::kActivation:
-        join(node.inputs[0], node.output);
-        if (!homogeneous(node.attributes.activation)) fix(node.output);
-        return;
-      case NodeKind::kSlice:
-        return join(node.inputs[0], node.attributes.begin, node.output, 0, channels(node.output));
-      case NodeKind::kConcat: {
-        int64_t channel = 0;
-        for (const int t : node.inputs) {
-          join(t, 0, node.output, channel, channels(t));
-          channel += channels(t);
-        }
-        return;
-      }
-      default:  // the image, the decoder, what is not fused
-        for (const int t : node.inputs) fix(t);
-        return fix(node.output);
+    if (!kernels::traits_of(node.activation()).homogeneous) fix(node.output);
+    if (node.has_residual()) join(node.inputs[1], 0, node.output, 0, channels(node.output));
+    if (node.has_weight()) return;
+    const auto links = deploy::rules_of(node).channels;
+    if (!links) {  // the image, the decoder, what is not fused
+      for (const int t : node.inputs) fix(t);
+      return fix(node.output);
     }
+    std::vector<int64_t> counts;
+    for (const int t : node.inputs) counts.push_back(channels(t));
+    for (const deploy::ChannelLink& link : links(node, counts))
+      join(node.inputs[link.input], link.begin, node.output, link.output_begin, link.count);
   }
 
   const Graph& graph_;

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "deploy/engine/engine.h"
+#include "deploy/graph/conv_layers.h"
 #include "quant/ptq/channel_sets.h"
 #include "quant/ranges/histogram.h"
 
@@ -25,7 +26,8 @@ struct Extent {
 };
 
 Extent extent_of(const Node& node) {
-  Extent e{node.weight.dim(0), node.weight.dim(3), node.weight.dim(0) / node.attributes.groups, {}};
+  const int64_t rows = node.weight.dim(0);
+  Extent e{rows, node.weight.dim(3), rows / deploy::conv_attributes(node).groups, {}};
   const int64_t taps = node.weight.dim(1) * node.weight.dim(2);
   e.values.assign(static_cast<size_t>(e.rows * e.columns), 0.0);
   const float* w = node.weight.f32();

@@ -7,6 +7,7 @@
 #include "deploy/engine/conv_step.h"
 #include "deploy/engine/engine.h"
 #include "deploy/graph/conv_layers.h"
+#include "deploy/graph/ranges.h"
 #include "quant/ptq/bias_correction.h"
 
 namespace sextant::quant {
@@ -14,7 +15,6 @@ namespace {
 
 using deploy::Graph;
 using deploy::Node;
-using deploy::NodeKind;
 
 Tensor columns(const Tensor& t, int64_t begin, int64_t count) {
   if (count == t.dim(1)) return t;
@@ -25,8 +25,8 @@ Tensor columns(const Tensor& t, int64_t begin, int64_t count) {
 }
 
 int64_t weights_per_channel(const Node& node) {
-  return node.kind == NodeKind::kDeconv ? node.weight.dim(3)
-                                        : node.weight.numel() / node.weight.dim(0);
+  return node.is<deploy::DeconvAttributes>() ? node.weight.dim(3)
+                                             : node.weight.numel() / node.weight.dim(0);
 }
 
 // deconv_as_pointwise() the other way round.
@@ -42,15 +42,14 @@ Tensor pointwise_as_deconv(const Tensor& rows, const Shape& shape) {
 // Puts learned integers (times scale) into the node's weight.
 void round_layer(Node& node, const QuantizedSample& sample, const Tensor& targets,
                  const RoundingConfig& config, LayerCorrectionReport& report) {
-  const bool deconv = node.kind == NodeKind::kDeconv;
-  const Tensor matrix = deconv ? deploy::deconv_as_pointwise(node.weight) : node.weight;
+  const deploy::ConvForm form(node);
+  const Tensor& matrix = form.weight;
   const int64_t k = weights_per_channel(node);
-  const int64_t groups = node.attributes.groups;
-  const int64_t per_group = matrix.dim(0) / groups;
+  const int64_t per_group = matrix.dim(0) / form.attributes.groups;
   const int64_t o = node.weight.dim(0);
   Tensor rounded({matrix.dim(0), k});
   double nearest = 0.0, learned = 0.0;
-  for (int64_t g = 0; g < groups; ++g) {
+  for (int64_t g = 0; g < form.attributes.groups; ++g) {
     RoundingProblem p;
     p.inputs = sample.inputs[static_cast<size_t>(g)];
     p.targets = columns(targets, g * per_group, per_group);
@@ -61,17 +60,17 @@ void round_layer(Node& node, const QuantizedSample& sample, const Tensor& target
       p.bias.push_back(node.bias.defined() ? node.bias.f32()[m % o] : 0.0f);
     }
     // What is added before the activation is not part of the sample.
-    p.activation = node.attributes.residual && node.attributes.residual_before_activation
-                       ? Activation::kIdentity
-                       : node.attributes.activation;
+    const bool adds_before =
+        form.attributes.residual_place() == deploy::ResidualPlace::kBeforeActivation;
+    p.activation = adds_before ? Activation::kIdentity : form.attributes.activation;
     const RoundingResult r = learn_rounding(p, config);
     std::copy_n(r.weight.f32(), per_group * k, rounded.f32() + g * per_group * k);
     report.weights_moved += r.moved;
     nearest += r.nearest;
     learned += r.learned;
   }
-  node.weight = deconv ? pointwise_as_deconv(rounded, node.weight.shape())
-                       : rounded.reshape(node.weight.shape());
+  node.weight = form.scattered ? pointwise_as_deconv(rounded, node.weight.shape())
+                               : rounded.reshape(node.weight.shape());
   report.weights += node.weight.numel();
   ++report.layers_rounded;
   if (learned > 0) report.rounding_gain_db += 10.0 * std::log10(nearest / learned);
@@ -87,7 +86,7 @@ LayerCorrectionReport correct_layers(Graph& graph, const Graph& exact, const Ima
   int64_t total = 0;
   for (size_t n = 0; n < graph.nodes.size(); ++n) {
     const Node& node = graph.nodes[n];
-    if (!runs_in_int8(graph, node)) continue;
+    if (!deploy::runs_in_int8(graph, node)) continue;
     ++total;
     if (config.learned_rounding) rows[n] = rows_for(config.rounding, weights_per_channel(node));
   }
@@ -99,7 +98,7 @@ LayerCorrectionReport correct_layers(Graph& graph, const Graph& exact, const Ima
   int64_t done = 0;
   for (size_t n = 0; n < graph.nodes.size(); ++n, pass.advance(graph)) {
     Node& node = graph.nodes[n];
-    if (!runs_in_int8(graph, node)) continue;
+    if (!deploy::runs_in_int8(graph, node)) continue;
     QuantizedSample seen = pass.sample(graph, rows[n]);
     if (config.learned_rounding) {
       round_layer(node, seen, wanted[n].outputs, config.rounding, report);
@@ -122,8 +121,7 @@ LayerCorrectionReport correct_layers(Graph& graph, const Graph& exact, const Ima
 double output_sqnr(const Graph& exact, const Graph& quantized, const Images& images) {
   check(!images.empty(), "ptq: no images to compare outputs on");
   std::vector<int> tensors{exact.output};
-  for (const Node& node : exact.nodes)
-    if (node.kind == NodeKind::kDecode) tensors = node.inputs;
+  if (const Node* decode = exact.decode()) tensors = decode->inputs;
   const deploy::EngineConfig config{
       .batch = 1, .height = images[0].dim(1), .width = images[0].dim(2)};
   deploy::EngineConfig int8 = config;

@@ -4,13 +4,15 @@
 
 #include "core/rng.h"
 #include "deploy/engine/engine.h"
+#include "deploy/graph/conv_layers.h"
+#include "deploy/graph/ranges.h"
 
 namespace sextant::quant {
 namespace {
 
 using deploy::Graph;
 using deploy::Node;
-using deploy::NodeKind;
+using deploy::ResidualPlace;
 using deploy::TensorInfo;
 using deploy::TensorView;
 
@@ -25,33 +27,32 @@ int new_tensor(Graph& g, const TensorInfo& like, const std::string& name) {
 // Appends `node` to `out` as a linear convolution, whose result becomes a tensor of its own, and
 // nodes for the residual (unless dropped) and the activation.
 void append_split(Graph& g, std::vector<Node>& out, Node node, bool keep_residual) {
-  const deploy::Attributes a = node.attributes;
-  const bool residual = a.residual && keep_residual;
+  const deploy::ConvAttributes a = deploy::conv_attributes(node);
+  const auto place = keep_residual ? a.residual_place() : ResidualPlace::kNone;
   const int result = node.output;
   const std::string name = node.name;
   const int other = a.residual ? node.inputs[1] : -1;
   TensorInfo& info = g.tensors[static_cast<size_t>(result)];
   info.name = name + " (all)";
   const TensorInfo like = info;  // new tensors move the others
-  node.attributes.activation = Activation::kIdentity;
-  node.attributes.residual = false;
+  *deploy::activation_of(node.attributes) = Activation::kIdentity;
+  if (a.residual) node.as<deploy::ConvAttributes>().residual = false;
   node.inputs.resize(1);
   int now = node.output = new_tensor(g, like, name);
   out.push_back(std::move(node));
-  const auto then = [&](NodeKind kind, bool last) {
+  const auto then = [&](const deploy::Attributes& attributes, bool last) {
     Node n;
-    n.kind = kind;
+    n.attributes = attributes;
     n.name = last ? like.name : name + " (part)";
     n.inputs = {now};
-    if (kind == NodeKind::kAdd) n.inputs.push_back(other);
+    if (n.is<deploy::AddAttributes>()) n.inputs.push_back(other);
     n.output = now = last ? result : new_tensor(g, like, n.name);
-    n.attributes.activation = kind == NodeKind::kActivation ? a.activation : Activation::kIdentity;
-    n.attributes.residual_scale = kind == NodeKind::kAdd ? a.residual_scale : 1.0f;
     out.push_back(std::move(n));
   };
-  if (residual && a.residual_before_activation) then(NodeKind::kAdd, false);
-  then(NodeKind::kActivation, !residual || a.residual_before_activation);
-  if (residual && !a.residual_before_activation) then(NodeKind::kAdd, true);
+  const deploy::AddAttributes sum{a.residual_scale};
+  if (place == ResidualPlace::kBeforeActivation) then(sum, false);
+  then(deploy::ActivationAttributes{a.activation}, place != ResidualPlace::kAfterActivation);
+  if (place == ResidualPlace::kAfterActivation) then(sum, true);
 }
 
 // The pixel of each row that image `i` of `count` gives.
@@ -71,7 +72,7 @@ class ResultCollector {
         images_(images),
         rows_(rows),
         seed_(seed),
-        deconv_(node.kind == NodeKind::kDeconv) {
+        deconv_(node.is<deploy::DeconvAttributes>()) {
     const int64_t o = node.weight.dim(0);
     sample_.mean.assign(static_cast<size_t>(o), 0.0);
     if (rows > 0) sample_.outputs = Tensor({rows, deconv_ ? 4 * o : o});
@@ -123,20 +124,24 @@ class ResultCollector {
 class InputCollector {
  public:
   InputCollector(const Node& node, int index, int64_t images, int64_t rows, uint64_t seed)
-      : node_(node), index_(index), images_(images), rows_(rows), seed_(seed) {
+      : window_(deploy::conv_attributes(node)),
+        index_(index),
+        images_(images),
+        rows_(rows),
+        seed_(seed) {
     const Shape& w = node.weight.shape();
-    deconv_ = node.kind == NodeKind::kDeconv;
+    deconv_ = node.is<deploy::DeconvAttributes>();
     kh_ = deconv_ ? 1 : w[1];
     kw_ = deconv_ ? 1 : w[2];
     per_group_ = w[3];
-    for (int64_t g = 0; g < node.attributes.groups; ++g)
+    for (int64_t g = 0; g < window_.groups; ++g)
       inputs_.push_back(Tensor::zeros({rows, kh_ * kw_ * per_group_}));
   }
 
   void add(int64_t image, const TensorView& view) {
     const Tensor values = view.values();
     const int64_t h = view.shape[1], w = view.shape[2], channels = view.shape[3];
-    const int64_t stride = node_.attributes.stride, padding = node_.attributes.padding;
+    const int64_t stride = window_.stride, padding = window_.padding;
     const int64_t ow = deconv_ ? w : (w + 2 * padding - kw_) / stride + 1;
     const int64_t oh = deconv_ ? h : (h + 2 * padding - kh_) / stride + 1;
     const auto chosen = pixels_of(seed_, index_, image, images_, rows_, oh * ow);
@@ -158,7 +163,7 @@ class InputCollector {
   std::vector<Tensor> finish() { return std::move(inputs_); }
 
  private:
-  const Node& node_;
+  deploy::ConvAttributes window_;
   int index_;
   int64_t images_, rows_;
   uint64_t seed_;
@@ -187,13 +192,6 @@ struct Scratch {
 };
 
 }  // namespace
-
-bool runs_in_int8(const Graph& graph, const Node& node) {
-  const auto ranged = [&](int t) { return graph.tensors[static_cast<size_t>(t)].has_range(); };
-  return node.has_weight() && node.precision == deploy::Precision::kInt8 &&
-         ranged(node.inputs[0]) &&
-         (!node.attributes.residual || ranged(node.inputs[1]) == ranged(node.output));
-}
 
 std::vector<LayerSample> sample_exact(const Graph& graph, const Images& images,
                                       const std::vector<int64_t>& rows, uint64_t seed) {
@@ -236,7 +234,7 @@ QuantizedPass::QuantizedPass(const Graph& graph, const Images& images, uint64_t 
   plan_ = program_of(graph, -1);
   last_reader_.assign(plan_.storage_bytes.size(), -1);
   for (size_t n = 0; n < graph.nodes.size(); ++n) {
-    if (graph.nodes[n].kind == NodeKind::kDecode) continue;
+    if (&graph.nodes[n] == graph.decode()) continue;
     for (const int t : graph.nodes[n].inputs)
       last_reader_[static_cast<size_t>(plan_.tensors[static_cast<size_t>(t)].storage)] =
           static_cast<int>(n);
@@ -274,7 +272,7 @@ void QuantizedPass::bind(deploy::Bases& bases, const deploy::Program& program,
 
 QuantizedSample QuantizedPass::sample(const Graph& graph, int64_t rows) const {
   const Node& layer = graph.nodes.at(static_cast<size_t>(next_));
-  check(runs_in_int8(graph, layer), "ptq: node '{}' does not run in int8", layer.name);
+  check(deploy::runs_in_int8(graph, layer), "ptq: node '{}' does not run in int8", layer.name);
   // The same graph, but this node's own result is left f32 and without residual.
   Graph split = graph;
   split.nodes.resize(static_cast<size_t>(next_));
@@ -299,7 +297,7 @@ QuantizedSample QuantizedPass::sample(const Graph& graph, int64_t rows) const {
 
 void QuantizedPass::advance(const Graph& graph) {
   const Node& node = graph.nodes.at(static_cast<size_t>(next_));
-  if (node.kind != NodeKind::kDecode) {
+  if (&node != graph.decode()) {
     const deploy::Program program = program_of(graph, next_);
     Scratch scratch(program);
     const auto made = static_cast<size_t>(plan_.tensors[static_cast<size_t>(node.output)].storage);

@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "deploy/engine/program_builder.h"
+#include "deploy/engine/program.h"
 
 namespace sextant::quant {
 
@@ -63,8 +63,5 @@ class QuantizedPass {
   std::vector<std::vector<Tensor>> memory_;  // of each image, per storage
   int next_ = 0;
 };
-
-// Whether the int8 engine runs the node on integers.
-bool runs_in_int8(const deploy::Graph& graph, const deploy::Node& node);
 
 }  // namespace sextant::quant

@@ -8,13 +8,12 @@
 
 #include "core/progress.h"
 #include "deploy/engine/engine.h"
+#include "deploy/graph/node_rules.h"
 #include "deploy/graph/ranges.h"
 #include "quant/layers/float_layers.h"
 
 namespace sextant::quant {
 namespace {
-
-using deploy::NodeKind;
 
 // Tensors whose values are new: pooling, concat and the like only pass on what their inputs had.
 std::vector<bool> tensors_to_watch(const deploy::Graph& graph) {
@@ -22,9 +21,9 @@ std::vector<bool> tensors_to_watch(const deploy::Graph& graph) {
   std::vector<bool> watched(graph.tensors.size(), false);
   for (const deploy::Node& node : graph.nodes) {
     const size_t t = static_cast<size_t>(node.output);
-    const bool makes_values = node.kind == NodeKind::kConv || node.kind == NodeKind::kDeconv ||
-                              node.kind == NodeKind::kAdd || node.kind == NodeKind::kActivation ||
-                              node.kind == NodeKind::kGlobalAvgPool;
+    const deploy::RangeRule rule = deploy::rules_of(node).range;
+    const bool makes_values =
+        rule == deploy::RangeRule::kMakes || rule == deploy::RangeRule::kShares;
     watched[t] = makes_values && wanted[static_cast<size_t>(graph.tensors[t].group)];
   }
   return watched;
@@ -196,7 +195,7 @@ deploy::Graph quantize(const deploy::Graph& graph, const ImageSource& source,
   }
   for (const deploy::Node& node : result.nodes) {
     report.layers += node.has_weight();
-    report.float_layers += node.has_weight() && !runs_in_int8(result, node);
+    report.float_layers += node.has_weight() && !deploy::runs_in_int8(result, node);
   }
   report.exact = std::move(exact);
   if (report_out) *report_out = std::move(report);

@@ -5,7 +5,7 @@
 
 #include "core/error.h"
 #include "core/parallel.h"
-#include "kernels/conv.h"
+#include "kernels/backend.h"
 
 namespace sextant::quant {
 namespace {
@@ -125,11 +125,12 @@ class Learner {
 
   // z = inputs w^T + bias for `rows` rows from `begin` on.
   void multiply(int64_t begin, int64_t rows, const Tensor& w, const float* bias, float* z) const {
-    kernels::cpu::conv_forward({.shape = shape(rows),
-                                .x = p_.inputs.f32() + begin * k_,
-                                .w = w.f32(),
-                                .bias = bias,
-                                .y = z});
+    kernels::backend(Device::kCpu)
+        .conv_forward({.shape = shape(rows),
+                       .x = p_.inputs.f32() + begin * k_,
+                       .w = w.f32(),
+                       .bias = bias,
+                       .y = z});
   }
 
   // (w_nearest - w) x squared, mean over the rows, per channel: what nearest rounding costs.
@@ -169,10 +170,11 @@ class Learner {
         }
       });
     });
-    kernels::cpu::conv_backward_weight({.shape = shape(batch_),
-                                        .x = p_.inputs.f32() + begin * k_,
-                                        .dy = z_.f32(),
-                                        .dw = gradient_.f32()});
+    kernels::backend(Device::kCpu)
+        .conv_backward_weight({.shape = shape(batch_),
+                               .x = p_.inputs.f32() + begin * k_,
+                               .dy = z_.f32(),
+                               .dw = gradient_.f32()});
   }
 
   // One step of Adam on v, and the soft weights it makes.

@@ -69,9 +69,9 @@ class Centre {
 };
 
 bool keeps_shape(const Node& node) {
-  if (node.kind != deploy::NodeKind::kConv) return false;
+  if (!node.is<deploy::ConvAttributes>()) return false;
   const Shape& w = node.weight.shape();
-  const deploy::Attributes& a = node.attributes;
+  const auto& a = node.as<deploy::ConvAttributes>();
   return !a.residual && a.stride == 1 && a.groups == 1 && w[0] == w[3] && w[1] == w[2] &&
          w[1] % 2 == 1 && a.padding == w[1] / 2;
 }
@@ -97,8 +97,9 @@ deploy::Graph split_identity(const deploy::Graph& graph, SplitReport* report) {
     if (!(gain >= kLeastGain)) continue;
     node.weight = centre.without(a);
     node.inputs.push_back(node.inputs[0]);
-    node.attributes.residual = node.attributes.residual_before_activation = true;
-    node.attributes.residual_scale = a;
+    auto& attributes = node.as<deploy::ConvAttributes>();
+    attributes.residual = attributes.residual_before_activation = true;
+    attributes.residual_scale = a;
     ++r.layers;
     r.gain_db += 10 * std::log10(gain);
   }

@@ -38,9 +38,8 @@ double squared_error(std::span<const float> w, float scale) {
 
 float choose_scale(std::span<const float> w, bool mse) {
   const float amax = largest(w);
-  if (amax <= deploy::kTinyAmax) return 1.0f;
-  const float full = amax / 127.0f;
-  if (!mse) return full;
+  const float full = deploy::weight_step(amax);
+  if (!mse || amax <= deploy::kTinyAmax) return full;
   float best = full;
   double least = squared_error(w, full);
   for (int k = 1; k < kCandidates; ++k) {

@@ -5,8 +5,7 @@ namespace sextant::quant {
 DistillationTeacher::DistillationTeacher(deploy::Graph graph, std::vector<int> features,
                                          Device device)
     : graph_(std::move(graph)), features_(std::move(features)), device_(device) {
-  check(!graph_.nodes.empty() && graph_.nodes.back().kind == deploy::NodeKind::kDecode,
-        "{}: a teacher needs a decode node", graph_.source);
+  check(graph_.decode() != nullptr, "{}: a teacher needs a decode node", graph_.source);
 }
 
 DistillationTeacher::Output DistillationTeacher::run(const Tensor& images) {
@@ -19,8 +18,9 @@ DistillationTeacher::Output DistillationTeacher::run(const Tensor& images) {
                                                        .width = size[2],
                                                        .device = device_}))
                 .first;
-  const std::vector<int>& maps = graph_.nodes.back().inputs;
-  const size_t per_level = graph_.nodes.back().attributes.maps_per_level();
+  const deploy::Node& decode = *graph_.decode();
+  const std::vector<int>& maps = decode.inputs;
+  const size_t per_level = decode.as<deploy::DecodeAttributes>().maps_per_level();
   Output out;
   std::vector<Tensor>* const kinds[] = {&out.cls_logits, &out.reg, &out.objectness};
   for (size_t k = 0; k < per_level; ++k) kinds[k]->resize(maps.size() / per_level);

@@ -3,15 +3,15 @@
 #include <algorithm>
 #include <bit>
 
+#include "deploy/graph/node_rules.h"
 #include "deploy/graph/ranges.h"
 #include "layers/placement.h"
+#include "quant/training/trainable_nodes.h"
 
 namespace sextant::quant {
 namespace {
 
 using deploy::Node;
-using deploy::NodeKind;
-using deploy::Precision;
 
 constexpr float kLeastShare = 1e-3f;  // of a learned scale's start
 
@@ -27,10 +27,6 @@ Tensor image_to_integers(const Tensor& bytes) {
                              .x_pitch = row,
                              .y_pitch = row});
   return y;
-}
-
-Tensor constant(float value, const Variable& beside) {
-  return Tensor::full(Shape{1}, value, beside.data().device());
 }
 
 // Tensors of one device, F32, on the host; host tensors are themselves. Waits once.
@@ -71,10 +67,8 @@ std::vector<Tensor> largest_weights(const std::vector<Tensor>& weights) {
   std::vector<Tensor> scales;
   for (const Tensor& w : weights) {
     scales.emplace_back(Shape{w.dim(0)});
-    for (float& scale : scales.back().span<float>()) {
-      const auto amax = std::bit_cast<float>(*from++);
-      scale = amax <= deploy::kTinyAmax ? 1.0f : amax / 127.0f;
-    }
+    for (float& scale : scales.back().span<float>())
+      scale = deploy::weight_step(std::bit_cast<float>(*from++));
   }
   return scales;
 }
@@ -109,11 +103,11 @@ std::vector<bool> ancestors(const deploy::Graph& graph, int tensor) {
 }  // namespace
 
 std::vector<int> neck_outputs(const deploy::Graph& graph) {
-  check(!graph.nodes.empty() && graph.nodes.back().kind == NodeKind::kDecode,
-        "{}: has no decode node, so the neck's outputs are not known",
-        graph.source.empty() ? "the graph" : graph.source);
-  const std::vector<int>& maps = graph.nodes.back().inputs;
-  const size_t per_level = graph.nodes.back().attributes.maps_per_level();
+  const Node* decode = graph.decode();
+  check(decode != nullptr, "{}: has no decode node, so the neck's outputs are not known",
+        graph.label());
+  const std::vector<int>& maps = decode->inputs;
+  const size_t per_level = decode->as<deploy::DecodeAttributes>().maps_per_level();
   std::vector<int> outputs;
   for (size_t l = 0; l + 1 < maps.size(); l += per_level) {
     const std::vector<bool> cls = ancestors(graph, maps[l]), reg = ancestors(graph, maps[l + 1]);
@@ -122,7 +116,7 @@ std::vector<int> neck_outputs(const deploy::Graph& graph) {
       if (cls[static_cast<size_t>(node.output)] && reg[static_cast<size_t>(node.output)])
         last = &node;
     check(last != nullptr, "{}: class and box map of level {} have nothing in common",
-          graph.source.empty() ? "the graph" : graph.source, l / per_level);
+          graph.label(), l / per_level);
     outputs.push_back(has_part(last->name, "stems") ? last->inputs[0] : last->output);
   }
   return outputs;
@@ -131,16 +125,11 @@ std::vector<int> neck_outputs(const deploy::Graph& graph) {
 TrainableGraph::TrainableGraph(deploy::Graph graph, TrainableOptions options)
     : graph_(std::move(graph)), options_(std::move(options)) {
   deploy::validate(graph_);
-  const std::string source = graph_.source.empty() ? "the model" : graph_.source;
+  deploy::check_fused(graph_);
   quantized_ = graph_.quantized();
-  for (const Node& node : graph_.nodes) {
-    check(node.kind != NodeKind::kBatchNorm, "{}: node '{}' is not fused; fuse() first", source,
-          node.name);
-    check(!runs_in_integers(node) || !node.weight_scale.empty(),
-          "{}: node '{}' has no weight scales; run sextant quantize", source, node.name);
-  }
+  deploy::check_weight_scales(graph_);
   check(deploy::count_requantizations(graph_) == 0,
-        "{}: nodes join tensors of different ranges; run sextant quantize", source);
+        "{}: nodes join tensors of different ranges; run sextant quantize", graph_.label());
   last_reader_.assign(graph_.tensors.size(), -1);
   for (size_t n = 0; n < graph_.nodes.size(); ++n)
     for (const int t : graph_.nodes[n].inputs)
@@ -185,12 +174,11 @@ void TrainableGraph::register_weights() {
     Node& node = graph_.nodes[n];
     if (!node.has_weight()) continue;
     Parameters& p = parameters_[n];
-    const bool conv = node.kind == NodeKind::kConv;
     p.weight = register_parameter(node.name + ".weight", node.weight.clone(),
-                                  conv ? Layout::kConv : Layout::kConvTranspose);
+                                  deploy::rules_of(node).weight.value());
     if (node.bias.defined()) p.bias = register_parameter(node.name + ".bias", node.bias.clone());
     node.weight = node.bias = Tensor();
-    if (!runs_in_integers(node)) continue;
+    if (!deploy::runs_in_int8(graph_, node)) continue;
     const Tensor scale = Tensor::from(Shape{p.weight.dim(0)}, node.weight_scale);
     const std::string name = node.name + ".weight_scale";
     if (options_.weights == WeightRanges::kLearned) {
@@ -205,12 +193,6 @@ void TrainableGraph::register_weights() {
 
 bool TrainableGraph::is_integer(int tensor) const {
   return quantized_ && graph_.tensors[static_cast<size_t>(tensor)].has_range();
-}
-
-// As deploy/engine/program_builder.cpp decides it.
-bool TrainableGraph::runs_in_integers(const Node& node) const {
-  return node.has_weight() && node.precision == Precision::kInt8 && is_integer(node.inputs[0]) &&
-         (!node.attributes.residual || is_integer(node.inputs[1]) == is_integer(node.output));
 }
 
 const QuantRange& TrainableGraph::range(int tensor) const {
@@ -229,79 +211,23 @@ Variable TrainableGraph::image(const Tensor& images) const {
   return Variable(is_integer(graph_.input) ? image_to_integers(images) : image_to_float(images));
 }
 
-Variable TrainableGraph::weighted(size_t n, const std::vector<Variable>& values) const {
-  const Node& node = graph_.nodes[n];
-  const deploy::Attributes& a = node.attributes;
-  const Parameters& p = parameters_[n];
-  const ConvParams params{a.stride, a.padding, a.groups};
-  const bool transposed = node.kind == NodeKind::kDeconv;
-  if (runs_in_integers(node)) {
-    QuantizedConv conv;
-    conv.weight = p.weight;
-    conv.weight_scale = p.weight_scale;
-    conv.bias = p.bias;
-    conv.params = params;
-    conv.transposed = transposed;
-    conv.act = a.activation;
-    if (a.residual) conv.residual = values[static_cast<size_t>(node.inputs[1])];
-    conv.residual_before_act = a.residual_before_activation;
-    conv.residual_scale = a.residual_scale;
-    conv.source = range(node.inputs[0]);
-    if (is_integer(node.output)) conv.destination = range(node.output);
-    return quantized_conv(values[static_cast<size_t>(node.inputs[0])], conv);
-  }
-  const Variable x = real(values, node.inputs[0]);
-  Variable y =
-      transposed ? conv_transpose2d(x, p.weight, p.bias) : conv2d(x, p.weight, p.bias, params);
-  const auto with_residual = [&](const Variable& v) {
-    const Variable r = real(values, node.inputs[1]);
-    if (a.residual_scale == 1.0f) return add(v, r);
-    return add(v, r, Variable(constant(a.residual_scale, v)));
-  };
-  if (a.residual && a.residual_before_activation) y = with_residual(y);
-  if (a.activation != Activation::kIdentity) y = activation(y, a.activation);
-  if (a.residual && !a.residual_before_activation) y = with_residual(y);
-  return is_integer(node.output) ? quantize(y, range(node.output)) : y;
-}
-
 Variable TrainableGraph::run(size_t n, const std::vector<Variable>& values) const {
   const Node& node = graph_.nodes[n];
-  const deploy::Attributes& a = node.attributes;
-  const auto in = [&](size_t i) -> const Variable& {
-    return values[static_cast<size_t>(node.inputs[i])];
-  };
-  switch (node.kind) {
-    case NodeKind::kConv:
-    case NodeKind::kDeconv:
-      return weighted(n, values);
-    case NodeKind::kMaxPool:
-      return max_pool2d(in(0), {a.kernel, a.stride, a.padding});
-    case NodeKind::kUpsample:
-      return upsample_nearest(in(0), a.scale);
-    case NodeKind::kConcat: {
-      std::vector<Variable> inputs;
-      for (size_t i = 0; i < node.inputs.size(); ++i) inputs.push_back(in(i));
-      return concat(inputs);
-    }
-    case NodeKind::kAdd:
-      if (is_integer(node.output))
-        return quantized_add(in(0), in(1), a.residual_scale, range(node.output));
-      if (a.residual_scale == 1.0f) return add(in(0), in(1));
-      return add(in(0), in(1), Variable(constant(a.residual_scale, in(0))));
-    case NodeKind::kActivation: {
-      const Variable y = activation(real(values, node.inputs[0]), a.activation);
-      return is_integer(node.output) ? quantize(y, range(node.output)) : y;
-    }
-    case NodeKind::kSlice:
-      return slice_channels(in(0), a.begin, a.end);
-    case NodeKind::kInput:
-    case NodeKind::kBatchNorm:
-    case NodeKind::kGlobalAvgPool:  // of classifiers, which have no decode node to train by
-    case NodeKind::kSoftmax:
-    case NodeKind::kDecode:
-      break;
+  const auto range_of = [&](int t) { return is_integer(t) ? &range(t) : nullptr; };
+  const Parameters& p = parameters_[n];
+  TrainableNode view{.node = node,
+                     .inputs = {},
+                     .input_ranges = {},
+                     .output_range = range_of(node.output),
+                     .weight = p.weight,
+                     .bias = p.bias,
+                     .weight_scale = p.weight_scale,
+                     .runs_in_int8 = deploy::runs_in_int8(graph_, node)};
+  for (const int t : node.inputs) {
+    view.inputs.push_back(values[static_cast<size_t>(t)]);
+    view.input_ranges.push_back(range_of(t));
   }
-  fail("trainable graph: node '{}' of kind {} cannot be run", node.name, name_of(node.kind));
+  return run_trainable(view);
 }
 
 TrainableGraph::Output TrainableGraph::forward(const Tensor& images,
@@ -311,14 +237,14 @@ TrainableGraph::Output TrainableGraph::forward(const Tensor& images,
   out.features.resize(options_.features.size());
   for (size_t n = 0; n < graph_.nodes.size(); ++n) {
     const Node& node = graph_.nodes[n];
-    if (node.kind == NodeKind::kDecode) {
+    if (const auto* decode = std::get_if<deploy::DecodeAttributes>(&node.attributes)) {
       std::vector<Variable>* const maps[] = {&out.cls_logits, &out.reg, &out.objectness};
       for (size_t i = 0; i < node.inputs.size(); ++i)
-        maps[i % node.attributes.maps_per_level()]->push_back(real(values, node.inputs[i]));
+        maps[i % decode->maps_per_level()]->push_back(real(values, node.inputs[i]));
       continue;
     }
     Variable& y = values[static_cast<size_t>(node.output)];
-    y = node.kind == NodeKind::kInput ? image(images) : run(n, values);
+    y = node.output == graph_.input ? image(images) : run(n, values);
     if (observer) observer(node.output, y);
     for (size_t f = 0; f < options_.features.size(); ++f)
       if (options_.features[f] == node.output) out.features[f] = real(values, node.output);
@@ -327,7 +253,7 @@ TrainableGraph::Output TrainableGraph::forward(const Tensor& images,
       if (last_reader_[static_cast<size_t>(t)] == static_cast<int>(n) && t != graph_.output)
         values[static_cast<size_t>(t)] = Variable();
   }
-  if (graph_.nodes.back().kind != NodeKind::kDecode) out.result = real(values, graph_.output);
+  if (!graph_.decode()) out.result = real(values, graph_.output);
   return out;
 }
 

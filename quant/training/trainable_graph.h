@@ -81,12 +81,10 @@ class TrainableGraph : public Module {
     Tensor least_scale;  // learned; on the host
   };
   bool is_integer(int tensor) const;
-  bool runs_in_integers(const deploy::Node& node) const;
   const QuantRange& range(int tensor) const;
   Variable real(const std::vector<Variable>& values, int tensor) const;
   Variable image(const Tensor& images) const;
   Variable run(size_t node, const std::vector<Variable>& values) const;
-  Variable weighted(size_t node, const std::vector<Variable>& values) const;
   void register_ranges();
   void register_weights();
 

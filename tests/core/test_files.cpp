@@ -84,7 +84,7 @@ TEST_CASE("a failed write leaves the old file and no temporary behind") {
   CHECK(contains(error_of([&] { write_atomically(folder / "taken", std::string_view("x")); }),
                  "taken: cannot be written"));
   CHECK(contains(error_of([&] { write_atomically(folder / "a" / "b", std::string_view("x")); }),
-                 "cannot be made"));
+                 "cannot be created"));
   CHECK(read_text(folder / "a") == "old");
   int files = 0;
   for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(folder.path()))

@@ -21,7 +21,7 @@ TEST_CASE("layout conversions are inverses and put values where they belong") {
 
 TEST_CASE("tensors say what is wrong") {
   const Tensor t(Shape{2, 3});
-  CHECK(test::error_of([&] { t.data<int8_t>(); }) == "tensor: data of dtype F32 asked for as I8");
+  CHECK(test::error_of([&] { t.data<int8_t>(); }) == "tensor: data of dtype F32 requested as I8");
   CHECK(test::error_of([&] { t.reshape(Shape{7}); }) == "reshape: [2,3] to [7]");
   CHECK(test::error_of([&] { Tensor().raw(); }) == "tensor: data of an empty tensor");
   CHECK_THROWS_AS(Shape({1, -1}), Error);

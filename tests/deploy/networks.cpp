@@ -114,6 +114,7 @@ deploy::Graph with_ranges(const deploy::Graph& fused, const Tensor& images, floa
     for (const float x : values.span<float>()) m = std::max(m, std::abs(x) * shrink);
   });
   deploy::assign_ranges(graph, amax);
+  deploy::set_weight_scales(graph);
   return graph;
 }
 

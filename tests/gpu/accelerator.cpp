@@ -16,7 +16,7 @@ TestDevice::~TestDevice() {
 bool TestDevice::usable() const {
   std::string reason;
   if (kernels::cuda_available(&reason)) return true;
-  WARN("skipped: " << reason);
+  skip(reason);
   return false;
 }
 

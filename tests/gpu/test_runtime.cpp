@@ -18,7 +18,7 @@ namespace {
 bool device() {
   std::string reason;
   if (!kernels::cuda_available(&reason)) {
-    WARN("skipped: " << reason);
+    skip(reason);
     return false;
   }
   kernels::start_cuda();
@@ -140,16 +140,16 @@ TEST_CASE("cuDNN's convolutions agree with ours", "[gpu]") {
     q.shape = shape;
     q.bias = q.factor = &real;
     agrees(q);
-    q.act = Activation::kReLU;
+    q.epilogue.activation = Activation::kReLU;
     agrees(q);
     q.residual = &integer;
-    q.residual_scale = 0.5f;
+    q.epilogue.residual_scale = 0.5f;
     agrees(q);
-    q.residual_before_activation = true;
+    q.epilogue.residual_before_activation = true;
     agrees(q);
     q.residual = nullptr;
-    q.act = Activation::kSiLU;
-    q.activation_scale = 0.5f;
+    q.epilogue.activation = Activation::kSiLU;
+    q.epilogue.activation_scale = 0.5f;
     agrees(q);
     for (const DType type : {DType::kF16, DType::kBF16, DType::kF32}) {
       kernels::ConvForward f;
@@ -157,7 +157,7 @@ TEST_CASE("cuDNN's convolutions agree with ours", "[gpu]") {
       f.dtype = type;
       agrees(f);
       f.bias = &real;
-      f.act = Activation::kReLU;
+      f.epilogue.activation = Activation::kReLU;
       agrees(f);
       kernels::ConvBackwardData d;
       d.shape = shape;

@@ -19,13 +19,13 @@ TEST_CASE("keys of convolutions tell apart what is measured apart") {
   auto q = p;
   q.bias = &f;
   add(q);
-  q.act = Activation::kReLU;
+  q.epilogue.activation = Activation::kReLU;
   add(q);
   q.residual = &f;
   add(q);
-  q.residual_before_activation = true;
+  q.epilogue.residual_before_activation = true;
   add(q);
-  q.residual_scale = 0.5f;
+  q.epilogue.residual_scale = 0.5f;
   add(q);
   q.residual_pitch = 128;
   add(q);
@@ -54,9 +54,9 @@ TEST_CASE("keys of convolutions tell apart what is measured apart") {
   keys.insert(keys.end(), {conv_key(d), conv_key(w), conv_key(i)});
   i.residual = &f;
   keys.push_back(conv_key(i));
-  i.residual_before_activation = true;
+  i.epilogue.residual_before_activation = true;
   keys.push_back(conv_key(i));
-  i.residual_scale = 0.5f;
+  i.epilogue.residual_scale = 0.5f;
   keys.push_back(conv_key(i));
   i.y_type = DType::kF32;
   keys.push_back(conv_key(i));

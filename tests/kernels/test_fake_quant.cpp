@@ -1,8 +1,8 @@
 #include <cmath>
 #include <limits>
 
-#include "kernels/fake_quant.h"
-#include "support/support.h"
+#include "kernels/backend.h"
+#include "support/fixtures.h"
 
 using namespace sextant;
 using namespace sextant::kernels;
@@ -14,13 +14,14 @@ Tensor forward(const Tensor& x, const Tensor& amax, FakeQuantForward p) {
   p.x = x.f32();
   p.amax = amax.f32();
   p.y = y.f32();
-  cpu::fake_quant_forward(p);
+  backend(Device::kCpu).fake_quant_forward(p);
   return y;
 }
 
 Tensor backward(const Tensor& x, const Tensor& amax, const Tensor& dy, const FakeQuantForward& f) {
   const Tensor dx = Tensor::full(x.shape(), 77.0f);
-  cpu::fake_quant_backward({.x = x.f32(),
+  backend(Device::kCpu)
+      .fake_quant_backward({.x = x.f32(),
                             .amax = amax.f32(),
                             .dy = dy.f32(),
                             .dx = dx.f32(),
@@ -31,44 +32,53 @@ Tensor backward(const Tensor& x, const Tensor& amax, const Tensor& dy, const Fak
   return dx;
 }
 
+// Of the case "clipped", as the file's note has it: "clipped: amax * 0.6".
+float clipped_factor(const SafeTensors& f) {
+  const std::string& note = f.meta("note");
+  const std::string before = "clipped: amax * ";
+  return std::stof(note.substr(note.find(before) + before.size()));
+}
+
 Tensor values(std::vector<float> v) { return Tensor::from({static_cast<int64_t>(v.size())}, v); }
 
 }  // namespace
 
 TEST_CASE("fake quantization per tensor agrees with pytorch-quantization") {
-  const std::string name = GENERATE("int8", "int8_notnarrow", "uint8", "int4");
-  SEXTANT_REQUIRE_FIXTURE(f, "quant/fake_quant_per_tensor_" + name);
-  const Tensor& x = f.at("input.x");
-  const FakeQuantForward p{.inner = x.numel(),
-                           .bits = std::stoi(f.meta("num_bits")),
-                           .is_unsigned = f.meta("unsigned") == "True",
-                           .narrow_range = f.meta("narrow_range") == "True"};
-  for (const std::string which : {"big", "exact", "p1", "tiny", "zero"}) {
-    INFO(name << ", amax " << which);
-    const Tensor& amax = f.at("amax." + which);
-    CHECK(test::max_difference(forward(x, amax, p), f.at("output." + which + ".fake")) == 0.0);
-    CHECK(test::max_difference(backward(x, amax, f.at("grad_output"), p),
-                               f.at("grad." + which + ".x")) == 0.0);
+  for (const std::string& name : test::fixture_names("quant/fake_quant_per_tensor_")) {
+    const SafeTensors f = *test::fixture(name);
+    const Tensor& x = f.at("input.x");
+    const FakeQuantForward p{.inner = x.numel(),
+                             .bits = std::stoi(f.meta("num_bits")),
+                             .is_unsigned = f.meta("unsigned") == "True",
+                             .narrow_range = f.meta("narrow_range") == "True"};
+    for (const std::string& which : test::parts_of_names(f, "amax.", "")) {
+      INFO(name << ", amax " << which);
+      const Tensor& amax = f.at("amax." + which);
+      CHECK(test::max_difference(forward(x, amax, p), f.at("output." + which + ".fake")) == 0.0);
+      CHECK(test::max_difference(backward(x, amax, f.at("grad_output"), p),
+                                 f.at("grad." + which + ".x")) == 0.0);
+    }
   }
 }
 
 TEST_CASE("fake quantization per channel agrees with pytorch-quantization") {
-  const std::string name = GENERATE("conv", "linear", "convtranspose");
-  SEXTANT_REQUIRE_FIXTURE(f, "quant/fake_quant_per_channel_" + name);
-  const Tensor& x = f.at("input.w");
-  const int axis = std::stoi(f.meta("axis"));
-  FakeQuantForward p{.channels = x.dim(axis)};
-  for (int d = 0; d < axis; ++d) p.outer *= x.dim(d);
-  for (int d = axis + 1; d < x.shape().rank(); ++d) p.inner *= x.dim(d);
-  for (const std::string which : {"full", "clipped"}) {
-    INFO(name << " " << which);
-    const Tensor amax = f.at("output.amax").clone();
-    if (which == "clipped") {
-      for (float& a : amax.span<float>()) a *= 0.6f;
+  for (const std::string& name : test::fixture_names("quant/fake_quant_per_channel_")) {
+    const SafeTensors f = *test::fixture(name);
+    const Tensor& x = f.at("input.w");
+    const int axis = std::stoi(f.meta("axis"));
+    FakeQuantForward p{.bits = std::stoi(f.meta("num_bits"))};
+    p.channels = x.dim(axis);
+    for (int d = 0; d < axis; ++d) p.outer *= x.dim(d);
+    for (int d = axis + 1; d < x.shape().rank(); ++d) p.inner *= x.dim(d);
+    for (const std::string& which : test::parts_of_names(f, "output.", ".fake")) {
+      INFO(name << " " << which);
+      const Tensor amax = f.at("output.amax").clone();
+      if (which == "clipped")
+        for (float& a : amax.span<float>()) a *= clipped_factor(f);
+      CHECK(test::max_difference(forward(x, amax, p), f.at("output." + which + ".fake")) == 0.0);
+      CHECK(test::max_difference(backward(x, amax, f.at("grad_output"), p),
+                                 f.at("grad." + which + ".w")) == 0.0);
     }
-    CHECK(test::max_difference(forward(x, amax, p), f.at("output." + which + ".fake")) == 0.0);
-    CHECK(test::max_difference(backward(x, amax, f.at("grad_output"), p),
-                               f.at("grad." + which + ".w")) == 0.0);
   }
 }
 

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "kernels/strided.h"
+#include "kernels/backend.h"
 #include "support/support.h"
 
 using namespace sextant;
@@ -30,7 +30,8 @@ void check_max_pool(const PoolCase& k) {
   const auto x = random_values<T>(n * h * w * x_pitch, 1);
   const auto untouched = random_values<T>(n * oh * ow * y_pitch, 2);
   auto y = untouched;
-  cpu::max_pool_strided({x.data(), y.data(), DTypeOf<T>::value, n, h, w, c, oh, ow, k.kernel,
+  backend(Device::kCpu)
+      .max_pool_strided({x.data(), y.data(), DTypeOf<T>::value, n, h, w, c, oh, ow, k.kernel,
                          k.stride, k.padding, x_pitch, y_pitch});
   auto expected = untouched;  // what lies between the channels stays
   for (int64_t i = 0; i < n * oh * ow; ++i)
@@ -54,7 +55,8 @@ void check_add() {
   const auto a = random_values<T>(rows * 9, 3);
   const auto b = random_values<T>(rows * 7, 4);
   std::vector<T> y(static_cast<size_t>(rows * 8), T{});
-  cpu::add_strided({a.data(), b.data(), y.data(), DTypeOf<T>::value, rows, c, 9, 7, 8});
+  backend(Device::kCpu)
+      .add_strided({a.data(), b.data(), y.data(), DTypeOf<T>::value, rows, c, 9, 7, 8});
   int saturated = 0;
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t i = 0; i < c; ++i) {
@@ -88,7 +90,8 @@ TEST_CASE("add saturates integers and clamps simulated ones") {
   check_add<int8_t>();
   const std::vector<float> a{200, -200, 3}, b{100, -1, 4};
   std::vector<float> y(3);
-  cpu::add_strided({a.data(), b.data(), y.data(), DType::kF32, 1, 3, 3, 3, 3, -128, 127});
+  backend(Device::kCpu)
+      .add_strided({a.data(), b.data(), y.data(), DType::kF32, 1, 3, 3, 3, 3, -128, 127});
   CHECK(y == std::vector<float>{127, -128, 7});
 }
 
@@ -97,7 +100,7 @@ TEST_CASE("scatter puts the four taps of a transposed convolution in their place
   const int64_t pitch = GENERATE(5, 9);
   const auto x = random_values<uint8_t>(n * h * w * 4 * c, 5);
   std::vector<uint8_t> y(static_cast<size_t>(n * 4 * h * w * pitch), 255);
-  cpu::depth_to_space({x.data(), y.data(), n, h, w, c, pitch});
+  backend(Device::kCpu).depth_to_space({x.data(), y.data(), n, h, w, c, pitch});
   for (int64_t p = 0; p < n * 2 * h * 2 * w; ++p) {
     const int64_t ow = p % (2 * w), row = p / (2 * w);  // row: n * 2h
     const int64_t tap = row % 2 * 2 + ow % 2;
@@ -112,14 +115,14 @@ TEST_CASE("upsample repeats pixels, copy moves rows") {
   const int64_t n = 2, h = 2, w = 3, c = 4;
   const auto x = random_values<uint8_t>(n * h * w * 6, 6);
   std::vector<uint8_t> y(static_cast<size_t>(n * 9 * h * w * 5), 7);
-  cpu::upsample_strided({x.data(), y.data(), n, h, w, 3, c, 6, 5});
+  backend(Device::kCpu).upsample_strided({x.data(), y.data(), n, h, w, 3, c, 6, 5});
   for (int64_t p = 0; p < n * 3 * h * 3 * w; ++p) {
     const int64_t from = p / (3 * w) / 3 * w + p % (3 * w) / 3;
     for (int64_t i = 0; i < 5; ++i)
       CHECK(y[static_cast<size_t>(p * 5 + i)] ==
             (i < c ? x[static_cast<size_t>(from * 6 + i)] : 7));
   }
-  cpu::copy_strided({x.data(), y.data(), n * h * w, c, 6, 5});
+  backend(Device::kCpu).copy_strided({x.data(), y.data(), n * h * w, c, 6, 5});
   for (int64_t r = 0; r < n * h * w; ++r)
     CHECK(std::equal(y.begin() + r * 5, y.begin() + r * 5 + c, x.begin() + r * 6));
 }

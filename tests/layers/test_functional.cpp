@@ -252,6 +252,16 @@ TEST_CASE("max_pool2d takes the maximum and sends the gradient there") {
   }
 }
 
+TEST_CASE("max_pool2d refuses a window larger than the padded input, at any stride") {
+  const Variable x(Tensor::zeros(Shape{1, 8, 4, 2}));
+  for (const int64_t stride : {1, 2, 3}) {
+    CHECK(test::error_of([&] {
+            max_pool2d(x, {5, stride, 0});
+          }) == "max_pool2d: kernel 5 on input [1,8,4,2]");
+    CHECK(max_pool2d(x, {5, stride, 1}).dim(2) == (4 + 2 - 5) / stride + 1);
+  }
+}
+
 TEST_CASE("upsample, add, scale, concat and slices") {
   const Tensor a = random_tensor(Shape{2, 2, 3, 4}, 1), b = random_tensor(Shape{2, 2, 3, 4}, 2),
                c = random_tensor(Shape{2, 2, 3, 1}, 3);

@@ -95,9 +95,8 @@ TEST_CASE("a quantized convolution is one of fake-quantized operands, gradients 
   conv.bias = Variable(test::random_tensor(Shape{6}, 3), true);
   conv.params = {1, 1, groups};
   conv.transposed = c.transposed;
-  conv.act = c.act;
-  conv.residual_before_act = c.before;
-  conv.residual_scale = factor;
+  conv.epilogue = {
+      .activation = c.act, .residual_scale = factor, .residual_before_activation = c.before};
   conv.source = range_of(1.5f, c.is_unsigned);
   const QuantRange to = range_of(1.1f, c.is_unsigned, true),
                    same = range_of(1.1f, c.is_unsigned, true);
@@ -166,9 +165,9 @@ TEST_CASE("real results of a quantized convolution: numeric gradients") {
   conv.weight = Variable(test::random_tensor(Shape{5, 3, 3, 4}, 1));
   conv.weight_scale = Variable(Tensor::full(Shape{5}, 1.0f / 127));
   conv.source = range_of(127.0f, false);
-  conv.act = Activation::kSiLU;
+  conv.epilogue.activation = Activation::kSiLU;
   conv.params = {2, 1, 1};
-  conv.residual_scale = -0.5f;
+  conv.epilogue.residual_scale = -0.5f;
   const double apart = test::gradcheck(
       [&](const std::vector<Variable>& in) {
         QuantizedConv c = conv;
@@ -197,14 +196,89 @@ TEST_CASE("adding in one range saturates, and stops gradients there") {
 }
 
 TEST_CASE("what quantized functions refuse") {
-  const QuantRange none{};
-  CHECK(test::error_of([&] {
-          quantize(Variable(Tensor::zeros(Shape{1, 2})), none);
-        }).find("amax [1] above 0") != std::string::npos);
-  QuantizedConv conv;
-  conv.weight = Variable(Tensor::zeros(Shape{4, 3, 3, 3}));
-  conv.weight_scale = Variable(Tensor::full(Shape{3}, 1.0f));
-  conv.source = range_of(1, true);
-  const Variable x(Tensor::zeros(Shape{1, 4, 4, 3}));
-  CHECK(test::error_of([&] { quantized_conv(x, conv); }).find("scales [3]") != std::string::npos);
+  const auto zeros = [](const Shape& shape) { return Variable(Tensor::zeros(shape)); };
+  const Variable x = zeros({1, 4, 4, 3});
+  // A convolution that fits, but for one thing.
+  const auto refusal = [&](const std::function<void(QuantizedConv&)>& spoil) {
+    QuantizedConv conv;
+    conv.weight = zeros({4, 3, 3, 3});
+    conv.weight_scale = Variable(Tensor::full(Shape{4}, 1.0f));
+    conv.bias = zeros({4});
+    conv.params = {1, 1, 1};
+    conv.source = range_of(1, true);
+    spoil(conv);
+    return test::error_of([&] { quantized_conv(x, conv); });
+  };
+  CHECK(refusal([](auto&) {}) == "no error");
+  SECTION("a range without a positive amax") {
+    for (const QuantRange& none : {QuantRange{}, range_of(0, true), range_of(-1, true),
+                                   QuantRange{Variable(Tensor::full(Shape{2}, 1.0f))}}) {
+      const std::string expected = ": a range needs an amax [1] above 0";
+      CHECK(test::error_of([&] { quantize(x, none); }) == "quantize" + expected);
+      CHECK(test::error_of([&] { dequantize(x, none); }) == "dequantize" + expected);
+      CHECK(test::error_of([&] { quantized_add(x, x, 1, none); }) == "quantized_add" + expected);
+      CHECK(refusal([&](auto& c) { c.source = none; }) == "quantized_conv" + expected);
+      CHECK(refusal([&](auto& c) { c.destination = none; }) == "quantized_conv" + expected);
+    }
+  }
+  SECTION("summands of two shapes") {
+    CHECK(test::error_of([&] {
+            quantized_add(x, zeros({1, 4, 4, 1}), 1, range_of(1, true));
+          }) == "quantized_add: shapes [1,4,4,3] and [1,4,4,1]");
+  }
+  SECTION("a weight for other channels") {
+    const std::string start = "quantized_conv: weight ", end = ", input [1,4,4,3]";
+    CHECK(refusal([&](auto& c) {
+            c.weight = zeros({4, 3, 3, 2});
+          }) == start + "[4,3,3,2] in 1 groups" + end);
+    CHECK(refusal([&](auto& c) { c.params.groups = 3; }) == start + "[4,3,3,3] in 3 groups" + end);
+    CHECK(refusal([&](auto& c) {
+            c.weight = zeros({4, 3, 3, 1});
+            c.params.groups = 3;  // 4 channels are no three groups
+          }) == start + "[4,3,3,1] in 3 groups" + end);
+    CHECK(refusal([&](auto& c) {
+            c.weight = zeros({4, 27});
+          }) == start + "[4,27] in 1 groups" + end);
+  }
+  SECTION("scales or a bias of other channels") {
+    CHECK(refusal([&](auto& c) { c.weight_scale = zeros({3}); }) ==
+          "quantized_conv: scales [3] and bias [4] for 4 channels");
+    CHECK(refusal([&](auto& c) { c.bias = zeros({1}); }) ==
+          "quantized_conv: scales [4] and bias [1] for 4 channels");
+  }
+  SECTION("a transposed one that is not 2x2, or has groups or a residual") {
+    const std::string expected =
+        "quantized_conv: a transposed convolution needs a square kernel, one group and no residual";
+    const auto transposed = [&](const std::function<void(QuantizedConv&)>& spoil) {
+      return refusal([&](auto& c) {
+        c.transposed = true;
+        c.weight = zeros({4, 2, 2, 3});
+        spoil(c);
+      });
+    };
+    CHECK(transposed([](auto&) {}) == "no error");
+    CHECK(transposed([&](auto& c) { c.weight = zeros({4, 2, 3, 3}); }) == expected);
+    CHECK(transposed([&](auto& c) {
+            c.weight = zeros({3, 2, 2, 1});
+            c.weight_scale = c.bias = zeros({3});
+            c.params.groups = 3;
+          }) == expected);
+    CHECK(transposed([&](auto& c) { c.residual = zeros({1, 8, 8, 4}); }) == expected);
+  }
+  SECTION("a kernel larger than the padded input") {
+    for (const int64_t stride : {1, 2}) {
+      CHECK(refusal([&](auto& c) {
+              c.weight = zeros({4, 5, 5, 3});
+              c.params = {stride, 0, 1};
+            }) == "quantized_conv: kernel [4,5,5,3] on input [1,4,4,3]");
+      CHECK(refusal([&](auto& c) {
+              c.weight = zeros({4, 1, 7, 3});
+              c.params = {stride, 1, 1};
+            }) == "quantized_conv: kernel [4,1,7,3] on input [1,4,4,3]");
+    }
+  }
+  SECTION("a residual of another shape than the result") {
+    CHECK(refusal([&](auto& c) { c.residual = x; }) ==
+          "quantized_conv: residual [1,4,4,3] for a result [1,4,4,4]");
+  }
 }

@@ -2,8 +2,7 @@
 #include <cmath>
 
 #include "core/parallel.h"
-#include "kernels/detection/decode.h"
-#include "kernels/detection/nms.h"
+#include "kernels/backend.h"
 #include "models/import/recognise.h"
 #include "models/loss/loss_sample.h"
 #include "models/yolov6.h"
@@ -93,10 +92,21 @@ TEST_CASE("gradients flow through the objectness of the decoded rows") {
   const float* row = rows.f32() + 7 * 8;
   CHECK(row[4] == Approx(o).epsilon(1e-5));
   CHECK(row[6] == Approx(c).epsilon(1e-5));
-  std::vector<kernels::Detection> found;
-  kernels::cpu::append_candidates(row, 3, 0.0f, true, found);
-  REQUIRE(found.size() == 3);
-  CHECK(found[1].score == Approx(o * c).epsilon(1e-5));
+  std::vector<kernels::Detection> found(3);
+  int32_t count = 0;
+  kernels::backend(Device::kCpu)
+      .non_max_suppression(
+          {.predictions = row,
+           .batch = 1,
+           .anchors = 1,
+           .classes = 3,
+           .options = {.conf = 0.0f, .iou = 1.0, .multi_label = true, .max_det = 3},
+           .out = found.data(),
+           .count = &count});
+  REQUIRE(count == 3);
+  const auto second = std::ranges::find(found, 1, &kernels::Detection::class_id);
+  REQUIRE(second != found.end());
+  CHECK(second->score == Approx(o * c).epsilon(1e-5));
 }
 
 TEST_CASE("objectness trains through the box branch") {

@@ -6,21 +6,11 @@
 #include "support/model_checks.h"
 #include "support/support.h"
 
-namespace {
-
 using namespace sextant;
 using test::ModelFixture;
 
-std::vector<ModelFixture> fixtures() {
-  auto found = test::model_fixtures();
-  if (found.empty()) WARN("skipped: fixtures models are absent; set SEXTANT_SHARED");
-  return found;
-}
-
-}  // namespace
-
 TEST_CASE("every model's state dict has the official names, shapes and order") {
-  for (const ModelFixture& fixture : fixtures()) {
+  for (const ModelFixture& fixture : test::model_fixtures()) {
     INFO("model " << fixture.name);
     const Yolov6Config config = fixture.config();
     CHECK(config.strides() == fixture.json.at("strides").get<std::vector<int64_t>>());
@@ -44,7 +34,7 @@ TEST_CASE("every model's state dict has the official names, shapes and order") {
 }
 
 TEST_CASE("every model computes what the official one does, and its gradients") {
-  for (const ModelFixture& fixture : fixtures()) {
+  for (const ModelFixture& fixture : test::model_fixtures()) {
     const auto f = fixture.numbers();
     if (!f) continue;
     INFO("model " << fixture.name);

@@ -1,45 +1,64 @@
 #include <cmath>
 
 #include "optim/ema.h"
-#include "support/support.h"
+#include "support/fixtures.h"
 
 using namespace sextant;
 using namespace sextant::optim;
 
-TEST_CASE("the moving average agrees with the official one") {
-  const std::string name = GENERATE("optim/ema_float32", "optim/ema_float64");
-  SEXTANT_REQUIRE_FIXTURE(f, name);
-  const std::string prefix = "input.step0.";
+namespace {
+
+// input.step0.*: the model that the average starts as.
+NamedTensors fixture_model(const SafeTensors& f) {
   NamedTensors model;
-  for (const auto& [key, tensor] : f.tensors) {
-    if (key.rfind(prefix, 0) == 0) model.emplace_back(key.substr(prefix.size()), tensor.clone());
-  }
-  REQUIRE(model.size() == 6);
+  for (const std::string& name : test::parts_of_names(f, "input.step0.", ""))
+    model.emplace_back(name, f.at("input.step0." + name).clone());
+  return model;
+}
+
+// An average that has had `updates` of them.
+void start_at(ModelEma& ema, int64_t updates) {
+  SafeTensors state;
+  for (const auto& [name, tensor] : ema.state("")) state.add(name, tensor.clone());
+  state.at("ema_updates").data<int64_t>()[0] = updates;
+  ema.load_state(state, "");
+}
+
+void check_average(const SafeTensors& f) {
+  const NamedTensors model = fixture_model(f);
   ModelEma ema(model, std::stod(f.meta("decay")), std::stod(f.meta("tau")));
-  const double* table = f.at("output.decay_table").data<double>();
-  const std::array<int64_t, 9> at{1, 2, 10, 100, 1000, 2000, 5000, 20000, 100000};
-  for (size_t i = 0; i < at.size(); ++i) {
-    CHECK(ema.decay_at(at[i]) == Approx(table[i]).epsilon(1e-14));
-  }
+  start_at(ema, std::stoll(f.meta("updates_start")));
+  const std::vector<double> at = test::meta_numbers(f, "decay_table_x");
+  const Tensor& table = f.at("output.decay_table");
+  REQUIRE(table.numel() == std::ssize(at));
+  for (size_t i = 0; i < at.size(); ++i)
+    CHECK(ema.decay_at(static_cast<int64_t>(at[i])) ==
+          Approx(table.data<double>()[i]).epsilon(1e-14));
+  const Tensor& decay = f.at("output.decay");
   double worst = 0;
-  int64_t compared = 0;
-  for (int step = 1; step <= 6; ++step) {
+  int64_t averaged = 0;
+  for (const auto& [name, tensor] : model) averaged += tensor.dtype() == DType::kF32;
+  CHECK(std::ssize(ema.tensors()) == averaged);  // not the counter
+  for (int64_t step = 1; step <= decay.numel(); ++step) {
     const std::string tag = "step" + std::to_string(step) + ".";
-    for (const auto& [key, tensor] : model) {
-      if (const Tensor* now = f.find("input.model." + tag + key)) tensor.copy_from(*now);
-    }
+    for (const auto& [key, tensor] : model) tensor.copy_from(f.at("input.model." + tag + key));
     ema.update();
-    for (const auto& [key, tensor] : ema.tensors()) {
-      const Tensor* expected = f.find("output.ema." + tag + key);
-      if (expected == nullptr) continue;
-      ++compared;
-      worst = std::max(worst, test::max_difference(tensor, *expected));
-    }
+    CHECK(ema.decay_at(ema.updates()) == Approx(decay.data<double>()[step - 1]).epsilon(1e-14));
+    for (const auto& [key, tensor] : ema.tensors())
+      worst = std::max(worst, test::max_difference(tensor, f.at("output.ema." + tag + key)));
   }
-  INFO(name << ": max difference " << worst << " over " << compared << " tensors");
-  CHECK(ema.tensors().size() == 5);  // not the counter
-  CHECK(compared >= 25);
+  INFO("max difference " << worst);
+  CHECK(decay.numel() > 0);
   CHECK(worst < 5e-7);
+}
+
+}  // namespace
+
+TEST_CASE("the moving average agrees with the official one") {
+  for (const std::string& name : test::fixture_names("optim/ema_float")) {
+    CAPTURE(name);
+    check_average(*test::fixture(name));
+  }
 }
 
 TEST_CASE("the moving average, by hand") {

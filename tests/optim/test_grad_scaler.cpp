@@ -98,7 +98,7 @@ TEST_CASE("an average in the optimizer's pass has the bits of one after it") {
   Sgd sgd(one, {}), joined(two, {});
   joined.average_into(together);
   CHECK(test::error_of([&] { joined.average_into(together); }) ==
-        "optimizer: it has an average already");
+        "optimizer: already has a moving average");
   for (uint64_t step = 0; step < 3; ++step) {
     set_gradients(one, step, 1.0f);
     set_gradients(two, step, 1.0f);

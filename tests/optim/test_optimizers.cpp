@@ -5,7 +5,7 @@
 #include "core/parallel.h"
 #include "optim/adam.h"
 #include "optim/sgd.h"
-#include "support/support.h"
+#include "support/fixtures.h"
 
 using namespace sextant;
 using namespace sextant::optim;
@@ -27,10 +27,28 @@ std::vector<NamedParameter> fixture_parameters(const SafeTensors& f) {
   return parameters;
 }
 
+// Steps that the file has, at least one: output.step<n>, of a parameter where it names them.
+int steps_of(const SafeTensors& f, const std::string& parameter = "") {
+  const std::string rest = parameter.empty() ? "" : "." + parameter;
+  int steps = 0;
+  while (f.find("output.step" + std::to_string(steps + 1) + rest) != nullptr) ++steps;
+  CHECK(steps > 0);
+  return steps;
+}
+
+AdamOptions adam_options(const SafeTensors& f, const std::string& eps) {
+  const std::vector<double> betas = test::meta_numbers(f, "betas");
+  return {.weight_decay = std::stod(f.meta("weight_decay")),
+          .beta1 = betas.at(0),
+          .beta2 = betas.at(1),
+          .eps = std::stod(f.meta(eps))};
+}
+
 double run_fixture(const SafeTensors& f, const std::vector<NamedParameter>& parameters,
                    Optimizer& optimizer, double lr, double momentum) {
   double worst = 0;
-  for (int step = 1; step <= 5; ++step) {
+  const int steps = steps_of(f, parameters.at(0).name);
+  for (int step = 1; step <= steps; ++step) {
     const std::string tag = "step" + std::to_string(step) + ".";
     for (const NamedParameter& p : parameters) {
       if (const Tensor* grad = f.find("input.grad." + tag + p.name)) set_grad(p.variable, *grad);
@@ -64,7 +82,8 @@ void some_gradients(const std::vector<NamedParameter>& parameters, uint64_t seed
 TEST_CASE("SGD takes the official implementation's steps") {
   SEXTANT_REQUIRE_FIXTURE(f, "optim/yolov6_sgd");
   const auto parameters = fixture_parameters(f);
-  Sgd sgd(parameters, {.weight_decay = std::stod(f.meta("weight_decay"))});
+  Sgd sgd(parameters, {.weight_decay = std::stod(f.meta("weight_decay")),
+                       .nesterov = f.meta("nesterov") == "True"});
   const double worst =
       run_fixture(f, parameters, sgd, std::stod(f.meta("lr")), std::stod(f.meta("momentum")));
   INFO("max difference " << worst);
@@ -74,7 +93,7 @@ TEST_CASE("SGD takes the official implementation's steps") {
 TEST_CASE("Adam takes the official implementation's steps") {
   SEXTANT_REQUIRE_FIXTURE(f, "optim/yolov6_adam");
   const auto parameters = fixture_parameters(f);
-  Adam adam(parameters, {.weight_decay = std::stod(f.meta("weight_decay")), .beta1 = 0.937});
+  Adam adam(parameters, adam_options(f, "adam_eps"));
   const double worst = run_fixture(f, parameters, adam, std::stod(f.meta("lr")), 0.5);
   INFO("max difference " << worst);
   CHECK(worst < 5e-7);
@@ -83,10 +102,13 @@ TEST_CASE("Adam takes the official implementation's steps") {
 TEST_CASE("AdamW takes PyTorch's steps") {
   SEXTANT_REQUIRE_FIXTURE(f, "optim/adamw");
   const Variable p(f.at("input.param").clone(), true);
-  Adam adam({{"p", p, ParameterKind::kWeight}}, {.weight_decay = 0.05, .decoupled = true});
+  AdamOptions options = adam_options(f, "eps");
+  options.decoupled = true;
+  Adam adam({{"p", p, ParameterKind::kWeight}}, options);
   const double lr = std::stod(f.meta("lr"));
   double worst = 0;
-  for (int step = 1; step <= 5; ++step) {
+  const int steps = steps_of(f);
+  for (int step = 1; step <= steps; ++step) {
     set_grad(p, f.at("input.grad.step" + std::to_string(step)));
     adam.step({lr, lr, lr}, 0);
     worst =
@@ -239,7 +261,7 @@ TEST_CASE("the optimizer refuses what it cannot use") {
   const Variable v(Tensor::zeros({4}));
   CHECK(test::error_of([&] {
           Sgd({{"w", v}, {"w", Variable(Tensor::zeros({2}))}}, {});
-        }) == "optimizer: parameter 'w' is given twice");
+        }) == "optimizer: duplicate parameter 'w'");
   CHECK(test::error_of([&] {
           Sgd({{"w", v}, {"u", v}}, {});
         }) == "optimizer: parameter 'u' is the same Variable as another");

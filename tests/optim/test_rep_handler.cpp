@@ -117,10 +117,10 @@ TEST_CASE("parameters take start and multiplier from their handler") {
   const std::string absent = test::error_of([&] {
     set_multipliers({{"c.weight", 1, handlers[0].branches}}, parameters, RepRule::kSgd);
   });
-  CHECK(absent == "rep optimizer: the model has no parameter 'c.weight', or two handlers do");
+  CHECK(absent == "rep optimizer: parameter 'c.weight' is missing, or claimed by two handlers");
   CHECK(test::error_of([&] {
           reinitialise({handlers[0], handlers[0]}, parameters, rng);
-        }) == "rep optimizer: the model has no parameter 'b.conv.weight', or two handlers do");
+        }) == "rep optimizer: parameter 'b.conv.weight' is missing, or claimed by two handlers");
 }
 
 TEST_CASE("a handler that does not fit its weight is refused") {

@@ -66,61 +66,44 @@ class GraphBuilder {
   // Random weights with rows of very different sizes, and a bias.
   int conv(int in, int64_t o, int64_t k, Activation act, int64_t groups = 1, int residual = -1,
            bool before = false) {
-    deploy::Node n;
-    n.kind = deploy::NodeKind::kConv;
-    n.name = "conv" + std::to_string(g.nodes.size());
-    n.inputs = {in};
-    n.attributes.padding = k / 2;
-    n.attributes.groups = groups;
-    n.attributes.activation = act;
-    if (residual >= 0) {
-      n.inputs.push_back(residual);
-      n.attributes.residual = true;
-      n.attributes.residual_before_activation = before;
-    }
+    deploy::Node n = made(deploy::ConvAttributes{.padding = k / 2,
+                                                 .groups = groups,
+                                                 .activation = act,
+                                                 .residual = residual >= 0,
+                                                 .residual_before_activation = before},
+                          {in});
+    if (residual >= 0) n.inputs.push_back(residual);
     Shape s = shape(in);
     weights(n, {o, k, k, s[3] / groups});
     s[3] = o;
     return add(n, s);
   }
   int deconv(int in, int64_t o, Activation act) {
-    deploy::Node n;
-    n.kind = deploy::NodeKind::kDeconv;
-    n.name = "deconv" + std::to_string(g.nodes.size());
-    n.inputs = {in};
-    n.attributes.activation = act;
+    deploy::Node n = made(deploy::DeconvAttributes{act}, {in});
     weights(n, {o, 2, 2, shape(in)[3]});
     return add(n, {1, 2 * shape(in)[1], 2 * shape(in)[2], o});
   }
   int pool(int in) {
-    deploy::Node n = plain(deploy::NodeKind::kMaxPool, {in});
-    n.attributes.kernel = 3;
-    n.attributes.padding = 1;
-    return add(n, shape(in));
+    return add(made(deploy::MaxPoolAttributes{.kernel = 3, .padding = 1}, {in}), shape(in));
   }
   int upsample(int in) {
     const Shape s = shape(in);
-    return add(plain(deploy::NodeKind::kUpsample, {in}), {1, 2 * s[1], 2 * s[2], s[3]});
+    return add(made(deploy::UpsampleAttributes{}, {in}), {1, 2 * s[1], 2 * s[2], s[3]});
   }
   int concat(const std::vector<int>& in) {
     Shape s = shape(in[0]);
     s[3] = 0;
     for (const int t : in) s[3] += shape(t)[3];
-    return add(plain(deploy::NodeKind::kConcat, in), s);
+    return add(made(deploy::ConcatAttributes{}, in), s);
   }
-  int sum(int a, int b) { return add(plain(deploy::NodeKind::kAdd, {a, b}), shape(a)); }
+  int sum(int a, int b) { return add(made(deploy::AddAttributes{}, {a, b}), shape(a)); }
   int slice(int in, int64_t begin, int64_t end) {
-    deploy::Node n = plain(deploy::NodeKind::kSlice, {in});
-    n.attributes.begin = begin;
-    n.attributes.end = end;
     Shape s = shape(in);
     s[3] = end - begin;
-    return add(n, s);
+    return add(made(deploy::SliceAttributes{begin, end}, {in}), s);
   }
   int activation(int in, Activation act) {
-    deploy::Node n = plain(deploy::NodeKind::kActivation, {in});
-    n.attributes.activation = act;
-    return add(n, shape(in));
+    return add(made(deploy::ActivationAttributes{act}, {in}), shape(in));
   }
   deploy::Graph finish(int output) {
     g.output = output;
@@ -132,10 +115,10 @@ class GraphBuilder {
 
  private:
   const Shape& shape(int t) const { return g.tensors[static_cast<size_t>(t)].shape; }
-  deploy::Node plain(deploy::NodeKind kind, const std::vector<int>& inputs) const {
+  deploy::Node made(const deploy::Attributes& attributes, const std::vector<int>& inputs) const {
     deploy::Node n;
-    n.kind = kind;
-    n.name = std::string(name_of(kind)) + std::to_string(g.nodes.size());
+    n.attributes = attributes;
+    n.name = std::string(name_of(n.kind())) + std::to_string(g.nodes.size());
     n.inputs = inputs;
     return n;
   }

@@ -15,7 +15,7 @@ namespace sextant::test {
 class GraphMaker {
  public:
   explicit GraphMaker(int64_t size) : size_(size) {
-    graph_.input = node("images", deploy::NodeKind::kInput, {}, 3);
+    graph_.input = node("images", deploy::InputAttributes{}, {}, 3);
     graph_.tensors[0].shape = Shape{1, size, size, 3};
     graph_.class_names = {"a", "b", "c"};
     graph_.image_size = size;
@@ -26,12 +26,13 @@ class GraphMaker {
     int residual = -1;
   };
   int conv(const std::string& name, int in, int64_t channels, const Conv& c) {
-    const int out = node(name, deploy::NodeKind::kConv, {in}, channels);
+    const int out = node(name,
+                         deploy::ConvAttributes{.stride = c.stride,
+                                                .padding = c.kernel / 2,
+                                                .activation = c.activation,
+                                                .residual = c.residual >= 0},
+                         {in}, channels);
     deploy::Node& n = graph_.nodes.back();
-    n.attributes.stride = c.stride;
-    n.attributes.padding = c.kernel / 2;
-    n.attributes.activation = c.activation;
-    n.attributes.residual = c.residual >= 0;
     if (c.residual >= 0) n.inputs.push_back(c.residual);
     weights(n, {channels, c.kernel, c.kernel, this->channels(in)});
     return out;
@@ -40,32 +41,25 @@ class GraphMaker {
     return conv(name, in, channels, Conv{});
   }
   int deconv(const std::string& name, int in, int64_t channels) {
-    const int out = node(name, deploy::NodeKind::kDeconv, {in}, channels);
+    const int out = node(name, deploy::DeconvAttributes{}, {in}, channels);
     weights(graph_.nodes.back(), {channels, 2, 2, this->channels(in)});
     return out;
   }
   int pool(const std::string& name, int in) {
-    const int out = node(name, deploy::NodeKind::kMaxPool, {in}, channels(in));
-    graph_.nodes.back().attributes.kernel = 3;
-    graph_.nodes.back().attributes.padding = 1;
-    return out;
+    return node(name, deploy::MaxPoolAttributes{.kernel = 3, .padding = 1}, {in}, channels(in));
   }
   int concat(const std::string& name, int a, int b) {
-    return node(name, deploy::NodeKind::kConcat, {a, b}, channels(a) + channels(b));
+    return node(name, deploy::ConcatAttributes{}, {a, b}, channels(a) + channels(b));
   }
   int add(const std::string& name, int a, int b) {
-    return node(name, deploy::NodeKind::kAdd, {a, b}, channels(a));
+    return node(name, deploy::AddAttributes{}, {a, b}, channels(a));
   }
   int activation(const std::string& name, int in, Activation act) {
-    const int out = node(name, deploy::NodeKind::kActivation, {in}, channels(in));
-    graph_.nodes.back().attributes.activation = act;
-    return out;
+    return node(name, deploy::ActivationAttributes{act}, {in}, channels(in));
   }
   deploy::Graph decode(int cls, int reg, int64_t stride) {
-    graph_.output = node("decode", deploy::NodeKind::kDecode, {cls, reg}, 0);
-    deploy::Attributes& a = graph_.nodes.back().attributes;
-    a.strides = {stride};
-    a.num_classes = channels(cls);
+    const deploy::DecodeAttributes attributes{.strides = {stride}, .num_classes = channels(cls)};
+    graph_.output = node("decode", attributes, {cls, reg}, 0);
     const std::vector<Shape> shapes = deploy::infer_shapes(graph_, 1, size_, size_);
     for (size_t t = 0; t < shapes.size(); ++t) graph_.tensors[t].shape = shapes[t];
     deploy::validate(graph_);
@@ -74,11 +68,11 @@ class GraphMaker {
 
  private:
   int64_t channels(int t) const { return channels_[static_cast<size_t>(t)]; }
-  int node(const std::string& name, deploy::NodeKind kind, std::vector<int> inputs,
+  int node(const std::string& name, const deploy::Attributes& attributes, std::vector<int> inputs,
            int64_t channels) {
     deploy::Node n;
     n.name = name;
-    n.kind = kind;
+    n.attributes = attributes;
     n.inputs = std::move(inputs);
     n.output = static_cast<int>(graph_.tensors.size());
     graph_.nodes.push_back(n);

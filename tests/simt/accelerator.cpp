@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "core/error.h"
-#include "kernels/backend.h"
+#include "kernels/cuda/kernels.h"
 #include "simt/simt.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -101,7 +101,8 @@ class SimtAccelerator final : public Accelerator {
     });
   }
   void add_into(void* into, const void* values, int64_t n, DType dtype, Stream stream) override {
-    kernels::cuda::add_scaled({.a = into, .b = values, .y = into, .n = n, .dtype = dtype}, stream);
+    kernels::cuda::add_scaled({.a = into, .b = values, .y = into, .n = n, .dtype = dtype}, nullptr,
+                              stream);
   }
   void synchronize(Stream) override {
     refuse_in_recording("a wait");

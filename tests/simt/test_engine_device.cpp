@@ -137,6 +137,7 @@ TEST_CASE("engine on the device: int8 with ranges of their own for every tensor"
       amax[static_cast<size_t>(v.id)] = std::max(amax[static_cast<size_t>(v.id)], std::abs(x));
   });
   assign_ranges(g, amax);
+  set_weight_scales(g);
   Engine cpu(g, config_for(Precision::kInt8, Device::kCpu));
   Engine cuda(g, config_for(Precision::kInt8, Device::kCuda));
   CHECK(cuda.stats().requantizations == cpu.stats().requantizations);
@@ -172,23 +173,21 @@ TEST_CASE("engine on the device: means and softmax, floats between integers") {
                {"softmax", {1, 1, 1, 7}}};
   g.input = 0;
   g.output = 4;
-  const auto node = [&](NodeKind kind, int output) {
+  const auto node = [&](const Attributes& attributes, int output) {
     Node n;
-    n.kind = kind;
+    n.attributes = attributes;
     n.output = output;
     n.name = g.tensors[static_cast<size_t>(output)].name;
     if (output > 0) n.inputs = {output - 1};
     return n;
   };
-  Node conv = node(NodeKind::kConv, 1);
-  conv.attributes.padding = 1;
-  conv.attributes.activation = Activation::kReLU;
+  Node conv = node(ConvAttributes{.padding = 1, .activation = Activation::kReLU}, 1);
   conv.weight = random_tensor({20, 3, 3, 3}, 21);
   conv.bias = random_tensor({20}, 22);
-  Node last = node(NodeKind::kConv, 3);
+  Node last = node(ConvAttributes{}, 3);
   last.weight = random_tensor({7, 1, 1, 20}, 23);
-  g.nodes = {node(NodeKind::kInput, 0), conv, node(NodeKind::kGlobalAvgPool, 2), last,
-             node(NodeKind::kSoftmax, 4)};
+  g.nodes = {node(InputAttributes{}, 0), conv, node(GlobalAvgPoolAttributes{}, 2), last,
+             node(SoftmaxAttributes{}, 4)};
   const Tensor images = random_images({2, 6, 6, 3}, 24);
   const auto config = [](Precision p, Device d) { return config_for(p, d, 2, 6, 6); };
   Engine cpu(g, config(Precision::kFloat32, Device::kCpu));

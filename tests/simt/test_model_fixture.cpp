@@ -16,6 +16,8 @@ constexpr const char* kTags = "[gpu]";
 std::unique_ptr<Yolov6> on_device(const SafeTensors& f, bool training) {
   Yolov6Config config = yolov6_preset(f.meta("model"));
   config.num_classes = std::stoll(f.meta("num_classes"));
+  config.use_dfl = f.meta("use_dfl") == "True";
+  config.reg_max = std::stoll(f.meta("reg_max"));
   auto model = formula_model(config, f.meta("salt"), std::stod(f.meta("G")));
   model->train(training);
   model->to(Device::kCuda);

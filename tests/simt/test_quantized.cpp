@@ -33,9 +33,8 @@ std::vector<Tensor> quantized_conv_on(Device device, const Case& c) {
   conv.bias = leaf(random_tensor(Shape{6}, 3));
   conv.params = {1, 1, 1};
   conv.transposed = c.transposed;
-  conv.act = c.act;
-  conv.residual_before_act = c.before;
-  conv.residual_scale = 0.75f;
+  conv.epilogue = {
+      .activation = c.act, .residual_scale = 0.75f, .residual_before_activation = c.before};
   conv.source = {Variable(Tensor::full(Shape{1}, 1.5f, device)), false};
   conv.destination = QuantRange{amax, false};
   if (c.residual) conv.residual = leaf(levels(Shape{2, 5, 6, 6}, 6));

@@ -1,23 +1,24 @@
 #include "support/block_fixtures.h"
 
 #include <algorithm>
-#include <filesystem>
 
 #include "core/config.h"
+#include "support/fixtures.h"
 
 namespace sextant::test {
 namespace {
 
 // One level of the head, as the fixture lays it out.
 struct HeadLevel : Layer {
-  HeadLevel(int64_t c, int64_t classes, Rng& rng) {
+  HeadLevel(int64_t c, int64_t classes, int64_t distances, Rng& rng) {
     const auto silu = Activation::kSiLU;
     stem = register_module("stem", std::make_shared<ConvBNAct>(c, c, 1, 1, silu, rng));
     cls_conv = register_module("cls_conv", std::make_shared<ConvBNAct>(c, c, 3, 1, silu, rng));
     reg_conv = register_module("reg_conv", std::make_shared<ConvBNAct>(c, c, 3, 1, silu, rng));
     cls = register_module("cls_pred",
                           std::make_shared<Conv2d>(c, classes, 1, ConvParams{}, true, rng));
-    reg = register_module("reg_pred", std::make_shared<Conv2d>(c, 4, 1, ConvParams{}, true, rng));
+    reg = register_module("reg_pred",
+                          std::make_shared<Conv2d>(c, distances, 1, ConvParams{}, true, rng));
   }
   Variable forward(const Variable& x) const override {
     const Variable s = stem->forward(x);
@@ -125,7 +126,8 @@ std::shared_ptr<Layer> make_layer(const Description& d, Rng& rng) {
     return std::make_shared<Transpose>(d.in("upsample_transpose"), d.out("upsample_transpose"),
                                        rng);
   if (d.named("head_level"))
-    return std::make_shared<HeadLevel>(d.in("stem.block.conv"), d.out("cls_pred"), rng);
+    return std::make_shared<HeadLevel>(d.in("stem.block.conv"), d.out("cls_pred"),
+                                       d.out("reg_pred"), rng);
   fail("fixtures: no block is known for '{}'", d.fixture.name);
 }
 
@@ -163,14 +165,9 @@ SafeTensors BlockFixture::state(const Module& module) const {
 }
 
 std::vector<BlockFixture> block_fixtures() {
-  const auto shared = shared_folder();
   std::vector<BlockFixture> found;
-  if (!shared || !std::filesystem::is_directory(*shared / "fixtures/blocks")) return found;
-  for (const auto& entry : std::filesystem::directory_iterator(*shared / "fixtures/blocks"))
-    if (entry.path().extension() == ".safetensors")
-      found.push_back({entry.path().stem().string(), load_safetensors(entry.path())});
-  std::sort(found.begin(), found.end(),
-            [](const BlockFixture& a, const BlockFixture& b) { return a.name < b.name; });
+  for (const auto& path : shared_files("fixtures/blocks", ".safetensors"))
+    found.push_back({path.stem().string(), load_safetensors(path)});
   return found;
 }
 

@@ -28,7 +28,7 @@ struct BlockFixture {
   SafeTensors state(const Module& module) const;
 };
 
-// All files of the folder in the order of their names; empty without it.
+// All files of the folder in the order of their names; skips the running test without it.
 std::vector<BlockFixture> block_fixtures();
 
 }  // namespace sextant::test

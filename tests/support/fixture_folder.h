@@ -6,12 +6,12 @@
 #include <string>
 #include <vector>
 
-#include "support/support.h"
+#include "support/fixtures.h"
 
 namespace sextant::test {
 
 struct FixtureFolder {
-  const char* name;
+  std::string name;
   std::vector<const char*> kinds;  // starts of file names, special ones before general ones
 };
 
@@ -22,20 +22,7 @@ inline const FixtureFolder kLossFixtures = {
 inline const FixtureFolder kAssignerFixtures = {"assigners",
                                                 {"anchors_", "box_geometry", "tal_", "atss_"}};
 
-// All fixtures of the folder ("losses/df_loss"), sorted; none when it is absent.
-inline std::vector<std::string> fixtures_of(const FixtureFolder& folder) {
-  std::vector<std::string> names;
-  const auto shared = shared_folder();
-  const auto path = shared ? *shared / "fixtures" / folder.name : std::filesystem::path();
-  if (!shared || !std::filesystem::is_directory(path)) return names;
-  for (const auto& entry : std::filesystem::directory_iterator(path))
-    if (entry.path().extension() == ".safetensors")
-      names.push_back(std::string(folder.name) + "/" + entry.path().stem().string());
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
-// The kind that claims the fixture; empty for none.
+// The kind that claims the fixture ("losses/df_loss"); empty for none.
 inline std::string kind_of(const FixtureFolder& folder, const std::string& fixture_name) {
   const std::string file = fixture_name.substr(fixture_name.find('/') + 1);
   for (const char* kind : folder.kinds)
@@ -43,26 +30,22 @@ inline std::string kind_of(const FixtureFolder& folder, const std::string& fixtu
   return {};
 }
 
-// The fixtures of one kind. Warns when the folder is absent; fails when it is there, but without a
-// file of this kind.
+// The fixtures of one kind. Skips the running test when the folder is absent; fails when it is
+// there, but without a file of this kind.
 inline std::vector<std::string> fixtures_of(const FixtureFolder& folder, const std::string& kind) {
   REQUIRE(std::find(folder.kinds.begin(), folder.kinds.end(), kind) != folder.kinds.end());
-  const std::vector<std::string> all = fixtures_of(folder);
+  const std::vector<std::string> all = fixture_names(folder.name + "/");
   std::vector<std::string> names;
   for (const std::string& name : all)
     if (kind_of(folder, name) == kind) names.push_back(name);
-  if (all.empty())
-    WARN("skipped: fixtures " << folder.name << "/" << kind << "* are absent; set SEXTANT_SHARED");
-  else if (names.empty())
-    FAIL("no fixture " << folder.name << "/" << kind << "*");
+  if (names.empty() && !all.empty()) FAIL("no fixture " << folder.name << "/" << kind << "*");
   return names;
 }
 
-// Fixtures that no kind claims.
+// Fixtures that no kind claims. Skips the running test when the folder is absent.
 inline std::vector<std::string> unclaimed_fixtures(const FixtureFolder& folder) {
-  std::vector<std::string> names;
-  for (const std::string& name : fixtures_of(folder))
-    if (kind_of(folder, name).empty()) names.push_back(name);
+  std::vector<std::string> names = fixture_names(folder.name + "/");
+  std::erase_if(names, [&](const std::string& name) { return !kind_of(folder, name).empty(); });
   return names;
 }
 

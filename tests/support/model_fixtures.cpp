@@ -1,7 +1,6 @@
 #include "support/model_fixtures.h"
 
-#include <algorithm>
-
+#include "support/fixtures.h"
 #include "support/formula_weights.h"
 
 namespace sextant::test {
@@ -21,14 +20,9 @@ Yolov6Config ModelFixture::config() const {
 }
 
 std::vector<ModelFixture> model_fixtures() {
-  const auto shared = shared_folder();
   std::vector<ModelFixture> found;
-  if (!shared || !std::filesystem::is_directory(*shared / "fixtures/models")) return found;
-  for (const auto& entry : std::filesystem::directory_iterator(*shared / "fixtures/models"))
-    if (entry.path().extension() == ".json" && entry.path().stem() != "summary")
-      found.push_back({entry.path().stem().string(), load_json(entry.path())});
-  std::sort(found.begin(), found.end(),
-            [](const ModelFixture& a, const ModelFixture& b) { return a.name < b.name; });
+  for (const auto& path : shared_files("fixtures/models", ".json"))
+    if (path.stem() != "summary") found.push_back({path.stem().string(), load_json(path)});
   return found;
 }
 

@@ -20,7 +20,7 @@ struct ModelFixture {
   std::optional<SafeTensors> numbers() const { return fixture("models/" + name); }
 };
 
-// All models of the folder, in the order of their names; empty without it.
+// All models of the folder, in the order of their names; skips the running test without it.
 std::vector<ModelFixture> model_fixtures();
 
 // A model with formula weights.

@@ -26,13 +26,15 @@ std::optional<std::filesystem::path> shared_folder();
 // tests/fixtures of the source tree; nothing when neither is there.
 std::optional<SafeTensors> fixture(const std::string& name);
 
-// Declares `name` as the fixture, or prints why and returns from the test.
-#define SEXTANT_REQUIRE_FIXTURE(variable, name)                              \
-  const auto variable##_file = ::sextant::test::fixture(name);               \
-  if (!variable##_file) {                                                    \
-    WARN("skipped: fixture " << (name) << " is absent; set SEXTANT_SHARED"); \
-    return;                                                                  \
-  }                                                                          \
+// Reports the running test as skipped, unless one of its assertions fails. The caller returns.
+void skip(const std::string& reason);
+
+// Declares `name` as the fixture, or skips the test.
+#define SEXTANT_REQUIRE_FIXTURE(variable, name)                     \
+  const auto variable##_file = ::sextant::test::fixture(name);      \
+  if (!variable##_file)                                             \
+    return ::sextant::test::skip("fixture " + std::string(name) +   \
+                                 " is absent; set SEXTANT_SHARED"); \
   const ::sextant::SafeTensors& variable = *variable##_file
 
 // Uniform in [low, high).

@@ -10,7 +10,7 @@
 #include "kernels/cpu/conv/onednn.h"
 #include "kernels/cpu/f32_only.h"
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
 namespace {
 
 using dnnl::memory;
@@ -133,8 +133,8 @@ void* writable(const void* p) { return const_cast<void*>(p); }
 
 void run_forward(const ConvForward& p) {
   const std::lock_guard lock(cache().mutex);
-  Plan& plan = cache().get(
-      {p.shape, Kind::kForward, p.bias != nullptr, p.accumulate, p.act == Activation::kReLU});
+  Plan& plan = cache().get({p.shape, Kind::kForward, p.bias != nullptr, p.accumulate,
+                            p.epilogue.activation == Activation::kReLU});
   onednn_call("conv2d", [&] {
     auto& stream = onednn_stream();
     plan.src.set_data_handle(writable(p.x));
@@ -264,10 +264,12 @@ void run_backward_weight(const ConvBackwardWeight& p) {
 
 void conv_forward(const ConvForward& p) {
   check_f32("conv_forward", p.dtype);
-  check(!p.residual, "conv_forward: a residual is not added on the CPU");
+  const Activation a = p.epilogue.activation;
+  check(!p.residual && (a == Activation::kIdentity || a == Activation::kReLU),
+        "conv_forward: on the CPU without a residual, and with no activation but ReLU");
   if (!is_strided_pointwise(p.shape)) return run_forward(p);
   const Tensor x = gather_pixels(p.shape, f32(p.x));
-  run_forward({dense_pointwise(p.shape), x.f32(), p.w, p.bias, p.y, p.accumulate, p.act});
+  run_forward({dense_pointwise(p.shape), x.f32(), p.w, p.bias, p.y, p.accumulate, p.epilogue});
 }
 
 void conv_backward_data(const ConvBackwardData& p) {
@@ -297,4 +299,4 @@ void conv_backward_weight(const ConvBackwardWeight& p) {
   run_backward_weight({dense_pointwise(p.shape), x.f32(), p.dy, p.dw, p.db});
 }
 
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels::SEXTANT_CPU

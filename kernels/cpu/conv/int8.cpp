@@ -9,13 +9,14 @@
 
 #include "core/parallel.h"
 #include "kernels/conv_int8.h"
+#include "kernels/cpu/namespace.h"
 #include "kernels/math/requantize.h"
 
 #ifdef __AVX2__
 #include <immintrin.h>
 #endif
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
 namespace {
 
 constexpr int64_t kTile = 6;    // pixels
@@ -168,12 +169,7 @@ void finish(const ConvInt8Forward& p, const int32_t* sums, int64_t pixel, int64_
   constexpr bool kReal = std::is_same_v<Y, float>;
   constexpr float kLow = std::is_signed_v<Y> ? -128.0f : 0.0f;
   constexpr float kHigh = std::is_signed_v<Y> ? 127.0f : 255.0f;
-  Requantize form;
-  form.residual = static_cast<const float*>(p.residual);  // whether there is one
-  form.residual_before_act = p.residual_before_activation;
-  form.act_scale = p.activation_scale;
-  form.residual_scale = p.residual_scale;
-  const requantizing::Epilogue<A> epilogue(form);
+  const requantizing::Requantized<A> epilogue(p.epilogue, p.residual != nullptr);
   const int64_t y_pitch = p.y_pitch ? p.y_pitch : p.shape.oc;
   const int64_t r_pitch = p.residual_pitch ? p.residual_pitch : p.shape.oc;
   std::array<float, kBlock> bias{}, factor{};
@@ -214,7 +210,7 @@ void store_sums(const ConvInt8Forward& p, const int32_t* sums, int64_t pixel, in
 Finish choose_finish(const ConvInt8Forward& p) {
   if (p.y_type == DType::kI32) return store_sums;
   Finish chosen = nullptr;
-  dispatch_activation(p.act, [&](auto tag) {
+  dispatch_activation(p.epilogue.activation, [&](auto tag) {
     constexpr Activation kAct = decltype(tag)::value;
     if (p.y_type == DType::kI8) chosen = finish<kAct, int8_t>;
     if (p.y_type == DType::kU8) chosen = finish<kAct, uint8_t>;
@@ -327,4 +323,4 @@ void ConvInt8::operator()(const ConvInt8Forward& p) const {
 
 void conv_int8_forward(const ConvInt8Forward& p) { ConvInt8(p.shape, p.w)(p); }
 
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels::SEXTANT_CPU

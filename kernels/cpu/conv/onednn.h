@@ -4,8 +4,9 @@
 #include <dnnl.hpp>
 
 #include "core/error.h"
+#include "kernels/cpu/namespace.h"
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
 
 inline dnnl::engine& onednn_engine() {
   static dnnl::engine engine(dnnl::engine::kind::cpu, 0);
@@ -27,4 +28,4 @@ auto onednn_call(const char* what, F&& f) {
   }
 }
 
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels::SEXTANT_CPU

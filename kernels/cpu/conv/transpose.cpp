@@ -5,10 +5,10 @@
 
 #include "core/parallel.h"
 #include "core/tensor.h"
-#include "kernels/conv.h"
 #include "kernels/cpu/f32_only.h"
+#include "kernels/cpu/kernels.h"
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
 namespace {
 
 ConvShape pointwise(const ConvTransposeShape& s) {
@@ -82,4 +82,4 @@ void conv_transpose_backward(const ConvTransposeBackward& p) {
   }
 }
 
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels::SEXTANT_CPU

@@ -2,8 +2,9 @@
 
 #include "core/error.h"
 #include "core/parallel.h"
+#include "kernels/cpu/namespace.h"
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
 namespace {
 
 template <bool kBackward>
@@ -24,4 +25,4 @@ void run(const AnchorBoxes& p) {
 void anchor_boxes_forward(const AnchorBoxes& p) { run<false>(p); }
 void anchor_boxes_backward(const AnchorBoxes& p) { run<true>(p); }
 
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels::SEXTANT_CPU

@@ -1,9 +1,12 @@
 #include "kernels/detection/anchors.h"
 
-namespace sextant::kernels::cpu {
+#include "kernels/cpu/namespace.h"
+
+namespace sextant::kernels::SEXTANT_CPU {
+namespace {
 
 template <class T>
-void generate_anchors(const AnchorsOf<T>& p) {
+void generate(const AnchorsOf<T>& p) {
   int64_t a = 0;
   for (int l = 0; l < p.grid.levels; ++l) {
     const GridLevel& level = p.grid.level[l];
@@ -29,7 +32,9 @@ void generate_anchors(const AnchorsOf<T>& p) {
   }
 }
 
-template void generate_anchors(const AnchorsOf<float>&);
-template void generate_anchors(const AnchorsOf<double>&);
+}  // namespace
 
-}  // namespace sextant::kernels::cpu
+void generate_anchors(const AnchorsOf<float>& p) { generate(p); }
+void generate_anchors(const AnchorsOf<double>& p) { generate(p); }
+
+}  // namespace sextant::kernels::SEXTANT_CPU

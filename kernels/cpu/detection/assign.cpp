@@ -4,9 +4,10 @@
 #include <vector>
 
 #include "core/parallel.h"
+#include "kernels/cpu/namespace.h"
 #include "kernels/math/assign.h"
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
 namespace {
 
 using namespace assigning;
@@ -131,10 +132,10 @@ void task_aligned_assign(const TaskAlignedAssign& p) {
   });
 }
 
-void anchors_inside(const LabelAssign& p, uint8_t* result) {
+void anchors_inside(const AnchorsInside& p) {
   parallel_for(p.batch, 1, [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n) {
-      uint8_t* out = result + n * p.anchors;
+      uint8_t* out = p.inside + n * p.anchors;
       std::fill_n(out, p.anchors, uint8_t{0});
       for (int64_t g = p.gt_begin[n]; g < p.gt_begin[n + 1]; ++g) {
         const double* box = p.gt_boxes + 4 * g;
@@ -145,4 +146,4 @@ void anchors_inside(const LabelAssign& p, uint8_t* result) {
   });
 }
 
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels::SEXTANT_CPU

@@ -4,8 +4,9 @@
 #include <vector>
 
 #include "core/parallel.h"
+#include "kernels/cpu/namespace.h"
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
 namespace {
 
 using namespace scores;
@@ -45,4 +46,4 @@ void bernoulli_kl(const BernoulliKl& p) {
   *p.factor = static_cast<float>(factor);
 }
 
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels::SEXTANT_CPU

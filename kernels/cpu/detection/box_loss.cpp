@@ -3,9 +3,10 @@
 #include <vector>
 
 #include "core/parallel.h"
+#include "kernels/cpu/namespace.h"
 #include "kernels/math/box.h"
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
 namespace {
 
 using namespace boxes;
@@ -35,7 +36,7 @@ void anchor_loss(const BoxLoss& p, int64_t anchors, int64_t at, double* sums) {
 
 }  // namespace
 
-void box_loss(const BoxLoss& p, double* sums) {
+void box_loss(const BoxLoss& p) {
   const int64_t anchors = p.maps.anchors(), total = p.maps.batch * anchors;
   const int64_t runs = (total + kRun - 1) / kRun;
   std::vector<double> partial(kBoxLossSums * runs, 0.0);
@@ -45,8 +46,8 @@ void box_loss(const BoxLoss& p, double* sums) {
         if (p.assigned[at] >= 0) anchor_loss(p, anchors, at, &partial[kBoxLossSums * r]);
   });
   for (int s = 0; s < kBoxLossSums; ++s) {
-    sums[s] = 0.0;
-    for (int64_t r = 0; r < runs; ++r) sums[s] += partial[kBoxLossSums * r + s];
+    p.sums[s] = 0.0;
+    for (int64_t r = 0; r < runs; ++r) p.sums[s] += partial[kBoxLossSums * r + s];
   }
 }
 
@@ -65,4 +66,4 @@ void decode_boxes(const DecodeBoxes& p) {
   });
 }
 
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels::SEXTANT_CPU

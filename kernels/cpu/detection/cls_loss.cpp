@@ -5,9 +5,10 @@
 
 #include "core/error.h"
 #include "core/parallel.h"
+#include "kernels/cpu/namespace.h"
 #include "kernels/math/cls_loss.h"
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
 namespace {
 
 using namespace cls;
@@ -64,8 +65,8 @@ double logits_block(const ClassLoss& p, int64_t begin, int64_t end) {
 
 }  // namespace
 
-double class_loss(const ClassLoss& p) {
-  return sum_blocks(p, [&](int64_t begin, int64_t end) {
+void class_loss(const ClassLoss& p) {
+  *p.sum = sum_blocks(p, [&](int64_t begin, int64_t end) {
     const double scale = gradient_scale(p);
     double sum = 0.0;
     for (int64_t r = begin; r < end; ++r)
@@ -81,12 +82,12 @@ double class_loss(const ClassLoss& p) {
   });
 }
 
-double class_loss_logits(const ClassLoss& p) {
-  return sum_blocks(p, [&](int64_t begin, int64_t end) {
+void class_loss_logits(const ClassLoss& p) {
+  *p.sum = sum_blocks(p, [&](int64_t begin, int64_t end) {
     if (p.type == ClassLossType::kPoly) return logits_block<Negative::kPoly>(p, begin, end);
     return p.gamma == 2.0 ? logits_block<Negative::kSquare>(p, begin, end)
                           : logits_block<Negative::kPower>(p, begin, end);
   });
 }
 
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels::SEXTANT_CPU

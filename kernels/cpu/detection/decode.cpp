@@ -3,26 +3,26 @@
 #include <algorithm>
 
 #include "core/parallel.h"
-#include "kernels/detection/dfl.h"
+#include "kernels/cpu/kernels.h"
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
 namespace {
 
 constexpr int64_t kGrain = 512;  // pixels
 
 struct LevelDecoder {
-  const Decode& p;
+  const HeadMaps& p;
   const DecodeLevel& level;
   int64_t cls_pitch;
   int64_t reg_pitch;
   int64_t obj_pitch;
   int64_t pixels;
 
-  LevelDecoder(const Decode& decode, int l)
-      : p(decode),
-        level(decode.level[l]),
-        cls_pitch(level.cls_pitch ? level.cls_pitch : decode.classes),
-        reg_pitch(level.reg_pitch ? level.reg_pitch : 4 * (decode.reg_max + 1)),
+  LevelDecoder(const HeadMaps& maps, int l)
+      : p(maps),
+        level(maps.level[l]),
+        cls_pitch(level.cls_pitch ? level.cls_pitch : maps.classes),
+        reg_pitch(level.reg_pitch ? level.reg_pitch : 4 * (maps.reg_max + 1)),
         obj_pitch(level.obj_pitch ? level.obj_pitch : 1),
         pixels(level.height * level.width) {}
 
@@ -71,7 +71,7 @@ struct LevelGradient {
   const LevelDecoder& d;
   const DecodeGradient& grad;
 
-  // From a pixel's row and that row's gradient.
+  // Takes a pixel's row and that row's gradient.
   void row(int64_t n, int64_t pixel, const float* out, const float* dy) const {
     const int64_t at = n * d.pixels + pixel, bins = d.p.reg_max + 1;
     if (grad.reg) {
@@ -86,7 +86,7 @@ struct LevelGradient {
       grad.cls[at * d.p.classes + c] = logit_gradient(dy[5 + c], out[5 + c]);
   }
 
-  // Of a distribution's logits, from that of its expectation: prob_k (k - mean).
+  // The gradient of a distribution's logits from that of its expectation: prob_k (k - mean).
   static void distribution(const float* logits, int64_t bins, float dmean, float* out) {
     if (bins == 1) {
       *out = dmean;
@@ -98,7 +98,7 @@ struct LevelGradient {
   }
 };
 
-void check_type(const Decode& p) {
+void check_type(const HeadMaps& p) {
   check(p.dtype == DType::kF32, "decode: maps of {}, must be F32", name_of(p.dtype));
 }
 
@@ -108,7 +108,7 @@ namespace {
 
 // Calls f(level's decoder, l, image, pixel, first value of its row).
 template <class F>
-void for_each_pixel(const Decode& p, const F& f) {
+void for_each_pixel(const HeadMaps& p, const F& f) {
   check_type(p);
   const int64_t width = 5 + p.classes;
   const int64_t anchors = p.anchors();
@@ -128,17 +128,16 @@ void for_each_pixel(const Decode& p, const F& f) {
 
 }  // namespace
 
-void decode(const Decode& p, float* out) {
-  for_each_pixel(p, [&](const LevelDecoder& d, int, int64_t n, int64_t pixel, int64_t at) {
-    d.row(n, pixel, out + at);
+void decode(const Decode& p) {
+  for_each_pixel(p.maps, [&](const LevelDecoder& d, int, int64_t n, int64_t pixel, int64_t at) {
+    d.row(n, pixel, p.out + at);
   });
 }
 
 void decode_backward(const DecodeBackward& p) {
-  for_each_pixel(
-      p.forward, [&](const LevelDecoder& d, int l, int64_t n, int64_t pixel, int64_t at) {
-        LevelGradient{d, p.grad[static_cast<size_t>(l)]}.row(n, pixel, p.out + at, p.dy + at);
-      });
+  for_each_pixel(p.maps, [&](const LevelDecoder& d, int l, int64_t n, int64_t pixel, int64_t at) {
+    LevelGradient{d, p.grad[static_cast<size_t>(l)]}.row(n, pixel, p.out + at, p.dy + at);
+  });
 }
 
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels::SEXTANT_CPU

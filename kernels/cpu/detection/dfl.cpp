@@ -6,8 +6,9 @@
 #include <vector>
 
 #include "core/parallel.h"
+#include "kernels/cpu/namespace.h"
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
 namespace {
 
 constexpr int64_t kGrain = 64;
@@ -40,10 +41,8 @@ T softmax_mean(const float* z, int64_t bins, T* prob) {
   return moment * inverse;
 }
 
-}  // namespace
-
 template <class T>
-void expectation(const Expectation<T>& p) {
+void each_row(const Expectation<T>& p) {
   parallel_for(p.rows, kGrain, [&](int64_t begin, int64_t end) {
     std::vector<T> scratch(p.prob ? 0 : p.bins);
     for (int64_t r = begin; r < end; ++r) {
@@ -53,8 +52,10 @@ void expectation(const Expectation<T>& p) {
   });
 }
 
-template void expectation(const Expectation<float>&);
-template void expectation(const Expectation<double>&);
+}  // namespace
+
+void expectation(const Expectation<float>& p) { each_row(p); }
+void expectation(const Expectation<double>& p) { each_row(p); }
 
 void dfl_loss(const DflLoss& p) {
   parallel_for(p.rows, kGrain, [&](int64_t begin, int64_t end) {
@@ -66,4 +67,4 @@ void dfl_loss(const DflLoss& p) {
   });
 }
 
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels::SEXTANT_CPU

@@ -6,8 +6,9 @@
 #include <vector>
 
 #include "core/parallel.h"
+#include "kernels/cpu/namespace.h"
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
 namespace {
 
 // Columns are taken in groups, read into memory of their own side by side, so that the exponentials
@@ -91,7 +92,7 @@ class Columns {
       sigmoids(teacher_.data(), n);
       std::copy_n(student_.begin(), n, score_.begin());
     }
-    // To exp((x - top) / T), with the sums of that and of the teacher's (teacher - student) / T.
+    // Turns x into exp((x - top) / T) and sums it, and the teacher's (teacher - student) / T.
     double student_top[kWidth], teacher_top[kWidth];
     std::copy_n(student_.begin(), count, student_top);
     std::copy_n(teacher_.begin(), count, teacher_top);
@@ -150,10 +151,11 @@ class Columns {
 
 }  // namespace
 
-double kl_div(const KlDiv& p) {
+void kl_div(const KlDiv& p) {
+  *p.sum = 0.0;
   const ColumnLayout layout(p);
   const int64_t width = layout.width();
-  if (p.axis == 0 || width == 0) return 0.0;
+  if (p.axis == 0 || width == 0) return;
   const int64_t in_batch = (layout.columns + width - 1) / width;
   const int64_t groups = layout.batches * in_batch;
   const int64_t in_block = std::max<int64_t>(1, kBlockElements / (p.axis * width));
@@ -167,9 +169,7 @@ double kl_div(const KlDiv& p) {
         partial[b] += columns.run(g / in_batch, first, std::min(width, layout.columns - first));
       }
   });
-  double sum = 0.0;
-  for (const double s : partial) sum += s;
-  return sum;
+  for (const double s : partial) *p.sum += s;
 }
 
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels::SEXTANT_CPU

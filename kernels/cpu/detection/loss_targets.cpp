@@ -1,8 +1,9 @@
 #include "kernels/detection/loss_targets.h"
 
 #include "core/parallel.h"
+#include "kernels/cpu/namespace.h"
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
 
 void loss_targets(const LossTargets& p) {
   const int64_t anchors = p.maps.anchors();
@@ -35,4 +36,4 @@ void loss_targets(const LossTargets& p) {
   *p.scores = s;
 }
 
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels::SEXTANT_CPU

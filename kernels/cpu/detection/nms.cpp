@@ -6,8 +6,9 @@
 #include <limits>
 
 #include "core/parallel.h"
+#include "kernels/cpu/namespace.h"
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
 namespace {
 
 // The kept boxes so far, each number in an array of its own, so that a candidate is compared with
@@ -58,10 +59,10 @@ float float_below(double x) {
                                     : f;
 }
 
-}  // namespace
-
-void append_candidates(const float* row, int64_t classes, float conf, bool multi_label,
+// Appends the candidates of one prediction row.
+void append_candidates(const float* row, int64_t classes, const NmsOptions& options,
                        std::vector<Detection>& out) {
+  const float conf = options.conf;
   const float objectness = row[4];
   const float* scores = row + 5;
   if (!(objectness > conf)) return;
@@ -79,13 +80,15 @@ void append_candidates(const float* row, int64_t classes, float conf, bool multi
     d.class_id = static_cast<int32_t>(c);
     if (d.score > conf) out.push_back(d);
   };
-  if (multi_label && classes > 1)
+  if (options.multi_label && classes > 1)
     for (int64_t c = 0; c < classes; ++c) add(c);
   else
     add(std::max_element(scores, scores + classes) - scores);
 }
 
-std::vector<Detection> suppress(std::span<const Detection> candidates, const NmsOptions& options) {
+// The best of one image's candidates; returns how many were written to `out`.
+int32_t suppress(const std::vector<Detection>& candidates, const NmsOptions& options,
+                 Detection* out) {
   std::vector<uint64_t> order;
   order.reserve(candidates.size());
   for (size_t i = 0; i < candidates.size(); ++i) {
@@ -100,10 +103,10 @@ std::vector<Detection> suppress(std::span<const Detection> candidates, const Nms
   std::sort(order.begin(), order.end());
 
   const float limit = float_below(options.iou);
-  std::vector<Detection> result;
+  int32_t count = 0;
   Kept kept;
   for (const uint64_t key : order) {
-    if (static_cast<int64_t>(result.size()) >= options.max_det) break;
+    if (count >= options.max_det) break;
     const Detection& d = candidates[key & 0xFFFFFFFFu];
     const float move =
         options.agnostic ? 0.0f : static_cast<float>(d.class_id) * options.class_offset;
@@ -111,26 +114,25 @@ std::vector<Detection> suppress(std::span<const Detection> candidates, const Nms
     const float area = (box[2] - box[0]) * (box[3] - box[1]);
     if (kept.overlaps(box, area, limit)) continue;
     kept.add(box, area);
-    result.push_back(d);
+    out[count++] = d;
   }
-  return result;
+  return count;
 }
 
-std::vector<std::vector<Detection>> non_max_suppression(const NmsInput& input,
-                                                        const NmsOptions& options) {
-  std::vector<std::vector<Detection>> result(input.batch);
-  const int64_t width = 5 + input.classes;
-  parallel_for(input.batch, 1, [&](int64_t begin, int64_t end) {
+}  // namespace
+
+void non_max_suppression(const NonMaxSuppression& p) {
+  const int64_t width = 5 + p.classes;
+  parallel_for(p.batch, 1, [&](int64_t begin, int64_t end) {
     std::vector<Detection> candidates;
     for (int64_t n = begin; n < end; ++n) {
       candidates.clear();
-      const float* row = input.predictions + n * input.anchors * width;
-      for (int64_t a = 0; a < input.anchors; ++a, row += width)
-        append_candidates(row, input.classes, options.conf, options.multi_label, candidates);
-      result[n] = suppress(candidates, options);
+      const float* row = p.predictions + n * p.anchors * width;
+      for (int64_t a = 0; a < p.anchors; ++a, row += width)
+        append_candidates(row, p.classes, p.options, candidates);
+      p.count[n] = suppress(candidates, p.options, p.out + n * p.options.max_det);
     }
   });
-  return result;
 }
 
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels::SEXTANT_CPU

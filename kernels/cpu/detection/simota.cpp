@@ -5,8 +5,9 @@
 #include <vector>
 
 #include "core/parallel.h"
+#include "kernels/cpu/namespace.h"
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
 namespace {
 
 using namespace assigning;
@@ -134,12 +135,13 @@ void simota_assign(const SimOtaAssign& p) {
   });
 }
 
-void simota_candidates(const SimOtaAssign& p, uint8_t* candidate) {
+void simota_candidates(const SimOtaCandidates& candidates) {
+  const SimOtaAssign& p = candidates.problem;
   parallel_for(p.batch, 1, [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n)
       for (int64_t a = 0; a < p.anchors; ++a)
-        candidate[n * p.anchors + a] = is_candidate(p, n, a) ? 1 : 0;
+        candidates.candidate[n * p.anchors + a] = is_candidate(p, n, a) ? 1 : 0;
   });
 }
 
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels::SEXTANT_CPU

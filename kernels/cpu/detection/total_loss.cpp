@@ -3,8 +3,9 @@
 #include <algorithm>
 
 #include "core/parallel.h"
+#include "kernels/cpu/namespace.h"
 
-namespace sextant::kernels::cpu {
+namespace sextant::kernels::SEXTANT_CPU {
 
 void total_loss(const TotalLoss& p) {
   std::fill_n(p.part, p.parts, 0.0);
@@ -31,4 +32,4 @@ void scale_gradients(const ScaleGradients& p) {
   }
 }
 
-}  // namespace sextant::kernels::cpu
+}  // namespace sextant::kernels::SEXTANT_CPU

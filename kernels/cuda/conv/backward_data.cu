@@ -58,20 +58,20 @@ void run_phase(const ConvBackwardData& p, const PhaseAxis& y, const PhaseAxis& x
                           .channel_pitch = s.kh * s.kw * s.ic,
                           .tap = Divider<uint32_t>(s.oc),
                           .tap_row = Divider<uint32_t>(columns)};
-  const ActivationEpilogue<T> epilogue{dx,
-                                       p.accumulate ? dx : nullptr,
-                                       p.bias,
-                                       {.plane = a.s.plane,
-                                        .row = a.s.row,
-                                        .height = static_cast<int>(s.h),
-                                        .width = static_cast<int>(s.w),
-                                        .pitch = static_cast<int>(s.ic),
-                                        .step = static_cast<int>(s.stride),
-                                        .first_y = static_cast<int>(y.first),
-                                        .first_x = static_cast<int>(x.first)},
-                                       Activation::kIdentity,
-                                       packs_of_eight(dx, s.ic),
-                                       static_cast<int>(s.ic)};
+  const FloatEpilogue<T> epilogue{.y = dx,
+                                  .residual = p.accumulate ? dx : nullptr,
+                                  .bias = p.bias,
+                                  .map = {.plane = a.s.plane,
+                                          .row = a.s.row,
+                                          .height = static_cast<int>(s.h),
+                                          .width = static_cast<int>(s.w),
+                                          .pitch = static_cast<int>(s.ic),
+                                          .step = static_cast<int>(s.stride),
+                                          .first_y = static_cast<int>(y.first),
+                                          .first_x = static_cast<int>(x.first)},
+                                  .packed = packs_of_eight(dx, s.ic),
+                                  .residual_pitch = static_cast<int>(s.ic),
+                                  .steps = {Epilogue{}, p.accumulate}};
   const int all = static_cast<int>(std::max<int64_t>(k, 1));
   run_product<Math>(a, b, epilogue,
                     {a.s.pixels, static_cast<int>(s.ic), static_cast<int>(k), 0, all}, 1, stream);
@@ -79,7 +79,7 @@ void run_phase(const ConvBackwardData& p, const PhaseAxis& y, const PhaseAxis& x
 
 }  // namespace
 
-void conv_backward_data(const ConvBackwardData& p, Stream stream) {
+void conv_backward_data(const ConvBackwardData& p, void*, Stream stream) {
   const ConvShape& s = p.shape;
   check_conv_shape("conv_backward_data", s);
   dispatch_math("conv_backward_data", p.dtype, p.precision, [&](auto math) {

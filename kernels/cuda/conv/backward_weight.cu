@@ -31,7 +31,8 @@ void weight_gradient(const ConvBackwardWeight& p, float* partial, Stream stream)
 
 }  // namespace
 
-int64_t conv_backward_weight_workspace(const ConvShape& s) {
+int64_t workspace_bytes(const ConvBackwardWeight& p) {
+  const ConvShape& s = p.shape;
   check_conv_shape("conv_backward_weight", s);
   // The two follow each other in the stream, so they share it.
   return std::max(weight_slices(s).floats(s.w_numel()) * static_cast<int64_t>(sizeof(float)),

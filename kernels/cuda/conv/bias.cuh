@@ -5,7 +5,7 @@
 
 namespace sextant::kernels::cuda {
 
-// From the shape alone, so that sums have one order everywhere.
+// Depends on the shape alone, so that sums have one order everywhere.
 inline constexpr int64_t kBlocksWanted = 528;  // four for each of an H200's 132 multiprocessors
 inline constexpr int64_t kSliceAtLeast = 128;  // pixels
 inline constexpr int64_t kSliceMultiple = kTileRowBytes / 2;  // of every type's tile

@@ -2,8 +2,8 @@
 #pragma once
 
 #include "kernels/cuda/conv/tile.cuh"
-#include "kernels/cuda/device/activate.cuh"
 #include "kernels/cuda/device/pack.cuh"
+#include "kernels/math/epilogue.h"
 
 namespace sextant::kernels::cuda {
 
@@ -55,18 +55,17 @@ struct PixelMap {
   }
 };
 
-// y = act(sum + bias) + residual_scale * residual, or act(sum + bias + residual_scale * residual)
+// kernels/epilogue.h of sum + bias.
 template <class T>
-struct ActivationEpilogue {
+struct FloatEpilogue {
   T* y;
   const T* residual;  // may be y
   const float* bias;
   PixelMap map;
-  Activation act;
   bool packed;
-  int residual_pitch;
-  float residual_scale = 1.0f;
-  bool residual_first = false;
+  int residual_pitch = 0;
+  Activation activation = Activation::kIdentity;
+  EpilogueSteps steps;
   __device__ __forceinline__ void write(int, int i, int j, int columns,
                                         const EightColumns<float>& sums) const {
     const int64_t pixel = map.pixel(i);
@@ -77,11 +76,9 @@ struct ActivationEpilogue {
     for (int e = 0; e < 8; ++e) {
       float v = sums.v[e];
       if (bias && e < columns) v += bias[j + e];
-      const float r = residual_scale * as_float(other.v[e]);
-      if (residual && residual_first) v += r;
-      v = activate_any(act, v);
-      if (residual && !residual_first) v += r;
-      out.v[e] = from_float<T>(v);
+      const float r = as_float(other.v[e]);
+      v = activate(activation, steps.before(v, r));
+      out.v[e] = from_float<T>(steps.after(v, r));
     }
     store_eight(y + at, out, columns, packed);
   }

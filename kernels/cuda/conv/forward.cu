@@ -4,11 +4,13 @@
 
 namespace sextant::kernels::cuda {
 
-void conv_forward(const ConvForward& p, Stream stream) {
+void conv_forward(const ConvForward& p, void*, Stream stream) {
   const ConvShape& s = p.shape;
   check_conv_shape("conv_forward", s);
-  check(!p.accumulate || (!p.bias && !p.residual && p.act == Activation::kIdentity),
+  check(!p.accumulate || (!p.bias && !p.residual && p.epilogue == Epilogue{}),
         "conv_forward: accumulate goes without bias, residual and activation");
+  check(p.epilogue.activation_scale == 1.0f, "conv_forward: activation_scale {}, must be 1",
+        p.epilogue.activation_scale);
   dispatch_math("conv_forward", p.dtype, p.precision, [&](auto math) {
     using Math = decltype(math);
     using T = typename Math::Element;
@@ -23,17 +25,16 @@ void conv_forward(const ConvForward& p, Stream stream) {
         p.accumulate ? y_pitch : pitch_or("conv_forward", "residual", p.residual_pitch, s.oc);
     const PixelsByTaps<T> a{{x, piece_of(x, std::gcd(s.ic, x_pitch)), input_gather(s, x_pitch)}};
     const Matrix<T, true> b{w, piece_of(w, k), static_cast<int>(s.oc), static_cast<int>(k), k};
-    const ActivationEpilogue<T> epilogue{
-        y,
-        residual,
-        p.bias,
-        output_map(s, y_pitch),
-        p.act,
-        packs_of_eight(y, std::gcd(s.oc, y_pitch)) &&
-            (!residual || packs_of_eight(residual, std::gcd(s.oc, r_pitch))),
-        static_cast<int>(r_pitch),
-        p.residual_scale,
-        p.residual_before_activation};
+    const FloatEpilogue<T> epilogue{
+        .y = y,
+        .residual = residual,
+        .bias = p.bias,
+        .map = output_map(s, y_pitch),
+        .packed = packs_of_eight(y, std::gcd(s.oc, y_pitch)) &&
+                  (!residual || packs_of_eight(residual, std::gcd(s.oc, r_pitch))),
+        .residual_pitch = static_cast<int>(r_pitch),
+        .activation = p.epilogue.activation,
+        .steps = {p.epilogue, residual != nullptr}};
     run_product<Math>(
         a, b, epilogue,
         {a.s.pixels, static_cast<int>(s.oc), static_cast<int>(k), 0, static_cast<int>(k)}, 1,

@@ -12,9 +12,8 @@ struct Int8Epilogue {
   const float* bias;
   const float* factor;
   DType y_type;
-  Activation act;
-  float activation_scale, residual_scale;
-  bool residual_before_activation;
+  Activation activation;
+  EpilogueSteps steps;
   int y_pitch, residual_pitch;
   bool packed;
 
@@ -40,14 +39,10 @@ struct Int8Epilogue {
     for (int e = 0; e < 8; ++e) {
       if (e >= columns) break;
       float v = static_cast<float>(sums.v[e]);
-      // Not contracted: the CPU rounds each of these.
-      if (bias) v = __fadd_rn(v, bias[j + e]);
-      v = __fmul_rn(v, factor[j + e]);
+      if (bias) v += bias[j + e];
       const float r = static_cast<float>(before.v[e]);
-      if (residual && residual_before_activation) v = fmaf(residual_scale, r, v);
-      v = __fmul_rn(activate_any(act, v), activation_scale);
-      if (residual && !residual_before_activation) v = fmaf(residual_scale, r, v);
-      out.v[e] = stored<T>(v);
+      v = activate(activation, steps.before(rounded_product(v, factor[j + e]), r));
+      out.v[e] = stored<T>(steps.after(v, r));
     }
     store_eight(static_cast<T*>(y) + pixel * y_pitch + j, out, columns, packed);
   }
@@ -85,10 +80,8 @@ void forward(const ConvInt8Forward& p, Stream stream) {
       .bias = p.bias,
       .factor = p.factor,
       .y_type = p.y_type,
-      .act = p.act,
-      .activation_scale = p.activation_scale,
-      .residual_scale = p.residual_scale,
-      .residual_before_activation = p.residual_before_activation,
+      .activation = p.epilogue.activation,
+      .steps = {p.epilogue, p.residual != nullptr},
       .y_pitch = static_cast<int>(y_pitch),
       .residual_pitch = static_cast<int>(r_pitch),
       .packed = packed_as(p.y_type, p.y, std::gcd(s.oc, y_pitch)) &&
@@ -100,7 +93,7 @@ void forward(const ConvInt8Forward& p, Stream stream) {
 
 }  // namespace
 
-void conv_int8_forward(const ConvInt8Forward& p, Stream stream) {
+void conv_int8_forward(const ConvInt8Forward& p, void*, Stream stream) {
   const ConvShape& s = p.shape;
   check_conv_shape("conv_int8_forward", s);
   check(s.kh * s.kw * s.ic <= 65536,

@@ -12,8 +12,8 @@ namespace sextant::kernels::cuda {
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Of a tile's multiprocessor time, in any unit: its area over the share of the peak it is reckoned
-// to reach (smaller tiles read more shared memory per product).
+// A tile's multiprocessor time, in any unit: its area over the share of the peak that it is
+// expected to reach (smaller tiles read more shared memory per product).
 struct TileCost {
   int m, n;
   double efficiency;

@@ -4,6 +4,7 @@
 // work. Their weights have the two channel dimensions exchanged: [ic, k, k, oc].
 #include "kernels/cuda/conv/bias.cuh"
 #include "kernels/cuda/device/each.cuh"
+#include "kernels/cuda/kernels.h"
 
 namespace sextant::kernels::cuda {
 namespace {
@@ -50,18 +51,19 @@ int64_t aligned_bytes(int64_t elements, int64_t size) { return (elements * size 
 struct Regions {
   int64_t weights, gradient, convolution;
 };
-Regions backward_regions(const ConvTransposeShape& s, DType dtype) {
+Regions backward_regions(const ConvTransposeBackward& p) {
+  const ConvTransposeShape& s = p.shape;
   const ConvShape c = opposite(s);
-  return {aligned_bytes(c.w_numel(), size_of(dtype)),
+  return {aligned_bytes(c.w_numel(), size_of(p.dtype)),
           aligned_bytes(c.w_numel(), size_of(DType::kF32)),
-          std::max(conv_backward_weight_workspace(c),
+          std::max(workspace_bytes(ConvBackwardWeight{.shape = c}),
                    bias_gradient_workspace(s.n * s.h * s.k * s.w * s.k, s.oc))};
 }
 
 }  // namespace
 
-int64_t conv_transpose_forward_workspace(const ConvTransposeShape& s, DType dtype) {
-  return aligned_bytes(opposite(s).w_numel(), size_of(dtype));
+int64_t workspace_bytes(const ConvTransposeForward& p) {
+  return aligned_bytes(opposite(p.shape).w_numel(), size_of(p.dtype));
 }
 
 void conv_transpose_forward(const ConvTransposeForward& p, void* workspace, Stream stream) {
@@ -73,12 +75,12 @@ void conv_transpose_forward(const ConvTransposeForward& p, void* workspace, Stre
   });
   ConvBackwardData data{opposite(s), p.x, workspace, p.y, false, p.dtype, p.precision};
   data.bias = p.bias;
-  conv_backward_data(data, stream);
+  conv_backward_data(data, nullptr, stream);
 }
 
-int64_t conv_transpose_backward_workspace(const ConvTransposeShape& s, DType dtype) {
-  check_shape("conv_transpose_backward", s);
-  const Regions r = backward_regions(s, dtype);
+int64_t workspace_bytes(const ConvTransposeBackward& p) {
+  check_shape("conv_transpose_backward", p.shape);
+  const Regions r = backward_regions(p);
   return r.weights + r.gradient + r.convolution;
 }
 
@@ -86,7 +88,7 @@ void conv_transpose_backward(const ConvTransposeBackward& p, void* workspace, St
   const ConvTransposeShape& s = p.shape;
   check_shape("conv_transpose_backward", s);
   const ConvShape c = opposite(s);
-  const Regions r = backward_regions(s, p.dtype);
+  const Regions r = backward_regions(p);
   auto* weights = static_cast<unsigned char*>(workspace);
   auto* gradient = reinterpret_cast<float*>(weights + r.weights);
   void* rest = weights + r.weights + r.gradient;
@@ -98,7 +100,7 @@ void conv_transpose_backward(const ConvTransposeBackward& p, void* workspace, St
       ConvForward forward{c, p.dy, weights, nullptr, p.dx};
       forward.dtype = p.dtype;
       forward.precision = p.precision;
-      conv_forward(forward, stream);
+      conv_forward(forward, nullptr, stream);
     }
     if (p.dw) {
       conv_backward_weight({c, p.dy, p.x, gradient, nullptr, p.dtype, p.precision}, rest, stream);

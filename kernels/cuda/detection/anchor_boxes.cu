@@ -24,7 +24,7 @@ void run(const AnchorBoxes& p, Stream stream) {
 
 }  // namespace
 
-void anchor_boxes_forward(const AnchorBoxes& p, Stream stream) { run<false>(p, stream); }
-void anchor_boxes_backward(const AnchorBoxes& p, Stream stream) { run<true>(p, stream); }
+void anchor_boxes_forward(const AnchorBoxes& p, void*, Stream stream) { run<false>(p, stream); }
+void anchor_boxes_backward(const AnchorBoxes& p, void*, Stream stream) { run<true>(p, stream); }
 
 }  // namespace sextant::kernels::cuda

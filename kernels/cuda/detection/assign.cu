@@ -155,13 +155,12 @@ struct InsideOp {
 
 }  // namespace
 
-int64_t task_aligned_assign_workspace(int64_t boxes) {
-  return 2 * boxes * static_cast<int64_t>(sizeof(Bits));
+int64_t workspace_bytes(const TaskAlignedAssign& p) {
+  return 2 * p.boxes * static_cast<int64_t>(sizeof(Bits));
 }
 
-void task_aligned_assign(const TaskAlignedAssign& p, int64_t boxes, void* workspace,
-                         Stream stream) {
-  check_labels("task_aligned_assign", p, boxes);
+void task_aligned_assign(const TaskAlignedAssign& p, void* workspace, Stream stream) {
+  check_labels("task_aligned_assign", p);
   check(p.topk >= 0 && p.topk <= kMaxTopk, "task_aligned_assign: topk {}, must be 0 to {}", p.topk,
         kMaxTopk);
   const int64_t n = p.batch * p.anchors;
@@ -174,7 +173,7 @@ void task_aligned_assign(const TaskAlignedAssign& p, int64_t boxes, void* worksp
   t.gt_begin = p.gt_begin;
   t.batch = p.batch;
   t.anchors = p.anchors;
-  t.boxes = boxes;
+  t.boxes = p.boxes;
   t.eps = p.eps;
   t.assigned = p.assigned;
   t.target = p.target;
@@ -183,20 +182,20 @@ void task_aligned_assign(const TaskAlignedAssign& p, int64_t boxes, void* worksp
   t.alignment = {p.alpha, p.beta, p.logits};
   t.maxima = static_cast<Bits*>(workspace);
   const Divider<uint32_t> anchors(p.anchors);
-  for_each_item("task_aligned_assign", ClearOp{t}, std::max(n, 2 * boxes), stream);
-  if (boxes == 0) return;
-  launch(SEXTANT_KERNEL(select_kernel<kTopThreads>), static_cast<unsigned>(boxes), kTopThreads, 0,
+  for_each_item("task_aligned_assign", ClearOp{t}, std::max(n, 2 * p.boxes), stream);
+  if (p.boxes == 0) return;
+  launch(SEXTANT_KERNEL(select_kernel<kTopThreads>), static_cast<unsigned>(p.boxes), kTopThreads, 0,
          stream, t);
   for_each_item("task_aligned_assign", SettleOp{t, anchors}, n, stream);
   for_each_item("task_aligned_assign", NormaliseOp{t, anchors}, n, stream);
 }
 
-void anchors_inside(const LabelAssign& p, uint8_t* result, Stream stream) {
-  check_labels("anchors_inside", p, 0);
+void anchors_inside(const AnchorsInside& p, void*, Stream stream) {
+  check_labels("anchors_inside", p);
   if (p.batch * p.anchors == 0) return;
   for_each_item(
       "anchors_inside",
-      InsideOp{p.points, p.gt_boxes, p.gt_begin, p.eps, Divider<uint32_t>(p.anchors), result},
+      InsideOp{p.points, p.gt_boxes, p.gt_begin, p.eps, Divider<uint32_t>(p.anchors), p.inside},
       p.batch * p.anchors, stream);
 }
 

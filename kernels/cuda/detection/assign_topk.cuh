@@ -90,10 +90,10 @@ __device__ __forceinline__ int64_t image_of(const int64_t* begin, int64_t batch,
   return low;
 }
 
-inline void check_labels(const char* name, const LabelAssign& p, int64_t boxes) {
-  check(p.batch >= 0 && p.anchors >= 0 && p.anchors < (int64_t{1} << 31) && boxes >= 0 &&
-            boxes < (int64_t{1} << 31),
-        "{}: {} images, {} anchors, {} boxes", name, p.batch, p.anchors, boxes);
+inline void check_labels(const char* name, const AnchorsAndBoxes& p) {
+  check(p.batch >= 0 && p.anchors >= 0 && p.anchors < (int64_t{1} << 31) && p.boxes >= 0 &&
+            p.boxes < (int64_t{1} << 31),
+        "{}: {} images, {} anchors, {} boxes", name, p.batch, p.anchors, p.boxes);
 }
 
 }  // namespace sextant::kernels::cuda::assigning

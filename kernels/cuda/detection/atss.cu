@@ -106,8 +106,8 @@ struct SettleOp {
 
 }  // namespace
 
-void atss_assign(const AtssAssign& p, int64_t boxes, Stream stream) {
-  check_labels("atss_assign", p, boxes);
+void atss_assign(const AtssAssign& p, void*, Stream stream) {
+  check_labels("atss_assign", p);
   check(p.topk >= 0 && p.topk <= kMaxTopk, "atss_assign: topk {}, must be 0 to {}", p.topk,
         kMaxTopk);
   const int64_t n = p.batch * p.anchors;
@@ -127,8 +127,8 @@ void atss_assign(const AtssAssign& p, int64_t boxes, Stream stream) {
   t.assigned = p.assigned;
   t.target = p.target;
   for_each_item("atss_assign", ClearOp{p.assigned, p.target}, n, stream);
-  if (boxes == 0) return;
-  launch(SEXTANT_KERNEL(select_kernel<kTopThreads>), static_cast<unsigned>(boxes), kTopThreads, 0,
+  if (p.boxes == 0) return;
+  launch(SEXTANT_KERNEL(select_kernel<kTopThreads>), static_cast<unsigned>(p.boxes), kTopThreads, 0,
          stream, t);
   for_each_item("atss_assign", SettleOp{t, Divider<uint32_t>(p.anchors)}, n, stream);
 }

@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(kBlock)
 
 }  // namespace
 
-int64_t bernoulli_kl_workspace(const BernoulliKl& p) {
+int64_t workspace_bytes(const BernoulliKl& p) {
   return 2 * blocks_of(p) * static_cast<int64_t>(sizeof(double));
 }
 

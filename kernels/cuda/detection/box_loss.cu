@@ -90,7 +90,7 @@ void check_maps(const char* name, const BoxMaps& m) {
 
 }  // namespace
 
-void decode_boxes(const DecodeBoxes& p, Stream stream) {
+void decode_boxes(const DecodeBoxes& p, void*, Stream stream) {
   check_maps("decode_boxes", p.maps);
   const int64_t total = total_of(p.maps);
   if (total == 0) return;
@@ -98,18 +98,18 @@ void decode_boxes(const DecodeBoxes& p, Stream stream) {
          kThreads, 0, stream, p, Divider<uint32_t>(p.maps.anchors()), static_cast<uint32_t>(total));
 }
 
-int64_t box_loss_workspace(const BoxLoss& p) {
+int64_t workspace_bytes(const BoxLoss& p) {
   return kBoxLossSums * blocks_of(p.maps) * static_cast<int64_t>(sizeof(double));
 }
 
-void box_loss(const BoxLoss& p, double* sums, void* workspace, Stream stream) {
+void box_loss(const BoxLoss& p, void* workspace, Stream stream) {
   check_maps("box_loss", p.maps);
   const int64_t total = total_of(p.maps), blocks = blocks_of(p.maps);
   auto* partial = static_cast<double*>(workspace);
   if (total > 0)
     launch(SEXTANT_KERNEL(box_loss_kernel<kThreads>), static_cast<unsigned>(blocks), kThreads, 0,
            stream, p, Divider<uint32_t>(p.maps.anchors()), static_cast<uint32_t>(total), partial);
-  sum_partials(partial, blocks, 1.0, sums, stream, kBoxLossSums);
+  sum_partials(partial, blocks, 1.0, p.sums, stream, kBoxLossSums);
 }
 
 }  // namespace sextant::kernels::cuda

@@ -82,7 +82,7 @@ __global__ void __launch_bounds__(kThreads)
 int64_t blocks_of(const ClassLoss& p) { return (p.rows * p.classes + kElements - 1) / kElements; }
 
 template <class Kind>
-void start(const ClassLoss& p, double* sum, void* workspace, Stream stream) {
+void start(const ClassLoss& p, void* workspace, Stream stream) {
   const int64_t n = p.rows * p.classes;
   check(n < (int64_t{1} << 31), "class_loss: {} x {} elements, must be below 2^31", p.rows,
         p.classes);
@@ -99,26 +99,26 @@ void start(const ClassLoss& p, double* sum, void* workspace, Stream stream) {
     else
       with(SEXTANT_KERNEL(class_loss_kernel<Kind, 1>));
   }
-  sum_partials(partial, blocks, 1.0, sum, stream);
+  sum_partials(partial, blocks, 1.0, p.sum, stream);
 }
 
 }  // namespace
 
-int64_t class_loss_workspace(const ClassLoss& p) {
+int64_t workspace_bytes(const ClassLoss& p) {
   return blocks_of(p) * static_cast<int64_t>(sizeof(double));
 }
 
-void class_loss(const ClassLoss& p, double* sum, void* workspace, Stream stream) {
-  start<OfProbability>(p, sum, workspace, stream);
+void class_loss(const ClassLoss& p, void* workspace, Stream stream) {
+  start<OfProbability>(p, workspace, stream);
 }
 
-void class_loss_logits(const ClassLoss& p, double* sum, void* workspace, Stream stream) {
+void class_loss_logits(const ClassLoss& p, void* workspace, Stream stream) {
   if (p.type == ClassLossType::kPoly)
-    start<OfLogit<Negative::kPoly>>(p, sum, workspace, stream);
+    start<OfLogit<Negative::kPoly>>(p, workspace, stream);
   else if (p.gamma == 2.0)
-    start<OfLogit<Negative::kSquare>>(p, sum, workspace, stream);
+    start<OfLogit<Negative::kSquare>>(p, workspace, stream);
   else
-    start<OfLogit<Negative::kPower>>(p, sum, workspace, stream);
+    start<OfLogit<Negative::kPower>>(p, workspace, stream);
 }
 
 }  // namespace sextant::kernels::cuda

@@ -86,7 +86,7 @@ struct SideDistribution {
   float top, sum, mean;
 };
 
-// By eight lanes.
+// Computed by eight lanes.
 template <class T>
 __device__ __forceinline__ SideDistribution side_distribution(const T* z, int bins) {
   const int lane = static_cast<int>(threadIdx.x) % kLanes;
@@ -192,7 +192,7 @@ __global__ void __launch_bounds__(kBlock) decode_backward_kernel(BackwardParams 
     grad.cls[pixel * p.classes + c] = logit_gradient(dy[5 + c], out[5 + c]);
 }
 
-DecodeParams params_of(const char* name, const Decode& p) {
+DecodeParams params_of(const char* name, const HeadMaps& p) {
   DecodeParams d{};
   d.levels.count = p.levels;
   d.bins = static_cast<int>(p.reg_max) + 1;
@@ -220,10 +220,8 @@ unsigned blocks_of(const DecodeParams& d) {
   return static_cast<unsigned>((d.rows + kThreads / kHostWarp - 1) / (kThreads / kHostWarp));
 }
 
-}  // namespace
-
 template <class T>
-void generate_anchors(const AnchorsOf<T>& p, Stream stream) {
+void generate(const AnchorsOf<T>& p, Stream stream) {
   AnchorOp<T> op{{},
                  p.grid.repeats,
                  static_cast<T>(p.grid.cell_offset),
@@ -248,24 +246,27 @@ void generate_anchors(const AnchorsOf<T>& p, Stream stream) {
   for_each_item("generate_anchors", op, p.grid.anchors(), stream);
 }
 
-template void generate_anchors(const AnchorsOf<float>&, Stream);
-template void generate_anchors(const AnchorsOf<double>&, Stream);
+}  // namespace
 
-void decode(const Decode& p, float* out, Stream stream) {
-  DecodeParams d = params_of("decode", p);
-  d.out = out;
+void generate_anchors(const AnchorsOf<float>& p, void*, Stream stream) { generate(p, stream); }
+void generate_anchors(const AnchorsOf<double>& p, void*, Stream stream) { generate(p, stream); }
+
+void decode(const Decode& p, void*, Stream stream) {
+  DecodeParams d = params_of("decode", p.maps);
+  d.out = p.out;
   if (d.rows <= 0) return;
-  if (p.dtype == DType::kF16)
+  if (p.maps.dtype == DType::kF16)
     return launch(SEXTANT_KERNEL(decode_kernel<__half, kThreads>), blocks_of(d), kThreads, 0,
                   stream, d);
-  check(p.dtype == DType::kF32, "decode: maps of {}, must be F32 or F16", name_of(p.dtype));
+  check(p.maps.dtype == DType::kF32, "decode: maps of {}, must be F32 or F16",
+        name_of(p.maps.dtype));
   launch(SEXTANT_KERNEL(decode_kernel<float, kThreads>), blocks_of(d), kThreads, 0, stream, d);
 }
 
-void decode_backward(const DecodeBackward& p, Stream stream) {
-  check(p.forward.dtype == DType::kF32, "decode_backward: maps of {}, must be F32",
-        name_of(p.forward.dtype));
-  BackwardParams b{params_of("decode_backward", p.forward), p.dy, {}};
+void decode_backward(const DecodeBackward& p, void*, Stream stream) {
+  check(p.maps.dtype == DType::kF32, "decode_backward: maps of {}, must be F32",
+        name_of(p.maps.dtype));
+  BackwardParams b{params_of("decode_backward", p.maps), p.dy, {}};
   b.forward.out = const_cast<float*>(p.out);
   std::copy(p.grad.begin(), p.grad.end(), b.grad);
   if (b.forward.rows <= 0) return;

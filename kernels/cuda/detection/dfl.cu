@@ -61,10 +61,8 @@ unsigned blocks_of(const char* name, int64_t threads) {
   return static_cast<unsigned>(blocks);
 }
 
-}  // namespace
-
 template <class T>
-void expectation(const Expectation<T>& p, Stream stream) {
+void each_row(const Expectation<T>& p, Stream stream) {
   const int64_t shared = kThreads * p.bins * static_cast<int64_t>(sizeof(T));
   check(p.bins >= 1 && shared <= kSharedBytes, "expectation: {} bins, must be 1 to {}", p.bins,
         kSharedBytes / kThreads / static_cast<int64_t>(sizeof(T)));
@@ -73,10 +71,12 @@ void expectation(const Expectation<T>& p, Stream stream) {
          static_cast<size_t>(shared), stream, p);
 }
 
-template void expectation(const Expectation<float>&, Stream);
-template void expectation(const Expectation<double>&, Stream);
+}  // namespace
 
-void dfl_loss(const DflLoss& p, Stream stream) {
+void expectation(const Expectation<float>& p, void*, Stream stream) { each_row(p, stream); }
+void expectation(const Expectation<double>& p, void*, Stream stream) { each_row(p, stream); }
+
+void dfl_loss(const DflLoss& p, void*, Stream stream) {
   check(p.reg_max >= 1, "dfl_loss: reg_max {}, must be 1 or more", p.reg_max);
   if (p.rows <= 0) return;
   launch(SEXTANT_KERNEL(dfl_kernel<kThreads>), blocks_of("dfl_loss", 4 * p.rows), kThreads, 0,

@@ -11,14 +11,14 @@ struct IouLossOp {
   __device__ __forceinline__ void operator()(uint32_t r) const { iou_loss_row(p, r); }
 };
 
-}  // namespace
-
 template <class T>
-void iou_loss(const IouLoss<T>& p, Stream stream) {
+void each_row(const IouLoss<T>& p, Stream stream) {
   for_each_item("iou_loss", IouLossOp<T>{p}, p.rows, stream);
 }
 
-template void iou_loss(const IouLoss<float>&, Stream);
-template void iou_loss(const IouLoss<double>&, Stream);
+}  // namespace
+
+void iou_loss(const IouLoss<float>& p, void*, Stream stream) { each_row(p, stream); }
+void iou_loss(const IouLoss<double>& p, void*, Stream stream) { each_row(p, stream); }
 
 }  // namespace sextant::kernels::cuda

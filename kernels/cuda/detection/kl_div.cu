@@ -26,7 +26,7 @@ __device__ __forceinline__ double score_of(float x) {
   return kSigmoid ? sigmoid_of(static_cast<double>(x)) : static_cast<double>(x);
 }
 
-// Of a set of elements of one column: maxima, sums of exp((x - top) / T), and the sum of the
+// A set of elements of one column: maxima, sums of exp((x - top) / T), and the sum of the
 // teacher's exponentials times (teacher - student) / T.
 struct Softmaxes {
   double student_top, student_sum, teacher_top, teacher_sum, cross;
@@ -235,12 +235,12 @@ void start(const KlDiv& p, double* partial, Stream stream) {
 
 }  // namespace
 
-int64_t kl_div_workspace(const KlDiv& p) {
+int64_t workspace_bytes(const KlDiv& p) {
   return blocks_of(p) * static_cast<int64_t>(sizeof(double));
 }
 
-void kl_div(const KlDiv& p, double* sum, void* workspace, Stream stream) {
-  check(p.outer >= 0 && p.axis >= 0 && p.inner >= 0, "kl_div: [{},{},{}] is no tensor", p.outer,
+void kl_div(const KlDiv& p, void* workspace, Stream stream) {
+  check(p.outer >= 0 && p.axis >= 0 && p.inner >= 0, "kl_div: [{},{},{}] is not a tensor", p.outer,
         p.axis, p.inner);
   const int64_t blocks = p.axis == 0 ? 0 : blocks_of(p);
   check(blocks <= 0x7FFFFFFF, "kl_div: [{},{},{}] takes {} blocks, at most 2^31 - 1", p.outer,
@@ -252,7 +252,7 @@ void kl_div(const KlDiv& p, double* sum, void* workspace, Stream stream) {
     else
       start<false>(p, partial, stream);
   }
-  sum_partials(partial, blocks, p.temperature * p.temperature, sum, stream);
+  sum_partials(partial, blocks, p.temperature * p.temperature, p.sum, stream);
 }
 
 }  // namespace sextant::kernels::cuda

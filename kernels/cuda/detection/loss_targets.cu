@@ -60,7 +60,7 @@ int64_t blocks_of(const LossTargets& p) { return (total_of(p) + kThreads - 1) / 
 
 }  // namespace
 
-int64_t loss_targets_workspace(const LossTargets& p) {
+int64_t workspace_bytes(const LossTargets& p) {
   return 2 * blocks_of(p) * static_cast<int64_t>(sizeof(double));
 }
 

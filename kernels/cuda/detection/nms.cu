@@ -182,8 +182,8 @@ __global__ void __launch_bounds__(kBlock) clear_kernel(int32_t* found, int64_t b
   if (i < batch) found[i] = 0;
 }
 
-int64_t places_of(const NmsInput& input, const NmsOptions& options) {
-  return input.anchors * (options.multi_label ? input.classes : 1);
+int64_t places_of(const NonMaxSuppression& p) {
+  return p.anchors * (p.options.multi_label ? p.classes : 1);
 }
 
 // The largest float not above x: f > x in double is the same as f > float_below(x) in float.
@@ -195,13 +195,14 @@ float float_below(double x) {
 
 }  // namespace
 
-int64_t non_max_suppression_workspace(const NmsInput& input, const NmsOptions& options) {
-  return input.batch * (places_of(input, options) * static_cast<int64_t>(sizeof(Key)) +
-                        static_cast<int64_t>(sizeof(int32_t)));
+// Room for all candidates that there might be.
+int64_t workspace_bytes(const NonMaxSuppression& p) {
+  return p.batch *
+         (places_of(p) * static_cast<int64_t>(sizeof(Key)) + static_cast<int64_t>(sizeof(int32_t)));
 }
 
-void non_max_suppression(const NmsInput& input, const NmsOptions& options, Detection* out,
-                         int32_t* count, void* workspace, Stream stream) {
+void non_max_suppression(const NonMaxSuppression& input, void* workspace, Stream stream) {
+  const NmsOptions& options = input.options;
   check(options.max_det >= 0 && options.max_det <= kMaxKept,
         "non_max_suppression: max_det {}, must be 0 to {}", options.max_det, kMaxKept);
   check(input.classes >= 1 && input.anchors * input.classes < (int64_t{1} << 31),
@@ -212,7 +213,7 @@ void non_max_suppression(const NmsInput& input, const NmsOptions& options, Detec
   p.batch = input.batch;
   p.anchors = input.anchors;
   p.classes = input.classes;
-  p.places = places_of(input, options);
+  p.places = places_of(input);
   p.conf = options.conf;
   p.limit = float_below(options.iou);
   p.class_offset = options.class_offset;
@@ -227,8 +228,8 @@ void non_max_suppression(const NmsInput& input, const NmsOptions& options, Detec
   p.max_det = static_cast<int>(options.max_det);
   p.keys = static_cast<Key*>(workspace);
   p.found = reinterpret_cast<int32_t*>(p.keys + p.batch * p.places);
-  p.out = out;
-  p.count = count;
+  p.out = input.out;
+  p.count = input.count;
   const auto blocks = [](int64_t items, int64_t a_block) {
     return static_cast<unsigned>((items + a_block - 1) / a_block);
   };

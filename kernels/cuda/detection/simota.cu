@@ -67,7 +67,7 @@ struct SimOta {
     const double u = iou(gt_boxes + 4 * box, pred_boxes + 4 * (n * anchors + a), eps);
     return u > 0.0 ? u : 0.0;  // also for NaN
   }
-  // Of a candidate.
+  // For a candidate.
   __device__ __forceinline__ double cost_of(int64_t n, int64_t a, int64_t box) const {
     const ClassTerms terms = class_terms(scores_at(scores, n, a)[gt_classes[box]], object_of(n, a));
     return simota_cost(background[n * anchors + a], terms, overlap_of(n, a, box),
@@ -160,12 +160,12 @@ struct IsCandidateOp {
 
 }  // namespace
 
-int64_t simota_assign_workspace(const SimOtaAssign& p) {
+int64_t workspace_bytes(const SimOtaAssign& p) {
   return p.batch * p.anchors * static_cast<int64_t>(sizeof(double));
 }
 
-void simota_assign(const SimOtaAssign& p, int64_t boxes, void* workspace, Stream stream) {
-  check_labels("simota_assign", p, boxes);
+void simota_assign(const SimOtaAssign& p, void* workspace, Stream stream) {
+  check_labels("simota_assign", p);
   check(p.dynamic_k >= 0 && p.dynamic_k <= kMaxTopk, "simota_assign: dynamic_k {}, must be 0 to {}",
         p.dynamic_k, kMaxTopk);
   const int64_t n = p.batch * p.anchors;
@@ -174,17 +174,18 @@ void simota_assign(const SimOtaAssign& p, int64_t boxes, void* workspace, Stream
   s.background = static_cast<double*>(workspace);
   const Divider<uint32_t> anchors(p.anchors);
   for_each_item("simota_assign", CandidateOp{s, anchors}, n, stream);
-  if (boxes == 0) return;
-  launch(SEXTANT_KERNEL(select_kernel<kTopThreads>), static_cast<unsigned>(boxes), kTopThreads, 0,
+  if (p.boxes == 0) return;
+  launch(SEXTANT_KERNEL(select_kernel<kTopThreads>), static_cast<unsigned>(p.boxes), kTopThreads, 0,
          stream, s);
   for_each_item("simota_assign", SettleOp{s, anchors}, n, stream);
 }
 
-void simota_candidates(const SimOtaAssign& p, uint8_t* candidate, Stream stream) {
-  check_labels("simota_candidates", p, 0);
+void simota_candidates(const SimOtaCandidates& candidates, void*, Stream stream) {
+  const SimOtaAssign& p = candidates.problem;
+  check_labels("simota_candidates", p);
   if (p.batch * p.anchors == 0) return;
   for_each_item("simota_candidates",
-                IsCandidateOp{SimOta(p), Divider<uint32_t>(p.anchors), candidate},
+                IsCandidateOp{SimOta(p), Divider<uint32_t>(p.anchors), candidates.candidate},
                 p.batch * p.anchors, stream);
 }
 

@@ -53,14 +53,14 @@ __global__ void __launch_bounds__(kBlock) scale_gradients_kernel(ScaleGradients 
 
 }  // namespace
 
-void total_loss(const TotalLoss& p, Stream stream) {
+void total_loss(const TotalLoss& p, void*, Stream stream) {
   check(p.terms >= 0 && p.terms <= kMaxLossTerms && p.parts >= 0 && p.parts <= kMaxLossParts,
         "total_loss: {} terms and {} parts, at most {} and {}", p.terms, p.parts, kMaxLossTerms,
         kMaxLossParts);
   launch(SEXTANT_KERNEL(total_loss_kernel<kMaxLossTerms>), 1, kMaxLossTerms, 0, stream, p);
 }
 
-void scale_gradients(const ScaleGradients& p, Stream stream) {
+void scale_gradients(const ScaleGradients& p, void*, Stream stream) {
   check(p.count >= 0 && p.count <= kMaxScaled, "scale_gradients: {} tensors, at most {}", p.count,
         kMaxScaled);
   int64_t most = 0;

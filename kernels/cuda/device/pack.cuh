@@ -13,7 +13,7 @@ inline constexpr int kPackBytes = 16;
 template <class T>
 inline constexpr int kPackOf = kPackBytes / static_cast<int>(sizeof(T));
 inline constexpr int kPackWidth = kPackOf<float>;
-inline constexpr int kHostWarp = 32;  // warpSize, which the host has not
+inline constexpr int kHostWarp = 32;  // warpSize, which the host does not know
 
 // Values in memory, aligned to their size as far as a load reaches.
 template <class T, int kWidth>

@@ -13,6 +13,7 @@
 #include "core/half.h"
 #include "core/rng.h"
 #include "kernels/cuda/device/check.h"
+#include "kernels/cuda/kernels.h"
 #include "kernels/cuda/libraries/cudnn_conv.h"
 
 namespace sextant::kernels::cuda {
@@ -53,13 +54,10 @@ std::optional<cudnn::Plan> plan_of(const ConvInt8Forward& p, const cudnn::Device
   return cudnn::plan_conv_int8_forward(p, d);
 }
 
-void ours(const ConvForward& p, Stream s) { conv_forward(p, s); }
-void ours(const ConvBackwardData& p, Stream s) { conv_backward_data(p, s); }
-void ours(const ConvBackwardWeight& p, Stream s) {
-  const Workspace workspace(conv_backward_weight_workspace(p.shape));
-  conv_backward_weight(p, workspace.data(), s);
-}
-void ours(const ConvInt8Forward& p, Stream s) { conv_int8_forward(p, s); }
+void run_ours(const ConvForward& p, void* w, Stream s) { conv_forward(p, w, s); }
+void run_ours(const ConvBackwardData& p, void* w, Stream s) { conv_backward_data(p, w, s); }
+void run_ours(const ConvBackwardWeight& p, void* w, Stream s) { conv_backward_weight(p, w, s); }
+void run_ours(const ConvInt8Forward& p, void* w, Stream s) { conv_int8_forward(p, w, s); }
 
 // Elements of an image whose pixels lie `pitch` apart; 0: dense.
 int64_t with_pitch(int64_t elements, int64_t channels, int64_t pitch) {
@@ -125,8 +123,7 @@ Tolerance tolerance(const ConvBackwardWeight& p) {
 }
 Tolerance tolerance(const ConvInt8Forward& p) {
   if (p.y_type == DType::kF32) return {1e-5f, 60.0f};
-  const bool exponential = p.act == Activation::kSiLU || p.act == Activation::kSigmoid;
-  return {0, 0, exponential ? 1.0f : 0.0f};
+  return {0, 0, traits_of(p.epilogue.activation).exponential ? 1.0f : 0.0f};
 }
 
 // ------------------------------------------------------------------------------ the measurement
@@ -251,10 +248,12 @@ ConvVerdict compare(const P& form, const std::optional<cudnn::Plan>& plan, const
                     Stream stream) {
   ConvVerdict v;
   Trial<P> trial(form, stream);
-  const auto run_ours = [&](const P& p) { ours(p, stream); };
-  const auto of_ours =
-      form.shape.groups == 1 ? trial.result_of(run_ours) : std::vector<std::byte>{};
-  if (!of_ours.empty()) v.ours_us = microseconds([&] { run_ours(trial.p); }, stream);
+  const auto ours = [&](const P& p) {
+    const Workspace workspace(workspace_bytes(p));
+    run_ours(p, workspace.data(), stream);
+  };
+  const auto of_ours = form.shape.groups == 1 ? trial.result_of(ours) : std::vector<std::byte>{};
+  if (!of_ours.empty()) v.ours_us = microseconds([&] { ours(trial.p); }, stream);
   if (!plan) {
     v.note = "cuDNN has no plan for it";
     return v;

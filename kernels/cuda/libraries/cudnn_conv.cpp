@@ -36,7 +36,7 @@ OperationGraph::Dims x_dims(const ConvShape& s) { return {s.n, s.ic, s.h, s.w}; 
 OperationGraph::Dims w_dims(const ConvShape& s) { return {s.oc, s.ic / s.groups, s.kh, s.kw}; }
 OperationGraph::Dims y_dims(const ConvShape& s) { return {s.n, s.oc, s.oh(), s.ow()}; }
 
-// The activation as a pointwise form; nothing for those that cuDNN has not.
+// The activation as a pointwise form; nothing for those that cuDNN does not have.
 std::optional<PointwiseForm> form_of(Activation a) {
   switch (a) {
     case Activation::kReLU:
@@ -67,7 +67,7 @@ class Chain {
     graph.tensor(y_dims(p.shape), y, p.residual_pitch);
     graph.scalar();
     graph.scalar();
-    if (p.residual && p.residual_scale != 1.0f) {
+    if (p.residual && p.epilogue.residual_scale != 1.0f) {
       residual_ = graph.virtual_tensor(y_dims(p.shape), CUDNN_DATA_FLOAT);
       graph.pointwise({CUDNN_POINTWISE_MUL}, kResidual, kResidualScale, residual_);
     }
@@ -75,14 +75,18 @@ class Chain {
 
   // What follows the convolution, in order.
   void add(cudnnPointwiseMode_t mode, int64_t with) { parts_.push_back({{mode}, with}); }
-  void add_residual() { add(CUDNN_POINTWISE_ADD, residual_); }
-  void scale_activation() { add(CUDNN_POINTWISE_MUL, kActivationScale); }
-  // False for an activation that cuDNN has not.
-  bool add_activation(Activation a) {
-    if (a == Activation::kIdentity) return true;
-    const std::optional<PointwiseForm> form = form_of(a);
-    if (form) parts_.push_back({*form, OperationGraph::kNone});
-    return form.has_value();
+  // kernels/epilogue.h. False for an activation that cuDNN does not have.
+  bool add_epilogue() {
+    const Epilogue& e = p_.epilogue;
+    if (p_.residual && e.residual_before_activation) add(CUDNN_POINTWISE_ADD, residual_);
+    if (e.activation != Activation::kIdentity) {
+      const std::optional<PointwiseForm> form = form_of(e.activation);
+      if (!form) return false;
+      parts_.push_back({*form, OperationGraph::kNone});
+    }
+    if (e.activation_scale != 1.0f) add(CUDNN_POINTWISE_MUL, kActivationScale);
+    if (p_.residual && !e.residual_before_activation) add(CUDNN_POINTWISE_ADD, residual_);
+    return true;
   }
 
   std::optional<Plan> plan(ConvGeometry g, cudnnDataType_t sums, const DeviceProperties& device,
@@ -120,9 +124,7 @@ std::optional<Plan> plan_conv_forward(const ConvForward& p, const DeviceProperti
   const cudnnDataType_t type = type_of(p.dtype);
   Chain chain(p, type, type, type);
   if (p.bias) chain.add(CUDNN_POINTWISE_ADD, kBias);
-  if (p.residual && p.residual_before_activation) chain.add_residual();
-  if (!chain.add_activation(p.act)) return std::nullopt;
-  if (p.residual && !p.residual_before_activation) chain.add_residual();
+  if (!chain.add_epilogue()) return std::nullopt;
   ConvGeometry g;
   g.beta = p.accumulate ? 1.0f : 0.0f;
   return chain.plan(g, CUDNN_DATA_FLOAT, device, filter_for(p.dtype));
@@ -163,10 +165,7 @@ std::optional<Plan> plan_conv_int8_forward(const ConvInt8Forward& p,
   Chain chain(p, type_of(p.x_type), CUDNN_DATA_INT8, type_of(p.y_type));
   if (p.bias) chain.add(CUDNN_POINTWISE_ADD, kBias);
   chain.add(CUDNN_POINTWISE_MUL, kFactor);
-  if (p.residual && p.residual_before_activation) chain.add_residual();
-  if (!chain.add_activation(p.act)) return std::nullopt;
-  if (p.activation_scale != 1.0f) chain.scale_activation();
-  if (p.residual && !p.residual_before_activation) chain.add_residual();
+  if (!chain.add_epilogue()) return std::nullopt;
   ConvGeometry g;
   g.compute = CUDNN_DATA_INT32;
   return chain.plan(g, CUDNN_DATA_INT32, device, filter_for(DType::kI8));
@@ -174,15 +173,23 @@ std::optional<Plan> plan_conv_int8_forward(const ConvInt8Forward& p,
 
 namespace {
 void* writable(const void* p) { return const_cast<void*>(p); }
-}  // namespace
 
-void run(const Plan& plan, const ConvForward& p, cudnnHandle_t handle, void* workspace) {
+// What both forward convolutions bind.
+template <class P>
+Plan::Bindings forward_bindings(const P& p) {
+  const Epilogue& e = p.epilogue;
   Plan::Bindings b = {{kX, writable(p.x)}, {kW, writable(p.w)}, {kY, p.y}};
   if (p.bias) b.emplace_back(kBias, writable(p.bias));
   if (p.residual) b.emplace_back(kResidual, writable(p.residual));
-  if (p.residual && p.residual_scale != 1.0f)
-    b.emplace_back(kResidualScale, writable(&p.residual_scale));
-  plan.run(handle, b, workspace);
+  if (p.residual && e.residual_scale != 1.0f)
+    b.emplace_back(kResidualScale, writable(&e.residual_scale));
+  if (e.activation_scale != 1.0f) b.emplace_back(kActivationScale, writable(&e.activation_scale));
+  return b;
+}
+}  // namespace
+
+void run(const Plan& plan, const ConvForward& p, cudnnHandle_t handle, void* workspace) {
+  plan.run(handle, forward_bindings(p), workspace);
 }
 
 void run(const Plan& plan, const ConvBackwardData& p, cudnnHandle_t handle, void* workspace) {
@@ -194,13 +201,8 @@ void run(const Plan& plan, const ConvBackwardWeight& p, cudnnHandle_t handle, vo
 }
 
 void run(const Plan& plan, const ConvInt8Forward& p, cudnnHandle_t handle, void* workspace) {
-  Plan::Bindings b = {
-      {kX, writable(p.x)}, {kW, writable(p.w)}, {kY, p.y}, {kFactor, writable(p.factor)}};
-  if (p.bias) b.emplace_back(kBias, writable(p.bias));
-  if (p.residual) b.emplace_back(kResidual, writable(p.residual));
-  if (p.residual && p.residual_scale != 1.0f)
-    b.emplace_back(kResidualScale, writable(&p.residual_scale));
-  if (p.activation_scale != 1.0f) b.emplace_back(kActivationScale, writable(&p.activation_scale));
+  Plan::Bindings b = forward_bindings(p);
+  b.emplace_back(kFactor, writable(p.factor));
   plan.run(handle, b, workspace);
 }
 

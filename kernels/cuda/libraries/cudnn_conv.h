@@ -19,7 +19,7 @@ std::optional<Plan> plan_conv_backward_data(const ConvBackwardData& p,
                                             const DeviceProperties& device);
 std::optional<Plan> plan_conv_backward_weight(const ConvBackwardWeight& p,
                                               const DeviceProperties& device);
-// As the contract has it, (sum + bias) * factor: in this order a compiler has no multiply and add
+// (sum + bias) * factor, as the contract says: in this order a compiler finds no multiply and add
 // to fuse, so that the integers are the CPU's. Activations: identity, ReLU, leaky ReLU, SiLU,
 // sigmoid.
 std::optional<Plan> plan_conv_int8_forward(const ConvInt8Forward& p,

@@ -69,7 +69,7 @@ class Descriptor {
 class DeviceProperties {
  public:
   static DeviceProperties of_device(int device);
-  // As json() gives it.
+  // The text that json() returns.
   static DeviceProperties from_json(const std::string& json);
   std::string json() const;
   const Descriptor& descriptor() const { return descriptor_; }
@@ -82,7 +82,7 @@ class DeviceProperties {
 // A kernel, or several, ready to run.
 class Plan {
  public:
-  // As json() gave it, for the same cuDNN and a device of the same properties.
+  // From what json() returned, for the same cuDNN and a device of the same properties.
   static Plan from_json(const std::string& json, const DeviceProperties& device);
   std::string json() const;
   int64_t workspace_bytes() const { return workspace_; }

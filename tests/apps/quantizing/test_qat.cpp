@@ -134,8 +134,8 @@ TEST_CASE("qat: blocks with an identity train with it as a residual") {
   deploy::Graph g =
       load_model_graph(make_model(folder / "model.safetensors", {{"type", "yolov6n_opt"}}));
   for (deploy::Node& n : g.nodes) {
-    if (n.kind != deploy::NodeKind::kConv || n.attributes.stride != 1 || n.weight.dim(1) != 3 ||
-        n.weight.dim(0) != n.weight.dim(3))
+    const auto* conv = std::get_if<deploy::ConvAttributes>(&n.attributes);
+    if (!conv || conv->stride != 1 || n.weight.dim(1) != 3 || n.weight.dim(0) != n.weight.dim(3))
       continue;
     const int64_t channels = n.weight.dim(0);
     for (int64_t o = 0; o < channels; ++o) n.weight.f32()[(o * 9 + 4) * channels + o] += 4;
@@ -153,8 +153,7 @@ TEST_CASE("qat: blocks with an identity train with it as a residual") {
   train_qat(parse_qat_config(json, "test", ""), folder / "run", false);
   const auto residuals = [&](const char* name) {
     const deploy::Graph trained = deploy::load_deploy(folder / "run" / name);
-    return std::ranges::count_if(trained.nodes,
-                                 [](const auto& n) { return n.attributes.residual; });
+    return std::ranges::count_if(trained.nodes, [](const auto& n) { return n.has_residual(); });
   };
   CHECK(residuals("start.safetensors") == split.layers);
   CHECK(residuals("best.safetensors") == split.layers);

@@ -288,7 +288,7 @@ TEST_CASE("a model with objectness trains by config, and its scores are products
   const std::string best = (folder / "run" / "best.safetensors").string(),
                     deployed = (folder / "run" / "model.safetensors").string();
   const deploy::Graph graph = load_model_graph(deployed);
-  CHECK(graph.nodes.back().attributes.objectness);
+  CHECK(graph.decode()->as<deploy::DecodeAttributes>().objectness);
   const auto dataset = data::open_dataset(folder / "data", "val");
   CHECK(
       evaluate(load_model_graph(best), dataset, 64, deploy::Precision::kFloat32).metrics.stats() ==
@@ -351,6 +351,7 @@ TEST_CASE("a run from before other optimizers were there goes on as SGD's") {
   const test::TemporaryFolder folder;
   make_shapes(folder / "data");
   const TrainConfig config = tiny_config(folder / "data");
+  train(config, folder / "whole", false);
   train(config, folder / "run", false, 1);
   SafeTensors state = load_safetensors(folder / "run" / "resume.safetensors");
   Json meta = Json::parse(state.meta("sextant"));
@@ -360,6 +361,7 @@ TEST_CASE("a run from before other optimizers were there goes on as SGD's") {
   state.metadata["sextant"] = meta.dump();
   save_safetensors(folder / "run" / "resume.safetensors", state);
   CHECK(train(config, folder / "run", true).trained == 2);
+  check_equal(folder / "whole" / "last.safetensors", folder / "run" / "last.safetensors");
 }
 
 TEST_CASE("a checkpoint evaluates like the graph made from it, and foreign files are refused") {

@@ -3,7 +3,7 @@
 #include "data/augment/augment.h"
 #include "data/image/letterbox.h"
 #include "data/images.h"
-#include "support/support.h"
+#include "support/fixtures.h"
 
 using namespace sextant;
 using namespace sextant::data;
@@ -89,8 +89,9 @@ TEST_CASE("affine: boxes by hand") {
 
 TEST_CASE("affine: official random_affine") {
   SEXTANT_REQUIRE_FIXTURE(f, "data/random_affine");
-  int images = 0;
-  int kept = 0;
+  const auto images = test::parts_of_names(f, "", ".output.image");
+  size_t warped_images = 0;
+  int64_t kept = 0, boxes = 0;
   for (const auto& c : Json::parse(f.meta("cases"))) {
     const std::string name = c.at("name");
     const int width = c.at("new_w");
@@ -107,16 +108,18 @@ TEST_CASE("affine: official random_affine") {
     const auto labels =
         transform_labels(pixel_labels(f.at(name + ".input.labels")), m, draws.scale, width, height);
     CHECK(difference(labels, pixel_labels(f.at(name + ".output.labels"))) < 1e-4);
-    kept += static_cast<int>(labels.size());
+    kept += std::ssize(labels);
+    boxes += f.at(name + ".input.labels").dim(0);
     if (const Tensor* image = f.find(name + ".output.image")) {
       const Image warped =
           warp_affine(test::image_from_bgr(f.at(name + ".input.image")), m, width, height);
       CHECK(largest_difference(warped, test::image_from_bgr(*image)) == 0);
-      ++images;
+      ++warped_images;
     }
   }
-  CHECK(images >= 8);
-  CHECK(kept > 100);
+  CHECK(warped_images == images.size());
+  CHECK(kept > 0);
+  CHECK(kept < boxes);
 }
 
 TEST_CASE("affine: official box_candidates") {
@@ -168,8 +171,9 @@ TEST_CASE("mosaic: four tiles by hand") {
 
 TEST_CASE("mosaic: official mosaic_augmentation") {
   SEXTANT_REQUIRE_FIXTURE(f, "data/mosaic");
-  double worst = 0;
-  for (const auto& c : Json::parse(f.meta("cases"))) {
+  const Json cases = Json::parse(f.meta("cases"));
+  CHECK_FALSE(cases.empty());
+  for (const auto& c : cases) {
     const std::string name = c.at("name");
     const int width = c.at("target_w");
     const int height = c.at("target_h");
@@ -200,17 +204,18 @@ TEST_CASE("mosaic: official mosaic_augmentation") {
         difference(transform_labels(m.labels, matrix, draws.scale, width, height),
                    pixel_labels(f.at(name + ".output.labels")));
     CHECK(final_boxes < 1e-4);
-    worst = std::max({worst, canvas, final_boxes});
   }
-  CHECK(worst < 1e-4);
 }
 
-TEST_CASE("mixup: official mixup, and by hand") {
+TEST_CASE("mixup: by hand") {
   std::vector<uint8_t> a{100, 0, 255};
   mixup(a.data(), std::vector<uint8_t>{50, 255, 254}.data(), 3, 0.25);
   CHECK(a == std::vector<uint8_t>{62, 191, 254});
+}
+
+TEST_CASE("mixup: official mixup") {
   SEXTANT_REQUIRE_FIXTURE(f, "data/mixup");
-  for (const std::string id : {"0", "1", "2"}) {
+  for (const std::string& id : test::parts_of_names(f, "output.", ".image")) {
     Image image = test::image_from_bgr(f.at("input.image1"));
     const Image other = test::image_from_bgr(f.at("input.image2"));
     mixup(image.pixels.data(), other.pixels.data(), static_cast<int64_t>(image.pixels.size()),

@@ -5,7 +5,7 @@
 
 #include "data/augment/hsv.h"
 #include "data/images.h"
-#include "support/support.h"
+#include "support/fixtures.h"
 
 using namespace sextant;
 using namespace sextant::data;
@@ -13,8 +13,8 @@ using sextant::test::largest_difference;
 
 namespace {
 
-// OpenCV took the first 32 columns of the fixture with vector instructions, which cut off. In the
-// rest it rounds, where floats decide about exact halves.
+// OpenCV takes 32 columns at a time with vector instructions, which cut off. In the rest of a row
+// it rounds, where floats decide about exact halves.
 void check_against_opencv(const Image& got, const Image& expected) {
   REQUIRE(got.pixels.size() == expected.pixels.size());
   int64_t wrong = 0;
@@ -22,7 +22,7 @@ void check_against_opencv(const Image& got, const Image& expected) {
   for (int y = 0; y < got.height; ++y)
     for (int x = 0; x < 3 * got.width; ++x) {
       const int d = got.row(y)[x] - expected.row(y)[x];
-      const bool rounded = got.width == 1 || x >= 3 * 32;
+      const bool rounded = x >= 3 * (got.width / 32 * 32);
       if (d != 0 && d != 1) ++wrong;
       if (rounded && d == 1) ++halves;
     }
@@ -95,12 +95,9 @@ TEST_CASE("hsv: OpenCV's conversions") {
 
 TEST_CASE("hsv: official augment_hsv") {
   SEXTANT_REQUIRE_FIXTURE(f, "data/hsv");
-  int cases = 0;
-  for (const auto& [name, r] : f.tensors) {
-    if (!name.ends_with(".output.r")) continue;
-    const std::string id = name.substr(0, name.size() - 9);
+  for (const std::string& id : test::parts_of_names(f, "", ".output.r")) {
     INFO(id);
-    const double* g = r.data<double>();
+    const double* g = f.at(id + ".output.r").data<double>();
     const HsvTables t = hsv_tables(g[0], g[1], g[2]);
     auto same = [&](const std::array<uint8_t, 256>& table, const std::string& which) {
       CHECK(std::memcmp(table.data(), f.at(id + ".output.lut_" + which).raw(), 256) == 0);
@@ -111,7 +108,5 @@ TEST_CASE("hsv: official augment_hsv") {
     Image image = test::image_from_bgr(f.at("input.image"));
     apply_hsv(t, image.pixels.data(), int64_t{image.width} * image.height);
     check_against_opencv(image, test::image_from_bgr(f.at(id + ".output.image")));
-    ++cases;
   }
-  CHECK(cases == 9);
 }

@@ -3,7 +3,7 @@
 #include "data/augment/hsv.h"
 #include "data/image/letterbox.h"
 #include "data/images.h"
-#include "kernels/augment.h"
+#include "kernels/backend.h"
 #include "support/support.h"
 
 using namespace sextant;
@@ -31,7 +31,8 @@ TEST_CASE("letterboxing pixel by pixel is letterboxing") {
                                         g.resized_height,    g.left, g.top};
     Image out = make_image(64, 48);
     std::vector<float> floats(out.pixels.size());
-    kernels::cpu::letterbox({&entry, 1, 64, 48, 114, out.pixels.data(), floats.data()});
+    kernels::backend(Device::kCpu)
+        .letterbox({&entry, 1, 64, 48, 114, out.pixels.data(), floats.data()});
     CHECK(out.pixels == expected.canvas.pixels);
     CHECK(floats[5] == static_cast<float>(out.pixels[5]) / 255.0f);
   }
@@ -88,7 +89,8 @@ TEST_CASE("augmenting pixel by pixel is mosaic, affine, mixup, jitter and flips"
     if (sample.flip_up_down) flip_up_down(expected.pixels.data(), kSize, kSize);
     if (sample.flip_left_right) flip_left_right(expected.pixels.data(), kSize, kSize);
     Image out = make_image(kSize, kSize);
-    kernels::cpu::augment({&sample, 1, kSize, kSize, 114, out.pixels.data(), nullptr});
+    kernels::backend(Device::kCpu)
+        .augment({&sample, 1, kSize, kSize, 114, out.pixels.data(), nullptr});
     CHECK(out.pixels == expected.pixels);
   }
 }

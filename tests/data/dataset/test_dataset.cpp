@@ -1,10 +1,12 @@
 // Datasets as folders, JSON and data.yaml, and every mistake that labels can hold.
 #include <set>
+#include <sstream>
 
+#include "core/config.h"
 #include "data/dataset/dataset.h"
 #include "data/images.h"
 #include "data/tiny_files.h"
-#include "support/support.h"
+#include "support/fixtures.h"
 
 using namespace sextant;
 using namespace sextant::data;
@@ -29,6 +31,18 @@ struct Folder {
     return open_dataset(folder.path(), "train", {on_error});
   }
 };
+
+int64_t files_in(const std::filesystem::path& folder) {
+  return std::distance(std::filesystem::directory_iterator(folder), {});
+}
+
+int64_t lines_of(const std::filesystem::path& file) {
+  if (!std::filesystem::exists(file)) return 0;
+  std::istringstream text(read_text(file));
+  int64_t lines = 0;
+  for (std::string line; std::getline(text, line);) ++lines;
+  return lines;
+}
 
 // The only issue of a dataset whose a.txt is `text`.
 LabelIssue only_issue(const std::string& text, size_t labels_left = 1) {
@@ -211,18 +225,27 @@ TEST_CASE("dataset: data.yaml") {
   CHECK_THAT(yaml("val: images/train\nnames: [a, b, c]\n"), Contains("no split 'train'"));
 }
 
-TEST_CASE("dataset: the shared real sets") {
-  const auto shared = test::shared_folder();
-  if (!shared || !std::filesystem::exists(*shared / "data/bccd")) {
-    WARN("skipped: the shared folder of data is absent; set SEXTANT_SHARED");
-    return;
+TEST_CASE("dataset: shared sets of real photographs") {
+  const auto sets = test::shared_path("data");
+  if (!sets) return;
+  for (const auto& set : std::filesystem::directory_iterator(*sets)) {
+    if (!set.is_directory()) continue;
+    for (const auto& folder : std::filesystem::directory_iterator(set.path() / "images")) {
+      if (!folder.is_directory()) continue;
+      const std::string split = folder.path().filename().string();
+      CAPTURE(set.path(), split);
+      const Dataset d = open_dataset(set.path(), split, {OnError::kSkip});
+      INFO(d.report.summary());
+      CHECK(Json(d.names) == load_json(set.path() / "classes.json").at("names"));
+      CHECK(d.size() == files_in(folder.path()));
+      // Every line of an image's label file is a box, or a mistake that is named.
+      int64_t boxes = 0, lines = 0;
+      for (const Sample& sample : d.samples) {
+        boxes += std::ssize(sample.labels);
+        lines += lines_of(set.path() / "labels" / split / sample.image.stem().concat(".txt"));
+      }
+      CHECK(boxes > 0);
+      CHECK(boxes + std::ssize(d.report.issues()) - d.report.count("image") == lines);
+    }
   }
-  const Dataset d = open_dataset(*shared / "data/bccd", "train", {OnError::kStop});
-  CHECK(d.size() == 205);
-  CHECK(d.names == std::vector<std::string>{"Platelets", "RBC", "WBC"});
-  const Dataset coco = open_dataset(*shared / "data/coco128", "val", {OnError::kSkip});
-  INFO(coco.report.summary());
-  CHECK(coco.size() == 128);
-  CHECK(coco.num_classes() == 80);
-  CHECK(coco.report.issues().size() <= 2);
 }

@@ -5,7 +5,7 @@
 #include "data/images.h"
 #include "data/loading/loader.h"
 #include "data/tiny_files.h"
-#include "support/support.h"
+#include "support/fixtures.h"
 
 using namespace sextant;
 using namespace sextant::data;
@@ -283,13 +283,10 @@ TEST_CASE("loader: wrong configs") {
 }
 
 TEST_CASE("loader: real photographs") {
-  const auto shared = test::shared_folder();
-  if (!shared || !std::filesystem::exists(*shared / "data/bccd")) {
-    WARN("skipped: the shared folder of data is absent; set SEXTANT_SHARED");
-    return;
-  }
-  Dataset d = open_dataset(*shared / "data/bccd", "val", {OnError::kStop});
-  d.samples.resize(10);
+  const auto set = test::shared_path("data/bccd");
+  if (!set) return;
+  Dataset d = open_dataset(*set, "val", {OnError::kStop});
+  d.samples.resize(std::min<size_t>(d.samples.size(), 10));
   LoaderConfig c = training(2);
   c.size = 320;
   c.batch = 5;
@@ -297,7 +294,9 @@ TEST_CASE("loader: real photographs") {
   c.threads = 1;
   CHECK(everything(d, c, {0}) == two);
   const Batch batch = load_batch(d, 0, 2, 320);
-  CHECK(batch.geometry[0].resized_height == 240);
-  CHECK(batch.geometry[0].top == 40);
-  CHECK(batch.images.data<uint8_t>()[0] == 114);
+  const Letterboxed expected = letterbox(load_image(d.samples[0].image), {320, 320});
+  CHECK(batch.geometry[0].resized_height == expected.geometry.resized_height);
+  CHECK(batch.geometry[0].top == expected.geometry.top);
+  CHECK(std::memcmp(batch.images.raw(), expected.canvas.pixels.data(),
+                    expected.canvas.pixels.size()) == 0);
 }

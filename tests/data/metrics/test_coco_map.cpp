@@ -130,6 +130,35 @@ TEST_CASE("coco map of cases worked out by hand") {
     CHECK(m.ap_small == Approx(1).margin(1e-12));
     CHECK(m.ap_medium == -1);
   }
+  SECTION("a box on the border of two sizes is of both") {
+    struct Border {
+      double side;
+      bool small, medium, large;
+    };
+    for (const Border& b : {Border{31.9, true, false, false},
+                            {32, true, true, false},
+                            {32.1, false, true, false},
+                            {95.9, false, true, false},
+                            {96, false, true, true},
+                            {96.1, false, false, true}}) {
+      CAPTURE(b.side);
+      const CocoBox box{10, 10, b.side, b.side};
+      // Found exactly, behind a false alarm of the same size.
+      const CocoBox alarm{300, 300, b.side, b.side};
+      const ImageEval image = one_image({{0, box, {}, false}}, {{0, box, 0.5}, {0, alarm, 0.9}});
+      const CocoMetrics m = evaluate_coco({&image, 1}, 1);
+      CHECK(m.ap_small == Approx(b.small ? 0.5 : -1).margin(1e-12));
+      CHECK(m.ap_medium == Approx(b.medium ? 0.5 : -1).margin(1e-12));
+      CHECK(m.ap_large == Approx(b.large ? 0.5 : -1).margin(1e-12));
+    }
+    // By the area that an annotation gives.
+    const ImageEval given = one_image({{0, kBox, 1024.0, false}, {0, kElsewhere, 9216.0, false}},
+                                      {{0, kBox, 0.9}, {0, kElsewhere, 0.8}});
+    const CocoMetrics m = evaluate_coco({&given, 1}, 1);
+    CHECK(m.ap_small == Approx(1).margin(1e-12));
+    CHECK(m.ap_medium == Approx(1).margin(1e-12));
+    CHECK(m.ap_large == Approx(1).margin(1e-12));
+  }
   SECTION("a class without truth stays out of the mean") {
     const ImageEval image = one_image({{0, kBox, {}, false}}, {{0, kBox, 0.9}, {1, kBox, 0.9}});
     const CocoMetrics m = evaluate_coco({&image, 1}, 2);

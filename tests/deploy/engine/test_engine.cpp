@@ -20,7 +20,7 @@ Tensor forward(const MixedNet& net, const Tensor& images) {
 
 std::map<std::string, int> kinds(const Graph& g) {
   std::map<std::string, int> count;
-  for (const Node& n : g.nodes) ++count[name_of(n.kind)];
+  for (const Node& n : g.nodes) ++count[std::string(name_of(n.kind()))];
   return count;
 }
 
@@ -44,14 +44,14 @@ TEST_CASE("tracing names nodes by their modules and fusing folds what it can") {
   const Node* stem = g.find_node("stem.rbr_reparam");
   REQUIRE(stem);
   CHECK(stem->weight.shape() == Shape{16, 3, 3, 3});
-  CHECK(stem->attributes.stride == 2);
-  CHECK(stem->attributes.activation == Activation::kReLU);
+  CHECK(stem->as<ConvAttributes>().stride == 2);
+  CHECK(stem->activation() == Activation::kReLU);
   REQUIRE(g.find_node("c1.block.conv"));
-  CHECK(g.find_node("c1.block.conv")->attributes.residual);
-  CHECK_FALSE(g.find_node("c1.block.conv")->attributes.residual_before_activation);
-  CHECK(g.find_node("c1.block.conv")->attributes.residual_scale == 0.75f);
+  CHECK(g.find_node("c1.block.conv")->as<ConvAttributes>().residual);
+  CHECK_FALSE(g.find_node("c1.block.conv")->as<ConvAttributes>().residual_before_activation);
+  CHECK(g.find_node("c1.block.conv")->as<ConvAttributes>().residual_scale == 0.75f);
   REQUIRE(g.find_node("c2.block.conv"));
-  CHECK(g.find_node("c2.block.conv")->attributes.residual_before_activation);
+  CHECK(g.find_node("c2.block.conv")->as<ConvAttributes>().residual_before_activation);
   CHECK(g.find_node("detect.cls_preds.0") != nullptr);
 }
 
@@ -181,10 +181,9 @@ TEST_CASE("integer sums do not saturate on any machine") {
   image.name = "images";
   image.output = 0;
   conv.name = "conv";
-  conv.kind = NodeKind::kConv;
+  conv.attributes = ConvAttributes{.padding = 1};
   conv.inputs = {0};
   conv.output = 1;
-  conv.attributes.padding = 1;
   conv.weight = Tensor({16, 3, 3, 3});
   std::fill_n(conv.weight.f32(), conv.weight.numel(), 0.5f);
   g.nodes = {image, conv};
@@ -193,6 +192,7 @@ TEST_CASE("integer sums do not saturate on any machine") {
   g.output = 1;
   unify_ranges(g);
   assign_ranges(g, {1.0f, 16.0f});
+  set_weight_scales(g);
   Tensor white({1, 8, 8, 3}, DType::kU8);
   std::fill_n(white.data<uint8_t>(), white.numel(), uint8_t{255});
   const Tensor y = Engine(g, {1, 8, 8, Precision::kInt8}).run(white);
@@ -212,16 +212,15 @@ TEST_CASE("the simulation is quantize-dequantize around the float network") {
   input.output = 0;
   Node conv;
   conv.name = "conv";
-  conv.kind = NodeKind::kConv;
+  conv.attributes = ConvAttributes{.padding = 1, .activation = Activation::kReLU};
   conv.inputs = {0};
   conv.output = 1;
-  conv.attributes.padding = 1;
-  conv.attributes.activation = Activation::kReLU;
   conv.weight = test::random_tensor({4, 3, 3, 3}, 11);
   conv.bias = test::random_tensor({4}, 12);
   g.nodes = {input, conv};
   unify_ranges(g);
   assign_ranges(g, {1.0f, 2.5f});
+  set_weight_scales(g);
   const Tensor images = test::random_images({1, 6, 6, 3}, 13);
   Engine simulation = make_simulation(g, {1, 6, 6});
   Engine engine(g, {1, 6, 6, Precision::kInt8});

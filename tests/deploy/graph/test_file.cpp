@@ -120,7 +120,7 @@ TEST_CASE("broken deploy files are refused with one line that names the fault") 
   says(error([&](Json& j, F&) { node(j, "c1.block.conv")["inputs"][0] = "nobody"; }),
        "node 'c1.block.conv' names tensor 'nobody'");
   says(error([&](Json& j, F&) { node(j, "c1.block.conv")["kind"] = "magic"; }),
-       "node 'c1.block.conv': unknown node kind 'magic'; use input, conv");
+       "node 'c1.block.conv': unknown node kind 'magic'; use input, conv, ");
   says(error([&](Json& j, F&) { node(j, "c1.block.conv")["stride"] = 1e300; }), "no integer");
   says(error([&](Json& j, F&) { node(j, "c1.block.conv")["stride"] = 0; }), "must be in [1,");
   says(error([&](Json& j, F&) { node(j, "c1.block.conv")["padding"] = 60000; }), "padding");

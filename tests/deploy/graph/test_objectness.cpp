@@ -45,7 +45,7 @@ TEST_CASE("objectness: the graph decodes three maps a level as the model does") 
   const MixedNet net(Activation::kReLU, 41, true);
   const Graph g = traced_graph(Activation::kReLU);
   const Node& decode = g.nodes.back();
-  CHECK(decode.attributes.objectness);
+  CHECK(decode.as<DecodeAttributes>().objectness);
   REQUIRE(decode.inputs.size() == 6);
   const char* expected[] = {"detect.cls_preds.0", "detect.reg_preds.0", "detect.obj_preds.0",
                             "detect.cls_preds.1", "detect.reg_preds.1", "detect.obj_preds.1"};
@@ -101,7 +101,7 @@ TEST_CASE("objectness: the deploy file is of version 2, one without stays of ver
   const auto meta = [&] { return Json::parse(load_safetensors(path).meta("sextant")); };
   CHECK(meta().at("version") == 2);
   const Graph back = load_deploy(path);
-  CHECK(back.nodes.back().attributes.objectness);
+  CHECK(back.nodes.back().as<DecodeAttributes>().objectness);
   CHECK(test::max_difference(run(back, Precision::kInt8), run(g, Precision::kInt8)) == 0);
 
   SafeTensors file = load_safetensors(path);
@@ -120,7 +120,7 @@ TEST_CASE("objectness: the deploy file is of version 2, one without stays of ver
   save_deploy(path, fuse(test::traced(MixedNet(Activation::kReLU, 41), {1, 32, 32, 3})));
   CHECK(meta().at("version") == 1);
   CHECK_FALSE(meta().at("nodes").back().contains("objectness"));
-  CHECK_FALSE(load_deploy(path).nodes.back().attributes.objectness);
+  CHECK_FALSE(load_deploy(path).nodes.back().as<DecodeAttributes>().objectness);
 }
 
 TEST_CASE("objectness: maps that are none are refused") {
@@ -150,7 +150,7 @@ TEST_CASE("objectness: ONNX models come back as the same graph") {
       CHECK(bytes.find(nms ? "decode_0/detection_scores" : "decode_0/objectness_by_anchor") !=
             std::string::npos);
       const Graph back = from_onnx(bytes, "m.onnx");
-      CHECK(back.nodes.back().attributes.objectness);
+      CHECK(back.nodes.back().as<DecodeAttributes>().objectness);
       CHECK(back.nodes.size() == g.nodes.size());
       const double tolerance = precision == OnnxPrecision::kFloat16 ? 5e-3 : 1e-5;
       const Precision p = int8 ? Precision::kInt8 : Precision::kFloat32;
@@ -161,7 +161,7 @@ TEST_CASE("objectness: ONNX models come back as the same graph") {
         std::string nameless = bytes;
         nameless.replace(nameless.find("sextant-onnx"), 12, "sextant-none");
         const Graph found = from_onnx(nameless, "m.onnx");
-        CHECK(found.nodes.back().attributes.objectness);
+        CHECK(found.nodes.back().as<DecodeAttributes>().objectness);
         CHECK(test::max_difference(run(found, p), run(g, p)) == 0);
       }
       // what the metadata says has to be what the nodes do

@@ -23,6 +23,7 @@ Graph separate(const Graph& fused, const Tensor& images, float shrink) {
           std::max(amax[static_cast<size_t>(v.id)], std::abs(x) * shrink);
   });
   assign_ranges(g, amax);
+  set_weight_scales(g);
   return g;
 }
 

@@ -8,7 +8,7 @@
 #include "deploy/integer/lower.h"
 #include "deploy/integer/multiplier.h"
 #include "deploy/integer/rescale.h"
-#include "kernels/detection/decode.h"
+#include "kernels/backend.h"
 #include "support/support.h"
 
 using namespace sextant;
@@ -265,7 +265,7 @@ TEST_CASE("decoding in integers is within 3e-5 of a score and 1e-3 of a pixel of
   const bool objectness = GENERATE(false, true);
   constexpr int64_t kBatch = 2, kClasses = 5;
   IntegerDecode p;
-  kernels::Decode q;
+  kernels::HeadMaps q;
   p.levels = q.levels = 2;
   p.batch = q.batch = kBatch;
   p.classes = q.classes = kClasses;
@@ -304,7 +304,7 @@ TEST_CASE("decoding in integers is within 3e-5 of a score and 1e-3 of a pixel of
   std::vector<int32_t> got(static_cast<size_t>(rows * (5 + kClasses)));
   std::vector<float> want(got.size());
   integer_decode(p, got.data());
-  kernels::cpu::decode(q, want.data());
+  kernels::backend(Device::kCpu).decode({q, want.data()});
   double boxes = 0, scores = 0;
   for (size_t i = 0; i < got.size(); ++i) {
     const double apart = std::abs(std::ldexp(got[i], -kResultBits) - static_cast<double>(want[i]));

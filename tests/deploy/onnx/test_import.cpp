@@ -73,9 +73,8 @@ TEST_CASE("imported graphs are fused and carry the names of their parameters") {
   const Graph g = load("residual").graph;
   REQUIRE(g.find_node("layer2.0.conv2"));
   const Node& conv = *g.find_node("layer1.0.conv2");
-  CHECK(conv.attributes.residual);
-  CHECK(conv.attributes.residual_before_activation);
-  CHECK(conv.attributes.activation == Activation::kReLU);
+  CHECK(conv.as<ConvAttributes>().residual_place() == ResidualPlace::kBeforeActivation);
+  CHECK(conv.activation() == Activation::kReLU);
   CHECK(count(g, NodeKind::kBatchNorm) == 0);
   CHECK(count(g, NodeKind::kActivation) == 0);
   CHECK(count(g, NodeKind::kAdd) == 0);
@@ -176,13 +175,13 @@ TEST_CASE("PyTorch: the official decoding is recognised by what it computes") {
         "torch_detector_bins_dynamo", "torch_detector_nms"}) {
     CAPTURE(name);
     const TorchCase c = load_torch(name);
-    const Node& decode = c.graph.nodes.back();
-    REQUIRE(decode.kind == NodeKind::kDecode);
-    CHECK(decode.attributes.num_classes == 3);
-    CHECK(decode.attributes.reg_max ==
+    REQUIRE(c.graph.decode() != nullptr);
+    const auto& decode = c.graph.decode()->as<DecodeAttributes>();
+    CHECK(decode.num_classes == 3);
+    CHECK(decode.reg_max ==
           (name.find("_bins") != std::string::npos || name == "torch_detector_nms" ? 4 : 0));
-    CHECK(decode.attributes.strides == std::vector<int64_t>{4, 8});
-    CHECK_FALSE(decode.attributes.objectness);
+    CHECK(decode.strides == std::vector<int64_t>{4, 8});
+    CHECK_FALSE(decode.objectness);
     CHECK(test::relative_difference(run(c.graph, c.images), c.output) < 2e-5);
     // It is a detector like ours from here on.
     const Graph g = test::with_ranges(c.graph, c.images);
@@ -195,7 +194,7 @@ TEST_CASE("PyTorch: maps of a head as outputs, decoded where that is asked for")
           load_onnx(model_path("torch_detector_maps"));
         }).ends_with("if they are the maps of a YOLOv6 head, import them as maps"));
   const TorchCase c = load_torch("torch_detector_maps", true);
-  CHECK(c.graph.nodes.back().attributes.reg_max == 4);
+  CHECK(c.graph.decode()->as<DecodeAttributes>().reg_max == 4);
   CHECK(test::relative_difference(run(c.graph, c.images), c.output) < 2e-5);
   OnnxImportOptions options;
   options.head_maps = true;

@@ -2,8 +2,8 @@
 #include <numeric>
 
 #include "core/parallel.h"
+#include "kernels/backend.h"
 #include "kernels/detection/assign_problem.h"
-#include "kernels/detection/atss.h"
 #include "support/fixture_folder.h"
 
 using namespace sextant;
@@ -22,7 +22,7 @@ struct AtssProblem : Problem {
   void run() {
     link(p);
     p.anchor_boxes = squares.data();
-    cpu::atss_assign(p);
+    backend(Device::kCpu).atss_assign(p);
   }
 };
 

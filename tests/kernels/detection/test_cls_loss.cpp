@@ -1,7 +1,7 @@
 #include <cmath>
 
 #include "core/parallel.h"
-#include "kernels/detection/cls_loss.h"
+#include "kernels/backend.h"
 #include "support/fixture_folder.h"
 
 using namespace sextant;
@@ -37,6 +37,19 @@ struct Case {
     p.grad = grad.data();
   }
 };
+
+double class_loss(ClassLoss p) {
+  double sum = -1.0;
+  p.sum = &sum;
+  backend(Device::kCpu).class_loss(p);
+  return sum;
+}
+double class_loss_logits(ClassLoss p) {
+  double sum = -1.0;
+  p.sum = &sum;
+  backend(Device::kCpu).class_loss_logits(p);
+  return sum;
+}
 
 constexpr ClassLossType kTypes[] = {ClassLossType::kVarifocal, ClassLossType::kFocal,
                                     ClassLossType::kQualityFocal, ClassLossType::kPoly};
@@ -121,7 +134,7 @@ TEST_CASE("varifocal loss matches the official one") {
     p.classes = 1;
     p.alpha = std::stod(f.meta("alpha"));
     p.gamma = std::stod(f.meta("gamma"));
-    const double loss = cpu::class_loss(p);
+    const double loss = class_loss(p);
     const double expected = f.at("output.loss").item();
     REQUIRE(std::abs(loss - expected) < 1e-6 * expected);
     // Gradients range over 40 decades in the extreme case, so each is compared by itself; below
@@ -147,8 +160,8 @@ TEST_CASE("class loss gradients are those of the losses") {
         k->p.epsilon = 0.7;
         k->p.grad_scale = 0.25;
       }
-      REQUIRE(gradient_error(scores, 0x1p-12f, cpu::class_loss) < 1e-5);
-      REQUIRE(gradient_error(logits, 0x1p-7f, cpu::class_loss_logits) < 1e-4);
+      REQUIRE(gradient_error(scores, 0x1p-12f, class_loss) < 1e-5);
+      REQUIRE(gradient_error(logits, 0x1p-7f, class_loss_logits) < 1e-4);
     }
 }
 
@@ -161,9 +174,9 @@ TEST_CASE("class losses on logits equal their definition in double") {
         k.p.type = type;
         k.p.gamma = gamma;
         const double want = plain_logits(k.p);
-        REQUIRE(std::abs(cpu::class_loss_logits(k.p) - want) < 1e-6 * want);
+        REQUIRE(std::abs(class_loss_logits(k.p) - want) < 1e-6 * want);
         k.p.grad = nullptr;
-        REQUIRE(std::abs(cpu::class_loss_logits(k.p) - want) < 1e-6 * want);
+        REQUIRE(std::abs(class_loss_logits(k.p) - want) < 1e-6 * want);
       }
 }
 
@@ -171,7 +184,7 @@ TEST_CASE("poly without its polynomial is binary cross-entropy") {
   Case k(40, 3, 8, -5, 5);
   k.p.type = ClassLossType::kPoly;
   k.p.epsilon = 0.0;
-  cpu::class_loss_logits(k.p);
+  class_loss_logits(k.p);
   for (int64_t r = 0; r < 40; ++r)
     for (int64_t c = 0; c < 3; ++c) {
       const double prob = 1 / (1 + std::exp(-static_cast<double>(k.pred[r * 3 + c])));
@@ -194,8 +207,8 @@ TEST_CASE("class losses on logits agree with the form on probabilities") {
     Case scores(50, 4, 4, -6, 6);
     scores.p.type = type;
     for (float& v : scores.pred) v = 1.0f / (1.0f + std::exp(-v));
-    const double a = cpu::class_loss_logits(logits.p);
-    const double b = cpu::class_loss(scores.p);
+    const double a = class_loss_logits(logits.p);
+    const double b = class_loss(scores.p);
     REQUIRE(std::abs(a - b) < 1e-5 * b);
     for (size_t i = 0; i < logits.pred.size(); ++i) {
       const double s = scores.pred[i];
@@ -215,7 +228,7 @@ TEST_CASE("class losses stay finite at certainty") {
     k.target = {0.5, 0.0};
     k.pred = {0, 1, 1, 0, 1e-38f, 0, 1, 0, 0, 1, 0, 1, 0, 1, 0, 1};
     k.link();
-    REQUIRE(std::isfinite(cpu::class_loss(k.p)));
+    REQUIRE(std::isfinite(class_loss(k.p)));
     for (const float g : k.grad) REQUIRE(std::isfinite(g));
 
     std::vector<float> z = {-1000, -200, -100, -88, 88, 100, 200, 1000};
@@ -224,7 +237,7 @@ TEST_CASE("class losses stay finite at certainty") {
     k.label = {7, 0};
     k.target = {1.0, 0.25};
     k.link();
-    const double loss = cpu::class_loss_logits(k.p);
+    const double loss = class_loss_logits(k.p);
     const double want = plain_logits(k.p);
     REQUIRE(std::abs(loss - want) < 1e-6 * want);
     for (const float g : k.grad) REQUIRE(std::isfinite(g));
@@ -239,10 +252,10 @@ TEST_CASE("class losses do not depend on the number of threads") {
   Case k(6000, 7, 6, -5, 5);
   const int before = omp_get_max_threads();
   omp_set_num_threads(1);
-  const double one = cpu::class_loss_logits(k.p);
+  const double one = class_loss_logits(k.p);
   const std::vector<float> grad = k.grad;
   omp_set_num_threads(3);
-  const double three = cpu::class_loss_logits(k.p);
+  const double three = class_loss_logits(k.p);
   omp_set_num_threads(before);
   REQUIRE(one == three);
   REQUIRE(grad == k.grad);

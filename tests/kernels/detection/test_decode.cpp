@@ -2,7 +2,7 @@
 #include <cmath>
 
 #include "core/parallel.h"
-#include "kernels/detection/decode.h"
+#include "kernels/backend.h"
 #include "support/support.h"
 
 using namespace sextant;
@@ -15,7 +15,7 @@ namespace {
 // slices of wider buffers whose other elements hold NaN.
 struct Head {
   std::vector<std::vector<float>> cls, reg, obj;
-  Decode p;
+  HeadMaps p;
 
   Head(int64_t batch, int64_t classes, int64_t reg_max, uint64_t seed, int64_t extra = 0,
        bool objectness = false) {
@@ -60,7 +60,7 @@ struct Head {
   }
   std::vector<float> decoded() const {
     std::vector<float> out(p.batch * p.anchors() * (5 + p.classes), -7.0f);
-    cpu::decode(p, out.data());
+    backend(Device::kCpu).decode({p, out.data()});
     return out;
   }
 };

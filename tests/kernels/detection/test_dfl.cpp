@@ -1,7 +1,7 @@
 #include <cmath>
+#include <map>
 
-#include "kernels/detection/dfl.h"
-#include "kernels/detection/iou_loss.h"
+#include "kernels/backend.h"
 #include "support/fixture_folder.h"
 
 using namespace sextant;
@@ -28,7 +28,7 @@ struct DflRun {
     p.grad = grad.data();
     p.rows = static_cast<int64_t>(scale.size());
     p.reg_max = reg_max;
-    cpu::dfl_loss(p);
+    backend(Device::kCpu).dfl_loss(p);
   }
 };
 
@@ -99,8 +99,10 @@ TEST_CASE("expectation over a softmax") {
   const Tensor logits = test::random_tensor({rows, bins}, 4, -8, 8);
   std::vector<double> prob(rows * bins), mean(rows);
   std::vector<float> mean32(rows);
-  cpu::expectation(Expectation<double>{logits.f32(), prob.data(), mean.data(), rows, bins});
-  cpu::expectation(Expectation<float>{logits.f32(), nullptr, mean32.data(), rows, bins});
+  backend(Device::kCpu)
+      .expectation(Expectation<double>{logits.f32(), prob.data(), mean.data(), rows, bins});
+  backend(Device::kCpu)
+      .expectation(Expectation<float>{logits.f32(), nullptr, mean32.data(), rows, bins});
   for (int64_t r = 0; r < rows; ++r) {
     double sum = 0, moment = 0;
     for (int64_t k = 0; k < bins; ++k) {
@@ -123,14 +125,16 @@ TEST_CASE("distances and boxes match the official conversions") {
     const auto dist = doubles(f.at("input.distance"));
     const auto boxes = doubles(f.at("input.bbox"));
     const auto want_box = doubles(f.at("output.dist2bbox.xyxy"));
+    std::map<int, Tensor> conversions;
+    for (const std::string& reg_max : parts_of_names(f, "output.bbox2dist.rm", ""))
+      conversions[std::stoi(reg_max)] = f.at("output.bbox2dist.rm" + reg_max);
     const size_t anchors = points.size() / 2;
     for (size_t i = 0; i < dist.size() / 4; ++i) {
       const double px = points[2 * (i % anchors)], py = points[2 * (i % anchors) + 1];
       double out[4];
       dist2bbox(px, py, &dist[4 * i], out);
       for (size_t k = 0; k < 4; ++k) REQUIRE(std::abs(out[k] - want_box[4 * i + k]) < 5e-6);
-      for (const int reg_max : {8, 16}) {
-        const Tensor& want = f.at("output.bbox2dist.rm" + std::to_string(reg_max));
+      for (const auto& [reg_max, want] : conversions) {
         bbox2dist(px, py, &boxes[4 * i], static_cast<double>(reg_max), out);
         for (size_t k = 0; k < 4; ++k)
           REQUIRE(std::abs(out[k] - static_cast<double>(want.f32()[4 * i + k])) < 2e-6);
@@ -177,7 +181,8 @@ TEST_CASE("box loss parts match the official BboxLoss") {
       std::vector<double> prob(channels), mean(4), dfl_grad(channels);
       double loss, box[4], box_grad[4], dist[4];
       if (reg_max > 0)
-        cpu::expectation(Expectation<double>{z, prob.data(), mean.data(), 4, bins});
+        backend(Device::kCpu)
+            .expectation(Expectation<double>{z, prob.data(), mean.data(), 4, bins});
       else
         mean.assign(z, z + 4);
       dist2bbox(px, py, mean.data(), box);
@@ -189,13 +194,13 @@ TEST_CASE("box loss parts match the official BboxLoss") {
       iou.rows = 1;
       iou.type = from_name<IouType>(f.meta("iou_type"));
       iou.eps = 1e-10;
-      cpu::iou_loss(iou);
+      backend(Device::kCpu).iou_loss(iou);
       loss_iou += weight * loss / divisor;
       if (reg_max > 0) {
         bbox2dist(px, py, &target[4 * i], static_cast<double>(reg_max), dist);
         const double scale = 0.5 * weight / divisor;
         DflLoss d{z, dist, &scale, &loss, dfl_grad.data(), 1, reg_max};
-        cpu::dfl_loss(d);
+        backend(Device::kCpu).dfl_loss(d);
         loss_dfl += weight * loss / divisor;
       }
       for (int64_t k = 0; k < channels; ++k) {

@@ -2,8 +2,8 @@
 #include <numeric>
 
 #include "core/parallel.h"
+#include "kernels/backend.h"
 #include "kernels/detection/assign_problem.h"
-#include "kernels/detection/simota.h"
 
 using namespace sextant;
 using namespace sextant::kernels;
@@ -30,7 +30,7 @@ struct SimOtaProblem : Problem {
     p.strides = strides.data();
     p.scores[0] = score_block();
     p.objectness[0] = {objectness.data(), anchors, anchors, 1};
-    cpu::simota_assign(p);
+    backend(Device::kCpu).simota_assign(p);
   }
   bool in_box(int64_t n, int64_t g, int64_t a) const {
     return plain_margin(&points[2 * a], gt(n, g)) > 0;
@@ -152,7 +152,7 @@ TEST_CASE("simota reads predicted boxes at candidates only") {
   const auto assigned = q.assigned;
   const auto target = q.target;
   std::vector<uint8_t> candidate(q.batch * q.anchors, 7);
-  cpu::simota_candidates(q.p, candidate.data());
+  backend(Device::kCpu).simota_candidates({q.p, candidate.data()});
   for (int64_t n = 0; n < q.batch; ++n)
     for (int64_t a = 0; a < q.anchors; ++a) {
       bool any = false;

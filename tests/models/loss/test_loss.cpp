@@ -273,7 +273,7 @@ TEST_CASE("detection loss names what does not fit") {
   REQUIRE_THAT(with_all([](LossSample& s) { s.teacher.features.pop_back(); }),
                Contains("2 feature maps of the teacher, 3 of the student"));
   REQUIRE_THAT(with_all([](LossSample& s) { s.input.features.clear(); }),
-               Contains("there are no features"));
+               Contains("no features are given"));
   REQUIRE_THAT(with_all([](LossSample& s) { s.input.reg_lrtb.pop_back(); }),
                Contains("2 lrtb maps for 3"));
   REQUIRE_THAT(with_all([](LossSample& s) { s.input.reg_ab.clear(); }),

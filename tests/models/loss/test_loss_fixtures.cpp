@@ -5,8 +5,7 @@ using namespace sextant;
 using namespace sextant::test;
 
 TEST_CASE("every fixture of losses/ belongs to a test") {
-  for (const std::string& name : unclaimed_fixtures(kLossFixtures))
-    FAIL_CHECK("no test reads " << name);
+  CHECK(unclaimed_fixtures(kLossFixtures) == std::vector<std::string>{});
 }
 
 TEST_CASE("detection loss matches the official one") {

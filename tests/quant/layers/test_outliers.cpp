@@ -9,8 +9,6 @@ namespace {
 using namespace sextant;
 using deploy::Graph;
 using deploy::Node;
-using deploy::NodeKind;
-
 // image -> 1x1 convolution to two channels (first red, second minus the sum of all), no activation.
 Graph two_channels() {
   Graph g;
@@ -21,7 +19,7 @@ Graph two_channels() {
   in.output = 0;
   Node conv;
   conv.name = "conv";
-  conv.kind = NodeKind::kConv;
+  conv.attributes = deploy::ConvAttributes{};
   conv.inputs = {0};
   conv.output = 1;
   conv.weight = Tensor::from(Shape{2, 1, 1, 3}, std::vector<float>{4, 0, 0, -1, -1, -1});

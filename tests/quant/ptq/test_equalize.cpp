@@ -112,7 +112,7 @@ TEST_CASE("channel sets end where a factor would not pass") {
   CHECK(none(of("images")));
   CHECK(none(of(g.tensors[static_cast<size_t>(g.output)].name)));
   for (const deploy::Node& n : g.nodes)
-    if (n.attributes.activation == Activation::kSiLU) CHECK(none(of(n.name)));
+    if (n.activation() == Activation::kSiLU) CHECK(none(of(n.name)));
   // the residual joins its two convolutions with the tensor between
   const std::vector<int> a = of("conv2"), r = of("conv4"), p = of("conv5"), pool = of("max_pool6");
   CHECK(a == r);

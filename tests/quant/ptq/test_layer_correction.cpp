@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "deploy/engine/engine.h"
+#include "deploy/graph/conv_layers.h"
 #include "deploy/graph/ranges.h"
 #include "quant/layers/float_layers.h"
 #include "quant/layers/partial.h"
@@ -49,13 +50,13 @@ void check_samples(const deploy::Graph& g) {
     CAPTURE(node.name);
     const QuantizedSample s = pass.sample(q, 50);
     const int64_t o = node.weight.dim(0);
-    const bool deconv = node.kind == deploy::NodeKind::kDeconv;
+    const bool deconv = node.is<deploy::DeconvAttributes>();
     const int64_t m = deconv ? 4 * o : o;
     REQUIRE(s.result.outputs.shape() == Shape{50, m});
     REQUIRE(exact[n].outputs.shape() == Shape{50, m});
     const std::vector<int8_t> w = deploy::quantize_weight(node.weight, node.weight_scale);
     // the row's inputs times the integer weights make the row's results
-    const int64_t groups = node.attributes.groups;
+    const int64_t groups = deploy::conv_attributes(node).groups;
     const int64_t k = s.inputs[0].dim(1);
     Tensor expected({50, m});
     for (int64_t r = 0; r < 50; ++r)
@@ -95,7 +96,7 @@ TEST_CASE("the means of the exact sample are those of the fp32 engine") {
   // the deconv has neither activation nor residual: its result is its tensor
   const deploy::Node* deconv = nullptr;
   for (const deploy::Node& n : g.nodes)
-    if (n.kind == deploy::NodeKind::kDeconv) deconv = &n;
+    if (n.is<deploy::DeconvAttributes>()) deconv = &n;
   std::vector<double> mean(5, 0.0);
   deploy::Engine engine(g, {1, 16, 16});
   for (const Tensor& image : images)
@@ -191,7 +192,7 @@ TEST_CASE("layers named for float are so from the start") {
     const deploy::Node& node = q.nodes[n];
     if (!node.has_weight()) continue;
     CAPTURE(node.name);
-    const bool named = n == 3 || node.kind == deploy::NodeKind::kDeconv;
+    const bool named = n == 3 || node.is<deploy::DeconvAttributes>();
     CHECK((node.precision == deploy::Precision::kFloat32) == named);
     CHECK((test::max_difference(node.weight, g.nodes[n].weight) == 0.0) == named);
     // the others were corrected behind layers that run in float

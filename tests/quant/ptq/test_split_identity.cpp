@@ -83,9 +83,9 @@ TEST_CASE("split identity: the same function, the least noise, and only where th
   for (const std::string name : {"c2", "c4"}) {
     const deploy::Node& was = node(g, name);
     const deploy::Node& is = node(split, name);
-    const float a = is.attributes.residual_scale;
-    CHECK(is.attributes.residual);
-    CHECK(is.attributes.residual_before_activation);
+    const auto& attributes = is.as<deploy::ConvAttributes>();
+    const float a = attributes.residual_scale;
+    CHECK(attributes.residual_place() == deploy::ResidualPlace::kBeforeActivation);
     CHECK(is.inputs == std::vector<int>{was.inputs[0], was.inputs[0]});
     CHECK((a > 1.0f && a < 1.7f));
     for (float other = 0; other < 2; other += 0.01f)
@@ -96,7 +96,7 @@ TEST_CASE("split identity: the same function, the least noise, and only where th
   }
   CHECK(report.gain_db == Approx(gain));
   for (const std::string name : {"c1", "c3", "cls", "reg"}) {
-    CHECK_FALSE(node(split, name).attributes.residual);
+    CHECK_FALSE(node(split, name).has_residual());
     CHECK(node(split, name).weight.raw() == node(g, name).weight.raw());
   }
 }
@@ -104,11 +104,11 @@ TEST_CASE("split identity: the same function, the least noise, and only where th
 TEST_CASE("split identity: not where x and the result cannot share a range") {
   deploy::Graph g = with_identity({"c2", "c3"});
   // c2's result has a sign, what it reads has none
-  g.nodes[static_cast<size_t>(test::node_of(g, "c2"))].attributes.activation =
+  g.nodes[static_cast<size_t>(test::node_of(g, "c2"))].as<deploy::ConvAttributes>().activation =
       Activation::kLeakyReLU;
   const deploy::Graph split = split_identity(g);
-  CHECK_FALSE(node(split, "c2").attributes.residual);
-  CHECK_FALSE(node(split, "c3").attributes.residual);
+  CHECK_FALSE(node(split, "c2").has_residual());
+  CHECK_FALSE(node(split, "c3").has_residual());
 }
 
 TEST_CASE("split identity: quantized, there is less noise, and every engine has the integers") {

@@ -5,7 +5,7 @@
 
 #include "core/parallel.h"
 #include "quant/ranges/calibrator.h"
-#include "support/support.h"
+#include "support/fixtures.h"
 
 using namespace sextant;
 using namespace sextant::quant;
@@ -116,46 +116,71 @@ void compare_histogram(const SafeTensors& f, const std::string& name, const Hist
 
 }  // namespace
 
-TEST_CASE("histograms and ranges agree with pytorch-quantization") {
-  const std::string name =
-      GENERATE("bimodal", "heavy_tail", "relu_normal", "signed_normal", "silu", "tiny_range");
-  SEXTANT_REQUIRE_FIXTURE(f, "quant/histogram_" + name);
-  const bool torch = GENERATE(true, false);
-  const std::string tag = torch ? "torch." : "numpy.";
-  HistogramCollector c({.binning = torch ? Binning::kTorch : Binning::kNumpy});
-  const auto compare_amax = [&](const std::string& key, Method method, AmaxOptions options = {}) {
-    const double expected = f.at(key).item();
-    const double got = c.amax(method, options);
-    INFO(name << ": " << key << " is " << got << ", reference " << expected);
-    CHECK(std::abs(got - expected) <= 2e-7 * expected);
-  };
-  for (int batch = 0; batch < 3; ++batch) {
-    c.collect(f.at("input.batch." + std::to_string(batch)).span<float>());
-    INFO(name);
-    compare_histogram(f, tag + "after" + std::to_string(batch), c.histogram());
-    if (batch == 0 && torch) {
-      compare_amax("torch.single.amax.percentile", Method::kPercentile);
-      compare_amax("torch.single.amax.mse", Method::kMse);
-      compare_amax("torch.single.amax.unsigned_mse", Method::kMse, {.is_unsigned = true});
-      compare_amax("torch.single.amax.entropy", Method::kEntropy);
-    }
+namespace {
+
+// A range of the file, by the end of its name: "percentile99.9", "unsigned_mse". A percentile
+// without a number is the file's own.
+void compare_amax(const SafeTensors& f, const std::string& prefix, const std::string& name,
+                  const HistogramCollector& c) {
+  const std::string unsigned_mark = "unsigned_", percentile = "percentile";
+  AmaxOptions options{.percentile = std::stod(f.meta("percentile")),
+                      .bits = std::stoi(f.meta("num_bits")),
+                      .is_unsigned = f.meta("unsigned") == "True",
+                      .start_bin = std::stoll(f.meta("start_bin"))};
+  std::string method = name;
+  if (method.starts_with(unsigned_mark)) {
+    options.is_unsigned = true;
+    method.erase(0, unsigned_mark.size());
   }
-  compare_amax(tag + "amax.percentile99.99", Method::kPercentile, {.percentile = 99.99});
-  compare_amax(tag + "amax.percentile99.9", Method::kPercentile, {.percentile = 99.9});
-  compare_amax(tag + "amax.percentile99.0", Method::kPercentile, {.percentile = 99.0});
-  compare_amax(tag + "amax.mse", Method::kMse);
-  if (torch) compare_amax(tag + "amax.entropy", Method::kEntropy);
-  compare_amax("amax.max", Method::kMax);
+  if (method.starts_with(percentile) && method != percentile) {
+    options.percentile = std::stod(method.substr(percentile.size()));
+    method = percentile;
+  }
+  const double expected = f.at(prefix + name).item();
+  const double got = c.amax(from_name<CalibrationMethod>(method), options);
+  INFO(prefix << name << " is " << got << ", reference " << expected);
+  CHECK(std::abs(got - expected) <= 2e-7 * expected);
+}
+
+void compare_collector(const SafeTensors& f, Binning binning) {
+  const std::string tag = binning == Binning::kTorch ? "torch." : "numpy.";
+  HistogramCollector c({.binning = binning, .bins = std::stoll(f.meta("num_bins"))});
+  const auto compare_all = [&](const std::string& prefix) {
+    for (const std::string& name : test::parts_of_names(f, prefix, ""))
+      compare_amax(f, prefix, name, c);
+  };
+  for (const std::string& batch : test::parts_of_names(f, "input.batch.", "")) {
+    c.collect(f.at("input.batch." + batch).span<float>());
+    compare_histogram(f, tag + "after" + batch, c.histogram());
+    if (batch == "0" && binning == Binning::kTorch) compare_all("torch.single.amax.");
+  }
+  compare_all(tag + "amax.");
+  compare_all("amax.");
+}
+
+}  // namespace
+
+TEST_CASE("histograms and ranges agree with pytorch-quantization") {
+  for (const std::string& name : test::fixture_names("quant/histogram_")) {
+    CAPTURE(name);
+    const SafeTensors f = *test::fixture(name);
+    compare_collector(f, Binning::kTorch);
+    compare_collector(f, Binning::kNumpy);
+  }
 }
 
 TEST_CASE("the largest value of a channel agrees with pytorch-quantization") {
   SEXTANT_REQUIRE_FIXTURE(f, "quant/max_calib_axis0");
-  std::vector<float> amax(6, 0.0f);
-  for (const std::string batch : {"0", "1", "2"}) {
-    update_channel_max(f.at("input.batch." + batch).span<float>(), 1, 36, amax);
+  REQUIRE(f.meta("axis") == "0");
+  const Tensor& expected = f.at("output.amax");
+  const int64_t channels = expected.numel();
+  std::vector<float> amax(static_cast<size_t>(channels), 0.0f);
+  for (const std::string& batch : test::parts_of_names(f, "input.batch.", "")) {
+    const Tensor& x = f.at("input.batch." + batch);
+    REQUIRE(x.dim(0) == channels);
+    update_channel_max(x.span<float>(), 1, x.numel() / channels, amax);
   }
-  const float* expected = f.at("output.amax").f32();
-  for (size_t c = 0; c < 6; ++c) CHECK(amax[c] == expected[c]);
+  for (size_t c = 0; c < amax.size(); ++c) CHECK(amax[c] == expected.f32()[c]);
 }
 
 TEST_CASE("the searches agree with their definitions") {
@@ -194,6 +219,16 @@ TEST_CASE("small histograms are searched too") {
   CHECK(mse_amax(h, {}) == 3.5);
   CHECK(mse_amax(histogram_of({7}, 2.0), {}) == 1.0);
   CHECK(entropy_amax(histogram_of({7}, 2.0), {}) == 2.0);
+}
+
+TEST_CASE("among equally good candidates the entropy search takes the last") {
+  // With a level for each bin nothing is lost from the fourth on: a divergence of exactly 0.
+  const Histogram tail = histogram_of({3, 3, 2, 1, 0, 0}, 1.0);
+  CHECK(entropy_amax(tail, {.start_bin = 1}) == 6.0);
+  CHECK(entropy_amax(histogram_of({3, 3, 2, 1}, 1.0), {.start_bin = 1}) == 4.0);
+  // Candidates below every value divide 0 by 0, which the reference takes for the least.
+  CHECK(entropy_amax(histogram_of({0, 0, 0, 4, 1}, 1.0), {.start_bin = 1}) == 3.0);
+  CHECK(entropy_amax(histogram_of({0, 0, 0, 4, 1}, 1.0), {.start_bin = 4}) == 5.0);
 }
 
 TEST_CASE("counting puts every value into its bin") {

@@ -131,32 +131,30 @@ TEST_CASE("gradients of a quantized graph are those of fake quantization on its 
     g.tensors.push_back({name, shape});
     return static_cast<int>(g.tensors.size()) - 1;
   };
-  const auto node = [&](const char* name, deploy::NodeKind kind, std::vector<int> in, Shape shape) {
+  const auto node = [&](const char* name, const deploy::Attributes& attributes, std::vector<int> in,
+                        Shape shape) {
     deploy::Node n;
     n.name = name;
-    n.kind = kind;
+    n.attributes = attributes;
     n.inputs = std::move(in);
     n.output = tensor(name, shape);
     g.nodes.push_back(n);
     return &g.nodes.back();
   };
-  node("images", deploy::NodeKind::kInput, {}, {1, 8, 8, 3});
+  node("images", deploy::InputAttributes{}, {}, {1, 8, 8, 3});
   g.input = 0;
-  deploy::Node* a = node("a", deploy::NodeKind::kConv, {0}, {1, 4, 4, 6});
+  deploy::Node* a =
+      node("a", deploy::ConvAttributes{.stride = 2, .padding = 1, .activation = Activation::kReLU},
+           {0}, {1, 4, 4, 6});
   a->weight = test::random_tensor({6, 3, 3, 3}, 1);
   a->bias = test::random_tensor({6}, 2);
-  a->attributes.stride = 2;
-  a->attributes.padding = 1;
-  a->attributes.activation = Activation::kReLU;
-  deploy::Node* p = node("pool", deploy::NodeKind::kMaxPool, {1}, {1, 4, 4, 6});
-  p->attributes.kernel = 3;
-  p->attributes.padding = 1;
-  deploy::Node* j = node("both", deploy::NodeKind::kConcat, {1, 2}, {1, 4, 4, 12});
+  node("pool", deploy::MaxPoolAttributes{.kernel = 3, .padding = 1}, {1}, {1, 4, 4, 6});
+  deploy::Node* j = node("both", deploy::ConcatAttributes{}, {1, 2}, {1, 4, 4, 12});
   REQUIRE(j->output == 3);
-  deploy::Node* b = node("b", deploy::NodeKind::kConv, {3}, {1, 4, 4, 4});
+  deploy::Node* b =
+      node("b", deploy::ConvAttributes{.activation = Activation::kSiLU}, {3}, {1, 4, 4, 4});
   b->weight = test::random_tensor({4, 1, 1, 12}, 3);
   b->bias = test::random_tensor({4}, 4);
-  b->attributes.activation = Activation::kSiLU;
   g.output = 4;
   const Tensor images = test::random_images({2, 8, 8, 3}, 7);
   const Graph quantized = test::with_ranges(g, images, 0.6f);

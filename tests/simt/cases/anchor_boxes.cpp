@@ -9,7 +9,7 @@ namespace {
 
 using namespace sextant::kernels;
 
-void check_boxes(Backend& backend, int64_t rows, int64_t anchors, int64_t offset) {
+void check_boxes(TestGpu& gpu, int64_t rows, int64_t anchors, int64_t offset) {
   CAPTURE(rows, anchors, offset);
   const int64_t channels = 4 * anchors, n = rows * channels;
   const std::vector<float> x = random_values(n, 3, -6, 6), dy = random_values(n, 4, -2, 2);
@@ -31,20 +31,20 @@ void check_boxes(Backend& backend, int64_t rows, int64_t anchors, int64_t offset
   std::vector<float> y_cpu = undefined(n), dx_cpu = undefined(n);
   p.x = x.data();
   p.out = y_cpu.data();
-  cpu::anchor_boxes_forward(p);
+  host_kernels().anchor_boxes_forward(p);
   p.dy = dy.data();
   p.out = dx_cpu.data();
-  cpu::anchor_boxes_backward(p);
+  host_kernels().anchor_boxes_backward(p);
 
-  const DeviceArray xd(backend, x, offset), dyd(backend, dy), y(backend, undefined(n)),
-      dx(backend, undefined(n), offset);
+  const DeviceArray xd(gpu, x, offset), dyd(gpu, dy), y(gpu, undefined(n)),
+      dx(gpu, undefined(n), offset);
   p.x = xd.data();
   p.dy = nullptr;
   p.out = y.data();
-  cuda::anchor_boxes_forward(p, backend.stream());
+  start(gpu, cuda::anchor_boxes_forward, p);
   p.dy = dyd.data();
   p.out = dx.data();
-  cuda::anchor_boxes_backward(p, backend.stream());
+  start(gpu, cuda::anchor_boxes_backward, p);
   CHECK(worst_error(y.values(), y_ref) < 2e-6);
   CHECK(worst_error(y.values(), y_cpu) < 2e-6);
   // Sides of up to 56, times a 1 - s that keeps few of its bits where s is near 1.
@@ -56,15 +56,14 @@ void check_boxes(Backend& backend, int64_t rows, int64_t anchors, int64_t offset
 
 }  // namespace
 
-void anchor_boxes_cases(Backend& backend) {
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
+KERNEL_CASE("anchor box kernels") {
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
     for (const int64_t rows : {0, 1, 17, 300})
       for (const int64_t anchors : {int64_t{1}, int64_t{3}, kMaxAnchors})
-        for (const int64_t offset : {0, 1}) check_boxes(backend, rows, anchors, offset);
-    CHECK(error_of([&] {
-            cuda::anchor_boxes_forward({.rows = 1, .anchors = 17}, backend.stream());
-          }) == "anchor_boxes: 17 anchors, must be 1 to 16");
+        for (const int64_t offset : {0, 1}) check_boxes(gpu, rows, anchors, offset);
+    CHECK(error_of([&] { start(gpu, cuda::anchor_boxes_forward, {.rows = 1, .anchors = 17}); }) ==
+          "anchor_boxes: 17 anchors, must be 1 to 16");
   }
 }
 

@@ -8,7 +8,7 @@
 
 #include "kernels/detection/atss.h"
 #include "kernels/detection/simota.h"
-#include "simt/cases/detection_cases.h"
+#include "simt/cases/cases.h"
 
 namespace sextant::test {
 namespace {
@@ -301,7 +301,7 @@ double worst_target(const std::vector<double>& a, const std::vector<double>& b) 
   return worst;
 }
 
-// A scene on the backend.
+// A scene on the device.
 struct DeviceScene {
   DeviceArrayOf<double> points, strides, anchor_boxes, pred_boxes, gt_boxes;
   DeviceArrayOf<int64_t> gt_begin;
@@ -310,7 +310,7 @@ struct DeviceScene {
   DeviceArrayOf<int32_t> assigned;
   DeviceArrayOf<double> target;
 
-  DeviceScene(Backend& b, const Scene& s)
+  DeviceScene(TestGpu& b, const Scene& s)
       : points(b, s.points),
         strides(b, s.strides),
         anchor_boxes(b, s.anchor_boxes),
@@ -343,6 +343,7 @@ void point_to(LabelAssign& p, const Scene& s, Assignment& out) {
   p.gt_boxes = s.gt_boxes.data();
   p.gt_classes = s.gt_classes.data();
   p.gt_begin = s.gt_begin.data();
+  p.boxes = s.boxes();
   p.batch = s.batch;
   p.anchors = s.anchors;
   p.assigned = out.assigned.data();
@@ -366,7 +367,7 @@ void check_results(const DeviceScene& d, const Assignment& ref, const Assignment
   d.require_unchanged();
 }
 
-void check_tal(Backend& backend, const Scene& s, int64_t topk, bool logits, double beta) {
+void check_tal(TestGpu& gpu, const Scene& s, int64_t topk, bool logits, double beta) {
   CAPTURE(s.batch, s.anchors, s.boxes(), s.classes, topk, logits, beta);
   TaskAlignedAssign p;
   p.blocks = static_cast<int>(s.scores.size());
@@ -379,29 +380,25 @@ void check_tal(Backend& backend, const Scene& s, int64_t topk, bool logits, doub
     p.scores[l] = {s.scores[l].data(), s.level_anchors[l], s.level_anchors[l] * s.classes,
                    s.classes};
   point_to(p, s, twin);
-  cpu::task_aligned_assign(p);
+  host_kernels().task_aligned_assign(p);
   const Assignment ref = reference_tal(s, p);
   std::vector<uint8_t> inside(ref.assigned.size(), 9);
-  cpu::anchors_inside(p, inside.data());
+  host_kernels().anchors_inside({p, inside.data()});
 
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
-    const DeviceScene d(backend, s);
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
+    const DeviceScene d(gpu, s);
     for (size_t l = 0; l < s.scores.size(); ++l) p.scores[l].data = d.scores[l]->data();
     point_to(p, d);
-    const DeviceMemory workspace(
-        backend,
-        std::vector<char>(static_cast<size_t>(cuda::task_aligned_assign_workspace(s.boxes())), -1),
-        0);
-    cuda::task_aligned_assign(p, s.boxes(), workspace.data(), backend.stream());
+    start(gpu, cuda::task_aligned_assign, p);
     check_results(d, ref, twin);
-    const DeviceArrayOf<uint8_t> inside_d(backend, std::vector<uint8_t>(inside.size(), 9));
-    cuda::anchors_inside(p, inside_d.data(), backend.stream());
+    const DeviceArrayOf<uint8_t> inside_d(gpu, std::vector<uint8_t>(inside.size(), 9));
+    start(gpu, cuda::anchors_inside, {p, inside_d.data()});
     CHECK(inside_d.values() == inside);
   }
 }
 
-void check_atss(Backend& backend, const Scene& s, int64_t topk) {
+void check_atss(TestGpu& gpu, const Scene& s, int64_t topk) {
   CAPTURE(s.batch, s.anchors, s.boxes(), topk);
   AtssAssign p;
   std::copy(s.level_anchors.begin(), s.level_anchors.end(), p.level_anchors.begin());
@@ -410,19 +407,19 @@ void check_atss(Backend& backend, const Scene& s, int64_t topk) {
   Assignment twin(s);
   point_to(p, s, twin);
   p.anchor_boxes = s.anchor_boxes.data();
-  cpu::atss_assign(p);
+  host_kernels().atss_assign(p);
   const Assignment ref = reference_atss(s, p);
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
-    const DeviceScene d(backend, s);
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
+    const DeviceScene d(gpu, s);
     point_to(p, d);
     p.anchor_boxes = d.anchor_boxes.data();
-    cuda::atss_assign(p, s.boxes(), backend.stream());
+    start(gpu, cuda::atss_assign, p);
     check_results(d, ref, twin);
   }
 }
 
-void check_simota(Backend& backend, const Scene& s, int64_t dynamic_k, bool objectness) {
+void check_simota(TestGpu& gpu, const Scene& s, int64_t dynamic_k, bool objectness) {
   CAPTURE(s.batch, s.anchors, s.boxes(), s.classes, dynamic_k, objectness);
   SimOtaAssign p;
   p.classes = s.classes;
@@ -436,32 +433,31 @@ void check_simota(Backend& backend, const Scene& s, int64_t dynamic_k, bool obje
     p.scores[l] = {s.scores[l].data(), count, count * s.classes, s.classes};
     if (objectness) p.objectness[l] = {s.objectness[l].data(), count, count, 1};
   }
-  cpu::simota_assign(p);
+  host_kernels().simota_assign(p);
   const Assignment ref = reference_simota(s, p);
   std::vector<uint8_t> candidate(ref.assigned.size(), 9);
-  cpu::simota_candidates(p, candidate.data());
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
-    const DeviceScene d(backend, s);
+  host_kernels().simota_candidates({p, candidate.data()});
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
+    const DeviceScene d(gpu, s);
     point_to(p, d);
     p.strides = d.strides.data();
     for (size_t l = 0; l < s.scores.size(); ++l) {
       p.scores[l].data = d.scores[l]->data();
       if (objectness) p.objectness[l].data = d.objectness[l]->data();
     }
-    const DeviceMemory workspace(
-        backend, std::vector<char>(static_cast<size_t>(cuda::simota_assign_workspace(p)), -1), 0);
-    cuda::simota_assign(p, s.boxes(), workspace.data(), backend.stream());
+    start(gpu, cuda::simota_assign, p);
     check_results(d, ref, twin);
-    const DeviceArrayOf<uint8_t> candidate_d(backend, std::vector<uint8_t>(candidate.size(), 9));
-    cuda::simota_candidates(p, candidate_d.data(), backend.stream());
+    const DeviceArrayOf<uint8_t> candidate_d(gpu, std::vector<uint8_t>(candidate.size(), 9));
+    start(gpu, cuda::simota_candidates, {p, candidate_d.data()});
     CHECK(candidate_d.values() == candidate);
   }
 }
 
 }  // namespace
 
-void assign_cases(Backend& backend) {
+// Task-aligned and ATSS assignment: equal assignments.
+KERNEL_CASE("assignment kernels") {
   const std::vector<Level> one = {{1, 1, 32}};
   const std::vector<Level> three = {{16, 16, 8}, {8, 8, 16}, {4, 4, 32}};
   std::vector<Scene> scenes;
@@ -483,24 +479,24 @@ void assign_cases(Backend& backend) {
     for (size_t i = 0; i < block.size(); ++i) block[i] = i % 97 == 5 ? 0.5f : 0.0f;
   scenes.push_back(zero);
   for (const Scene& s : scenes) {
-    check_tal(backend, s, 13, false, 6.0);
-    check_atss(backend, s, 9);
-    check_simota(backend, s, 10, false);
+    check_tal(gpu, s, 13, false, 6.0);
+    check_atss(gpu, s, 9);
+    check_simota(gpu, s, 10, false);
   }
-  check_tal(backend, scenes[2], 4, true, 2.5);
-  check_tal(backend, scenes[4], 1, false, 6.0);
-  check_tal(backend, scenes[6], 32, false, 6.0);
-  check_atss(backend, scenes[2], 1);
-  check_simota(backend, scenes[2], 32, true);
-  check_simota(backend, scenes[3], 1, true);
-  check_simota(backend, scenes[1], 0, false);
+  check_tal(gpu, scenes[2], 4, true, 2.5);
+  check_tal(gpu, scenes[4], 1, false, 6.0);
+  check_tal(gpu, scenes[6], 32, false, 6.0);
+  check_atss(gpu, scenes[2], 1);
+  check_simota(gpu, scenes[2], 32, true);
+  check_simota(gpu, scenes[3], 1, true);
+  check_simota(gpu, scenes[1], 0, false);
   TaskAlignedAssign p;
   p.topk = 33;
-  CHECK(error_of([&] { cuda::task_aligned_assign(p, 0, nullptr, backend.stream()); }) ==
+  CHECK(error_of([&] { start(gpu, cuda::task_aligned_assign, p); }) ==
         "task_aligned_assign: topk 33, must be 0 to 32");
   SimOtaAssign q;
   q.dynamic_k = 33;
-  CHECK(error_of([&] { cuda::simota_assign(q, 0, nullptr, backend.stream()); }) ==
+  CHECK(error_of([&] { start(gpu, cuda::simota_assign, q); }) ==
         "simota_assign: dynamic_k 33, must be 0 to 32");
 }
 

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <memory>
 
-#include "simt/cases/detection_cases.h"
+#include "simt/cases/cases.h"
 
 namespace sextant::test {
 namespace {
@@ -17,13 +17,13 @@ std::vector<uint8_t> random_bytes(int64_t n, uint64_t seed) {
   return out;
 }
 
-// Images on the host and on the backend.
+// Images on the host and on the device.
 class Images {
  public:
-  explicit Images(Backend& backend) : backend_(backend) {}
+  explicit Images(TestGpu& gpu) : gpu_(gpu) {}
   size_t add(int width, int height) {
     host_.push_back(random_bytes(int64_t{3} * width * height, 7 + host_.size()));
-    device_.push_back(std::make_unique<DeviceArrayOf<uint8_t>>(backend_, host_.back()));
+    device_.push_back(std::make_unique<DeviceArrayOf<uint8_t>>(gpu_, host_.back()));
     return host_.size() - 1;
   }
   const uint8_t* host(size_t i) const { return host_[i].data(); }
@@ -33,7 +33,7 @@ class Images {
   }
 
  private:
-  Backend& backend_;
+  TestGpu& gpu_;
   std::vector<std::vector<uint8_t>> host_;
   std::vector<std::unique_ptr<DeviceArrayOf<uint8_t>>> device_;
 };
@@ -52,10 +52,10 @@ void check_close(const std::vector<uint8_t>& a, const std::vector<uint8_t>& b) {
   CHECK(differ * 1000 <= static_cast<int64_t>(a.size()));
 }
 
-// Runs `host` on the CPU and `device` on the backend; their outputs are set here. Returns the
+// Runs `host` on the CPU and `device` on the device; their outputs are set here. Returns the
 // bytes.
 template <class P, class OnHost, class OnDevice>
-std::vector<uint8_t> compare(Backend& backend, P host, P device, const OnHost& on_host,
+std::vector<uint8_t> compare(TestGpu& gpu, P host, P device, const OnHost& on_host,
                              const OnDevice& on_device) {
   const int64_t n = host.batch * host.height * host.width * 3;
   std::vector<uint8_t> bytes(static_cast<size_t>(n), 77);
@@ -63,8 +63,8 @@ std::vector<uint8_t> compare(Backend& backend, P host, P device, const OnHost& o
   host.bytes = bytes.data();
   host.floats = floats.data();
   on_host(host);
-  const DeviceArrayOf<uint8_t> bytes_d(backend, std::vector<uint8_t>(bytes.size(), 77), 1);
-  const DeviceArray floats_d(backend, undefined(n)), alone(backend, undefined(n));
+  const DeviceArrayOf<uint8_t> bytes_d(gpu, std::vector<uint8_t>(bytes.size(), 77), 1);
+  const DeviceArray floats_d(gpu, undefined(n)), alone(gpu, undefined(n));
   device.bytes = bytes_d.data();
   device.floats = floats_d.data();
   on_device(device);
@@ -81,10 +81,10 @@ std::vector<uint8_t> compare(Backend& backend, P host, P device, const OnHost& o
   return found;
 }
 
-void check_letterbox(Backend& backend, int width, int height,
+void check_letterbox(TestGpu& gpu, int width, int height,
                      const std::vector<LetterboxImage>& shapes) {
   CAPTURE(width, height, shapes.size());
-  Images images(backend);
+  Images images(gpu);
   std::vector<LetterboxImage> host = shapes, device = shapes;
   for (size_t i = 0; i < shapes.size(); ++i) {
     CAPTURE(shapes[i].width, shapes[i].height, shapes[i].resized_width, shapes[i].resized_height);
@@ -92,7 +92,7 @@ void check_letterbox(Backend& backend, int width, int height,
     host[i].pixels = images.host(k);
     device[i].pixels = images.device(k);
   }
-  const DeviceArrayOf<LetterboxImage> list(backend, device);
+  const DeviceArrayOf<LetterboxImage> list(gpu, device);
   Letterbox p;
   p.batch = static_cast<int64_t>(shapes.size());
   p.width = width;
@@ -101,8 +101,8 @@ void check_letterbox(Backend& backend, int width, int height,
   p.images = host.data();
   q.images = list.data();
   const std::vector<uint8_t> out = compare(
-      backend, p, q, [](const Letterbox& b) { cpu::letterbox(b); },
-      [&](const Letterbox& b) { cuda::letterbox(b, backend.stream()); });
+      gpu, p, q, [](const Letterbox& b) { host_kernels().letterbox(b); },
+      [&](const Letterbox& b) { start(gpu, cuda::letterbox, b); });
   // Grey around, the image as it is where it keeps its size.
   for (size_t n = 0; n < shapes.size(); ++n) {
     const LetterboxImage& s = shapes[n];
@@ -142,9 +142,9 @@ AugmentPicture mosaic(const Images& images, bool on_device, size_t first, int si
   return p;
 }
 
-void check_augment(Backend& backend, int size) {
+void check_augment(TestGpu& gpu, int size) {
   CAPTURE(size);
-  Images images(backend);
+  Images images(gpu);
   for (int i = 0; i < 2; ++i) {
     images.add(13, 17);
     images.add(20, 9);
@@ -182,7 +182,7 @@ void check_augment(Backend& backend, int size) {
     return out;
   };
   const std::vector<AugmentSample> host = samples(false);
-  const DeviceArrayOf<AugmentSample> list(backend, samples(true));
+  const DeviceArrayOf<AugmentSample> list(gpu, samples(true));
   Augment p;
   p.batch = static_cast<int64_t>(host.size());
   p.width = size;
@@ -191,8 +191,8 @@ void check_augment(Backend& backend, int size) {
   p.samples = host.data();
   q.samples = list.data();
   const std::vector<uint8_t> out = compare(
-      backend, p, q, [](const Augment& b) { cpu::augment(b); },
-      [&](const Augment& b) { cuda::augment(b, backend.stream()); });
+      gpu, p, q, [](const Augment& b) { host_kernels().augment(b); },
+      [&](const Augment& b) { start(gpu, cuda::augment, b); });
   // The first is the canvas itself, the last all grey.
   int wrong = 0;
   const int64_t pixels = int64_t{size} * (size + 3);
@@ -216,18 +216,19 @@ void check_augment(Backend& backend, int size) {
 
 }  // namespace
 
-void augment_cases(Backend& backend) {
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
+// Letterboxing, and mosaic, affine, mixup, jitter and flips in one pass.
+KERNEL_CASE("letterbox and augmentation kernels") {
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
     // One pixel; enlarged, shrunk, halved, as it is; several at once.
-    check_letterbox(backend, 1, 1, {{nullptr, 1, 1, 1, 1, 0, 0}});
-    check_letterbox(backend, 32, 24,
+    check_letterbox(gpu, 1, 1, {{nullptr, 1, 1, 1, 1, 0, 0}});
+    check_letterbox(gpu, 32, 24,
                     {{nullptr, 7, 5, 32, 23, 0, 0},
                      {nullptr, 50, 61, 20, 24, 6, 0},
                      {nullptr, 40, 20, 20, 10, 6, 7},
                      {nullptr, 18, 12, 18, 12, 7, 6},
                      {nullptr, 1, 3, 8, 24, 12, 0}});
-    for (const int size : {1, 17, 24}) check_augment(backend, size);
+    for (const int size : {1, 17, 24}) check_augment(gpu, size);
   }
 }
 

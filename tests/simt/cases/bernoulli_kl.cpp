@@ -35,7 +35,7 @@ struct HostMap {
   std::vector<float> student, teacher, grad;
 };
 
-void check(Backend& backend, const Maps& c) {
+void check(TestGpu& gpu, const Maps& c) {
   CAPTURE(c.sizes, c.temperature, c.spread, c.grad, c.offset);
   std::vector<HostMap> host;
   std::vector<std::vector<double>> grads;
@@ -61,24 +61,22 @@ void check(Backend& backend, const Maps& c) {
   float loss_cpu = -1, factor_cpu = -1;
   p.loss = &loss_cpu;
   p.factor = &factor_cpu;
-  cpu::bernoulli_kl(p);
+  host_kernels().bernoulli_kl(p);
   CHECK(std::abs(loss_cpu - loss) < 1e-6 * (1 + loss));
   CHECK(std::abs(factor_cpu - factor) < 1e-6 * factor);
 
   std::vector<std::unique_ptr<DeviceArray>> students, teachers, outputs;
   for (size_t i = 0; i < host.size(); ++i) {
-    students.push_back(std::make_unique<DeviceArray>(backend, host[i].student, c.offset));
-    teachers.push_back(std::make_unique<DeviceArray>(backend, host[i].teacher));
-    outputs.push_back(std::make_unique<DeviceArray>(backend, undefined(c.sizes[i]), c.offset));
+    students.push_back(std::make_unique<DeviceArray>(gpu, host[i].student, c.offset));
+    teachers.push_back(std::make_unique<DeviceArray>(gpu, host[i].teacher));
+    outputs.push_back(std::make_unique<DeviceArray>(gpu, undefined(c.sizes[i]), c.offset));
     p.map[i] = {students[i]->data(), teachers[i]->data(), c.grad ? outputs[i]->data() : nullptr,
                 c.sizes[i]};
   }
-  const DeviceArray loss_d(backend, undefined(1)), factor_d(backend, undefined(1));
+  const DeviceArray loss_d(gpu, undefined(1)), factor_d(gpu, undefined(1));
   p.loss = loss_d.data();
   p.factor = factor_d.data();
-  const DeviceMemory workspace(
-      backend, std::vector<char>(static_cast<size_t>(cuda::bernoulli_kl_workspace(p)), -1), 0);
-  cuda::bernoulli_kl(p, workspace.data(), backend.stream());
+  start(gpu, cuda::bernoulli_kl, p);
   CHECK(worst_error(loss_d.values(), std::vector<float>{loss_cpu}) < 2e-7);
   CHECK(worst_error(factor_d.values(), std::vector<float>{factor_cpu}) < 2e-7);
   for (size_t i = 0; i < host.size(); ++i) {
@@ -95,22 +93,22 @@ void check(Backend& backend, const Maps& c) {
 
 }  // namespace
 
-void bernoulli_kl_cases(Backend& backend) {
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
+KERNEL_CASE("score divergence kernels") {
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
     for (const int64_t offset : {0, 1})
       for (const bool grad : {true, false}) {
         for (const int64_t n : {1, 3, 17, 68, 85, 4096, 9001})
-          check(backend, {{n}, 1, 3, grad, offset});
-        check(backend, {{85, 5000, 17}, 4, 8, grad, offset});
-        check(backend, {{3, 0, 68, 1, 4, 8, 12, 16}, 0.5, 300, grad, offset});
+          check(gpu, {{n}, 1, 3, grad, offset});
+        check(gpu, {{85, 5000, 17}, 4, 8, grad, offset});
+        check(gpu, {{3, 0, 68, 1, 4, 8, 12, 16}, 0.5, 300, grad, offset});
       }
-    check(backend, {{2}, 1, 0.0, true, 0});  // sum t of 1: the floor of the divisor
-    check(backend, {{}, 2, 1, true, 0});
+    check(gpu, {{2}, 1, 0.0, true, 0});  // sum t of 1: the floor of the divisor
+    check(gpu, {{}, 2, 1, true, 0});
   }
   BernoulliKl many;
   many.maps = kMaxScoreMaps + 1;
-  CHECK(error_of([&] { cuda::bernoulli_kl(many, nullptr, backend.stream()); }) ==
+  CHECK(error_of([&] { start(gpu, cuda::bernoulli_kl, many); }) ==
         "bernoulli_kl: 9 maps, at most 8");
 }
 

@@ -7,7 +7,7 @@
 #include "kernels/detection/iou_loss.h"
 #include "kernels/detection/loss_targets.h"
 #include "kernels/detection/total_loss.h"
-#include "simt/cases/detection_cases.h"
+#include "simt/cases/cases.h"
 
 namespace sextant::test {
 namespace {
@@ -136,7 +136,7 @@ std::array<double, 3> terms_reference(const BoxLoss& p, const Spot& s, const std
   iou.type = p.type;
   iou.eps = p.eps;
   iou.alpha = p.alpha;
-  cpu::iou_loss(iou);
+  host_kernels().iou_loss(iou);
   if (m.form != BoxForm::kDistribution) return out;
   const double distance[4] = {s.x - goal[0], s.y - goal[1], goal[2] - s.x, goal[3] - s.y};
   for (int64_t side = 0; side < 4; ++side) {
@@ -160,7 +160,7 @@ std::array<double, 3> terms_reference(const BoxLoss& p, const Spot& s, const std
   return out;
 }
 
-void check_box_loss(Backend& backend, const BoxScene& s, IouType type, bool with_teacher,
+void check_box_loss(TestGpu& gpu, const BoxScene& s, IouType type, bool with_teacher,
                     bool with_grad, int64_t offset) {
   const BoxMaps& m = s.maps;
   CAPTURE(name_of(type), m.batch, m.levels, m.per_cell, static_cast<int>(m.form), m.bins, m.sized,
@@ -227,31 +227,31 @@ void check_box_loss(Backend& backend, const BoxScene& s, IouType type, bool with
     p.grad[l] = with_grad ? grad_cpu[l].data() : nullptr;
   }
   double sums_cpu[3] = {-1, -1, -1};
-  cpu::box_loss(p, sums_cpu);
+  p.sums = sums_cpu;
+  host_kernels().box_loss(p);
 
   std::vector<std::unique_ptr<DeviceArray>> reg, teacher, grad;
   for (size_t l = 0; l < s.reg.size(); ++l) {
-    reg.push_back(std::make_unique<DeviceArray>(backend, s.reg[l], offset));
-    teacher.push_back(std::make_unique<DeviceArray>(backend, s.teacher[l], offset));
+    reg.push_back(std::make_unique<DeviceArray>(gpu, s.reg[l], offset));
+    teacher.push_back(std::make_unique<DeviceArray>(gpu, s.teacher[l], offset));
     grad.push_back(
-        std::make_unique<DeviceArray>(backend, std::vector<float>(s.reg[l].size(), 0.0f), offset));
+        std::make_unique<DeviceArray>(gpu, std::vector<float>(s.reg[l].size(), 0.0f), offset));
     p.maps.level[l].reg = reg[l]->data();
     p.teacher[l] = with_teacher ? teacher[l]->data() : nullptr;
     p.grad[l] = with_grad ? grad[l]->data() : nullptr;
   }
-  const DeviceArrayOf<int32_t> assigned(backend, s.assigned);
-  const DeviceArrayOf<double> target(backend, s.target), gt_boxes(backend, s.gt_boxes),
-      sums(backend, {-1, -1, -1});
-  const DeviceArrayOf<int64_t> gt_begin(backend, s.gt_begin);
-  const DeviceArrayOf<TargetScores> on_device(backend, {scores});
+  const DeviceArrayOf<int32_t> assigned(gpu, s.assigned);
+  const DeviceArrayOf<double> target(gpu, s.target), gt_boxes(gpu, s.gt_boxes),
+      sums(gpu, {-1, -1, -1});
+  const DeviceArrayOf<int64_t> gt_begin(gpu, s.gt_begin);
+  const DeviceArrayOf<TargetScores> on_device(gpu, {scores});
   p.assigned = assigned.data();
   p.target = target.data();
   p.gt_boxes = gt_boxes.data();
   p.gt_begin = gt_begin.data();
   p.scores = on_device.data();
-  const DeviceMemory workspace(
-      backend, std::vector<char>(static_cast<size_t>(cuda::box_loss_workspace(p)), -1), 0);
-  cuda::box_loss(p, sums.data(), workspace.data(), backend.stream());
+  p.sums = sums.data();
+  start(gpu, cuda::box_loss, p);
   const std::vector<double> got = sums.values();
   for (size_t k = 0; k < 3; ++k) {
     CHECK(std::abs(got[k] - sums_ref[k]) <= 1e-10 * (1 + sums_ref[k]));
@@ -273,7 +273,7 @@ void check_box_loss(Backend& backend, const BoxScene& s, IouType type, bool with
   on_device.require_unchanged();
 }
 
-void check_decode_boxes(Backend& backend, const BoxScene& s, int64_t offset) {
+void check_decode_boxes(TestGpu& gpu, const BoxScene& s, int64_t offset) {
   CAPTURE(s.maps.batch, s.maps.levels, s.maps.per_cell, static_cast<int>(s.maps.form), s.maps.bins,
           s.maps.sized);
   const std::vector<Spot> spots = spots_of(s.maps);
@@ -293,17 +293,17 @@ void check_decode_boxes(Backend& backend, const BoxScene& s, int64_t offset) {
   std::vector<double> boxes_cpu = before;
   DecodeBoxes p{s.maps, wanted.data(), boxes_cpu.data()};
   for (size_t l = 0; l < s.reg.size(); ++l) p.maps.level[l].reg = s.reg[l].data();
-  cpu::decode_boxes(p);
+  host_kernels().decode_boxes(p);
   std::vector<std::unique_ptr<DeviceArray>> reg;
   for (size_t l = 0; l < s.reg.size(); ++l) {
-    reg.push_back(std::make_unique<DeviceArray>(backend, s.reg[l], offset));
+    reg.push_back(std::make_unique<DeviceArray>(gpu, s.reg[l], offset));
     p.maps.level[l].reg = reg[l]->data();
   }
-  const DeviceArrayOf<uint8_t> flags(backend, wanted);
-  const DeviceArrayOf<double> boxes(backend, before);
+  const DeviceArrayOf<uint8_t> flags(gpu, wanted);
+  const DeviceArrayOf<double> boxes(gpu, before);
   p.wanted = flags.data();
   p.boxes = boxes.data();
-  cuda::decode_boxes(p, backend.stream());
+  start(gpu, cuda::decode_boxes, p);
   const std::vector<double> got = boxes.values();
   double worst = 0, worst_cpu = 0;
   for (size_t i = 0; i < ref.size(); ++i) {
@@ -314,7 +314,7 @@ void check_decode_boxes(Backend& backend, const BoxScene& s, int64_t offset) {
   CHECK(worst_cpu < 1e-12);
 }
 
-void check_target_rows(Backend& backend, const BoxScene& s, double undivided, bool with_object) {
+void check_target_rows(TestGpu& gpu, const BoxScene& s, double undivided, bool with_object) {
   CAPTURE(s.maps.batch, s.maps.levels, s.maps.per_cell, undivided, with_object);
   const std::vector<Spot> spots = spots_of(s.maps);
   const std::vector<int32_t> untouched(spots.size(), 12345);
@@ -346,14 +346,14 @@ void check_target_rows(Backend& backend, const BoxScene& s, double undivided, bo
   p.object = with_object ? object_cpu.data() : nullptr;
   p.row_target = target_cpu.data();
   p.scores = &scores_cpu;
-  cpu::loss_targets(p);
+  host_kernels().loss_targets(p);
 
-  const DeviceArrayOf<int32_t> assigned(backend, s.assigned), classes(backend, s.gt_classes),
-      label(backend, untouched), object(backend, untouched);
-  const DeviceArrayOf<double> target(backend, s.target),
-      row_target(backend, std::vector<double>(spots.size(), -1));
-  const DeviceArrayOf<int64_t> begin(backend, s.gt_begin);
-  const DeviceArrayOf<TargetScores> scores(backend, {{-1, -1, -1}});
+  const DeviceArrayOf<int32_t> assigned(gpu, s.assigned), classes(gpu, s.gt_classes),
+      label(gpu, untouched), object(gpu, untouched);
+  const DeviceArrayOf<double> target(gpu, s.target),
+      row_target(gpu, std::vector<double>(spots.size(), -1));
+  const DeviceArrayOf<int64_t> begin(gpu, s.gt_begin);
+  const DeviceArrayOf<TargetScores> scores(gpu, {{-1, -1, -1}});
   p.assigned = assigned.data();
   p.target = target.data();
   p.gt_classes = classes.data();
@@ -362,9 +362,7 @@ void check_target_rows(Backend& backend, const BoxScene& s, double undivided, bo
   p.object = with_object ? object.data() : nullptr;
   p.row_target = row_target.data();
   p.scores = scores.data();
-  const DeviceMemory workspace(
-      backend, std::vector<char>(static_cast<size_t>(cuda::loss_targets_workspace(p)), -1), 0);
-  cuda::loss_targets(p, workspace.data(), backend.stream());
+  start(gpu, cuda::loss_targets, p);
   CHECK(label.values() == label_ref);
   CHECK(label_cpu == label_ref);
   CHECK(object.values() == (with_object ? object_ref : untouched));
@@ -378,13 +376,13 @@ void check_target_rows(Backend& backend, const BoxScene& s, double undivided, bo
   }
 }
 
-void check_combine(Backend& backend, int terms, int parts) {
+void check_combine(TestGpu& gpu, int terms, int parts) {
   CAPTURE(terms, parts);
   std::vector<double> sums, divisors = {4.0, 0.125};
   for (int i = 0; i < 2 * terms + 3; ++i) sums.push_back(0.3 * i - 1);
-  const DeviceArrayOf<double> on_device(backend, sums), divisor(backend, divisors),
-      part(backend, std::vector<double>(static_cast<size_t>(parts), std::nan("")));
-  const DeviceArray loss(backend, undefined(1));
+  const DeviceArrayOf<double> on_device(gpu, sums), divisor(gpu, divisors),
+      part(gpu, std::vector<double>(static_cast<size_t>(parts), std::nan("")));
+  const DeviceArray loss(gpu, undefined(1));
   TotalLoss p, d;
   p.terms = d.terms = terms;
   p.parts = d.parts = parts;
@@ -406,11 +404,11 @@ void check_combine(Backend& backend, int terms, int parts) {
   p.sums = sums.data();
   p.part = part_cpu.data();
   p.loss = &loss_cpu;
-  cpu::total_loss(p);
+  host_kernels().total_loss(p);
   d.sums = on_device.data();
   d.part = part.data();
   d.loss = loss.data();
-  cuda::total_loss(d, backend.stream());
+  start(gpu, cuda::total_loss, d);
   double total = 0;
   for (size_t i = 0; i < ref.size(); ++i) {
     CHECK(std::abs(part.values()[i] - ref[i]) <= 1e-12 * (1 + std::abs(ref[i])));
@@ -421,7 +419,7 @@ void check_combine(Backend& backend, int terms, int parts) {
   CHECK(loss.values()[0] == loss_cpu);
 }
 
-void check_scale_all(Backend& backend, const std::vector<int64_t>& sizes, float factor,
+void check_scale_all(TestGpu& gpu, const std::vector<int64_t>& sizes, float factor,
                      int64_t offset) {
   CAPTURE(sizes.size(), factor, offset);
   ScaleGradients p;
@@ -429,7 +427,7 @@ void check_scale_all(Backend& backend, const std::vector<int64_t>& sizes, float 
   std::vector<std::unique_ptr<DeviceArray>> x;
   for (const int64_t n : sizes) {
     before.push_back(random_values(n, 400 + before.size(), -3, 3));
-    x.push_back(std::make_unique<DeviceArray>(backend, before.back(), offset));
+    x.push_back(std::make_unique<DeviceArray>(gpu, before.back(), offset));
   }
   cpu_x = before;
   p.count = static_cast<int>(sizes.size());
@@ -438,11 +436,11 @@ void check_scale_all(Backend& backend, const std::vector<int64_t>& sizes, float 
     p.x[i] = cpu_x[i].data();
     p.n[i] = sizes[i];
   }
-  cpu::scale_gradients(p);
-  const DeviceArray scalar(backend, {factor});
+  host_kernels().scale_gradients(p);
+  const DeviceArray scalar(gpu, {factor});
   p.factor = scalar.data();
   for (size_t i = 0; i < sizes.size(); ++i) p.x[i] = x[i]->data();
-  cuda::scale_gradients(p, backend.stream());
+  start(gpu, cuda::scale_gradients, p);
   for (size_t i = 0; i < sizes.size(); ++i) {
     std::vector<float> ref = before[i];
     for (float& v : ref) v *= factor;
@@ -461,62 +459,63 @@ const std::vector<std::vector<MapSize>> kSizes = {{{1, 1, 8}},
 
 }  // namespace
 
-void box_loss_cases(Backend& backend) {
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
+// Decoded boxes, their losses and gradients at assigned anchors.
+KERNEL_CASE("box loss kernels") {
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
     for (const BoxKind& kind : kForms)
       for (const auto& sizes : kSizes)
         for (const int64_t batch : {1, 3}) {
           const BoxScene scene(sizes, batch, kind, sizes.size() == 1 ? 1 : 7, 31);
-          check_decode_boxes(backend, scene, batch % 2);
+          check_decode_boxes(gpu, scene, batch % 2);
           const bool teacher = kind.form == BoxForm::kDistribution && batch == 3;
-          check_box_loss(backend, scene, IouType::kGIoU, teacher, true, batch % 2);
-          check_box_loss(backend, scene, IouType::kSIoU, !teacher, false, 0);
+          check_box_loss(gpu, scene, IouType::kGIoU, teacher, true, batch % 2);
+          check_box_loss(gpu, scene, IouType::kSIoU, !teacher, false, 0);
         }
     // Every type; long runs of blocks without a box; none at all.
     for (int type = 0; type <= static_cast<int>(IouType::kAlphaCIoU); ++type)
-      check_box_loss(backend, BoxScene(kSizes[1], 1, kForms[1], 29, 32), static_cast<IouType>(type),
+      check_box_loss(gpu, BoxScene(kSizes[1], 1, kForms[1], 29, 32), static_cast<IouType>(type),
                      true, true, 0);
-    check_box_loss(backend, BoxScene({{40, 33, 8}}, 3, kForms[0], 501, 33), IouType::kDIoU, false,
-                   true, 1);
-    check_box_loss(backend, BoxScene(kSizes[1], 3, kForms[1], 0, 34), IouType::kGIoU, true, true,
-                   0);
+    check_box_loss(gpu, BoxScene({{40, 33, 8}}, 3, kForms[0], 501, 33), IouType::kDIoU, false, true,
+                   1);
+    check_box_loss(gpu, BoxScene(kSizes[1], 3, kForms[1], 0, 34), IouType::kGIoU, true, true, 0);
     BoxLoss many;
     many.maps.levels = 1;
     many.maps.per_cell = 4;
-    CHECK(error_of([&] { cuda::box_loss(many, nullptr, nullptr, backend.stream()); }) ==
+    CHECK(error_of([&] { start(gpu, cuda::box_loss, many); }) ==
           "box_loss: 1 levels of 4 boxes a cell with 1 bins");
   }
 }
 
-void loss_targets_cases(Backend& backend) {
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
+// An assignment as rows of labels.
+KERNEL_CASE("target row kernels") {
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
     for (const int64_t per_cell : {1, 3})
       for (const auto& sizes : kSizes)
         for (const int64_t batch : {1, 3})
           for (const int64_t every : {0, 1, 4})
             check_target_rows(
-                backend,
-                BoxScene(sizes, batch, {BoxForm::kDistances, 1, per_cell, false}, every, 41),
+                gpu, BoxScene(sizes, batch, {BoxForm::kDistances, 1, per_cell, false}, every, 41),
                 every == 4 ? 1e9 : 1.0, every == 1);
   }
 }
 
-void total_loss_cases(Backend& backend) {
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
-    check_combine(backend, 0, 5);
-    check_combine(backend, 1, 1);
-    check_combine(backend, 17, 5);
-    check_combine(backend, kMaxLossTerms, kMaxLossParts);
+// A loss's parts put together; gradients times a scalar.
+KERNEL_CASE("kernels that combine losses and scale gradients") {
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
+    check_combine(gpu, 0, 5);
+    check_combine(gpu, 1, 1);
+    check_combine(gpu, 17, 5);
+    check_combine(gpu, kMaxLossTerms, kMaxLossParts);
     for (const float factor : {1.0f, 0.25f, 3.7f})
       for (const int64_t offset : {0, 1}) {
-        check_scale_all(backend, {1, 3, 17, 68, 1000}, factor, offset);
-        check_scale_all(backend, {0, 5}, factor, offset);
-        check_scale_all(backend, {}, factor, offset);
+        check_scale_all(gpu, {1, 3, 17, 68, 1000}, factor, offset);
+        check_scale_all(gpu, {0, 5}, factor, offset);
+        check_scale_all(gpu, {}, factor, offset);
       }
-    check_scale_all(backend, {9000}, std::nanf(""), 0);
+    check_scale_all(gpu, {9000}, std::nanf(""), 0);
   }
 }
 

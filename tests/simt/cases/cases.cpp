@@ -45,35 +45,35 @@ double worst_error(const std::vector<float>& a, const std::vector<T>& b) {
 template double worst_error(const std::vector<float>&, const std::vector<float>&);
 template double worst_error(const std::vector<float>&, const std::vector<double>&);
 
-DeviceMemory::DeviceMemory(Backend& backend, std::vector<char> bytes, int64_t offset)
-    : backend_(backend), offset_(offset), before_(std::move(bytes)) {
+DeviceMemory::DeviceMemory(TestGpu& gpu, std::vector<char> bytes, int64_t offset)
+    : gpu_(gpu), offset_(offset), before_(std::move(bytes)) {
   std::vector<char> all(static_cast<size_t>(total()));
   for (int64_t i = 0; i < total(); ++i) all[static_cast<size_t>(i)] = sentinel(i);
   std::copy(before_.begin(), before_.end(), all.begin() + kGuard + offset_);
-  base_ = static_cast<char*>(backend.allocate(total()));
-  backend_.upload(base_, all.data(), total());
+  base_ = static_cast<char*>(gpu.allocate(total()));
+  gpu_.upload(base_, all.data(), total());
   guard(true);
 }
 
 DeviceMemory::~DeviceMemory() {
   guard(false);
-  backend_.release(base_);
+  gpu_.release(base_);
 }
 
 void DeviceMemory::guard(bool forbid) const {
   if (forbid) {
-    backend_.forbid(base_, kGuard + offset_);
-    backend_.forbid(begin() + size(), kGuard);
+    gpu_.forbid(base_, kGuard + offset_);
+    gpu_.forbid(begin() + size(), kGuard);
   } else {
-    backend_.allow(base_, kGuard + offset_);
-    backend_.allow(begin() + size(), kGuard);
+    gpu_.allow(base_, kGuard + offset_);
+    gpu_.allow(begin() + size(), kGuard);
   }
 }
 
 std::vector<char> DeviceMemory::download() const {
   std::vector<char> all(static_cast<size_t>(total()));
   guard(false);
-  backend_.download(all.data(), base_, total());
+  gpu_.download(all.data(), base_, total());
   guard(true);
   return all;
 }

@@ -22,32 +22,36 @@ struct ForwardOptions {
   bool residual_first = false;  // before the activation
 };
 
+Epilogue epilogue(const ForwardOptions& o) {
+  return {.activation = o.act,
+          .residual_scale = o.residual_scale,
+          .residual_before_activation = o.residual_first};
+}
+
 template <class T>
-std::vector<float> run_forward(Backend& backend, const ConvProblem& p, const ConvType& type,
+std::vector<float> run_forward(TestGpu& gpu, const ConvProblem& p, const ConvType& type,
                                const ForwardOptions& o, const std::vector<float>& bias,
                                const std::vector<float>& before) {
   const ConvShape& s = p.shape;
   const float nan = undefined(1)[0];  // between pixels: read, it shows in the sums
-  const DeviceArrayOf<T> x(backend, pack<T>(spread(p.x, s.ic, o.x_gap, nan)), o.x_offset),
-      w(backend, pack<T>(p.w), o.w_offset);
+  const DeviceArrayOf<T> x(gpu, pack<T>(spread(p.x, s.ic, o.x_gap, nan)), o.x_offset),
+      w(gpu, pack<T>(p.w), o.w_offset);
   const bool keeps = o.accumulate || o.in_place;
   const std::vector<T> y_before = pack<T>(spread(
       keeps ? before : undefined(static_cast<int64_t>(before.size())), s.oc, o.y_gap, 77.0f));
-  const DeviceArrayOf<T> y(backend, y_before, o.y_offset);
-  const DeviceArrayOf<T> r(backend, pack<T>(spread(before, s.oc, o.r_gap, nan)));
-  const DeviceArray b(backend, bias);
-  ConvForward f{p.shape,  x.data(),     w.data(), o.bias ? b.data() : nullptr,
-                y.data(), o.accumulate, o.act};
+  const DeviceArrayOf<T> y(gpu, y_before, o.y_offset);
+  const DeviceArrayOf<T> r(gpu, pack<T>(spread(before, s.oc, o.r_gap, nan)));
+  const DeviceArray b(gpu, bias);
+  ConvForward f{p.shape,  x.data(),     w.data(),   o.bias ? b.data() : nullptr,
+                y.data(), o.accumulate, epilogue(o)};
   if (o.residual) f.residual = o.in_place ? y.data() : r.data();
   f.dtype = type.dtype;
   f.precision = type.precision;
-  f.residual_scale = o.residual_scale;
-  f.residual_before_activation = o.residual_first;
   if (o.x_gap) f.x_pitch = s.ic + o.x_gap;
   if (o.y_gap) f.y_pitch = s.oc + o.y_gap;
   if (o.residual && !o.in_place && o.r_gap) f.residual_pitch = s.oc + o.r_gap;
   if (o.in_place) f.residual_pitch = f.y_pitch;
-  cuda::conv_forward(f, backend.stream());
+  start(gpu, cuda::conv_forward, f);
   x.require_unchanged();
   w.require_unchanged();
   r.require_unchanged();
@@ -72,7 +76,7 @@ double apply(Activation a, double x) {
   }
 }
 
-void check_forward(Backend& backend, const ConvShape& shape, const ConvType& type,
+void check_forward(TestGpu& gpu, const ConvShape& shape, const ConvType& type,
                    const ForwardOptions& o = {}) {
   CAPTURE_CONV(shape, type);
   CAPTURE(o.bias, name_of(o.act), o.residual, o.in_place, o.accumulate, o.x_offset, o.w_offset,
@@ -93,10 +97,10 @@ void check_forward(Backend& backend, const ConvShape& shape, const ConvType& typ
     if (!o.residual_first) v += r;
   }
   std::vector<float> first;
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
     const std::vector<float> y = with_type(type.dtype, [&](auto t) {
-      return run_forward<decltype(t)>(backend, p, type, o, bias, before);
+      return run_forward<decltype(t)>(gpu, p, type, o, bias, before);
     });
     if (first.empty()) {
       first = y;
@@ -106,44 +110,45 @@ void check_forward(Backend& backend, const ConvShape& shape, const ConvType& typ
   }
   if (type.dtype != DType::kF32 || o.residual || o.act == Activation::kSiLU) return;
   std::vector<float> twin = before;
-  cpu::conv_forward({shape, p.x.data(), p.w.data(), o.bias ? bias.data() : nullptr, twin.data(),
-                     o.accumulate, o.act});
+  host_kernels().conv_forward({shape, p.x.data(), p.w.data(), o.bias ? bias.data() : nullptr,
+                               twin.data(), o.accumulate, epilogue(o)});
   CHECK(worst_error(twin, expected, type.dtype) < kConvTolerance);
 }
 
 }  // namespace
 
-void conv_forward_cases(Backend& backend) {
+// Forward over dtypes x shapes, with epilogues; every tile shape.
+KERNEL_CASE("convolution forward kernels") {
   for (const ConvType& type : conv_types()) {
-    for (const ConvShape& s : ragged_shapes()) check_forward(backend, s, type);
-    for (const ConvShape& s : even_shapes()) check_forward(backend, s, type);
+    for (const ConvShape& s : ragged_shapes()) check_forward(gpu, s, type);
+    for (const ConvShape& s : even_shapes()) check_forward(gpu, s, type);
   }
 }
 
-void conv_forward_option_cases(Backend& backend) {
+KERNEL_CASE("convolution forward kernels: epilogues, alignment") {
   const ConvShape even = ConvShape{1, 5, 6, 16, 72, 3, 3, 1, 1, 1};
   const ConvShape ragged = ConvShape{1, 5, 6, 3, 17, 3, 3, 2, 1, 1};
   for (const ConvType& type : {kHalf, kBrain, kTensorFloat}) {
     for (const ConvShape& s : {even, ragged}) {
-      check_forward(backend, s, type, {.bias = true, .act = Activation::kReLU});
-      check_forward(backend, s, type, {.bias = true, .act = Activation::kSiLU, .residual = true});
-      check_forward(backend, s, type, {.accumulate = true});
+      check_forward(gpu, s, type, {.bias = true, .act = Activation::kReLU});
+      check_forward(gpu, s, type, {.bias = true, .act = Activation::kSiLU, .residual = true});
+      check_forward(gpu, s, type, {.accumulate = true});
     }
-    check_forward(backend, even, type, {.bias = true, .residual = true, .in_place = true});
-    check_forward(backend, even, type, {.x_offset = 1});
-    check_forward(backend, even, type, {.w_offset = 2});
-    check_forward(backend, even, type, {.bias = true, .residual = true, .y_offset = 3});
+    check_forward(gpu, even, type, {.bias = true, .residual = true, .in_place = true});
+    check_forward(gpu, even, type, {.x_offset = 1});
+    check_forward(gpu, even, type, {.w_offset = 2});
+    check_forward(gpu, even, type, {.bias = true, .residual = true, .y_offset = 3});
   }
 }
 
-void conv_forward_pitch_cases(Backend& backend) {
+KERNEL_CASE("convolution forward kernels: pitches, scaled residuals") {
   const ConvShape even = ConvShape{1, 5, 6, 16, 72, 3, 3, 1, 1, 1};
   const ConvShape ragged = ConvShape{3, 5, 6, 3, 17, 3, 3, 2, 1, 1};
   for (const ConvType& type : {kHalf, kTensorFloat})
     for (const ConvShape& s : {even, ragged})
       for (const int64_t gap : {1, 8}) {
-        check_forward(backend, s, type, {.bias = true, .x_gap = gap, .y_gap = 2 * gap});
-        check_forward(backend, s, type,
+        check_forward(gpu, s, type, {.bias = true, .x_gap = gap, .y_gap = 2 * gap});
+        check_forward(gpu, s, type,
                       {.act = Activation::kReLU,
                        .residual = true,
                        .y_gap = gap,
@@ -151,17 +156,17 @@ void conv_forward_pitch_cases(Backend& backend) {
                        .residual_scale = -0.37f,
                        .residual_first = true});
         check_forward(
-            backend, s, type,
+            gpu, s, type,
             {.act = Activation::kReLU, .residual = true, .r_gap = gap, .residual_scale = 0.6f});
-        check_forward(backend, s, type, {.residual = true, .in_place = true, .y_gap = gap});
+        check_forward(gpu, s, type, {.residual = true, .in_place = true, .y_gap = gap});
       }
-  check_forward(backend, even, kHalf, {.accumulate = true, .y_gap = 8});
+  check_forward(gpu, even, kHalf, {.accumulate = true, .y_gap = 8});
 }
 
-void conv_refusal_cases(Backend& backend) {
-  backend.start(backend.seeds().front());
+KERNEL_CASE("convolution kernels refuse bad parameters") {
+  gpu.start(gpu.seeds().front());
   ConvForward f;
-  const auto forward = [&] { return error_of([&] { cuda::conv_forward(f, backend.stream()); }); };
+  const auto forward = [&] { return error_of([&] { start(gpu, cuda::conv_forward, f); }); };
   f.shape = {1, 4, 4, 8, 8, 3, 3, 1, 1, 2};
   CHECK(forward() == "conv_forward: 2 groups, must be 1");
   f.shape = {1, 2, 4, 8, 8, 3, 3, 1, 0, 1};
@@ -173,21 +178,21 @@ void conv_refusal_cases(Backend& backend) {
   f.dtype = DType::kF32;
   f.x_pitch = 7;
   CHECK(forward() == "conv_forward: pitch 7 of x, which has 8 channels");
+  f.epilogue.activation_scale = 0.5f;
+  CHECK(forward() == "conv_forward: activation_scale 0.5, must be 1");
   f.accumulate = true;
-  f.act = Activation::kReLU;
+  f.epilogue.activation = Activation::kReLU;
   CHECK(forward() == "conv_forward: accumulate goes without bias, residual and activation");
   ConvBackwardData d;
   d.shape.groups = 3;
-  CHECK(error_of([&] { cuda::conv_backward_data(d, backend.stream()); }) ==
+  CHECK(error_of([&] { start(gpu, cuda::conv_backward_data, d); }) ==
         "conv_backward_data: 3 groups, must be 1");
   ConvBackwardWeight w;
   w.dtype = DType::kI8;
-  CHECK(error_of([&] { cuda::conv_backward_weight(w, nullptr, backend.stream()); }) ==
+  CHECK(error_of([&] { start(gpu, cuda::conv_backward_weight, w); }) ==
         "conv_backward_weight: dtype I8, must be F32, F16 or BF16");
   ConvInt8Forward q;
-  const auto integer = [&] {
-    return error_of([&] { cuda::conv_int8_forward(q, backend.stream()); });
-  };
+  const auto integer = [&] { return error_of([&] { start(gpu, cuda::conv_int8_forward, q); }); };
   q.x_type = DType::kF32;
   CHECK(integer() == "conv_int8_forward: x is F32, must be I8 or U8");
   q.y_type = DType::kI32;

@@ -14,22 +14,20 @@ struct DataOptions {
 };
 
 template <class T>
-std::vector<float> run_data(Backend& backend, const ConvProblem& p, const ConvType& type,
+std::vector<float> run_data(TestGpu& gpu, const ConvProblem& p, const ConvType& type,
                             const DataOptions& o, const std::vector<float>& before) {
-  const DeviceArrayOf<T> dy(backend, pack<T>(p.dy), o.dy_offset),
-      w(backend, pack<T>(p.w), o.w_offset);
+  const DeviceArrayOf<T> dy(gpu, pack<T>(p.dy), o.dy_offset), w(gpu, pack<T>(p.w), o.w_offset);
   const DeviceArrayOf<T> dx(
-      backend, pack<T>(o.accumulate ? before : undefined(static_cast<int64_t>(before.size()))),
+      gpu, pack<T>(o.accumulate ? before : undefined(static_cast<int64_t>(before.size()))),
       o.dx_offset);
-  cuda::conv_backward_data(
-      {p.shape, dy.data(), w.data(), dx.data(), o.accumulate, type.dtype, type.precision},
-      backend.stream());
+  start(gpu, cuda::conv_backward_data,
+        {p.shape, dy.data(), w.data(), dx.data(), o.accumulate, type.dtype, type.precision});
   dy.require_unchanged();
   w.require_unchanged();
   return unpack(dx.values());
 }
 
-void check_data(Backend& backend, const ConvShape& shape, const ConvType& type,
+void check_data(TestGpu& gpu, const ConvShape& shape, const ConvType& type,
                 const DataOptions& o = {}) {
   CAPTURE_CONV(shape, type);
   CAPTURE(o.accumulate, o.dy_offset, o.w_offset, o.dx_offset);
@@ -39,10 +37,10 @@ void check_data(Backend& backend, const ConvShape& shape, const ConvType& type,
   if (o.accumulate)
     for (size_t i = 0; i < before.size(); ++i) expected.add(static_cast<int64_t>(i), before[i]);
   std::vector<float> first;
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
     const std::vector<float> dx = with_type(
-        type.dtype, [&](auto t) { return run_data<decltype(t)>(backend, p, type, o, before); });
+        type.dtype, [&](auto t) { return run_data<decltype(t)>(gpu, p, type, o, before); });
     if (first.empty()) {
       first = dx;
       CHECK(worst_error(dx, expected, type.dtype) < kConvTolerance);
@@ -51,7 +49,7 @@ void check_data(Backend& backend, const ConvShape& shape, const ConvType& type,
   }
   if (type.dtype != DType::kF32) return;
   std::vector<float> twin = before;
-  cpu::conv_backward_data({shape, p.dy.data(), p.w.data(), twin.data(), o.accumulate});
+  host_kernels().conv_backward_data({shape, p.dy.data(), p.w.data(), twin.data(), o.accumulate});
   CHECK(worst_error(twin, expected, type.dtype) < kConvTolerance);
 }
 
@@ -64,35 +62,31 @@ struct WeightResults {
 };
 
 template <class T>
-WeightResults run_weight(Backend& backend, const ConvProblem& p, const ConvType& type,
+WeightResults run_weight(TestGpu& gpu, const ConvProblem& p, const ConvType& type,
                          const WeightOptions& o) {
-  const DeviceArrayOf<T> x(backend, pack<T>(p.x), o.x_offset),
-      dy(backend, pack<T>(p.dy), o.dy_offset);
-  const DeviceArray dw(backend, undefined(p.shape.w_numel()), o.dw_offset);
-  const DeviceArray db(backend, undefined(p.shape.oc));
-  const int64_t bytes = cuda::conv_backward_weight_workspace(p.shape);
-  const DeviceArray workspace(backend, undefined(bytes / static_cast<int64_t>(sizeof(float))));
-  cuda::conv_backward_weight({p.shape, x.data(), dy.data(), dw.data(), o.bias ? db.data() : nullptr,
-                              type.dtype, type.precision},
-                             workspace.data(), backend.stream());
+  const DeviceArrayOf<T> x(gpu, pack<T>(p.x), o.x_offset), dy(gpu, pack<T>(p.dy), o.dy_offset);
+  const DeviceArray dw(gpu, undefined(p.shape.w_numel()), o.dw_offset);
+  const DeviceArray db(gpu, undefined(p.shape.oc));
+  start(gpu, cuda::conv_backward_weight,
+        {p.shape, x.data(), dy.data(), dw.data(), o.bias ? db.data() : nullptr, type.dtype,
+         type.precision});
   x.require_unchanged();
   dy.require_unchanged();
-  static_cast<void>(workspace.values());
   if (!o.bias) db.require_unchanged();
   return {dw.values(), db.values()};
 }
 
-void check_weight(Backend& backend, const ConvShape& shape, const ConvType& type,
+void check_weight(TestGpu& gpu, const ConvShape& shape, const ConvType& type,
                   const WeightOptions& o = {}) {
   CAPTURE_CONV(shape, type);
   CAPTURE(o.bias, o.x_offset, o.dy_offset, o.dw_offset);
   const ConvProblem p(shape, type.dtype);
   const Sums dw = p.weight_gradient(), db = p.bias_gradient();
   WeightResults first;
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
     const WeightResults r =
-        with_type(type.dtype, [&](auto t) { return run_weight<decltype(t)>(backend, p, type, o); });
+        with_type(type.dtype, [&](auto t) { return run_weight<decltype(t)>(gpu, p, type, o); });
     if (first.dw.empty()) {
       first = r;
       CHECK(worst_error(r.dw, dw, DType::kF32) < kConvTolerance);
@@ -103,42 +97,44 @@ void check_weight(Backend& backend, const ConvShape& shape, const ConvType& type
   }
   if (type.dtype != DType::kF32) return;
   WeightResults twin{undefined(shape.w_numel()), undefined(shape.oc)};
-  cpu::conv_backward_weight({shape, p.x.data(), p.dy.data(), twin.dw.data(), twin.db.data()});
+  host_kernels().conv_backward_weight(
+      {shape, p.x.data(), p.dy.data(), twin.dw.data(), twin.db.data()});
   CHECK(worst_error(twin.dw, dw, DType::kF32) < kConvTolerance);
 }
 
 }  // namespace
 
-void conv_backward_data_cases(Backend& backend) {
+// Data, weight and bias gradients over dtypes x shapes.
+KERNEL_CASE("convolution data gradient kernels") {
   const ConvShape even{1, 5, 6, 72, 16, 3, 3, 2, 1}, ragged{1, 4, 5, 17, 3, 3, 3, 1, 1};
   for (const ConvType& type : conv_types()) {
-    for (const ConvShape& s : ragged_shapes()) check_data(backend, s, type);
-    for (const ConvShape& s : even_shapes()) check_data(backend, s, type);
-    for (const ConvShape& s : {even, ragged}) check_data(backend, s, type, {.accumulate = true});
+    for (const ConvShape& s : ragged_shapes()) check_data(gpu, s, type);
+    for (const ConvShape& s : even_shapes()) check_data(gpu, s, type);
+    for (const ConvShape& s : {even, ragged}) check_data(gpu, s, type, {.accumulate = true});
   }
   // A stride of 3 with a kernel of 2: phases without a tap, pixels that no output reads.
   for (const bool accumulate : {false, true})
-    check_data(backend, {1, 8, 7, 8, 8, 2, 2, 3, 0}, kHalf, {.accumulate = accumulate});
-  check_data(backend, even, kHalf, {.dy_offset = 2});
-  check_data(backend, even, kHalf, {.w_offset = 1});
-  check_data(backend, even, kTensorFloat, {.accumulate = true, .dx_offset = 1});
+    check_data(gpu, {1, 8, 7, 8, 8, 2, 2, 3, 0}, kHalf, {.accumulate = accumulate});
+  check_data(gpu, even, kHalf, {.dy_offset = 2});
+  check_data(gpu, even, kHalf, {.w_offset = 1});
+  check_data(gpu, even, kTensorFloat, {.accumulate = true, .dx_offset = 1});
 }
 
-void conv_backward_weight_cases(Backend& backend) {
+KERNEL_CASE("convolution weight gradient kernels") {
   for (const ConvType& type : conv_types()) {
-    for (const ConvShape& s : ragged_shapes()) check_weight(backend, s, type);
-    for (const ConvShape& s : even_shapes()) check_weight(backend, s, type);
+    for (const ConvShape& s : ragged_shapes()) check_weight(gpu, s, type);
+    for (const ConvShape& s : even_shapes()) check_weight(gpu, s, type);
   }
   // More pixels than a slice: three, the last shorter.
   for (const ConvType& type : {kHalf, kTensorFloat}) {
-    check_weight(backend, {1, 20, 21, 8, 16, 3, 3, 1, 1}, type);
-    check_weight(backend, {2, 19, 21, 3, 17, 3, 3, 1, 1}, type);
+    check_weight(gpu, {1, 20, 21, 8, 16, 3, 3, 1, 1}, type);
+    check_weight(gpu, {2, 19, 21, 3, 17, 3, 3, 1, 1}, type);
   }
   const ConvShape even{1, 12, 13, 16, 72, 1, 1, 1, 0};
-  check_weight(backend, even, kHalf, {.bias = false});
-  check_weight(backend, even, kHalf, {.x_offset = 1});
-  check_weight(backend, even, kBrain, {.dy_offset = 4, .dw_offset = 1});
-  check_weight(backend, even, kFloat, {.x_offset = 1});
+  check_weight(gpu, even, kHalf, {.bias = false});
+  check_weight(gpu, even, kHalf, {.x_offset = 1});
+  check_weight(gpu, even, kBrain, {.dy_offset = 4, .dw_offset = 1});
+  check_weight(gpu, even, kFloat, {.x_offset = 1});
 }
 
 }  // namespace sextant::test

@@ -24,15 +24,16 @@ struct IntegerCase {
   float spread = 1.0f;                      // of the results; above 1, many saturate
   int64_t offset = 0;                       // elements, of x and y
   int64_t x_gap = 0, y_gap = 0, r_gap = 0;  // elements between two pixels
+
+  Epilogue epilogue() const {
+    return {.activation = act,
+            .activation_scale = activation_scale,
+            .residual_scale = residual_scale,
+            .residual_before_activation = residual == kBefore};
+  }
 };
 
 int64_t integer_in(Rng& rng, bool is_unsigned) { return rng.below(256) - (is_unsigned ? 0 : 128); }
-
-float activated(Activation act, float v) {
-  float out = v;
-  dispatch_activation(act, [&](auto tag) { out = activate<decltype(tag)::value>(v); });
-  return out;
-}
 
 // From the contract, one float operation after the other.
 std::vector<float> reference(const IntegerCase& c, const std::vector<int64_t>& sums,
@@ -45,7 +46,7 @@ std::vector<float> reference(const IntegerCase& c, const std::vector<int64_t>& s
     if (c.bias) v = v + bias[o];
     v = v * factor[o];
     if (c.residual == IntegerCase::kBefore) v = std::fma(c.residual_scale, residual[i], v);
-    v = activated(c.act, v) * c.activation_scale;
+    v = activate(c.act, v) * c.activation_scale;
     if (c.residual == IntegerCase::kAfter || c.residual == IntegerCase::kInPlace)
       v = std::fma(c.residual_scale, residual[i], v);
     if (c.y_type != DType::kF32) {
@@ -59,20 +60,20 @@ std::vector<float> reference(const IntegerCase& c, const std::vector<int64_t>& s
 }
 
 template <class X, class Y>
-std::vector<float> run(Backend& backend, const IntegerCase& c, const std::vector<int>& x,
+std::vector<float> run(TestGpu& gpu, const IntegerCase& c, const std::vector<int>& x,
                        const std::vector<int>& w, const std::vector<float>& bias,
                        const std::vector<float>& factor, const std::vector<float>& residual) {
   const ConvShape& s = c.shape;
-  const DeviceArrayOf<X> dx(
-      backend, spread<X>({x.begin(), x.end()}, s.ic, c.x_gap, static_cast<X>(55)), c.offset);
-  const DeviceArrayOf<int8_t> dw(backend, {w.begin(), w.end()});
-  const DeviceArray db(backend, bias), df(backend, factor);
+  const DeviceArrayOf<X> dx(gpu, spread<X>({x.begin(), x.end()}, s.ic, c.x_gap, static_cast<X>(55)),
+                            c.offset);
+  const DeviceArrayOf<int8_t> dw(gpu, {w.begin(), w.end()});
+  const DeviceArray db(gpu, bias), df(gpu, factor);
   const std::vector<Y> r(residual.begin(), residual.end());
-  const DeviceArrayOf<Y> dr(backend, spread(r, s.oc, c.r_gap, static_cast<Y>(44)));
+  const DeviceArrayOf<Y> dr(gpu, spread(r, s.oc, c.r_gap, static_cast<Y>(44)));
   const bool in_place = c.residual == IntegerCase::kInPlace;
   const Y untouched = static_cast<Y>(99);
   const DeviceArrayOf<Y> dy(
-      backend, spread(in_place ? r : std::vector<Y>(r.size(), untouched), s.oc, c.y_gap, untouched),
+      gpu, spread(in_place ? r : std::vector<Y>(r.size(), untouched), s.oc, c.y_gap, untouched),
       c.offset);
   ConvInt8Forward p;
   p.shape = c.shape;
@@ -84,15 +85,12 @@ std::vector<float> run(Backend& backend, const IntegerCase& c, const std::vector
   p.y = dy.data();
   p.x_type = c.x_unsigned ? DType::kU8 : DType::kI8;
   p.y_type = c.y_type;
-  p.act = c.act;
-  p.activation_scale = c.activation_scale;
-  p.residual_scale = c.residual_scale;
-  p.residual_before_activation = c.residual == IntegerCase::kBefore;
+  p.epilogue = c.epilogue();
   if (c.x_gap) p.x_pitch = s.ic + c.x_gap;
   if (c.y_gap) p.y_pitch = s.oc + c.y_gap;
   if (c.r_gap) p.residual_pitch = s.oc + c.r_gap;
   if (in_place) p.residual_pitch = p.y_pitch;
-  cuda::conv_int8_forward(p, backend.stream());
+  start(gpu, cuda::conv_int8_forward, p);
   for (const DeviceMemory* m : std::initializer_list<const DeviceMemory*>{&dx, &dw, &db, &df, &dr})
     m->require_unchanged();
   const std::vector<Y> all = dy.values();
@@ -103,12 +101,12 @@ std::vector<float> run(Backend& backend, const IntegerCase& c, const std::vector
 }
 
 template <class X>
-std::vector<float> run_typed(Backend& backend, const IntegerCase& c, const std::vector<int>& x,
+std::vector<float> run_typed(TestGpu& gpu, const IntegerCase& c, const std::vector<int>& x,
                              const std::vector<int>& w, const std::vector<float>& bias,
                              const std::vector<float>& factor, const std::vector<float>& residual) {
-  if (c.y_type == DType::kI8) return run<X, int8_t>(backend, c, x, w, bias, factor, residual);
-  if (c.y_type == DType::kU8) return run<X, uint8_t>(backend, c, x, w, bias, factor, residual);
-  return run<X, float>(backend, c, x, w, bias, factor, residual);
+  if (c.y_type == DType::kI8) return run<X, int8_t>(gpu, c, x, w, bias, factor, residual);
+  if (c.y_type == DType::kU8) return run<X, uint8_t>(gpu, c, x, w, bias, factor, residual);
+  return run<X, float>(gpu, c, x, w, bias, factor, residual);
 }
 
 template <class X, class Y>
@@ -121,22 +119,20 @@ std::vector<float> on_cpu_typed(const IntegerCase& c, const std::vector<int>& x,
   const std::vector<int8_t> hw(w.begin(), w.end());
   const auto hr = spread<Y>({residual.begin(), residual.end()}, s.oc, c.r_gap, Y{44});
   std::vector<Y> hy(static_cast<size_t>(s.y_numel() / s.oc * (s.oc + c.y_gap)), Y{99});
-  cpu::conv_int8_forward({.shape = s,
-                          .x = hx.data(),
-                          .w = hw.data(),
-                          .bias = c.bias ? bias.data() : nullptr,
-                          .factor = factor.data(),
-                          .residual = c.residual == IntegerCase::kNone ? nullptr : hr.data(),
-                          .y = hy.data(),
-                          .x_type = DTypeOf<X>::value,
-                          .y_type = c.y_type,
-                          .act = c.act,
-                          .activation_scale = c.activation_scale,
-                          .residual_scale = c.residual_scale,
-                          .residual_before_activation = c.residual == IntegerCase::kBefore,
-                          .x_pitch = s.ic + c.x_gap,
-                          .y_pitch = s.oc + c.y_gap,
-                          .residual_pitch = s.oc + c.r_gap});
+  host_kernels().conv_int8_forward(
+      {.shape = s,
+       .x = hx.data(),
+       .w = hw.data(),
+       .bias = c.bias ? bias.data() : nullptr,
+       .factor = factor.data(),
+       .residual = c.residual == IntegerCase::kNone ? nullptr : hr.data(),
+       .y = hy.data(),
+       .x_type = DTypeOf<X>::value,
+       .y_type = c.y_type,
+       .epilogue = c.epilogue(),
+       .x_pitch = s.ic + c.x_gap,
+       .y_pitch = s.oc + c.y_gap,
+       .residual_pitch = s.oc + c.r_gap});
   const std::vector<Y> y = gathered(hy, s.oc, c.y_gap);
   return {y.begin(), y.end()};
 }
@@ -153,7 +149,7 @@ std::vector<float> on_cpu(const IntegerCase& c, const std::vector<int>& x,
   return typed(float{});
 }
 
-void check(Backend& backend, const IntegerCase& c) {
+void check(TestGpu& gpu, const IntegerCase& c) {
   const ConvShape& s = c.shape;
   CAPTURE(s.n, s.h, s.w, s.ic, s.oc, s.kh, s.kw, s.stride, s.pad, c.x_unsigned, name_of(c.y_type),
           c.bias, name_of(c.act), static_cast<int>(c.residual), c.residual_scale, c.offset, c.x_gap,
@@ -177,11 +173,11 @@ void check(Backend& backend, const IntegerCase& c) {
   for (float& v : residual) v = static_cast<float>(integer_in(rng, c.y_type == DType::kU8));
   const std::vector<float> expected = reference(c, sums, bias, factor, residual);
   CHECK(on_cpu(c, x, w, bias, factor, residual) == expected);
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
     const std::vector<float> y = c.x_unsigned
-                                     ? run_typed<uint8_t>(backend, c, x, w, bias, factor, residual)
-                                     : run_typed<int8_t>(backend, c, x, w, bias, factor, residual);
+                                     ? run_typed<uint8_t>(gpu, c, x, w, bias, factor, residual)
+                                     : run_typed<int8_t>(gpu, c, x, w, bias, factor, residual);
     REQUIRE(y.size() == expected.size());
     int wrong = 0;
     for (size_t i = 0; i < y.size(); ++i) {
@@ -197,7 +193,8 @@ void check(Backend& backend, const IntegerCase& c) {
 
 }  // namespace
 
-void conv_int8_cases(Backend& backend) {
+// Exact integers over types, epilogues and shapes.
+KERNEL_CASE("int8 convolution kernels") {
   bool is_unsigned = false;
   const DType types[] = {DType::kI8, DType::kU8, DType::kF32};
   size_t turn = 0;
@@ -206,49 +203,49 @@ void conv_int8_cases(Backend& backend) {
   shapes.push_back({2, 9, 14, 32, 48, 3, 3, 1, 1});  // 16 channels at once
   shapes.push_back({1, 25, 10, 80, 120, 1, 1, 1, 0});
   for (const ConvShape& s : shapes) {
-    check(backend, {.shape = s, .x_unsigned = is_unsigned, .y_type = types[turn++ % 3]});
+    check(gpu, {.shape = s, .x_unsigned = is_unsigned, .y_type = types[turn++ % 3]});
     is_unsigned = !is_unsigned;
   }
   for (const ConvShape& s : {ConvShape{1, 5, 6, 16, 24, 3, 3, 1, 1}, {1, 5, 6, 3, 17, 3, 3, 2, 1}})
     for (const DType y : types)
       for (const bool u : {false, true}) {
-        check(backend, {.shape = s, .x_unsigned = u, .y_type = y, .act = Activation::kReLU});
-        check(backend, {.shape = s,
-                        .x_unsigned = u,
-                        .y_type = y,
-                        .bias = false,
-                        .act = Activation::kLeakyReLU,
-                        .residual = IntegerCase::kBefore,
-                        .residual_scale = 0.37f,
-                        .spread = 4});
-        check(backend, {.shape = s,
-                        .x_unsigned = u,
-                        .y_type = y,
-                        .act = Activation::kReLU,
-                        .residual = IntegerCase::kInPlace,
-                        .residual_scale = 1.0f});
-        check(backend, {.shape = s,
-                        .x_unsigned = u,
-                        .y_type = y,
-                        .act = Activation::kSiLU,
-                        .residual = IntegerCase::kAfter,
-                        .residual_scale = 0.7f,
-                        .activation_scale = 1.3f});
+        check(gpu, {.shape = s, .x_unsigned = u, .y_type = y, .act = Activation::kReLU});
+        check(gpu, {.shape = s,
+                    .x_unsigned = u,
+                    .y_type = y,
+                    .bias = false,
+                    .act = Activation::kLeakyReLU,
+                    .residual = IntegerCase::kBefore,
+                    .residual_scale = 0.37f,
+                    .spread = 4});
+        check(gpu, {.shape = s,
+                    .x_unsigned = u,
+                    .y_type = y,
+                    .act = Activation::kReLU,
+                    .residual = IntegerCase::kInPlace,
+                    .residual_scale = 1.0f});
+        check(gpu, {.shape = s,
+                    .x_unsigned = u,
+                    .y_type = y,
+                    .act = Activation::kSiLU,
+                    .residual = IntegerCase::kAfter,
+                    .residual_scale = 0.7f,
+                    .activation_scale = 1.3f});
       }
   for (const ConvShape& s : {ConvShape{1, 5, 6, 16, 24, 3, 3, 1, 1}, {3, 5, 6, 3, 17, 3, 3, 2, 1}})
     for (const int64_t gap : {1, 8, 16}) {
-      check(backend, {.shape = s, .x_unsigned = true, .x_gap = gap, .y_gap = gap});
-      check(backend, {.shape = s,
-                      .y_type = DType::kU8,
-                      .residual = IntegerCase::kBefore,
-                      .residual_scale = 0.37f,
-                      .y_gap = 2 * gap,
-                      .r_gap = gap});
-      check(backend,
+      check(gpu, {.shape = s, .x_unsigned = true, .x_gap = gap, .y_gap = gap});
+      check(gpu, {.shape = s,
+                  .y_type = DType::kU8,
+                  .residual = IntegerCase::kBefore,
+                  .residual_scale = 0.37f,
+                  .y_gap = 2 * gap,
+                  .r_gap = gap});
+      check(gpu,
             {.shape = s, .y_type = DType::kF32, .residual = IntegerCase::kInPlace, .y_gap = gap});
     }
-  check(backend, {.shape = {1, 5, 6, 16, 24, 3, 3, 1, 1}, .offset = 4});
-  check(backend, {.shape = {1, 5, 6, 16, 24, 3, 3, 1, 1}, .x_unsigned = true, .offset = 1});
+  check(gpu, {.shape = {1, 5, 6, 16, 24, 3, 3, 1, 1}, .offset = 4});
+  check(gpu, {.shape = {1, 5, 6, 16, 24, 3, 3, 1, 1}, .x_unsigned = true, .offset = 1});
 }
 
 }  // namespace sextant::test

@@ -1,6 +1,6 @@
 #include "kernels/conv.h"
+#include "simt/cases/cases.h"
 #include "simt/cases/conv_reference.h"
-#include "simt/cases/detection_cases.h"
 
 namespace sextant::test {
 namespace {
@@ -35,7 +35,7 @@ struct Problem {
 };
 
 template <class T>
-void run(Backend& backend, const Problem& p, const ConvType& type, bool biased, int64_t offset) {
+void run(TestGpu& gpu, const Problem& p, const ConvType& type, bool biased, int64_t offset) {
   const ConvTransposeShape& s = p.s;
   CAPTURE(s.n, s.h, s.w, s.ic, s.oc, s.k, name_of_type(type), biased, offset);
   const auto count = [](const std::vector<float>& v) { return static_cast<int64_t>(v.size()); };
@@ -49,30 +49,20 @@ void run(Backend& backend, const Problem& p, const ConvType& type, bool biased, 
     if (biased) y.add(i, Problem::at(p.bias, i % s.oc));
     db.add(i % s.oc, Problem::at(p.dy, i));
   }
-  const DeviceArrayOf<T> xd(backend, pack<T>(p.x), offset), wd(backend, pack<T>(p.w)),
-      dyd(backend, pack<T>(p.dy)), yd(backend, pack<T>(undefined(s.y_numel())), offset),
-      dxd(backend, pack<T>(undefined(count(p.x))));
-  const DeviceArray bd(backend, p.bias), dwd(backend, undefined(count(p.w))),
-      dbd(backend, undefined(s.oc)), alone(backend, undefined(s.oc));
-  const DeviceMemory forward_space(
-      backend,
-      std::vector<char>(static_cast<size_t>(cuda::conv_transpose_forward_workspace(s, type.dtype)),
-                        -1),
-      0);
-  const DeviceMemory backward_space(
-      backend,
-      std::vector<char>(static_cast<size_t>(cuda::conv_transpose_backward_workspace(s, type.dtype)),
-                        -1),
-      0);
-  cuda::conv_transpose_forward({s, xd.data(), wd.data(), biased ? bd.data() : nullptr, yd.data(),
-                                type.dtype, type.precision},
-                               forward_space.data(), backend.stream());
-  cuda::conv_transpose_backward({s, xd.data(), wd.data(), dyd.data(), dxd.data(), dwd.data(),
-                                 dbd.data(), type.dtype, type.precision},
-                                backward_space.data(), backend.stream());
-  cuda::conv_transpose_backward({s, xd.data(), wd.data(), dyd.data(), nullptr, nullptr,
-                                 alone.data(), type.dtype, type.precision},
-                                backward_space.data(), backend.stream());
+  const DeviceArrayOf<T> xd(gpu, pack<T>(p.x), offset), wd(gpu, pack<T>(p.w)),
+      dyd(gpu, pack<T>(p.dy)), yd(gpu, pack<T>(undefined(s.y_numel())), offset),
+      dxd(gpu, pack<T>(undefined(count(p.x))));
+  const DeviceArray bd(gpu, p.bias), dwd(gpu, undefined(count(p.w))), dbd(gpu, undefined(s.oc)),
+      alone(gpu, undefined(s.oc));
+  start(gpu, cuda::conv_transpose_forward,
+        {s, xd.data(), wd.data(), biased ? bd.data() : nullptr, yd.data(), type.dtype,
+         type.precision});
+  start(gpu, cuda::conv_transpose_backward,
+        {s, xd.data(), wd.data(), dyd.data(), dxd.data(), dwd.data(), dbd.data(), type.dtype,
+         type.precision});
+  start(gpu, cuda::conv_transpose_backward,
+        {s, xd.data(), wd.data(), dyd.data(), nullptr, nullptr, alone.data(), type.dtype,
+         type.precision});
   CHECK(worst_error(unpack(yd.values()), y, type.dtype) < kConvTolerance);
   CHECK(worst_error(unpack(dxd.values()), dx, type.dtype) < kConvTolerance);
   CHECK(worst_error(dwd.values(), dw, DType::kF32) < kConvTolerance);
@@ -85,9 +75,9 @@ void run(Backend& backend, const Problem& p, const ConvType& type, bool biased, 
   if (type.dtype != DType::kF32) return;
   std::vector<float> y_cpu = undefined(s.y_numel()), dx_cpu = undefined(count(p.x)),
                      dw_cpu = undefined(count(p.w)), db_cpu = undefined(s.oc);
-  cpu::conv_transpose_forward(
+  host_kernels().conv_transpose_forward(
       {s, p.x.data(), p.w.data(), biased ? p.bias.data() : nullptr, y_cpu.data()});
-  cpu::conv_transpose_backward(
+  host_kernels().conv_transpose_backward(
       {s, p.x.data(), p.w.data(), p.dy.data(), dx_cpu.data(), dw_cpu.data(), db_cpu.data()});
   CHECK(worst_error(y_cpu, y, DType::kF32) < kConvTolerance);
   CHECK(worst_error(dx_cpu, dx, DType::kF32) < kConvTolerance);
@@ -97,25 +87,26 @@ void run(Backend& backend, const Problem& p, const ConvType& type, bool biased, 
 
 }  // namespace
 
-void conv_transpose_cases(Backend& backend) {
+// Up-sampling by a transposed convolution, over dtypes x shapes.
+KERNEL_CASE("transposed convolution kernels") {
   const std::vector<ConvTransposeShape> shapes = {{1, 1, 1, 1, 1, 2},   {3, 2, 3, 3, 17, 2},
                                                   {1, 5, 4, 16, 8, 2},  {2, 3, 3, 68, 17, 2},
                                                   {1, 9, 8, 64, 72, 2}, {1, 2, 2, 8, 8, 3}};
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
     for (const ConvType& type : conv_types())
       for (const ConvTransposeShape& s : shapes) {
         const Problem p(s, type.dtype);
         with_type(type.dtype, [&](auto t) {
-          run<decltype(t)>(backend, p, type, s.h != 2, 0);
-          if (s.ic == 16) run<decltype(t)>(backend, p, type, false, 1);
+          run<decltype(t)>(gpu, p, type, s.h != 2, 0);
+          if (s.ic == 16) run<decltype(t)>(gpu, p, type, false, 1);
           return 0;
         });
       }
   }
   ConvTransposeForward p;
   p.shape.h = 0;
-  CHECK(error_of([&] { cuda::conv_transpose_forward(p, nullptr, backend.stream()); }) ==
+  CHECK(error_of([&] { start(gpu, cuda::conv_transpose_forward, p); }) ==
         "conv_transpose_forward: input [1,0,1,1], weight [1,2,2,1]: no output");
 }
 

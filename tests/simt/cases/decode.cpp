@@ -3,8 +3,8 @@
 #include <cmath>
 #include <memory>
 
+#include "simt/cases/cases.h"
 #include "simt/cases/conv_reference.h"
-#include "simt/cases/detection_cases.h"
 
 namespace sextant::test {
 namespace {
@@ -16,7 +16,7 @@ struct LevelSize {
   float stride;
 };
 
-void check_anchors(Backend& backend, const std::vector<LevelSize>& levels, int repeats, bool pixels,
+void check_anchors(TestGpu& gpu, const std::vector<LevelSize>& levels, int repeats, bool pixels,
                    bool all) {
   CAPTURE(levels.size(), repeats, pixels, all);
   GenerateAnchors p;
@@ -41,13 +41,13 @@ void check_anchors(Backend& backend, const std::vector<LevelSize>& levels, int r
   p.points = points_cpu.data();
   p.strides = strides_cpu.data();
   p.boxes = boxes_cpu.data();
-  cpu::generate_anchors(p);
-  const DeviceArray points(backend, undefined(2 * n)), strides(backend, undefined(n)),
-      boxes(backend, undefined(4 * n));
+  host_kernels().generate_anchors(p);
+  const DeviceArray points(gpu, undefined(2 * n)), strides(gpu, undefined(n)),
+      boxes(gpu, undefined(4 * n));
   p.points = points.data();
   p.strides = all ? strides.data() : nullptr;
   p.boxes = all ? boxes.data() : nullptr;
-  cuda::generate_anchors(p, backend.stream());
+  start<AnchorsOf<float>>(gpu, cuda::generate_anchors, p);
   CHECK(worst_error(points.values(), points_ref) < 1e-6);
   CHECK(worst_error(points.values(), points_cpu) < 1e-6);
   if (all) {
@@ -61,7 +61,7 @@ void check_anchors(Backend& backend, const std::vector<LevelSize>& levels, int r
 }
 
 // In double, exactly.
-void check_wide_anchors(Backend& backend, const std::vector<LevelSize>& levels, int repeats) {
+void check_wide_anchors(TestGpu& gpu, const std::vector<LevelSize>& levels, int repeats) {
   CAPTURE(levels.size(), repeats);
   AnchorsOf<double> p;
   p.grid.levels = static_cast<int>(levels.size());
@@ -84,13 +84,13 @@ void check_wide_anchors(Backend& backend, const std::vector<LevelSize>& levels, 
   p.points = points_cpu.data();
   p.strides = strides_cpu.data();
   p.boxes = boxes_cpu.data();
-  cpu::generate_anchors(p);
-  const DeviceArrayOf<double> points(backend, {none.begin(), none.begin() + p.grid.anchors() * 2}),
-      strides(backend, {none.begin(), none.begin() + p.grid.anchors()}), boxes(backend, none);
+  host_kernels().generate_anchors(p);
+  const DeviceArrayOf<double> points(gpu, {none.begin(), none.begin() + p.grid.anchors() * 2}),
+      strides(gpu, {none.begin(), none.begin() + p.grid.anchors()}), boxes(gpu, none);
   p.points = points.data();
   p.strides = strides.data();
   p.boxes = boxes.data();
-  cuda::generate_anchors(p, backend.stream());
+  start<AnchorsOf<double>>(gpu, cuda::generate_anchors, p);
   CHECK(points.values() == points_ref);
   CHECK(points_cpu == points_ref);
   CHECK(strides.values() == strides_ref);
@@ -100,11 +100,11 @@ void check_wide_anchors(Backend& backend, const std::vector<LevelSize>& levels, 
 }
 
 // `wide`: the maps are slices of wider buffers.
-void check_decode(Backend& backend, const std::vector<LevelSize>& levels, int64_t batch,
+void check_decode(TestGpu& gpu, const std::vector<LevelSize>& levels, int64_t batch,
                   int64_t classes, int64_t reg_max, bool wide, bool objectness,
                   DType dtype = DType::kF32) {
   CAPTURE(levels.size(), batch, classes, reg_max, wide, objectness, name_of(dtype));
-  Decode p;
+  HeadMaps p;
   p.levels = static_cast<int>(levels.size());
   p.batch = batch;
   p.classes = classes;
@@ -113,7 +113,7 @@ void check_decode(Backend& backend, const std::vector<LevelSize>& levels, int64_
                 reg_pitch = 4 * bins + (wide ? 3 : 0), obj_pitch = wide ? 2 : 1;
   std::vector<std::vector<float>> cls, reg, obj;
   std::vector<std::unique_ptr<DeviceMemory>> arrays;
-  Decode on_device = p;
+  HeadMaps on_device = p;
   for (size_t l = 0; l < levels.size(); ++l) {
     const int64_t pixels = levels[l].h * levels[l].w;
     const int64_t rows = batch * pixels;
@@ -125,7 +125,7 @@ void check_decode(Backend& backend, const std::vector<LevelSize>& levels, int64_
         using T = decltype(t);
         const std::vector<T> stored = pack<T>(map);
         map = unpack(stored);
-        arrays.push_back(std::make_unique<DeviceArrayOf<T>>(backend, stored, offset));
+        arrays.push_back(std::make_unique<DeviceArrayOf<T>>(gpu, stored, offset));
         return arrays.back()->data();
       });
     };
@@ -180,9 +180,9 @@ void check_decode(Backend& backend, const std::vector<LevelSize>& levels, int64_
               1 / (1 + std::exp(-double{cls[l][static_cast<size_t>(pixel * cls_pitch + c)]})));
       }
   std::vector<float> twin = undefined(n);
-  cpu::decode(p, twin.data());
-  const DeviceArray out(backend, undefined(n));
-  cuda::decode(on_device, out.data(), backend.stream());
+  host_kernels().decode({p, twin.data()});
+  const DeviceArray out(gpu, undefined(n));
+  start(gpu, cuda::decode, {on_device, out.data()});
   // A centre is a small difference of distances, times the stride.
   CHECK(worst_error(out.values(), ref) < 3e-5);
   CHECK(worst_error(out.values(), twin) < 3e-5);
@@ -190,12 +190,12 @@ void check_decode(Backend& backend, const std::vector<LevelSize>& levels, int64_
 }
 
 // Gradients against their formulas and the CPU's.
-void check_decode_backward(Backend& backend, const std::vector<LevelSize>& levels, int64_t batch,
+void check_decode_backward(TestGpu& gpu, const std::vector<LevelSize>& levels, int64_t batch,
                            int64_t classes, int64_t reg_max, bool objectness) {
   CAPTURE(levels.size(), batch, classes, reg_max, objectness);
   const int64_t bins = reg_max + 1, row = 5 + classes;
   DecodeBackward host;
-  Decode& p = host.forward;
+  HeadMaps& p = host.maps;
   p.levels = static_cast<int>(levels.size());
   p.batch = batch;
   p.classes = classes;
@@ -218,25 +218,25 @@ void check_decode_backward(Backend& backend, const std::vector<LevelSize>& level
   }
   const int64_t n = batch * p.anchors() * row;
   std::vector<float> out(static_cast<size_t>(n));
-  cpu::decode(p, out.data());
+  host_kernels().decode({p, out.data()});
   const std::vector<float> dy = random_values(n, 271, -1, 1);
   host.out = out.data();
   host.dy = dy.data();
-  cpu::decode_backward(host);
+  host_kernels().decode_backward(host);
 
   DecodeBackward there = host;
-  const DeviceArray out_there(backend, out, 1), dy_there(backend, dy);
+  const DeviceArray out_there(gpu, out, 1), dy_there(gpu, dy);
   there.out = out_there.data();
   there.dy = dy_there.data();
   std::vector<std::unique_ptr<DeviceArray>> inputs, results;
   const auto at = [&](auto& list, const std::vector<float>& values) {
-    list.push_back(std::make_unique<DeviceArray>(backend, values));
+    list.push_back(std::make_unique<DeviceArray>(gpu, values));
     return list.back()->data();
   };
   for (size_t l = 0; l < levels.size(); ++l) {
-    there.forward.level[l].cls = at(inputs, maps[l].cls);
-    there.forward.level[l].reg = at(inputs, maps[l].reg);
-    if (objectness) there.forward.level[l].obj = at(inputs, maps[l].obj);
+    there.maps.level[l].cls = at(inputs, maps[l].cls);
+    there.maps.level[l].reg = at(inputs, maps[l].reg);
+    if (objectness) there.maps.level[l].obj = at(inputs, maps[l].obj);
     const auto undefined_like = [&](const std::vector<float>& v) {
       return at(results, undefined(static_cast<int64_t>(v.size())));
     };
@@ -244,7 +244,7 @@ void check_decode_backward(Backend& backend, const std::vector<LevelSize>& level
                      undefined_like(maps[l].obj)};
     if (!objectness) there.grad[l].obj = nullptr;
   }
-  cuda::decode_backward(there, backend.stream());
+  start(gpu, cuda::decode_backward, there);
   for (const auto& a : inputs) a->require_unchanged();
   out_there.require_unchanged();
   dy_there.require_unchanged();
@@ -294,29 +294,30 @@ void check_decode_backward(Backend& backend, const std::vector<LevelSize>& level
 
 }  // namespace
 
-void decode_cases(Backend& backend) {
+// Anchor points, and the head's outputs as boxes and scores.
+KERNEL_CASE("anchor and decode kernels") {
   const std::vector<LevelSize> one = {{1, 1, 8}};
   const std::vector<LevelSize> three = {{8, 6, 8}, {4, 3, 16}, {2, 1, 32}};
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
     for (const auto& levels : {one, three}) {
       for (const int repeats : {1, 3}) {
         for (const bool pixels : {false, true})
-          check_anchors(backend, levels, repeats, pixels, pixels || repeats == 3);
-        check_wide_anchors(backend, levels, repeats);
+          check_anchors(gpu, levels, repeats, pixels, pixels || repeats == 3);
+        check_wide_anchors(gpu, levels, repeats);
       }
       for (const int64_t batch : {0, 1, 3})
         for (const int64_t classes : {1, 3, 17, 80})
           for (const int64_t reg_max : {0, 16})
             for (const bool objectness : {false, true})
-              check_decode(backend, levels, batch, classes, reg_max, classes == 17, objectness);
+              check_decode(gpu, levels, batch, classes, reg_max, classes == 17, objectness);
       for (const int64_t batch : {0, 1, 3})
         for (const int64_t classes : {1, 3, 17, 80})
           for (const int64_t reg_max : {0, 16})
-            check_decode_backward(backend, levels, batch, classes, reg_max, classes % 2 == 1);
+            check_decode_backward(gpu, levels, batch, classes, reg_max, classes % 2 == 1);
       for (const int64_t reg_max : {0, 16})
         for (const bool wide : {false, true})
-          check_decode(backend, levels, 2, 17, reg_max, wide, wide, DType::kF16);
+          check_decode(gpu, levels, 2, 17, reg_max, wide, wide, DType::kF16);
     }
   }
 }

@@ -15,9 +15,6 @@ using namespace sextant::kernels;
 
 // The device's expf and the CPU's polynomial are within 2 ulp of e^x.
 constexpr double kTolerance = 2e-6;
-const std::vector<Activation> kActivations = {
-    Activation::kIdentity,  Activation::kReLU,    Activation::kLeakyReLU, Activation::kSiLU,
-    Activation::kHardswish, Activation::kSigmoid, Activation::kMish};
 // One element, around the pack of four, around a warp, a block; 20,001 reaches the second and third
 // turn of the loop on the SIMT runner, which claims two multiprocessors (60,001 in packs of eight).
 const std::vector<int64_t> kSizes = {1, 3, 4, 5, 31, 33, 1023, 1025, 20001};
@@ -76,7 +73,7 @@ std::vector<float> inputs(int64_t n, uint64_t seed) {
 }
 
 template <class T>
-void check_activation(Backend& backend, Activation act, int64_t n, int64_t offset) {
+void check_activation(TestGpu& gpu, Activation act, int64_t n, int64_t offset) {
   CAPTURE(name_of(act), n, offset, name_of(Stored<T>::kType));
   const std::vector<float> x = rounded<T>(inputs(n, 7)),
                            dy = rounded<T>(random_values(n, 8, -2, 2));
@@ -86,15 +83,15 @@ void check_activation(Backend& backend, Activation act, int64_t n, int64_t offse
     dx_ref.push_back(dy[i] * reference_grad(act, x[i]));
   }
   std::vector<float> y_cpu = undefined(n), dx_cpu = undefined(n);
-  cpu::act_forward({x.data(), y_cpu.data(), n, act});
-  cpu::act_backward({x.data(), dy.data(), dx_cpu.data(), n, act});
+  host_kernels().act_forward({x.data(), y_cpu.data(), n, act});
+  host_kernels().act_backward({x.data(), dy.data(), dx_cpu.data(), n, act});
 
   // x is offset, the outputs are not: the pack width has to come from all pointers.
-  const DeviceArrayOf<T> xd(backend, pack<T>(x), offset), dyd(backend, pack<T>(dy)),
-      y(backend, pack<T>(undefined(n))), dx(backend, pack<T>(undefined(n)));
+  const DeviceArrayOf<T> xd(gpu, pack<T>(x), offset), dyd(gpu, pack<T>(dy)),
+      y(gpu, pack<T>(undefined(n))), dx(gpu, pack<T>(undefined(n)));
   constexpr DType kType = Stored<T>::kType;
-  cuda::act_forward({xd.data(), y.data(), n, act, kType}, backend.stream());
-  cuda::act_backward({xd.data(), dyd.data(), dx.data(), n, act, kType}, backend.stream());
+  start(gpu, cuda::act_forward, {xd.data(), y.data(), n, act, kType});
+  start(gpu, cuda::act_backward, {xd.data(), dyd.data(), dx.data(), n, act, kType});
   CHECK(worst_error_as<T>(unpack(y.values()), y_ref) < kTolerance);
   CHECK(worst_error_as<T>(unpack(y.values()), y_cpu) < kTolerance);
   CHECK(worst_error_as<T>(unpack(dx.values()), dx_ref) < kTolerance);
@@ -104,33 +101,32 @@ void check_activation(Backend& backend, Activation act, int64_t n, int64_t offse
 }
 
 template <class T>
-void check_add(Backend& backend, int64_t n, int64_t offset) {
+void check_add(TestGpu& gpu, int64_t n, int64_t offset) {
   CAPTURE(n, offset, name_of(Stored<T>::kType));
   const std::vector<float> a = rounded<T>(random_values(n, 1, -3, 3)),
                            b = rounded<T>(random_values(n, 2, -3, 3));
   std::vector<double> ref;
   for (size_t i = 0; i < a.size(); ++i) ref.push_back(0.75 * a[i] - 1.5 * b[i]);
   std::vector<float> twin = undefined(n);
-  cpu::add_scaled({a.data(), b.data(), twin.data(), n, 0.75f, -1.5f});
-  const DeviceArrayOf<T> ad(backend, pack<T>(a)), bd(backend, pack<T>(b)),
-      y(backend, pack<T>(undefined(n)), offset);
-  cuda::add_scaled({ad.data(), bd.data(), y.data(), n, 0.75f, -1.5f, Stored<T>::kType},
-                   backend.stream());
+  host_kernels().add_scaled({a.data(), b.data(), twin.data(), n, 0.75f, -1.5f});
+  const DeviceArrayOf<T> ad(gpu, pack<T>(a)), bd(gpu, pack<T>(b)),
+      y(gpu, pack<T>(undefined(n)), offset);
+  start(gpu, cuda::add_scaled, {ad.data(), bd.data(), y.data(), n, 0.75f, -1.5f, Stored<T>::kType});
   CHECK(worst_error_as<T>(unpack(y.values()), ref) < 1e-6);
   CHECK(worst_error_as<T>(unpack(y.values()), twin) < 1e-6);
 
   // The same factors, in part from memory: 0.75 = 3 * 0.25, -1.5 = -3 * 0.5.
   const std::vector<float> factors = {0.25f, 0.5f};
-  const DeviceArray fd(backend, factors);
+  const DeviceArray fd(gpu, factors);
   std::vector<float> parted = undefined(n);
-  cpu::add_scaled({.a = a.data(),
-                   .b = b.data(),
-                   .y = parted.data(),
-                   .n = n,
-                   .alpha = 3.0f,
-                   .beta = -3.0f,
-                   .alpha_at = &factors[0],
-                   .beta_at = &factors[1]});
+  host_kernels().add_scaled({.a = a.data(),
+                             .b = b.data(),
+                             .y = parted.data(),
+                             .n = n,
+                             .alpha = 3.0f,
+                             .beta = -3.0f,
+                             .alpha_at = &factors[0],
+                             .beta_at = &factors[1]});
   CHECK(same_bits(parted, twin));
   AddScaled p{.a = ad.data(),
               .b = bd.data(),
@@ -141,11 +137,11 @@ void check_add(Backend& backend, int64_t n, int64_t offset) {
               .dtype = Stored<T>::kType};
   p.alpha_at = fd.data();
   p.beta_at = fd.data() + 1;
-  cuda::add_scaled(p, backend.stream());
+  start(gpu, cuda::add_scaled, p);
   CHECK(worst_error_as<T>(unpack(y.values()), ref) < 1e-6);
   p.alpha = 0.75f;
   p.alpha_at = nullptr;
-  cuda::add_scaled(p, backend.stream());
+  start(gpu, cuda::add_scaled, p);
   CHECK(worst_error_as<T>(unpack(y.values()), ref) < 1e-6);
   fd.require_unchanged();
   ad.require_unchanged();
@@ -154,50 +150,50 @@ void check_add(Backend& backend, int64_t n, int64_t offset) {
 
 }  // namespace
 
-void elementwise_cases(Backend& backend) {
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
+KERNEL_CASE("elementwise kernels") {
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
     each_type([&](auto type) {
       using T = decltype(type);
       for (const int64_t n : sizeof(T) < 4 ? kHalfSizes : kSizes)
         for (const int64_t offset : {0, 1}) {
-          check_add<T>(backend, n, offset);
-          for (const Activation act : kActivations)
-            if (n < 10000 || act == Activation::kSiLU) check_activation<T>(backend, act, n, offset);
+          check_add<T>(gpu, n, offset);
+          for (const auto& [act, name] : enum_names(Activation{}).rows)
+            if (n < 10000 || act == Activation::kSiLU) check_activation<T>(gpu, act, n, offset);
         }
     });
   }
 }
 
-void elementwise_in_place_cases(Backend& backend) {
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
+KERNEL_CASE("elementwise kernels in place") {
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
     const int64_t n = 20001;
     const std::vector<float> x = inputs(n, 3), dy = random_values(n, 4, -2, 2);
     const Activation act = Activation::kHardswish;
     std::vector<float> y_cpu = undefined(n), dx_cpu = undefined(n), sum = undefined(n);
-    cpu::act_forward({x.data(), y_cpu.data(), n, act});
-    cpu::act_backward({x.data(), dy.data(), dx_cpu.data(), n, act});
-    cpu::add_scaled({x.data(), dy.data(), sum.data(), n, 2.0f, -1.0f});
+    host_kernels().act_forward({x.data(), y_cpu.data(), n, act});
+    host_kernels().act_backward({x.data(), dy.data(), dx_cpu.data(), n, act});
+    host_kernels().add_scaled({x.data(), dy.data(), sum.data(), n, 2.0f, -1.0f});
 
-    const DeviceArray y(backend, x), dx(backend, dy), a(backend, x), x_in(backend, x),
-        b(backend, dy);
-    cuda::act_forward({y.data(), y.data(), n, act}, backend.stream());
-    cuda::act_backward({x_in.data(), dx.data(), dx.data(), n, act}, backend.stream());
-    cuda::add_scaled({a.data(), b.data(), a.data(), n, 2.0f, -1.0f}, backend.stream());
+    const DeviceArray y(gpu, x), dx(gpu, dy), a(gpu, x), x_in(gpu, x), b(gpu, dy);
+    start(gpu, cuda::act_forward, {y.data(), y.data(), n, act});
+    start(gpu, cuda::act_backward, {x_in.data(), dx.data(), dx.data(), n, act});
+    start(gpu, cuda::add_scaled, {a.data(), b.data(), a.data(), n, 2.0f, -1.0f});
     CHECK(worst_error(y.values(), y_cpu) < kTolerance);
     CHECK(worst_error(dx.values(), dx_cpu) < kTolerance);
     CHECK(worst_error(a.values(), sum) < kTolerance);
 
     // Nothing to do: nothing is touched, no launch is refused.
-    const DeviceArray none(backend, undefined(4));
-    cuda::act_forward({none.data(), none.data(), 0, act}, backend.stream());
+    const DeviceArray none(gpu, undefined(4));
+    start(gpu, cuda::act_forward, {none.data(), none.data(), 0, act});
     none.require_unchanged();
   }
 }
 
-void dtype_refusal_cases(Backend& backend) {
-  backend.start(backend.seeds().front());
+// So do types: 16 bits on the CPU, f64 on either.
+KERNEL_CASE("kernels refuse types") {
+  gpu.start(gpu.seeds().front());
   const auto refuses = [&](const char* name, auto p, auto on_cpu, auto on_cuda) {
     CAPTURE(name);
     p.dtype = DType::kBF16;
@@ -207,17 +203,17 @@ void dtype_refusal_cases(Backend& backend) {
     CHECK(error_of([&] { on_cuda(p); }) ==
           std::string(name) + ": dtype F64, must be F32, F16 or BF16");
   };
-#define REFUSES(function, Parameters, ...)                            \
-  refuses(                                                            \
-      #function, Parameters, [](const auto& p) { cpu::function(p); }, \
-      [&](const auto& p) { cuda::function(p __VA_OPT__(, ) __VA_ARGS__, backend.stream()); })
+#define REFUSES(function, Parameters)                                           \
+  refuses(                                                                      \
+      #function, Parameters, [](const auto& p) { host_kernels().function(p); }, \
+      [&](const auto& p) { start(gpu, cuda::function, p); })
   REFUSES(act_forward, ActForward{});
   REFUSES(act_backward, ActBackward{});
   REFUSES(add_scaled, AddScaled{});
   REFUSES(branch_sum, BranchSum{});
   ChannelDot dot;
   dot.channels = 1;
-  REFUSES(channel_dot, dot, nullptr);
+  REFUSES(channel_dot, dot);
   REFUSES(max_pool_forward, MaxPoolForward{});
   MaxPoolBackward gradient;
   gradient.kernel = gradient.stride = 1;
@@ -230,8 +226,8 @@ void dtype_refusal_cases(Backend& backend) {
   RepBnActBackward backward;
   forward.rows = backward.rows = 2;
   forward.channels = backward.channels = 4;
-  REFUSES(rep_bn_act_forward, forward, nullptr);
-  REFUSES(rep_bn_act_backward, backward, nullptr);
+  REFUSES(rep_bn_act_forward, forward);
+  REFUSES(rep_bn_act_backward, backward);
 #undef REFUSES
 }
 

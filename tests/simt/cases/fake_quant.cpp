@@ -51,7 +51,7 @@ Reference reference(const Case& c, const Mode& m, const std::vector<float>& x,
   return r;
 }
 
-void check(Backend& backend, const Case& c, const Mode& m, int64_t offset) {
+void check(TestGpu& gpu, const Case& c, const Mode& m, int64_t offset) {
   CAPTURE(c.outer, c.channels, c.inner, m.bits, m.is_unsigned, m.narrow, offset);
   const int64_t n = c.outer * c.channels * c.inner;
   const std::vector<float> x = random_values(n, 11, -2.5, 2.5), dy = random_values(n, 12, -1, 1);
@@ -59,19 +59,18 @@ void check(Backend& backend, const Case& c, const Mode& m, int64_t offset) {
   if (c.channels > 2) amax[2] = 0x1p-24f;  // counts as zero
   const Reference ref = reference(c, m, x, amax, dy);
   std::vector<float> y_cpu = undefined(n), dx_cpu = undefined(n);
-  cpu::fake_quant_forward({x.data(), amax.data(), y_cpu.data(), c.outer, c.channels, c.inner,
-                           m.bits, m.is_unsigned, m.narrow});
-  cpu::fake_quant_backward({x.data(), amax.data(), dy.data(), dx_cpu.data(), c.outer, c.channels,
-                            c.inner, m.is_unsigned});
+  host_kernels().fake_quant_forward({x.data(), amax.data(), y_cpu.data(), c.outer, c.channels,
+                                     c.inner, m.bits, m.is_unsigned, m.narrow});
+  host_kernels().fake_quant_backward({x.data(), amax.data(), dy.data(), dx_cpu.data(), c.outer,
+                                      c.channels, c.inner, m.is_unsigned});
 
-  const DeviceArray xd(backend, x), ad(backend, amax, offset), dyd(backend, dy, offset),
-      y(backend, undefined(n), offset), dx(backend, undefined(n));
-  cuda::fake_quant_forward({xd.data(), ad.data(), y.data(), c.outer, c.channels, c.inner, m.bits,
-                            m.is_unsigned, m.narrow},
-                           backend.stream());
-  cuda::fake_quant_backward(
-      {xd.data(), ad.data(), dyd.data(), dx.data(), c.outer, c.channels, c.inner, m.is_unsigned},
-      backend.stream());
+  const DeviceArray xd(gpu, x), ad(gpu, amax, offset), dyd(gpu, dy, offset),
+      y(gpu, undefined(n), offset), dx(gpu, undefined(n));
+  start(gpu, cuda::fake_quant_forward,
+        {xd.data(), ad.data(), y.data(), c.outer, c.channels, c.inner, m.bits, m.is_unsigned,
+         m.narrow});
+  start(gpu, cuda::fake_quant_backward,
+        {xd.data(), ad.data(), dyd.data(), dx.data(), c.outer, c.channels, c.inner, m.is_unsigned});
   std::vector<float> values = y.values();
   CHECK(same_bits(values, y_cpu));
   CHECK(same_bits(dx.values(), dx_cpu));
@@ -87,17 +86,17 @@ void check(Backend& backend, const Case& c, const Mode& m, int64_t offset) {
 
 }  // namespace
 
-void fake_quant_cases(Backend& backend) {
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
+KERNEL_CASE("fake_quant kernels") {
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
     for (const Case& c : kCases)
       for (const Mode& m : kModes)
-        for (const int64_t offset : {0, 1}) check(backend, c, m, offset);
+        for (const int64_t offset : {0, 1}) check(gpu, c, m, offset);
   }
 }
 
 // By hand: amax 127 makes a level 1, so that halves are exact.
-void fake_quant_edge_cases(Backend& backend) {
+KERNEL_CASE("fake_quant kernels: ties, range ends, NaN") {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const float inf = std::numeric_limits<float>::infinity();
   const std::vector<float> x = {0.5f,    1.5f,    2.5f, -0.5f, -1.5f, 127.5f, 127.0f,
@@ -107,26 +106,25 @@ void fake_quant_edge_cases(Backend& backend) {
   const std::vector<float> mask = {1, 1, 1, 1, 1, 0, 1, 1, 0, 0, 0, 0, 0, 1};
   const std::vector<float> ones(x.size(), 1.0f);
   const auto n = static_cast<int64_t>(x.size());
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
-    const DeviceArray xd(backend, x), amax(backend, {127.0f}), dy(backend, ones),
-        narrow_out(backend, undefined(n)), wide_out(backend, undefined(n)),
-        dx(backend, undefined(n));
-    cuda::fake_quant_forward({xd.data(), amax.data(), narrow_out.data(), 1, 1, n, 8, false, true},
-                             backend.stream());
-    cuda::fake_quant_forward({xd.data(), amax.data(), wide_out.data(), 1, 1, n, 8, false, false},
-                             backend.stream());
-    cuda::fake_quant_backward({xd.data(), amax.data(), dy.data(), dx.data(), 1, 1, n, false},
-                              backend.stream());
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
+    const DeviceArray xd(gpu, x), amax(gpu, {127.0f}), dy(gpu, ones), narrow_out(gpu, undefined(n)),
+        wide_out(gpu, undefined(n)), dx(gpu, undefined(n));
+    start(gpu, cuda::fake_quant_forward,
+          {xd.data(), amax.data(), narrow_out.data(), 1, 1, n, 8, false, true});
+    start(gpu, cuda::fake_quant_forward,
+          {xd.data(), amax.data(), wide_out.data(), 1, 1, n, 8, false, false});
+    start(gpu, cuda::fake_quant_backward,
+          {xd.data(), amax.data(), dy.data(), dx.data(), 1, 1, n, false});
     CHECK(worst_error(narrow_out.values(), y) == 0);
     CHECK(worst_error(wide_out.values(), wide) == 0);
     CHECK(worst_error(dx.values(), mask) == 0);
     // In place, and an empty tensor.
-    cuda::fake_quant_forward({xd.data(), amax.data(), xd.data(), 1, 1, n, 8, false, true},
-                             backend.stream());
+    start(gpu, cuda::fake_quant_forward,
+          {xd.data(), amax.data(), xd.data(), 1, 1, n, 8, false, true});
     CHECK(worst_error(xd.values(), y) == 0);
-    cuda::fake_quant_forward({xd.data(), amax.data(), xd.data(), 0, 4, 4, 8, false, true},
-                             backend.stream());
+    start(gpu, cuda::fake_quant_forward,
+          {xd.data(), amax.data(), xd.data(), 0, 4, 4, 8, false, true});
   }
 }
 

@@ -19,7 +19,7 @@ std::vector<float> activations(int64_t n, uint64_t seed, double most) {
   return out;
 }
 
-void check_max(Backend& backend, int64_t outer, int64_t channels, int64_t inner, int64_t offset) {
+void check_max(TestGpu& gpu, int64_t outer, int64_t channels, int64_t inner, int64_t offset) {
   CAPTURE(outer, channels, inner, offset);
   const int64_t n = outer * channels * inner;
   std::vector<float> x = activations(n, 3, 5.0);
@@ -33,31 +33,31 @@ void check_max(Backend& backend, int64_t outer, int64_t channels, int64_t inner,
     uint32_t& r = ref[static_cast<size_t>(i / inner % channels)];
     r = std::max(r, std::bit_cast<uint32_t>(std::fabs(x[static_cast<size_t>(i)])));
   }
-  cpu::abs_max({x.data(), outer, channels, inner, twin.data()});
+  host_kernels().abs_max({x.data(), outer, channels, inner, twin.data()});
   CHECK(twin == ref);
-  const DeviceArray xd(backend, x, offset);
-  const DeviceArrayOf<uint32_t> bits(backend, before);
-  cuda::abs_max({xd.data(), outer, channels, inner, bits.data()}, backend.stream());
+  const DeviceArray xd(gpu, x, offset);
+  const DeviceArrayOf<uint32_t> bits(gpu, before);
+  start(gpu, cuda::abs_max, {xd.data(), outer, channels, inner, bits.data()});
   CHECK(bits.values() == ref);
   xd.require_unchanged();
 }
 
-void check_not_finite(Backend& backend) {
+void check_not_finite(TestGpu& gpu) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   for (const float bad : {kInfinity, -kInfinity, std::nanf(""), -std::nanf("")}) {
     std::vector<float> x = random_values(1000, 8, -1, 1);
     x[777] = bad;
     uint32_t twin = 0;
-    cpu::abs_max({x.data(), 1, 1, 1000, &twin});
+    host_kernels().abs_max({x.data(), 1, 1, 1000, &twin});
     CHECK(twin >= kInfinityBits);
-    const DeviceArray xd(backend, x);
-    const DeviceArrayOf<uint32_t> bits(backend, {0});
-    cuda::abs_max({xd.data(), 1, 1, 1000, bits.data()}, backend.stream());
+    const DeviceArray xd(gpu, x);
+    const DeviceArrayOf<uint32_t> bits(gpu, {0});
+    start(gpu, cuda::abs_max, {xd.data(), 1, 1, 1000, bits.data()});
     CHECK(bits.values().front() == twin);
   }
 }
 
-void check_count(Backend& backend, int64_t n, float range, int64_t bins, int64_t offset) {
+void check_count(TestGpu& gpu, int64_t n, float range, int64_t bins, int64_t offset) {
   CAPTURE(n, range, bins, offset);
   std::vector<float> x = activations(n, 5, 1.25 * static_cast<double>(range));
   if (n > 1) x[1] = range;  // the edge; values beyond it count in the last bin too
@@ -68,33 +68,34 @@ void check_count(Backend& backend, int64_t n, float range, int64_t bins, int64_t
     const float place = std::fabs(v) / range * static_cast<float>(bins);
     ++ref[static_cast<size_t>(std::min(static_cast<int64_t>(place), bins - 1))];
   }
-  cpu::count_bins({x.data(), n, range, bins, twin.data()});
+  host_kernels().count_bins({x.data(), n, range, bins, twin.data()});
   CHECK(twin == ref);
-  const DeviceArray xd(backend, x, offset);
-  const DeviceArrayOf<int64_t> counts(backend, before);
-  cuda::count_bins({xd.data(), n, range, bins, counts.data()}, backend.stream());
+  const DeviceArray xd(gpu, x, offset);
+  const DeviceArrayOf<int64_t> counts(gpu, before);
+  start(gpu, cuda::count_bins, {xd.data(), n, range, bins, counts.data()});
   CHECK(counts.values() == ref);
   xd.require_unchanged();
 }
 
 }  // namespace
 
-void histogram_cases(Backend& backend) {
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
+// The largest |x| and counts of |x|.
+KERNEL_CASE("histogram kernels") {
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
     for (const int64_t offset : {0, 1}) {
-      for (const int64_t n : {0, 1, 3, 4, 257, 20001}) check_max(backend, 1, 1, n, offset);
+      for (const int64_t n : {0, 1, 3, 4, 257, 20001}) check_max(gpu, 1, 1, n, offset);
       for (const int64_t channels : {3, 17, 68}) {
-        check_max(backend, 700, channels, 1, offset);
-        check_max(backend, 3, channels, 37, offset);
+        check_max(gpu, 700, channels, 1, offset);
+        check_max(gpu, 3, channels, 37, offset);
       }
       for (const int64_t n : {0, 1, 5, 1027, 40001})
-        for (const int64_t bins : {1, 2, 400, 4096}) check_count(backend, n, 3.0f, bins, offset);
-      check_count(backend, 1027, 0x1p-20f, 8193, offset);  // too many for shared memory
+        for (const int64_t bins : {1, 2, 400, 4096}) check_count(gpu, n, 3.0f, bins, offset);
+      check_count(gpu, 1027, 0x1p-20f, 8193, offset);  // too many for shared memory
     }
-    check_not_finite(backend);
+    check_not_finite(gpu);
     CHECK(error_of([&] {
-            cuda::count_bins({nullptr, 1, 0.0f, 8, nullptr}, backend.stream());
+            start(gpu, cuda::count_bins, {nullptr, 1, 0.0f, 8, nullptr});
           }) == "count_bins: range 0 and 8 bins; the range must be > 0, the bins fewer than 2^24");
   }
 }

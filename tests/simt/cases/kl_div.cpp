@@ -70,7 +70,7 @@ Result reference(const Shape3& s, const Mode& m, const std::vector<float>& stude
   return r;
 }
 
-void check(Backend& backend, const Shape3& s, const Mode& m, int64_t offset) {
+void check(TestGpu& gpu, const Shape3& s, const Mode& m, int64_t offset) {
   CAPTURE(s.outer, s.axis, s.inner, m.temperature, m.sigmoid, m.accumulate, m.spread, offset);
   const int64_t n = s.outer * s.axis * s.inner;
   const std::vector<float> student = random_values(n, 21, -m.spread, m.spread),
@@ -89,16 +89,17 @@ void check(Backend& backend, const Shape3& s, const Mode& m, int64_t offset) {
   p.student = student.data();
   p.teacher = teacher.data();
   p.grad = m.grad ? grad_cpu.data() : nullptr;
-  const double sum_cpu = cpu::kl_div(p);
+  double sum_cpu = -1.0;
+  p.sum = &sum_cpu;
+  host_kernels().kl_div(p);
 
-  const DeviceArray sd(backend, student), td(backend, teacher, offset), grad(backend, before);
-  const DeviceArrayOf<double> sum(backend, {-1.0});
+  const DeviceArray sd(gpu, student), td(gpu, teacher, offset), grad(gpu, before);
+  const DeviceArrayOf<double> sum(gpu, {-1.0});
   p.student = sd.data();
   p.teacher = td.data();
   p.grad = m.grad ? grad.data() : nullptr;
-  const DeviceMemory workspace(
-      backend, std::vector<char>(static_cast<size_t>(cuda::kl_div_workspace(p)), -1), 0);
-  cuda::kl_div(p, sum.data(), workspace.data(), backend.stream());
+  p.sum = sum.data();
+  start(gpu, cuda::kl_div, p);
   const double got = sum.values()[0];
   CHECK(std::abs(got - ref.sum) < 1e-11 * (1 + std::abs(ref.sum)));
   CHECK(std::abs(got - sum_cpu) < 1e-11 * (1 + std::abs(ref.sum)));
@@ -114,12 +115,12 @@ void check(Backend& backend, const Shape3& s, const Mode& m, int64_t offset) {
 
 }  // namespace
 
-void kl_div_cases(Backend& backend) {
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
+KERNEL_CASE("kl_div kernels") {
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
     for (const Shape3& s : kShapes)
       for (const Mode& m : kModes)
-        for (const int64_t offset : {0, 1}) check(backend, s, m, offset);
+        for (const int64_t offset : {0, 1}) check(gpu, s, m, offset);
   }
 }
 

@@ -3,7 +3,7 @@
 #include "kernels/detection/cls_loss.h"
 #include "kernels/detection/dfl.h"
 #include "kernels/detection/iou_loss.h"
-#include "simt/cases/detection_cases.h"
+#include "simt/cases/cases.h"
 
 namespace sextant::test {
 namespace {
@@ -40,7 +40,17 @@ double class_formula(const ClassLoss& o, double p, bool own, double q) {
   return 0;
 }
 
-void check_class_loss(Backend& backend, ClassLoss o, bool logits, bool with_grad, int64_t offset) {
+double class_loss_on_cpu(ClassLoss o, bool logits) {
+  double sum = -1.0;
+  o.sum = &sum;
+  if (logits)
+    host_kernels().class_loss_logits(o);
+  else
+    host_kernels().class_loss(o);
+  return sum;
+}
+
+void check_class_loss(TestGpu& gpu, ClassLoss o, bool logits, bool with_grad, int64_t offset) {
   CAPTURE(name_of(o.type), o.rows, o.classes, o.gamma, logits, with_grad, offset);
   const int64_t n = o.rows * o.classes;
   const std::vector<float> pred =
@@ -69,21 +79,17 @@ void check_class_loss(Backend& backend, ClassLoss o, bool logits, bool with_grad
   o.label = label.data();
   o.target = target.data();
   o.grad = with_grad ? grad_cpu.data() : nullptr;
-  const double sum_cpu = logits ? cpu::class_loss_logits(o) : cpu::class_loss(o);
+  const double sum_cpu = class_loss_on_cpu(o, logits);
 
-  const DeviceArray pd(backend, pred, offset), grad(backend, undefined(n));
-  const DeviceArrayOf<int32_t> ld(backend, label);
-  const DeviceArrayOf<double> td(backend, target), sum(backend, {-1.0});
+  const DeviceArray pd(gpu, pred, offset), grad(gpu, undefined(n));
+  const DeviceArrayOf<int32_t> ld(gpu, label);
+  const DeviceArrayOf<double> td(gpu, target), sum(gpu, {-1.0});
   o.pred = pd.data();
   o.label = ld.data();
   o.target = td.data();
   o.grad = with_grad ? grad.data() : nullptr;
-  const DeviceMemory workspace(
-      backend, std::vector<char>(static_cast<size_t>(cuda::class_loss_workspace(o)), -1), 0);
-  if (logits)
-    cuda::class_loss_logits(o, sum.data(), workspace.data(), backend.stream());
-  else
-    cuda::class_loss(o, sum.data(), workspace.data(), backend.stream());
+  o.sum = sum.data();
+  start(gpu, logits ? cuda::class_loss_logits : cuda::class_loss, o);
   const double tolerance = logits ? 1e-6 : 1e-10;
   CHECK(std::abs(sum.values()[0] - sum_ref) <= tolerance * sum_ref);
   CHECK(std::abs(sum.values()[0] - sum_cpu) <= tolerance * sum_ref);
@@ -99,7 +105,7 @@ void check_class_loss(Backend& backend, ClassLoss o, bool logits, bool with_grad
 }
 
 // Probabilities 0 and 1, logits of +-100: clamped or exact, and finite.
-void check_class_extremes(Backend& backend, ClassLossType type, bool logits) {
+void check_class_extremes(TestGpu& gpu, ClassLossType type, bool logits) {
   CAPTURE(name_of(type), logits);
   const std::vector<float> pred = logits ? std::vector<float>{-100, 100, 0, 100, -100, 0}
                                          : std::vector<float>{0, 1, 0.5, 1, 0, 1};
@@ -114,25 +120,23 @@ void check_class_extremes(Backend& backend, ClassLossType type, bool logits) {
   o.label = label.data();
   o.target = target.data();
   o.grad = grad_cpu.data();
-  const double sum_cpu = logits ? cpu::class_loss_logits(o) : cpu::class_loss(o);
-  const DeviceArray pd(backend, pred), grad(backend, undefined(6));
-  const DeviceArrayOf<int32_t> ld(backend, label);
-  const DeviceArrayOf<double> td(backend, target), sum(backend, {-1.0}), partial(backend, {-1.0});
+  const double sum_cpu = class_loss_on_cpu(o, logits);
+  const DeviceArray pd(gpu, pred), grad(gpu, undefined(6));
+  const DeviceArrayOf<int32_t> ld(gpu, label);
+  const DeviceArrayOf<double> td(gpu, target), sum(gpu, {-1.0});
   o.pred = pd.data();
   o.label = ld.data();
   o.target = td.data();
   o.grad = grad.data();
-  if (logits)
-    cuda::class_loss_logits(o, sum.data(), partial.data(), backend.stream());
-  else
-    cuda::class_loss(o, sum.data(), partial.data(), backend.stream());
+  o.sum = sum.data();
+  start(gpu, logits ? cuda::class_loss_logits : cuda::class_loss, o);
   CHECK(std::isfinite(sum_cpu));
   CHECK(std::abs(sum.values()[0] - sum_cpu) <= 1e-6 * (1 + sum_cpu));
   CHECK(worst_error(grad.values(), grad_cpu) < 1e-6);
 }
 
 // A divisor in the kernel's memory, and no targets: as with those numbers beforehand.
-void check_class_divisor(Backend& backend, ClassLossType type) {
+void check_class_divisor(TestGpu& gpu, ClassLossType type) {
   CAPTURE(name_of(type));
   constexpr int64_t kRows = 33, kClasses = 17;
   const std::vector<float> pred = random_values(kRows * kClasses, 102, -6, 6);
@@ -149,21 +153,22 @@ void check_class_divisor(Backend& backend, ClassLossType type) {
   o.target = ones.data();
   o.grad = grad_ref.data();
   o.grad_scale = 0.7 / 2.5;
-  const double sum_ref = cpu::class_loss_logits(o);
+  const double sum_ref = class_loss_on_cpu(o, true);
   o.target = nullptr;
   o.grad_scale = 0.7;
   o.divisor = divisor.data();
   o.grad = grad_cpu.data();
-  CHECK(cpu::class_loss_logits(o) == sum_ref);
+  CHECK(class_loss_on_cpu(o, true) == sum_ref);
   CHECK(worst_error(grad_cpu, grad_ref) == 0);
-  const DeviceArray pd(backend, pred), grad(backend, undefined(kRows * kClasses));
-  const DeviceArrayOf<int32_t> ld(backend, label);
-  const DeviceArrayOf<double> dd(backend, divisor), sum(backend, {-1.0}), partial(backend, {-1.0});
+  const DeviceArray pd(gpu, pred), grad(gpu, undefined(kRows * kClasses));
+  const DeviceArrayOf<int32_t> ld(gpu, label);
+  const DeviceArrayOf<double> dd(gpu, divisor), sum(gpu, {-1.0});
   o.pred = pd.data();
   o.label = ld.data();
   o.divisor = dd.data();
   o.grad = grad.data();
-  cuda::class_loss_logits(o, sum.data(), partial.data(), backend.stream());
+  o.sum = sum.data();
+  start(gpu, cuda::class_loss_logits, o);
   CHECK(std::abs(sum.values()[0] - sum_ref) <= 1e-6 * sum_ref);
   CHECK(worst_error(grad.values(), grad_ref) < 1e-6);
 }
@@ -182,12 +187,12 @@ IouResult<T> iou_on_cpu(IouLoss<T> o, const std::vector<T>& pred, const std::vec
   o.target = target.data();
   o.loss = r.loss.data();
   o.grad = r.grad.data();
-  cpu::iou_loss(o);
+  host_kernels().iou_loss(o);
   return r;
 }
 
 template <class T>
-void check_iou(Backend& backend, IouType type, int64_t rows, bool xywh, int64_t offset,
+void check_iou(TestGpu& gpu, IouType type, int64_t rows, bool xywh, int64_t offset,
                double tolerance) {
   CAPTURE(name_of(type), rows, xywh, offset, sizeof(T));
   IouLoss<T> o;
@@ -216,18 +221,17 @@ void check_iou(Backend& backend, IouType type, int64_t rows, bool xywh, int64_t 
   const IouResult<T> twin = iou_on_cpu(o, pred, target);
 
   const std::vector<T> nothing(pred.size(), std::nan(""));
-  const DeviceArrayOf<T> pd(backend, pred, offset), td(backend, target),
-      loss(backend, std::vector<T>(static_cast<size_t>(rows), std::nan(""))),
-      alone(backend, std::vector<T>(static_cast<size_t>(rows), std::nan(""))),
-      grad(backend, nothing);
+  const DeviceArrayOf<T> pd(gpu, pred, offset), td(gpu, target),
+      loss(gpu, std::vector<T>(static_cast<size_t>(rows), std::nan(""))),
+      alone(gpu, std::vector<T>(static_cast<size_t>(rows), std::nan(""))), grad(gpu, nothing);
   o.pred = pd.data();
   o.target = td.data();
   o.loss = loss.data();
   o.grad = grad.data();
-  cuda::iou_loss(o, backend.stream());
+  start<IouLoss<T>>(gpu, cuda::iou_loss, o);
   o.loss = alone.data();
   o.grad = nullptr;
-  cuda::iou_loss(o, backend.stream());
+  start<IouLoss<T>>(gpu, cuda::iou_loss, o);
   const auto wide_of = [](const std::vector<T>& x) {
     return std::vector<double>(x.begin(), x.end());
   };
@@ -243,8 +247,7 @@ void check_iou(Backend& backend, IouType type, int64_t rows, bool xywh, int64_t 
 // --- distributions ------------------------------------------------------------------------------
 
 template <class T>
-void check_expectation(Backend& backend, int64_t rows, int64_t bins, bool with_prob,
-                       double tolerance) {
+void check_expectation(TestGpu& gpu, int64_t rows, int64_t bins, bool with_prob, double tolerance) {
   CAPTURE(rows, bins, with_prob, sizeof(T));
   const std::vector<float> logits = random_values(rows * bins, 121, -8, 8);
   std::vector<double> prob_ref, mean_ref;
@@ -259,12 +262,13 @@ void check_expectation(Backend& backend, int64_t rows, int64_t bins, bool with_p
     mean_ref.push_back(moment);
   }
   std::vector<T> prob_cpu(prob_ref.size()), mean_cpu(mean_ref.size());
-  cpu::expectation<T>({logits.data(), prob_cpu.data(), mean_cpu.data(), rows, bins});
-  const DeviceArray ld(backend, logits, 1);
-  const DeviceArrayOf<T> prob(backend, std::vector<T>(prob_ref.size(), std::nan(""))),
-      mean(backend, std::vector<T>(mean_ref.size(), std::nan("")));
-  cuda::expectation<T>({ld.data(), with_prob ? prob.data() : nullptr, mean.data(), rows, bins},
-                       backend.stream());
+  host_kernels().expectation(
+      Expectation<T>{logits.data(), prob_cpu.data(), mean_cpu.data(), rows, bins});
+  const DeviceArray ld(gpu, logits, 1);
+  const DeviceArrayOf<T> prob(gpu, std::vector<T>(prob_ref.size(), std::nan(""))),
+      mean(gpu, std::vector<T>(mean_ref.size(), std::nan("")));
+  start<Expectation<T>>(gpu, cuda::expectation,
+                        {ld.data(), with_prob ? prob.data() : nullptr, mean.data(), rows, bins});
   const auto wide_of = [](const std::vector<T>& x) {
     return std::vector<double>(x.begin(), x.end());
   };
@@ -279,7 +283,7 @@ void check_expectation(Backend& backend, int64_t rows, int64_t bins, bool with_p
   ld.require_unchanged();
 }
 
-void check_dfl(Backend& backend, int64_t rows, int64_t reg_max, bool with_grad) {
+void check_dfl(TestGpu& gpu, int64_t rows, int64_t reg_max, bool with_grad) {
   CAPTURE(rows, reg_max, with_grad);
   const int64_t bins = reg_max + 1;
   const std::vector<float> logits = random_values(4 * rows * bins, 131, -8, 8);
@@ -304,15 +308,15 @@ void check_dfl(Backend& backend, int64_t rows, int64_t reg_max, bool with_grad) 
     }
   }
   std::vector<double> loss_cpu(loss_ref.size()), grad_cpu(grad_ref.size());
-  cpu::dfl_loss({logits.data(), target.data(), scale.data(), loss_cpu.data(), grad_cpu.data(), rows,
-                 reg_max});
-  const DeviceArray ld(backend, logits, 1);
-  const DeviceArrayOf<double> td(backend, target), sd(backend, scale),
-      loss(backend, std::vector<double>(loss_ref.size(), std::nan(""))),
-      grad(backend, std::vector<double>(grad_ref.size(), std::nan("")));
-  cuda::dfl_loss({ld.data(), td.data(), sd.data(), loss.data(), with_grad ? grad.data() : nullptr,
-                  rows, reg_max},
-                 backend.stream());
+  host_kernels().dfl_loss({logits.data(), target.data(), scale.data(), loss_cpu.data(),
+                           grad_cpu.data(), rows, reg_max});
+  const DeviceArray ld(gpu, logits, 1);
+  const DeviceArrayOf<double> td(gpu, target), sd(gpu, scale),
+      loss(gpu, std::vector<double>(loss_ref.size(), std::nan(""))),
+      grad(gpu, std::vector<double>(grad_ref.size(), std::nan("")));
+  start(gpu, cuda::dfl_loss,
+        {ld.data(), td.data(), sd.data(), loss.data(), with_grad ? grad.data() : nullptr, rows,
+         reg_max});
   CHECK(worst(loss.values(), loss_ref) < 1e-12);
   CHECK(worst(loss.values(), loss_cpu) < 1e-12);
   if (with_grad) {
@@ -327,9 +331,10 @@ void check_dfl(Backend& backend, int64_t rows, int64_t reg_max, bool with_grad) 
 
 }  // namespace
 
-void class_loss_cases(Backend& backend) {
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
+// Losses and gradients of classes, boxes and distributions.
+KERNEL_CASE("classification loss kernels") {
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
     for (const auto type : {ClassLossType::kVarifocal, ClassLossType::kFocal,
                             ClassLossType::kQualityFocal, ClassLossType::kPoly})
       for (const bool logits : {false, true}) {
@@ -340,43 +345,43 @@ void class_loss_cases(Backend& backend) {
           for (const int64_t rows : {0, 1, 33, 129}) {
             o.rows = rows;
             o.classes = classes;
-            check_class_loss(backend, o, logits, true, rows % 2);
+            check_class_loss(gpu, o, logits, true, rows % 2);
           }
         o.gamma = 1.5;
-        check_class_loss(backend, o, logits, true, 0);
-        check_class_loss(backend, o, logits, false, 1);
-        check_class_extremes(backend, type, logits);
-        if (logits) check_class_divisor(backend, type);
+        check_class_loss(gpu, o, logits, true, 0);
+        check_class_loss(gpu, o, logits, false, 1);
+        check_class_extremes(gpu, type, logits);
+        if (logits) check_class_divisor(gpu, type);
       }
   }
 }
 
-void iou_loss_cases(Backend& backend) {
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
+KERNEL_CASE("IoU loss kernels") {
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
     for (int type = 0; type <= static_cast<int>(IouType::kAlphaCIoU); ++type)
       for (const int64_t rows : {0, 1, 3, 17, 300})
         for (const bool xywh : {false, true}) {
-          check_iou<float>(backend, static_cast<IouType>(type), rows, xywh, rows % 2, 2e-5);
-          check_iou<double>(backend, static_cast<IouType>(type), rows, xywh, 0, 1e-12);
+          check_iou<float>(gpu, static_cast<IouType>(type), rows, xywh, rows % 2, 2e-5);
+          check_iou<double>(gpu, static_cast<IouType>(type), rows, xywh, 0, 1e-12);
         }
   }
 }
 
-void dfl_cases(Backend& backend) {
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
+KERNEL_CASE("distribution kernels") {
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
     for (const int64_t rows : {0, 1, 3, 33, 300}) {
       for (const int64_t bins : {1, 17, 32})
         for (const bool with_prob : {false, true}) {
-          check_expectation<float>(backend, rows, bins, with_prob, 2e-6);
-          check_expectation<double>(backend, rows, bins, with_prob, 1e-13);
+          check_expectation<float>(gpu, rows, bins, with_prob, 2e-6);
+          check_expectation<double>(gpu, rows, bins, with_prob, 1e-13);
         }
       for (const int64_t reg_max : {1, 16})
-        for (const bool with_grad : {false, true}) check_dfl(backend, rows, reg_max, with_grad);
+        for (const bool with_grad : {false, true}) check_dfl(gpu, rows, reg_max, with_grad);
     }
     CHECK(error_of([&] {
-            cuda::expectation<double>({nullptr, nullptr, nullptr, 1, 49}, backend.stream());
+            start<Expectation<double>>(gpu, cuda::expectation, {nullptr, nullptr, nullptr, 1, 49});
           }) == "expectation: 49 bins, must be 1 to 48");
   }
 }

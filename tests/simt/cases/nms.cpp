@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "simt/cases/detection_cases.h"
+#include "simt/cases/cases.h"
 
 namespace sextant::test {
 namespace {
@@ -70,31 +70,34 @@ std::vector<float> predictions(const Shape& s, uint64_t seed) {
   return out;
 }
 
-void check(Backend& backend, const Shape& s, const NmsOptions& o) {
+void check(TestGpu& gpu, const Shape& s, const NmsOptions& o) {
   CAPTURE(s.batch, s.anchors, s.classes, o.conf, o.iou, o.multi_label, o.agnostic, o.max_det,
           o.max_candidates, o.classes.size());
   const std::vector<float> rows = predictions(s, 17);
-  const auto twin = cpu::non_max_suppression({rows.data(), s.batch, s.anchors, s.classes}, o);
-  const DeviceArray pd(backend, rows);
+  std::vector<Detection> twin(static_cast<size_t>(s.batch * o.max_det));
+  std::vector<int32_t> twin_count(static_cast<size_t>(s.batch), -9);
+  NonMaxSuppression p{rows.data(), s.batch,     s.anchors,        s.classes,
+                      o,           twin.data(), twin_count.data()};
+  host_kernels().non_max_suppression(p);
+  const DeviceArray pd(gpu, rows);
   const Detection nobody{-1, -2, -3, -4, -5, -6};
   const DeviceArrayOf<Detection> out(
-      backend, std::vector<Detection>(static_cast<size_t>(s.batch * o.max_det), nobody));
-  const DeviceArrayOf<int32_t> count(backend,
-                                     std::vector<int32_t>(static_cast<size_t>(s.batch), -9));
-  const NmsInput input{pd.data(), s.batch, s.anchors, s.classes};
-  const DeviceMemory workspace(
-      backend,
-      std::vector<char>(static_cast<size_t>(cuda::non_max_suppression_workspace(input, o)), -1), 0);
-  cuda::non_max_suppression(input, o, out.data(), count.data(), workspace.data(), backend.stream());
+      gpu, std::vector<Detection>(static_cast<size_t>(s.batch * o.max_det), nobody));
+  const DeviceArrayOf<int32_t> count(gpu, std::vector<int32_t>(static_cast<size_t>(s.batch), -9));
+  p.predictions = pd.data();
+  p.out = out.data();
+  p.count = count.data();
+  start(gpu, cuda::non_max_suppression, p);
   const std::vector<int32_t> counts = count.values();
   const std::vector<Detection> found = out.values();
   for (int64_t n = 0; n < s.batch; ++n) {
     const auto ref =
         reference(rows.data() + n * s.anchors * (5 + s.classes), s.anchors, s.classes, o);
-    const auto& cpu_result = twin[static_cast<size_t>(n)];
+    const auto of_cpu = twin.begin() + n * o.max_det;
     const auto from = found.begin() + n * o.max_det;
     REQUIRE(counts[static_cast<size_t>(n)] == static_cast<int32_t>(ref.size()));
-    CHECK(std::equal(ref.begin(), ref.end(), cpu_result.begin(), cpu_result.end(),
+    REQUIRE(twin_count[static_cast<size_t>(n)] == static_cast<int32_t>(ref.size()));
+    CHECK(std::equal(ref.begin(), ref.end(), of_cpu,
                      [](const auto& a, const auto& b) { return a == b; }));
     CHECK(std::equal(ref.begin(), ref.end(), from,
                      [](const auto& a, const auto& b) { return a == b; }));
@@ -106,9 +109,9 @@ void check(Backend& backend, const Shape& s, const NmsOptions& o) {
 
 }  // namespace
 
-void nms_cases(Backend& backend) {
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
+KERNEL_CASE("non-maximum suppression kernels") {
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
     NmsOptions o;
     o.conf = 0.03f;
     o.iou = 0.65;
@@ -116,7 +119,7 @@ void nms_cases(Backend& backend) {
       o.multi_label = multi_label;
       for (const Shape& s : {Shape{1, 1, 1}, Shape{3, 33, 3}, Shape{1, 600, 1}, Shape{1, 70, 17},
                              Shape{2, 0, 3}, Shape{0, 5, 3}})
-        check(backend, s, o);
+        check(gpu, s, o);
     }
     const Shape s{2, 150, 3};
     for (const bool agnostic : {false, true}) {
@@ -124,21 +127,21 @@ void nms_cases(Backend& backend) {
       other.agnostic = agnostic;
       other.iou = 0.3;
       other.conf = 0.25f;
-      check(backend, s, other);
+      check(gpu, s, other);
       other.max_det = 5;
-      check(backend, s, other);
+      check(gpu, s, other);
       other.max_candidates = 20;
       other.max_det = 300;
-      check(backend, s, other);
+      check(gpu, s, other);
       other.classes = {2, 0};
-      check(backend, s, other);
+      check(gpu, s, other);
       other.conf = 0.999f;  // nothing
-      check(backend, s, other);
+      check(gpu, s, other);
     }
     o.max_det = 3000;
     CHECK(error_of([&] {
-            cuda::non_max_suppression({nullptr, 1, 1, 1}, o, nullptr, nullptr, nullptr,
-                                      backend.stream());
+            start(gpu, cuda::non_max_suppression,
+                  {.batch = 1, .anchors = 1, .classes = 1, .options = o});
           }) == "non_max_suppression: max_det 3000, must be 0 to 2048");
   }
 }

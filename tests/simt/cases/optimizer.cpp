@@ -122,11 +122,11 @@ std::vector<UpdateTensor> host_list(std::vector<Values<float>>& values,
   return list;
 }
 
-// A tensor's arrays on the backend.
+// A tensor's arrays on the device.
 struct OnDevice {
   DeviceArray param, moment, square, average, grad, factor;
   DeviceArrayOf<int64_t> step;
-  OnDevice(Backend& b, const Entry& e, const Values<float>& v, const std::vector<float>& g,
+  OnDevice(TestGpu& b, const Entry& e, const Values<float>& v, const std::vector<float>& g,
            const std::vector<float>& m)
       : param(b, v.param, e.offset),
         moment(b, v.moment),
@@ -168,7 +168,7 @@ double worst_of(const std::vector<Values<float>>& a, const std::vector<Values<T>
   return worst;
 }
 
-void check_rule(Backend& backend, const Rule& rule) {
+void check_rule(TestGpu& gpu, const Rule& rule) {
   CAPTURE(static_cast<int>(rule.rule), rule.nesterov, rule.decoupled, rule.loss_scale);
   std::vector<Values<float>> device = start_values(), host = device;
   std::vector<Values<double>> ref;
@@ -195,28 +195,24 @@ void check_rule(Backend& backend, const Rule& rule) {
                     static_cast<int64_t>(pieces.size())};
     on_host.overflow = &flag;
     if (rule.loss_scale > 0) on_host.loss_scale = &rule.loss_scale;
-    cpu::multi_tensor_update(on_host);
+    host_kernels().multi_tensor_update(on_host);
 
     std::vector<std::unique_ptr<OnDevice>> arrays;
     std::vector<UpdateTensor> entries;
     for (size_t i = 0; i < kEntries.size(); ++i) {
       arrays.push_back(
-          std::make_unique<OnDevice>(backend, kEntries[i], device[i], grads[i], factors[i]));
+          std::make_unique<OnDevice>(gpu, kEntries[i], device[i], grads[i], factors[i]));
       entries.push_back(arrays.back()->entry(kEntries[i]));
     }
-    const DeviceArrayOf<UpdateTensor> tensors_d(backend, entries);
-    const DeviceArrayOf<UpdatePiece> pieces_d(backend, pieces);
-    const DeviceArrayOf<int32_t> flag_d(backend, {flag});
-    const DeviceArray scale_d(backend, {rule.loss_scale});
+    const DeviceArrayOf<UpdateTensor> tensors_d(gpu, entries);
+    const DeviceArrayOf<UpdatePiece> pieces_d(gpu, pieces);
+    const DeviceArrayOf<int32_t> flag_d(gpu, {flag});
+    const DeviceArray scale_d(gpu, {rule.loss_scale});
     MultiTensorUpdate on_device = p;
     on_device.list = list_of(tensors_d, on_host.list.count, pieces_d, pieces.size());
     on_device.overflow = flag_d.data();
     if (rule.loss_scale > 0) on_device.loss_scale = scale_d.data();
-    const DeviceMemory workspace(
-        backend,
-        std::vector<char>(static_cast<size_t>(cuda::multi_tensor_update_workspace(on_device)), -1),
-        0);
-    cuda::multi_tensor_update(on_device, workspace.data(), backend.stream());
+    start(gpu, cuda::multi_tensor_update, on_device);
     for (size_t i = 0; i < kEntries.size(); ++i) {
       device[i] = arrays[i]->values();
       arrays[i]->grad.require_unchanged();
@@ -234,12 +230,12 @@ void check_rule(Backend& backend, const Rule& rule) {
   CHECK(worst_of(device, host) < 2e-6);
 }
 
-bool finds_overflow(Backend& backend, std::vector<std::vector<float>> grads, int64_t offset,
+bool finds_overflow(TestGpu& gpu, std::vector<std::vector<float>> grads, int64_t offset,
                     int32_t before) {
   std::vector<std::unique_ptr<DeviceArray>> arrays;
   std::vector<UpdateTensor> entries, list;
   for (const std::vector<float>& g : grads) {
-    arrays.push_back(std::make_unique<DeviceArray>(backend, g, offset));
+    arrays.push_back(std::make_unique<DeviceArray>(gpu, g, offset));
     UpdateTensor t;
     t.n = static_cast<int64_t>(g.size());
     t.grad = arrays.back()->data();
@@ -252,54 +248,54 @@ bool finds_overflow(Backend& backend, std::vector<std::vector<float>> grads, int
   list.push_back(entries.back());
   const std::vector<UpdatePiece> pieces = cut_into_pieces(list);
   int32_t flag = before;
-  cpu::find_overflow({{list.data(), static_cast<int64_t>(list.size()), pieces.data(),
-                       static_cast<int64_t>(pieces.size())},
-                      &flag});
-  const DeviceArrayOf<UpdateTensor> tensors_d(backend, entries);
-  const DeviceArrayOf<UpdatePiece> pieces_d(backend, pieces);
-  const DeviceArrayOf<int32_t> flag_d(backend, {before});
-  cuda::find_overflow(
-      {list_of(tensors_d, static_cast<int64_t>(entries.size()), pieces_d, pieces.size()),
-       flag_d.data()},
-      backend.stream());
+  host_kernels().find_overflow({{list.data(), static_cast<int64_t>(list.size()), pieces.data(),
+                                 static_cast<int64_t>(pieces.size())},
+                                &flag});
+  const DeviceArrayOf<UpdateTensor> tensors_d(gpu, entries);
+  const DeviceArrayOf<UpdatePiece> pieces_d(gpu, pieces);
+  const DeviceArrayOf<int32_t> flag_d(gpu, {before});
+  start(gpu, cuda::find_overflow,
+        {list_of(tensors_d, static_cast<int64_t>(entries.size()), pieces_d, pieces.size()),
+         flag_d.data()});
   CHECK(flag_d.values()[0] == flag);
   return flag_d.values()[0] != 0;
 }
 
 }  // namespace
 
-void optimizer_cases(Backend& backend) {
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
-    for (const Rule& rule : kRules) check_rule(backend, rule);
+// Three steps of every rule over a list of tensors, the second one skipped by an overflow.
+KERNEL_CASE("optimizer kernels") {
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
+    for (const Rule& rule : kRules) check_rule(gpu, rule);
   }
 }
 
-void loss_scaling_cases(Backend& backend) {
+KERNEL_CASE("loss scaling kernels") {
   const float inf = std::numeric_limits<float>::infinity();
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const float largest = std::numeric_limits<float>::max();
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
     const std::vector<std::vector<float>> fine = {
         {largest}, random_values(4101, 1, -1, 1), random_values(17, 2, -1, 1)};
-    CHECK_FALSE(finds_overflow(backend, fine, 0, 0));
-    CHECK_FALSE(finds_overflow(backend, fine, 1, 0));
-    CHECK(finds_overflow(backend, fine, 0, 1));  // found earlier
+    CHECK_FALSE(finds_overflow(gpu, fine, 0, 0));
+    CHECK_FALSE(finds_overflow(gpu, fine, 1, 0));
+    CHECK(finds_overflow(gpu, fine, 0, 1));  // found earlier
     for (const float bad : {inf, -inf, nan})
       for (const size_t at : {size_t{0}, size_t{4095}, size_t{4096}, size_t{4100}}) {
         auto grads = fine;
         grads[1][at] = bad;
-        CHECK(finds_overflow(backend, grads, 0, 0));
-        CHECK(finds_overflow(backend, grads, 1, 0));
+        CHECK(finds_overflow(gpu, grads, 0, 0));
+        CHECK(finds_overflow(gpu, grads, 1, 0));
       }
 
     // By hand: an overflow, three good steps with an interval of two, growth that would overflow.
-    const DeviceArray scale(backend, {64.0f});
-    const DeviceArrayOf<int32_t> good(backend, {1}), overflow(backend, {1});
+    const DeviceArray scale(gpu, {64.0f});
+    const DeviceArrayOf<int32_t> good(gpu, {1}), overflow(gpu, {1});
     UpdateLossScale p{scale.data(), good.data(), overflow.data(), 2.0f, 0.5f, 2};
     const auto step = [&](float expected_scale, int32_t expected_good) {
-      cuda::update_loss_scale(p, backend.stream());
+      start(gpu, cuda::update_loss_scale, p);
       CHECK(scale.values()[0] == expected_scale);
       CHECK(good.values()[0] == expected_good);
       CHECK(overflow.values()[0] == 0);
@@ -312,7 +308,7 @@ void loss_scaling_cases(Backend& backend) {
     step(64.0f, 0);
     float scale_cpu = 3.0f;
     int32_t good_cpu = 5, overflow_cpu = 1;
-    cpu::update_loss_scale({&scale_cpu, &good_cpu, &overflow_cpu, 2.0f, 0.25f, 2});
+    host_kernels().update_loss_scale({&scale_cpu, &good_cpu, &overflow_cpu, 2.0f, 0.25f, 2});
     CHECK((scale_cpu == 0.75f && good_cpu == 0 && overflow_cpu == 0));
   }
 }

@@ -66,7 +66,7 @@ void reference_max(const MaxPoolForward& p, std::vector<float>& y, std::vector<i
 }
 
 template <class T>
-void check_max_pool(Backend& backend, const Size& s, const Window& w, int64_t offset) {
+void check_max_pool(TestGpu& gpu, const Size& s, const Window& w, int64_t offset) {
   MaxPoolForward f{s.n, s.h, s.w, s.c, w.kernel, w.stride, w.pad};
   if (f.h + 2 * f.pad < f.kernel || f.w + 2 * f.pad < f.kernel) return;
   CAPTURE(s.n, s.h, s.w, s.c, w.kernel, w.stride, w.pad, offset);
@@ -79,21 +79,21 @@ void check_max_pool(Backend& backend, const Size& s, const Window& w, int64_t of
   reference_max(f, y_ref, index_ref);
   f.y = y.data();
   f.index = index.data();
-  cpu::max_pool_forward(f);
+  host_kernels().max_pool_forward(f);
   CHECK(y == y_ref);
   CHECK(index == index_ref);
 
-  const DeviceArrayOf<T> xd(backend, pack<T>(x)), yd(backend, pack<T>(undefined(n_out)), offset),
-      plain(backend, pack<T>(undefined(n_out)));
-  const DeviceArrayOf<int32_t> id(backend, no_index(n_out));
+  const DeviceArrayOf<T> xd(gpu, pack<T>(x)), yd(gpu, pack<T>(undefined(n_out)), offset),
+      plain(gpu, pack<T>(undefined(n_out)));
+  const DeviceArrayOf<int32_t> id(gpu, no_index(n_out));
   f.dtype = Stored<T>::kType;
   f.x = xd.data();
   f.y = yd.data();
   f.index = id.data();
-  cuda::max_pool_forward(f, backend.stream());
+  start(gpu, cuda::max_pool_forward, f);
   f.y = plain.data();
   f.index = nullptr;
-  cuda::max_pool_forward(f, backend.stream());
+  start(gpu, cuda::max_pool_forward, f);
   CHECK(same_bits(unpack(yd.values()), y_ref));
   CHECK(same_bits(unpack(plain.values()), y_ref));
   CHECK(id.values() == index_ref);
@@ -105,7 +105,7 @@ void check_max_pool(Backend& backend, const Size& s, const Window& w, int64_t of
     std::vector<float> dx = before;
     MaxPoolBackward b{s.n,          s.h,       s.w,      s.c,      f.oh(), f.ow(),    dy.data(),
                       index.data(), dx.data(), w.kernel, w.stride, w.pad,  accumulate};
-    cpu::max_pool_backward(b);
+    host_kernels().max_pool_backward(b);
     std::vector<double> ref(before.begin(), before.end());
     if (!accumulate) std::fill(ref.begin(), ref.end(), 0.0);
     for (int64_t i = 0; i < n_out; ++i) {
@@ -113,12 +113,12 @@ void check_max_pool(Backend& backend, const Size& s, const Window& w, int64_t of
       ref[static_cast<size_t>((image * s.h * s.w + index[static_cast<size_t>(i)]) * s.c +
                               i % s.c)] += dy[static_cast<size_t>(i)];
     }
-    const DeviceArrayOf<T> dyd(backend, pack<T>(dy)), dxd(backend, pack<T>(before), offset);
+    const DeviceArrayOf<T> dyd(gpu, pack<T>(dy)), dxd(gpu, pack<T>(before), offset);
     b.dtype = Stored<T>::kType;
     b.dy = dyd.data();
     b.index = id.data();
     b.dx = dxd.data();
-    cuda::max_pool_backward(b, backend.stream());
+    start(gpu, cuda::max_pool_backward, b);
     CHECK(worst_error_as<T>(unpack(dxd.values()), ref) < 1e-6);
     CHECK(same_bits(unpack(dxd.values()), rounded<T>(dx)));
     dyd.require_unchanged();
@@ -126,7 +126,7 @@ void check_max_pool(Backend& backend, const Size& s, const Window& w, int64_t of
 }
 
 template <class T>
-void check_chain(Backend& backend, const Size& s, int64_t kernel, bool indexed) {
+void check_chain(TestGpu& gpu, const Size& s, int64_t kernel, bool indexed) {
   CAPTURE(s.n, s.h, s.w, s.c, kernel, indexed);
   const std::vector<float> x = levels(s.count(), 41);
   ChainedMaxPools p{s.n, s.h, s.w, s.c, kernel, x.data(), {}, {}, DType::kF32};
@@ -143,12 +143,11 @@ void check_chain(Backend& backend, const Size& s, int64_t kernel, bool indexed) 
     p.y[i] = twin[i].data();
     p.index[i] = indexed ? twin_index[i].data() : nullptr;
   }
-  cpu::chained_max_pools(p);
+  host_kernels().chained_max_pools(p);
   const std::vector<T> before = pack<T>(undefined(s.count()));
-  const DeviceArrayOf<T> xd(backend, pack<T>(x)), y0(backend, before), y1(backend, before),
-      y2(backend, before);
-  const DeviceArrayOf<int32_t> i0(backend, no_index(s.count())), i1(backend, no_index(s.count())),
-      i2(backend, no_index(s.count()));
+  const DeviceArrayOf<T> xd(gpu, pack<T>(x)), y0(gpu, before), y1(gpu, before), y2(gpu, before);
+  const DeviceArrayOf<int32_t> i0(gpu, no_index(s.count())), i1(gpu, no_index(s.count())),
+      i2(gpu, no_index(s.count()));
   p.dtype = Stored<T>::kType;
   p.x = xd.data();
   const DeviceArrayOf<T>* yd[] = {&y0, &y1, &y2};
@@ -157,7 +156,7 @@ void check_chain(Backend& backend, const Size& s, int64_t kernel, bool indexed) 
     p.y[i] = yd[i]->data();
     p.index[i] = indexed ? id[i]->data() : nullptr;
   }
-  cuda::chained_max_pools(p, backend.stream());
+  start(gpu, cuda::chained_max_pools, p);
   for (size_t i = 0; i < 3; ++i) {
     CHECK(same_bits(twin[i], y[i]));
     CHECK(same_bits(unpack(yd[i]->values()), y[i]));
@@ -169,7 +168,7 @@ void check_chain(Backend& backend, const Size& s, int64_t kernel, bool indexed) 
 }
 
 template <class T>
-void check_average(Backend& backend, const Size& s, int64_t kernel, int64_t offset) {
+void check_average(TestGpu& gpu, const Size& s, int64_t kernel, int64_t offset) {
   CAPTURE(s.n, s.h, s.w, s.c, kernel, offset);
   const std::vector<float> x = rounded<T>(random_values(s.count(), 51, -2, 2));
   std::vector<double> ref(x.size(), 0.0);
@@ -185,17 +184,17 @@ void check_average(Backend& backend, const Size& s, int64_t kernel, int64_t offs
     }
   }
   std::vector<float> twin = undefined(s.count());
-  cpu::average_pool({s.n, s.h, s.w, s.c, kernel, x.data(), twin.data()});
-  const DeviceArrayOf<T> xd(backend, pack<T>(x), offset), y(backend, pack<T>(undefined(s.count())));
-  cuda::average_pool({s.n, s.h, s.w, s.c, kernel, xd.data(), y.data(), Stored<T>::kType},
-                     backend.stream());
+  host_kernels().average_pool({s.n, s.h, s.w, s.c, kernel, x.data(), twin.data()});
+  const DeviceArrayOf<T> xd(gpu, pack<T>(x), offset), y(gpu, pack<T>(undefined(s.count())));
+  start(gpu, cuda::average_pool,
+        {s.n, s.h, s.w, s.c, kernel, xd.data(), y.data(), Stored<T>::kType});
   CHECK(worst_error_as<T>(unpack(y.values()), ref) < 1e-6);
   CHECK(same_bits(unpack(y.values()), rounded<T>(twin)));
   xd.require_unchanged();
 }
 
 template <class T>
-void check_upsample(Backend& backend, const Size& s, int64_t scale, int64_t offset) {
+void check_upsample(TestGpu& gpu, const Size& s, int64_t scale, int64_t offset) {
   CAPTURE(s.n, s.h, s.w, s.c, scale, offset);
   const int64_t n_out = s.count() * scale * scale, ow = s.w * scale, oh = s.h * scale;
   const std::vector<float> x = rounded<T>(random_values(s.count(), 61, -2, 2)),
@@ -209,14 +208,13 @@ void check_upsample(Backend& backend, const Size& s, int64_t scale, int64_t offs
     dx_ref[at] += dy[static_cast<size_t>(i)];
   }
   std::vector<float> y_cpu = undefined(n_out), dx_cpu = undefined(s.count());
-  cpu::upsample_forward({s.n, s.h, s.w, s.c, scale, x.data(), y_cpu.data()});
-  cpu::upsample_backward({s.n, s.h, s.w, s.c, scale, dy.data(), dx_cpu.data()});
-  const DeviceArrayOf<T> xd(backend, pack<T>(x), offset), dyd(backend, pack<T>(dy)),
-      y(backend, pack<T>(undefined(n_out))), dx(backend, pack<T>(undefined(s.count())), offset);
+  host_kernels().upsample_forward({s.n, s.h, s.w, s.c, scale, x.data(), y_cpu.data()});
+  host_kernels().upsample_backward({s.n, s.h, s.w, s.c, scale, dy.data(), dx_cpu.data()});
+  const DeviceArrayOf<T> xd(gpu, pack<T>(x), offset), dyd(gpu, pack<T>(dy)),
+      y(gpu, pack<T>(undefined(n_out))), dx(gpu, pack<T>(undefined(s.count())), offset);
   constexpr DType kType = Stored<T>::kType;
-  cuda::upsample_forward({s.n, s.h, s.w, s.c, scale, xd.data(), y.data(), kType}, backend.stream());
-  cuda::upsample_backward({s.n, s.h, s.w, s.c, scale, dyd.data(), dx.data(), kType},
-                          backend.stream());
+  start(gpu, cuda::upsample_forward, {s.n, s.h, s.w, s.c, scale, xd.data(), y.data(), kType});
+  start(gpu, cuda::upsample_backward, {s.n, s.h, s.w, s.c, scale, dyd.data(), dx.data(), kType});
   CHECK(same_bits(y_cpu, y_ref));
   CHECK(same_bits(unpack(y.values()), y_ref));
   CHECK(worst_error_as<T>(unpack(dx.values()), dx_ref) < 1e-6);
@@ -227,7 +225,7 @@ void check_upsample(Backend& backend, const Size& s, int64_t scale, int64_t offs
 
 // Of any type: T stands for those of its size.
 template <class T>
-void check_copy(Backend& backend, const CopyChannels& shape, DType dtype) {
+void check_copy(TestGpu& gpu, const CopyChannels& shape, DType dtype) {
   CopyChannels p = shape;
   p.dtype = dtype;
   CAPTURE(p.rows, p.channels, p.from_pitch, p.from_offset, p.to_pitch, p.to_offset, name_of(dtype));
@@ -246,17 +244,17 @@ void check_copy(Backend& backend, const CopyChannels& shape, DType dtype) {
           from[static_cast<size_t>(r * p.from_pitch + p.from_offset + c)];
   p.from = from.data();
   p.to = twin.data();
-  cpu::copy_channels(p);
-  const DeviceArrayOf<T> fd(backend, from), td(backend, before);
+  host_kernels().copy_channels(p);
+  const DeviceArrayOf<T> fd(gpu, from), td(gpu, before);
   p.from = fd.data();
   p.to = td.data();
-  cuda::copy_channels(p, backend.stream());
+  start(gpu, cuda::copy_channels, p);
   CHECK(twin == ref);
   CHECK(td.values() == ref);
   fd.require_unchanged();
 }
 
-void check_bytes(Backend& backend, int64_t n, int64_t offset) {
+void check_bytes(TestGpu& gpu, int64_t n, int64_t offset) {
   CAPTURE(n, offset);
   std::vector<uint8_t> x;
   std::vector<double> ref;
@@ -265,10 +263,10 @@ void check_bytes(Backend& backend, int64_t n, int64_t offset) {
     ref.push_back(x.back() / 255.0);
   }
   std::vector<float> twin = undefined(n);
-  cpu::bytes_to_float(x.data(), twin.data(), n);
-  const DeviceArrayOf<uint8_t> xd(backend, x, offset);
-  const DeviceArray y(backend, undefined(n));
-  cuda::bytes_to_float(xd.data(), y.data(), n, backend.stream());
+  host_kernels().bytes_to_float({x.data(), twin.data(), n});
+  const DeviceArrayOf<uint8_t> xd(gpu, x, offset);
+  const DeviceArray y(gpu, undefined(n));
+  start(gpu, cuda::bytes_to_float, {xd.data(), y.data(), n});
   CHECK(worst_error(y.values(), ref) < 1e-7);
   CHECK(same_bits(y.values(), twin));
   xd.require_unchanged();
@@ -277,8 +275,7 @@ void check_bytes(Backend& backend, int64_t n, int64_t offset) {
 // --- sums over branches -------------------------------------------------------------------------
 
 template <class T>
-void check_branches(Backend& backend, int64_t rows, int64_t channels, int branches,
-                    int64_t offset) {
+void check_branches(TestGpu& gpu, int64_t rows, int64_t channels, int branches, int64_t offset) {
   CAPTURE(rows, channels, branches, offset, name_of(Stored<T>::kType));
   const int64_t n = rows * channels;
   std::vector<double> ref(static_cast<size_t>(n), 0.0);
@@ -300,25 +297,25 @@ void check_branches(Backend& backend, int64_t rows, int64_t channels, int branch
       ref[i] += double{x[b][i]} * (scaled ? scale[b][i % static_cast<size_t>(channels)] : 1.0f);
     p.x[b] = x[b].data();
     p.scale[b] = scaled ? scale[b].data() : nullptr;
-    arrays.push_back(std::make_unique<DeviceArrayOf<T>>(backend, pack<T>(x[b])));
+    arrays.push_back(std::make_unique<DeviceArrayOf<T>>(gpu, pack<T>(x[b])));
     on_device.x[b] = arrays.back()->data();
-    auto scales = std::make_unique<DeviceArray>(backend, scale[b], offset);
+    auto scales = std::make_unique<DeviceArray>(gpu, scale[b], offset);
     on_device.scale[b] = scaled ? scales->data() : nullptr;
     arrays.push_back(std::move(scales));
   }
   p.y = twin.data();
-  cpu::branch_sum(p);
-  const DeviceArrayOf<T> y(backend, pack<T>(undefined(n)));
+  host_kernels().branch_sum(p);
+  const DeviceArrayOf<T> y(gpu, pack<T>(undefined(n)));
   on_device.y = y.data();
   on_device.dtype = Stored<T>::kType;
-  cuda::branch_sum(on_device, backend.stream());
+  start(gpu, cuda::branch_sum, on_device);
   CHECK(worst_error_as<T>(unpack(y.values()), ref) < 1e-6);
   CHECK(worst_error_as<T>(unpack(y.values()), twin) < 1e-6);
   for (const auto& a : arrays) a->require_unchanged();
 }
 
 template <class T>
-void check_dot(Backend& backend, int64_t rows, int64_t channels) {
+void check_dot(TestGpu& gpu, int64_t rows, int64_t channels) {
   CAPTURE(rows, channels);
   const std::vector<float> a = rounded<T>(random_values(rows * channels, 91, -2, 2)),
                            b = rounded<T>(random_values(rows * channels, 92, -2, 2));
@@ -326,22 +323,20 @@ void check_dot(Backend& backend, int64_t rows, int64_t channels) {
   for (size_t i = 0; i < a.size(); ++i)
     ref[i % static_cast<size_t>(channels)] += double{a[i]} * double{b[i]};
   std::vector<float> twin = undefined(channels);
-  cpu::channel_dot({a.data(), b.data(), twin.data(), rows, channels});
-  const DeviceArrayOf<T> ad(backend, pack<T>(a)), bd(backend, pack<T>(b));
-  const DeviceArray out(backend, undefined(channels));
+  host_kernels().channel_dot({a.data(), b.data(), twin.data(), rows, channels});
+  const DeviceArrayOf<T> ad(gpu, pack<T>(a)), bd(gpu, pack<T>(b));
+  const DeviceArray out(gpu, undefined(channels));
   ChannelDot p{ad.data(), bd.data(), out.data(), rows, channels, Stored<T>::kType};
-  const DeviceMemory workspace(
-      backend, std::vector<char>(static_cast<size_t>(cuda::channel_dot_workspace(p)), -1), 0);
-  cuda::channel_dot(p, workspace.data(), backend.stream());
+  start(gpu, cuda::channel_dot, p);
   CHECK(worst_error(out.values(), ref) < 1e-7);
   CHECK(worst_error(out.values(), twin) < 1e-7);
 
   // Without b: the plain sums.
   std::fill(ref.begin(), ref.end(), 0.0);
   for (size_t i = 0; i < a.size(); ++i) ref[i % static_cast<size_t>(channels)] += double{a[i]};
-  cpu::channel_dot({a.data(), nullptr, twin.data(), rows, channels});
+  host_kernels().channel_dot({a.data(), nullptr, twin.data(), rows, channels});
   p.b = nullptr;
-  cuda::channel_dot(p, workspace.data(), backend.stream());
+  start(gpu, cuda::channel_dot, p);
   CHECK(worst_error(out.values(), ref) < 1e-7);
   CHECK(worst_error(out.values(), twin) < 1e-7);
   ad.require_unchanged();
@@ -351,15 +346,15 @@ void check_dot(Backend& backend, int64_t rows, int64_t channels) {
 // --- casts --------------------------------------------------------------------------------------
 
 template <class From, class To>
-void check_cast(Backend& backend, DType from, DType to, const std::vector<From>& values,
+void check_cast(TestGpu& gpu, DType from, DType to, const std::vector<From>& values,
                 int64_t offset) {
   CAPTURE(name_of(from), name_of(to), values.size(), offset);
   std::vector<To> twin(values.size(), To{});
   const auto n = static_cast<int64_t>(values.size());
-  cpu::cast({values.data(), from, twin.data(), to, n});
-  const DeviceArrayOf<From> in(backend, values, offset);
-  const DeviceArrayOf<To> out(backend, std::vector<To>(values.size(), To{}));
-  cuda::cast({in.data(), from, out.data(), to, n}, backend.stream());
+  host_kernels().cast({values.data(), from, twin.data(), to, n});
+  const DeviceArrayOf<From> in(gpu, values, offset);
+  const DeviceArrayOf<To> out(gpu, std::vector<To>(values.size(), To{}));
+  start(gpu, cuda::cast, {in.data(), from, out.data(), to, n});
   const std::vector<To> got = out.values();
   int wrong = 0;
   for (size_t i = 0; i < got.size(); ++i) {
@@ -372,35 +367,35 @@ void check_cast(Backend& backend, DType from, DType to, const std::vector<From>&
 
 }  // namespace
 
-void pool_cases(Backend& backend) {
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
+// Max-, chained and average pools, forward and backward.
+KERNEL_CASE("pooling kernels") {
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
     each_type([&](auto type) {
       using T = decltype(type);
       CAPTURE(name_of(Stored<T>::kType));
       for (const Size& s : sizes_for<T>()) {
         for (const int64_t offset : {0, 1}) {
-          for (const Window& w : kWindows) check_max_pool<T>(backend, s, w, offset);
-          for (const int64_t kernel : {1, 3, 5}) check_average<T>(backend, s, kernel, offset);
+          for (const Window& w : kWindows) check_max_pool<T>(gpu, s, w, offset);
+          for (const int64_t kernel : {1, 3, 5}) check_average<T>(gpu, s, kernel, offset);
         }
         for (const int64_t kernel : {1, 3, 5})
-          for (const bool indexed : {false, true}) check_chain<T>(backend, s, kernel, indexed);
+          for (const bool indexed : {false, true}) check_chain<T>(gpu, s, kernel, indexed);
       }
       // Too much shared memory for one kernel.
-      if (sizeof(T) == 4) check_chain<T>(backend, {1, 45, 47, 1}, 9, true);
+      if (sizeof(T) == 4) check_chain<T>(gpu, {1, 45, 47, 1}, 9, true);
     });
   }
 }
 
-void upsample_and_copy_cases(Backend& backend) {
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
+KERNEL_CASE("upsampling, channel copy and byte kernels") {
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
     each_type([&](auto type) {
       CAPTURE(name_of(Stored<decltype(type)>::kType));
       for (const Size& s : sizes_for<decltype(type)>())
         for (const int64_t scale : {1, 2, 3})
-          for (const int64_t offset : {0, 1})
-            check_upsample<decltype(type)>(backend, s, scale, offset);
+          for (const int64_t offset : {0, 1}) check_upsample<decltype(type)>(gpu, s, scale, offset);
     });
     // Whole tensors, slices, joins; in packs and not; nothing.
     const std::vector<CopyChannels> copies = {
@@ -410,34 +405,34 @@ void upsample_and_copy_cases(Backend& backend) {
         {5, 4, nullptr, 6, 0, nullptr, 8, 4},     {9, 32, nullptr, 48, 16, nullptr, 32, 0},
         {7, 16, nullptr, 24, 8, nullptr, 16, 0},  {0, 4, nullptr, 4, 0, nullptr, 4, 0}};
     for (const CopyChannels& c : copies) {
-      check_copy<uint32_t>(backend, c, DType::kF32);
-      check_copy<uint16_t>(backend, c, DType::kF16);
-      check_copy<uint16_t>(backend, c, DType::kBF16);
-      check_copy<uint8_t>(backend, c, DType::kI8);
-      check_copy<uint64_t>(backend, c, DType::kI64);
+      check_copy<uint32_t>(gpu, c, DType::kF32);
+      check_copy<uint16_t>(gpu, c, DType::kF16);
+      check_copy<uint16_t>(gpu, c, DType::kBF16);
+      check_copy<uint8_t>(gpu, c, DType::kI8);
+      check_copy<uint64_t>(gpu, c, DType::kI64);
     }
     for (const int64_t n : {0, 1, 3, 4, 255, 1027, 20001})
-      for (const int64_t offset : {0, 1}) check_bytes(backend, n, offset);
+      for (const int64_t offset : {0, 1}) check_bytes(gpu, n, offset);
   }
 }
 
-void branch_sum_cases(Backend& backend) {
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
+KERNEL_CASE("branch_sum kernels") {
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
     each_type([&](auto type) {
       using T = decltype(type);
       for (const int64_t channels : {1, 3, 4, 16, 17, 68})
         for (const int64_t rows : {1, 33, 700}) {
           for (const int branches : {1, 2, 3, 4})
             for (const int64_t offset : {0, 1})
-              check_branches<T>(backend, rows, channels, branches, offset);
-          check_dot<T>(backend, rows, channels);
+              check_branches<T>(gpu, rows, channels, branches, offset);
+          check_dot<T>(gpu, rows, channels);
         }
     });
   }
 }
 
-void cast_cases(Backend& backend) {
+KERNEL_CASE("cast kernels") {
   std::vector<uint16_t> patterns;
   for (int i = 0; i < 65536; ++i) patterns.push_back(static_cast<uint16_t>(i));
   std::vector<float> floats = random_values(1027, 5, -3, 3);
@@ -445,20 +440,20 @@ void cast_cases(Backend& backend) {
   for (const float v : {0.0f, -0.0f, 65504.0f, 65519.0f, 65520.0f, -1e30f, 3.4e38f, 0x1p-25f,
                         0x1.8p-25f, 0x1p-149f, std::numeric_limits<float>::infinity()})
     floats.push_back(v);
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
     for (const int64_t offset : {0, 1})
       for (const DType type : {DType::kF16, DType::kBF16}) {
-        check_cast<uint16_t, float>(backend, type, DType::kF32, patterns, offset);
-        check_cast<float, uint16_t>(backend, DType::kF32, type, floats, offset);
-        check_cast<float, uint16_t>(backend, DType::kF32, type, {1.5f}, offset);
-        check_cast<float, uint16_t>(backend, DType::kF32, type, {}, offset);
+        check_cast<uint16_t, float>(gpu, type, DType::kF32, patterns, offset);
+        check_cast<float, uint16_t>(gpu, DType::kF32, type, floats, offset);
+        check_cast<float, uint16_t>(gpu, DType::kF32, type, {1.5f}, offset);
+        check_cast<float, uint16_t>(gpu, DType::kF32, type, {}, offset);
       }
     for (const int64_t offset : {0, 1})
-      check_cast<double, float>(backend, DType::kF64, DType::kF32,
+      check_cast<double, float>(gpu, DType::kF64, DType::kF32,
                                 {1.0 / 3, -2.5, 0.0, 1e300, 1e-60, 16777217.0, 4.0 / 7}, offset);
     CHECK(error_of([&] {
-            cuda::cast({nullptr, DType::kF16, nullptr, DType::kBF16, 4}, backend.stream());
+            start(gpu, cuda::cast, {nullptr, DType::kF16, nullptr, DType::kBF16, 4});
           }) == "cast: F16 to BF16, must be F32 and F16 or BF16, or F64 to F32");
   }
 }

@@ -53,40 +53,40 @@ Results run_on_cpu(const RepBnProblem& p) {
   f.branches = g.branches = p.branches;
   f.rows = g.rows = p.rows;
   f.channels = g.channels = c;
-  f.act = g.act = p.act;
+  f.activation = g.activation = p.act;
   f.training = g.training = p.training;
   f.eps = p.eps;
   f.momentum = p.momentum;
   f.y = r.y.data();
   g.dy = p.dy.data();
-  cpu::rep_bn_act_forward(f);
-  cpu::rep_bn_act_backward(g);
+  host_kernels().rep_bn_act_forward(f);
+  host_kernels().rep_bn_act_backward(g);
   return r;
 }
 
 template <class T>
-Results run_on(Backend& backend, const RepBnProblem& p, const Options& o) {
+Results run_on(TestGpu& gpu, const RepBnProblem& p, const Options& o) {
   using Tensors = std::unique_ptr<DeviceArrayOf<T>>;
   const int64_t c = p.channels, n = p.rows * c;
   RepBnActForward f;
   RepBnActBackward g;
   std::vector<std::unique_ptr<DeviceMemory>> inputs;
   const auto parameter = [&](const std::vector<float>& v, int64_t offset = 0) {
-    auto array = std::make_unique<DeviceArray>(backend, v, offset);
+    auto array = std::make_unique<DeviceArray>(gpu, v, offset);
     const float* data = array->data();
     inputs.push_back(std::move(array));
     return data;
   };
   const auto input = [&](const std::vector<float>& v, int64_t offset) {
-    inputs.push_back(std::make_unique<DeviceArrayOf<T>>(backend, pack<T>(v), offset));
+    inputs.push_back(std::make_unique<DeviceArrayOf<T>>(gpu, pack<T>(v), offset));
     return inputs.back()->data();
   };
   const auto output = [&](Array& a, const std::vector<float>& v, int64_t offset = 0) {
-    a = std::make_unique<DeviceArray>(backend, v, offset);
+    a = std::make_unique<DeviceArray>(gpu, v, offset);
     return a->data();
   };
   const auto result = [&](Tensors& a, int64_t offset) {
-    a = std::make_unique<DeviceArrayOf<T>>(backend, pack<T>(undefined(n)), offset);
+    a = std::make_unique<DeviceArrayOf<T>>(gpu, pack<T>(undefined(n)), offset);
     return a->data();
   };
   std::array<Array, kMaxBranches> mean, inv_std, running_mean, running_var, dgamma, dbeta;
@@ -124,20 +124,17 @@ Results run_on(Backend& backend, const RepBnProblem& p, const Options& o) {
   f.branches = g.branches = p.branches;
   f.rows = g.rows = p.rows;
   f.channels = g.channels = c;
-  f.act = g.act = p.act;
+  f.activation = g.activation = p.act;
   f.training = g.training = p.training;
   f.eps = p.eps;
   f.momentum = p.momentum;
   f.dtype = g.dtype = Stored<T>::kType;
   f.y = result(y, o.out_offset);
   g.dy = input(p.dy, o.dy_offset);
-  const int64_t bytes = cuda::rep_bn_act_workspace(p.branches, p.rows, c);
-  const DeviceArray workspace(backend, undefined(bytes / static_cast<int64_t>(sizeof(float))));
-  cuda::rep_bn_act_forward(f, workspace.data(), backend.stream());
-  cuda::rep_bn_act_backward(g, workspace.data(), backend.stream());
+  start(gpu, cuda::rep_bn_act_forward, f);
+  start(gpu, cuda::rep_bn_act_backward, g);
 
   for (const auto& a : inputs) a->require_unchanged();
-  static_cast<void>(workspace.values());
   Results r;
   r.y = unpack(y->values());
   for (int b = 0; b < p.branches; ++b) {
@@ -193,15 +190,15 @@ bool identical(const Results& a, const Results& b) {
 }
 
 template <class T>
-void check_as(Backend& backend, const RepBnProblem& p, const Options& o) {
+void check_as(TestGpu& gpu, const RepBnProblem& p, const Options& o) {
   CAPTURE(p.rows, p.channels, p.branches, name_of(p.act), p.training, name_of(p.dtype), o.dy_offset,
           o.x_offset, o.out_offset, o.running, o.dx_wanted);
   const RepBnReference reference(p);
   const Results twin = run_on_cpu(p);
   Results first;
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
-    const Results r = run_on<T>(backend, p, o);
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
+    const Results r = run_on<T>(gpu, p, o);
     if (first.y.empty()) {
       first = r;
       check_close<T>(p, o, r, reference);
@@ -212,13 +209,14 @@ void check_as(Backend& backend, const RepBnProblem& p, const Options& o) {
   }
 }
 
-void check(Backend& backend, const RepBnProblem& p, const Options& o = {}) {
-  with_type(p.dtype, [&](auto type) { check_as<decltype(type)>(backend, p, o); });
+void check(TestGpu& gpu, const RepBnProblem& p, const Options& o = {}) {
+  with_type(p.dtype, [&](auto type) { check_as<decltype(type)>(gpu, p, o); });
 }
 
 }  // namespace
 
-void rep_bn_act_cases(Backend& backend) {
+// Forward and backward in training and eval over channels x rows x branches x activations.
+KERNEL_CASE("rep_bn_act kernels") {
   const std::vector<Activation> acts = {
       Activation::kReLU,    Activation::kSiLU,      Activation::kMish,     Activation::kIdentity,
       Activation::kSigmoid, Activation::kHardswish, Activation::kLeakyReLU};
@@ -227,43 +225,45 @@ void rep_bn_act_cases(Backend& backend) {
     for (const int64_t rows : {2, 33, 1025})
       for (const int branches : {1, 2, 3})
         for (const bool training : {true, false})
-          check(backend,
-                RepBnProblem(branches, rows, channels, acts[turn++ % acts.size()], training));
+          check(gpu, RepBnProblem(branches, rows, channels, acts[turn++ % acts.size()], training));
   for (const Activation act : acts)
-    for (const bool training : {true, false}) check(backend, RepBnProblem(3, 33, 8, act, training));
+    for (const bool training : {true, false}) check(gpu, RepBnProblem(3, 33, 8, act, training));
   for (const int branches : {1, 2, 3})  // eval: one row
-    check(backend, RepBnProblem(branches, 1, 5, Activation::kSiLU, false));
+    check(gpu, RepBnProblem(branches, 1, 5, Activation::kSiLU, false));
 }
 
-void rep_bn_act_half_cases(Backend& backend) {
+// The same in f16 and bf16.
+KERNEL_CASE("rep_bn_act kernels in 16 bits") {
   for (const DType type : {DType::kF16, DType::kBF16}) {
     for (const int64_t channels : {1, 3, 17, 68, 64})
       for (const int64_t rows : {2, 33, 261})
         for (const int branches : {1, 2, 3})
-          check(backend, RepBnProblem(branches, rows, channels, Activation::kSiLU,
-                                      rows != 33 || branches == 2, type));
+          check(gpu, RepBnProblem(branches, rows, channels, Activation::kSiLU,
+                                  rows != 33 || branches == 2, type));
     const RepBnProblem p(3, 131, 16, Activation::kReLU, true, type);
-    check(backend, p, {.dy_offset = 1});
-    check(backend, p, {.x_offset = 4, .out_offset = 3});
-    check(backend, p, {.dx_wanted = 0b101});
+    check(gpu, p, {.dy_offset = 1});
+    check(gpu, p, {.x_offset = 4, .out_offset = 3});
+    check(gpu, p, {.dx_wanted = 0b101});
   }
 }
 
-void rep_bn_act_option_cases(Backend& backend) {
+// Which gradients and running statistics are wanted, pointers without alignment.
+KERNEL_CASE("rep_bn_act kernels: alignment and optional outputs") {
   for (const int branches : {1, 3})
     for (const bool training : {true, false}) {
       const RepBnProblem p(branches, 131, 16, Activation::kSiLU, training);
-      check(backend, p, {.dy_offset = 1});
-      check(backend, p, {.x_offset = 1});
-      check(backend, p, {.out_offset = 1});
-      check(backend, p, {.x_offset = 2, .out_offset = 3});
-      check(backend, p, {.running = false});
-      check(backend, p, {.dx_wanted = 0});
-      check(backend, p, {.dx_wanted = 0b101});
+      check(gpu, p, {.dy_offset = 1});
+      check(gpu, p, {.x_offset = 1});
+      check(gpu, p, {.out_offset = 1});
+      check(gpu, p, {.x_offset = 2, .out_offset = 3});
+      check(gpu, p, {.running = false});
+      check(gpu, p, {.dx_wanted = 0});
+      check(gpu, p, {.dx_wanted = 0b101});
     }
 }
 
-void rep_bn_act_hard_statistics(Backend& backend) {
+// A mean far from zero, an outlier in the first row, a constant channel.
+KERNEL_CASE("rep_bn_act kernels: means far from zero, outliers, constant channels") {
   const int64_t rows = 1025, channels = 8;
   RepBnProblem p(1, rows, channels, Activation::kIdentity, true);
   for (int64_t r = 0; r < rows; ++r) {
@@ -276,10 +276,10 @@ void rep_bn_act_hard_statistics(Backend& backend) {
     row[5] = r % 2 == 0 ? -2000.0f : 2000.0f;  // large
   }
   const RepBnReference reference(p);
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
     for (const int64_t offset : {0, 1}) {
-      const Results r = run_on<float>(backend, p, {.x_offset = offset});
+      const Results r = run_on<float>(gpu, p, {.x_offset = offset});
       for (size_t c = 0; c < static_cast<size_t>(channels); ++c) {
         CAPTURE(c, offset, seed);
         // The chunks' means are float32: off by half a unit in their last place, or in that of the
@@ -294,18 +294,15 @@ void rep_bn_act_hard_statistics(Backend& backend) {
   }
 }
 
-void refusal_cases(Backend& backend) {
-  backend.start(backend.seeds().front());
+// Bad parameters give an Error that names them.
+KERNEL_CASE("kernels refuse bad parameters") {
+  gpu.start(gpu.seeds().front());
   RepBnActForward f;
   RepBnActBackward b;
   f.rows = b.rows = 1;
   f.channels = b.channels = 4;
-  const auto forward = [&] {
-    return error_of([&] { cuda::rep_bn_act_forward(f, nullptr, backend.stream()); });
-  };
-  const auto backward = [&] {
-    return error_of([&] { cuda::rep_bn_act_backward(b, nullptr, backend.stream()); });
-  };
+  const auto forward = [&] { return error_of([&] { start(gpu, cuda::rep_bn_act_forward, f); }); };
+  const auto backward = [&] { return error_of([&] { start(gpu, cuda::rep_bn_act_backward, b); }); };
   CHECK(forward() == "rep_bn_act_forward: 1 rows, must be 2 or more");
   CHECK(backward() == "rep_bn_act_backward: 1 rows, must be 2 or more");
   f.branches = 4;

@@ -21,7 +21,7 @@ double worst_relative(const std::vector<double>& a, const std::vector<double>& b
 
 double clipped(double level, double low, double high) { return std::clamp(level, low, high); }
 
-void check_quantize(Backend& backend, int64_t channels, int64_t inner, bool by_inverse,
+void check_quantize(TestGpu& gpu, int64_t channels, int64_t inner, bool by_inverse,
                     int64_t offset) {
   CAPTURE(channels, inner, by_inverse, offset);
   const int64_t n = channels * inner;
@@ -34,8 +34,8 @@ void check_quantize(Backend& backend, int64_t channels, int64_t inner, bool by_i
                 .by_inverse = by_inverse};
   std::vector<float> q = undefined(n), dx = undefined(n);
   std::vector<double> dscale(static_cast<size_t>(channels), -1.0), reference(dscale.size(), 0.0);
-  cpu::quantize_forward({form, q.data()});
-  cpu::quantize_backward({form, dy.data(), dx.data(), dscale.data()});
+  host_kernels().quantize_forward({form, q.data()});
+  host_kernels().quantize_backward({form, dy.data(), dx.data(), dscale.data()});
   int wrong = 0;
   for (int64_t i = 0; i < n; ++i) {
     const auto k = static_cast<size_t>(i), c = static_cast<size_t>(i / inner);
@@ -50,23 +50,19 @@ void check_quantize(Backend& backend, int64_t channels, int64_t inner, bool by_i
   CHECK(wrong == 0);
   CHECK(worst_relative(dscale, reference) < 1e-4);
 
-  const DeviceArray xd(backend, x, offset), dyd(backend, dy), scale_d(backend, scale),
-      qd(backend, undefined(n)), dxd(backend, undefined(n), offset), in_place(backend, dy);
-  const DeviceArrayOf<double> dscale_d(backend, std::vector<double>(dscale.size(), -1.0));
+  const DeviceArray xd(gpu, x, offset), dyd(gpu, dy), scale_d(gpu, scale), qd(gpu, undefined(n)),
+      dxd(gpu, undefined(n), offset), in_place(gpu, dy);
+  const DeviceArrayOf<double> dscale_d(gpu, std::vector<double>(dscale.size(), -1.0));
   form.x = xd.data();
   form.scale = scale_d.data();
-  cuda::quantize_forward({form, qd.data()}, backend.stream());
+  start(gpu, cuda::quantize_forward, {form, qd.data()});
   const QuantizeBackward whole{form, dyd.data(), dxd.data(), dscale_d.data()};
-  const DeviceMemory workspace(
-      backend, std::vector<char>(static_cast<size_t>(cuda::quantize_backward_workspace(whole)), -1),
-      0);
-  cuda::quantize_backward(whole, workspace.data(), backend.stream());
-  cuda::quantize_backward({form, in_place.data(), in_place.data(), nullptr}, nullptr,
-                          backend.stream());
-  const DeviceArray yd(backend, undefined(n));
-  cuda::dequantize({qd.data(), scale_d.data(), channels, inner, yd.data()}, backend.stream());
+  start(gpu, cuda::quantize_backward, whole);
+  start(gpu, cuda::quantize_backward, {form, in_place.data(), in_place.data(), nullptr});
+  const DeviceArray yd(gpu, undefined(n));
+  start(gpu, cuda::dequantize, {qd.data(), scale_d.data(), channels, inner, yd.data()});
   std::vector<float> y = undefined(n);
-  cpu::dequantize({q.data(), scale.data(), channels, inner, y.data()});
+  host_kernels().dequantize({q.data(), scale.data(), channels, inner, y.data()});
   for (size_t i = 0; i < y.size(); ++i)
     wrong += y[i] != q[i] * scale[i / static_cast<size_t>(inner)];
   CHECK(wrong == 0);
@@ -76,35 +72,31 @@ void check_quantize(Backend& backend, int64_t channels, int64_t inner, bool by_i
   CHECK(same_bits(in_place.values(), dx));
   CHECK(worst_relative(dscale_d.values(), dscale) < 1e-6);
   const std::vector<double> before = dscale_d.values();
-  cuda::quantize_backward({form, dyd.data(), nullptr, dscale_d.data()}, workspace.data(),
-                          backend.stream());
+  start(gpu, cuda::quantize_backward, {form, dyd.data(), nullptr, dscale_d.data()});
   CHECK(dscale_d.values() == before);  // alone: the same sums
   xd.require_unchanged();
   dyd.require_unchanged();
   scale_d.require_unchanged();
 }
 
-void check_fold(Backend& backend, int64_t channels, Activation act, bool has_bias) {
+void check_fold(TestGpu& gpu, int64_t channels, Activation act, bool has_bias) {
   CAPTURE(channels, name_of(act), has_bias);
   const std::vector<float> weight = random_values(channels, 1, 0.001, 0.02),
                            real = random_values(channels, 2, -3, 3);
-  ConvScales s{.source = 0.013f,
-               .destination = 0.031f,
-               .weight = weight.data(),
-               .bias = has_bias ? real.data() : nullptr,
-               .channels = channels,
-               .act = act,
-               .residual_scale = 0.7f,
-               .residual_before_act = true};
+  ConvScales s{
+      .source = 0.013f,
+      .destination = 0.031f,
+      .weight = weight.data(),
+      .bias = has_bias ? real.data() : nullptr,
+      .channels = channels,
+      .epilogue = {.activation = act, .residual_scale = 0.7f, .residual_before_activation = true}};
   std::vector<float> bias = undefined(channels), factor = undefined(channels);
-  cpu::fold_scales(s, bias.data(), factor.data());
-  Requantize form;
-  set_epilogue(s, form);
+  host_kernels().fold_scales({s, bias.data(), factor.data()});
   const bool folds = act == Activation::kReLU;
-  CHECK(form.act == act);
-  CHECK(form.channels == channels);
-  CHECK(form.act_scale == (folds ? 1.0f : 1.0f / s.destination));
-  CHECK(form.residual_scale == (folds ? 0.7f : 0.7f * s.destination));
+  CHECK(folded_epilogue(s) == Epilogue{.activation = act,
+                                       .activation_scale = folds ? 1.0f : 1.0f / s.destination,
+                                       .residual_scale = folds ? 0.7f : 0.7f * s.destination,
+                                       .residual_before_activation = true});
   int wrong = 0;
   for (size_t o = 0; o < weight.size(); ++o) {
     const double product = double{s.source} * double{weight[o]};
@@ -114,11 +106,11 @@ void check_fold(Backend& backend, int64_t channels, Activation act, bool has_bia
         !(std::abs(bias[o] - b) <= 1e-7 * std::abs(b)) || !(std::abs(factor[o] - f) < 1e-7 * f);
   }
   CHECK(wrong == 0);
-  const DeviceArray wd(backend, weight, 1), rd(backend, real), bd(backend, undefined(channels)),
-      fd(backend, undefined(channels), 1);
+  const DeviceArray wd(gpu, weight, 1), rd(gpu, real), bd(gpu, undefined(channels)),
+      fd(gpu, undefined(channels), 1);
   s.weight = wd.data();
   if (has_bias) s.bias = rd.data();
-  cuda::fold_scales(s, bd.data(), fd.data(), backend.stream());
+  start(gpu, cuda::fold_scales, {s, bd.data(), fd.data()});
   CHECK(same_bits(bd.values(), bias));
   CHECK(same_bits(fd.values(), factor));
   wd.require_unchanged();
@@ -133,7 +125,7 @@ struct Form {
   int64_t offset;
 };
 
-void check_requantize(Backend& backend, const Form& s) {
+void check_requantize(TestGpu& gpu, const Form& s) {
   CAPTURE(s.rows, s.channels, name_of(s.act), s.residual, s.round, s.offset);
   const int64_t n = s.rows * s.channels;
   std::vector<float> sums = random_values(n, 1, -30000, 30000),
@@ -146,10 +138,10 @@ void check_requantize(Backend& backend, const Form& s) {
   Requantize form;
   form.rows = s.rows;
   form.channels = s.channels;
-  form.act = s.act;
-  form.act_scale = 0.75f;
-  form.residual_scale = 0.8f;  // times an integer: never a tie
-  form.residual_before_act = s.residual == 2;
+  form.epilogue = {.activation = s.act,
+                   .activation_scale = 0.75f,
+                   .residual_scale = 0.8f,  // times an integer: never a tie
+                   .residual_before_activation = s.residual == 2};
   form.round = s.round;
   const auto point = [&](const float* a, const float* b, const float* c, const float* d) {
     form.sums = a;
@@ -160,22 +152,18 @@ void check_requantize(Backend& backend, const Form& s) {
   point(sums.data(), bias.data(), factor.data(), residual.data());
   std::vector<float> y = undefined(n), dv = undefined(n), dresidual = undefined(n);
   double dscale = -1.0;
-  cpu::requantize_forward({form, y.data()});
-  cpu::requantize_backward(
+  host_kernels().requantize_forward({form, y.data()});
+  host_kernels().requantize_backward(
       {form, 0.5f, dy.data(), dv.data(), s.residual != 0 ? dresidual.data() : nullptr, &dscale});
 
-  const DeviceArray sd(backend, sums, s.offset), bd(backend, bias), fd(backend, factor),
-      rd(backend, residual), dyd(backend, dy), yd(backend, undefined(n)),
-      dvd(backend, undefined(n)), drd(backend, undefined(n));
-  const DeviceArrayOf<double> dscale_d(backend, {-1.0});
+  const DeviceArray sd(gpu, sums, s.offset), bd(gpu, bias), fd(gpu, factor), rd(gpu, residual),
+      dyd(gpu, dy), yd(gpu, undefined(n)), dvd(gpu, undefined(n)), drd(gpu, undefined(n));
+  const DeviceArrayOf<double> dscale_d(gpu, {-1.0});
   point(sd.data(), bd.data(), fd.data(), rd.data());
-  cuda::requantize_forward({form, yd.data()}, backend.stream());
+  start(gpu, cuda::requantize_forward, {form, yd.data()});
   const RequantizeBackward back{
       form, 0.5f, dyd.data(), dvd.data(), s.residual != 0 ? drd.data() : nullptr, dscale_d.data()};
-  const DeviceMemory workspace(
-      backend,
-      std::vector<char>(static_cast<size_t>(cuda::requantize_backward_workspace(back)), -1), 0);
-  cuda::requantize_backward(back, workspace.data(), backend.stream());
+  start(gpu, cuda::requantize_backward, back);
 
   // An exponential may take a value over the border to the next level, and a contraction may one
   // that lies on it.
@@ -205,13 +193,13 @@ void check_requantize(Backend& backend, const Form& s) {
   for (int64_t i = 0; i < n; ++i) {
     const auto k = static_cast<size_t>(i), c = static_cast<size_t>(i % s.channels);
     double v = (double{sums[k]} + double{bias[c]}) * double{factor[c]};
-    if (s.residual == 2) v += double{form.residual_scale} * residual[k];
+    if (s.residual == 2) v += double{form.epilogue.residual_scale} * residual[k];
     const double pre = v;
     if (s.act == Activation::kReLU) v = std::max(v, 0.0);
     if (s.act == Activation::kLeakyReLU) v = v > 0 ? v : v * double{kLeakySlope};
     if (s.act == Activation::kSiLU) v = v / (1 + std::exp(-v));
     v *= 0.75;
-    if (s.residual == 1) v += double{form.residual_scale} * residual[k];
+    if (s.residual == 1) v += double{form.epilogue.residual_scale} * residual[k];
     const double level = std::nearbyint(v);
     const bool inside = level >= -128 && level <= 127;
     if (std::abs(std::abs(v - std::floor(v)) - 0.5) > 1e-3) {
@@ -230,29 +218,30 @@ void check_requantize(Backend& backend, const Form& s) {
 
 }  // namespace
 
-void requantize_cases(Backend& backend) {
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
+// Quantization and requantization with LSQ's gradients.
+KERNEL_CASE("requantization kernels") {
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
     for (const bool by_inverse : {false, true})
       for (const int64_t offset : {0, 1}) {
         for (const int64_t inner : {1, 4, 17, 9001})
-          check_quantize(backend, 1, inner, by_inverse, offset);
-        check_quantize(backend, 3, 8196, by_inverse, offset);
-        check_quantize(backend, 68, 27, by_inverse, offset);
+          check_quantize(gpu, 1, inner, by_inverse, offset);
+        check_quantize(gpu, 3, 8196, by_inverse, offset);
+        check_quantize(gpu, 68, 27, by_inverse, offset);
       }
     for (const int64_t channels : {0, 1, 3, 17, 68, 85, 300})
       for (const Activation act : {Activation::kReLU, Activation::kSiLU})
-        for (const bool bias : {true, false}) check_fold(backend, channels, act, bias);
+        for (const bool bias : {true, false}) check_fold(gpu, channels, act, bias);
     for (const Activation act : {Activation::kIdentity, Activation::kReLU, Activation::kSiLU})
       for (const int residual : {0, 1, 2})
         for (const bool round : {true, false}) {
-          check_requantize(backend, {33, 17, act, residual, round, 0});
-          check_requantize(backend, {150, 68, act, residual, round, 0});
+          check_requantize(gpu, {33, 17, act, residual, round, 0});
+          check_requantize(gpu, {150, 68, act, residual, round, 0});
         }
     for (const int64_t channels : {1, 3, 4, 68})
       for (const int64_t rows : {1, 3})
-        check_requantize(backend, {rows, channels, Activation::kLeakyReLU, 1, true, 1});
-    check_requantize(backend, {0, 4, Activation::kReLU, 0, true, 0});
+        check_requantize(gpu, {rows, channels, Activation::kLeakyReLU, 1, true, 1});
+    check_requantize(gpu, {0, 4, Activation::kReLU, 0, true, 0});
   }
 }
 

@@ -70,25 +70,26 @@ const Map kMaps[] = {{1, 1, 1}, {3, 2, 5}, {1, 9, 7}};
 
 // Runs `kernel` on both sides; `make` fills in its parameters for a source and a destination.
 template <class P>
-void check_move(Backend& backend, const Move& m, int64_t source_rows, int64_t destination_rows,
-                const P& p, void (*twin)(const P&), void (*kernel)(const P&, Stream)) {
+void check_move(TestGpu& gpu, const Move& m, int64_t source_rows, int64_t destination_rows,
+                const P& p, void (kernels::Backend::*twin)(const P&) const,
+                void (*kernel)(const P&, void*, Stream)) {
   CAPTURE(m.bytes, m.source_gap, m.destination_gap, m.offset, source_rows);
   const auto x = numbers<uint8_t>(source_rows * (m.bytes + m.source_gap), 1);
   auto y = numbers<uint8_t>(destination_rows * (m.bytes + m.destination_gap), 2);
-  const DeviceArrayOf<uint8_t> from(backend, x, m.offset), to(backend, y, m.offset);
+  const DeviceArrayOf<uint8_t> from(gpu, x, m.offset), to(gpu, y, m.offset);
   P here = p;
   here.source = x.data();
   here.destination = y.data();
-  twin(here);
+  (host_kernels().*twin)(here);
   P there = p;
   there.source = from.data();
   there.destination = to.data();
-  kernel(there, backend.stream());
+  start(gpu, kernel, there);
   CHECK(to.values() == y);
   from.require_unchanged();
 }
 
-void check_moves(Backend& backend, const Move& m) {
+void check_moves(TestGpu& gpu, const Move& m) {
   const int64_t s = m.bytes + m.source_gap, d = m.bytes + m.destination_gap;
   for (const int64_t rows : {0, 1, 300}) {
     CopyStrided p;
@@ -96,7 +97,7 @@ void check_moves(Backend& backend, const Move& m) {
     p.bytes = m.bytes;
     p.source_pitch = s;
     p.destination_pitch = d;
-    check_move(backend, m, rows, rows, p, cpu::copy_strided, cuda::copy_strided);
+    check_move(gpu, m, rows, rows, p, &kernels::Backend::copy_strided, cuda::copy_strided);
   }
   for (const Map& map : kMaps) {
     const int64_t pixels = map.n * map.h * map.w;
@@ -109,7 +110,7 @@ void check_moves(Backend& backend, const Move& m) {
       p.bytes = m.bytes;
       p.source_pitch = s;
       p.destination_pitch = d;
-      check_move(backend, m, pixels, pixels * scale * scale, p, cpu::upsample_strided,
+      check_move(gpu, m, pixels, pixels * scale * scale, p, &kernels::Backend::upsample_strided,
                  cuda::upsample_strided);
     }
     DepthToSpace p;
@@ -118,8 +119,8 @@ void check_moves(Backend& backend, const Move& m) {
     p.width = map.w;
     p.bytes = m.bytes;
     p.destination_pitch = d;
-    check_move(backend, {m.bytes, 0, m.destination_gap, m.offset}, 4 * pixels, 4 * pixels, p,
-               cpu::depth_to_space, cuda::depth_to_space);
+    check_move(gpu, {m.bytes, 0, m.destination_gap, m.offset}, 4 * pixels, 4 * pixels, p,
+               &kernels::Backend::depth_to_space, cuda::depth_to_space);
   }
 }
 
@@ -132,7 +133,7 @@ const Channels kChannels[] = {{1, 0, 0, 0},  {3, 0, 1, 1},    {17, 2, 0, 0},
                               {68, 0, 0, 0}, {16, 16, 48, 0}, {12, 4, 4, 4}};
 
 template <class T>
-void check_pool(Backend& backend, const Channels& c) {
+void check_pool(TestGpu& gpu, const Channels& c) {
   struct Window {
     int64_t kernel, stride, padding;
   };
@@ -155,21 +156,21 @@ void check_pool(Backend& backend, const Channels& c) {
       p.destination_pitch = c.count + c.y_gap;
       const auto x = numbers<T>(map.n * map.h * map.w * p.source_pitch, 3);
       auto y = numbers<T>(map.n * p.out_height * p.out_width * p.destination_pitch, 4);
-      const DeviceArrayOf<T> from(backend, x, c.offset), to(backend, y, c.offset);
+      const DeviceArrayOf<T> from(gpu, x, c.offset), to(gpu, y, c.offset);
       MaxPoolStrided twin = p;
       twin.source = x.data();
       twin.destination = y.data();
-      cpu::max_pool_strided(twin);
+      host_kernels().max_pool_strided(twin);
       p.source = from.data();
       p.destination = to.data();
-      cuda::max_pool_strided(p, backend.stream());
+      start(gpu, cuda::max_pool_strided, p);
       compare(to.values(), y, true);
       from.require_unchanged();
     }
 }
 
 template <class T>
-void check_add(Backend& backend, const Channels& c, float factor, float high) {
+void check_add(TestGpu& gpu, const Channels& c, float factor, float high) {
   CAPTURE(c.count, c.x_gap, c.y_gap, c.offset, factor, high, name_of(type_of<T>()));
   constexpr int64_t kRows = 37;
   AddStrided p;
@@ -184,23 +185,23 @@ void check_add(Backend& backend, const Channels& c, float factor, float high) {
   p.factor = factor;
   const auto a = numbers<T>(kRows * p.a_pitch, 5), b = numbers<T>(kRows * p.b_pitch, 6);
   auto y = numbers<T>(kRows * p.y_pitch, 7);
-  const DeviceArrayOf<T> da(backend, a, c.offset), db(backend, b), dy(backend, y, c.offset);
+  const DeviceArrayOf<T> da(gpu, a, c.offset), db(gpu, b), dy(gpu, y, c.offset);
   AddStrided twin = p;
   twin.a = a.data();
   twin.b = b.data();
   twin.y = y.data();
-  cpu::add_strided(twin);
+  host_kernels().add_strided(twin);
   p.a = da.data();
   p.b = db.data();
   p.y = dy.data();
-  cuda::add_strided(p, backend.stream());
+  start(gpu, cuda::add_strided, p);
   compare(dy.values(), y, true);
   da.require_unchanged();
   db.require_unchanged();
 }
 
 template <class From, class To>
-void check_map(Backend& backend, const Channels& c, Activation act) {
+void check_map(TestGpu& gpu, const Channels& c, Activation act) {
   CAPTURE(c.count, c.x_gap, c.y_gap, c.offset, name_of(act), name_of(type_of<From>()),
           name_of(type_of<To>()));
   constexpr int64_t kRows = 29;
@@ -212,7 +213,7 @@ void check_map(Backend& backend, const Channels& c, Activation act) {
   p.x_pitch = c.count + c.x_gap;
   p.y_pitch = c.count + c.y_gap;
   p.x_scale = std::is_integral_v<From> ? 0.03125f : 1.0f;
-  p.act = act;
+  p.activation = act;
   p.round = std::is_integral_v<To>;
   p.y_scale = 0.0625f;
   p.low = std::is_same_v<To, uint8_t> ? 0.0f : -128.0f;
@@ -224,23 +225,23 @@ void check_map(Backend& backend, const Channels& c, Activation act) {
       if (act == Activation::kIdentity) x[i] = edges[i];
   }
   auto y = numbers<To>(kRows * p.y_pitch, 9);
-  const DeviceArrayOf<From> from(backend, x, c.offset);
-  const DeviceArrayOf<To> to(backend, y, c.offset);
+  const DeviceArrayOf<From> from(gpu, x, c.offset);
+  const DeviceArrayOf<To> to(gpu, y, c.offset);
   ConvertStrided twin = p;
   std::vector<uint8_t> table;
   if (sizeof(From) == 1 && sizeof(To) == 1) {
     const auto bytes = convert_table(p);
     table.assign(bytes.begin(), bytes.end());
   }
-  const DeviceArrayOf<uint8_t> table_there(backend, table);
+  const DeviceArrayOf<uint8_t> table_there(gpu, table);
   if (!table.empty()) twin.table = table.data();
   twin.x = x.data();
   twin.y = y.data();
-  cpu::convert_strided(twin);
+  host_kernels().convert_strided(twin);
   if (!table.empty()) p.table = table_there.data();
   p.x = from.data();
   p.y = to.data();
-  cuda::convert_strided(p, backend.stream());
+  start(gpu, cuda::convert_strided, p);
   compare(to.values(), y,
           !table.empty() || act == Activation::kIdentity || act == Activation::kReLU);
   from.require_unchanged();
@@ -262,7 +263,7 @@ void check_map(Backend& backend, const Channels& c, Activation act) {
 }
 
 template <class T>
-void check_mean(Backend& backend, const Channels& c, int64_t batch, int64_t pixels) {
+void check_mean(TestGpu& gpu, const Channels& c, int64_t batch, int64_t pixels) {
   CAPTURE(c.count, c.x_gap, c.y_gap, batch, pixels, name_of(type_of<T>()));
   GlobalAverageStrided p;
   p.dtype = type_of<T>();
@@ -273,14 +274,14 @@ void check_mean(Backend& backend, const Channels& c, int64_t batch, int64_t pixe
   p.y_pitch = c.count + c.y_gap;
   const auto x = numbers<T>(batch * pixels * p.x_pitch, 10);
   auto y = numbers<T>(batch * p.y_pitch, 11);
-  const DeviceArrayOf<T> from(backend, x, c.offset), to(backend, y);
+  const DeviceArrayOf<T> from(gpu, x, c.offset), to(gpu, y);
   GlobalAverageStrided twin = p;
   twin.x = x.data();
   twin.y = y.data();
-  cpu::global_average_strided(twin);
+  host_kernels().global_average_strided(twin);
   p.x = from.data();
   p.y = to.data();
-  cuda::global_average_strided(p, backend.stream());
+  start(gpu, cuda::global_average_strided, p);
   compare(to.values(), y, false);
   int wrong = 0;
   for (int64_t n = 0; n < batch; ++n)
@@ -296,7 +297,7 @@ void check_mean(Backend& backend, const Channels& c, int64_t batch, int64_t pixe
 }
 
 template <class T>
-void check_softmax(Backend& backend, const Channels& c, int64_t rows) {
+void check_softmax(TestGpu& gpu, const Channels& c, int64_t rows) {
   CAPTURE(c.count, c.x_gap, c.y_gap, rows, name_of(type_of<T>()));
   SoftmaxStrided p;
   p.dtype = type_of<T>();
@@ -306,14 +307,14 @@ void check_softmax(Backend& backend, const Channels& c, int64_t rows) {
   p.y_pitch = c.count + c.y_gap;
   const auto x = numbers<T>(rows * p.x_pitch, 12);
   auto y = numbers<T>(rows * p.y_pitch, 13);
-  const DeviceArrayOf<T> from(backend, x, c.offset), to(backend, y);
+  const DeviceArrayOf<T> from(gpu, x, c.offset), to(gpu, y);
   SoftmaxStrided twin = p;
   twin.x = x.data();
   twin.y = y.data();
-  cpu::softmax_strided(twin);
+  host_kernels().softmax_strided(twin);
   p.x = from.data();
   p.y = to.data();
-  cuda::softmax_strided(p, backend.stream());
+  start(gpu, cuda::softmax_strided, p);
   compare(to.values(), y, false);
   int wrong = 0;
   for (int64_t r = 0; r < rows; ++r) {
@@ -340,60 +341,60 @@ void each_type(const F& f) {
 
 }  // namespace
 
-void move_rows_cases(Backend& backend) {
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
-    for (const Move& m : kMoves) check_moves(backend, m);
+// Of tensors with a pitch, in every type: moved, pooled, added, converted, averaged.
+KERNEL_CASE("row kernels: copies, scatter, upsampling") {
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
+    for (const Move& m : kMoves) check_moves(gpu, m);
   }
 }
 
-void pool_rows_cases(Backend& backend) {
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
-    for (const Channels& c : kChannels)
-      each_type([&](auto t) { check_pool<decltype(t)>(backend, c); });
+KERNEL_CASE("row kernels: pooling") {
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
+    for (const Channels& c : kChannels) each_type([&](auto t) { check_pool<decltype(t)>(gpu, c); });
   }
 }
 
-void map_rows_cases(Backend& backend) {
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
+KERNEL_CASE("row kernels: addition, activations, conversions") {
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
     for (const Channels& c : kChannels) {
       each_type([&](auto t) {
-        check_add<decltype(t)>(backend, c, 1.0f, 0);
-        check_add<decltype(t)>(backend, c, 0.37f, 0);
+        check_add<decltype(t)>(gpu, c, 1.0f, 0);
+        check_add<decltype(t)>(gpu, c, 0.37f, 0);
       });
-      check_add<float>(backend, c, 1.0f, 3);  // integers held as floats
+      check_add<float>(gpu, c, 1.0f, 3);  // integers held as floats
       for (const Activation act : {Activation::kIdentity, Activation::kReLU, Activation::kSiLU})
         each_type([&](auto from) {
-          each_type([&](auto to) { check_map<decltype(from), decltype(to)>(backend, c, act); });
+          each_type([&](auto to) { check_map<decltype(from), decltype(to)>(gpu, c, act); });
         });
     }
     CHECK(error_of([&] {
             ConvertStrided p;
             p.x_type = DType::kI32;
-            cuda::convert_strided(p, backend.stream());
+            start(gpu, cuda::convert_strided, p);
           }) == "convert_strided: a tensor of I32, must be F32, F16, U8 or I8");
     CHECK(error_of([&] {
             ConvertStrided p;
             p.x_type = p.y_type = DType::kU8;
-            cuda::convert_strided(p, backend.stream());
+            start(gpu, cuda::convert_strided, p);
           }) == "convert_strided: U8 to U8 without a table");
   }
 }
 
-void mean_and_softmax_rows_cases(Backend& backend) {
-  for (const uint64_t seed : backend.seeds()) {
-    backend.start(seed);
+KERNEL_CASE("row kernels: means and softmax") {
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
     for (const Channels& c : kChannels) {
       for (const int64_t batch : {1, 3})
         for (const int64_t pixels : {1, 7, 90}) {
-          check_mean<float>(backend, c, batch, pixels);
-          check_mean<Half>(backend, c, batch, pixels);
+          check_mean<float>(gpu, c, batch, pixels);
+          check_mean<Half>(gpu, c, batch, pixels);
         }
       for (const int64_t rows : {1, 9}) {
-        check_softmax<float>(backend, c, rows);
-        check_softmax<Half>(backend, c, rows);
+        check_softmax<float>(gpu, c, rows);
+        check_softmax<Half>(gpu, c, rows);
       }
     }
   }

@@ -1,0 +1,134 @@
+#include "deploy/engine/node_steps.h"
+
+#include "deploy/engine/integer_steps.h"
+#include "deploy/graph/node_rules.h"
+
+namespace sextant::deploy {
+namespace {
+
+void emit_input(ProgramBuilder& b, const Node& node) {
+  const int out = node.output;
+  if (b.place(out).storage == kImages) return;  // where the caller put it
+  b.add(make_input_step(b.on(), ProgramBuilder::dense(kImages, 3, DType::kU8), b.place(out),
+                        b.shape(out).numel(), b.quantized(out)));
+}
+
+void emit_max_pool(ProgramBuilder& b, const Node& node) {
+  const int in = node.inputs[0], out = node.output;
+  b.add(make_max_pool_step(b.on(), b.as_meant(in, out), b.place(out), b.shape(in), b.shape(out),
+                           node.as<MaxPoolAttributes>()));
+}
+
+void emit_upsample(ProgramBuilder& b, const Node& node) {
+  const int in = node.inputs[0], out = node.output;
+  b.add(make_upsample_step(b.on(), b.as_meant(in, out), b.place(out), b.shape(in),
+                           node.as<UpsampleAttributes>().scale));
+}
+
+void emit_concat(ProgramBuilder& b, const Node& node) {
+  int64_t channel = 0;
+  for (const int t : node.inputs) {
+    const Place slice = ProgramBuilder::part(b.place(node.output), channel, b.shape(t)[3]);
+    channel += b.shape(t)[3];
+    if (b.place(t).storage == slice.storage && b.place(t).byte_offset == slice.byte_offset) {
+      ++b.stats().concats_in_place;
+      continue;
+    }
+    ++b.stats().concat_copies;
+    b.move(t, b.place(t), node.output, slice);
+  }
+}
+
+void emit_add(ProgramBuilder& b, const Node& node) {
+  const int out = node.output;
+  const Place x = b.as_meant(node.inputs[0], out);
+  const Place y = b.as_meant(node.inputs[1], out);
+  const float factor = node.as<AddAttributes>().residual_scale;
+  if (b.integer())
+    b.add(make_integer_add_step(x, y, b.place(out), b.rows(out), factor));
+  else
+    b.add(make_add_step(b.on(), x, y, b.place(out), b.rows(out), b.meaning(out), factor));
+}
+
+void emit_activation(ProgramBuilder& b, const Node& node) {
+  const int in = node.inputs[0], out = node.output;
+  b.add(make_map_step(b.on(), b.place(in), b.meaning(in), b.place(out), b.meaning(out), b.rows(out),
+                      node.activation()));
+}
+
+void emit_slice(ProgramBuilder& b, const Node& node) {
+  const int in = node.inputs[0], out = node.output;
+  const int64_t begin = node.as<SliceAttributes>().begin;
+  b.move(in, ProgramBuilder::part(b.place(in), begin, b.shape(out)[3]), out, b.place(out));
+}
+
+// The kinds below have no integer form: they are converted before and after.
+Place float_result(ProgramBuilder& b, int t) {
+  return b.quantized(t) ? b.scratch(b.rows(t), b.shape(t)[-1], b.float_type()) : b.place(t);
+}
+
+void emit_global_avg_pool(ProgramBuilder& b, const Node& node) {
+  const int in = node.inputs[0], out = node.output;
+  const Place source = b.as_float(in);
+  const Place result = float_result(b, out);
+  b.add(make_global_avg_pool_step(b.on(), source, result, b.shape(in)));
+  if (b.quantized(out)) b.from_float(result, out);
+}
+
+void emit_softmax(ProgramBuilder& b, const Node& node) {
+  const int out = node.output;
+  const Place source = b.as_float(node.inputs[0]);
+  const Place result = float_result(b, out);
+  b.add(make_softmax_step(b.on(), source, result, b.rows(out)));
+  if (b.quantized(out)) b.from_float(result, out);
+}
+
+// A head output in 32-bit head steps.
+Place as_head(ProgramBuilder& b, int t) {
+  if (b.place(t).dtype == DType::kI32 && b.place(t).dense()) return b.place(t);
+  const Place copy = b.scratch(b.rows(t), b.shape(t)[-1], DType::kI32);
+  if (b.place(t).dtype == DType::kI32)
+    b.add(make_copy_step(b.on(), b.place(t), copy, b.rows(t)));
+  else
+    b.add(make_widen_step(b.place(t), b.info(t).scale(), copy, b.rows(t)));
+  return copy;
+}
+
+void emit_decode(ProgramBuilder& b, const Node& node) {
+  std::vector<Place> sources;
+  std::vector<Shape> shapes;
+  for (const int t : node.inputs) {
+    sources.push_back(b.integer() ? as_head(b, t) : b.as_float(t));
+    shapes.push_back(b.shape(t));
+  }
+  const auto& a = node.as<DecodeAttributes>();
+  if (b.integer())
+    b.add(make_integer_decode_step(sources, shapes, b.place(node.output), a));
+  else
+    b.add(make_decode_step(b.on(), sources, shapes, b.place(node.output), a));
+}
+
+constexpr NodeSteps kSteps[] = {
+    {NodeKind::kInput, emit_input, Pitch::kNot, Pitch::kNot},
+    // a kernel of ours ends a convolution in the fully integer mode, and a deconv always
+    {NodeKind::kConv, emit_conv, Pitch::kByOwnKernels, Pitch::kByOwnKernels},
+    {NodeKind::kDeconv, emit_conv, Pitch::kByOwnKernels, Pitch::kTaken},
+    {NodeKind::kMaxPool, emit_max_pool},
+    {NodeKind::kUpsample, emit_upsample},
+    {NodeKind::kConcat, emit_concat},
+    {NodeKind::kAdd, emit_add},
+    {NodeKind::kActivation, emit_activation},
+    {NodeKind::kSlice, emit_slice},
+    {NodeKind::kGlobalAvgPool, emit_global_avg_pool},
+    {NodeKind::kSoftmax, emit_softmax},
+    {NodeKind::kDecode, emit_decode, Pitch::kByOwnKernels, Pitch::kNot}};
+
+}  // namespace
+
+const NodeSteps& steps_of(NodeKind kind) {
+  const NodeSteps* steps = row_of(kSteps, kind);
+  check(steps != nullptr, "engine: nodes of kind {} are not run", name_of(kind));
+  return *steps;
+}
+
+}  // namespace sextant::deploy

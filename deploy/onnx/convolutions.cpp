@@ -1,0 +1,353 @@
+// Layers with weights: convolutions and what is imported as one.
+#include <algorithm>
+#include <cmath>
+
+#include "deploy/graph/conv_layers.h"
+#include "deploy/graph/ranges.h"
+#include "deploy/onnx/exporter.h"
+#include "deploy/onnx/importer.h"
+#include "deploy/onnx/nodes.h"
+#include "deploy/onnx/weights.h"
+
+namespace sextant::deploy {
+namespace {
+
+// ---- import
+
+constexpr int64_t kMostWeights = int64_t{1} << 28;
+
+class Convolutions : public OnnxOperator {
+ public:
+  using OnnxOperator::OnnxOperator;
+  void conv();
+  void conv_transpose();
+  void gemm();
+  void matmul();
+  void batch_norm();
+  void average_pool();
+
+ private:
+  struct Weights {
+    std::vector<float> values;
+    std::vector<int64_t> dims;
+    bool quantized = false;
+    std::vector<float> scale;  // per output channel; empty: to be chosen
+    std::string name;          // of the initializer
+
+    // "a.b" of an initializer "a.b.weight", else "".
+    std::string module_name() const {
+      const std::string suffix = ".weight";
+      return name.ends_with(suffix) ? name.substr(0, name.size() - suffix.size()) : "";
+    }
+  };
+  Weights weights(int i, size_t out_axis) const;
+  std::vector<float> bias_values(int i, int64_t channels) const;
+  void convolution(const OnnxValue& source, Weights w, const OnnxWindow& g, int64_t groups,
+                   std::vector<float> bias);
+  void fully_connected(Weights w, bool transposed, float alpha, std::vector<float> bias);
+};
+
+Convolutions::Weights Convolutions::weights(int i, size_t out_axis) const {
+  const OnnxValue& v = input(i);
+  check(v.is_constant(), "its weight '{}' is no constant", one_line(current().input(i)));
+  Weights w;
+  w.name = v.constant_name;
+  if (v.constant) {
+    w.values = v.constant->floats();
+    w.dims = v.constant->dims();
+  } else {
+    bool steps = false;
+    w.quantized = true;
+    w.values = dequantized(*v.weight, steps);
+    w.dims = v.weight->values.dims();
+    const std::vector<float>& s = v.weight->scale;
+    check(out_axis < w.dims.size(), "its weight has {} dimensions", w.dims.size());
+    if (steps && s.size() == 1)
+      w.scale.assign(static_cast<size_t>(w.dims[out_axis]), s[0]);
+    else if (steps && v.weight->axis == static_cast<int64_t>(out_axis))
+      w.scale = s;
+  }
+  check(!w.values.empty() && std::ssize(w.values) <= kMostWeights, "its weight has {} values",
+        w.values.size());
+  return w;
+}
+
+std::vector<float> Convolutions::bias_values(int i, int64_t channels) const {
+  if (!has_input(i)) return {};
+  const OnnxValue& v = input(i);
+  check(v.is_constant(), "its bias '{}' is no constant", one_line(current().input(i)));
+  bool steps = false;
+  std::vector<float> b = v.constant ? v.constant->floats() : dequantized(*v.weight, steps);
+  if (b.size() == 1) b.assign(static_cast<size_t>(channels), b[0]);
+  check(std::ssize(b) == channels, "its bias has {} values for {} channels", b.size(), channels);
+  return b;
+}
+
+// Adds a convolution of weights [O, I, kh, kw]. What our node does not have goes into the kernel:
+// dilation as zeros between its values, unequal padding as zeros around them.
+void Convolutions::convolution(const OnnxValue& source, Weights w, const OnnxWindow& g,
+                               int64_t groups, std::vector<float> bias) {
+  check(source.pending == OnnxValue::Pending::kNone && source.factor == 1.0f, "unexpected input");
+  std::array<int64_t, 4> pads = g.pads;
+  for (size_t d = 0; d < 4; ++d) pads[d] += source.zeros[d];
+  const int64_t padding = *std::max_element(pads.begin(), pads.end());
+  const int64_t o = w.dims[0];
+  const int64_t i = w.dims[1];
+  const int64_t kh = (w.dims[2] - 1) * g.dilation[0] + 1 + 2 * padding - pads[0] - pads[2];
+  const int64_t kw = (w.dims[3] - 1) * g.dilation[1] + 1 + 2 * padding - pads[1] - pads[3];
+  check(w.dims[2] <= 64 && w.dims[3] <= 64 && kh >= 1 && kw >= 1 && kh <= 64 && kw <= 64 &&
+            padding <= 64,
+        "a kernel of {}x{} with padding {} is too large", kh, kw, padding);
+  check(o * i <= kMostWeights / (kh * kw), "its weight is too large");
+  Node node;
+  node.inputs = {source.tensor};
+  node.attributes = ConvAttributes{.stride = g.stride, .padding = padding, .groups = groups};
+  node.precision = w.quantized ? Precision::kInt8 : Precision::kFloat32;
+  node.weight_scale = w.scale;
+  node.weight = Tensor::zeros({o, kh, kw, i});
+  const float* from = w.values.data();
+  for (int64_t oi = 0; oi < o * i; ++oi)
+    for (int64_t y = 0; y < w.dims[2]; ++y)
+      for (int64_t x = 0; x < w.dims[3]; ++x) {
+        const int64_t row = padding - pads[0] + y * g.dilation[0];
+        const int64_t column = padding - pads[1] + x * g.dilation[1];
+        node.weight.f32()[((oi / i * kh + row) * kw + column) * i + oi % i] = *from++;
+      }
+  if (!bias.empty()) node.bias = Tensor::from({std::ssize(bias)}, bias);
+  result(add(std::move(node), w.module_name()));
+}
+
+void Convolutions::conv() {
+  OnnxValue x = input(0);
+  check(!x.is_constant() && !x.flat, "its input is no image");
+  if (x.factor != 1.0f || x.pending != OnnxValue::Pending::kNone) {
+    x.tensor = plain(x);
+    x.factor = 1.0f;
+  }
+  Weights w = weights(1, 0);
+  check(w.dims.size() == 4, "its weight has {} dimensions; only 2-D layers are known",
+        w.dims.size());
+  const int64_t groups = integer("group", 1, 1, 1 << 16);
+  std::vector<float> bias = bias_values(2, w.dims[0]);
+  const OnnxWindow g = window(shape(x.tensor), w.dims[2], w.dims[3]);
+  convolution(x, std::move(w), g, groups, std::move(bias));
+}
+
+void Convolutions::conv_transpose() {
+  const int x = plain(0);
+  const Weights w = weights(1, 1);
+  const OnnxWindow g = window(shape(x), 2, 2);
+  const auto extra = integers("output_padding", {0, 0}, 0, 64);
+  check(w.dims.size() == 4 && w.dims[2] == 2 && w.dims[3] == 2 && g.stride == 2 &&
+            g.pads == std::array<int64_t, 4>{} && g.dilation == std::array<int64_t, 2>{1, 1} &&
+            integer("group", 1, 1, 1 << 16) == 1 && extra[0] == 0 && extra[1] == 0,
+        "only 2x2 kernels with stride 2 and without padding or groups are known");
+  Node node;
+  node.attributes = DeconvAttributes{};
+  node.inputs = {x};
+  node.precision = w.quantized ? Precision::kInt8 : Precision::kFloat32;
+  node.weight_scale = w.scale;
+  node.weight = iohw_to_ohwi(Tensor::from({w.dims[0], w.dims[1], 2, 2}, w.values));
+  const std::vector<float> bias = bias_values(2, w.dims[1]);
+  if (!bias.empty()) node.bias = Tensor::from({std::ssize(bias)}, bias);
+  result(add(std::move(node), w.module_name()));
+}
+
+// A layer that reads all of its input is a convolution with a kernel as large as that. `w` is
+// [O, C * H * W], or its transpose.
+void Convolutions::fully_connected(Weights w, bool transposed, float alpha,
+                                   std::vector<float> bias) {
+  const OnnxValue x = input(0);
+  check(x.flat && w.dims.size() == 2, "only a matrix [N, K] times a constant matrix is known");
+  if (!transposed) {
+    const int64_t rows = w.dims[0];
+    const int64_t columns = w.dims[1];
+    std::vector<float> turned(w.values.size());
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t c = 0; c < columns; ++c)
+        turned[static_cast<size_t>(c * rows + r)] = w.values[static_cast<size_t>(r * columns + c)];
+    w.values = std::move(turned);
+    std::swap(w.dims[0], w.dims[1]);
+  }
+  OnnxValue source;
+  source.tensor = plain(x);
+  const Shape& s = shape(source.tensor);
+  check(w.dims[1] == s[1] * s[2] * s[3], "its weight takes {} values, the input has {}", w.dims[1],
+        s[1] * s[2] * s[3]);
+  if (alpha != 1.0f) {
+    for (float& v : w.values) v *= alpha;
+    for (float& v : w.scale) v *= std::abs(alpha);
+    if (alpha == 0.0f) w.scale.clear();
+  }
+  w.dims = {w.dims[0], s[3], s[1], s[2]};
+  convolution(source, std::move(w), {}, 1, std::move(bias));
+  output().flat = true;
+}
+
+void Convolutions::gemm() {
+  check(integer("transA", 0, 0, 1) == 0, "transA is not known");
+  const bool transposed = integer("transB", 0, 0, 1) == 1;
+  Weights w = weights(1, transposed ? 0 : 1);
+  check(w.dims.size() == 2, "its weight is no matrix");
+  std::vector<float> bias = bias_values(2, w.dims[transposed ? 0 : 1]);
+  for (float& v : bias) v *= number("beta", 1.0f);
+  fully_connected(std::move(w), transposed, number("alpha", 1.0f), std::move(bias));
+}
+
+void Convolutions::matmul() { fully_connected(weights(1, 1), false, 1.0f, {}); }
+
+void Convolutions::batch_norm() {
+  const int x = plain(0);
+  Node node;
+  node.inputs = {x};
+  const float eps = number("epsilon", 1e-5f);
+  node.attributes = BatchNormAttributes{.eps = eps};
+  check(integer("training_mode", 0, 0, 1) == 0, "training_mode is not known");
+  for (int i = 1; i <= 4; ++i) {
+    const std::vector<float> v = constant_input(i).floats();
+    check(std::ssize(v) == shape(x)[3], "{} parameters for {} channels", v.size(), shape(x)[3]);
+    if (i == 4)
+      for (const float variance : v) check(variance + eps > 0, "a variance is {}", variance);
+    node.norm.push_back(Tensor::from({std::ssize(v)}, v));
+  }
+  result(add(std::move(node)), input(0).flat);
+}
+
+// A depthwise convolution whose weights are all the same.
+void Convolutions::average_pool() {
+  const OnnxValue x = input(0);
+  check(!x.is_constant() && !x.flat && x.factor == 1.0f, "its input is no image");
+  const std::vector<int64_t> kernel = integers("kernel_shape", {0, 0}, 1, 64);
+  check(kernel[0] >= 1 && kernel[1] >= 1, "kernel_shape is missing");
+  const OnnxWindow g = window(shape(x.tensor), kernel[0], kernel[1]);
+  check(integer("count_include_pad", 0, 0, 1) == 1 || g.pads == std::array<int64_t, 4>{},
+        "padding that does not count is not known");
+  const auto rest = [&](size_t d) {
+    return (shape(x.tensor)[static_cast<int>(d) + 1] + g.pads[d] + g.pads[d + 2] + x.zeros[d] +
+            x.zeros[d + 2] - kernel[d]) %
+           g.stride;
+  };
+  check(integer("ceil_mode", 0, 0, 1) == 0 || (rest(0) == 0 && rest(1) == 0),
+        "ceil_mode is not known");
+  const int64_t channels = shape(x.tensor)[3];
+  const float share = 1.0f / static_cast<float>(kernel[0] * kernel[1]);
+  Weights w;
+  w.dims = {channels, 1, kernel[0], kernel[1]};
+  w.values.assign(static_cast<size_t>(channels * kernel[0] * kernel[1]), share);
+  w.quantized = true;  // exactly, as 127 steps
+  convolution(x, std::move(w), g, channels, {});
+}
+
+constexpr OnnxImport kImports[] = {imports<&Convolutions::average_pool>("AveragePool"),
+                                   imports<&Convolutions::batch_norm>("BatchNormalization"),
+                                   imports<&Convolutions::conv>("Conv"),
+                                   imports<&Convolutions::conv_transpose>("ConvTranspose"),
+                                   imports<&Convolutions::gemm>("Gemm"),
+                                   imports<&Convolutions::matmul>("MatMul")};
+
+// ---- export
+
+float activated(Activation a, float x) {
+  float y = 0;
+  kernels::dispatch_activation(a,
+                               [&](auto tag) { y = kernels::activate<decltype(tag)::value>(x); });
+  return y;
+}
+
+// How far the input of an activation reaches whose output reaches to `amax`. At least 5: the
+// activations go to zero or to the identity on the negative side, and have to be followed that far.
+float reach_before(Activation a, float amax) {
+  float low = 0;
+  float high = std::max(8.0f, amax + 4.0f);
+  if (activated(a, high) < amax) return 8.0f;  // a sigmoid
+  for (int i = 0; i < 40; ++i) {
+    const float middle = (low + high) / 2;
+    (activated(a, middle) < amax ? low : high) = middle;
+  }
+  return std::max(high, 5.0f);
+}
+
+std::string channel_scale(OnnxWriter& w, const std::string& name, const std::vector<float>& scale) {
+  return w.floats(name + "_scale", {std::ssize(scale)}, scale);
+}
+
+std::string convolution(OnnxExporter& e, const Node& node, bool integer) {
+  OnnxWriter& w = e.writer();
+  const bool deconv = node.is<DeconvAttributes>();
+  const std::vector<int64_t> dims = onnx_weight_dims(node);
+  std::vector<std::string> inputs{e.in(node)};
+  if (integer) {
+    const IntegerWeight q = integer_weight(node, e.info(node.inputs[0]).scale());
+    const std::string weight = node.name + ".weight";
+    inputs.push_back(w.node("DequantizeLinear", weight + "/dequantize",
+                            {w.int8s(weight, dims, q.weight), channel_scale(w, weight, q.scale),
+                             w.int8s(weight + "_zero_point", {std::ssize(q.scale)},
+                                     std::vector<int8_t>(q.scale.size(), 0))},
+                            {{"axis", int64_t{deconv}}}));
+    const std::string bias = node.name + ".bias";
+    if (node.bias.defined())
+      inputs.push_back(w.node("DequantizeLinear", bias + "/dequantize",
+                              {w.int32s(bias, q.bias), channel_scale(w, bias, q.bias_scale)},
+                              {{"axis", int64_t{0}}}));
+  } else {
+    inputs.push_back(e.constant(node.name + ".weight", onnx_weight(node), dims));
+    if (node.bias.defined())
+      inputs.push_back(e.constant(node.name + ".bias", node.bias, {node.bias.numel()}));
+  }
+  const std::vector<int64_t> kernel{node.weight.dim(1), node.weight.dim(2)};
+  if (deconv)
+    return w.node("ConvTranspose", node.name, inputs,
+                  {{"kernel_shape", kernel}, {"strides", std::vector<int64_t>{2, 2}}});
+  const auto& a = node.as<ConvAttributes>();
+  return w.node("Conv", node.name, inputs,
+                {{"group", a.groups},
+                 {"kernel_shape", kernel},
+                 {"pads", std::vector<int64_t>(4, a.padding)},
+                 {"strides", std::vector<int64_t>(2, a.stride)}});
+}
+// x + residual_scale * r. The order is the one in which fuse() finds the convolution again.
+std::string with_residual(OnnxExporter& e, const Node& node, const std::string& x) {
+  const float factor = node.as<ConvAttributes>().residual_scale;
+  const std::string name = node.name + "/add";
+  const std::string r = e.scaled(name, e.in(node, 1), factor);
+  return e.writer().node("Add", name, factor == 1.0f ? std::vector{r, x} : std::vector{x, r});
+}
+
+// A convolution, then its residual and activation in their order.
+void export_conv(OnnxExporter& e, const Node& node) {
+  const ConvAttributes a = conv_attributes(node);
+  const bool integer = e.int8() && runs_in_int8(e.graph(), node);
+  std::string x = convolution(e, node, integer);
+  const bool rounds = integer && e.options().for_onnxruntime && e.quantized(node.output);
+  const TensorInfo& out = e.info(node.output);
+  // |conv| where the sum with the residual stays within the output's range
+  const float reach = a.residual ? out.amax * (1.0f + std::abs(a.residual_scale)) : out.amax;
+  if (a.residual && a.residual_before_activation) {
+    if (rounds) x = e.pair(node.name + "/conv", x, reach / 127.0f, false);
+    x = with_residual(e, node, x);
+  }
+  if (a.activation != Activation::kIdentity) {
+    if (rounds && !a.residual && a.activation == Activation::kReLU && !out.is_unsigned)
+      // loses nothing, since the output is rounded alike
+      x = e.pair(node.name + "/conv", x, out.scale(), false);
+    else if (rounds && !a.residual_before_activation && a.activation != Activation::kReLU)
+      x = e.pair(node.name + "/conv", x, reach_before(a.activation, reach) / 127.0f, false);
+    x = e.activation(node.name + "/act", x, a.activation);
+  }
+  if (a.residual && !a.residual_before_activation) {
+    const bool positive = a.activation == Activation::kReLU;
+    if (rounds)
+      x = e.pair(node.name + "/branch", x, reach / (positive ? 255.0f : 127.0f), positive);
+    x = with_residual(e, node, x);
+  }
+  e.finish(node, x);
+}
+
+constexpr OnnxExport kExports[] = {{NodeKind::kConv, export_conv},
+                                   {NodeKind::kDeconv, export_conv}};
+
+}  // namespace
+
+OnnxNodes convolution_nodes() { return {kImports, kExports}; }
+
+}  // namespace sextant::deploy

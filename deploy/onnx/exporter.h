@@ -1,0 +1,66 @@
+// Writes a graph as an ONNX model, node by node. Internal to deploy/onnx; deploy/onnx/export.h is
+// the door. What each kind of node becomes is beside its import (deploy/onnx/nodes.h).
+#pragma once
+
+#include <onnx/onnx_pb.h>
+
+#include <string>
+#include <vector>
+
+#include "deploy/onnx/export.h"
+#include "deploy/onnx/writer.h"
+
+namespace sextant::deploy {
+
+struct OnnxTail;
+
+class OnnxExporter {
+ public:
+  // Both have to outlive it.
+  OnnxExporter(const Graph& graph, const OnnxOptions& options)
+      : graph_(graph), options_(options), writer_(*model_.mutable_graph()) {}
+  onnx::ModelProto build();
+
+  // ---- for the kinds
+  const Graph& graph() const { return graph_; }
+  const OnnxOptions& options() const { return options_; }
+  OnnxWriter& writer() { return writer_; }
+  bool int8() const { return options_.precision == OnnxPrecision::kInt8; }
+  bool half() const { return options_.precision == OnnxPrecision::kFloat16; }
+  int64_t batch() const { return options_.dynamic_batch ? -1 : options_.batch; }
+  const TensorInfo& info(int t) const { return graph_.tensors[static_cast<size_t>(t)]; }
+  const Shape& shape(int t) const { return shapes_[static_cast<size_t>(t)]; }
+  bool quantized(int t) const { return int8() && info(t).has_range(); }
+
+  // What the readers of a tensor read: its value's name.
+  const std::string& value(int t) const { return values_[static_cast<size_t>(t)]; }
+  const std::string& in(const Node& node, size_t i = 0) const { return value(node.inputs[i]); }
+  // x is the node's result: its readers see it, or the Q/DQ pair behind it.
+  void finish(const Node& node, const std::string& x);
+  // One ONNX node that is the whole node.
+  void write(const std::string& type, const Node& node, const std::vector<std::string>& inputs,
+             const std::vector<OnnxAttribute>& attributes = {});
+
+  // ---- parts of nodes; each returns the name of its value
+  std::string constant(const std::string& name, const Tensor& t, const std::vector<int64_t>& dims);
+  // QuantizeLinear and DequantizeLinear around x.
+  std::string pair(const std::string& name, const std::string& x, float scale, bool is_unsigned);
+  std::string activation(const std::string& name, const std::string& x, Activation a);
+  // factor * x; x itself for 1.
+  std::string scaled(const std::string& name, const std::string& x, float factor);
+  // The model's metadata; `tail` where it ends in a decode node.
+  void metadata(const OnnxTail* tail);
+
+ private:
+  void describe();
+  void plain_output();
+
+  const Graph& graph_;
+  const OnnxOptions& options_;
+  onnx::ModelProto model_;
+  OnnxWriter writer_;
+  std::vector<Shape> shapes_;
+  std::vector<std::string> values_;  // of each tensor, as its readers see it
+};
+
+}  // namespace sextant::deploy

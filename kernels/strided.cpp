@@ -1,0 +1,22 @@
+#include "kernels/strided.h"
+
+#include "core/error.h"
+
+namespace sextant::kernels {
+
+std::array<uint8_t, 256> convert_table(const ConvertStrided& p) {
+  check(size_of(p.x_type) == 1 && size_of(p.y_type) == 1,
+        "convert_table: {} to {}, must be bytes to bytes", name_of(p.x_type), name_of(p.y_type));
+  std::array<uint8_t, 256> table{};
+  dispatch_activation(p.activation, [&](auto tag) {
+    for (int i = 0; i < 256; ++i) {
+      const float q = p.x_type == DType::kU8 ? static_cast<float>(i)
+                                             : static_cast<float>(static_cast<int8_t>(i));
+      const float v = converted_level(activate<decltype(tag)::value>(q * p.x_scale), p);
+      table[static_cast<size_t>(i)] = static_cast<uint8_t>(static_cast<int>(v));
+    }
+  });
+  return table;
+}
+
+}  // namespace sextant::kernels
