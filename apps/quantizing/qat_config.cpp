@@ -66,7 +66,7 @@ void QatConfig::resolve(const SourceModel& source) {
   if (solver.nominal_batch == 0) solver.nominal_batch = batch;
   image_size = deploy::choose_image_size(image_size, source.graph, where + ": 'image_size'");
   check_objectness(read_loss_config(ConfigReader(loss, where, "loss."), source.loss),
-                   source.graph.nodes.back().attributes.objectness, where);
+                   source.decode().objectness, where);
 }
 
 QatConfig parse_qat_config(const Json& json, const std::string& where, const std::string& folder,
