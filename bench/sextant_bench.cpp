@@ -61,7 +61,7 @@ double peak_gflops() {
 struct StepOptions {
   int64_t batch = 16, classes = 80;
   int image_size = 320, runs = 7;
-  std::string mode = "repvgg";
+  TrainingMode mode = TrainingMode::kRepVGG;
 };
 
 Json train_step(const StepOptions& o) {
@@ -102,7 +102,7 @@ Json train_step(const StepOptions& o) {
     total.push_back(t4 - t0);
   }
   return {{"what", "train_step"},
-          {"mode", o.mode},
+          {"mode", name_of(o.mode)},
           {"batch", o.batch},
           {"image_size", o.image_size},
           {"classes", o.classes},
@@ -120,7 +120,6 @@ Json train_step(const StepOptions& o) {
 
 int main(int argc, char** argv) {
   apps::Program app("Benchmarks of the engine's inside; one line of JSON each", "sextant_bench");
-  app.require_command();
   apps::Command peak = app.add_command("peak", "The machine's f32 multiply-add rate");
   peak.callback([] {
     fmt::print(
@@ -129,11 +128,12 @@ int main(int argc, char** argv) {
   });
   StepOptions o;
   apps::Command step = app.add_command("train_step", "A training step of YOLOv6-N in its parts");
-  step.add_option("--batch", o.batch).show_default();
-  step.add_option("--img", o.image_size).show_default();
-  step.add_option("--classes", o.classes).show_default();
-  step.add_option("--runs", o.runs).show_default();
-  step.add_option("--mode", o.mode, "Blocks in training, as model.training_mode").show_default();
+  step.add_option("--batch N", o.batch, "images per step").show_default();
+  step.add_option("--img SIZE", o.image_size, "image size").show_default();
+  step.add_option("--classes N", o.classes, "classes of the model").show_default();
+  step.add_option("--runs N", o.runs, "timed steps").show_default();
+  step.add_option("--mode NAME", o.mode, "blocks in training, as model.training_mode");
   step.callback([&] { fmt::print("{}\n", train_step(o).dump()); });
+  app.require_command();
   return app.run(argc, argv);
 }

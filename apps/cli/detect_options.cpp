@@ -106,22 +106,26 @@ void detect_in(const fs::path& file, size_t number, const fs::path& picture,
 
 }  // namespace
 
-void add_detect_options(Command app, DetectOptions& o) {
-  app.add_option("MODEL", o.model, "Deploy file (or checkpoint)").reads().required();
-  app.add_option("IMAGES", o.inputs, "Image files or folders of images").reads().required();
-  app.add_option("--out", o.out, "Folder for the annotated PNGs and detections.json").required();
-  app.add_option("--conf", o.conf, "Least score of a box").range(0.0, 1.0).show_default();
-  app.add_option("--iou", o.iou, "Boxes of a class that overlap more are one")
+void add_detect_options(Command app, DetectOptions& o, const std::string& name) {
+  add_model_argument(app, o.model);
+  app.add_option("IMAGES", o.inputs, "image files, or folders of images").reads().required();
+  app.add_option("--out DIR", o.out, "folder for the annotated images and detections.json")
+      .required();
+  app.add_option("--conf X", o.conf, "minimum confidence").range(0.0, 1.0).show_default();
+  app.add_option("--iou X", o.iou, "IoU threshold of non-maximum suppression")
       .range(0.0, 1.0)
       .show_default();
-  app.add_option("--max-det", o.max_det, "Most boxes per image").range(1, 30000).show_default();
-  app.add_option("--img", o.image_size, "Image size (default: as trained)").range(1, 8192);
-  app.add_option("--precision", o.precision,
-                 "fp32, fp16, int8 or integer (default: int8 if quantized)")
-      .one_of({"fp32", "fp16", "int8", "integer"});
+  app.add_option("--max-det N", o.max_det, "maximum number of boxes per image")
+      .range(1, 30000)
+      .show_default();
+  add_image_size_option(app, o.image_size);
+  add_precision_option(app, o.precision);
   add_device_option(app, o.device);
-  app.add_flag("--multi-label", o.multi_label, "Every class above --conf, not only the best");
-  app.add_flag("--no-pictures", o.no_pictures, "Only detections.json");
+  app.add_flag("--multi-label", o.multi_label,
+               "a box for every class above --conf, not only for the best one");
+  app.add_flag("--no-pictures", o.no_pictures, "write detections.json only");
+  app.examples({name + " model.safetensors street.jpg --out found",
+                name + " int8.safetensors photos/ --out found --conf 0.5"});
 }
 
 void run_detect(const DetectOptions& o, const LoadGraph& load) {
@@ -129,7 +133,7 @@ void run_detect(const DetectOptions& o, const LoadGraph& load) {
   const auto pictures = picture_files(files, o);
   const deploy::Graph graph = load(o.model);
   deploy::DetectorConfig config;
-  config.image_size = deploy::choose_image_size(o.image_size, graph, "--img");
+  config.image_size = o.image_size.choose(graph);
   config.precision = deploy::choose_precision(o.precision, graph);
   config.device = deploy::choose_device(o.device, config.precision, false);
   config.nms.conf = o.conf;
