@@ -11,7 +11,7 @@ int main(int argc, char** argv) {
   sextant::deploy::set_cuda_starter(
       {sextant::kernels::cuda_available, sextant::kernels::start_cuda});
   sextant::apps::DetectOptions options;
-  sextant::apps::add_detect_options(app, options);
+  sextant::apps::add_detect_options(app, options, "sextant-infer");
   app.callback([&] {
     sextant::apps::run_detect(options, [](const std::string& path) {
       const sextant::SafeTensors file = sextant::load_safetensors(path);

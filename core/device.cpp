@@ -25,14 +25,6 @@ CachingAllocator& allocator(const std::unique_ptr<CachingAllocator>& a) {
 
 }  // namespace
 
-std::string_view name_of(Device d) { return d == Device::kCpu ? "cpu" : "cuda"; }
-
-Device device_from_name(std::string_view name) {
-  if (name == "cpu") return Device::kCpu;
-  if (name == "cuda") return Device::kCuda;
-  fail("unknown device '{}', must be cpu or cuda", name);
-}
-
 void set_accelerator(std::unique_ptr<Accelerator> accelerator) {
   State& s = state();
   if (s.accelerator) {
@@ -94,7 +86,8 @@ void Accelerator::launch_recording(void*, Stream) {
 }
 void Accelerator::destroy_recording(void*) noexcept {}
 
-RecordedWork::RecordedWork(std::function<void()> work) : work_(std::move(work)) {}
+RecordedWork::RecordedWork(std::function<void()> work, std::function<void()> undo)
+    : work_(std::move(work)), undo_(std::move(undo)) {}
 
 RecordedWork::~RecordedWork() {
   if (recording_) accelerator().destroy_recording(recording_);
@@ -104,11 +97,21 @@ RecordedWork::~RecordedWork() {
 
 // The first run is not recorded: it may build plans and fill caches, which cannot be recorded.
 void RecordedWork::run() {
-  if (++runs_ == 2) record();
+  if (++runs_ == 2) try_to_record();
   if (recording_)
     accelerator().launch_recording(recording_, compute_stream());
   else
     work_();
+}
+
+void RecordedWork::try_to_record() {
+  try {
+    record();
+  } catch (const Error& e) {
+    if (!undo_) throw;
+    undo_();
+    refusal_ = e.what();
+  }
 }
 
 void RecordedWork::record() {

@@ -9,21 +9,19 @@
 #include <map>
 #include <memory>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "core/allocator.h"
 #include "core/dtype.h"
+#include "core/enum_names.h"
 #include "core/stream.h"
 
 namespace sextant {
 
 enum class Device : uint8_t { kCpu, kCuda };
-
-// "cpu", "cuda".
-std::string_view name_of(Device d);
-// Throws Error for another name.
-Device device_from_name(std::string_view name);
+constexpr auto enum_names(Device) {
+  return make_enum_names<Device>("device", {{Device::kCpu, "cpu"}, {Device::kCuda, "cuda"}});
+}
 
 // Memory and work of one accelerator. Functions that take a Stream are ordered by it. They throw
 // Error when the device reports a failure, except allocate*(), which return null.
@@ -119,21 +117,28 @@ class Workspace {
 // result.
 class RecordedWork {
  public:
-  explicit RecordedWork(std::function<void()> work);
+  // `undo` takes back what the work did to the host's memory when recording it failed (work that
+  // waits for the device cannot be recorded): then it is done as it is, from that run on. Without
+  // `undo` run() throws.
+  explicit RecordedWork(std::function<void()> work, std::function<void()> undo = {});
   ~RecordedWork();
   RecordedWork(const RecordedWork&) = delete;
   RecordedWork& operator=(const RecordedWork&) = delete;
   void run();
   // Whether run() replays a recording.
   bool recorded() const { return recording_ != nullptr; }
+  // Why it could not be recorded; "" as long as nothing failed.
+  const std::string& refusal() const { return refusal_; }
 
  private:
   friend void* device_allocate(int64_t bytes);
   friend void device_free(void* p, int64_t bytes) noexcept;
+  void try_to_record();
   void record();
 
-  std::function<void()> work_;
+  std::function<void()> work_, undo_;
   void* recording_ = nullptr;
+  std::string refusal_;
   int64_t runs_ = 0;
   std::map<int64_t, std::vector<void*>> held_;  // blocks of the recording, by size
 };

@@ -2,13 +2,24 @@
 #pragma once
 
 #include <cstdint>
-#include <string_view>
 
+#include "core/enum_names.h"
 #include "core/error.h"
 
 namespace sextant {
 
+// The names are those safetensors uses.
 enum class DType { kF32, kF64, kF16, kBF16, kI8, kU8, kI32, kI64 };
+constexpr auto enum_names(DType) {
+  return make_enum_names<DType>("dtype", {{DType::kF32, "F32"},
+                                          {DType::kF64, "F64"},
+                                          {DType::kF16, "F16"},
+                                          {DType::kBF16, "BF16"},
+                                          {DType::kI8, "I8"},
+                                          {DType::kU8, "U8"},
+                                          {DType::kI32, "I32"},
+                                          {DType::kI64, "I64"}});
+}
 
 inline int64_t size_of(DType t) {
   switch (t) {
@@ -27,11 +38,6 @@ inline int64_t size_of(DType t) {
   }
   return 0;
 }
-
-// The names safetensors uses: F32, F64, F16, BF16, I8, U8, I32, I64.
-std::string_view name_of(DType t);
-// Throws for a name outside that list.
-DType dtype_from_name(std::string_view name);
 
 template <class T>
 struct DTypeOf;

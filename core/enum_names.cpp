@@ -9,9 +9,9 @@ std::string one_of_list(const std::vector<std::string>& names) {
   return list;
 }
 
-void fail_unknown_name(std::string_view what, std::string_view name,
-                       const std::vector<std::string>& names) {
-  fail("unknown {} '{}'; use {}", what, name, one_of_list(names));
+std::string unknown_name(std::string_view what, std::string_view name,
+                         const std::vector<std::string>& names) {
+  return fmt::format("unknown {} '{}'; use {}", what, name, one_of_list(names));
 }
 
 }  // namespace sextant

@@ -9,10 +9,14 @@
 //   name_of(Metric::kMse);          // "mse"
 //   from_name<Metric>("x");         // throws Error: unknown metric 'x'; use sqnr, mse or map
 //
+// Config keys (core/config.h) and options (apps/cli/command_line.h) take such an enum as it is.
+//
 // The table stands beside the enum, in its namespace, where argument-dependent lookup finds it.
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -48,27 +52,30 @@ constexpr std::string_view name_of(E value) {
   return "";
 }
 
-// In the order of the table.
+// In the order of the table; with `allowed` only the names of those.
 template <NamedEnum E>
-std::vector<std::string> names_of() {
+std::vector<std::string> names_of(std::initializer_list<E> allowed = {}) {
   std::vector<std::string> names;
-  for (const auto& row : enum_names(E{}).rows) names.emplace_back(row.second);
+  for (const auto& [value, name] : enum_names(E{}).rows)
+    if (allowed.size() == 0 || std::ranges::find(allowed, value) != allowed.end())
+      names.emplace_back(name);
   return names;
 }
 
 // "a", "a or b", "a, b or c".
 std::string one_of_list(const std::vector<std::string>& names);
 
-// "unknown metric 'x'; use sqnr, mse or map".
-[[noreturn]] void fail_unknown_name(std::string_view what, std::string_view name,
-                                    const std::vector<std::string>& names);
+// The message for a name outside `names`: "unknown metric 'x'; use sqnr, mse or map".
+std::string unknown_name(std::string_view what, std::string_view name,
+                         const std::vector<std::string>& names);
 
-// Throws Error, listing the valid names, for an unknown one.
+// Throws Error, listing the valid names, for an unknown one or one outside `allowed`.
 template <NamedEnum E>
-E from_name(std::string_view name) {
+E from_name(std::string_view name, std::initializer_list<E> allowed = {}) {
   for (const auto& [value, n] : enum_names(E{}).rows)
-    if (n == name) return value;
-  fail_unknown_name(enum_names(E{}).what, name, names_of<E>());
+    if (n == name && (allowed.size() == 0 || std::ranges::find(allowed, value) != allowed.end()))
+      return value;
+  fail("{}", unknown_name(enum_names(E{}).what, name, names_of<E>(allowed)));
 }
 
 }  // namespace sextant

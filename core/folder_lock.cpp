@@ -20,7 +20,8 @@ namespace fs = std::filesystem;
 
 // The holder removes the file when it is done, so what was opened may have lost its name meanwhile.
 bool is_still(int fd, const fs::path& file) {
-  struct stat opened {}, named {};
+  struct stat opened {
+  }, named{};
   return ::fstat(fd, &opened) == 0 && ::stat(file.c_str(), &named) == 0 &&
          opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
 }

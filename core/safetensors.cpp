@@ -60,7 +60,7 @@ Entry read_entry(const std::string& name, const Json& json, uint64_t data_size) 
   Entry e;
   e.name = name;
   const auto dtype = field<std::string>(json, "dtype");
-  e.dtype = dtype_from_name(dtype == "BOOL" ? "U8" : dtype);
+  e.dtype = from_name<DType>(dtype == "BOOL" ? "U8" : dtype);
   e.dims = field<std::vector<int64_t>>(json, "shape");
   const auto offsets = field<std::vector<uint64_t>>(json, "data_offsets");
   check(offsets.size() == 2, "'data_offsets' has {} numbers", offsets.size());

@@ -3,7 +3,7 @@
 namespace sextant {
 
 std::shared_ptr<Neck> make_neck(const Yolov6Config& config, Rng& rng) {
-  if (config.neck == "RepPANNeck") return std::make_shared<RepPANNeck>(config, rng);
+  if (config.neck == NeckKind::kRepPAN) return std::make_shared<RepPANNeck>(config, rng);
   return std::make_shared<RepBiFPANNeck>(config, rng);
 }
 

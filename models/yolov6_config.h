@@ -5,11 +5,58 @@
 #include <string>
 #include <vector>
 
-#include "core/config.h"
+#include "core/config_fields.h"
 #include "layers/stages.h"
 #include "models/loss/detection_loss.h"
 
 namespace sextant {
+
+// All names are those of the official configs. The "6" and "P6" kinds have four levels, not three.
+enum class BackboneKind { kEfficientRep, kEfficientRep6, kCSPBep, kCSPBepP6 };
+constexpr auto enum_names(BackboneKind) {
+  return make_enum_names<BackboneKind>("backbone",
+                                       {{BackboneKind::kEfficientRep, "EfficientRep"},
+                                        {BackboneKind::kEfficientRep6, "EfficientRep6"},
+                                        {BackboneKind::kCSPBep, "CSPBepBackbone"},
+                                        {BackboneKind::kCSPBepP6, "CSPBepBackbone_P6"}});
+}
+
+enum class NeckKind { kRepPAN, kRepBiFPAN, kRepBiFPAN6, kCSPRepBiFPAN, kCSPRepBiFPANP6 };
+constexpr auto enum_names(NeckKind) {
+  return make_enum_names<NeckKind>("neck", {{NeckKind::kRepPAN, "RepPANNeck"},
+                                            {NeckKind::kRepBiFPAN, "RepBiFPANNeck"},
+                                            {NeckKind::kRepBiFPAN6, "RepBiFPANNeck6"},
+                                            {NeckKind::kCSPRepBiFPAN, "CSPRepBiFPANNeck"},
+                                            {NeckKind::kCSPRepBiFPANP6, "CSPRepBiFPANNeck_P6"}});
+}
+
+// The stages of CSP backbones and necks.
+enum class StageBlock { kBepC3, kMBLA };
+constexpr auto enum_names(StageBlock) {
+  return make_enum_names<StageBlock>(
+      "stage block", {{StageBlock::kBepC3, "BepC3"}, {StageBlock::kMBLA, "MBLABlock"}});
+}
+
+// The blocks in training.
+enum class TrainingMode {
+  kRepVGG,
+  kHyperSearch,
+  kRepOpt,
+  kConvReLU,
+  kConvSiLU,
+  kQARepVGG,
+  kQARepVGGV2
+};
+constexpr auto enum_names(TrainingMode) {
+  return make_enum_names<TrainingMode>("training mode",
+                                       {{TrainingMode::kRepVGG, "repvgg"},
+                                        {TrainingMode::kHyperSearch, "hyper_search"},
+                                        {TrainingMode::kRepOpt, "repopt"},
+                                        {TrainingMode::kConvReLU, "conv_relu"},
+                                        {TrainingMode::kConvSiLU, "conv_silu"},
+                                        {TrainingMode::kQARepVGG, "qarepvgg"},
+                                        {TrainingMode::kQARepVGGV2, "qarepvggv2"}});
+}
 
 // Names and numbers are those of the official configs. Defaults: YOLOv6-N in the legacy RepPAN form
 // (configs/repopt/yolov6n_opt.py with training mode repvgg).
@@ -18,19 +65,16 @@ struct Yolov6Config {
   int64_t num_classes = 80;
   double depth_multiple = 0.33;
   double width_multiple = 0.25;
-  // EfficientRep, EfficientRep6, CSPBepBackbone, CSPBepBackbone_P6
-  std::string backbone = "EfficientRep";
+  BackboneKind backbone = BackboneKind::kEfficientRep;
   std::vector<int64_t> backbone_channels = {64, 128, 256, 512, 1024};
   std::vector<int64_t> backbone_repeats = {1, 6, 12, 18, 6};
-  // RepPANNeck, RepBiFPANNeck, RepBiFPANNeck6, CSPRepBiFPANNeck, CSPRepBiFPANNeck_P6
-  std::string neck = "RepPANNeck";
+  NeckKind neck = NeckKind::kRepPAN;
   std::vector<int64_t> neck_channels = {256, 128, 128, 256, 256, 512};
   std::vector<int64_t> neck_repeats = {12, 12, 12, 12};
-  bool cspsppf = false;               // the CSP pyramid pooling at the backbone's end
-  std::string stage_block = "BepC3";  // of CSP backbones and necks: BepC3 or MBLABlock
-  double csp_e = 0.5;                 // share of the channels inside such a stage
-  // repvgg, hyper_search, repopt, conv_relu, conv_silu, qarepvgg, qarepvggv2
-  std::string training_mode = "repvgg";
+  bool cspsppf = false;  // the CSP pyramid pooling at the backbone's end
+  StageBlock stage_block = StageBlock::kBepC3;
+  double csp_e = 0.5;  // share of the channels inside a CSP stage
+  TrainingMode training_mode = TrainingMode::kRepVGG;
   std::string activation = "relu";  // of backbone and neck; the head's is SiLU
   bool fuse_ab = false;             // anchor-aided training: an extra anchor-based branch
   bool distill_ns = false;          // self-distillation of small models: an extra DFL branch
@@ -40,16 +84,16 @@ struct Yolov6Config {
       {10, 13, 19, 19, 33, 23}, {30, 61, 59, 59, 59, 119}, {116, 90, 185, 185, 373, 326}};
   bool use_dfl = false;
   int64_t reg_max = 0;
-  std::string iou_type = "siou";
+  kernels::IouType iou_type = kernels::IouType::kSIoU;
 
   // Pixels per cell of each level: 8, 16, 32 and, for the P6 models, 64.
   std::vector<int64_t> strides() const;
   int64_t max_stride() const { return strides().back(); }  // image sides are multiples of it
-  bool p6() const { return backbone.ends_with("6"); }      // four levels instead of three
-  bool csp_backbone() const { return backbone.starts_with("CSP"); }
-  bool csp_neck() const { return neck.starts_with("CSP"); }
+  bool p6() const;                                         // four levels instead of three
+  bool csp_backbone() const;
+  bool csp_neck() const;
   // The neck reads the stride-4 map as well.
-  bool fuse_p2() const { return neck != "RepPANNeck"; }
+  bool fuse_p2() const { return neck != NeckKind::kRepPAN; }
   // ceil(c * width_multiple / 8) * 8
   int64_t channels(int64_t c) const;
   // max(round(n * depth_multiple), 1) for n > 1, rounding halves to even; n otherwise
@@ -62,8 +106,9 @@ struct Yolov6Config {
 
   // The loss config that fits this model, with the model's own defaults.
   LossConfig loss() const;
+  void fields(ConfigFields& f);
   // read_yolov6_config() restores the same config from it.
-  Json json() const;
+  Json json() const { return fields_to_json(*this); }
 };
 
 // The names that `type` may have, and the config of one of them. Throws Error for another name.

@@ -16,19 +16,19 @@ struct Preset {
 };
 
 void v3(Yolov6Config& c) {
-  c.neck = "RepBiFPANNeck";
+  c.neck = NeckKind::kRepBiFPAN;
   c.cspsppf = true;
 }
 
 void csp(Yolov6Config& c) {
-  c.backbone = "CSPBepBackbone";
-  c.neck = "CSPRepBiFPANNeck";
+  c.backbone = BackboneKind::kCSPBep;
+  c.neck = NeckKind::kCSPRepBiFPAN;
   c.cspsppf = false;
 }
 
 void p6(Yolov6Config& c) {
-  c.backbone += c.csp_backbone() ? "_P6" : "6";
-  c.neck += c.csp_neck() ? "_P6" : "6";
+  c.backbone = c.csp_backbone() ? BackboneKind::kCSPBepP6 : BackboneKind::kEfficientRep6;
+  c.neck = c.csp_neck() ? NeckKind::kCSPRepBiFPANP6 : NeckKind::kRepBiFPAN6;
   c.backbone_channels = {64, 128, 256, 512, 768, 1024};
   c.backbone_repeats = {1, 6, 12, 18, 6, 6};
   c.neck_channels = {512, 256, 128, 256, 512, 1024};
@@ -37,7 +37,7 @@ void p6(Yolov6Config& c) {
 }
 
 void mbla(Yolov6Config& c) {
-  c.stage_block = "MBLABlock";
+  c.stage_block = StageBlock::kMBLA;
   c.backbone_repeats = {1, 4, 8, 8, 4};
   c.neck_repeats = {8, 8, 8, 8};
 }
@@ -47,12 +47,12 @@ void dfl(Yolov6Config& c) {
   c.use_dfl = true;
   c.reg_max = 16;
 }
-void giou(Yolov6Config& c) { c.iou_type = "giou"; }
+void giou(Yolov6Config& c) { c.iou_type = kernels::IouType::kGIoU; }
 void silu(Yolov6Config& c) {
-  c.training_mode = "conv_silu";
+  c.training_mode = TrainingMode::kConvSiLU;
   c.activation = "silu";
 }
-void qa(Yolov6Config& c) { c.training_mode = "qarepvggv2"; }
+void qa(Yolov6Config& c) { c.training_mode = TrainingMode::kQARepVGGV2; }
 
 const std::vector<Preset>& presets() {
   static const std::vector<Preset> all = {
@@ -93,8 +93,7 @@ Yolov6Config yolov6_preset(const std::string& type) {
   const auto& all = presets();
   const auto found =
       std::find_if(all.begin(), all.end(), [&](const Preset& p) { return p.name == type; });
-  check(found != all.end(), "model: no preset '{}'; nearest is '{}'", type,
-        nearest_name(type, yolov6_preset_names()));
+  if (found == all.end()) fail("{}", unknown_name("model type", type, yolov6_preset_names()));
   Yolov6Config c;
   c.type = type;
   c.depth_multiple = found->depth;

@@ -18,7 +18,7 @@ std::pair<std::string_view, std::string_view> split_last(std::string_view name) 
 
 }  // namespace
 
-ParameterKind kind_from_name(std::string_view name) {
+ParameterKind parameter_kind(std::string_view name) {
   const auto [owner, last] = split_last(name);
   const std::string_view module = split_last(owner).second;
   if (last == "alpha" || last == "proj" || module == "proj_conv") return ParameterKind::kFrozen;
@@ -33,7 +33,7 @@ ParameterKind kind_from_name(std::string_view name) {
 }
 
 NamedParameter named_parameter(std::string name, Variable variable) {
-  const ParameterKind kind = kind_from_name(name);
+  const ParameterKind kind = parameter_kind(name);
   return {std::move(name), std::move(variable), kind, {}};
 }
 

@@ -40,9 +40,9 @@ using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
 //   running_mean, running_var, num_batches_tracked          kFrozen (buffers)
 //   everything else (conv.weight, scale_conv.weight, ...)   kWeight
 // A learnable alpha (not an official recipe) must be given its kind explicitly.
-ParameterKind kind_from_name(std::string_view name);
+ParameterKind parameter_kind(std::string_view name);
 
-// {name, variable, kind_from_name(name)}.
+// {name, variable, parameter_kind(name)}.
 NamedParameter named_parameter(std::string name, Variable variable);
 
 // The number of iterations accumulated per step, outside warm-up: max(1, round(nominal / batch)),

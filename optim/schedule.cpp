@@ -18,12 +18,6 @@ double ramp(int64_t x, int64_t length, double first, double last) {
 
 }  // namespace
 
-ScheduleShape schedule_shape_from_name(std::string_view name) {
-  if (name == "cosine") return ScheduleShape::kCosine;
-  if (name == "constant") return ScheduleShape::kConstant;
-  fail("schedule '{}' is unknown; it must be 'cosine' or 'constant'", name);
-}
-
 Schedule::Schedule(const ScheduleConfig& config) : config_(config) {
   check(config.epochs > 0, "schedule: epochs is {}, must be > 0", config.epochs);
   check(config.iterations_per_epoch > 0, "schedule: iterations per epoch is {}, must be > 0",

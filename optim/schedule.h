@@ -19,15 +19,17 @@
 
 #include <array>
 #include <cstdint>
-#include <string>
-#include <string_view>
 #include <vector>
+
+#include "core/enum_names.h"
 
 namespace sextant::optim {
 
 enum class ScheduleShape { kCosine, kConstant };
-// "cosine", "constant". Throws Error for another name.
-ScheduleShape schedule_shape_from_name(std::string_view name);
+constexpr auto enum_names(ScheduleShape) {
+  return make_enum_names<ScheduleShape>(
+      "schedule", {{ScheduleShape::kCosine, "cosine"}, {ScheduleShape::kConstant, "constant"}});
+}
 
 struct ScheduleConfig {
   ScheduleShape shape = ScheduleShape::kCosine;

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <concepts>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <iostream>
 #include <map>
@@ -21,6 +22,81 @@
 
 namespace sextant::apps {
 namespace {
+
+constexpr size_t kColumn = 30, kWidth = 100;
+
+// Two columns, the right one wrapped.
+std::string help_row(const std::string& left, const std::string& right) {
+  std::string out = "  " + left, line;
+  const auto flush = [&] {
+    const size_t last = out.rfind('\n') == std::string::npos ? 0 : out.rfind('\n') + 1;
+    const size_t used = out.size() - last;
+    out += used + 2 > kColumn ? "\n" + std::string(kColumn, ' ') : std::string(kColumn - used, ' ');
+    out += line;
+    line.clear();
+  };
+  for (const std::string& word : CLI::detail::split(right, ' ')) {
+    if (!line.empty() && kColumn + line.size() + 1 + word.size() > kWidth) {
+      flush();
+      out += '\n';
+    }
+    line += (line.empty() ? "" : " ") + word;
+  }
+  flush();
+  return out + "\n";
+}
+
+class HelpFormatter final : public CLI::Formatter {
+ public:
+  HelpFormatter() {
+    label("OPTIONS", "options");
+    label("Positionals", "Arguments");
+    label("SUBCOMMAND", "COMMAND");
+  }
+
+  std::string make_help(const CLI::App* app, std::string name,
+                        CLI::AppFormatMode mode) const override {
+    return CLI::detail::find_and_replace(Formatter::make_help(app, std::move(name), mode), "\n\n\n",
+                                         "\n\n");
+  }
+
+ private:
+  std::string make_option(const CLI::Option* option, bool positional) const override {
+    std::string left = positional ? option->get_name(true, false) : option->get_name(false, true);
+    left = CLI::detail::find_and_replace(left.substr(0, left.find('{')), ",", ", ");
+    if (positional)
+      left += option->get_expected_max() > 1 ? "..." : "";
+    else if (const std::string value = option->get_type_name(); !value.empty())
+      left += (value.starts_with("[") ? "" : " ") + value;
+    std::string right = option->get_description();
+    if (!option->get_default_str().empty())
+      right += " (default: " + option->get_default_str() + ")";
+    if (option->get_required() && !positional) right += " (required)";
+    return help_row(left, right);
+  }
+  std::string make_subcommand(const CLI::App* sub) const override {
+    return help_row(sub->get_name(), sub->get_description());
+  }
+  std::string make_description(const CLI::App* app) const override {
+    return app->get_description() + "\n";
+  }
+};
+
+// "--out FILE": the option and what its value is called; "MODEL": an argument.
+struct Spec {
+  explicit Spec(const std::string& text)
+      : name(text.substr(0, text.find_first_of(" ["))),
+        value(name.size() == text.size() ? "" : text.substr(name.size())) {
+    if (value.starts_with(" ")) value.erase(0, 1);
+  }
+  std::string name, value;
+};
+
+void check_known(const CLI::Option* option, const std::string& what, const std::string& name,
+                 const std::vector<std::string>& names) {
+  if (std::ranges::find(names, name) == names.end())
+    fail("{}: {}", option->get_name(), unknown_name(what, name, names));
+}
 
 // Of options that name files; filled while the commands are declared.
 enum class Role { kReads, kReadsData, kWrites };
@@ -78,16 +154,17 @@ Option Option::show_default() {
   option_->capture_default_str();
   return *this;
 }
-Option Option::range(int low, int high) {
-  option_->check(CLI::Range(low, high));
+Option Option::default_text(const std::string& text) {
+  option_->default_str(text);
   return *this;
 }
 Option Option::range(double low, double high) {
-  option_->check(CLI::Range(low, high));
-  return *this;
-}
-Option Option::one_of(std::initializer_list<const char*> choices) {
-  option_->check(CLI::IsMember(choices));
+  option_->each([o = option_, low, high](const std::string& text) {
+    char* end = nullptr;
+    const double value = std::strtod(text.c_str(), &end);
+    check(!text.empty() && *end == '\0' && value >= low && value <= high,
+          "{} is {}, must be in [{}, {}]", o->get_name(), text, low, high);
+  });
   return *this;
 }
 Option Option::group(const std::string& title) {
@@ -113,12 +190,17 @@ Option Option::excludes(Option other) {
 bool Option::given() const { return option_->count() > 0; }
 
 Command Command::add_command(const std::string& name, const std::string& help) {
-  return Command(app_->add_subcommand(name, help));
+  return Command(app_->add_subcommand(name, help)->group("Commands"));
 }
 
+void Command::alias(const std::string& name) { app_->alias(name); }
+
 template <class T>
-Option Command::add_option(const std::string& name, T& target, const std::string& help) {
-  CLI::Option* option = app_->add_option(name, target, help);
+requires(!NamedEnum<T>) Option Command::add_option(const std::string& text, T& target,
+                                                   const std::string& help) {
+  const Spec spec(text);
+  CLI::Option* option = app_->add_option(spec.name, target, help);
+  option->type_name(spec.value);
   if constexpr (std::floating_point<T>)
     option->check(kFinite);
   else if constexpr (!std::integral<T>)
@@ -134,11 +216,47 @@ template Option Command::add_option(const std::string&, double&, const std::stri
 template Option Command::add_option(const std::string&, std::vector<std::string>&,
                                     const std::string&);
 
+Option Command::add_names(const std::string& text, const std::string& help, const Names& names,
+                          const SetName& set) {
+  const Spec spec(text);
+  const auto known = std::make_shared<CLI::Option*>();
+  CLI::Option* option = app_->add_option(
+      spec.name,
+      [known, names, set](const CLI::results_t& given) {
+        for (const std::string& name : given) {
+          check_known(*known, names.what, name, names.names);
+          set(name);
+        }
+        return true;
+      },
+      help + ": " + one_of_list(names.names));
+  *known = option;
+  option->type_name(spec.value)->default_str(names.current);
+  if (names.several) option->expected(1, CLI::detail::expected_max_vector_size)->delimiter(',');
+  return Option(option);
+}
+
+Option Command::add_name_flag(const std::string& text, const std::string& help, const Names& names,
+                              const std::string& plain, const SetName& set) {
+  const Spec spec(text);
+  const auto value = std::make_shared<std::string>();
+  CLI::Option* option = app_->add_flag(spec.name + "{" + plain + "}", *value, help);
+  option->type_name(spec.value);
+  option->each([option, value, names, set](const std::string& name) {
+    check_known(option, names.what, name, names.names);
+    set(name);
+  });
+  return Option(option);
+}
+
 Option Command::add_flag(const std::string& name, bool& target, const std::string& help) {
   return Option(app_->add_flag(name, target, help));
 }
-Option Command::add_flag(const std::string& name, std::string& target, const std::string& help) {
-  return Option(app_->add_flag(name, target, help));
+
+void Command::examples(const std::vector<std::string>& lines) {
+  std::string text = "Examples:";
+  for (const std::string& line : lines) text += "\n  " + line;
+  app_->footer(text);
 }
 
 void Command::callback(std::function<void()> f) {
@@ -151,12 +269,15 @@ void Command::callback(std::function<void()> f) {
 Program::Program(const std::string& help, const std::string& name)
     : Command(nullptr), own_(std::make_unique<CLI::App>(help, name)) {
   app_ = own_.get();
+  app_->formatter(std::make_shared<HelpFormatter>());
+  app_->set_help_flag("-h,--help", "show this help");
 }
 Program::~Program() = default;
 
-void Program::require_command() { app_->require_subcommand(1); }
-
-void Program::add_help_all() { app_->set_help_all_flag("--help-all", "Help of all subcommands"); }
+void Program::require_command() {
+  app_->require_subcommand(1);
+  app_->set_help_all_flag("--help-all", "show the help of all commands");
+}
 
 int Program::run(int argc, char** argv) {
   catch_interrupts(app_->get_name());
@@ -176,10 +297,11 @@ int Program::complain(const std::string& what, int code) const {
 int Program::parse_and_run(int argc, char** argv) {
   const auto commands = app_->get_subcommands([](const CLI::App*) { return true; });
   if (argc > 1 && argv[1][0] != '-' && !commands.empty()) {
+    const auto known = [&](const CLI::App* c) { return c->check_name(argv[1]); };
     std::vector<std::string> names;
     for (const CLI::App* c : commands) names.push_back(c->get_name());
-    if (std::ranges::find(names, argv[1]) == names.end())
-      return complain(fmt::format("no command '{}'; nearest is '{}' (see --help)", argv[1],
+    if (std::ranges::none_of(commands, known))
+      return complain(fmt::format("unknown command '{}'; nearest is '{}' (see --help)", argv[1],
                                   nearest_name(argv[1], names)));
   }
   try {
@@ -205,12 +327,6 @@ int Program::parse_and_run(int argc, char** argv) {
     // A failing print throws, too.
     return complain(std::ferror(stdout) != 0 ? "standard output: cannot be written" : e.what());
   }
-}
-
-void add_device_option(Command command, std::string& device) {
-  command.add_option("--device", device, "Where it runs; auto: on a GPU where there is one")
-      .one_of({"auto", "cpu", "cuda"})
-      .show_default();
 }
 
 }  // namespace sextant::apps

@@ -1,11 +1,23 @@
-// What the commands share: options, and all that the rest sees of CLI11, which takes ten seconds in
-// each file that includes it.
+// Commands and their options: all that the rest sees of CLI11, which takes ten seconds in each file
+// that includes it.
+//
+//   Program app("Does something", "program");
+//   app.add_option("FILE", file, "what to read").required();
+//   app.add_option("--method NAME", method, "how it is done");  // an enum: its names and the
+//                                                               // default are added to the help
+//   app.examples({"program photo.png --method fast"});
+//   app.callback([&] { ... });
+//   return app.run(argc, argv);
 #pragma once
 
 #include <functional>
 #include <initializer_list>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
+
+#include "core/enum_names.h"
 
 namespace CLI {
 class App;
@@ -20,12 +32,12 @@ class Option {
   explicit Option(CLI::Option* option) : option_(option) {}
 
   Option required();
-  // The help names the value that the target has now.
+  // The help names the value that the target has now. Enums do so anyway.
   Option show_default();
+  // The same where the default is not a value: "as trained".
+  Option default_text(const std::string& text);
   // Both included.
-  Option range(int low, int high);
   Option range(double low, double high);
-  Option one_of(std::initializer_list<const char*> choices);
   // Under a title of its own in the help.
   Option group(const std::string& title);
   // Of a list, between values in one word.
@@ -53,19 +65,70 @@ class Command {
   explicit Command(CLI::App* app) : app_(app) {}
 
   Command add_command(const std::string& name, const std::string& help);
-  // "--name", or "NAME" for an argument. The target outlives the command. T: std::string, int,
-  // int64_t, uint64_t, float, double, std::vector<std::string>. An empty text and a number that is
-  // not finite are refused.
+  // Another name that is accepted, but not shown.
+  void alias(const std::string& name);
+
+  // "--out FILE" is an option, FILE the value as the help calls it; "MODEL" an argument. The target
+  // outlives the command. T: std::string, int, int64_t, uint64_t, float, double,
+  // std::vector<std::string>. An empty text and a number that is not finite are refused.
   template <class T>
-  Option add_option(const std::string& name, T& target, const std::string& help = "");
+  requires(!NamedEnum<T>) Option
+      add_option(const std::string& spec, T& target, const std::string& help);
+  // An enum by its names (core/enum_names.h), with `allowed` only some of them. The help lists
+  // them and, for a plain enum, the value that the target has now.
+  template <NamedEnum E>
+  Option add_option(const std::string& spec, E& target, const std::string& help,
+                    std::initializer_list<E> allowed = {}) {
+    return add_names(spec, help, names<E>(allowed, std::string(name_of(target))),
+                     [&target](const std::string& name) { target = from_name<E>(name); });
+  }
+  template <NamedEnum E>
+  Option add_option(const std::string& spec, std::optional<E>& target, const std::string& help,
+                    std::initializer_list<E> allowed = {}) {
+    return add_names(spec, help, names<E>(allowed),
+                     [&target](const std::string& name) { target = from_name<E>(name); });
+  }
+  // Several, in the order given.
+  template <NamedEnum E>
+  Option add_option(const std::string& spec, std::vector<E>& target, const std::string& help,
+                    std::initializer_list<E> allowed = {}) {
+    Names n = names<E>(allowed);
+    n.several = true;
+    return add_names(spec, help, n,
+                     [&target](const std::string& name) { target.push_back(from_name<E>(name)); });
+  }
   Option add_flag(const std::string& name, bool& target, const std::string& help);
-  // "--name{value}": the value without `=`.
-  Option add_flag(const std::string& name, std::string& target, const std::string& help);
+  // A flag that may have a value, after `=`: "--equalize[=HOW]". Without it stands for `plain`.
+  template <NamedEnum E>
+  Option add_flag(const std::string& spec, E& target, E plain, const std::string& help) {
+    return add_name_flag(spec, help, names<E>({}), std::string(name_of(plain)),
+                         [&target](const std::string& name) { target = from_name<E>(name); });
+  }
+
+  // Shown at the end of the help.
+  void examples(const std::vector<std::string>& lines);
   // What the command does, after its options have been read.
   void callback(std::function<void()> f);
 
  protected:
   CLI::App* app_;
+
+ private:
+  struct Names {
+    std::string what;  // the noun for messages
+    std::vector<std::string> names;
+    std::string current;  // "": none to be shown
+    bool several = false;
+  };
+  using SetName = std::function<void(const std::string&)>;
+  template <NamedEnum E>
+  static Names names(std::initializer_list<E> allowed, std::string current = "") {
+    return {std::string(enum_names(E{}).what), names_of<E>(allowed), std::move(current), false};
+  }
+  Option add_names(const std::string& spec, const std::string& help, const Names& names,
+                   const SetName& set);
+  Option add_name_flag(const std::string& spec, const std::string& help, const Names& names,
+                       const std::string& plain, const SetName& set);
 };
 
 class Program : public Command {
@@ -73,9 +136,8 @@ class Program : public Command {
   Program(const std::string& help, const std::string& name);
   ~Program();
 
+  // One of the commands has to be given. After they were added: a flag for the help of all.
   void require_command();
-  // A flag for the help of all commands.
-  void add_help_all();
   // Parses, runs the chosen command, and turns every mistake of the user, and a standard output that
   // cannot be written, into one line on stderr and exit code 2. SIGINT and SIGTERM end the command
   // with one line and exit code 130 or 143 (core/interrupt.h).
@@ -87,8 +149,5 @@ class Program : public Command {
 
   std::unique_ptr<CLI::App> own_;
 };
-
-// --device auto|cpu|cuda
-void add_device_option(Command command, std::string& device);
 
 }  // namespace sextant::apps

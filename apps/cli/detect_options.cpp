@@ -34,7 +34,7 @@ std::vector<int32_t> class_ids(const std::vector<std::string>& classes, const de
 
 deploy::DetectorConfig detector_config(const DetectOptions& o, const deploy::Graph& graph) {
   deploy::DetectorConfig config;
-  config.image_size = deploy::choose_image_size(o.image_size, graph, "--img");
+  config.image_size = o.image_size.choose(graph);
   config.precision = deploy::choose_precision(o.precision, graph);
   config.device = deploy::choose_device(o.device, config.precision, false);
   config.nms.conf = o.conf;
@@ -48,7 +48,6 @@ deploy::DetectorConfig detector_config(const DetectOptions& o, const deploy::Gra
 
 DetectOutputs chosen_outputs(const DetectOptions& o) {
   DetectOutputs outputs = o.outputs;
-  for (const std::string& name : o.formats) outputs.formats.push_back(from_name<ResultFormat>(name));
   if (o.save_txt) {
     // Beside what is written anyway.
     if (outputs.formats.empty()) outputs.formats.push_back(ResultFormat::kCoco);
@@ -62,47 +61,49 @@ DetectOutputs chosen_outputs(const DetectOptions& o) {
 
 }  // namespace
 
-void add_detect_options(Command app, DetectOptions& o) {
-  app.add_option("MODEL", o.model, "Deploy file (or checkpoint)").reads().required();
+void add_detect_options(Command app, DetectOptions& o, const std::string& name) {
+  add_model_argument(app, o.model);
   app.add_option("INPUTS", o.inputs,
-                 "Images, folders, quoted globs, lists of images (.txt), videos, cameras "
+                 "images, folders, quoted globs, lists of images (.txt), videos, cameras "
                  "(/dev/video0), streams (rtsp://...), or - for standard input")
       .required();
-  app.add_option("--out", o.outputs.folder, "Folder for the annotated pictures and the results")
+  app.add_option("--out DIR", o.outputs.folder, "folder for the annotated pictures and the results")
       .required();
-  app.add_option("--conf", o.conf, "Minimum confidence of a box").range(0.0, 1.0).show_default();
-  app.add_option("--iou", o.iou, "Maximum overlap of two boxes of a class")
+  app.add_option("--conf X", o.conf, "minimum confidence").range(0.0, 1.0).show_default();
+  app.add_option("--iou X", o.iou, "IoU threshold of non-maximum suppression")
       .range(0.0, 1.0)
       .show_default();
-  app.add_option("--max-det", o.max_det, "Maximum number of boxes per picture")
+  app.add_option("--max-det N", o.max_det, "maximum number of boxes per image")
       .range(1, 30000)
       .show_default();
-  app.add_option("--classes", o.classes, "Only these classes, by name or number, comma-separated")
+  app.add_option("--classes NAMES", o.classes, "only these classes, by name or number")
       .delimiter(',')
       .one_value_each();
-  app.add_flag("--agnostic", o.agnostic, "Boxes of different classes suppress each other too");
-  app.add_flag("--multi-label", o.multi_label, "Every class above --conf, not only the best");
-  app.add_option("--img", o.image_size, "Image size (default: as trained)").range(1, 8192);
-  app.add_option("--precision", o.precision,
-                 "fp32, fp16, int8 or integer (default: int8 if quantized)")
-      .one_of({"fp32", "fp16", "int8", "integer"});
+  app.add_flag("--agnostic", o.agnostic, "boxes of different classes suppress each other too");
+  app.add_flag("--multi-label", o.multi_label,
+               "a box for every class above --conf, not only for the best one");
+  add_image_size_option(app, o.image_size);
+  add_precision_option(app, o.precision);
   add_device_option(app, o.device);
-  app.add_flag("--recursive", o.recursive, "Look into the folders of a folder too");
-  app.add_option("--raw", o.raw, "Standard input is RGB frames of this size, WIDTHxHEIGHT");
-  app.add_option("--format", o.formats,
-                 "Results as coco (detections.json, default), jsonl (default with videos), csv or "
-                 "yolo; several, comma-separated")
-      .delimiter(',')
+  app.add_flag("--recursive", o.recursive, "look into the folders of a folder too");
+  app.add_option("--raw WIDTHxHEIGHT", o.raw, "standard input is RGB frames of this size");
+  app.add_option("--format NAMES", o.outputs.formats,
+                 "results: coco (detections.json), jsonl, csv, yolo (labels/*.txt)")
+      .default_text("coco; jsonl with videos")
       .one_value_each();
-  app.add_flag("--save-txt", o.save_txt, "Results as labels/*.txt in YOLO form too");
-  app.add_flag("--save-conf", o.outputs.confidences, "With the confidence in those");
-  app.add_flag("--save-crops", o.outputs.crops, "Cut the boxes out, into crops/CLASS/");
-  app.add_flag("--no-pictures", o.no_pictures, "Only the results");
-  app.add_flag("--jpeg", o.outputs.jpeg, "Pictures as JPEG, smaller and sooner written than PNG");
-  app.add_option("--line-width", o.outputs.style.line_width,
-                 "Of the boxes, in pixels (default: by the size of the picture)")
-      .range(0.0, 100.0);
-  app.add_flag("--hide-labels", o.hide_labels, "Boxes without class and confidence");
+  app.add_flag("--save-txt", o.save_txt, "write labels/*.txt (yolo) besides");
+  app.add_flag("--save-conf", o.outputs.confidences, "with the confidence in those");
+  app.add_flag("--save-crops", o.outputs.crops, "cut the boxes out, into crops/CLASS/");
+  app.add_flag("--no-pictures", o.no_pictures, "write the results only");
+  app.add_flag("--jpeg", o.outputs.jpeg, "pictures as JPEG, smaller than PNG and sooner written");
+  app.add_option("--line-width N", o.outputs.style.line_width, "line width of the boxes in pixels")
+      .range(0.0, 100.0)
+      .default_text("by the size of the picture");
+  app.add_flag("--hide-labels", o.hide_labels, "boxes without class and confidence");
+  app.examples({name + " model.safetensors street.jpg --out found",
+                name + " int8.safetensors photos/ --out found --conf 0.5 --format coco,csv",
+                name + " int8.safetensors street.mp4 --out found --classes car,bus",
+                "cat *.jpg | " + name + " int8.safetensors - --out found"});
 }
 
 void run_detect(const DetectOptions& o, const LoadGraph& load) {

@@ -5,17 +5,19 @@
 #include <string>
 #include <vector>
 
-#include "apps/cli/command_line.h"
+#include "apps/cli/common_options.h"
 #include "apps/detecting/detect.h"
 #include "deploy/graph/graph.h"
 
 namespace sextant::apps {
 
 struct DetectOptions {
-  std::string model, precision, device = "auto", raw;
-  std::vector<std::string> inputs, formats, classes;
+  std::string model, raw;
+  std::vector<std::string> inputs, classes;
   bool recursive = false;
-  int image_size = 0;
+  ImageSize image_size;
+  std::optional<deploy::Precision> precision;
+  deploy::DeviceChoice device = deploy::DeviceChoice::kAuto;
   float conf = 0.4f;
   double iou = 0.45;
   int64_t max_det = 300;
@@ -29,8 +31,8 @@ struct DetectOptions {
 // only.
 using LoadGraph = std::function<deploy::Graph(const std::string& path)>;
 
-// Adds the options to a (sub)command.
-void add_detect_options(Command app, DetectOptions& options);
+// Adds the options and examples to a program or command; `name` is how it is called.
+void add_detect_options(Command app, DetectOptions& options, const std::string& name);
 // Runs apps/detecting/detect.h and prints a line of counts and times. Ends in an Error when an image
 // could not be read.
 void run_detect(const DetectOptions& options, const LoadGraph& load);

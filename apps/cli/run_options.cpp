@@ -1,8 +1,22 @@
 #include "apps/cli/run_options.h"
 
+#include "core/config.h"
+
 namespace sextant::apps {
 
 namespace fs = std::filesystem;
+
+Json RunOptions::json() const {
+  Json json = load_json(config);
+  try {
+    for (const auto& o : overrides) apply_override(json, o);
+  } catch (const Error& e) {
+    fail("--set {}", e.what());
+  }
+  return json;
+}
+
+std::string RunOptions::config_folder() const { return fs::path(config).parent_path().string(); }
 
 fs::path RunOptions::folder() const {
   return out.empty() ? fs::path("runs") / fs::path(config).stem() : fs::path(out);
@@ -11,10 +25,12 @@ fs::path RunOptions::folder() const {
 void add_run_options(Command command, RunOptions& options, const std::string& config_help,
                      const std::string& set_example) {
   command.add_option("CONFIG", options.config, "JSON config; " + config_help).required();
-  command.add_option("--set", options.overrides, "Override a key: --set " + set_example)
+  command
+      .add_option("--set KEY=VALUE", options.overrides,
+                  "override a key of the config, as in --set " + set_example)
       .one_value_each();
-  command.add_option("--out", options.out, "Folder (default: runs/<config name>)");
-  command.add_flag("--resume", options.resume, "Go on with what is in the folder");
+  command.add_option("--out DIR", options.out, "output folder").default_text("runs/<config name>");
+  command.add_flag("--resume", options.resume, "resume the run in the output folder");
 }
 
 }  // namespace sextant::apps

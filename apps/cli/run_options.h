@@ -1,4 +1,4 @@
-// What commands have in common that turn a JSON config into a folder: train, qat, ladder.
+// What the commands that turn a JSON config into a folder have in common: train, qat, ladder.
 #pragma once
 
 #include <filesystem>
@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "apps/cli/command_line.h"
+#include "core/json.h"
 
 namespace sextant::apps {
 
@@ -14,6 +15,10 @@ struct RunOptions {
   std::vector<std::string> overrides;
   bool resume = false;
 
+  // The config with the overrides of --set. Throws Error naming the file or the override.
+  Json json() const;
+  // Where the config lies: its relative paths start there.
+  std::string config_folder() const;
   // --out, or runs/<config name>.
   std::filesystem::path folder() const;
 };

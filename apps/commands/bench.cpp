@@ -4,22 +4,22 @@
 #include <chrono>
 #include <memory>
 
-#include "apps/cli/command_line.h"
+#include "apps/cli/common_options.h"
 #include "apps/commands/commands.h"
 #include "apps/model_files/checkpoint.h"
 #include "core/file.h"
 #include "core/median.h"
 #include "core/parallel.h"
-#include "deploy/detect/choices.h"
 #include "deploy/engine/engine.h"
 
 namespace sextant::apps {
 namespace {
 
 struct Options {
-  std::string model, json, device = "auto";
-  std::vector<std::string> precisions;
-  int image_size = 0;
+  std::string model, json;
+  deploy::DeviceChoice device = deploy::DeviceChoice::kAuto;
+  std::vector<deploy::Precision> precisions;
+  ImageSize image_size;
   int64_t batch = 1;
   int runs = 20;
   bool layers = false;
@@ -44,20 +44,19 @@ double milliseconds_since(std::chrono::steady_clock::time_point start) {
       .count();
 }
 
-// Precisions take turns, run by run, so that a change in the machine's speed meets them alike.
+// Runs of the precisions are interleaved, so that a change in the machine's speed meets them alike.
 void run(const Options& o) {
   const deploy::Graph graph = load_model_graph(o.model);
-  const int size = deploy::choose_image_size(o.image_size, graph, "--img");
-  std::vector<std::string> names = o.precisions;
-  if (names.empty()) {
-    names = {"fp32"};
-    if (graph.quantized()) names.push_back("int8");
+  const int size = o.image_size.choose(graph);
+  std::vector<deploy::Precision> precisions = o.precisions;
+  if (precisions.empty()) {
+    precisions = {deploy::Precision::kFloat32};
+    if (graph.quantized()) precisions.push_back(deploy::Precision::kInt8);
   }
   std::vector<deploy::Engine> engines;
   std::vector<Device> devices;
   std::vector<double> build_ms;
-  for (const auto& n : names) {
-    const auto precision = from_name<deploy::Precision>(n);
+  for (const deploy::Precision precision : precisions) {
     devices.push_back(deploy::choose_device(o.device, precision, false));
     const auto start = std::chrono::steady_clock::now();
     engines.emplace_back(graph, deploy::EngineConfig{.batch = o.batch,
@@ -81,6 +80,7 @@ void run(const Options& o) {
             {"runs", o.runs},   {"threads", num_threads()}, {"results", Json::object()}};
   fmt::print("{} px, batch {}, {} threads, {} runs\n", size, o.batch, num_threads(), o.runs);
   for (size_t e = 0; e < engines.size(); ++e) {
+    const std::string name(name_of(precisions[e]));
     const double ms = median(times[e]), low = *std::ranges::min_element(times[e]);
     Json row = {{"ms_median", ms},
                 {"device", deploy::device_title(devices[e])},
@@ -103,18 +103,19 @@ void run(const Options& o) {
     fmt::print(
         "{}: median {:.2f} ms, min {:.2f} ms, {:.1f} images/s; convolutions {:.2f} ms at "
         "{:.0f} GOP/s; activations {:.1f} MB, weights {:.1f} MB; built in {:.0f} ms\n",
-        names[e], ms, low, row["images_per_second"].get<double>(), conv_ms,
+        name, ms, low, row["images_per_second"].get<double>(), conv_ms,
         row["conv_gops"].get<double>(), row["arena_mb"].get<double>(),
         row["weights_mb"].get<double>(), build_ms[e]);
     if (o.layers) {
       print_layers(steps, runs, layers);
       row["layers"] = layers;
     }
-    j["results"][names[e]] = row;
+    j["results"][name] = row;
   }
   if (engines.size() == 2) {
     const double ratio = median(times[0]) / median(times[1]);
-    fmt::print("{} is {:.2f} times as fast as {}\n", names[1], ratio, names[0]);
+    fmt::print("{} is {:.2f} times as fast as {}\n", name_of(precisions[1]), ratio,
+               name_of(precisions[0]));
     j["speedup"] = ratio;
   }
   if (!o.json.empty()) write_atomically(o.json, json_text(j, 2) + "\n");
@@ -124,17 +125,18 @@ void run(const Options& o) {
 
 void add_bench_command(Command app) {
   auto o = std::make_shared<Options>();
-  Command c = app.add_command("bench", "Time the engine, precisions side by side");
-  c.add_option("MODEL", o->model, "Checkpoint or deploy file").reads().required();
-  c.add_option("--img", o->image_size, "Image size (default: as trained)").range(1, 8192);
-  c.add_option("--batch", o->batch, "Images per run").range(1, 1024).show_default();
-  c.add_option("--precision", o->precisions,
-               "fp32, fp16, int8, integer, several (default: fp32 and, if quantized, int8)")
-      .one_of({"fp32", "fp16", "int8", "integer"});
+  Command c = app.add_command("bench", "Time the engine in several precisions, runs interleaved");
+  add_model_argument(c, o->model);
+  add_image_size_option(c, o->image_size);
+  c.add_option("--batch N", o->batch, "images per run").range(1, 1024).show_default();
+  c.add_option("--precision NAMES", o->precisions, "one or more, separated by commas")
+      .default_text("fp32 and, for a quantized model, int8");
   add_device_option(c, o->device);
-  c.add_option("--runs", o->runs, "Timed runs").range(1, 100000).show_default();
-  c.add_flag("--layers", o->layers, "Time of each layer too");
-  c.add_option("--json", o->json, "Write the figures to this file").writes();
+  c.add_option("--runs N", o->runs, "timed runs").range(1, 100000).show_default();
+  c.add_flag("--layers", o->layers, "also time each layer");
+  c.add_option("--json FILE", o->json, "write the results to this file").writes();
+  c.examples({"sextant bench int8.safetensors --precision fp32,int8 --layers",
+              "sextant bench model.safetensors --img 640 --batch 8"});
   c.callback([o] { run(*o); });
 }
 

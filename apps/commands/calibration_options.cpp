@@ -3,20 +3,22 @@
 namespace sextant::apps {
 
 void add_calibration_options(Command command, Calibration& calibration) {
-  const std::string group = "For a model without ranges";
-  command.add_option("--method", calibration.ptq.method, "How ranges are chosen")
-      .one_of({"mse", "percentile", "entropy", "max"})
-      .show_default()
+  const std::string group = "Calibration of a model without ranges";
+  command
+      .add_option("--method NAME", calibration.ptq.method,
+                  "how the ranges of activations are chosen")
       .group(group);
-  command.add_option("--percentile", calibration.ptq.percentile, "For --method percentile")
+  command
+      .add_option("--percentile X", calibration.ptq.percentile,
+                  "percentile of |x|, for --method percentile")
       .range(50.0, 100.0)
       .show_default()
       .group(group);
-  command.add_option("--calibration-images", calibration.ptq.images, "Images to calibrate on")
+  command.add_option("--calibration-images N", calibration.ptq.images, "images to calibrate on")
       .range(1, 1000000)
       .show_default()
       .group(group);
-  command.add_option("--calibration-split", calibration.split, "Split to calibrate on")
+  command.add_option("--calibration-split NAME", calibration.split, "split to calibrate on")
       .show_default()
       .group(group);
 }

@@ -1,9 +1,13 @@
-// The subcommands of `sextant`, one file each (command_<name>.cpp). Each adds itself to the app.
+// The commands of `sextant`, one file each: a command adds itself to the app, with its options and
+// examples.
 #pragma once
 
 #include "apps/cli/command_line.h"
 
 namespace sextant::apps {
+
+// All of them, in the order of the help.
+void add_commands(Command app);
 
 void add_train_command(Command app);
 void add_eval_command(Command app);
@@ -16,7 +20,7 @@ void add_detect_command(Command app);
 void add_bench_command(Command app);
 void add_info_command(Command app);
 void add_ranges_command(Command app);
-void add_spread_command(Command app);
+void add_outliers_command(Command app);
 void add_verify_command(Command app);
 void add_import_command(Command app);
 void add_export_command(Command app);

@@ -2,11 +2,10 @@
 
 #include <memory>
 
-#include "apps/cli/command_line.h"
+#include "apps/cli/common_options.h"
 #include "apps/commands/commands.h"
 #include "apps/model_files/checkpoint.h"
 #include "core/file.h"
-#include "deploy/detect/choices.h"
 #include "deploy/detect/evaluation.h"
 
 namespace sextant::apps {
@@ -36,28 +35,31 @@ void print_table(const deploy::EvalResult& r, const std::vector<std::string>& na
 
 void add_eval_command(Command app) {
   struct Options {
-    std::string model, data, split = "val", precision, json, on_error = "skip", device = "auto";
-    int image_size = 0;
+    std::string model, data, split = "val", json;
+    ImageSize image_size;
+    std::optional<deploy::Precision> precision;
+    data::OnError on_error = data::OnError::kSkip;
+    deploy::DeviceChoice device = deploy::DeviceChoice::kAuto;
     double conf = 0.03, iou = 0.65;
     bool simulate = false;
   };
   auto o = std::make_shared<Options>();
-  Command c = app.add_command("eval", "COCO mAP and milliseconds per image of a model");
-  c.add_option("MODEL", o->model, "Checkpoint or deploy file").reads().required();
-  c.add_option("--data", o->data, "Dataset: folder, JSON or data.yaml").reads_data().required();
-  c.add_option("--split", o->split, "train, val or test").show_default();
-  c.add_option("--img", o->image_size, "Image size (default: as trained)").range(1, 8192);
-  c.add_option("--precision", o->precision,
-               "fp32, fp16, int8 or integer (default: int8 if quantized)")
-      .one_of({"fp32", "fp16", "int8", "integer"});
-  c.add_option("--conf", o->conf, "Least score").range(0.0, 1.0).show_default();
-  c.add_option("--iou", o->iou, "Suppression threshold").range(0.0, 1.0).show_default();
-  c.add_flag("--simulate", o->simulate, "The fake-quant simulation in place of the int8 engine");
-  c.add_option("--on-error", o->on_error, "Label mistakes: skip or stop")
-      .one_of({"skip", "stop"})
+  Command c = app.add_command("eval", "Measure COCO mAP and milliseconds per image of a model");
+  add_model_argument(c, o->model);
+  add_data_option(c, o->data);
+  c.add_option("--split NAME", o->split, "split to evaluate on").show_default();
+  add_image_size_option(c, o->image_size);
+  add_precision_option(c, o->precision);
+  c.add_option("--conf X", o->conf, "minimum confidence").range(0.0, 1.0).show_default();
+  c.add_option("--iou X", o->iou, "IoU threshold of non-maximum suppression")
+      .range(0.0, 1.0)
       .show_default();
+  c.add_flag("--simulate", o->simulate, "run the fake-quant simulation instead of the int8 engine");
+  c.add_option("--on-error NAME", o->on_error, "what to do about mistakes in labels and images");
   add_device_option(c, o->device);
-  c.add_option("--json", o->json, "Write the figures to this file").writes();
+  c.add_option("--json FILE", o->json, "write the results to this file").writes();
+  c.examples({"sextant eval int8.safetensors --data /data/bccd --split test",
+              "sextant eval model.safetensors --data /data/bccd --json eval_fp32.json"});
   c.callback([o] {
     const deploy::Graph graph = load_model_graph(o->model);
     deploy::check_detects(graph);
@@ -66,7 +68,7 @@ void add_eval_command(Command app) {
     const auto precision = deploy::choose_precision(o->precision, graph);
     check(!o->simulate || precision == deploy::Precision::kInt8,
           "--simulate: is for int8, not for {}", name_of(precision));
-    const int size = deploy::choose_image_size(o->image_size, graph, "--img");
+    const int size = o->image_size.choose(graph);
     const Device device = deploy::choose_device(o->device, precision, o->simulate);
     const deploy::EvalResult r = deploy::evaluate(
         graph, dataset, size, precision,

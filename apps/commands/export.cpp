@@ -4,10 +4,9 @@
 
 #include <memory>
 
-#include "apps/cli/command_line.h"
+#include "apps/cli/common_options.h"
 #include "apps/commands/commands.h"
 #include "apps/model_files/checkpoint.h"
-#include "deploy/detect/choices.h"
 #include "deploy/graph/file.h"
 #include "models/import/torch_file.h"
 
@@ -16,73 +15,70 @@ namespace {
 
 struct Options {
   std::string model, out, pt, onnx;
-  std::string precision;
+  std::optional<deploy::OnnxPrecision> precision;
   deploy::OnnxOptions model_options;
   deploy::OnnxNms nms;
   bool suppress = false;
-  int image_size = 0;
+  ImageSize image_size;
 };
 
 void write_onnx(Options& o) {
   const deploy::Graph graph = load_model_graph(o.model);
   deploy::OnnxOptions& options = o.model_options;
-  options.precision = !o.precision.empty() ? from_name<deploy::OnnxPrecision>(o.precision)
-                      : graph.quantized()  ? deploy::OnnxPrecision::kInt8
-                                           : deploy::OnnxPrecision::kFloat32;
-  options.height = options.width = deploy::choose_image_size(o.image_size, graph, "--img");
+  options.precision = o.precision.value_or(graph.quantized() ? deploy::OnnxPrecision::kInt8
+                                                             : deploy::OnnxPrecision::kFloat32);
+  options.height = options.width = o.image_size.choose(graph);
   if (o.suppress) options.nms = o.nms;
   deploy::save_onnx(o.onnx, graph, options);
 }
 
 void add_onnx_options(Command c, Options& o, Option onnx) {
-  std::vector<Option> all;
-  all.push_back(c.add_option("--precision", o.precision,
-                             "ONNX: fp32, fp16 or int8 as QDQ (default: int8 if quantized)")
-                    .one_of({"fp32", "fp16", "int8"}));
-  all.push_back(
-      c.add_option("--img", o.image_size, "ONNX: image size (default: as trained)").range(1, 8192));
-  all.push_back(c.add_option("--batch", o.model_options.batch, "ONNX: images per run")
-                    .range(1, 4096)
-                    .show_default());
-  all.push_back(c.add_flag("--dynamic-batch", o.model_options.dynamic_batch,
-                           "ONNX: any number of images per run"));
-  all.push_back(c.add_flag("--for-onnxruntime", o.model_options.for_onnxruntime,
-                           "ONNX int8: Q/DQ as ONNX Runtime's integer convolutions want them"));
-  Option nms = c.add_flag("--nms", o.suppress,
-                          "ONNX: suppression in the graph; outputs num_dets, "
-                          "det_boxes, det_scores, det_classes");
-  all.push_back(nms);
+  const auto of_onnx = [&](Option option) { return option.needs(onnx).group("With --onnx"); };
+  of_onnx(c.add_option("--precision NAME", o.precision,
+                       "precision of the ONNX model, int8 as Q/DQ pairs")
+              .default_text("int8 for a quantized model, else fp32"));
+  of_onnx(add_image_size_option(c, o.image_size));
+  of_onnx(c.add_option("--batch N", o.model_options.batch, "images per run")
+              .range(1, 4096)
+              .show_default());
+  of_onnx(c.add_flag("--dynamic-batch", o.model_options.dynamic_batch,
+                     "accept any number of images per run"));
+  of_onnx(c.add_flag("--for-onnxruntime", o.model_options.for_onnxruntime,
+                     "int8: place Q/DQ pairs where ONNX Runtime's integer convolutions want them"));
+  Option nms = of_onnx(c.add_flag("--nms", o.suppress,
+                                  "add non-maximum suppression; the outputs are num_dets, "
+                                  "det_boxes, det_scores and det_classes"));
   const auto of_nms = [&](Option option) {
-    option.needs(nms);
-    all.push_back(option);
+    return option.needs(onnx).needs(nms).group("With --onnx and --nms");
   };
-  of_nms(c.add_option("--conf", o.nms.conf, "ONNX: least score of a box")
-             .range(1e-6, 1.0)
-             .show_default());
-  of_nms(c.add_option("--iou", o.nms.iou, "ONNX: boxes of a class that overlap more are one")
+  of_nms(
+      c.add_option("--conf X", o.nms.conf, "minimum confidence").range(1e-6, 1.0).show_default());
+  of_nms(c.add_option("--iou X", o.nms.iou, "IoU threshold of non-maximum suppression")
              .range(0.0, 1.0)
              .show_default());
-  of_nms(c.add_option("--max-det", o.nms.max_det,
-                      "ONNX: boxes per image (default: 300, or all that the model has)")
-             .range(1, 30000));
+  of_nms(c.add_option("--max-det N", o.nms.max_det, "maximum number of boxes per image")
+             .range(1, 30000)
+             .default_text("300, or all that the model has"));
   of_nms(c.add_flag("--multi-label", o.nms.multi_label,
-                    "ONNX: every class above --conf, not only the best"));
-  for (Option option : all) option.needs(onnx);
+                    "a box for every class above --conf, not only for the best one"));
 }
 
 }  // namespace
 
 void add_export_command(Command app) {
   auto o = std::make_shared<Options>();
-  Command c = app.add_command(
-      "export", "Write a model as a fused float deploy file, for PyTorch, or as ONNX");
-  c.add_option("MODEL", o->model, "Checkpoint; for --onnx also a deploy file").reads().required();
-  Option out = c.add_option("--out", o->out, "Deploy file to write").writes();
-  Option pt = c.add_option("--pt", o->pt, "State dict to write, for torch.load").writes();
-  Option onnx = c.add_option("--onnx", o->onnx, "ONNX model to write").writes();
+  Command c = app.add_command("export", "Write a model as a deploy file, for PyTorch, or as ONNX");
+  add_model_argument(c, o->model);
+  Option out = c.add_option("--out FILE", o->out, "write a fused float deploy file").writes();
+  Option pt =
+      c.add_option("--pt FILE", o->pt, "write the state dict of a checkpoint, for torch.load")
+          .writes();
+  Option onnx = c.add_option("--onnx FILE", o->onnx, "write an ONNX model").writes();
   add_onnx_options(c, *o, onnx);
+  c.examples({"sextant export best.safetensors --out model.safetensors",
+              "sextant export int8.safetensors --onnx model.onnx --nms"});
   c.callback([o, out, pt, onnx] {
-    check(out.given() || pt.given() || onnx.given(), "export: needs --out, --pt or --onnx");
+    check(out.given() || pt.given() || onnx.given(), "export: give --out, --pt or --onnx");
     if (out.given()) {
       deploy::save_deploy(o->out, load_model_graph(o->model));
       fmt::print("{} written\n", o->out);

@@ -39,24 +39,26 @@ void read_onnx(const Options& o) {
 
 void add_import_command(Command app) {
   auto o = std::make_shared<Options>();
-  Command c = app.add_command(
-      "import", "Turn a checkpoint of the official YOLOv6, or an ONNX model, into ours");
+  Command c =
+      app.add_command("import", "Convert a checkpoint of the official YOLOv6, or an ONNX model");
   c.add_option("FILE", o->file,
-               "A .pt file or a .safetensors file of a state dict; or a .onnx model")
+               "a .pt file, a .safetensors file with a state dict, or a .onnx model")
       .reads()
       .required();
-  c.add_option("--out", o->out, "Checkpoint to write; of an ONNX model, the deploy file")
+  c.add_option("--out FILE", o->out, "checkpoint to write; for an ONNX model, deploy file to write")
       .writes()
       .required();
-  c.add_option("--img", o->import.image_size,
-               "Image size it was trained at (default: 640, with four levels 1280; of an ONNX "
-               "model, its own)");
-  c.add_option("--names", o->import.class_names,
-               "Class names, separated by commas (default: those in the file)")
-      .delimiter(',');
+  c.add_option("--img SIZE", o->import.image_size, "image size the model was trained at")
+      .range(1, 8192)
+      .default_text("640, 1280 for four levels, or what an ONNX model says");
+  c.add_option("--names NAMES", o->import.class_names, "class names, separated by commas")
+      .delimiter(',')
+      .default_text("those in the file");
   c.add_flag("--maps", o->maps,
-             "Of an ONNX model: its outputs are the maps of a YOLOv6 head, class logits and "
-             "distances of each level; decode them");
+             "the outputs of an ONNX model are the raw maps of a YOLOv6 head (class logits and "
+             "distances of each level): decode them");
+  c.examples({"sextant import yolov6n.pt --out yolov6n.safetensors",
+              "sextant import model.onnx --out model.safetensors --names cat,dog"});
   c.callback([o] {
     if (std::filesystem::path(o->file).extension() == ".onnx")
       read_onnx(*o);

@@ -4,7 +4,7 @@
 
 #include <memory>
 
-#include "apps/cli/command_line.h"
+#include "apps/cli/common_options.h"
 #include "apps/commands/commands.h"
 #include "apps/model_files/checkpoint.h"
 #include "core/file.h"
@@ -35,26 +35,28 @@ void print_packed_weights(const deploy::Graph& graph, int size) {
 void add_info_command(Command app) {
   struct Options {
     std::string model, json;
-    int image_size = 0;
+    ImageSize image_size;
     bool passes = false;
     int time = 0;
   };
   auto o = std::make_shared<Options>();
-  Command c = app.add_command("info", "Layers, shapes, parameters, FLOPs, precision and scales");
-  c.add_option("MODEL", o->model, "Checkpoint or deploy file").reads().required();
-  c.add_option("--img", o->image_size, "Image size (default: as trained)").range(1, 8192);
-  c.add_flag(
+  Command c =
+      app.add_command("info", "Show layers, shapes, parameters, FLOPs, precisions and scales");
+  add_model_argument(c, o->model);
+  add_image_size_option(c, o->image_size);
+  Option passes = c.add_flag(
       "--passes", o->passes,
-      "What each graph pass does: nodes, requantizations, bytes moved; from the trace on for "
-      "a checkpoint, ranges only for a deploy file");
-  c.add_option("--time", o->time,
-               "With --passes: time the int8 engine without each pass, this many runs")
-      .range(1, 100000);
-  c.add_option("--json", o->json, "Write the table to this file").writes();
+      "show what each graph pass does to nodes, requantizations and bytes moved: all passes for a "
+      "checkpoint, those on ranges for a deploy file");
+  c.add_option("--time N", o->time,
+               "with --passes: time the int8 engine without each pass, in N runs")
+      .range(1, 100000)
+      .needs(passes);
+  c.add_option("--json FILE", o->json, "write the table to this file").writes();
+  c.examples({"sextant info int8.safetensors", "sextant info best.safetensors --passes"});
   c.callback([o] {
     const auto [graph, model] = load_model_file(o->model);
-    const int size = deploy::choose_image_size(o->image_size, graph, "--img");
-    check(o->passes || o->time == 0, "--time: is for --passes");
+    const int size = o->image_size.choose(graph);
     if (o->passes) {
       const auto report =
           deploy::report_passes(model ? trace_graph(*model) : graph, {size, size, o->time});

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <memory>
 
-#include "apps/cli/command_line.h"
+#include "apps/cli/common_options.h"
 #include "apps/commands/commands.h"
 #include "apps/model_files/checkpoint.h"
 #include "apps/quantizing/calibrate.h"
@@ -13,7 +13,6 @@
 #include "core/median.h"
 #include "data/dataset/dataset.h"
 #include "data/drawing/plot.h"
-#include "deploy/detect/choices.h"
 #include "deploy/detect/evaluation.h"
 
 namespace sextant::apps {
@@ -22,7 +21,7 @@ namespace {
 struct Options {
   std::vector<std::string> models;
   std::string data, split = "train", json, plot;
-  int image_size = 0;
+  ImageSize image_size;
   int64_t images = 16;
 };
 
@@ -33,9 +32,9 @@ struct Model {
 
 Model measure(const Options& o, const std::string& argument) {
   const size_t eq = argument.find('=');
-  check(eq != std::string::npos && eq > 0, "spread {}: must be NAME=MODEL", argument);
+  check(eq != std::string::npos && eq > 0, "{}: must be NAME=MODEL", argument);
   const deploy::Graph graph = load_model_graph(argument.substr(eq + 1));
-  const int size = deploy::choose_image_size(o.image_size, graph, "--img");
+  const int size = o.image_size.choose(graph);
   const data::Dataset dataset = deploy::open_dataset_for(graph, o.data, o.split);
   return {
       argument.substr(0, eq),
@@ -112,19 +111,22 @@ void run(const Options& o) {
 
 }  // namespace
 
-void add_spread_command(Command app) {
+void add_outliers_command(Command app) {
   auto o = std::make_shared<Options>();
   Command c = app.add_command(
-      "spread", "Ranges of weights and activations, layer by layer, of several models");
-  c.add_option("NAME=MODEL", o->models, "Checkpoints or deploy files, each with a name")
+      "outliers",
+      "Compare the ranges of weights and activations, layer by layer, of several models");
+  c.alias("spread");  // its name in earlier versions
+  c.add_option("NAME=MODEL", o->models, "checkpoints or deploy files, each with a name")
       .reads()
       .required();
-  c.add_option("--data", o->data, "Dataset: folder, JSON or data.yaml").reads_data().required();
-  c.add_option("--split", o->split, "train, val or test").show_default();
-  c.add_option("--images", o->images, "Images to run").range(1, 1000000).show_default();
-  c.add_option("--img", o->image_size, "Image size (default: as trained)").range(1, 8192);
-  c.add_option("--json", o->json, "Write the table as JSON").writes();
-  c.add_option("--plot", o->plot, "Write a plot of the ranges as PNG").writes();
+  add_data_option(c, o->data);
+  c.add_option("--split NAME", o->split, "split to take images from").show_default();
+  c.add_option("--images N", o->images, "images to run").range(1, 1000000).show_default();
+  add_image_size_option(c, o->image_size);
+  c.add_option("--json FILE", o->json, "write the table to this file").writes();
+  c.add_option("--plot FILE", o->plot, "draw the ranges into this PNG").writes();
+  c.examples({"sextant outliers repvgg=a.safetensors repopt=b.safetensors --data /data/bccd"});
   c.callback([o] { run(*o); });
 }
 

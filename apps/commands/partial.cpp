@@ -6,14 +6,14 @@
 #include <memory>
 #include <optional>
 
-#include "apps/cli/command_line.h"
+#include "apps/cli/common_options.h"
 #include "apps/commands/calibration_options.h"
 #include "apps/commands/commands.h"
+#include "apps/model_files/checkpoint.h"
 #include "apps/quantizing/partial_measures.h"
 #include "core/config.h"
 #include "core/file.h"
 #include "data/drawing/plot.h"
-#include "deploy/detect/choices.h"
 #include "deploy/detect/evaluation.h"
 #include "deploy/graph/file.h"
 #include "quant/layers/float_layers.h"
@@ -25,7 +25,8 @@ struct Options {
   std::string model, data, out, split = "val", json, plot;
   std::vector<std::string> names;
   double max_drop = -1, min_speedup = 0;
-  int image_size = 0, runs = 20, trials = 6, points = 3;
+  ImageSize image_size;
+  int runs = 20, trials = 6, points = 3;
   int64_t images = 16;
   Calibration calibration;
 };
@@ -125,10 +126,10 @@ data::PlotSpec plot_of(const Report& r) {
 
 void run(const Options& o) {
   check(o.max_drop >= 0 || o.min_speedup > 0 || !o.names.empty(),
-        "partial: nothing to aim at; give --max-drop, --min-speedup or --float");
-  const deploy::Graph graph =
-      load_quantized(o.model, o.data, o.image_size, o.calibration, o.names).graph;
-  const int size = deploy::choose_image_size(o.image_size, graph, "--img");
+        "partial: give --max-drop, --min-speedup or --float");
+  const deploy::Graph model = load_model_graph(o.model);
+  const int size = o.image_size.choose(model);
+  const deploy::Graph graph = with_ranges(model, o.data, size, o.calibration, o.names);
   quant::PartialConfig config;
   if (o.max_drop >= 0) config.max_drop = o.max_drop / 100;
   if (o.min_speedup > 0) config.min_speedup = o.min_speedup;
@@ -167,36 +168,40 @@ void run(const Options& o) {
 void add_partial_command(Command app) {
   auto o = std::make_shared<Options>();
   Command c = app.add_command(
-      "partial", "Keep the layers in float that a target of accuracy or speed asks for");
-  c.add_option("MODEL", o->model, "Checkpoint or deploy file, with ranges or without")
-      .reads()
-      .required();
-  c.add_option("--data", o->data, "Dataset: folder, JSON or data.yaml").reads_data().required();
-  c.add_option("--out", o->out, "Deploy file to write").writes().required();
-  const Option drop =
-      c.add_option("--max-drop", o->max_drop,
-                   "Fastest set that loses at most so many points of mAP50-95 (0.3)")
-          .range(0.0, 100.0);
-  c.add_option("--min-speedup", o->min_speedup,
-               "Most accurate set that is at least so many times as fast as fp32 (1.5)")
+      "partial", "Choose the layers to keep in float for a target of accuracy or speed");
+  add_model_argument(c, o->model);
+  add_data_option(c, o->data);
+  c.add_option("--out FILE", o->out, "deploy file to write").writes().required();
+  const Option drop = c.add_option("--max-drop X", o->max_drop,
+                                   "choose the fastest set of float layers that loses at most X "
+                                   "points of mAP50-95, as in 0.3")
+                          .range(0.0, 100.0);
+  c.add_option("--min-speedup X", o->min_speedup,
+               "choose the most accurate set that is at least X times as fast as fp32, as in 1.5")
       .range(1.0, 1000.0)
       .excludes(drop);
-  c.add_option("--float", o->names, "Layers in float in any case: names, or patterns with * and ?");
-  c.add_option("--split", o->split, "Split to evaluate on").show_default();
-  c.add_option("--images", o->images, "Images of it for the sensitivity")
+  c.add_option("--float NAMES", o->names,
+               "layers to keep in float in any case: names, or patterns with * and ?");
+  c.add_option("--split NAME", o->split, "split to evaluate on").show_default();
+  c.add_option("--images N", o->images, "images of it to measure the sensitivity on")
       .range(1, 100000)
       .show_default();
-  c.add_option("--trials", o->trials, "Evaluations that try to put chosen layers back into int8")
+  c.add_option("--trials N", o->trials, "evaluations that try to move chosen layers back to int8")
       .range(0, 1000)
       .show_default();
-  c.add_option("--points", o->points, "More points of the curve to measure")
+  c.add_option("--points N", o->points, "further points of the curve to measure")
       .range(0, 1000)
       .show_default();
-  c.add_option("--runs", o->runs, "Timed runs").range(1, 100000).show_default();
-  c.add_option("--img", o->image_size, "Image size (default: as trained)").range(1, 8192);
-  c.add_option("--json", o->json, "Write choice and curve to this file").writes();
-  c.add_option("--plot", o->plot, "Draw the curve into this PNG").writes();
+  c.add_option("--runs N", o->runs, "timed runs").range(1, 100000).show_default();
+  add_image_size_option(c, o->image_size);
+  c.add_option("--json FILE", o->json, "write the choice and the curve to this file").writes();
+  c.add_option("--plot FILE", o->plot, "draw the curve into this PNG").writes();
   add_calibration_options(c, o->calibration);
+  c.examples(
+      {"sextant partial best.safetensors --data /data/bccd --out partial.safetensors "
+       "--max-drop 0.3",
+       "sextant partial int8.safetensors --data /data/bccd --out partial.safetensors "
+       "--float 'detect.*'"});
   c.callback([o] { run(*o); });
 }
 

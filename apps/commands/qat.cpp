@@ -10,9 +10,13 @@ namespace sextant::apps {
 void add_qat_command(Command app) {
   auto o = std::make_shared<RunOptions>();
   Command c = app.add_command(
-      "qat", "Quantization-aware training of a trained model, to an int8 deploy file");
-  add_run_options(c, *o, "docs/qat.md has every key", "distill.cwd_weight=0");
-  c.callback([o] { train_qat(load_qat_config(o->config, o->overrides), o->folder(), o->resume); });
+      "qat", "Quantization-aware training of a float model, to an int8 deploy file");
+  add_run_options(c, *o, "an example in configs/, all keys in docs/qat.md", "distill.cwd_weight=0");
+  c.examples({"sextant qat configs/bccd_qat.json --out runs/qat",
+              "sextant qat configs/bccd_qat.json --set epochs=10 --set loss_weight=0"});
+  c.callback([o] {
+    train_qat(parse_qat_config(o->json(), o->config, o->config_folder()), o->folder(), o->resume);
+  });
 }
 
 }  // namespace sextant::apps

@@ -2,13 +2,12 @@
 
 #include <memory>
 
-#include "apps/cli/command_line.h"
+#include "apps/cli/common_options.h"
 #include "apps/commands/commands.h"
 #include "apps/model_files/checkpoint.h"
 #include "apps/quantizing/calibrate.h"
 #include "core/progress.h"
 #include "data/dataset/dataset.h"
-#include "deploy/detect/choices.h"
 #include "deploy/detect/evaluation.h"
 #include "deploy/graph/file.h"
 #include "quant/ptq/ptq.h"
@@ -17,58 +16,71 @@ namespace sextant::apps {
 namespace {
 
 struct Options {
-  std::string model, data, split = "train", out, device = "auto";
-  int image_size = 0;
+  std::string model, data, split = "train", out;
+  deploy::DeviceChoice device = deploy::DeviceChoice::kAuto;
+  ImageSize image_size;
   int64_t batch = 1;
   bool keep_identity = false;
   quant::PtqConfig ptq;
 };
 
 void add_options(Command c, Options& o) {
-  c.add_option("MODEL", o.model, "Checkpoint or deploy file").reads().required();
-  c.add_option("--data", o.data, "Dataset: folder, JSON or data.yaml").reads_data().required();
-  c.add_option("--split", o.split, "Split to calibrate on").show_default();
-  c.add_option("--method", o.ptq.method, "How ranges of activations are chosen")
-      .one_of({"mse", "percentile", "entropy", "max"})
-      .show_default();
-  c.add_option("--percentile", o.ptq.percentile, "For --method percentile")
-      .range(50.0, 100.0)
-      .show_default();
-  c.add_option("--weights", o.ptq.weights, "How ranges of a channel's weights are chosen")
-      .one_of({"max", "mse"})
-      .show_default();
-  c.add_flag("--naive", o.ptq.naive,
-             "One scale per weight tensor, activations by max: the baseline that collapses");
-  c.add_flag("--equalize{activations}", o.ptq.equalize,
-             "Cross-layer equalization, by activations or =weights")
-      .one_of({"none", "weights", "activations"});
-  c.add_flag("--no-split-identity", o.keep_identity,
-             "Leave the identity of RepVGG and RepOptimizer blocks in the weights");
-  c.add_flag("--bias-correction", o.ptq.bias_correction,
-             "Take away shifts of the means, layer by layer");
-  c.add_option("--float", o.ptq.float_layers,
-               "Layers that stay in float: names, or patterns with * and ?");
-  c.add_option("--rounding", o.ptq.rounding, "Of weights: to nearest, or learned layer by layer")
-      .one_of({"nearest", "adaround"})
-      .show_default();
-  c.add_option("--rounding-iterations", o.ptq.adaround.iterations, "Of --rounding adaround")
+  add_model_argument(c, o.model);
+  add_data_option(c, o.data);
+  c.add_option("--split NAME", o.split, "split to calibrate on").show_default();
+  c.add_option("--out FILE", o.out, "deploy file to write").writes().required();
+  add_image_size_option(c, o.image_size);
+  c.add_option("--images N", o.ptq.images, "images to calibrate on")
       .range(1, 1000000)
       .show_default();
-  c.add_option("--rounding-regulariser", o.ptq.adaround.regulariser, "Of --rounding adaround")
-      .range(0.0, 1e6)
-      .show_default();
-  c.add_option("--images", o.ptq.images, "Images to calibrate on").range(1, 1000000).show_default();
-  c.add_option("--layer-images", o.ptq.layer_images,
-               "Of these, as many for the methods that go layer by layer")
+  c.add_option("--layer-images N", o.ptq.layer_images,
+               "how many of them the layer-by-layer methods use")
       .range(1, 100000)
       .show_default();
-  c.add_option("--batch", o.batch, "Images at a time; the ranges do not depend on it")
+  c.add_option("--batch N", o.batch, "images at a time; does not change the ranges")
       .range(1, 1024)
       .show_default();
-  c.add_option("--seed", o.ptq.seed, "Of the pixels that learned rounding looks at").show_default();
-  c.add_option("--img", o.image_size, "Image size (default: as trained)").range(1, 8192);
   add_device_option(c, o.device);
-  c.add_option("--out", o.out, "Deploy file to write").writes().required();
+}
+
+void add_method_options(Command c, Options& o) {
+  const std::string group = "Method";
+  c.add_option("--method NAME", o.ptq.method, "how the ranges of activations are chosen")
+      .group(group);
+  c.add_option("--percentile X", o.ptq.percentile, "percentile of |x|, for --method percentile")
+      .range(50.0, 100.0)
+      .show_default()
+      .group(group);
+  c.add_option("--weights NAME", o.ptq.weights, "how the range of each channel's weights is chosen")
+      .group(group);
+  c.add_flag("--naive", o.ptq.naive,
+             "the baseline: one scale per weight tensor, activations by their maximum")
+      .group(group);
+  c.add_flag("--equalize[=HOW]", o.ptq.equalize, quant::Equalization::kActivations,
+             "cross-layer equalization, by activations or, with =weights, by weights alone")
+      .group(group);
+  c.add_flag("--no-split-identity", o.keep_identity,
+             "leave the identity of RepVGG and RepOptimizer blocks in the weights")
+      .group(group);
+  c.add_flag("--bias-correction", o.ptq.bias_correction,
+             "remove the shift of each channel's mean, layer by layer")
+      .group(group);
+  c.add_option("--float NAMES", o.ptq.float_layers,
+               "layers to keep in float: names, or patterns with * and ?")
+      .group(group);
+  c.add_option("--rounding NAME", o.ptq.rounding, "how weights are rounded; adaround is learned")
+      .group(group);
+  c.add_option("--rounding-iterations N", o.ptq.adaround.iterations, "for --rounding adaround")
+      .range(1, 1000000)
+      .show_default()
+      .group(group);
+  c.add_option("--rounding-regulariser X", o.ptq.adaround.regulariser, "for --rounding adaround")
+      .range(0.0, 1e6)
+      .show_default()
+      .group(group);
+  c.add_option("--seed N", o.ptq.seed, "seed of the pixels that adaround samples")
+      .show_default()
+      .group(group);
 }
 
 void print_report(const Options& o, const quant::PtqReport& r) {
@@ -76,14 +88,14 @@ void print_report(const Options& o, const quant::PtqReport& r) {
   for (const auto& g : r.groups) tensors += g.tensors.size();
   fmt::print(
       "{}: {} tensors' ranges in {} groups from {} images ({}), {} requantizations; {:.2f} MB\n",
-      o.out, tensors, r.groups.size(), r.images, o.ptq.naive ? "naive: max" : o.ptq.method,
+      o.out, tensors, r.groups.size(), r.images, o.ptq.naive ? "naive: max" : name_of(o.ptq.method),
       r.requantizations, static_cast<double>(std::filesystem::file_size(o.out)) / 1e6);
   if (r.split.layers > 0)
     fmt::print("took the identity out of {} layers: {:.1f} dB less noise of rounded weights\n",
                r.split.layers, r.split.gain_db);
   if (!o.ptq.float_layers.empty())
     fmt::print("{} of {} layers stay in float\n", r.float_layers, r.layers);
-  if (o.ptq.equalize != "none")
+  if (o.ptq.equalize != quant::Equalization::kNone)
     fmt::print(
         "equalized {} channels between {} pairs of convolutions, factors up to {:.1f} ({})\n",
         r.equalization.channels, r.equalization.pairs, r.equalization.largest,
@@ -108,11 +120,16 @@ void print_report(const Options& o, const quant::PtqReport& r) {
 
 void add_quantize_command(Command app) {
   auto o = std::make_shared<Options>();
-  Command c = app.add_command("quantize", "Post-training quantization to an int8 deploy file");
+  Command c = app.add_command("quantize", "Quantize a trained model to int8, without training");
   add_options(c, *o);
+  add_method_options(c, *o);
+  c.examples(
+      {"sextant quantize best.safetensors --data /data/bccd --out int8.safetensors",
+       "sextant quantize best.safetensors --data /data/bccd --out int8.safetensors --equalize "
+       "--rounding adaround"});
   c.callback([o] {
     const deploy::Graph graph = load_model_graph(o->model);
-    const int size = deploy::choose_image_size(o->image_size, graph, "--img");
+    const int size = o->image_size.choose(graph);
     const data::Dataset dataset = deploy::open_dataset_for(graph, o->data, o->split);
     o->ptq.device = deploy::choose_device(o->device);
     o->ptq.split_identity = !o->keep_identity;

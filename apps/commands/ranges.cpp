@@ -42,13 +42,17 @@ void add_ranges_command(Command app) {
   };
   auto o = std::make_shared<Options>();
   Command c = app.add_command("ranges", "Show or edit the activation ranges of a model");
-  c.add_option("MODEL", o->model, "Quantized deploy file").reads().required();
-  c.add_option("--json", o->json, "Write the ranges to this file").writes();
+  c.add_option("MODEL", o->model, "quantized deploy file").reads().required();
+  c.add_option("--json FILE", o->json, "write the ranges to this file").writes();
   Option set =
-      c.add_option("--set", o->set, "Take ranges from this file, as --json writes").reads();
-  Option out = c.add_option("--out", o->out, "Deploy file with the ranges of --set").writes();
+      c.add_option("--set FILE", o->set, "take the ranges from this file, as --json writes it")
+          .reads();
+  Option out =
+      c.add_option("--out FILE", o->out, "deploy file to write, with the ranges of --set").writes();
   set.needs(out);
   out.needs(set);
+  c.examples({"sextant ranges int8.safetensors --json ranges.json",
+              "sextant ranges int8.safetensors --set ranges.json --out edited.safetensors"});
   c.callback([o] {
     deploy::Graph graph = load_model_graph(o->model);
     check(graph.quantized(), "{}: has no activation ranges; run sextant quantize", o->model);

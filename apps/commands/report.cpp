@@ -10,8 +10,11 @@ namespace sextant::apps {
 
 void add_report_command(Command app) {
   auto files = std::make_shared<std::vector<std::string>>();
-  Command c = app.add_command("report", "One table from the JSON files that eval wrote");
-  c.add_option("NAME=FILE", *files, "A row each: fp32=eval_fp32.json").reads().required();
+  Command c = app.add_command("report", "Make one table of several evaluations");
+  c.add_option("NAME=FILE", *files, "JSON files written by eval, each with a name for its row")
+      .reads()
+      .required();
+  c.examples({"sextant report fp32=eval_fp32.json int8=eval_int8.json"});
   c.callback([files] {
     size_t width = 12;
     for (const auto& f : *files) width = std::max(width, f.find('=') + 2);
@@ -19,7 +22,7 @@ void add_report_command(Command app) {
                                     "mAP50-95", "ms/image", "size MB");
     for (const auto& f : *files) {
       const size_t eq = f.find('=');
-      check(eq != std::string::npos, "report {}: must be NAME=FILE", f);
+      check(eq != std::string::npos, "{}: must be NAME=FILE", f);
       const std::string path = f.substr(eq + 1);
       const Json j = load_json(path);
       const auto get = [&](const char* key) {

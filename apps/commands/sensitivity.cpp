@@ -7,21 +7,30 @@
 #include <memory>
 #include <optional>
 
-#include "apps/cli/command_line.h"
+#include "apps/cli/common_options.h"
 #include "apps/commands/calibration_options.h"
 #include "apps/commands/commands.h"
+#include "apps/model_files/checkpoint.h"
 #include "core/file.h"
 #include "core/progress.h"
 #include "data/drawing/plot.h"
-#include "deploy/detect/choices.h"
 #include "deploy/detect/evaluation.h"
 
 namespace sextant::apps {
 namespace {
 
+// Where a layer's error is measured.
+enum class MeasuredAt { kOutput, kLayer };
+constexpr auto enum_names(MeasuredAt) {
+  return make_enum_names<MeasuredAt>(
+      "place", {{MeasuredAt::kOutput, "output"}, {MeasuredAt::kLayer, "layer"}});
+}
+
 struct Options {
-  std::string model, data, split = "val", metric = "sqnr", at = "output", json, plot;
-  int image_size = 0;
+  std::string model, data, split = "val", json, plot;
+  quant::Metric metric = quant::Metric::kSqnr;
+  MeasuredAt at = MeasuredAt::kOutput;
+  ImageSize image_size;
   int64_t images = 16;
   bool all_but = false;
   Calibration calibration;
@@ -78,9 +87,9 @@ Json error_json(const quant::OutputError& e) {
 
 Json to_json(const quant::Sensitivity& s) {
   const bool map = s.config.metric == quant::Metric::kMap;
-  Json j = {{"metric", quant::name_of(s.config.metric)},
+  Json j = {{"metric", name_of(s.config.metric)},
             {"all_but", s.config.all_but},
-            {"at", s.config.own_output ? "layer" : "output"},
+            {"at", name_of(s.config.own_output ? MeasuredAt::kLayer : MeasuredAt::kOutput)},
             {"images", s.images},
             {"layers", Json::array()}};
   if (map) {
@@ -123,11 +132,12 @@ data::RankSpec bars_of(const quant::Sensitivity& s) {
 
 void run(const Options& o) {
   quant::SensitivityConfig config;
-  config.metric = quant::metric_from_name(o.metric);
+  config.metric = o.metric;
   config.all_but = o.all_but;
-  config.own_output = o.at == "layer";
-  const deploy::Graph graph = load_quantized(o.model, o.data, o.image_size, o.calibration).graph;
-  const int size = deploy::choose_image_size(o.image_size, graph, "--img");
+  config.own_output = o.at == MeasuredAt::kLayer;
+  const deploy::Graph model = load_model_graph(o.model);
+  const int size = o.image_size.choose(model);
+  const deploy::Graph graph = with_ranges(model, o.data, size, o.calibration);
   data::Dataset dataset = deploy::open_dataset_for(graph, o.data, o.split);
   const auto start = std::chrono::steady_clock::now();
   const Tensor images = spread_batch(dataset, o.images, size, graph.gray_border);
@@ -167,26 +177,26 @@ void run(const Options& o) {
 
 void add_sensitivity_command(Command app) {
   auto o = std::make_shared<Options>();
-  Command c = app.add_command("sensitivity", "What int8 costs in each layer");
-  c.add_option("MODEL", o->model, "Checkpoint or deploy file, with ranges or without")
-      .reads()
-      .required();
-  c.add_option("--data", o->data, "Dataset: folder, JSON or data.yaml").reads_data().required();
-  c.add_option("--split", o->split, "Split to measure on").show_default();
-  c.add_option("--images", o->images, "Images, spread over the split (map takes all of it)")
+  Command c =
+      app.add_command("sensitivity", "Rank the layers by what quantizing each of them costs");
+  add_model_argument(c, o->model);
+  add_data_option(c, o->data);
+  c.add_option("--split NAME", o->split, "split to measure on").show_default();
+  c.add_option("--images N", o->images,
+               "images, spread over the split; --metric map takes the whole split")
       .range(1, 100000)
       .show_default();
-  c.add_option("--metric", o->metric, "Rank by: sqnr, mse, cosine (of the outputs) or map")
-      .one_of({"sqnr", "mse", "cosine", "map"})
-      .show_default();
-  c.add_option("--at", o->at, "Compare the network's outputs, or (cheaper) each layer's own")
-      .one_of({"output", "layer"})
-      .show_default();
-  c.add_flag("--all-but", o->all_but, "All layers in int8 but the one, instead of it alone");
-  c.add_option("--img", o->image_size, "Image size (default: as trained)").range(1, 8192);
-  c.add_option("--json", o->json, "Write the ranking to this file").writes();
-  c.add_option("--plot", o->plot, "Draw the ranking as bars into this PNG").writes();
+  c.add_option("--metric NAME", o->metric, "what to rank by");
+  c.add_option("--at PLACE", o->at,
+               "where to compare with float: at the network's output or, cheaper, at each layer's");
+  c.add_flag("--all-but", o->all_but,
+             "run all layers but the one in int8, instead of the one alone");
+  add_image_size_option(c, o->image_size);
+  c.add_option("--json FILE", o->json, "write the ranking to this file").writes();
+  c.add_option("--plot FILE", o->plot, "draw the ranking as bars into this PNG").writes();
   add_calibration_options(c, o->calibration);
+  c.examples({"sextant sensitivity best.safetensors --data /data/bccd --plot ranking.png",
+              "sextant sensitivity int8.safetensors --data /data/bccd --metric map"});
   c.callback([o] { run(*o); });
 }
 

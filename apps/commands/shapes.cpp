@@ -13,13 +13,15 @@ void add_shapes_command(Command app) {
     data::ShapesConfig config;
   };
   auto o = std::make_shared<Options>();
-  Command c = app.add_command("shapes", "Draw a small detection set of shapes");
-  c.add_option("--out", o->out, "Folder to write").required();
-  c.add_option("--train", o->config.train, "Training images").show_default();
-  c.add_option("--val", o->config.val, "Validation images").show_default();
-  c.add_option("--width", o->config.width).show_default();
-  c.add_option("--height", o->config.height).show_default();
-  c.add_option("--seed", o->config.seed).show_default();
+  Command c = app.add_command("shapes", "Draw a small detection data set of shapes");
+  c.add_option("--out DIR", o->out, "folder to write").required();
+  c.add_option("--train N", o->config.train, "training images").show_default();
+  c.add_option("--val N", o->config.val, "validation images").show_default();
+  c.add_option("--width N", o->config.width, "width of an image").show_default();
+  c.add_option("--height N", o->config.height, "height of an image").show_default();
+  c.add_option("--seed N", o->config.seed, "seed of the drawing; same seed, same images")
+      .show_default();
+  c.examples({"sextant shapes --out demo/shapes --train 400 --val 80"});
   c.callback([o] {
     data::generate_shapes(o->out, o->config);
     fmt::print("{}: {} training and {} validation images\n", o->out, o->config.train,

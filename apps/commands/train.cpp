@@ -9,25 +9,28 @@ namespace sextant::apps {
 
 void add_train_command(Command app) {
   struct Options : RunOptions {
-    std::string from, device;
+    std::string from;
+    std::optional<deploy::DeviceChoice> device;
   };
   auto o = std::make_shared<Options>();
   Command c = app.add_command("train", "Train a detector from a JSON config");
-  add_run_options(c, *o, "configs/ has examples", "solver.lr0=0.01");
+  add_run_options(c, *o, "examples in configs/, all keys in docs/config.md", "solver.lr0=0.01");
   c.add_option(
-      "--from", o->from,
-      "Scales of an earlier hyper-search, instead of searching (mode repopt): a run folder, "
-      "a checkpoint or a scales file");
-  c.add_option("--device", o->device, "Instead of the config's: auto, cpu or cuda")
-      .one_of({"auto", "cpu", "cuda"});
+      "--from PATH", o->from,
+      "RepOptimizer: take the scales of an earlier hyper-search instead of searching; a run "
+      "folder, a checkpoint or a scales file");
+  c.add_option("--device NAME", o->device, "where to run, instead of what the config says");
+  c.examples({"sextant train configs/bccd_yolov6n.json --set data.path=/data/bccd --out runs/bccd",
+              "sextant train configs/bccd_yolov6n.json --out runs/bccd --resume"});
   c.callback([o] {
-    if (!o->device.empty()) o->overrides.push_back("device=" + o->device);
-    const TrainConfig config = load_train_config(o->config, o->overrides);
+    TrainConfig config = parse_train_config(o->json(), o->config, o->config_folder());
+    if (o->device) config.device = *o->device;
     const std::filesystem::path out = o->folder();
-    if (config.training.mode == "repopt") {
+    if (config.training.mode == TrainingScheme::kRepOpt) {
       train_repopt(config, out, {.resume = o->resume, .from = o->from});
     } else {
-      check(o->from.empty(), "{}: --from goes with 'training.mode' \"repopt\"", o->config);
+      check(o->from.empty(), "--from: {} has no 'training.mode' \"repopt\", so it takes no scales",
+            o->config);
       train(config, out, o->resume);
     }
   });

@@ -36,7 +36,8 @@ ImportResult import_checkpoint(const std::filesystem::path& from, const std::fil
   r.info.image_size = options.image_size != 0 ? options.image_size : model.image_size;
   const int64_t stride = model.strides.back();
   check(r.info.image_size > 0 && r.info.image_size % stride == 0 && r.info.image_size <= 8192,
-        "--img {}: must be a multiple of {} and at most 8192", r.info.image_size, stride);
+        "{}: image size {} must be a multiple of {} and at most 8192", from.string(),
+        r.info.image_size, stride);
   r.info.class_names = options.class_names.empty() ? weights.class_names : options.class_names;
   if (r.info.class_names.empty())
     for (int64_t i = 0; i < model.num_classes; ++i) r.info.class_names.push_back(std::to_string(i));

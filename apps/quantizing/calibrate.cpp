@@ -5,9 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "apps/model_files/checkpoint.h"
 #include "data/loading/loader.h"
-#include "deploy/detect/choices.h"
 #include "deploy/detect/evaluation.h"
 #include "deploy/graph/ranges.h"
 #include "quant/layers/float_layers.h"
@@ -55,29 +53,22 @@ Tensor spread_batch(const data::Dataset& dataset, int64_t count, int image_size,
   return spread_images(dataset, count, image_size, gray_border, count)();
 }
 
-QuantizedModel load_quantized(const std::string& model, const std::string& data, int image_size,
-                              const Calibration& calibration,
-                              const std::vector<std::string>& layers) {
-  QuantizedModel result{load_model_graph(model), false};
-  quant::check_layers(result.graph, layers);
-  if (result.graph.quantized()) {
-    const auto rounded = [&](const deploy::Node& n) {
-      return deploy::runs_in_int8(result.graph, n);
-    };
-    if (std::ranges::any_of(result.graph.nodes, rounded))
+deploy::Graph with_ranges(deploy::Graph graph, const std::string& data, int image_size,
+                          const Calibration& calibration, const std::vector<std::string>& layers) {
+  quant::check_layers(graph, layers);
+  if (graph.quantized()) {
+    const auto rounded = [&](const deploy::Node& n) { return deploy::runs_in_int8(graph, n); };
+    if (std::ranges::any_of(graph.nodes, rounded))
       fmt::print(stderr,
                  "{}: holds rounded weights, so a layer in float gets back the rounding of its "
                  "activations only; give the float model for the whole\n",
-                 model);
-    return result;
+                 graph.source);
+    return graph;
   }
-  const int size = deploy::choose_image_size(image_size, result.graph, "--img");
-  const data::Dataset dataset = deploy::open_dataset_for(result.graph, data, calibration.split);
-  result.graph = quant::quantize(
-      result.graph, spread_images(dataset, calibration.ptq.images, size, result.graph.gray_border),
+  const data::Dataset dataset = deploy::open_dataset_for(graph, data, calibration.split);
+  return quant::quantize(
+      graph, spread_images(dataset, calibration.ptq.images, image_size, graph.gray_border),
       calibration.ptq);
-  result.calibrated = true;
-  return result;
 }
 
 }  // namespace sextant::apps

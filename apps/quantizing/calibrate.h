@@ -1,4 +1,4 @@
-// A MODEL argument that is wanted with ranges, and images out of a data set.
+// A model that is wanted with ranges, and images out of a data set.
 #pragma once
 
 #include <string>
@@ -25,16 +25,11 @@ struct Calibration {
   quant::PtqConfig ptq;
 };
 
-struct QuantizedModel {
-  deploy::Graph graph;
-  bool calibrated = false;  // here; else the file had ranges
-};
-// A deploy file with ranges as it is; a float one or a checkpoint calibrated on `data`.
-// `image_size` 0: as trained. Throws Error before calibrating when a name of `layers` is no
-// layer's. A line on stderr says when the file's weights are rounded already, so that nothing is
-// seen (or regained in float) of what rounding them costs.
-QuantizedModel load_quantized(const std::string& model, const std::string& data, int image_size,
-                              const Calibration& calibration,
-                              const std::vector<std::string>& layers = {});
+// A graph with ranges as it is, a float one calibrated on `data`. Throws Error before calibrating
+// when a name of `layers` is not a layer's. A line on stderr says when the weights are rounded
+// already, so that nothing is seen (or regained in float) of what rounding them costs.
+deploy::Graph with_ranges(deploy::Graph graph, const std::string& data, int image_size,
+                          const Calibration& calibration,
+                          const std::vector<std::string>& layers = {});
 
 }  // namespace sextant::apps

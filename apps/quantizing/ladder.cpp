@@ -35,18 +35,28 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-const char* title_of(const std::string& rung) {
-  if (rung == "fp32") return "fp32";
-  if (rung == "naive") return "naive PTQ";
-  if (rung == "ptq") return "PTQ";
-  if (rung == "ptq_plus") return "PTQ, learned rounding";
-  if (rung == "partial") return "partial";
-  if (rung == "qat") return "QAT";
-  return "QAT + distillation";
+const char* title_of(RungKind kind) {
+  switch (kind) {
+    case RungKind::kFp32:
+      return "fp32";
+    case RungKind::kNaive:
+      return "naive PTQ";
+    case RungKind::kPtq:
+      return "PTQ";
+    case RungKind::kPtqPlus:
+      return "PTQ, learned rounding";
+    case RungKind::kPartial:
+      return "partial";
+    case RungKind::kQat:
+      return "QAT";
+    case RungKind::kQatCwd:
+      return "QAT + distillation";
+  }
+  return "";
 }
 
-deploy::Precision precision_of(const std::string& rung) {
-  return rung == "fp32" ? deploy::Precision::kFloat32 : deploy::Precision::kInt8;
+deploy::Precision precision_of(RungKind kind) {
+  return kind == RungKind::kFp32 ? deploy::Precision::kFloat32 : deploy::Precision::kInt8;
 }
 
 class Climber {
@@ -56,8 +66,10 @@ class Climber {
         out_(std::move(out)),
         resume_(resume),
         model_(load_model_graph(config.model)),
-        size_(deploy::choose_image_size(config.image_size, model_, "--img")),
-        bench_size_(deploy::choose_image_size(config.bench_image_size, model_, "--img")),
+        size_(
+            deploy::choose_image_size(config.image_size, model_, config.where + ": 'image_size'")),
+        bench_size_(deploy::choose_image_size(config.bench_image_size, model_,
+                                              config.where + ": 'bench.image_size'")),
         device_(deploy::choose_device(config.device)),
         train_set_(deploy::open_dataset_for(model_, config.data.path, config.data.train,
                                             {config.data.on_error})),
@@ -70,7 +82,7 @@ class Climber {
 
   Ladder run() {
     claim_folder();
-    for (const auto& name : config_.rungs) rungs_.push_back(rung(name));
+    for (const RungKind kind : config_.rungs) rungs_.push_back(rung(kind));
     time_rungs();
     Ladder ladder{config_.model,       config_.data.path, size_, bench_size_,
                   config_.bench_batch, num_threads(),     rungs_};
@@ -81,14 +93,16 @@ class Climber {
   }
 
  private:
-  fs::path file_of(const std::string& rung) const { return out_ / (rung + ".safetensors"); }
-  fs::path record_of(const std::string& rung) const { return out_ / (rung + ".json"); }
+  fs::path file_of(RungKind kind) const {
+    return out_ / fmt::format("{}.safetensors", name_of(kind));
+  }
+  fs::path record_of(RungKind kind) const { return out_ / fmt::format("{}.json", name_of(kind)); }
 
   void claim_folder() const {
     const fs::path file = out_ / "config.json";
     Json wanted = config_.json();
     if (fs::exists(file)) {
-      check(resume_, "{}: holds a ladder; go on with it by --resume, or choose another folder",
+      check(resume_, "{}: already holds a ladder; resume it, or choose another folder",
             out_.string());
       Json there = load_json(file.string());
       for (Json* json : {&there, &wanted}) json->erase("device");  // does not decide
@@ -101,28 +115,28 @@ class Climber {
   }
 
   // Made, evaluated and verified, or as an earlier call left it. Speeds come later.
-  Rung rung(const std::string& name) {
-    if (resume_ && fs::exists(record_of(name)) && fs::exists(file_of(name))) {
-      fmt::print("{}: there already\n", title_of(name));
-      return rung_from_json(load_json(record_of(name).string()), record_of(name).string());
+  Rung rung(RungKind kind) {
+    if (resume_ && fs::exists(record_of(kind)) && fs::exists(file_of(kind))) {
+      fmt::print("{}: there already\n", title_of(kind));
+      return rung_from_json(load_json(record_of(kind).string()), record_of(kind).string());
     }
-    fmt::print("{}\n", title_of(name));
+    fmt::print("{}\n", title_of(kind));
     std::fflush(stdout);
     const auto start = Clock::now();
-    const Graph graph = make(name);
+    const Graph graph = make(kind);
     Rung r;
-    r.name = name;
-    r.title = title_of(name);
+    r.name = name_of(kind);
+    r.title = title_of(kind);
     r.seconds = seconds_since(start);
-    deploy::save_deploy(file_of(name), graph);
-    r.file = file_of(name).filename().string();
-    r.bytes = static_cast<int64_t>(fs::file_size(file_of(name)));
+    deploy::save_deploy(file_of(kind), graph);
+    r.file = file_of(kind).filename().string();
+    r.bytes = static_cast<int64_t>(fs::file_size(file_of(kind)));
     const deploy::EvalResult e =
-        deploy::evaluate(graph, val_set_, size_, precision_of(name), {.device = device_});
+        deploy::evaluate(graph, val_set_, size_, precision_of(kind), {.device = device_});
     r.map50 = std::max(0.0, e.metrics.ap50);
     r.map50_95 = std::max(0.0, e.metrics.ap);
-    count_layers(graph, r);
-    if (name != "fp32") {
+    count_layers(graph, kind, r);
+    if (kind != RungKind::kFp32) {
       const Verification v =
           verify(graph, val_set_, config_.verify_images, size_, deploy::Precision::kInt8);
       r.max_steps = v.max_steps;
@@ -132,22 +146,31 @@ class Climber {
     fmt::print("  mAP50 {:.4f}, mAP50-95 {:.4f}; {} of {} layers in float; {:.0f} s\n", r.map50,
                r.map50_95, r.float_layers, r.layers, r.seconds);
     std::fflush(stdout);
-    write_atomically(record_of(name), json_text(rung_json(r), 2) + "\n");
+    write_atomically(record_of(kind), json_text(rung_json(r), 2) + "\n");
     return r;
   }
 
-  Graph make(const std::string& name) {
-    if (name == "fp32") return model_;
-    if (name == "naive") {
-      quant::PtqConfig c;
-      c.images = config_.ptq.images;
-      c.naive = true;
-      return quantized(c);
+  Graph make(RungKind kind) {
+    switch (kind) {
+      case RungKind::kFp32:
+        return model_;
+      case RungKind::kNaive: {
+        quant::PtqConfig c;
+        c.images = config_.ptq.images;
+        c.naive = true;
+        return quantized(c);
+      }
+      case RungKind::kPtq:
+        return has_plus() ? quantized(config_.ptq) : start();
+      case RungKind::kPtqPlus:
+        return start();
+      case RungKind::kPartial:
+        return partial();
+      case RungKind::kQat:
+      case RungKind::kQatCwd:
+        return qat(kind);
     }
-    if (name == "ptq") return has_plus() ? quantized(config_.ptq) : start();
-    if (name == "ptq_plus") return start();
-    if (name == "partial") return partial();
-    return qat(name);
+    fail("ladder: rung {}", static_cast<int>(kind));
   }
 
   Graph quantized(quant::PtqConfig config, quant::PtqReport* report = nullptr) const {
@@ -156,7 +179,7 @@ class Climber {
                            spread_images(train_set_, config.images, size_, model_.gray_border),
                            config, report);
   }
-  bool has_plus() const { return std::ranges::count(config_.rungs, "ptq_plus") > 0; }
+  bool has_plus() const { return std::ranges::count(config_.rungs, RungKind::kPtqPlus) > 0; }
   // What partial quantization and training begin with: the best there is without them. Not read
   // back from the rung's file, which holds rounded weights.
   const Graph& start() {
@@ -183,39 +206,28 @@ class Climber {
         .graph;
   }
 
-  Graph qat(const std::string& name) {
-    Json json = config_.qat;
-    json["model"] = fs::absolute(config_.model).string();
-    json["data"] = {{"path", fs::absolute(config_.data.path).string()},
-                    {"train", config_.data.train},
-                    {"val", config_.data.val},
-                    {"on_error", config_.data.on_error}};
-    json["image_size"] = size_;
-    if (!json.contains("device")) json["device"] = config_.device;
-    if (name == "qat") {  // by the labels alone
-      json["distill"] = {{"cwd_weight", 0}, {"logits_weight", 0}};
-      json["loss_weight"] = 1.0;
-    }
-    const QatResult r = train_qat(parse_qat_config(json, "ladder: qat", ""), out_ / (name + "_run"),
-                                  resume_, 0, &start());
-    return deploy::load_deploy(r.file);
+  Graph qat(RungKind kind) {
+    QatConfig config = config_.qat_config(kind);
+    config.image_size = size_;
+    const fs::path folder = out_ / fmt::format("{}_run", name_of(kind));
+    return deploy::load_deploy(train_qat(config, folder, resume_, 0, &start()).best_file);
   }
 
-  static void count_layers(const Graph& graph, Rung& r) {
+  static void count_layers(const Graph& graph, RungKind kind, Rung& r) {
+    const bool all_float = kind == RungKind::kFp32;
     for (const auto& node : graph.nodes) r.layers += node.has_weight();
     for (const auto& node : graph.nodes)
-      r.float_layers +=
-          node.has_weight() && (r.name == "fp32" || !deploy::runs_in_int8(graph, node));
+      r.float_layers += node.has_weight() && (all_float || !deploy::runs_in_int8(graph, node));
     r.requantizations = deploy::count_requantizations(graph);
   }
 
-  // All in turns, so that a change in the machine's speed meets them alike.
+  // Runs of all rungs interleaved, so that a change in the machine's speed meets them alike.
   void time_rungs() {
     std::vector<deploy::Engine> engines;
-    for (const Rung& r : rungs_)
-      engines.emplace_back(deploy::load_deploy(out_ / r.file),
-                           deploy::EngineConfig{config_.bench_batch, bench_size_, bench_size_,
-                                                precision_of(r.name)});
+    for (const RungKind kind : config_.rungs)
+      engines.emplace_back(
+          deploy::load_deploy(file_of(kind)),
+          deploy::EngineConfig{config_.bench_batch, bench_size_, bench_size_, precision_of(kind)});
     const Tensor images(Shape{config_.bench_batch, bench_size_, bench_size_, 3}, DType::kU8);
     std::fill_n(images.data<uint8_t>(), images.numel(), uint8_t{114});
     std::vector<std::vector<double>> times(engines.size());

@@ -7,20 +7,35 @@
 #include <vector>
 
 #include "apps/quantizing/ladder_report.h"
+#include "apps/quantizing/qat_config.h"
 #include "apps/training/train_config.h"
 #include "quant/ptq/ptq.h"
 
 namespace sextant::apps {
 
+// docs/ladder.md says what each is.
+enum class RungKind { kFp32, kNaive, kPtq, kPtqPlus, kPartial, kQat, kQatCwd };
+constexpr auto enum_names(RungKind) {
+  return make_enum_names<RungKind>("rung", {{RungKind::kFp32, "fp32"},
+                                            {RungKind::kNaive, "naive"},
+                                            {RungKind::kPtq, "ptq"},
+                                            {RungKind::kPtqPlus, "ptq_plus"},
+                                            {RungKind::kPartial, "partial"},
+                                            {RungKind::kQat, "qat"},
+                                            {RungKind::kQatCwd, "qat_cwd"}});
+}
+
 struct LadderConfig {
-  std::string model;   // checkpoint or float deploy file
-  DataConfig data;     // ranges and training from `train`, everything measured on `val`
-  int image_size = 0;  // 0: as trained
+  std::string where = "config";  // its file, for messages
+  std::string model;             // checkpoint or float deploy file
+  DataConfig data;               // ranges and training from `train`, everything measured on `val`
+  int image_size = 0;            // 0: as trained
   // Of calibration, evaluation and training; what is timed and verified is the CPU's engine.
-  std::string device = "auto";
-  // In this order; "fp32" has to be the first. docs/ladder.md says what each is.
-  std::vector<std::string> rungs = {"fp32",    "naive", "ptq",    "ptq_plus",
-                                    "partial", "qat",   "qat_cwd"};
+  deploy::DeviceChoice device = deploy::DeviceChoice::kAuto;
+  // In this order; kFp32 has to be the first.
+  std::vector<RungKind> rungs = {RungKind::kFp32,    RungKind::kNaive,   RungKind::kPtq,
+                                 RungKind::kPtqPlus, RungKind::kPartial, RungKind::kQat,
+                                 RungKind::kQatCwd};
   quant::PtqConfig ptq;       // of "ptq", and what "partial" and both "qat" start from
   quant::PtqConfig ptq_plus;  // equalization, bias correction and learned rounding on top
   double max_drop = 0.3;      // of "partial", in points of mAP50-95
@@ -30,15 +45,20 @@ struct LadderConfig {
   int bench_runs = 20;
   int64_t verify_images = 4;  // engine against simulation
 
-  Json json() const;
+  void fields(ConfigFields& f);
+  Json json() const { return fields_to_json(*this); }
+
+  // Of a kQat or kQatCwd rung, but for the image size. Throws Error naming the key under "qat".
+  QatConfig qat_config(RungKind kind) const;
 };
 
-// Throws Error as load_train_config().
-LadderConfig load_ladder_config(const std::string& path, const std::vector<std::string>& overrides);
+// Throws Error as parse_train_config().
+LadderConfig parse_ladder_config(const Json& json, const std::string& where,
+                                 const std::string& folder);
 
 // Climbs into `out`: a deploy file for each rung, ladder.txt, ladder.json and ladder.html, and the
 // run folders of the "qat" rungs. With `resume`, rungs that are there already are kept, and a
-// training goes on where it was. Throws Error when `out` holds a ladder and `resume` is not given,
+// training is resumed. Throws Error when `out` holds a ladder and `resume` is not given,
 // or when its config differs, naming the key.
 Ladder climb(const LadderConfig& config, const std::filesystem::path& out, bool resume);
 

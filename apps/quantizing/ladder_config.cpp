@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <array>
 #include <filesystem>
 
 #include "apps/quantizing/ladder.h"
@@ -8,83 +7,65 @@
 namespace sextant::apps {
 namespace {
 
-constexpr std::array kRungs = {"fp32", "naive", "ptq", "ptq_plus", "partial", "qat", "qat_cwd"};
-
-void check_rungs(const LadderConfig& c, const std::string& where) {
-  check(!c.rungs.empty() && c.rungs.front() == "fp32",
-        "{}: 'rungs' must start with \"fp32\", which the others are measured against", where);
-  for (const auto& r : c.rungs) {
-    check(std::ranges::find(kRungs, r) != kRungs.end(),
-          "{}: 'rungs' has '{}', must be of: fp32, naive, ptq, ptq_plus, partial, qat, qat_cwd",
-          where, r);
-    check(std::ranges::count(c.rungs, r) == 1, "{}: 'rungs' has '{}' twice", where, r);
-  }
+void check_rungs(const LadderConfig& c, const ConfigReader& r) {
+  if (c.rungs.empty() || c.rungs.front() != RungKind::kFp32)
+    r.fail_key("rungs", "must start with \"fp32\", which the others are measured against");
+  for (const RungKind kind : c.rungs)
+    if (std::ranges::count(c.rungs, kind) != 1)
+      r.fail_key("rungs", fmt::format("has '{}' twice", name_of(kind)));
 }
 
 }  // namespace
 
-Json LadderConfig::json() const {
-  return {
-      {"model", model},
-      {"data",
-       {{"path", data.path},
-        {"train", data.train},
-        {"val", data.val},
-        {"on_error", data.on_error}}},
-      {"image_size", image_size},
-      {"device", device},
-      {"rungs", rungs},
-      {"ptq", ptq_json(ptq)},
-      {"ptq_plus", ptq_json(ptq_plus)},
-      {"partial", {{"max_drop", max_drop}}},
-      {"qat", qat},
-      {"bench", {{"image_size", bench_image_size}, {"batch", bench_batch}, {"runs", bench_runs}}},
-      {"verify_images", verify_images}};
+void LadderConfig::fields(ConfigFields& f) {
+  f.required_path("model", model);
+  f.object("data", [&](ConfigFields& d) { data.fields(d); });
+  f("image_size", image_size, 0, 8192);
+  f("device", device);
+  f("rungs", rungs);
+  f.object("ptq", [&](ConfigFields& p) { ptq_fields(p, ptq); });
+  if (f.reading()) {
+    ptq_plus = ptq;
+    ptq_plus.equalize = quant::Equalization::kActivations;
+    ptq_plus.bias_correction = true;
+    ptq_plus.rounding = quant::Rounding::kAdaRound;
+  }
+  f.object("ptq_plus", [&](ConfigFields& p) { ptq_fields(p, ptq_plus); });
+  f.object("partial", [&](ConfigFields& p) { p("max_drop", max_drop, 0, 100); });
+  f.verbatim("qat", qat);
+  f.object("bench", [&](ConfigFields& b) {
+    b("image_size", bench_image_size, 32, 8192);
+    b("batch", bench_batch, 1, 1024);
+    b("runs", bench_runs, 1, 100000);
+  });
+  f("verify_images", verify_images, 1, 1000000);
 }
 
-LadderConfig load_ladder_config(const std::string& path,
-                                const std::vector<std::string>& overrides) {
-  Json json = load_json(path);
-  for (const auto& o : overrides) apply_override(json, o);
-  const std::string folder = std::filesystem::path(path).parent_path().string();
+QatConfig LadderConfig::qat_config(RungKind kind) const {
+  Json json = qat;
+  json["model"] = std::filesystem::absolute(model).string();
+  DataConfig absolute = data;
+  absolute.path = std::filesystem::absolute(data.path).string();
+  json["data"] = fields_to_json(absolute);
+  if (!json.contains("device")) json["device"] = std::string(name_of(device));
+  if (kind == RungKind::kQat) {  // by the labels alone
+    json["distill"] = {{"cwd_weight", 0}, {"logits_weight", 0}};
+    json["loss_weight"] = 1.0;
+  }
+  return parse_qat_config(json, where, "", "qat.");
+}
+
+LadderConfig parse_ladder_config(const Json& json, const std::string& where,
+                                 const std::string& folder) {
   LadderConfig c;
-  ConfigReader r(json, path);
-  r.require("model", c.model);
-  c.model = beside(folder, c.model);
-  ConfigReader d = r.child("data");
-  d.require("path", c.data.path);
-  c.data.path = beside(folder, c.data.path);
-  d.get("train", c.data.train);
-  d.get("val", c.data.val);
-  d.choice("on_error", c.data.on_error, {"skip", "stop"});
-  d.finish();
-  r.number("image_size", c.image_size, 0, 8192);
-  r.choice("device", c.device, {"auto", "cpu", "cuda"});
-  r.get("rungs", c.rungs);
-  check_rungs(c, path);
-  ConfigReader ptq = r.child("ptq");
-  read_ptq_config(ptq, c.ptq);
-  ptq.finish();
-  c.ptq_plus = c.ptq;
-  c.ptq_plus.equalize = "activations";
-  c.ptq_plus.bias_correction = true;
-  c.ptq_plus.rounding = "adaround";
-  ConfigReader plus = r.child("ptq_plus");
-  read_ptq_config(plus, c.ptq_plus);
-  plus.finish();
-  ConfigReader partial = r.child("partial");
-  partial.number("max_drop", c.max_drop, 0, 100);
-  partial.finish();
-  ConfigReader qat = r.child("qat");
-  c.qat = qat.json();
+  c.where = where;
+  ConfigReader r(json, where, "", folder);
+  read_fields(r, c);
+  check_rungs(c, r);
   for (const char* key : {"model", "data", "image_size", "start", "calibration"})
-    check(!c.qat.contains(key), "{}: 'qat.{}' is the ladder's own", path, key);
-  ConfigReader bench = r.child("bench");
-  bench.number("image_size", c.bench_image_size, 32, 8192);
-  bench.number("batch", c.bench_batch, 1, 1024);
-  bench.number("runs", c.bench_runs, 1, 100000);
-  bench.finish();
-  r.number("verify_images", c.verify_images, 1, 1000000);
+    if (c.qat.contains(key)) r.fail_key(std::string("qat.") + key, "is the ladder's own");
+  c.qat_config(RungKind::kQat);  // mistakes are reported now, not hours later
+  c.qat_config(RungKind::kQatCwd);
   r.finish();
   return c;
 }

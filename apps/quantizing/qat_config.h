@@ -10,6 +10,8 @@
 
 namespace sextant::apps {
 
+struct SourceModel;
+
 struct DistillConfig {
   double cwd_weight = 1.0;  // channel-wise, of the neck's outputs; 0: none
   double cwd_temperature = 1.0;
@@ -18,28 +20,35 @@ struct DistillConfig {
   std::vector<std::string> features;  // tensors instead of the neck's outputs
 
   bool wanted() const { return cwd_weight > 0 || logits_weight > 0; }
-  Json json() const;
+  void fields(ConfigFields& f);
 };
 
+// Until resolve(), `epochs` 0, `image_size` 0 and a negative solver.lr0 mean: from the model;
+// solver.nominal_batch 0: `batch`.
 struct QatConfig : RunConfig {
+  QatConfig();
+
   std::string model;  // checkpoint or float deploy file: where it starts, and the teacher
   std::string start;  // quantized deploy file of the same model to start from, or nothing
   quant::PtqConfig calibration;
   std::string calibration_split;          // of the images that ranges are taken from
   std::vector<std::string> float_layers;  // names of nodes, with *, that stay in float
   bool learn_scales = false;              // activations' ranges are learned (LSQ)
-  std::string weight_ranges = "frozen";   // or follow, learned
-  double loss_weight = 1.0;               // of the detection loss
+  quant::WeightRanges weight_ranges = quant::WeightRanges::kFrozen;
+  double loss_weight = 1.0;  // of the detection loss
   DistillConfig distill;
   Json loss = Json::object();  // as given; what is absent comes from the model
 
-  quant::WeightRanges weights() const;
-  Json json() const;
+  void fields(ConfigFields& f);
+  Json json() const { return fields_to_json(*this); }
+
+  // Fills in what was not given: the model's image size, a tenth of the epochs and a hundredth of
+  // the rate of its training. Throws Error naming the key that does not fit the model.
+  void resolve(const SourceModel& model);
 };
 
-// Reads and validates as load_train_config(). Reads the model's file too: its image size, and the
-// epochs and rate of its training, of which a tenth and a hundredth are the defaults.
-QatConfig load_qat_config(const std::string& path, const std::vector<std::string>& overrides);
-QatConfig parse_qat_config(const Json& json, const std::string& where, const std::string& folder);
+// Reads and validates as parse_train_config(); `prefix` comes before the keys in messages.
+QatConfig parse_qat_config(const Json& json, const std::string& where, const std::string& folder,
+                           const std::string& prefix = "");
 
 }  // namespace sextant::apps

@@ -34,7 +34,7 @@ void read_training_beside(const fs::path& model, SourceModel& s) {
   s.training.epochs = static_cast<int64_t>(number(json, "epochs"));
   s.training.batch = static_cast<int64_t>(number(json, "batch"));
   // Of another optimizer it says nothing about the rate that suits here.
-  if (json["solver"].value("optimizer", "sgd") == "sgd")
+  if (json["solver"].value("optimizer", "sgd") == name_of(OptimizerKind::kSgd))
     s.training.lr0 = number(json["solver"], "lr0");
   if (is_object("loss"))
     s.loss = read_loss_config(ConfigReader(json["loss"], file.string(), "loss."), s.loss);
@@ -97,8 +97,8 @@ void check_same_structure(const deploy::Graph& a, const deploy::Graph& b) {
 namespace {
 
 deploy::Graph calibrated(const QatConfig& config, const deploy::Graph& model) {
-  const data::Dataset dataset = deploy::open_dataset_for(
-      model, config.data.path, config.calibration_split, {config.data.on_error});
+  const data::Dataset dataset =
+      config.data.open(config.calibration_split, deploy::classes_of(model));
   quant::PtqConfig ptq = config.calibration;
   ptq.device = deploy::choose_device(config.device);
   ptq.float_layers.insert(ptq.float_layers.end(), config.float_layers.begin(),

@@ -14,7 +14,7 @@ namespace {
 namespace fs = std::filesystem;
 
 TrainConfig search_config(TrainConfig c) {
-  c.model["training_mode"] = "hyper_search";
+  c.model["training_mode"] = std::string(name_of(TrainingMode::kHyperSearch));
   c.epochs = c.training.search_epochs;
   c.training = {};
   c.init.clear();  // weights for the target
@@ -48,21 +48,19 @@ void save_scales(const fs::path& path, const optim::RepScales& scales) {
 
 }  // namespace
 
-TrainResult train_repopt(const TrainConfig& config, const fs::path& out,
-                         const RepOptOptions& options) {
+RunResult train_repopt(const TrainConfig& config, const fs::path& out,
+                       const RepOptOptions& options) {
   const fs::path scales_file = out / "scales.safetensors", search = out / "search";
   const bool begun = fs::exists(scales_file) || fs::exists(search / "config.json") ||
                      fs::exists(out / "config.json");
-  check(options.resume || !begun,
-        "{}: already holds a run; go on with it (--resume) or choose another folder (--out)",
-        out.string());
+  if (begun && !options.resume) fail_run_exists(out);
   int64_t stop_after = options.stop_after;
   if (!fs::exists(scales_file)) {
     optim::RepScales scales;
     if (options.from.empty()) {
       fmt::print("stage 1 of 2: hyper-search, {} epochs, in {}\n", config.training.search_epochs,
                  search.string());
-      TrainResult r = train(search_config(config), search, options.resume, stop_after);
+      RunResult r = train(search_config(config), search, options.resume, stop_after);
       const double minutes =
           r.seconds_per_epoch * static_cast<double>(config.training.search_epochs) / 60;
       if (r.complete) fmt::print("hyper-search: {:.1f} minutes of training\n", minutes);
@@ -78,17 +76,17 @@ TrainResult train_repopt(const TrainConfig& config, const fs::path& out,
       scales = earlier_scales(options.from);
       // Before anything is written: a wrong --from leaves the folder as it was.
       optim::check_scales(scales, scales_of_search(read_yolov6_config(
-                                      ConfigReader(config.model, "model", "model."), 1)));
+                                      ConfigReader(config.model, config.where, "model."), 1)));
       fs::create_directories(out);
       save_scales(scales_file, scales);
     }
   } else {
-    check(options.from.empty(), "{}: the run has its scales already; leave out --from",
-          scales_file.string());
+    check(options.from.empty(), "{}: the run has its scales already, it cannot take those of {}",
+          scales_file.string(), options.from);
   }
   const optim::RepScales scales = optim::extract_scales(load_safetensors(scales_file));
   fmt::print("stage 2 of 2: target, {} epochs, in {}\n", config.epochs, out.string());
-  const TrainResult r = train(config, out, options.resume, stop_after, &scales);
+  const RunResult r = train(config, out, options.resume, stop_after, &scales);
   if (r.complete)
     fmt::print("target: {:.1f} minutes of training\n",
                r.seconds_per_epoch * static_cast<double>(config.epochs) / 60);

@@ -5,13 +5,14 @@
 //   2. target: the model with single convolutions is trained from the start, from weights and with
 //      gradient multipliers that the scales give.
 //
-// The run folder is that of the target (apps/training/trainer.h), with two things more:
+// The run folder is that of the target (apps/training/trainer.h), with two more things:
 //
 //   search/              the run folder of the first stage, an ordinary run
 //   scales.safetensors   the scales of its last weights, averaged; written once, when it is over
 //
 // A run resumes in the first stage as long as scales.safetensors is not there, in the second once
-// it is. The target's resume state holds the scales' fingerprint and refuses to go on with others.
+// it is. The target's resume state holds the scales' fingerprint and refuses to continue with
+// others.
 #pragma once
 
 #include <filesystem>
@@ -29,7 +30,7 @@ struct RepOptOptions {
 
 // Throws Error as train(), when `from` has no scales or others than the model needs, and when it is
 // given for a run that has its scales already.
-TrainResult train_repopt(const TrainConfig& config, const std::filesystem::path& out,
-                         const RepOptOptions& options);
+RunResult train_repopt(const TrainConfig& config, const std::filesystem::path& out,
+                       const RepOptOptions& options);
 
 }  // namespace sextant::apps

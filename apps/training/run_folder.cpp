@@ -9,16 +9,16 @@
 #include "models/yolov6_config.h"
 
 namespace sextant::apps {
-
 namespace {
 
 // The config without what does not change the result, and with all its keys (an older run may have
 // been written with fewer).
 Json decisive(Json config) {
   for (const char* key : {"workers", "device", "cache_mb"}) config.erase(key);
-  if (!config.contains("precision")) config["precision"] = TrainConfig{}.precision;
+  if (!config.contains("precision"))
+    config["precision"] = std::string(name_of(TrainConfig{}.precision));
   if (config["solver"].is_object() && !config["solver"].contains("optimizer"))
-    config["solver"]["optimizer"] = SolverConfig{}.optimizer;
+    config["solver"]["optimizer"] = std::string(name_of(SolverConfig{}.optimizer));
   if (config["model"].is_object())
     config["model"] =
         read_yolov6_config(ConfigReader(config["model"], "config", "model."), 1).json();
@@ -26,7 +26,17 @@ Json decisive(Json config) {
 }
 
 std::string cell(double v) { return v < 0 ? "" : fmt::format("{:.5f}", v); }
+
 }  // namespace
+
+void fail_run_exists(const std::filesystem::path& folder) {
+  fail("{}: already holds a run; resume it, or choose another folder", folder.string());
+}
+
+RunFolder::RunFolder(std::filesystem::path path, bool resume) : path_(std::move(path)) {
+  if (!resume && std::filesystem::exists(config())) fail_run_exists(path_);
+  resuming_ = resume && std::filesystem::exists(state());
+}
 
 void write_results(const std::filesystem::path& path, const std::vector<EpochRow>& rows) {
   std::string text =

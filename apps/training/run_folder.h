@@ -1,4 +1,13 @@
-// The files of a run folder that only training reads and writes.
+// The folder of a run and the files in it that only training reads and writes.
+//
+//   config.json         the config as resolved
+//   results.csv         a row for each epoch; loss.png and map.png show them
+//   train_batch.png     what the network saw first
+//   last.safetensors, best.safetensors   the model, as the task writes it (apps/training/run.h)
+//   resume.safetensors  everything that the next epoch starts from: weights, averages, momenta
+//
+// Each is written under a temporary name and renamed, resume.safetensors last, so that a run can be
+// killed at any moment and resumed from its last finished epoch, bit for bit.
 #pragma once
 
 #include <filesystem>
@@ -13,6 +22,29 @@
 #include "optim/sgd.h"
 
 namespace sextant::apps {
+
+// Throws Error: the folder holds a run, which nobody asked to resume.
+[[noreturn]] void fail_run_exists(const std::filesystem::path& folder);
+
+class RunFolder {
+ public:
+  // Throws Error when `path` holds a run and `resume` is false.
+  RunFolder(std::filesystem::path path, bool resume);
+
+  const std::filesystem::path& path() const { return path_; }
+  // Whether a finished epoch is there to continue from.
+  bool resuming() const { return resuming_; }
+  std::filesystem::path config() const { return path_ / "config.json"; }
+  std::filesystem::path results() const { return path_ / "results.csv"; }
+  std::filesystem::path batch_picture() const { return path_ / "train_batch.png"; }
+  std::filesystem::path last() const { return path_ / "last.safetensors"; }
+  std::filesystem::path best() const { return path_ / "best.safetensors"; }
+  std::filesystem::path state() const { return path_ / "resume.safetensors"; }
+
+ private:
+  std::filesystem::path path_;
+  bool resuming_;
+};
 
 // One row of results.csv. Epoch 0, of runs that start from something to be measured against, has no
 // losses.

@@ -1,4 +1,4 @@
-// The optimizer that a config asks for.
+// The optimizer and the schedule that a config asks for.
 #pragma once
 
 #include <memory>
@@ -9,6 +9,7 @@
 #include "optim/optimizer.h"
 #include "optim/rep_handler.h"
 #include "optim/rep_scales.h"
+#include "optim/schedule.h"
 
 namespace sextant::apps {
 
@@ -16,7 +17,11 @@ namespace sextant::apps {
 std::unique_ptr<optim::Optimizer> make_optimizer(
     const RunConfig& config, const std::vector<optim::NamedParameter>& parameters);
 
-// The multipliers that go with it.
+// The rate changes from epoch to epoch, as officially, or with `by_iteration` at every iteration.
+optim::Schedule make_schedule(const RunConfig& config, int64_t iterations_per_epoch,
+                              bool by_iteration);
+
+// The multipliers that go with the optimizer.
 optim::RepRule rep_rule(const SolverConfig& solver);
 
 // What the scales of a model's hyper-search look like: names and shapes, values of a start.

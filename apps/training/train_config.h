@@ -2,13 +2,15 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <vector>
 
-#include "core/config.h"
+#include "core/config_fields.h"
 #include "data/augment/augment.h"
+#include "data/dataset/dataset.h"
+#include "deploy/detect/choices.h"
 #include "models/yolov6_config.h"
+#include "optim/schedule.h"
 
 namespace sextant::apps {
 
@@ -16,14 +18,28 @@ struct DataConfig {
   std::string path;  // dataset folder, JSON or data.yaml; relative to the config file
   std::string train = "train";
   std::string val = "val";
-  std::string on_error = "skip";  // or "stop": what a mistake in labels or images leads to
+  data::OnError on_error = data::OnError::kSkip;
+
+  data::Dataset open(const std::string& split,
+                     const std::optional<data::ClassList>& classes = std::nullopt) const {
+    return data::open_dataset(path, split, {on_error, classes});
+  }
+  void fields(ConfigFields& f);
 };
 
+// kAdamW: with decoupled weight decay.
+enum class OptimizerKind { kSgd, kAdam, kAdamW };
+constexpr auto enum_names(OptimizerKind) {
+  return make_enum_names<OptimizerKind>("optimizer", {{OptimizerKind::kSgd, "sgd"},
+                                                      {OptimizerKind::kAdam, "adam"},
+                                                      {OptimizerKind::kAdamW, "adamw"}});
+}
+
 struct SolverConfig {
-  std::string optimizer = "sgd";  // or "adam", "adamw" (decoupled weight decay)
+  OptimizerKind optimizer = OptimizerKind::kSgd;
   double lr0 = 0.02;
   double lrf = 0.01;
-  std::string schedule = "cosine";
+  optim::ScheduleShape schedule = optim::ScheduleShape::kCosine;
   double momentum = 0.937;                   // of sgd
   std::vector<double> betas = {0.9, 0.999};  // of adam and adamw
   double weight_decay = 5e-4;
@@ -32,26 +48,42 @@ struct SolverConfig {
   double warmup_momentum = 0.8;
   double warmup_bias_lr = 0.1;
   int64_t nominal_batch = 64;  // gradients are accumulated up to about so many images
-  double ema_decay = 0.9999;
+  double ema_decay = 0.9999;   // 0: no moving average
   double ema_tau = 2000;
 
-  bool adam() const { return optimizer != "sgd"; }
-  Json json() const;
+  bool adam() const { return optimizer != OptimizerKind::kSgd; }
+  void fields(ConfigFields& f);
 };
 
 // How the model is arrived at: trained as `model` says, or by RepOptimizer
 // (apps/training/repopt.h).
-struct TrainingConfig {
-  std::string mode = "plain";  // or "repopt"
-  int64_t search_epochs = 0;   // repopt: "search.epochs"; when not given, the run's epochs
+enum class TrainingScheme { kPlain, kRepOpt };
+constexpr auto enum_names(TrainingScheme) {
+  return make_enum_names<TrainingScheme>(
+      "training mode", {{TrainingScheme::kPlain, "plain"}, {TrainingScheme::kRepOpt, "repopt"}});
+}
 
-  Json json() const;
+struct TrainingConfig {
+  TrainingScheme mode = TrainingScheme::kPlain;
+  int64_t search_epochs = 0;  // kRepOpt: "search.epochs"; when not given, the run's epochs
+
+  void fields(ConfigFields& f);
 };
+
+// What activations are held and multiplied in; weights, statistics and losses stay fp32. The 16-bit
+// ones need a GPU; fp16 comes with a loss scale.
+enum class TrainPrecision { kFloat32, kFloat16, kBFloat16 };
+constexpr auto enum_names(TrainPrecision) {
+  return make_enum_names<TrainPrecision>("precision", {{TrainPrecision::kFloat32, "fp32"},
+                                                       {TrainPrecision::kFloat16, "fp16"},
+                                                       {TrainPrecision::kBFloat16, "bf16"}});
+}
 
 // What every kind of training has.
 struct RunConfig {
+  std::string where = "config";  // its file, for messages
   uint64_t seed = 0;
-  std::string device = "auto";
+  deploy::DeviceChoice device = deploy::DeviceChoice::kAuto;
   int64_t epochs = 60;
   int64_t batch = 16;
   int image_size = 320;
@@ -66,9 +98,7 @@ struct RunConfig {
   SolverConfig solver;
   data::AugmentConfig augment;
 
-  Json json() const;
-  // The keys of these fields; what is absent keeps its value. Paths are relative to `folder`.
-  void read(ConfigReader& reader, const std::string& folder);
+  void fields(ConfigFields& f);
 };
 
 struct TrainConfig : RunConfig {
@@ -78,28 +108,20 @@ struct TrainConfig : RunConfig {
   std::string init;                 // checkpoint to start from; relative to the config file
   std::vector<std::string> freeze;  // modules that are not trained: "backbone", "neck.Rep_p4"
   TrainingConfig training;
-  // What activations are held and multiplied in: "fp32", or on a GPU "fp16" (with a loss scale) or
-  // "bf16"; weights, statistics and losses stay fp32.
-  std::string precision = "fp32";
+  TrainPrecision precision = TrainPrecision::kFloat32;
   bool cuda_graph = true;  // on a GPU, steps are recorded and replayed (apps/training/train_step.h)
   Json model = Json::object();  // as given; read once the number of classes is known
   Json loss = Json::object();   // as given; what is absent comes from the model
   std::string teacher;          // self-distillation: a trained checkpoint of the same shape
 
-  Json json() const;
+  void fields(ConfigFields& f);
+  Json json() const { return fields_to_json(*this); }
 };
 
-// Reads and validates. Throws Error naming file and key: unknown (with the nearest valid name),
-// missing, of the wrong type or out of range. `overrides` are "a.b=value".
-TrainConfig load_train_config(const std::string& path, const std::vector<std::string>& overrides);
-// The same from JSON; relative paths are taken relative to `folder`.
+// Reads and validates. Throws Error naming the file (`where`) and key: unknown (with the nearest
+// valid name), missing, of the wrong type or out of range. Relative paths are taken relative to
+// `folder`.
 TrainConfig parse_train_config(const Json& json, const std::string& where,
                                const std::string& folder);
-
-// A path of a config, relative to the folder the config lies in.
-std::string beside(const std::string& folder, const std::string& path);
-
-// The first key, dotted, in which two configs differ; nothing when they are equal.
-std::optional<std::string> first_difference(const Json& a, const Json& b);
 
 }  // namespace sextant::apps

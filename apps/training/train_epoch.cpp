@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <cmath>
 
 #include "core/progress.h"
 
@@ -34,6 +35,12 @@ data::LoaderConfig loader_config(const RunConfig& config, Device device, int64_t
   return c;
 }
 
+LossItems check_finite(const LossItems& items, int64_t epoch) {
+  check(std::isfinite(items.total()),
+        "the loss is not finite in epoch {}; a lower 'solver.lr0' may help", epoch + 1);
+  return items;
+}
+
 EpochRow run_epoch(const EpochContext& context,
                    const std::function<Iteration(const data::Batch&, int64_t)>& iterate) {
   const auto start = std::chrono::steady_clock::now();
@@ -46,7 +53,7 @@ EpochRow run_epoch(const EpochContext& context,
   Progress progress(fmt::format("epoch {}/{}", epoch + 1, config.epochs), total);
   int64_t counted = 0;
   const auto count = [&](const Iteration& it) {
-    const LossItems items = it.items();
+    const LossItems items = check_finite(it.items(), epoch);
     row.lr = it.lr;
     row.loss_iou += items.iou / static_cast<double>(total);
     row.loss_dfl += items.dfl / static_cast<double>(total);
@@ -58,8 +65,7 @@ EpochRow run_epoch(const EpochContext& context,
   };
   Iteration last;
   for (int64_t i = 0; context.loader.next(batch); ++i) {
-    if (epoch == 0 && i == 0)
-      write_batch_picture(context.folder / "train_batch.png", batch, context.names);
+    if (epoch == 0 && i == 0) write_batch_picture(context.picture, batch, context.names);
     Iteration it = iterate(batch, epoch * total + i);
     if (last.items) count(last);
     last = std::move(it);

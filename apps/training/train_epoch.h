@@ -20,12 +20,15 @@ void print_report(const data::Dataset& dataset);
 
 data::LoaderConfig loader_config(const RunConfig& config, Device device, int64_t gray_border);
 
+// Throws Error where a loss is not finite. `epoch` from 0.
+LossItems check_finite(const LossItems& items, int64_t epoch);
+
 struct EpochContext {
   const RunConfig& config;
   int64_t epoch;  // from 0
   data::Loader& loader;
   const std::vector<std::string>& names;
-  const std::filesystem::path& folder;  // the first batch of the first epoch is drawn there
+  std::filesystem::path picture;  // of the first batch of the first epoch
 };
 struct Iteration {
   std::function<LossItems()> items;
@@ -33,7 +36,8 @@ struct Iteration {
 };
 // Calls iterate(batch, iteration of the run) for every batch; the row has the means of the losses,
 // the last rate and the seconds, and counts epochs from 1. A progress bar on stderr. The items of
-// an iteration are asked for when the next has been started, so that a device has work meanwhile.
+// an iteration are asked for when the next has been started, so that a device has work meanwhile;
+// they have to be finite.
 EpochRow run_epoch(const EpochContext& context,
                    const std::function<Iteration(const data::Batch&, int64_t)>& iterate);
 

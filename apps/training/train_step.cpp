@@ -25,9 +25,9 @@ struct TrainStep::Recording {
   PlacedTargets targets;
   LossStep step;
   std::unique_ptr<RecordedWork> work;
-  int64_t runs = 0;               // the second is the one that records
   LossValues values;              // of the last run
   std::vector<Tensor> gradients;  // where each replay puts them; empty before the first
+  std::vector<int64_t> counters;  // before the run
   std::vector<int64_t> counted;   // by each replay
 };
 
@@ -60,7 +60,9 @@ LossValues TrainStep::run(const Tensor& images, const Tensor& targets, int64_t e
   else
     begin(images, targets, step);
   run_recording();
-  return loss_.fetch(recording_->values, recording_->targets);
+  const LossValues values = loss_.fetch(recording_->values, recording_->targets);
+  if (!config_.record) recording_.reset();
+  return values;
 }
 
 TeacherOutput TrainStep::teach(const Variable& x) const {
@@ -117,7 +119,12 @@ void TrainStep::begin(const Tensor& images, const Tensor& targets, const LossSte
   r->targets = loss_.place(targets, images.dim(0), step, device_, room_for(targets));
   r->step = step;
   r->work = std::make_unique<RecordedWork>(
-      [this, p = r.get()] { p->values = pass(p->images, p->targets, p->step); });
+      [this, p = r.get()] { p->values = pass(p->images, p->targets, p->step); },
+      [this, p = r.get()] {
+        for (const Variable& v : parameters_) v.clear_grad();
+        for (size_t i = 0; i < counters_.size(); ++i)
+          *counters_[i].data<int64_t>() = p->counters[i];
+      });
   recording_ = std::move(r);
 }
 
@@ -133,27 +140,19 @@ void TrainStep::run_recording() {
     if (earlier[i].defined() && earlier[i].raw() == r.gradients[i].raw())
       earlier[i] = earlier[i].clone();
 
-  std::vector<int64_t> before;
-  for (const Tensor& c : counters_) before.push_back(*c.data<int64_t>());
-  ++r.runs;
-  try {
-    r.work->run();
-  } catch (const Error& e) {
-    if (r.runs != 2) throw;
-    // What CUDA cannot record it can still do.
-    for (const Variable& p : parameters_) p.clear_grad();
-    for (size_t i = 0; i < counters_.size(); ++i) *counters_[i].data<int64_t>() = before[i];
-    fmt::print(stderr, "training steps are not recorded: {}\n", e.what());
+  r.counters.clear();
+  for (const Tensor& c : counters_) r.counters.push_back(*c.data<int64_t>());
+  r.work->run();
+  if (!r.work->refusal().empty()) {
+    fmt::print(stderr, "training steps are not recorded: {}\n", r.work->refusal());
     config_.record = false;
-    r.work.reset();
-    r.values = pass(r.images, r.targets, r.step);
   }
-  if (r.work && r.work->recorded()) {
+  if (r.work->recorded()) {
     replayed_ = true;
     if (r.gradients.empty()) {
       for (const Variable& p : parameters_) r.gradients.push_back(p.grad());
       for (size_t i = 0; i < counters_.size(); ++i)
-        r.counted.push_back(*counters_[i].data<int64_t>() - before[i]);
+        r.counted.push_back(*counters_[i].data<int64_t>() - r.counters[i]);
     } else {
       for (size_t i = 0; i < parameters_.size(); ++i)
         if (r.gradients[i].defined()) parameters_[i].add_grad(r.gradients[i]);

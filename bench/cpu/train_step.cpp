@@ -54,7 +54,7 @@ Json train_step(const StepOptions& o) {
     total.push_back(t4 - t0);
   }
   return {{"what", "train_step"},
-          {"mode", o.mode},
+          {"mode", name_of(o.mode)},
           {"batch", o.batch},
           {"image_size", o.image_size},
           {"classes", o.classes},

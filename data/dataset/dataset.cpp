@@ -24,9 +24,9 @@ namespace {
 }
 
 void read_split(const DatasetDescription& description, const std::string& split, Dataset& dataset) {
-  if (description.format == "coco")
+  if (description.format == DatasetFormat::kCoco)
     read_coco_split(description, split, dataset);
-  else if (description.format == "voc")
+  else if (description.format == DatasetFormat::kVoc)
     read_voc_split(description, split, dataset);
   else
     read_yolo_split(description, split, dataset);
@@ -83,12 +83,10 @@ int64_t Dataset::images_without_boxes() const {
 
 Dataset open_dataset(const std::filesystem::path& path, const std::string& split,
                      const DatasetOptions& options) {
-  check(options.on_error == "skip" || options.on_error == "stop",
-        "dataset: on_error is '{}', must be skip or stop", options.on_error);
   Dataset dataset;
   dataset.path = path.string();
   dataset.split = split;
-  dataset.stop_on_error = options.on_error == "stop";
+  dataset.stop_on_error = options.on_error == OnError::kStop;
   try {
     const DatasetDescription description = describe_dataset(path);
     if (!description.images.contains(split)) fail_split(description, split);

@@ -30,6 +30,7 @@
 #include <string>
 #include <vector>
 
+#include "core/enum_names.h"
 #include "data/dataset/label_report.h"
 #include "data/image/image.h"
 
@@ -90,10 +91,18 @@ struct ClassList {
   std::string where;
 };
 
+// What a mistake in the labels or a broken image leads to.
+enum class OnError {
+  kSkip,  // the row (or the image) is left out
+  kStop,  // one Error, which names the first mistake and their number
+};
+constexpr auto enum_names(OnError) {
+  return make_enum_names<OnError>("error policy",
+                                  {{OnError::kSkip, "skip"}, {OnError::kStop, "stop"}});
+}
+
 struct DatasetOptions {
-  // What a mistake in the labels or a broken image leads to: "skip" leaves out the row (or the
-  // image) and goes on; "stop" throws one Error that names the first mistake and their number.
-  std::string on_error = "skip";
+  OnError on_error = OnError::kSkip;
   // The numbers of the classes are those of this list, by name. A dataset with other classes is
   // refused; one whose classes are those that its annotations happen to name (COCO, VOC) may have
   // fewer. Where either list is only numbers, classes go by number.

@@ -39,7 +39,7 @@ bool holds(const fs::path& folder, const char* extension) {
 DatasetDescription from_voc_folder(const fs::path& root) {
   DatasetDescription d;
   d.where = root.string();
-  d.format = "voc";
+  d.format = DatasetFormat::kVoc;
   d.listed_in = root / "JPEGImages";
   for (const char* split : kSplits) {
     const fs::path list = root / "ImageSets" / "Main" / (std::string(split) + ".txt");
@@ -60,20 +60,21 @@ DatasetDescription from_folder(const fs::path& root) {
     return d;
   }
   check(fs::is_directory(root / "images"), "{}: has no folder 'images'", d.where);
-  d.format = fs::is_directory(root / "labels") ? "yolo"
-             : holds(annotations, ".json")     ? "coco"
-             : holds(annotations, ".xml")      ? "voc"
-             : fs::is_directory(annotations)   ? "coco"
-                                               : "yolo";
-  check(fs::exists(classes) || d.format != "yolo",
+  d.format = fs::is_directory(root / "labels") ? DatasetFormat::kYolo
+             : holds(annotations, ".json")     ? DatasetFormat::kCoco
+             : holds(annotations, ".xml")      ? DatasetFormat::kVoc
+             : fs::is_directory(annotations)   ? DatasetFormat::kCoco
+                                               : DatasetFormat::kYolo;
+  check(fs::exists(classes) || d.format != DatasetFormat::kYolo,
         "{}: has neither classes.json nor dataset.json nor data.yaml", d.where);
   if (fs::exists(classes)) d.names = read_class_names(classes);
   for (const auto& entry : fs::directory_iterator(root / "images")) {
     const std::string split = entry.path().filename().string();
     if (!entry.is_directory() || split.starts_with('.')) continue;
     d.images[split] = {entry.path()};
-    if (d.format == "coco") d.annotations[split] = annotations / ("instances_" + split + ".json");
-    if (d.format == "voc") d.annotations[split] = annotations;
+    if (d.format == DatasetFormat::kCoco)
+      d.annotations[split] = annotations / ("instances_" + split + ".json");
+    if (d.format == DatasetFormat::kVoc) d.annotations[split] = annotations;
   }
   return d;
 }
@@ -93,13 +94,12 @@ DatasetDescription from_json(const fs::path& file) {
   DatasetDescription d;
   d.where = file.string();
   ConfigReader reader(load_json(file), d.where);
-  d.format = "yolo";
-  reader.choice("format", d.format, {"yolo", "coco", "voc"});
+  reader.get("format", d.format);
   std::string root_name = ".";
   reader.get("root", root_name);
   const fs::path root = file.parent_path() / root_name;
   check(fs::is_directory(root), "{}: 'root' is '{}', which is no folder", d.where, root.string());
-  if (d.format == "yolo")
+  if (d.format == DatasetFormat::kYolo)
     reader.require("names", d.names);
   else
     reader.get("names", d.names);
@@ -113,14 +113,15 @@ DatasetDescription from_json(const fs::path& file) {
     }
     for (const std::string& path : paths) d.images[split].push_back(root / path);
   }
-  if (d.format == "yolo") {
+  if (d.format == DatasetFormat::kYolo) {
     d.labels = read_paths(reader.child("labels"), root);
   } else {
     d.annotations = read_paths(reader.child("annotations"), root);
     for (const auto& [split, unused] : d.images)
       if (!d.annotations.contains(split))
         d.annotations[split] =
-            root / "annotations" / (d.format == "coco" ? "instances_" + split + ".json" : "");
+            root / "annotations" /
+            (d.format == DatasetFormat::kCoco ? "instances_" + split + ".json" : "");
   }
   reader.finish();
   return d;
@@ -184,7 +185,6 @@ std::vector<std::string> class_list(const YAML::Node& node, const std::string& w
 DatasetDescription parse_data_yaml(std::string_view text, const fs::path& file) {
   DatasetDescription d;
   d.where = file.string();
-  d.format = "yolo";
   check(text.size() <= kMaxYaml, "{}: has {} bytes, more than {}", d.where, text.size(), kMaxYaml);
   try {
     const YAML::Node yaml = YAML::Load(std::string(text));

@@ -13,9 +13,16 @@
 
 namespace sextant::data {
 
+enum class DatasetFormat { kYolo, kCoco, kVoc };
+constexpr auto enum_names(DatasetFormat) {
+  return make_enum_names<DatasetFormat>("dataset format", {{DatasetFormat::kYolo, "yolo"},
+                                                           {DatasetFormat::kCoco, "coco"},
+                                                           {DatasetFormat::kVoc, "voc"}});
+}
+
 struct DatasetDescription {
-  std::string where;   // for messages
-  std::string format;  // "yolo", "coco" or "voc"
+  std::string where;  // for messages
+  DatasetFormat format = DatasetFormat::kYolo;
   std::vector<std::string> names;
   // By split: folders of images or list files.
   std::map<std::string, std::vector<std::filesystem::path>> images;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "core/error.h"
@@ -97,11 +98,14 @@ sextant_options complete(const sextant_options* given) {
 }
 
 deploy::DetectorConfig config_for(const sextant_options& options, const deploy::Graph& graph) {
-  const std::string precision = options.precision;
+  std::optional<deploy::Precision> precision;
+  if (options.precision != std::string_view("auto"))
+    precision = sextant::from_name<deploy::Precision>(options.precision);
   deploy::DetectorConfig config;
-  config.precision = deploy::choose_precision(precision == "auto" ? "" : precision, graph);
+  config.precision = deploy::choose_precision(precision, graph);
   config.image_size = deploy::choose_image_size(options.image_size, graph, "options.image_size");
-  config.device = deploy::choose_device(options.device, config.precision, false);
+  config.device = deploy::choose_device(sextant::from_name<deploy::DeviceChoice>(options.device),
+                                        config.precision, false);
   config.nms.conf = options.min_score;
   config.nms.iou = options.max_iou;
   config.nms.max_det = options.max_boxes;

@@ -7,36 +7,34 @@ CudaStarter cuda;
 
 void set_cuda_starter(const CudaStarter& starter) { cuda = starter; }
 
-Device choose_device(const std::string& name) {
-  if (name == "cpu") return Device::kCpu;
-  check(name == "cuda" || name == "auto", "device '{}', must be auto, cpu or cuda", name);
+Device choose_device(DeviceChoice choice) {
+  if (choice == DeviceChoice::kCpu) return Device::kCpu;
   if (has_accelerator()) return Device::kCuda;
-  if (name == "auto" && (cuda.available == nullptr || !cuda.available(nullptr)))
+  if (choice == DeviceChoice::kAuto && (cuda.available == nullptr || !cuda.available(nullptr)))
     return Device::kCpu;
   check(cuda.start != nullptr, "this program runs on the CPU only");
   cuda.start();
   return Device::kCuda;
 }
 
-Device choose_device(const std::string& name, Precision precision, bool simulate) {
+Device choose_device(DeviceChoice choice, Precision precision, bool simulate) {
   const bool cpu_only = precision == Precision::kInteger || simulate;
-  return choose_device(cpu_only && name == "auto" ? "cpu" : name);
+  return choose_device(cpu_only && choice == DeviceChoice::kAuto ? DeviceChoice::kCpu : choice);
 }
 
 std::string device_title(Device device) {
   return device == Device::kCpu ? "cpu" : accelerator().name();
 }
 
-Precision choose_precision(const std::string& name, const Graph& graph) {
-  if (!name.empty()) return from_name<Precision>(name);
-  return graph.quantized() ? Precision::kInt8 : Precision::kFloat32;
+Precision choose_precision(std::optional<Precision> wanted, const Graph& graph) {
+  return wanted.value_or(graph.quantized() ? Precision::kInt8 : Precision::kFloat32);
 }
 
-int choose_image_size(int size, const Graph& graph, std::string_view option) {
+int choose_image_size(int size, const Graph& graph, std::string_view name) {
   const int64_t chosen = size != 0 ? size : (graph.image_size > 0 ? graph.image_size : 640);
   const int64_t multiple = size_multiple(graph);
   check(chosen >= multiple && chosen % multiple == 0 && chosen <= 8192,
-        "{} {}: must be a multiple of {} and at most 8192", option, chosen, multiple);
+        "{} is {}, must be a multiple of {} and at most 8192", name, chosen, multiple);
   return static_cast<int>(chosen);
 }
 

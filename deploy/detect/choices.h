@@ -1,6 +1,7 @@
 // What a program decides before it runs a model: device, precision, image size.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -17,23 +18,33 @@ struct CudaStarter {
 };
 void set_cuda_starter(const CudaStarter& starter);
 
-// "cpu"; "cuda": throws Error with the reason when there is no usable GPU; "auto": CUDA if it can be
-// used, else the CPU. Starts the device.
-Device choose_device(const std::string& name);
+enum class DeviceChoice {
+  kAuto,  // CUDA where it can be used, else the CPU
+  kCpu,
+  kCuda,
+};
+constexpr auto enum_names(DeviceChoice) {
+  return make_enum_names<DeviceChoice>(
+      "device",
+      {{DeviceChoice::kAuto, "auto"}, {DeviceChoice::kCpu, "cpu"}, {DeviceChoice::kCuda, "cuda"}});
+}
 
-// The same for an engine of `precision`: "auto" takes the CPU for what only the CPU does, the fully
+// Starts the device. Throws Error with the reason when a GPU is asked for and there is no usable one.
+Device choose_device(DeviceChoice choice);
+
+// The same for an engine of `precision`: kAuto takes the CPU for what only the CPU does, the fully
 // integer mode and the simulation.
-Device choose_device(const std::string& name, Precision precision, bool simulate);
+Device choose_device(DeviceChoice choice, Precision precision, bool simulate);
 
 // "cpu", or the name of the GPU in use.
 std::string device_title(Device device);
 
-// The precision of that name; of an empty one: int8 for a quantized graph, else fp32.
-Precision choose_precision(const std::string& name, const Graph& graph);
+// `wanted`, or where nothing is: int8 for a quantized graph, else fp32.
+Precision choose_precision(std::optional<Precision> wanted, const Graph& graph);
 
 // `size`, or for 0 the size the model was trained at. Throws Error for a size that is not a multiple
-// of the model's largest stride; the message calls it by `option`, the option or config key that
+// of the model's largest stride, starting with `name`: the option or the config's file and key that
 // gave it.
-int choose_image_size(int size, const Graph& graph, std::string_view option);
+int choose_image_size(int size, const Graph& graph, std::string_view name);
 
 }  // namespace sextant::deploy

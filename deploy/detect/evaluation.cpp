@@ -23,10 +23,14 @@ Json EvalResult::json(const std::vector<std::string>& names) const {
   return j;
 }
 
+std::optional<data::ClassList> classes_of(const Graph& graph) {
+  if (graph.class_names.empty()) return std::nullopt;
+  return data::ClassList{graph.class_names, graph.label()};
+}
+
 data::Dataset open_dataset_for(const Graph& graph, const std::string& path,
                                const std::string& split, data::DatasetOptions options) {
-  if (!graph.class_names.empty())
-    options.classes = data::ClassList{graph.class_names, graph.label()};
+  options.classes = classes_of(graph);
   data::Dataset dataset = data::open_dataset(path, split, options);
   if (!dataset.report.empty())
     fmt::print(stderr, "{} ({}): {}\n", path, split, dataset.report.summary());

@@ -27,6 +27,9 @@ struct EvalOptions {
   Device device = Device::kCpu;
 };
 
+// The classes of a model, for a dataset to follow; nothing where it does not name any.
+std::optional<data::ClassList> classes_of(const Graph& graph);
+
 // Opens a split for a model: its classes are the model's, matched by name (data/dataset/dataset.h).
 // What is wrong with the labels is said on stderr.
 data::Dataset open_dataset_for(const Graph& graph, const std::string& path,

@@ -219,10 +219,8 @@ class Loader {
         : AttributeReader(from), loader_(loader), node_(node) {}
     void weight() override {
       bool bias = false;
-      std::string precision = "int8";
       from_.require("bias", bias);
-      from_.choice("precision", precision, {"int8", "fp32"});
-      node_.precision = from_name<Precision>(precision);
+      from_.get("precision", node_.precision, {Precision::kInt8, Precision::kFloat32});
       loader_.weights(node_, bias);
     }
 

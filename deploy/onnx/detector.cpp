@@ -293,7 +293,8 @@ OnnxDetector detector_of_maps(const OnnxModelEnd& end, int64_t classes) {
       const int64_t reg_max = finder.detector(r).attributes.reg_max;
       return reg_max != 0 && reg_max != 16;
     });
-  check(roles.size() == 1, "outputs {}: which are class logits cannot be told; give --names", list);
+  check(roles.size() == 1,
+        "outputs {}: which of them are class logits cannot be told without the class names", list);
   return finder.detector(roles[0]);
 }
 

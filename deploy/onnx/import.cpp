@@ -157,7 +157,7 @@ class ModelReader {
       return size;
     }
     const int64_t size = options_.image_size > 0 ? options_.image_size : image_size_;
-    check(size > 0, "{}: does not say how large its images are; give --img", source_);
+    check(size > 0, "{}: does not say how large its images are; give the image size", source_);
     return size;
   }
 
@@ -267,8 +267,10 @@ class ModelReader {
     if (!found) {
       check_operators();
       if (first) throw *first;
-      fail("{}: has {} outputs, expected one; --maps decodes those of a YOLOv6 head", source_,
-           model_.graph().output_size());
+      fail(
+          "{}: has {} outputs, expected one; if they are the maps of a YOLOv6 head, import them as "
+          "maps",
+          source_, model_.graph().output_size());
     }
     decode(importer, "", found->inputs, found->attributes);
   }

@@ -17,16 +17,19 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
+
+#include "core/enum_names.h"
 
 namespace sextant::kernels {
 
 enum class ClassLossType : int { kVarifocal, kFocal, kQualityFocal, kPoly };
-
-// "varifocal", "focal", "quality_focal", "poly".
-const char* name_of(ClassLossType t);
-// Throws Error for another name.
-ClassLossType class_loss_type_from_name(const std::string& name);
+constexpr auto enum_names(ClassLossType) {
+  return make_enum_names<ClassLossType>("class loss",
+                                        {{ClassLossType::kVarifocal, "varifocal"},
+                                         {ClassLossType::kFocal, "focal"},
+                                         {ClassLossType::kQualityFocal, "quality_focal"},
+                                         {ClassLossType::kPoly, "poly"}});
+}
 
 // class_loss: `pred` are probabilities. Logarithms are clamped at -100 and p (1 - p) at 1e-12 in
 // the gradient of bce, as in PyTorch's binary_cross_entropy. In double.

@@ -19,7 +19,8 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
+
+#include "core/enum_names.h"
 
 namespace sextant::kernels {
 
@@ -34,11 +35,17 @@ enum class IouType : int {
   kAlphaDIoU,
   kAlphaCIoU
 };
-
-// "iou", "giou", "diou", "ciou", "siou", "alpha_iou", "alpha_giou", "alpha_diou", "alpha_ciou".
-const char* name_of(IouType t);
-// Throws Error for another name.
-IouType iou_type_from_name(const std::string& name);
+constexpr auto enum_names(IouType) {
+  return make_enum_names<IouType>("IoU type", {{IouType::kIoU, "iou"},
+                                               {IouType::kGIoU, "giou"},
+                                               {IouType::kDIoU, "diou"},
+                                               {IouType::kCIoU, "ciou"},
+                                               {IouType::kSIoU, "siou"},
+                                               {IouType::kAlphaIoU, "alpha_iou"},
+                                               {IouType::kAlphaGIoU, "alpha_giou"},
+                                               {IouType::kAlphaDIoU, "alpha_diou"},
+                                               {IouType::kAlphaCIoU, "alpha_ciou"}});
+}
 
 template <class T>  // float or double
 struct IouLoss {

@@ -5,18 +5,18 @@
 #include <string>
 #include <vector>
 
-#include "core/config.h"
+#include "core/config_fields.h"
 #include "kernels/detection/cls_loss.h"
 #include "kernels/detection/iou_loss.h"
 
 namespace sextant {
 
 enum class Assigner : int { kTaskAligned, kAtss, kSimOta };
-
-// "tal", "atss", "simota".
-const char* name_of(Assigner a);
-// Throws Error for another name.
-Assigner assigner_from_name(const std::string& name);
+constexpr auto enum_names(Assigner) {
+  return make_enum_names<Assigner>(
+      "assigner",
+      {{Assigner::kTaskAligned, "tal"}, {Assigner::kAtss, "atss"}, {Assigner::kSimOta, "simota"}});
+}
 
 struct LossConfig {
   // From the model.
@@ -31,7 +31,7 @@ struct LossConfig {
   // From the training run: the epoch at which the distillation weight has decayed to 0.01.
   int64_t max_epoch = 0;
 
-  // The JSON keys have the names of the fields, except "cls" and "iou" (the types) and "assigner".
+  // The rest is in the JSON, under the names of fields().
   kernels::ClassLossType cls_loss = kernels::ClassLossType::kVarifocal;
   kernels::IouType iou_type = kernels::IouType::kGIoU;
   double iou_alpha = 3.0;  // the power of the alpha_... types
@@ -68,8 +68,9 @@ struct LossConfig {
 
   // Channels of the distance maps: 4, or 4 * (reg_max + 1) with DFL.
   int64_t reg_channels() const { return use_dfl ? 4 * (reg_max + 1) : 4; }
+  void fields(ConfigFields& f);
   // The JSON keys with their values; read_loss_config() restores the same config from it.
-  Json json() const;
+  Json json() const { return fields_to_json(*this); }
 };
 
 // Reads the object under "loss"; what is absent keeps its default. Throws Error naming the key for

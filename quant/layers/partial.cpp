@@ -197,8 +197,8 @@ class Chooser {
   std::vector<int> for_speedup(double wanted) {
     const double most = speedup(path_.front().layers);
     check(most >= wanted,
-          "--min-speedup {}: with {} the int8 engine is {:.2f} times as fast as fp32", wanted,
-          always_.empty() ? "every layer in int8" : "the named layers in float", most);
+          "a speed-up of {} is out of reach: with {} the engine is {:.2f} times as fast as fp32",
+          wanted, always_.empty() ? "every layer in int8" : "the named layers in float", most);
     if (wanted <= 1) return path_.back().layers;
     size_t low = 0, high = path_.size() - 1;  // fast enough, too slow
     size_t next = 0;                          // first where the prediction ends, then bisection

@@ -191,26 +191,6 @@ std::vector<double> ranks_of(const std::vector<double>& v) {
 
 double OutputError::sqnr() const { return -10 * std::log10(std::max(noise, 1e-15)); }
 
-Metric metric_from_name(std::string_view name) {
-  for (const Metric m : {Metric::kSqnr, Metric::kMse, Metric::kCosine, Metric::kMap})
-    if (name == name_of(m)) return m;
-  fail("no metric '{}'; there are sqnr, mse, cosine and map", name);
-}
-
-std::string_view name_of(Metric metric) {
-  switch (metric) {
-    case Metric::kSqnr:
-      return "sqnr";
-    case Metric::kMse:
-      return "mse";
-    case Metric::kCosine:
-      return "cosine";
-    case Metric::kMap:
-      return "map";
-  }
-  return "?";
-}
-
 std::vector<int> judged_tensors(const Graph& graph) {
   const deploy::Node* decode = graph.decode();
   return decode ? decode->inputs : std::vector<int>{graph.output};

@@ -36,9 +36,12 @@ struct OutputError {
 };
 
 enum class Metric { kSqnr, kMse, kCosine, kMap };
-// "sqnr", "mse", "cosine", "map". Throws Error for another name.
-Metric metric_from_name(std::string_view name);
-std::string_view name_of(Metric metric);
+constexpr auto enum_names(Metric) {
+  return make_enum_names<Metric>("metric", {{Metric::kSqnr, "sqnr"},
+                                            {Metric::kMse, "mse"},
+                                            {Metric::kCosine, "cosine"},
+                                            {Metric::kMap, "map"}});
+}
 
 // Gives the accuracy of a graph with ranges, run in int8; larger is better. (mAP on a data set:
 // quant knows neither.)

@@ -11,8 +11,6 @@
 #include "deploy/graph/node_rules.h"
 #include "deploy/graph/ranges.h"
 #include "quant/layers/float_layers.h"
-#include "quant/ranges/calibrator.h"
-#include "quant/ranges/weight_ranges.h"
 
 namespace sextant::quant {
 namespace {
@@ -139,10 +137,6 @@ class KeptImages {
 void check_config(const PtqConfig& c) {
   check(c.images >= 1, "ptq: images is {}, must be at least 1", c.images);
   check(c.layer_images >= 1, "ptq: layer_images is {}, must be at least 1", c.layer_images);
-  check(c.equalize == "none" || c.equalize == "weights" || c.equalize == "activations",
-        "ptq: equalize '{}' is unknown; it must be none, weights or activations", c.equalize);
-  check(c.rounding == "nearest" || c.rounding == "adaround",
-        "ptq: rounding '{}' is unknown; it must be nearest or adaround", c.rounding);
 }
 
 double seconds_since(std::chrono::steady_clock::time_point& from) {
@@ -156,21 +150,23 @@ double seconds_since(std::chrono::steady_clock::time_point& from) {
 
 deploy::Graph quantize(const deploy::Graph& graph, const ImageSource& source,
                        const PtqConfig& config, PtqReport* report_out) {
-  const Method method = config.naive ? Method::kMax : method_from_name(config.method);
+  const Method method = config.naive ? Method::kMax : config.method;
   check_config(config);
   check_layers(graph, config.float_layers);
-  const WeightRangeOptions weights{.range = config.weights, .per_tensor = config.naive};
+  const WeightRangeOptions weights{.method = config.weights, .per_tensor = config.naive};
   PtqReport report;
   auto clock = std::chrono::steady_clock::now();
 
-  const bool refines = config.bias_correction || config.rounding == "adaround";
-  const bool looks = refines || config.equalize == "activations" || report_out;
+  const bool learned_rounding = config.rounding == Rounding::kAdaRound;
+  const bool refines = config.bias_correction || learned_rounding;
+  const bool by_activations = config.equalize == Equalization::kActivations;
+  const bool looks = refines || by_activations || report_out;
   const KeptImages kept(source, looks ? std::min(config.images, config.layer_images) : 0);
 
   deploy::Graph exact = graph;
-  if (config.equalize != "none") {
+  if (config.equalize != Equalization::kNone) {
     ChannelRanges channels;
-    if (config.equalize == "activations") channels = observe_channels(exact, kept.images());
+    if (by_activations) channels = observe_channels(exact, kept.images());
     report.equalization =
         equalize(exact, config.equalization, channels.empty() ? nullptr : &channels);
   }
@@ -190,7 +186,7 @@ deploy::Graph quantize(const deploy::Graph& graph, const ImageSource& source,
   if (refines) {
     clock = std::chrono::steady_clock::now();
     report.refinement = correct_layers(result, exact, kept.images(),
-                                       {.learned_rounding = config.rounding == "adaround",
+                                       {.learned_rounding = learned_rounding,
                                         .bias_correction = config.bias_correction,
                                         .rounding = config.adaround,
                                         .seed = config.seed});

@@ -12,26 +12,43 @@
 #include "quant/ptq/equalize.h"
 #include "quant/ptq/layer_correction.h"
 #include "quant/ptq/split_identity.h"
+#include "quant/ranges/calibrator.h"
+#include "quant/ranges/weight_ranges.h"
 
 namespace sextant::quant {
 
+// Cross-layer equalization (quant/ptq/equalize.h): by the ranges of the weights alone, or of the
+// activations too.
+enum class Equalization { kNone, kWeights, kActivations };
+constexpr auto enum_names(Equalization) {
+  return make_enum_names<Equalization>("equalization",
+                                       {{Equalization::kNone, "none"},
+                                        {Equalization::kWeights, "weights"},
+                                        {Equalization::kActivations, "activations"}});
+}
+
+enum class Rounding { kNearest, kAdaRound };
+constexpr auto enum_names(Rounding) {
+  return make_enum_names<Rounding>(
+      "rounding", {{Rounding::kNearest, "nearest"}, {Rounding::kAdaRound, "adaround"}});
+}
+
 struct PtqConfig {
-  std::string method = "mse";  // of activations: mse, percentile, entropy, max
-  double percentile = 99.99;   // of |x|, for method percentile
-  int64_t images = 64;         // at most; the source may end before
+  Method method = Method::kMse;  // of activations
+  double percentile = 99.99;     // of |x|, for Method::kPercentile
+  int64_t images = 64;           // at most; the source may end before
   int64_t bins = 2048;
   // Of the calibration. Equalization by activations, correction, learned rounding and the report's
   // noise run on the host.
   Device device = Device::kCpu;
-  std::string weights =
-      "max";  // range of a channel's weights: max, mse (quant/ranges/weight_ranges.h)
+  WeightMethod weights = WeightMethod::kMax;  // of a channel
   // One scale per weight tensor, activations by max: what the field means by naive PTQ. `method`
   // does not count then.
   bool naive = false;
-  bool split_identity = true;     // quant/ptq/split_identity.h; not when naive
-  std::string equalize = "none";  // none, weights, activations (quant/ptq/equalize.h)
+  bool split_identity = true;  // quant/ptq/split_identity.h; not when naive
+  Equalization equalize = Equalization::kNone;
   bool bias_correction = false;
-  std::string rounding = "nearest";            // nearest, adaround
+  Rounding rounding = Rounding::kNearest;
   std::vector<std::string> float_layers = {};  // names, with * and ?, of layers that stay in float
   EqualizeConfig equalization = {};
   RoundingConfig adaround = {};
@@ -74,8 +91,8 @@ struct PtqReport {
 // largest of its tensors' choices, since clipping one of a concat's inputs for the sake of another
 // costs more than a coarser step. Nodes of precision kFloat32 and those that config.float_layers
 // names keep their weights and biases but for equalization and the split. Progress on stderr.
-// Throws Error for an unknown method, a name that fits no layer, no images, or values that are not
-// finite (naming the tensor).
+// Throws Error for a name that fits no layer, no images, or values that are not finite (naming the
+// tensor).
 deploy::Graph quantize(const deploy::Graph& graph, const ImageSource& source,
                        const PtqConfig& config, PtqReport* report = nullptr);
 

@@ -1,21 +1,13 @@
 #include "quant/ranges/calibrator.h"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cmath>
-#include <utility>
 
 #include "core/error.h"
 
 namespace sextant::quant {
 namespace {
-
-constexpr std::array<std::pair<std::string_view, Method>, 4> kMethods{
-    {{"max", Method::kMax},
-     {"percentile", Method::kPercentile},
-     {"entropy", Method::kEntropy},
-     {"mse", Method::kMse}}};
 
 constexpr double kMaxBins = 1 << 22;
 // Ranges below this would make bins / range overflow; no activation has them.
@@ -36,20 +28,6 @@ float step_edge(float start, int64_t k, float width) {
 }
 
 }  // namespace
-
-Method method_from_name(std::string_view name) {
-  for (const auto& [known, method] : kMethods) {
-    if (known == name) return method;
-  }
-  fail("calibration method '{}' is unknown; it must be max, percentile, entropy or mse", name);
-}
-
-std::string_view name_of(Method method) {
-  for (const auto& [name, known] : kMethods) {
-    if (known == method) return name;
-  }
-  return "";
-}
 
 HistogramCollector::HistogramCollector(const CollectorOptions& options) : options_(options) {
   check(options.bins >= 2 && options.bins <= (1 << 20),

@@ -6,8 +6,8 @@
 
 #include <cstdint>
 #include <span>
-#include <string_view>
 
+#include "core/enum_names.h"
 #include "core/tensor.h"
 #include "quant/ranges/histogram.h"
 
@@ -19,10 +19,12 @@ enum class Method {
   kEntropy,     // least Kullback-Leibler divergence of the quantized from the clipped distribution
   kMse,         // least mean squared error of the quantized bin centres
 };
-
-// "max", "percentile", "entropy", "mse". Throws Error for another name, listing these.
-Method method_from_name(std::string_view name);
-std::string_view name_of(Method method);
+constexpr auto enum_names(Method) {
+  return make_enum_names<Method>("calibration method", {{Method::kMse, "mse"},
+                                                        {Method::kPercentile, "percentile"},
+                                                        {Method::kEntropy, "entropy"},
+                                                        {Method::kMax, "max"}});
+}
 
 struct AmaxOptions {
   double percentile = 99.99;  // kPercentile, in [0, 100]

@@ -56,9 +56,7 @@ float choose_scale(std::span<const float> w, bool mse) {
 }  // namespace
 
 std::vector<float> choose_weight_scales(const Tensor& weight, const WeightRangeOptions& options) {
-  check(options.range == "max" || options.range == "mse",
-        "ptq: range of weights '{}' is unknown; it must be max or mse", options.range);
-  const bool mse = options.range == "mse";
+  const bool mse = options.method == WeightMethod::kMse;
   const int64_t channels = weight.dim(0);
   const auto count = static_cast<size_t>(channels);
   const std::span<const float> all = weight.span<float>();

@@ -1,22 +1,29 @@
 // The step of each output channel's weights.
 #pragma once
 
-#include <string>
 #include <vector>
 
+#include "core/enum_names.h"
 #include "deploy/graph/graph.h"
 
 namespace sextant::quant {
 
+enum class WeightMethod {
+  kMax,  // the largest |w|
+  kMse,  // least squared error, among 61 from the largest |w| down to 0.4 of it; of equal ones the
+         // largest
+};
+constexpr auto enum_names(WeightMethod) {
+  return make_enum_names<WeightMethod>("weight method",
+                                       {{WeightMethod::kMax, "max"}, {WeightMethod::kMse, "mse"}});
+}
+
 struct WeightRangeOptions {
-  // "max": largest |w| / 127. "mse": the range with the least squared error, among 61 from the
-  // largest |w| down to 0.4 of it; of equal ones the largest.
-  std::string range = "max";
+  WeightMethod method = WeightMethod::kMax;
   bool per_tensor = false;  // one scale for all channels of a weight: what naive PTQ does
 };
 
-// One scale per output channel of `weight` [O, ...]; 1 for a channel of zeros. Throws Error for
-// another range.
+// One scale per output channel of `weight` [O, ...], its range / 127; 1 for a channel of zeros.
 std::vector<float> choose_weight_scales(const Tensor& weight, const WeightRangeOptions& options);
 
 // Sets weight_scale of every conv and deconv.

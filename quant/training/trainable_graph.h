@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "core/enum_names.h"
 #include "deploy/graph/graph.h"
 #include "layers/module.h"
 #include "layers/quantized.h"
@@ -26,6 +27,11 @@ enum class WeightRanges {
   kFollow,  // the largest |w| of each output channel / 127, see update_scales()
   kLearned  // LSQ
 };
+constexpr auto enum_names(WeightRanges) {
+  return make_enum_names<WeightRanges>("weight ranges", {{WeightRanges::kFrozen, "frozen"},
+                                                         {WeightRanges::kFollow, "follow"},
+                                                         {WeightRanges::kLearned, "learned"}});
+}
 
 struct TrainableOptions {
   bool learn_activation_ranges = false;  // LSQ; else they are frozen

@@ -113,8 +113,13 @@ TEST_CASE("a value of the wrong type, out of range or missing is named") {
   CHECK(error_of([&] { r.number("b", v, 0, 4); }) == "c.json: 'b' is 5, must be in [0, 4]");
   CHECK(error_of([&] { r.require("z", v); }) == "c.json: 'z' is missing");
   CHECK(error_of([&] {
-          r.choice("a", text, {"p", "q"});
-        }) == "c.json: 'a' is 'x', must be one of p, q");
+          r.name("a", text, "letter", {"p", "q"});
+        }) == "c.json: 'a': unknown letter 'x'; use p or q");
+  Device device = Device::kCuda;
+  CHECK(error_of([&] { r.get("a", device); }) ==
+        "c.json: 'a': unknown device 'x'; use cpu or cuda");
+  CHECK(error_of([&] { r.get("b", device); }) == "c.json: 'b' has the wrong type: 5");
+  CHECK(device == Device::kCuda);
   CHECK(error_of([&] { r.child("b"); }) == "c.json: 'b' must be a JSON object");
 }
 

@@ -1,11 +1,10 @@
-#include "core/folder_lock.h"
-
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <optional>
 
 #include "core/file.h"
+#include "core/folder_lock.h"
 #include "support/support.h"
 
 using namespace sextant;

@@ -1,11 +1,10 @@
-#include "core/interrupt.h"
-
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
 
 #include "core/file.h"
+#include "core/interrupt.h"
 #include "core/progress.h"
 #include "support/support.h"
 

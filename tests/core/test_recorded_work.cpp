@@ -166,6 +166,29 @@ TEST_CASE("recorded work that fails while it is recorded leaves nothing open") {
   CHECK(compute_stream().handle == nullptr);
 }
 
+TEST_CASE("recorded work that cannot be recorded is done as it is, once its traces are undone") {
+  DeviceForTest device;
+  int calls = 0, done = 0, undone = 0;
+  RecordedWork work(
+      [&] {
+        ++done;
+        if (++calls == 2) fail("waits for the device");
+      },
+      [&] {
+        ++undone;
+        --done;
+      });
+  for (int run = 1; run <= 3; ++run) {
+    work.run();
+    CHECK(done == run);
+    CHECK(work.refusal() == (run < 2 ? "" : "waits for the device"));
+  }
+  CHECK(undone == 1);
+  CHECK(calls == 4);
+  CHECK_FALSE(work.recorded());
+  CHECK(device.log.streams == 0);
+}
+
 std::string open_ranges;
 
 TEST_CASE("profile ranges nest, and cost nothing without hooks") {

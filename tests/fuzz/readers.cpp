@@ -98,7 +98,7 @@ void read_coco(Bytes bytes) {
   write_atomically(file, text(bytes));
   data::DatasetDescription description;
   description.where = kName;
-  description.format = "coco";
+  description.format = data::DatasetFormat::kCoco;
   description.images["train"] = {scratch() / "images" / "train"};
   description.annotations["train"] = file;
   data::Dataset dataset;

@@ -14,7 +14,7 @@ TEST_CASE("every model's state dict has the official names, shapes and order") {
     INFO("model " << fixture.name);
     const Yolov6Config config = fixture.config();
     CHECK(config.strides() == fixture.json.at("strides").get<std::vector<int64_t>>());
-    CHECK(config.iou_type == fixture.json.at("head").at("iou_type").get<std::string>());
+    CHECK(name_of(config.iou_type) == fixture.json.at("head").at("iou_type").get<std::string>());
     const Yolov6 model(config, 1);
     SafeTensors state;
     model.save_state(state);
@@ -101,8 +101,8 @@ TEST_CASE("a model that makes no sense is refused with the key and the reason") 
 TEST_CASE("metadata of older checkpoints is read") {
   const Yolov6Config c =
       read_yolov6_config(ConfigReader({{"type", "yolov6n_opt"}}, "c.json", "model."), 3);
-  CHECK(c.training_mode == "repvgg");
-  CHECK(c.neck == "RepPANNeck");
+  CHECK(c.training_mode == TrainingMode::kRepVGG);
+  CHECK(c.neck == NeckKind::kRepPAN);
 }
 
 TEST_CASE("an input that is no multiple of the largest stride is refused") {

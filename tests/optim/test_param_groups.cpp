@@ -28,7 +28,7 @@ TEST_CASE("the kind of a parameter follows from its official name") {
   };
   for (const auto& [name, kind] : expected) {
     INFO(name);
-    CHECK(kind_from_name(name) == kind);
+    CHECK(parameter_kind(name) == kind);
   }
 }
 
@@ -41,7 +41,7 @@ TEST_CASE("kinds agree with the groups of the official optimizer") {
     CHECK_FALSE(groups[g].empty());
     for (const std::string name : groups[g]) {
       INFO(name);
-      CHECK(static_cast<size_t>(kind_from_name(name)) == g);
+      CHECK(static_cast<size_t>(parameter_kind(name)) == g);
       ++grouped;
     }
   }
@@ -49,7 +49,7 @@ TEST_CASE("kinds agree with the groups of the official optimizer") {
   CHECK(grouped + others.size() == test::parts_of_names(f, "input.param.", "").size());
   for (const std::string name : others) {
     INFO(name);
-    CHECK(kind_from_name(name) == ParameterKind::kFrozen);
+    CHECK(parameter_kind(name) == ParameterKind::kFrozen);
   }
 }
 
@@ -72,7 +72,7 @@ TEST_CASE("kinds agree with the state dicts of whole models") {
       const std::string kind = entry.at("kind");
       INFO(path << ": " << name << " (" << kind << ")");
       REQUIRE(kinds.contains(kind));
-      CHECK(kind_from_name(name) == kinds.at(kind));
+      CHECK(parameter_kind(name) == kinds.at(kind));
     }
   }
 }

@@ -142,10 +142,10 @@ TEST_CASE("no warm-up, accumulation across epochs") {
 }
 
 TEST_CASE("the schedule refuses nonsense") {
-  CHECK(schedule_shape_from_name("cosine") == ScheduleShape::kCosine);
-  CHECK(schedule_shape_from_name("constant") == ScheduleShape::kConstant);
-  CHECK(test::error_of([] { schedule_shape_from_name("step"); }) ==
-        "schedule 'step' is unknown; it must be 'cosine' or 'constant'");
+  CHECK(from_name<ScheduleShape>("cosine") == ScheduleShape::kCosine);
+  CHECK(from_name<ScheduleShape>("constant") == ScheduleShape::kConstant);
+  CHECK(test::error_of([] { from_name<ScheduleShape>("step"); }) ==
+        "unknown schedule 'step'; use cosine or constant");
   CHECK(test::error_of([] { Schedule({.epochs = 0}); }) == "schedule: epochs is 0, must be > 0");
   CHECK(test::error_of([] { Schedule({.iterations_per_epoch = 0}); }) ==
         "schedule: iterations per epoch is 0, must be > 0");

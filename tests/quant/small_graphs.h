@@ -139,7 +139,7 @@ inline deploy::Graph calibrated(const deploy::Graph& graph) {
                            given = true;
                            return noise_images(4, 1);
                          },
-                         {.method = "max", .images = 4});
+                         {.method = quant::Method::kMax, .images = 4});
 }
 
 inline int node_of(const deploy::Graph& graph, const std::string& name) {

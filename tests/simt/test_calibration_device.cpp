@@ -87,17 +87,17 @@ TEST_CASE("calibration on the device: the ranges of the host") {
     std::vector<Tensor> batches;
     for (uint64_t seed = 11; seed < 13; ++seed)
       batches.push_back(random_images({1, kHeight, kWidth, 3}, seed));
-    const auto quantized = [&](const char* method, Device where) {
+    const auto quantized = [&](Method method, Device where) {
       const ImageSource source = [&batches, next = size_t{0}]() mutable {
         return next < batches.size() ? batches[next++] : Tensor();
       };
       return quantize(g, source, {.method = method, .device = where});
     };
-    for (const char* method : {"max", "percentile"}) {
+    for (const Method method : {Method::kMax, Method::kPercentile}) {
       const Graph host = quantized(method, Device::kCpu), there = quantized(method, Device::kCuda);
       REQUIRE(there.tensors.size() == host.tensors.size());
       // A bin is at most the range, a power of two below twice the largest value, over 2 x 2048.
-      const float bound = method == std::string("max") ? 1e-5f : 1.0f / 1024;
+      const float bound = method == Method::kMax ? 1e-5f : 1.0f / 1024;
       for (size_t t = 0; t < host.tensors.size(); ++t) {
         CAPTURE(method, host.tensors[t].name, host.tensors[t].amax, there.tensors[t].amax);
         CHECK(there.tensors[t].has_range() == host.tensors[t].has_range());

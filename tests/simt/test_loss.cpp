@@ -96,7 +96,7 @@ TEST_CASE(
     kind.iou = static_cast<kernels::IouType>(i);
     kind.cls = static_cast<kernels::ClassLossType>(i % 4);
     kind.assigner = i % 2 == 0 ? Assigner::kTaskAligned : Assigner::kAtss;
-    CAPTURE(kernels::name_of(kind.iou), kernels::name_of(kind.cls), kind.reg_max);
+    CAPTURE(name_of(kind.iou), name_of(kind.cls), kind.reg_max);
     CHECK(require_equal_on_device(sample_of(kind, 5)).positives > 0);
   }
 }

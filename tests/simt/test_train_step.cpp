@@ -53,7 +53,7 @@ Tensor images_of(const Step& step, uint64_t seed) {
 Outcome train(const TestDevice& device, const Kind& kind, const std::vector<Step>& steps,
               bool record) {
   Yolov6Config config = tiny_yolov6("yolov6n_opt");
-  config.training_mode = "repopt";
+  config.training_mode = TrainingMode::kRepOpt;
   const auto model = make_tiny_yolov6(config, 5), teacher = make_tiny_yolov6(config, 6);
   model->to(Device::kCuda);
   teacher->to(Device::kCuda);

@@ -192,7 +192,7 @@ TEST_CASE("device: steps of training as on the host, average of the weights too"
   const auto curve_on = [](Device device, SafeTensors& averages, bool scaled) {
     // One convolution a block and the RepPAN neck: a third of the time that YOLOv6-N takes here.
     Yolov6Config config = tiny_yolov6("yolov6n_opt");
-    config.training_mode = "repopt";
+    config.training_mode = TrainingMode::kRepOpt;
     const auto model = make_tiny_yolov6(config, 5);
     model->to(device);
     Sgd sgd(named(*model), {.weight_decay = 5e-4});

@@ -1,8 +1,6 @@
 #include "kernels/detection/cls_loss.h"
 
 #include <algorithm>
-#include <array>
-#include <string_view>
 #include <vector>
 
 #include "core/error.h"
@@ -10,20 +8,7 @@
 #include "kernels/cpu/namespace.h"
 #include "kernels/math/cls_loss.h"
 
-namespace sextant::kernels {
-namespace {
-constexpr std::array<const char*, 4> kNames = {"varifocal", "focal", "quality_focal", "poly"};
-}
-
-const char* name_of(ClassLossType t) { return kNames[static_cast<size_t>(t)]; }
-
-ClassLossType class_loss_type_from_name(const std::string& name) {
-  for (size_t i = 0; i < kNames.size(); ++i)
-    if (name == std::string_view(kNames[i])) return static_cast<ClassLossType>(i);
-  fail("class loss '{}' is not one of varifocal, focal, quality_focal, poly", name);
-}
-
-namespace SEXTANT_CPU {
+namespace sextant::kernels::SEXTANT_CPU {
 namespace {
 
 using namespace cls;
@@ -105,5 +90,4 @@ void class_loss_logits(const ClassLoss& p) {
   });
 }
 
-}  // namespace SEXTANT_CPU
-}  // namespace sextant::kernels
+}  // namespace sextant::kernels::SEXTANT_CPU

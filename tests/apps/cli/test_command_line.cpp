@@ -1,139 +1,170 @@
-// What every command refuses before it does anything, and what it says when it cannot write.
+// Options, their mistakes, and what --help shows.
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <cstdio>
-#include <filesystem>
+#include <iostream>
+#include <sstream>
 
-#include "apps/cli/command_line.h"
+#include "apps/cli/run_options.h"
+#include "apps/commands/commands.h"
 #include "core/file.h"
 #include "support/support.h"
+
+namespace {
 
 using namespace sextant;
 using namespace sextant::apps;
 
-namespace {
+enum class Size { kSmall, kLarge };
+constexpr auto enum_names(Size) {
+  return make_enum_names<Size>("size", {{Size::kSmall, "small"}, {Size::kLarge, "large"}});
+}
 
-// Runs a program with one command that reads MODEL and --data and writes --out and --json. Exit code,
-// and what came on stderr.
-struct Result {
+struct Outcome {
   int code = 0;
-  std::string said;
+  std::string out, error;
+};
+
+// With stdout and stderr caught.
+Outcome run(Program& app, std::vector<std::string> words) {
+  words.insert(words.begin(), "program");
+  std::vector<char*> argv;
+  for (std::string& w : words) argv.push_back(w.data());
+  const test::TemporaryFolder folder;
+  std::ostringstream out;
+  std::streambuf* const shown = std::cout.rdbuf(out.rdbuf());
+  std::fflush(stderr);
+  const int saved = dup(2);
+  const int file = open((folder / "error").c_str(), O_CREAT | O_WRONLY, 0600);
+  dup2(file, 2);
+  Outcome outcome;
+  outcome.code = app.run(static_cast<int>(argv.size()), argv.data());
+  std::fflush(stderr);
+  dup2(saved, 2);
+  close(saved);
+  close(file);
+  std::cout.rdbuf(shown);
+  outcome.out = out.str();
+  outcome.error = read_text(folder / "error");
+  return outcome;
+}
+
+struct Sample {
+  Size size = Size::kLarge;
+  std::optional<Size> other;
+  std::vector<Size> sizes;
+  Size packed = Size::kLarge;
+  int count = 3;
   bool ran = false;
 };
 
-Result run(
-    std::vector<std::string> words, const std::function<void()>& body = [] {}) {
-  const test::TemporaryFolder folder;
-  Result r;
-  std::string model, data, out, json;
-  std::vector<std::string> named;
-  double ratio = 0.5;
-  Program program("test", "test");
-  program.require_command();
-  Command c = program.add_command("do", "Does it");
-  c.add_option("MODEL", model).reads();
-  c.add_option("--data", data).reads_data();
-  c.add_option("--named", named).reads();
-  c.add_option("--out", out).writes();
-  c.add_option("--json", json).writes();
-  c.add_option("--ratio", ratio).range(0.0, 1.0);
-  c.callback([&] {
-    r.ran = true;
-    body();
-  });
-  words.insert(words.begin(), {"test", "do"});
-  std::vector<char*> argv;
-  for (std::string& w : words) argv.push_back(w.data());
-  std::fflush(stderr);
-  const int before = ::dup(STDERR_FILENO);
-  const int file = ::open((folder / "err").c_str(), O_WRONLY | O_CREAT, 0600);
-  ::dup2(file, STDERR_FILENO);
-  r.code = program.run(static_cast<int>(argv.size()), argv.data());
-  std::fflush(stderr);
-  ::dup2(before, STDERR_FILENO);
-  ::close(before);
-  ::close(file);
-  r.said = read_text(folder / "err");
-  return r;
+Outcome run(const std::vector<std::string>& words, Sample& s) {
+  Program app("Tests options", "program");
+  app.add_option("--size NAME", s.size, "how large");
+  app.add_option("--other NAME", s.other, "another size", {Size::kSmall});
+  app.add_option("--sizes NAMES", s.sizes, "several");
+  app.add_flag("--packed[=SIZE]", s.packed, Size::kSmall, "packed");
+  app.add_option("--count N", s.count, "how many").range(1, 9).show_default();
+  app.examples({"program --size small"});
+  app.callback([&] { s.ran = true; });
+  return run(app, words);
 }
 
-bool refused(const Result& r, const std::string& part) {
-  INFO(r.said);
-  const bool one_line = !r.said.empty() && r.said.find('\n') == r.said.size() - 1;
-  CHECK(one_line);
-  CHECK_FALSE(r.ran);
-  return r.code == 2 && r.said.find(part) != std::string::npos;
+Outcome run_sextant(const std::vector<std::string>& words) {
+  Program app("Sextant", "sextant");
+  add_commands(app);
+  app.require_command();
+  return run(app, words);
+}
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
 }
 
 }  // namespace
 
-TEST_CASE("command line: outputs are not inputs") {
+TEST_CASE("an option takes an enum by its names") {
+  Sample s;
+  CHECK(
+      run({"--size", "small", "--other", "small", "--sizes", "large,small", "--packed"}, s).code ==
+      0);
+  CHECK(s.ran);
+  CHECK(s.size == Size::kSmall);
+  CHECK(s.other == Size::kSmall);
+  CHECK(s.sizes == std::vector{Size::kLarge, Size::kSmall});
+  CHECK(s.packed == Size::kSmall);
+  Sample none;
+  CHECK(run(std::vector<std::string>{}, none).code == 0);
+  CHECK((none.size == Size::kLarge && !none.other && none.packed == Size::kLarge));
+  CHECK(run({"--packed=large"}, none).code == 0);
+}
+
+TEST_CASE("a mistake in an option is one line that names it, and exit code 2") {
+  const auto error = [](const std::vector<std::string>& words) {
+    Sample s;
+    const Outcome o = run(words, s);
+    CHECK(o.code == 2);
+    CHECK_FALSE(s.ran);
+    return o.error;
+  };
+  CHECK(error({"--size", "huge"}) == "program: --size: unknown size 'huge'; use small or large\n");
+  CHECK(error({"--other", "large"}) == "program: --other: unknown size 'large'; use small\n");
+  CHECK(error({"--sizes", "small,x"}) ==
+        "program: --sizes: unknown size 'x'; use small or large\n");
+  CHECK(error({"--packed=x"}) == "program: --packed: unknown size 'x'; use small or large\n");
+  CHECK(error({"--count", "12"}) == "program: --count is 12, must be in [1, 9]\n");
+  CHECK(error({"--count", "x"}) == "program: --count is x, must be in [1, 9]\n");
+}
+
+TEST_CASE("the help of an option: its value, its names, its default") {
+  Sample s;
+  const std::string help = run({"--help"}, s).out;
+  CAPTURE(help);
+  CHECK(
+      contains(help, "  --size NAME                 how large: small or large (default: large)\n"));
+  CHECK(contains(help, "  --other NAME                another size: small\n"));
+  CHECK(contains(help, "  --packed[=SIZE]             packed\n"));
+  CHECK(contains(help, "  --count N                   how many (default: 3)\n"));
+  CHECK(contains(help, "Examples:\n  program --size small\n"));
+}
+
+TEST_CASE("overrides that are none are named with their option") {
   const test::TemporaryFolder folder;
-  const std::string model = (folder / "m.safetensors").string();
-  const std::string other = (folder / "o.safetensors").string();
-  write_atomically(model, std::string_view("x"));
-  write_atomically(folder / "set/classes.json", std::string_view("x"));
-  CHECK(run({model, "--out", other}).ran);
-  CHECK(refused(run({model, "--out", model}), "m.safetensors"));
-  CHECK(refused(run({model, "--json", (folder / "./m.safetensors").string()}), "m.safetensors"));
-  CHECK(refused(run({model, "--out", other, "--json", other}), "written twice"));
-  CHECK(refused(run({model, "--data", (folder / "set").string(), "--json",
-                     (folder / "set/classes.json").string()}),
-                "classes.json"));
+  write_atomically(folder / "c.json", std::string_view("{}"));
+  RunOptions o;
+  o.config = (folder / "c.json").string();
+  o.overrides = {"a.b=1", "c=text"};
+  CHECK(o.json().dump() == R"({"a":{"b":1},"c":"text"})");
+  o.overrides = {"novalue"};
+  CHECK(test::error_of([&] { o.json(); }) == "--set novalue: must be key=value, or key.key=value");
 }
 
-TEST_CASE("command line: NAME=FILE counts as the file") {
-  const test::TemporaryFolder folder;
-  const std::string model = (folder / "m.safetensors").string();
-  write_atomically(model, std::string_view("x"));
-  std::vector<std::string> models;
-  std::string json;
-  bool ran = false;
-  Program program("test", "test");
-  Command c = program.add_command("do", "Does it");
-  c.add_option("NAME=MODEL", models).reads();
-  c.add_option("--json", json).writes();
-  c.callback([&] { ran = true; });
-  std::vector<std::string> words{"test", "do", "a=" + model, "--json", model};
-  std::vector<char*> argv;
-  for (std::string& w : words) argv.push_back(w.data());
-  CHECK(program.run(static_cast<int>(argv.size()), argv.data()) == 2);
-  CHECK_FALSE(ran);
+TEST_CASE("every command has readable help with examples") {
+  const std::string all = run_sextant({"--help"}).out;
+  std::istringstream lines(all.substr(all.find("Commands:\n")));
+  std::string line, name;
+  std::getline(lines, line);
+  int commands = 0;
+  while (std::getline(lines, line) && std::istringstream(line) >> name) {
+    CAPTURE(name);
+    ++commands;
+    const Outcome o = run_sextant({name, "--help"});
+    CAPTURE(o.out);
+    CHECK(o.code == 0);
+    CHECK(contains(o.out, "Examples:\n  sextant " + name + " "));
+    for (const char* raw : {"TEXT", "REQUIRED", ":{", " in [", "INT", "FLOAT", "Needs:"})
+      CHECK_FALSE(contains(o.out, raw));
+    std::istringstream rows(o.out);
+    for (std::string row; std::getline(rows, row);)
+      if (!contains(row, "sextant")) CHECK(row.size() <= 100);
+  }
+  CHECK(commands == 17);
 }
 
-TEST_CASE("command line: empty names and numbers that are none") {
-  CHECK(refused(run({"m", "--out", ""}), "--out"));
-  for (const char* ratio : {"nan", "inf", "-inf", "x", "2"})
-    CHECK(refused(run({"m", "--ratio", ratio}), "--ratio"));
-  CHECK(run({"m", "--ratio", "0.25"}).ran);
-}
-
-TEST_CASE("command line: every failure is one line without a stranger's words") {
-  Result r = run({"m"}, [] { fail("m: a\nb"); });
-  CHECK(r.code == 2);
-  CHECK(r.said == "test: m: a\\nb\n");
-  r = run({"m"}, [] { std::filesystem::file_size("/nowhere/file"); });
-  CHECK(r.code == 2);
-  CHECK(r.said == "test: /nowhere/file: No such file or directory\n");
-  r = run({"m"}, [] { throw std::bad_alloc(); });
-  CHECK(r.said == "test: out of memory\n");
-  r = run({"m"}, [] { throw std::runtime_error("odd"); });
-  CHECK(r.code == 2);
-  CHECK(r.said == "test: odd\n");
-}
-
-TEST_CASE("command line: a full standard output is an error") {
-  std::fflush(stdout);
-  const int before = ::dup(STDOUT_FILENO);
-  const int full = ::open("/dev/full", O_WRONLY);
-  REQUIRE(full >= 0);
-  ::dup2(full, STDOUT_FILENO);
-  const Result r = run({"m"}, [] { std::fputs("a line\n", stdout); });
-  std::clearerr(stdout);
-  ::dup2(before, STDOUT_FILENO);
-  ::close(before);
-  ::close(full);
-  CHECK(r.code == 2);
-  CHECK(r.said == "test: standard output: cannot be written\n");
+TEST_CASE("commands: an old name, and a wrong one") {
+  CHECK(run_sextant({"spread", "--help"}).code == 0);
+  CHECK(run_sextant({"quantise", "x"}).error ==
+        "sextant: unknown command 'quantise'; nearest is 'quantize' (see --help)\n");
+  CHECK(run_sextant({"verify", "m", "--data", "d", "--precision", "fp32"}).error ==
+        "sextant: --precision: unknown precision 'fp32'; use int8 or integer\n");
 }

@@ -72,7 +72,7 @@ TEST_CASE("a checkpoint goes to PyTorch's format and comes back as it was") {
   CHECK(contains(test::error_of([&] {
                    import_checkpoint(folder / "a.pt", folder / "d.safetensors", options);
                  }),
-                 "--img 100: must be a multiple of 32"));
+                 "image size 100 must be a multiple of 32"));
   CHECK(!std::filesystem::exists(folder / "d.safetensors"));
   CHECK(contains(test::error_of([&] { load_checkpoint(plain); }), "is neither a checkpoint"));
 }

@@ -42,7 +42,7 @@ struct Set {
     const auto file = folder / fmt::format("images/val/{}.png", i);
     std::filesystem::resize_file(file, std::filesystem::file_size(file) / 2);
   }
-  data::Dataset open(const std::string& on_error = "skip") const {
+  data::Dataset open(data::OnError on_error = data::OnError::kSkip) const {
     return deploy::open_dataset_for(graph, folder.path().string(), "val", {on_error});
   }
 };
@@ -67,7 +67,8 @@ TEST_CASE("evaluation: images that do not decode are left out") {
   CHECK(r.metrics.per_class[1].truths == 3);
   CHECK(evaluate(d).times.images == 3);
   CHECK(d.broken->report().issues().size() == 1);
-  CHECK_THAT(error_of([&] { evaluate(s.open("stop")); }), Contains("1.png: the image does not"));
+  CHECK_THAT(error_of([&] { evaluate(s.open(data::OnError::kStop)); }),
+             Contains("1.png: the image does not"));
   for (const int i : {0, 2, 3}) s.ruin(i);
   CHECK_THAT(error_of([&] { evaluate(s.open()); }), Contains("no image of split 'val' decodes"));
 }

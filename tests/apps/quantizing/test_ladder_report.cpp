@@ -71,26 +71,30 @@ TEST_CASE("a rung comes back from its JSON") {
 TEST_CASE("a ladder's config: defaults, and what is refused") {
   const test::TemporaryFolder folder;
   const auto load = [&](const std::string& text) {
-    write_atomically(folder / "c.json", text);
-    return load_ladder_config((folder / "c.json").string(), {});
+    return parse_ladder_config(Json::parse(text), "c.json", folder.path().string());
   };
   const auto error = [&](const std::string& text) { return test::error_of([&] { load(text); }); };
   const LadderConfig c = load(R"({"model": "m.safetensors", "data": {"path": "d"},
                                   "ptq": {"method": "mse"}, "partial": {"max_drop": 0.5}})");
   CHECK(c.model == (folder / "m.safetensors").string());
-  CHECK(c.ptq.method == "mse");
-  CHECK(c.ptq.rounding == "nearest");
-  CHECK(c.ptq_plus.method == "mse");  // on top of "ptq"
-  CHECK(c.ptq_plus.rounding == "adaround");
+  CHECK(c.ptq.method == quant::Method::kMse);
+  CHECK(c.ptq.rounding == quant::Rounding::kNearest);
+  CHECK(c.ptq_plus.method == quant::Method::kMse);  // on top of "ptq"
+  CHECK(c.ptq_plus.rounding == quant::Rounding::kAdaRound);
   CHECK(c.max_drop == 0.5);
   CHECK(c.rungs.size() == 7);
   const std::string start = R"({"model": "m", "data": {"path": "d"}, )";
   CHECK(contains(error(R"({"data": {"path": "d"}})"), "'model' is missing"));
   CHECK(contains(error(R"({"model": "m"})"), "'data.path' is missing"));
   CHECK(contains(error(start + R"("rungs": ["ptq"]})"), "must start with \"fp32\""));
-  CHECK(contains(error(start + R"("rungs": ["fp32", "int4"]})"), "'rungs' has 'int4'"));
+  CHECK(contains(error(start + R"("rungs": ["fp32", "int4"]})"),
+                 "c.json: 'rungs': unknown rung 'int4'; use fp32, naive, ptq"));
   CHECK(contains(error(start + R"("rungs": ["fp32", "ptq", "ptq"]})"), "twice"));
   CHECK(contains(error(start + R"("qat": {"image_size": 3}})"), "'qat.image_size'"));
+  CHECK(error(start + R"("qat": {"epoch": 3}})") ==
+        "c.json: unknown key 'qat.epoch'; nearest is 'qat.epochs'");
+  CHECK(c.qat_config(RungKind::kQat).distill.cwd_weight == 0);
+  CHECK(c.qat_config(RungKind::kQatCwd).distill.cwd_weight == 1);
   CHECK(contains(error(start + R"("ptq": {"methud": "max"}})"), "method"));
   CHECK(contains(error(start + R"("ptq_plus": {"rounding": "up"}})"), "rounding"));
 }

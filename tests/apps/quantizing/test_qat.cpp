@@ -91,10 +91,10 @@ TEST_CASE("qat: a run goes on bit for bit, keeps its ranges, and writes int8 mod
   json["solver"]["ema_decay"] = learned ? 0.9 : 0.0;
   json["calibration"]["equalize"] = learned ? "none" : "activations";
   const QatConfig config = parse_qat_config(json, "test", "");
-  const QatResult whole = train_qat(config, folder / "whole", false);
+  const RunResult whole = train_qat(config, folder / "whole", false);
   CHECK(whole.complete);
   CHECK(whole.start_map50_95 >= 0);
-  CHECK(std::filesystem::exists(whole.file));
+  CHECK(std::filesystem::exists(whole.best_file));
 
   CHECK_FALSE(train_qat(config, folder / "parts", false, 1).complete);
   QatConfig more_workers = config;
@@ -263,7 +263,7 @@ TEST_CASE("qat: one class, images without boxes, an epoch without any") {
   Json json = tiny_json(folder, make_model(folder / "model.safetensors", Json::object(), 1));
   json["learn_scales"] = true;
   json["solver"]["lr0"] = 0.05;
-  const QatResult r = train_qat(parse_qat_config(json, "test", ""), folder / "out", false);
+  const RunResult r = train_qat(parse_qat_config(json, "test", ""), folder / "out", false);
   CHECK(r.complete);
   const auto row = last_row(folder / "out");
   for (const double v : row) CHECK(std::isfinite(v));
@@ -285,15 +285,21 @@ TEST_CASE("qat: what the config refuses, and what follows from the model's train
     json.update(more, true);
     return parse_qat_config(json, "q.json", "");
   };
-  const QatConfig c = parse(Json::object());
+  const auto resolved = [&](const Json& more) {
+    QatConfig c = parse(more);
+    c.resolve(load_source_model(c.model));
+    return c;
+  };
+  const QatConfig c = resolved(Json::object());
   CHECK(c.epochs == 2);  // of the checkpoint's 20
   CHECK(c.image_size == 64);
   CHECK(c.solver.lr0 == Approx(0.01 * 0.02 * 3 / 16));
   CHECK(c.solver.nominal_batch == 3);
+  CHECK(resolved({{"solver", {{"lr0", 0}}}}).solver.lr0 == 0);
   write_atomically(folder / "config.json",
                    std::string_view(R"({"epochs": 70, "batch": 8, "solver": {"lr0": 0.1},
                                         "model": {}, "loss": {"iou_weight": 4}})"));
-  const QatConfig beside_run = parse(Json::object());
+  const QatConfig beside_run = resolved(Json::object());
   CHECK(beside_run.epochs == 7);
   CHECK(load_source_model(model).loss.iou_weight == 4);
   CHECK(beside_run.solver.lr0 == Approx(0.01 * 0.1 * 3 / 8));
@@ -301,16 +307,21 @@ TEST_CASE("qat: what the config refuses, and what follows from the model's train
   const auto error = [&](const Json& more) { return error_of([&] { parse(more); }); };
   CHECK(error({{"distil", {{"cwd_weight", 1}}}}) ==
         "q.json: unknown key 'distil'; nearest is 'distill'");
-  CHECK(error({{"weight_ranges", "fixed"}}).find("frozen, follow, learned") != std::string::npos);
-  CHECK(error({{"image_size", 100}}) == "q.json: 'image_size' is 100, must be a multiple of 32");
+  CHECK(error({{"weight_ranges", "fixed"}}) ==
+        "q.json: 'weight_ranges': unknown weight ranges 'fixed'; use frozen, follow or learned");
+  CHECK(error({{"loss", {{"iuo", "siou"}}}}) ==
+        "q.json: unknown key 'loss.iuo'; nearest is 'loss.iou'");
   CHECK(error({{"loss_weight", 0}, {"distill", {{"cwd_weight", 0}, {"logits_weight", 0}}}})
             .find("nothing to train by") != std::string::npos);
-  CHECK(error({{"calibration", {{"method", "median"}}}}).find("'calibration.method'") !=
-        std::string::npos);
-  CHECK(error({{"model", (folder / "absent").string()}}).find("absent") != std::string::npos);
+  CHECK(error({{"calibration", {{"method", "median"}}}}) ==
+        "q.json: 'calibration.method': unknown calibration method 'median'; use mse, percentile, "
+        "entropy or max");
   const auto run_error = [&](const Json& more) {
     return error_of([&] { train_qat(parse(more), folder / "refused", false); });
   };
+  CHECK(run_error({{"model", (folder / "absent").string()}}).find("absent") != std::string::npos);
+  CHECK(run_error({{"image_size", 100}}) ==
+        "q.json: 'image_size' is 100, must be a multiple of 32 and at most 8192");
   CHECK(run_error({{"float_layers", {"bakbone*"}}}).find("'bakbone*'") != std::string::npos);
   CHECK(run_error({{"distill", {{"features", {"nowhere"}}}}}).find("'nowhere'") !=
         std::string::npos);

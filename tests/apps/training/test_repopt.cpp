@@ -71,7 +71,7 @@ TEST_CASE("repopt: search and target in one folder, resumed bit for bit across t
   make_shapes(folder / "data");
   const TrainConfig config = tiny_config(folder / "data");
   const auto whole = folder / "whole", parts = folder / "parts";
-  const TrainResult r = train_repopt(config, whole, {});
+  const RunResult r = train_repopt(config, whole, {});
   CHECK(r.complete);
   CHECK(r.trained == 3);
   CHECK(load_json(whole / "search" / "config.json").at("model").at("training_mode") ==
@@ -143,7 +143,7 @@ TEST_CASE("repopt: what does not fit is refused before anything is written") {
         std::string::npos);
   CHECK(error_of([&] {
           train_repopt(config, first, {.resume = true, .from = first.string()});
-        }).find("leave out --from") != std::string::npos);
+        }).find("it cannot take those of") != std::string::npos);
   CHECK(error_of([&] {
           train_repopt(config, out, {.from = (folder / "data").string()});
         }).find("is its hyper-search over?") != std::string::npos);

@@ -24,7 +24,7 @@ struct Yolo {
     write_file(folder / "labels/val/a.txt", rows);
   }
   Dataset open(const std::vector<std::string>& names) const {
-    return open_dataset(folder.path(), "val", {"stop", ClassList{names, "the model"}});
+    return open_dataset(folder.path(), "val", {OnError::kStop, ClassList{names, "the model"}});
   }
 };
 
@@ -43,7 +43,7 @@ struct Coco {
     write_file(folder / "annotations/instances_val.json", json.dump());
   }
   Dataset open(const std::vector<std::string>& names) const {
-    return open_dataset(folder.path(), "val", {"stop", ClassList{names, "the model"}});
+    return open_dataset(folder.path(), "val", {OnError::kStop, ClassList{names, "the model"}});
   }
 };
 

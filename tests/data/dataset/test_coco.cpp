@@ -26,7 +26,7 @@ struct Coco {
     for (const char* name : {"a.png", "b.png"})
       save_png(folder / (std::string("images/train/") + name), make_image(100, 50));
   }
-  Dataset open(const std::string& on_error = "skip") {
+  Dataset open(OnError on_error = OnError::kSkip) {
     write_file(folder / "annotations/instances_train.json", json.dump());
     return open_dataset(folder.path(), "train", {on_error});
   }
@@ -39,7 +39,7 @@ struct Coco {
 
 TEST_CASE("dataset coco: boxes, classes by sorted id, crowd and area") {
   Coco c;
-  const Dataset d = c.open("stop");
+  const Dataset d = c.open(OnError::kStop);
   CHECK(d.names == std::vector<std::string>{"cat", "dog"});
   REQUIRE(d.size() == 2);
   CHECK(d.samples[0].image_id == 4);
@@ -61,7 +61,7 @@ TEST_CASE("dataset coco: classes by name, paths in a JSON file") {
   write_file(c.folder / "d.json", R"({"format": "coco", "names": ["dog", "cat"],
     "train": "images/train", "val": "images/train",
     "annotations": {"train": "annotations/instances_train.json"}})");
-  const Dataset d = open_dataset(c.folder / "d.json", "train", {"stop"});
+  const Dataset d = open_dataset(c.folder / "d.json", "train", {OnError::kStop});
   CHECK(d.samples[1].labels.at(0).category == 0);
   // Without an entry the usual name is tried.
   CHECK_THAT(error_of([&] { open_dataset(c.folder / "d.json", "val"); }),
@@ -96,7 +96,7 @@ TEST_CASE("dataset coco: each mistake once, with the annotation's id") {
   }
   REQUIRE(d.samples[1].labels.size() == 2);
   CHECK(d.samples[1].labels[1].cx + d.samples[1].labels[1].w / 2 == Approx(1.0));
-  CHECK_THAT(error_of([&] { c.open("stop"); }),
+  CHECK_THAT(error_of([&] { c.open(OnError::kStop); }),
              Contains("7 mistakes") && Contains("annotation 11"));
 }
 
@@ -126,7 +126,7 @@ TEST_CASE("dataset coco: image ids that are strings") {
   c.json["images"][1]["id"] = "a";
   c.json["annotations"][0]["image_id"] = "b";
   c.json["annotations"][1]["image_id"] = "a";
-  const Dataset d = c.open("stop");
+  const Dataset d = c.open(OnError::kStop);
   REQUIRE(d.size() == 2);
   CHECK(d.samples[0].image.filename() == "a.png");
   CHECK(d.samples[0].image_id == 0);
@@ -152,8 +152,8 @@ TEST_CASE("dataset coco: the same as YOLO text on the shared set") {
   const TemporaryFolder folder;
   Json json{{"format", "coco"}, {"root", set->string()}, {"val", "images/val"}};
   write_file(folder / "d.json", json.dump());
-  const Dataset coco = open_dataset(folder / "d.json", "val", {"stop"});
-  const Dataset yolo = open_dataset(*set, "val", {"stop"});
+  const Dataset coco = open_dataset(folder / "d.json", "val", {OnError::kStop});
+  const Dataset yolo = open_dataset(*set, "val", {OnError::kStop});
   CHECK(coco.names == yolo.names);
   REQUIRE(coco.size() == yolo.size());
   double worst = 0;

@@ -29,7 +29,7 @@ struct Set {
     write_file(folder / name, contents);
   }
   Dataset open(const std::string& split = "train") const {
-    return open_dataset(folder.path(), split, {"stop"});
+    return open_dataset(folder.path(), split, {OnError::kStop});
   }
 };
 
@@ -232,10 +232,10 @@ TEST_CASE("forms: lists name images beside them, or in the current folder") {
   s.text("d.json", R"({"names": ["cat"], "train": "lists/train.txt"})");
   const fs::path before = fs::current_path();
   fs::current_path(s.folder.path());
-  const Dataset d = open_dataset("d.json", "train", {"stop"});
+  const Dataset d = open_dataset("d.json", "train", {OnError::kStop});
   fs::current_path(before);
   CHECK(d.samples.at(0).labels.size() == 1);
-  CHECK_THAT(error_of([&] { open_dataset(s.folder / "d.json", "train", {"stop"}); }),
+  CHECK_THAT(error_of([&] { open_dataset(s.folder / "d.json", "train", {OnError::kStop}); }),
              Contains("lists/images/all/a.png is not there"));
 }
 

@@ -144,7 +144,7 @@ TEST_CASE("broken images: said once, remembered by copies of the data set, or an
   CHECK_FALSE(load_sample(copy, 1));
   REQUIRE(copy.broken->report().issues().size() == 1);
   CHECK_THAT(copy.broken->report().summary(), Contains("b.png: the image does not decode"));
-  const Dataset strict = open_dataset(folder.path(), "train", {"stop"});
+  const Dataset strict = open_dataset(folder.path(), "train", {OnError::kStop});
   CHECK_THAT(test::error_of([&] { load_sample(strict, 1); }),
              Contains("b.png: the image does not"));
   // Another size than when the data set was opened.

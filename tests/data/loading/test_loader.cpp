@@ -286,7 +286,7 @@ TEST_CASE("loader: wrong configs") {
 TEST_CASE("loader: real photographs") {
   const auto set = test::shared_path("data/bccd");
   if (!set) return;
-  Dataset d = open_dataset(*set, "val", {"stop"});
+  Dataset d = open_dataset(*set, "val", {OnError::kStop});
   d.samples.resize(std::min<size_t>(d.samples.size(), 10));
   LoaderConfig c = training(2);
   c.size = 320;

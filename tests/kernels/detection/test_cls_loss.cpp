@@ -194,8 +194,8 @@ TEST_CASE("poly without its polynomial is binary cross-entropy") {
 }
 
 TEST_CASE("class losses have names") {
-  for (const ClassLossType type : kTypes) REQUIRE(class_loss_type_from_name(name_of(type)) == type);
-  REQUIRE(test::error_of([] { class_loss_type_from_name("hinge"); }).find("hinge") !=
+  for (const ClassLossType type : kTypes) REQUIRE(from_name<ClassLossType>(name_of(type)) == type);
+  REQUIRE(test::error_of([] { from_name<ClassLossType>("hinge"); }).find("hinge") !=
           std::string::npos);
 }
 

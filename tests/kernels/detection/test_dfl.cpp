@@ -192,7 +192,7 @@ TEST_CASE("box loss parts match the official BboxLoss") {
       iou.loss = &loss;
       iou.grad = box_grad;
       iou.rows = 1;
-      iou.type = iou_type_from_name(f.meta("iou_type"));
+      iou.type = from_name<IouType>(f.meta("iou_type"));
       iou.eps = 1e-10;
       backend(Device::kCpu).iou_loss(iou);
       loss_iou += weight * loss / divisor;

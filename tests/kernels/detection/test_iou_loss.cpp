@@ -64,7 +64,7 @@ TEST_CASE("box losses match the official ones") {
   for (const std::string& name : fixtures_of(kLossFixtures, "iouloss_")) {
     CAPTURE(name);
     SEXTANT_REQUIRE_FIXTURE(f, name);
-    const IouType type = iou_type_from_name(f.meta("iou_type"));
+    const IouType type = from_name<IouType>(f.meta("iou_type"));
     const double eps = std::stod(f.meta("eps"));
     const auto pred = values<double>(f.at("input.pred"));
     const auto target = values<double>(f.at("input.target"));
@@ -84,7 +84,7 @@ TEST_CASE("box losses match the official ones") {
 TEST_CASE("box losses match the official ones on edge cases and are finite where those are not") {
   for (const std::string& name : fixtures_of(kLossFixtures, "iouloss_")) {
     SEXTANT_REQUIRE_FIXTURE(f, name);
-    const IouType type = iou_type_from_name(f.meta("iou_type"));
+    const IouType type = from_name<IouType>(f.meta("iou_type"));
     const double eps = std::stod(f.meta("eps"));
     const auto rows = Json::parse(f.meta("edge_rows")).get<std::vector<std::string>>();
     const auto loss = values<double>(f.at("output.edge64.loss"));
@@ -112,7 +112,7 @@ TEST_CASE("box losses in centre form match the official ones") {
   for (const std::string& name : fixtures_of(kLossFixtures, "iouloss_xywh")) {
     SEXTANT_REQUIRE_FIXTURE(f, name);
     for (const std::string& t : parts_of_names(f, "", ".input.pred")) {
-      const IouType type = iou_type_from_name(t);
+      const IouType type = from_name<IouType>(t);
       const auto r =
           run(values<double>(f.at(t + ".input.pred")), values<double>(f.at(t + ".input.target")),
               type, std::stod(f.meta("eps")), true);
@@ -239,7 +239,7 @@ TEST_CASE("box losses are finite on boxes without size, for both precisions") {
 }
 
 TEST_CASE("iou types have names") {
-  for (const IouType type : kTypes) REQUIRE(iou_type_from_name(name_of(type)) == type);
-  for (const IouType type : kAlphaTypes) REQUIRE(iou_type_from_name(name_of(type)) == type);
-  REQUIRE(test::error_of([] { iou_type_from_name("eiou"); }).find("eiou") != std::string::npos);
+  for (const IouType type : kTypes) REQUIRE(from_name<IouType>(name_of(type)) == type);
+  for (const IouType type : kAlphaTypes) REQUIRE(from_name<IouType>(name_of(type)) == type);
+  REQUIRE(test::error_of([] { from_name<IouType>("eiou"); }).find("eiou") != std::string::npos);
 }

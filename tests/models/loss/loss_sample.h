@@ -281,7 +281,7 @@ inline LossSample fixture_loss_sample(const SafeTensors& f) {
   LossSample s;
   s.config.num_classes = std::stoll(f.meta("num_classes"));
   s.config.strides = Json::parse(f.meta("strides")).get<std::vector<int64_t>>();
-  s.config.iou_type = kernels::iou_type_from_name(f.meta("iou_type"));
+  s.config.iou_type = from_name<kernels::IouType>(f.meta("iou_type"));
   const Json weights = Json::parse(f.meta("loss_weight"));
   s.config.class_weight = weights["class"];
   s.config.iou_weight = weights["iou"];

@@ -61,11 +61,14 @@ TEST_CASE("loss config writes what it reads") {
 TEST_CASE("loss config refuses unknown keys and values out of range by name") {
   REQUIRE_THAT(error_of([] { read(R"({"class": 1})"); }), Contains("unknown key 'loss.class'"));
   REQUIRE_THAT(error_of([] { read(R"({"cls": "hinge"})"); }),
-               Contains("'loss.cls' is 'hinge', must be one of varifocal, focal"));
-  REQUIRE_THAT(error_of([] { read(R"({"iou": "eiou"})"); }), Contains("'loss.iou' is 'eiou'"));
+               Contains("run.json: 'loss.cls': unknown class loss 'hinge'; use varifocal, focal, "
+                        "quality_focal or poly"));
+  REQUIRE_THAT(error_of([] { read(R"({"iou": "eiou"})"); }),
+               Contains("'loss.iou': unknown IoU type 'eiou'"));
   REQUIRE_THAT(error_of([] { read(R"({"assigner": "max"})"); }), Contains("'loss.assigner'"));
   REQUIRE_THAT(error_of([] { read(R"({"focal_gamma": 0.5})"); }), Contains("'loss.focal_gamma'"));
   REQUIRE_THAT(error_of([] { read(R"({"temperature": 0})"); }), Contains("'loss.temperature'"));
   REQUIRE_THAT(error_of([] { read(R"({"topk": "x"})"); }), Contains("wrong type"));
-  REQUIRE_THAT(error_of([] { assigner_from_name("max"); }), Contains("assigner 'max'"));
+  REQUIRE_THAT(error_of([] { from_name<Assigner>("max"); }),
+               Contains("unknown assigner 'max'; use tal, atss or simota"));
 }

@@ -338,7 +338,7 @@ TEST_CASE("for a speed, all that fits is in float and the measured speed counts"
   config.min_speedup = 3;
   CHECK(test::error_of([&] {
           toy.choose(config);
-        }).starts_with("--min-speedup 3: with every layer in int8 the int8 engine is "));
+        }).starts_with("a speed-up of 3 is out of reach: with every layer in int8 the engine is "));
   config.min_speedup = 1;
   CHECK(toy.choose(config).curve[0].layers.empty());
 }

@@ -109,7 +109,7 @@ TEST_CASE("the layer with a terrible range ranks first by every metric, alone an
   spoil(g, bad == "c2" ? "c1" : "c2");  // what it reads
   const Tensor images = test::noise_images(2, 9);
   SensitivityConfig config;
-  config.metric = metric_from_name(metric);
+  config.metric = from_name<Metric>(metric);
   config.all_but = but;
   // an "accuracy" that falls with the error of the int8 engine's result
   const Tensor exact = deploy::Engine(g, {2, 16, 16}).run(images);
@@ -168,8 +168,8 @@ TEST_CASE("what a ranking refuses") {
   config.metric = Metric::kMap;
   CHECK(test::error_of([&] { rank_layers(g, images, config); }) ==
         "sensitivity: metric map needs an evaluation");
-  CHECK(test::error_of([&] { metric_from_name("mape"); }) ==
-        "no metric 'mape'; there are sqnr, mse, cosine and map");
+  CHECK(test::error_of([&] { from_name<Metric>("mape"); }) ==
+        "unknown metric 'mape'; use sqnr, mse, cosine or map");
 }
 
 TEST_CASE("Spearman's rank correlation") {

@@ -38,7 +38,7 @@ deploy::Graph quantized(const deploy::Graph& g, PtqConfig config, PtqReport* rep
 }
 
 void check_samples(const deploy::Graph& g) {
-  const deploy::Graph q = quantized(g, {.method = "max"});
+  const deploy::Graph q = quantized(g, {.method = Method::kMax});
   const Images images = some_images(3);
   const std::vector<int64_t> rows(g.nodes.size(), 50);
   const std::vector<LayerSample> exact = sample_exact(g, images, rows, 1);
@@ -139,7 +139,7 @@ TEST_CASE("bias correction makes the means of every layer meet") {
 
 TEST_CASE("learned rounding of a network lowers its error and stays on the grid") {
   const deploy::Graph g = mixed();
-  PtqConfig config{.method = "max", .naive = true, .rounding = "adaround"};
+  PtqConfig config{.method = Method::kMax, .naive = true, .rounding = Rounding::kAdaRound};
   config.adaround.iterations = 150;
   config.adaround.rows = 512;
   PtqReport report;
@@ -162,7 +162,7 @@ TEST_CASE("nodes kept in float keep their weights and biases") {
   deploy::Graph g = mixed();
   deploy::Node& kept = g.nodes[4];
   kept.precision = deploy::Precision::kFloat32;
-  PtqConfig config{.bias_correction = true, .rounding = "adaround"};
+  PtqConfig config{.bias_correction = true, .rounding = Rounding::kAdaRound};
   config.adaround.iterations = 20;
   PtqReport report;
   const deploy::Graph q = quantized(g, config, &report);
@@ -180,7 +180,7 @@ TEST_CASE("nodes kept in float keep their weights and biases") {
 
 TEST_CASE("layers named for float are so from the start") {
   const deploy::Graph g = mixed();
-  PtqConfig config{.naive = true, .bias_correction = true, .rounding = "adaround"};
+  PtqConfig config{.naive = true, .bias_correction = true, .rounding = Rounding::kAdaRound};
   config.adaround.iterations = 20;
   config.float_layers = {g.nodes[3].name, "deconv*"};
   PtqReport report;
@@ -204,7 +204,7 @@ TEST_CASE("layers named for float are so from the start") {
 
 TEST_CASE("a layer put back into float has its own weights and bias again") {
   const deploy::Graph g = mixed();
-  PtqConfig config{.naive = true, .bias_correction = true, .rounding = "adaround"};
+  PtqConfig config{.naive = true, .bias_correction = true, .rounding = Rounding::kAdaRound};
   config.adaround.iterations = 20;
   PtqReport report;
   const deploy::Graph q = quantized(g, config, &report);

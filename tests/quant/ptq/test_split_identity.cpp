@@ -63,7 +63,7 @@ PtqReport report_of(const deploy::Graph& g, bool split, deploy::Graph* quantized
   int given = 0;
   const deploy::Graph q = quantize(
       g, [&] { return given++ == 0 ? test::noise_images(4, 1) : Tensor(); },
-      {.method = "max", .images = 4, .split_identity = split}, &report);
+      {.method = Method::kMax, .images = 4, .split_identity = split}, &report);
   if (quantized) *quantized = q;
   return report;
 }

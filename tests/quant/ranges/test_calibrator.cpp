@@ -137,7 +137,7 @@ void compare_amax(const SafeTensors& f, const std::string& prefix, const std::st
     method = percentile;
   }
   const double expected = f.at(prefix + name).item();
-  const double got = c.amax(method_from_name(method), options);
+  const double got = c.amax(from_name<CalibrationMethod>(method), options);
   INFO(prefix << name << " is " << got << ", reference " << expected);
   CHECK(std::abs(got - expected) <= 2e-7 * expected);
 }
@@ -345,8 +345,8 @@ TEST_CASE("the collector refuses what it cannot use") {
 
 TEST_CASE("methods have names") {
   for (const Method m : {Method::kMax, Method::kPercentile, Method::kEntropy, Method::kMse}) {
-    CHECK(method_from_name(name_of(m)) == m);
+    CHECK(from_name<Method>(name_of(m)) == m);
   }
-  CHECK(test::error_of([] { method_from_name("kl"); }) ==
-        "calibration method 'kl' is unknown; it must be max, percentile, entropy or mse");
+  CHECK(test::error_of([] { from_name<Method>("kl"); }) ==
+        "unknown calibration method 'kl'; use mse, percentile, entropy or max");
 }

@@ -76,7 +76,7 @@ TEST_CASE("ranges of weights: the largest value, or the least squared error") {
     return sum;
   };
   const std::vector<float> full = choose_weight_scales(w, {});
-  const std::vector<float> mse = choose_weight_scales(w, {.range = "mse"});
+  const std::vector<float> mse = choose_weight_scales(w, {.method = WeightMethod::kMse});
   CHECK(full[0] == 12.0f / 127.0f);
   CHECK(full[2] == 1.0f);
   CHECK(mse[2] == 1.0f);

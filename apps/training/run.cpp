@@ -1,0 +1,172 @@
+#include "apps/training/run.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "apps/training/solver.h"
+#include "apps/training/train_epoch.h"
+#include "core/file.h"
+#include "deploy/detect/evaluation.h"
+
+namespace sextant::apps {
+namespace {
+
+optim::NamedTensors named_state(const Module& module) {
+  optim::NamedTensors out;
+  for (const auto& s : module.state()) out.emplace_back(s.name, s.tensor);
+  return out;
+}
+
+int64_t parameter_count(const Module& module) {
+  int64_t n = 0;
+  for (const auto& p : module.parameters()) n += p.variable.data().numel();
+  return n;
+}
+
+}  // namespace
+
+RunData::RunData(const DataConfig& config, const std::optional<data::ClassList>& classes)
+    : train(config.open(config.train, classes)),
+      val(config.open(config.val, classes ? *classes : data::class_list(train))) {
+  print_report(train);
+  print_report(val);
+  data::check_has_boxes(train);
+  data::check_has_boxes(val);
+}
+
+Run::Run(const RunConfig& config, const RunFolder& folder, const RunData& data, TrainingTask& task)
+    : config_(config),
+      folder_(folder),
+      data_(data),
+      task_(task),
+      traits_(task.traits()),
+      optimizer_(make_optimizer(config, task.parameters())),
+      loader_(data.train, loader_config(config, traits_.device, traits_.gray_border)),
+      schedule_(make_schedule(config, loader_.batches_per_epoch(), traits_.rate_by_iteration)) {
+  if (config.solver.ema_decay > 0)
+    averages_.emplace(named_state(task.module()), config.solver.ema_decay, config.solver.ema_tau);
+  if (averages_ && !traits_.changes_after_step) optimizer_->average_into(*averages_);
+}
+
+RunResult Run::train(int64_t stop_after) {
+  begin();
+  for (trained_ = 0; !finished(); ++trained_) {
+    if (stop_after > 0 && trained_ == stop_after) return result();
+    one_epoch();
+  }
+  finish();
+  return result();
+}
+
+void Run::begin() {
+  if (folder_.resuming()) {
+    state_ = load_run(folder_.state(), task_.resume_key(), task_.module(), averages(), *optimizer_,
+                      task_.scaler());
+    task_.restored();
+  }
+  write_atomically(folder_.config(), json_text(task_.resolved_config(), 2) + "\n");
+  fmt::print("{}; {} parameters; {} iterations per epoch{}\n",
+             describe_data(data_.train, data_.val), parameter_count(task_.module()),
+             loader_.batches_per_epoch(),
+             state_.epoch > 0 ? fmt::format("; resuming with epoch {}", state_.epoch + 1) : "");
+  if (traits_.has_start && !folder_.resuming()) {
+    EpochRow row;
+    evaluate(row);
+    record(row);
+    print_epoch(row, config_.epochs);
+  }
+  if (finished()) fmt::print("the run is complete\n");
+}
+
+bool Run::finished() const {
+  return state_.epoch >= config_.epochs || (config_.patience > 0 && state_.best_epoch >= 0 &&
+                                            state_.epoch - state_.best_epoch >= config_.patience);
+}
+
+void Run::one_epoch() {
+  task_.begin_epoch(state_.epoch);
+  optimizer_->zero_grad();  // an accumulation that the last epoch left unfinished; officially so
+  EpochRow row =
+      run_epoch({config_, state_.epoch, loader_, data_.train.names, folder_.batch_picture()},
+                [&](const data::Batch& batch, int64_t iteration) {
+                  const optim::StepValues values = schedule_.at(iteration);
+                  auto items = task_.iterate(batch, iteration);
+                  if (values.step) step(values);
+                  return Iteration{std::move(items), values.lr[1]};
+                });
+  ++state_.epoch;
+  {
+    std::optional<optim::EmaScope> scope;
+    if (averages_) scope.emplace(*averages_);
+    if (state_.epoch % config_.eval_interval == 0 || state_.epoch == config_.epochs) evaluate(row);
+    task_.save(folder_.last(), row);
+  }
+  record(row);
+  save_run(folder_.state(), task_.resume_key(), state_, task_.module(), averages(), *optimizer_,
+           task_.scaler());
+  print_epoch(row, config_.epochs);
+}
+
+void Run::step(const optim::StepValues& values) {
+  if (optim::GradScaler* scaler = task_.scaler())
+    scaler->step(*optimizer_, values.lr, values.momentum);
+  else
+    optimizer_->step(values.lr, values.momentum);
+  optimizer_->zero_grad();
+  task_.stepped();
+  if (averages_ && traits_.changes_after_step) averages_->update();
+}
+
+void Run::evaluate(EpochRow& row) {
+  const deploy::EvalResult r = deploy::evaluate(
+      task_.graph(), data_.val, config_.image_size, traits_.precision,
+      {.conf = config_.eval_conf, .iou = config_.eval_iou, .device = traits_.device});
+  row.map50 = std::max(0.0, r.metrics.ap50);
+  row.map50_95 = std::max(0.0, r.metrics.ap);
+  keep_if_best(row);
+}
+
+void Run::keep_if_best(const EpochRow& row) {
+  if (row.map50_95 <= state_.best_map50_95) return;
+  state_.best_map50 = row.map50;
+  state_.best_map50_95 = row.map50_95;
+  state_.best_epoch = state_.epoch;
+  task_.save(folder_.best(), row);
+}
+
+void Run::record(const EpochRow& row) {
+  state_.rows.push_back(row);
+  write_results(folder_.results(), state_.rows);
+  write_curves(folder_.path(), state_.rows);
+}
+
+void Run::finish() {
+  if (state_.epoch < config_.epochs)
+    fmt::print("no better mAP50-95 in {} epochs: stopped after epoch {}\n",
+               state_.epoch - state_.best_epoch, state_.epoch);
+  task_.finish(folder_, result());
+}
+
+RunResult Run::result() const {
+  RunResult r;
+  r.best_file = folder_.best();
+  r.best_map50 = state_.best_map50;
+  r.best_map50_95 = state_.best_map50_95;
+  r.best_epoch = state_.best_epoch;
+  r.trained = trained_;
+  r.complete = finished();
+  int64_t epochs = 0;
+  for (const EpochRow& row : state_.rows) {
+    const bool start = row.epoch == 0;
+    r.seconds_per_epoch += row.seconds;
+    epochs += !start;
+    if (row.map50_95 < 0) continue;
+    (start ? r.start_map50 : r.last_map50) = row.map50;
+    (start ? r.start_map50_95 : r.last_map50_95) = row.map50_95;
+  }
+  if (epochs > 0) r.seconds_per_epoch /= static_cast<double>(epochs);
+  return r;
+}
+
+}  // namespace sextant::apps
