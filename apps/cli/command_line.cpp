@@ -14,6 +14,7 @@
 #include <new>
 #include <vector>
 
+#include "apps/cli/version.h"
 #include "core/config.h"
 #include "core/error.h"
 #include "core/interrupt.h"
@@ -271,6 +272,7 @@ Program::Program(const std::string& help, const std::string& name)
   app_ = own_.get();
   app_->formatter(std::make_shared<HelpFormatter>());
   app_->set_help_flag("-h,--help", "show this help");
+  app_->set_version_flag("--version", [name] { return version_text(name); }, "show the version");
 }
 Program::~Program() = default;
 
