@@ -401,7 +401,7 @@ TEST_CASE("runner: launches the device would refuse, and errors inside kernels")
 // The guards around the tensors of the other tests, which catch what ASan cannot: a write one float
 // before a tensor that starts inside an 8-byte granule.
 TEST_CASE("guards: a write just outside a tensor is noticed") {
-  class Plain : public Backend {
+  class Plain : public TestGpu {
    public:
     void* allocate(int64_t bytes) override { return ::operator new(static_cast<size_t>(bytes)); }
     void release(void* p) override { ::operator delete(p); }
