@@ -28,7 +28,8 @@ int main(int argc, char** argv) {
       app.add_command("conv", "The convolutions of a model, layer by layer, beside oneDNN's");
   convolutions.add_option("--model", conv.preset, "A preset: yolov6n_opt, yolov6s_opt, ...")
       .show_default();
-  convolutions.add_option("--kind", conv.kind, "forward, data, weight (the gradients) or int8").show_default();
+  convolutions.add_option("--kind", conv.kind, "forward, data, weight (the gradients) or int8")
+      .show_default();
   convolutions.add_option("--batch", conv.batch).show_default();
   convolutions.add_option("--img", conv.image_size).show_default();
   convolutions.add_option("--runs", conv.runs).show_default();
