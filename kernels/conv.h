@@ -5,10 +5,11 @@
 //
 // x, w, y, their gradients dx and dy, and residual are of type `dtype`; bias, dw and db are f32.
 // CPU: f32 only; weights are packed in each call (ConvF32 below packs them once). Sums are cut by
-// shape alone: no result depends on the number of threads. CUDA: F32, F16, BF16; sums are f32. Our own implicit matrix products
-// (kernels/cuda/conv/tile.cuh): groups must be 1; any number of channels, fastest with multiples
-// of 8 and tensors aligned to 16 bytes. No atomics: results repeat bit for bit. Throws Error for
-// groups, another dtype, a shape without output.
+// shape alone: no result depends on the number of threads.
+// CUDA: F32, F16, BF16; sums are f32. Our own implicit matrix products (kernels/cuda/conv/tile.cuh):
+// groups must be 1; any number of channels, fastest with multiples of 8 and tensors aligned to 16
+// bytes. No atomics: results repeat bit for bit. Throws Error for groups, another dtype, a shape
+// without output.
 #pragma once
 
 #include <cstdint>
@@ -46,9 +47,9 @@ struct ConvForward {
   ConvShape shape;
   const void* x = nullptr;
   const void* w = nullptr;
-  const float* bias = nullptr;     // [oc] or null
-  void* y = nullptr;               // overwritten, unless accumulate
-  bool accumulate = false;         // y += conv(x, w); without bias, residual and activation
+  const float* bias = nullptr;  // [oc] or null
+  void* y = nullptr;            // overwritten, unless accumulate
+  bool accumulate = false;      // y += conv(x, w); without bias, residual and activation
   Epilogue epilogue{};
   const void* residual = nullptr;  // like y, may be y; or null
   DType dtype = DType::kF32;

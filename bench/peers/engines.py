@@ -5,14 +5,15 @@
 
 compare exports the model's ONNX files itself (fp32 and, where the model is quantized, int8 as QDQ), and
 times each side in a process of its own, round after round: a machine that changes its speed meets all
-alike. The figure of a side is the median of its rounds' medians. ncnn and PyTorch run the same
-network with random weights (yolov6n.py), where MODEL is a YOLOv6-N; ncnn's model is made by pnnx.
+alike. The figure of a side is the median of its rounds' medians. ncnn's and PyTorch's models are made of
+the fp32 file by pnnx. ncnn runs the images of a batch one after the other: it has no batches.
 
 time prints one line of JSON. Runs start from an array of floats, but Sextant's, which start from bytes,
 and end with decoded boxes.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import pathlib
@@ -69,13 +70,30 @@ def ncnn_runner(path, images, threads):
     return run
 
 
+def pad(x, pads, value):
+    """ONNX's Pad, which pnnx leaves to others."""
+    from torch.nn import functional
+
+    axes = len(pads) // 2
+    ends = [end for axis in reversed(range(axes)) for end in (pads[axis], pads[axes + axis])]
+    return functional.pad(x, ends, value=value)
+
+
 def torch_runner(path, images, threads):
     import torch
 
     torch.set_num_threads(threads)
-    model = torch.jit.load(path).to(memory_format=torch.channels_last)
-    model = torch.jit.optimize_for_inference(torch.jit.freeze(model.eval()))
+    path = pathlib.Path(path)
+    os.chdir(path.parent)  # where it looks for its weights
+    spec = importlib.util.spec_from_file_location("network", path)
+    network = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(network)
+    network.Pad = pad
     x = torch.from_numpy(images).to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        model = network.Model().float().eval().to(memory_format=torch.channels_last)
+        model = torch.jit.freeze(torch.jit.trace(model, x, check_trace=False))
+        model = torch.jit.optimize_for_inference(model)
 
     def run():
         with torch.inference_mode():
@@ -99,21 +117,13 @@ def time_runtime(args):
     print(json.dumps({"median_ms": statistics.median(times), "min_ms": min(times)}), flush=True)
 
 
-def traced_network(folder, args):
-    """The fused YOLOv6-N of yolov6n.py, traced; and, by pnnx, for ncnn."""
-    import torch
-
-    from yolov6n import YOLOv6N, fuse
-
-    model = fuse(YOLOv6N(args.classes)).eval()
-    x = torch.rand(1, 3, args.img, args.img)
-    with torch.inference_mode():
-        torch.jit.trace(model, x).save(str(folder / "net.pt"))
-    shape = f"inputshape=[1,3,{args.img},{args.img}]"
+def by_pnnx(onnx, batch, args):
+    """The network as pnnx writes it: NAME.ncnn.param and .bin, NAME_pnnx.py."""
+    shape = f"inputshape=[{batch},3,{args.img},{args.img}]"
+    pnnx = pathlib.Path(sys.executable).with_name("pnnx")
     subprocess.run(
-        ["pnnx", "net.pt", shape, "fp16=0"], cwd=folder, check=True, stdout=subprocess.DEVNULL
+        [pnnx, onnx.name, shape, "fp16=0"], cwd=onnx.parent, check=True, capture_output=True
     )
-    return str(folder / "net.pt"), str(folder / "net.ncnn")
 
 
 def measure(command, threads, json_file=None):
@@ -128,27 +138,31 @@ def measure(command, threads, json_file=None):
 
 def compare(args):
     build = pathlib.Path(args.build).resolve()
-    threads, batch = args.threads, str(args.batch)
+    threads = args.threads
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        common = ["--batch", batch, "--img", str(args.img)]
+        common = ["--batch", str(args.batch), "--img", str(args.img)]
+
+        def export(file, precision, batch):
+            size = ["--batch", str(batch), "--img", str(args.img), "--precision", precision]
+            command = [build / "sextant", "export", args.model, "--onnx", folder / file, *size]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            return folder / file
+
         sides = {}
         for precision in args.precisions:
-            onnx = folder / f"{precision}.onnx"
-            export = [build / "sextant", "export", args.model, "--onnx", onnx]
-            subprocess.run(
-                [*export, "--precision", precision, *common], check=True, stdout=subprocess.DEVNULL
-            )
+            onnx = export(f"{precision}.onnx", precision, args.batch)
             sides[f"sextant {precision}"] = (
                 [build / "sextant", "bench", args.model, *common, "--precision", precision]
                 + ["--runs", str(args.repeats), "--json", folder / "ours.json"]
             )
             for runtime in ("onnxruntime", "openvino"):
                 sides[f"{runtime} {precision}"] = [sys.executable, __file__, "time", runtime, onnx]
-        if "fp32" in args.precisions and args.nano:
-            traced, ncnn = traced_network(folder, args)
-            sides["torch fp32"] = [sys.executable, __file__, "time", "torch", traced]
-            sides["ncnn fp32"] = [sys.executable, __file__, "time", "ncnn", ncnn]
+        if "fp32" in args.precisions:
+            by_pnnx(folder / "fp32.onnx", args.batch, args)
+            by_pnnx(export("one.onnx", "fp32", 1), 1, args)
+            for runtime, file in (("torch", "fp32_pnnx.py"), ("ncnn", "one.ncnn")):
+                sides[f"{runtime} fp32"] = [sys.executable, __file__, "time", runtime, folder / file]
         figures = {side: [] for side in sides}
         for _ in range(args.rounds):
             for side, command in sides.items():
@@ -183,8 +197,6 @@ def main():
     many.add_argument("--model", required=True, help="deploy file")
     many.add_argument("--precisions", nargs="+", default=["fp32"], choices=("fp32", "int8"))
     many.add_argument("--rounds", type=int, default=5)
-    many.add_argument("--classes", type=int, default=3)
-    many.add_argument("--nano", action="store_true", help="MODEL is a YOLOv6-N: torch and ncnn too")
     many.add_argument("--json", help="also write the figures to this file")
     for command in (one, many):
         command.add_argument("--batch", type=int, default=1)
