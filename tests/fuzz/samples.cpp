@@ -63,7 +63,7 @@ Json run_state() {
 constexpr const char* kQatConfig =
     R"({"epochs": 2, "batch": 4, "model": "m.safetensors", "start": "s.safetensors", "data": {"path": "set"},
  "calibration": {"images": 8, "method": "percentile", "percentile": 99.9}, "float_layers": ["detect.*"],
- "learn_scales": true, "distill": {"cwd_weight": 10, "features": ["a"]}, "loss": {"iou_type": "siou"}})";
+ "learn_scales": true, "distill": {"cwd_weight": 10, "features": ["a"]}, "loss": {"iou": "siou"}})";
 
 constexpr const char* kLadderConfig =
     R"({"model": "m.safetensors", "data": {"path": "set"}, "image_size": 64, "rungs": ["fp32", "ptq", "qat"],
