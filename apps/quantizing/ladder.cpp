@@ -15,6 +15,7 @@
 #include "core/file.h"
 #include "core/folder_lock.h"
 #include "core/median.h"
+#include "core/outputs.h"
 #include "core/parallel.h"
 #include "data/dataset/dataset.h"
 #include "deploy/detect/choices.h"
@@ -101,6 +102,9 @@ class Climber {
   fs::path record_of(RungKind kind) const { return out_ / fmt::format("{}.json", name_of(kind)); }
 
   void claim_folder() const {
+    Files files{.inputs = {config_.model}, .datasets = {}, .outputs = {}};
+    for (const RungKind kind : config_.rungs) files.outputs.push_back(file_of(kind).string());
+    check_outputs(files);
     const fs::path file = out_ / "config.json";
     const Json wanted = config_.json();
     if (fs::exists(file)) {

@@ -156,6 +156,7 @@ class QatTask final : public TrainingTask {
 RunResult train_qat(const QatConfig& given, const fs::path& out, bool resume, int64_t stop_after,
                     const deploy::Graph* start) {
   const RunFolder folder(out, resume);
+  folder.check_inputs({given.model, given.start});
   const SourceModel source = load_source_model(given.model);
   QatConfig config = given;
   config.resolve(source);

@@ -4,6 +4,7 @@
 
 #include "apps/training/train_config.h"
 #include "core/file.h"
+#include "core/outputs.h"
 #include "data/drawing/draw.h"
 #include "data/drawing/plot.h"
 #include "models/yolov6_config.h"
@@ -66,6 +67,15 @@ void fail_run_exists(const std::filesystem::path& folder) {
 RunFolder::RunFolder(std::filesystem::path path, bool resume) : path_(std::move(path)), lock_(path_) {
   if (!resume && std::filesystem::exists(config())) fail_run_exists(path_);
   resuming_ = resume && std::filesystem::exists(state());
+}
+
+void RunFolder::check_inputs(const std::vector<std::string>& inputs) const {
+  Files files;
+  for (const std::string& input : inputs)
+    if (!input.empty()) files.inputs.push_back(input);
+  for (const char* name : {"last", "best", "resume", "model", "start"})
+    files.outputs.push_back((path_ / (std::string(name) + ".safetensors")).string());
+  check_outputs(files);
 }
 
 void write_results(const std::filesystem::path& path, const std::vector<EpochRow>& rows) {

@@ -37,6 +37,10 @@ class RunFolder {
   // Throws Error when another process has the folder, or when it holds a run and `resume` is false.
   RunFolder(std::filesystem::path path, bool resume);
 
+  // Throws Error naming one of the files that the run reads, where the run would overwrite it. ""
+  // is none.
+  void check_inputs(const std::vector<std::string>& inputs) const;
+
   const std::filesystem::path& path() const { return path_; }
   // Whether a finished epoch is there to continue from.
   bool resuming() const { return resuming_; }

@@ -216,6 +216,7 @@ RunResult train(const TrainConfig& config, const fs::path& out, bool resume, int
         "{}: 'training.mode' \"{}\" {} scales", config.where, name_of(config.training.mode),
         scales != nullptr ? "takes no" : "needs");
   const RunFolder folder(out, resume);
+  folder.check_inputs({config.init, config.teacher});
   const RunData data(config.data);
   DetectorTask task(config, data, folder.resuming(), scales);
   return Run(config, folder, data, task).train(stop_after);

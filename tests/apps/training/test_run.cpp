@@ -79,6 +79,17 @@ TEST_CASE("run: a folder that another run has is refused, and left as it is") {
   CHECK_FALSE(fs::exists(s.folder / "run/config.json"));
 }
 
+TEST_CASE("run: what it reads is not overwritten") {
+  Setup s;
+  s.run("run", false);
+  fs::create_directories(s.folder / "other");
+  fs::copy(s.folder / "run/last.safetensors", s.folder / "other/last.safetensors");
+  s.config.init = (s.folder / "other/last.safetensors").string();
+  const std::string before = read_text(s.config.init);
+  CHECK_THAT(error_of([&] { s.run("other", false); }), Contains("other/last.safetensors: is read"));
+  CHECK(read_text(s.config.init) == before);
+}
+
 TEST_CASE("run: what is refused leaves no folder behind") {
   Setup s;
   s.config.data.path = (s.folder / "nothing").string();
