@@ -8,6 +8,7 @@
 #include "apps/quantizing/distillation.h"
 #include "apps/quantizing/qat_source.h"
 #include "apps/training/train_epoch.h"
+#include "deploy/detect/evaluation.h"
 #include "deploy/graph/file.h"
 
 namespace sextant::apps {

@@ -8,6 +8,7 @@
 #include "apps/model_files/checkpoint.h"
 #include "apps/training/solver.h"
 #include "apps/training/train_step.h"
+#include "core/class_names.h"
 #include "data/image/resize.h"
 #include "data/loading/device_painter.h"
 #include "deploy/graph/file.h"
