@@ -14,7 +14,8 @@ void ConfigFields::path(const std::string& key, std::string& value) {
   if (reading())
     reader_->path(key, value);
   else
-    (*json_)[key] = value;
+    (*json_)[key] =
+        value.empty() ? value : std::filesystem::absolute(value).lexically_normal().string();
 }
 
 void ConfigFields::verbatim(const std::string& key, Json& object) {

@@ -67,7 +67,8 @@ class ConfigFields {
   // A string out of `names`; `what` is the noun for the message.
   void name(const std::string& key, std::string& value, std::string_view what,
             const std::vector<std::string>& names);
-  // A file or folder, read as relative to the config's.
+  // A file or folder, read as relative to the config's, written as absolute: so what is written can be
+  // read from everywhere.
   void path(const std::string& key, std::string& value);
   void required_path(const std::string& key, std::string& value) {
     require(key);

@@ -35,9 +35,9 @@ std::string holder(int fd) {
 
 }  // namespace
 
-FolderLock::FolderLock(const fs::path& folder) : file_(folder / "lock") {
+FolderLock::FolderLock(const fs::path& folder) : folder_(folder), file_(folder / "lock") {
   std::error_code ec;
-  fs::create_directories(folder, ec);
+  created_ = fs::create_directories(folder, ec);
   check(!ec, "{}: folder cannot be created ({})", folder.string(), ec.message());
   do {
     if (fd_ >= 0) ::close(fd_);
@@ -59,6 +59,7 @@ FolderLock::FolderLock(const fs::path& folder) : file_(folder / "lock") {
 FolderLock::~FolderLock() {
   ::unlink(file_.c_str());
   ::close(fd_);
+  if (created_) ::rmdir(folder_.c_str());  // fails where there is something in it
 }
 
 }  // namespace sextant

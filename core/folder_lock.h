@@ -10,7 +10,8 @@ namespace sextant {
 // is held.
 class FolderLock {
  public:
-  // Creates the folder if it is missing, and removes what killed processes have left there of files
+  // Creates the folder if it is missing (and removes it in the end where it is still empty), and
+  // removes what killed processes have left there of files
   // that they were writing. Throws Error "<folder>: is in use by process <number>; ..." when another
   // FolderLock holds it.
   explicit FolderLock(const std::filesystem::path& folder);
@@ -19,7 +20,8 @@ class FolderLock {
   FolderLock& operator=(const FolderLock&) = delete;
 
  private:
-  std::filesystem::path file_;
+  std::filesystem::path folder_, file_;
+  bool created_ = false;
   int fd_ = -1;
 };
 

@@ -19,7 +19,11 @@ Json RunOptions::json() const {
 std::string RunOptions::config_folder() const { return fs::path(config).parent_path().string(); }
 
 fs::path RunOptions::folder() const {
-  return out.empty() ? fs::path("runs") / fs::path(config).stem() : fs::path(out);
+  if (!out.empty()) return out;
+  const fs::path file(config);
+  if (resume && file.filename() == "config.json")
+    return file.has_parent_path() ? file.parent_path() : ".";
+  return fs::path("runs") / file.stem();
 }
 
 void add_run_options(Command command, RunOptions& options, const std::string& config_help,

@@ -19,7 +19,8 @@ struct RunOptions {
   Json json() const;
   // Where the config lies: its relative paths start there.
   std::string config_folder() const;
-  // --out, or runs/<config name>.
+  // --out; without, runs/<config name>, or for a run's own config.json that is to be resumed its
+  // folder.
   std::filesystem::path folder() const;
 };
 

@@ -13,7 +13,9 @@
 #include "apps/quantizing/qat.h"
 #include "apps/quantizing/verify.h"
 #include "core/file.h"
+#include "core/folder_lock.h"
 #include "core/median.h"
+#include "core/outputs.h"
 #include "core/parallel.h"
 #include "data/dataset/dataset.h"
 #include "deploy/detect/choices.h"
@@ -64,6 +66,7 @@ class Climber {
   Climber(const LadderConfig& config, fs::path out, bool resume)
       : config_(config),
         out_(std::move(out)),
+        lock_(out_),
         resume_(resume),
         model_(load_model_graph(config.model)),
         size_(
@@ -99,19 +102,42 @@ class Climber {
   fs::path record_of(RungKind kind) const { return out_ / fmt::format("{}.json", name_of(kind)); }
 
   void claim_folder() const {
+    Files files{.inputs = {config_.model}, .datasets = {}, .outputs = {}};
+    for (const RungKind kind : config_.rungs) files.outputs.push_back(file_of(kind).string());
+    check_outputs(files);
     const fs::path file = out_ / "config.json";
-    Json wanted = config_.json();
+    const Json wanted = config_.json();
     if (fs::exists(file)) {
       check(resume_, "{}: already holds a ladder; resume it, or choose another folder",
             out_.string());
-      Json there = load_json(file.string());
-      for (Json* json : {&there, &wanted}) json->erase("device");  // does not decide
-      if (const auto key = first_difference(there, wanted))
+      Json there = with_absolute_paths(load_json(file.string()));
+      if (there.is_object()) check_rungs(there.value("rungs", Json()));
+      Json now = wanted;
+      for (Json* json : {&there, &now})
+        for (const char* key : {"device", "rungs"}) json->erase(key);  // do not decide
+      if (const auto key = first_difference(there, now))
         fail("{}: the ladder there has another '{}'", out_.string(), *key);
-      return;
     }
-    fs::create_directories(out_);
     write_atomically(file, json_text(wanted, 2) + "\n");
+  }
+
+  // Those of the ladder that is there may become more, unless that changes what they started from.
+  void check_rungs(const Json& there) const {
+    std::vector<std::string> names;
+    check(read_value(there, names), "{}: the ladder there has no 'rungs'", out_.string());
+    bool plus = false, from_start = false;
+    for (const std::string& name : names) {
+      const auto kind = from_name<RungKind>(name);
+      check(std::ranges::count(config_.rungs, kind) > 0,
+            "{}: the ladder there has the rung '{}', which the config lacks", out_.string(), name);
+      plus |= kind == RungKind::kPtqPlus;
+      from_start |= kind == RungKind::kPartial || kind == RungKind::kQat ||
+                    kind == RungKind::kQatCwd;
+    }
+    check(plus || !has_plus() || !from_start,
+          "{}: the ladder there started its last rungs from 'ptq', with 'ptq_plus' they would start "
+          "from that; choose another folder",
+          out_.string());
   }
 
   // Made, evaluated and verified, or as an earlier call left it. Speeds come later.
@@ -246,6 +272,7 @@ class Climber {
 
   const LadderConfig& config_;
   const fs::path out_;
+  const FolderLock lock_;
   const bool resume_;
   const Graph model_;
   const int size_, bench_size_;

@@ -8,6 +8,7 @@
 #include "apps/quantizing/distillation.h"
 #include "apps/quantizing/qat_source.h"
 #include "apps/training/train_epoch.h"
+#include "deploy/detect/evaluation.h"
 #include "deploy/graph/file.h"
 
 namespace sextant::apps {
@@ -156,6 +157,7 @@ class QatTask final : public TrainingTask {
 RunResult train_qat(const QatConfig& given, const fs::path& out, bool resume, int64_t stop_after,
                     const deploy::Graph* start) {
   const RunFolder folder(out, resume);
+  folder.check_inputs({given.model, given.start});
   const SourceModel source = load_source_model(given.model);
   QatConfig config = given;
   config.resolve(source);

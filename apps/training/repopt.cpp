@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <limits>
+#include <optional>
 
 #include "apps/training/solver.h"
+#include "core/folder_lock.h"
 #include "models/yolov6.h"
 
 namespace sextant::apps {
@@ -55,6 +57,7 @@ RunResult train_repopt(const TrainConfig& config, const fs::path& out,
                      fs::exists(out / "config.json");
   if (begun && !options.resume) fail_run_exists(out);
   int64_t stop_after = options.stop_after;
+  std::optional<FolderLock> lock(out);  // until the run of the second stage takes it
   if (!fs::exists(scales_file)) {
     optim::RepScales scales;
     if (options.from.empty()) {
@@ -85,6 +88,7 @@ RunResult train_repopt(const TrainConfig& config, const fs::path& out,
           scales_file.string(), options.from);
   }
   const optim::RepScales scales = optim::extract_scales(load_safetensors(scales_file));
+  lock.reset();
   fmt::print("stage 2 of 2: target, {} epochs, in {}\n", config.epochs, out.string());
   const RunResult r = train(config, out, options.resume, stop_after, &scales);
   if (r.complete)

@@ -7,6 +7,7 @@
 #include "apps/training/solver.h"
 #include "apps/training/train_epoch.h"
 #include "core/file.h"
+#include "core/interrupt.h"
 #include "deploy/detect/evaluation.h"
 
 namespace sextant::apps {
@@ -50,10 +51,18 @@ Run::Run(const RunConfig& config, const RunFolder& folder, const RunData& data, 
 }
 
 RunResult Run::train(int64_t stop_after) {
-  begin();
-  for (trained_ = 0; !finished(); ++trained_) {
-    if (stop_after > 0 && trained_ == stop_after) return result();
-    one_epoch();
+  const InterruptScope scope;
+  try {
+    begin();
+    for (trained_ = 0; !finished(); ++trained_) {
+      if (stop_after > 0 && trained_ == stop_after) return result();
+      one_epoch();
+    }
+  } catch (const Interrupted& e) {
+    throw Interrupted(e.signal(),
+                      fmt::format("{}: {} after {} epoch{}; resume it to continue",
+                                  folder_.path().string(), e.what(), state_.epoch,
+                                  state_.epoch == 1 ? "" : "s"));
   }
   finish();
   return result();
@@ -73,10 +82,16 @@ void Run::begin() {
   if (traits_.has_start && !folder_.resuming()) {
     EpochRow row;
     evaluate(row);
-    record(row);
+    state_.rows.push_back(row);
+    write_rows();
     print_epoch(row, config_.epochs);
   }
-  if (finished()) fmt::print("the run is complete\n");
+  const bool untouched = state_.rows.empty() || state_.rows.back().epoch == 0;
+  if (!untouched && evaluation_due() && state_.rows.back().map50_95 < 0) end_epoch();
+  if (finished())
+    fmt::print("the run is complete{}\n", state_.epoch < config_.epochs
+                                              ? ""
+                                              : "; more 'epochs' in its config continue it");
 }
 
 bool Run::finished() const {
@@ -96,16 +111,31 @@ void Run::one_epoch() {
                   return Iteration{std::move(items), values.lr[1]};
                 });
   ++state_.epoch;
+  state_.rows.push_back(row);
+  if (evaluation_due()) save_state();  // what ends the evaluation does not cost the epoch
+  end_epoch();
+}
+
+bool Run::evaluation_due() const {
+  return state_.epoch % config_.eval_interval == 0 || state_.epoch == config_.epochs;
+}
+
+void Run::end_epoch() {
+  EpochRow& row = state_.rows.back();
   {
     std::optional<optim::EmaScope> scope;
     if (averages_) scope.emplace(*averages_);
-    if (state_.epoch % config_.eval_interval == 0 || state_.epoch == config_.epochs) evaluate(row);
+    if (evaluation_due()) evaluate(row);
     task_.save(folder_.last(), row);
   }
-  record(row);
+  write_rows();
+  save_state();
+  print_epoch(row, config_.epochs);
+}
+
+void Run::save_state() {
   save_run(folder_.state(), task_.resume_key(), state_, task_.module(), averages(), *optimizer_,
            task_.scaler());
-  print_epoch(row, config_.epochs);
 }
 
 void Run::step(const optim::StepValues& values) {
@@ -135,8 +165,7 @@ void Run::keep_if_best(const EpochRow& row) {
   task_.save(folder_.best(), row);
 }
 
-void Run::record(const EpochRow& row) {
-  state_.rows.push_back(row);
+void Run::write_rows() const {
   write_results(folder_.results(), state_.rows);
   write_curves(folder_.path(), state_.rows);
 }

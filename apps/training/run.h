@@ -85,7 +85,8 @@ class Run {
   Run(const RunConfig& config, const RunFolder& folder, const RunData& data, TrainingTask& task);
 
   // Trains to the end, or `stop_after` > 0 epochs of this call, as if killed there. Throws Error
-  // for a resumed run whose config differs, naming the key, and when a loss is not finite.
+  // for a resumed run whose config differs, naming the key, and when a loss is not finite;
+  // Interrupted, within the iteration, when a signal waits (core/interrupt.h).
   RunResult train(int64_t stop_after = 0);
 
  private:
@@ -93,9 +94,12 @@ class Run {
   bool finished() const;
   void one_epoch();
   void step(const optim::StepValues& values);
+  bool evaluation_due() const;  // of the last epoch
+  void end_epoch();             // evaluation, where it is due, and files
   void evaluate(EpochRow& row);
   void keep_if_best(const EpochRow& row);
-  void record(const EpochRow& row);
+  void write_rows() const;
+  void save_state();
   void finish();
   RunResult result() const;
   optim::ModelEma* averages() { return averages_ ? &*averages_ : nullptr; }

@@ -4,6 +4,7 @@
 
 #include "apps/training/train_config.h"
 #include "core/file.h"
+#include "core/outputs.h"
 #include "data/drawing/draw.h"
 #include "data/drawing/plot.h"
 #include "models/yolov6_config.h"
@@ -14,7 +15,7 @@ namespace {
 // The config without what does not change the result, and with all its keys (an older run may have
 // been written with fewer).
 Json decisive(Json config) {
-  for (const char* key : {"workers", "device", "cache_mb"}) config.erase(key);
+  for (const char* key : {"workers", "device", "cache_mb", "patience"}) config.erase(key);
   if (!config.contains("precision"))
     config["precision"] = std::string(name_of(TrainConfig{}.precision));
   if (config["solver"].is_object() && !config["solver"].contains("optimizer"))
@@ -22,20 +23,59 @@ Json decisive(Json config) {
   if (config["model"].is_object())
     config["model"] =
         read_yolov6_config(ConfigReader(config["model"], "config", "model."), 1).json();
-  return config;
+  return with_absolute_paths(std::move(config));
+}
+
+int64_t epochs_of(const Json& config) {
+  int64_t epochs = 0;
+  if (config.contains("epochs")) read_value(config.at("epochs"), epochs);
+  return epochs;
+}
+
+// Throws Error naming the key in which they differ. A run that has trained all its epochs may be
+// given more.
+void check_same_config(Json before, Json now, int64_t trained, const std::string& where) {
+  if (trained >= epochs_of(before) && epochs_of(now) > epochs_of(before))
+    for (Json* config : {&before, &now}) {
+      config->erase("epochs");
+      if (config->contains("training")) config->at("training").erase("search");  // is over
+    }
+  if (const auto key = first_difference(before, now))
+    fail("{}: the run was started with another '{}'; resume with the same config", where, *key);
 }
 
 std::string cell(double v) { return v < 0 ? "" : fmt::format("{:.5f}", v); }
 
 }  // namespace
 
+Json with_absolute_paths(Json config) {
+  const auto absolute = [](Json& path) {
+    if (path.is_string() && !path.get<std::string>().empty())
+      path = std::filesystem::absolute(path.get<std::string>()).lexically_normal().string();
+  };
+  for (const char* key : {"init", "teacher", "model", "start"})
+    if (config.contains(key)) absolute(config[key]);
+  if (config.contains("data") && config["data"].is_object() && config["data"].contains("path"))
+    absolute(config["data"]["path"]);
+  return config;
+}
+
 void fail_run_exists(const std::filesystem::path& folder) {
   fail("{}: already holds a run; resume it, or choose another folder", folder.string());
 }
 
-RunFolder::RunFolder(std::filesystem::path path, bool resume) : path_(std::move(path)) {
+RunFolder::RunFolder(std::filesystem::path path, bool resume) : path_(std::move(path)), lock_(path_) {
   if (!resume && std::filesystem::exists(config())) fail_run_exists(path_);
   resuming_ = resume && std::filesystem::exists(state());
+}
+
+void RunFolder::check_inputs(const std::vector<std::string>& inputs) const {
+  Files files;
+  for (const std::string& input : inputs)
+    if (!input.empty()) files.inputs.push_back(input);
+  for (const char* name : {"last", "best", "resume", "model", "start"})
+    files.outputs.push_back((path_ / (std::string(name) + ".safetensors")).string());
+  check_outputs(files);
 }
 
 void write_results(const std::filesystem::path& path, const std::vector<EpochRow>& rows) {
@@ -170,9 +210,8 @@ RunState run_state_from_json(const Json& meta, const Json& config, const std::st
   r.require("config", run_config);
   check(run_config.is_object() && run_config.contains("solver") && run_config.contains("model"),
         "{}: 'config' is not that of a training run", where);
-  if (const auto key = first_difference(decisive(run_config), decisive(config)))
-    fail("{}: the run was started with another '{}'; resume with the same config", where, *key);
   r.number("epoch", state.epoch, 0, kMostEpochs);
+  check_same_config(decisive(run_config), decisive(config), state.epoch, where);
   r.number("best_epoch", state.best_epoch, -1, kMostEpochs);
   r.number("best_map50", state.best_map50, -1, 1);
   r.number("best_map50_95", state.best_map50_95, -1, 1);

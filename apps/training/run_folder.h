@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "core/config.h"
+#include "core/folder_lock.h"
 #include "data/loading/loader.h"
 #include "layers/module.h"
 #include "optim/ema.h"
@@ -23,13 +24,22 @@
 
 namespace sextant::apps {
 
+// Of a config as resolved: paths that an earlier version wrote as they were given, relative to the
+// current folder, become absolute.
+Json with_absolute_paths(Json config);
+
 // Throws Error: the folder holds a run, which nobody asked to resume.
 [[noreturn]] void fail_run_exists(const std::filesystem::path& folder);
 
+// Holds the folder's lock while it lives (core/folder_lock.h).
 class RunFolder {
  public:
-  // Throws Error when `path` holds a run and `resume` is false.
+  // Throws Error when another process has the folder, or when it holds a run and `resume` is false.
   RunFolder(std::filesystem::path path, bool resume);
+
+  // Throws Error naming one of the files that the run reads, where the run would overwrite it. ""
+  // is none.
+  void check_inputs(const std::vector<std::string>& inputs) const;
 
   const std::filesystem::path& path() const { return path_; }
   // Whether a finished epoch is there to continue from.
@@ -43,6 +53,7 @@ class RunFolder {
 
  private:
   std::filesystem::path path_;
+  FolderLock lock_;
   bool resuming_;
 };
 
@@ -75,7 +86,9 @@ struct RunState {
   double best_map50 = -1, best_map50_95 = -1;
   int64_t best_epoch = -1;
 };
-// What is said of it in the file, in a run of this config. Throws Error that starts with `where`.
+// What is said of it in the file, in a run of this config. Throws Error that starts with `where`,
+// naming the key in which the run's own config differs. A run that has trained all its epochs may be
+// given more; its rates and the end of mosaic then follow the new number.
 RunState run_state_from_json(const Json& meta, const Json& config, const std::string& where);
 // `ema` may be null.
 void save_run(const std::filesystem::path& path, const Json& config, const RunState& state,

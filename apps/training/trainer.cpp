@@ -8,6 +8,7 @@
 #include "apps/model_files/checkpoint.h"
 #include "apps/training/solver.h"
 #include "apps/training/train_step.h"
+#include "core/class_names.h"
 #include "data/image/resize.h"
 #include "data/loading/device_painter.h"
 #include "deploy/graph/file.h"
@@ -216,6 +217,7 @@ RunResult train(const TrainConfig& config, const fs::path& out, bool resume, int
         "{}: 'training.mode' \"{}\" {} scales", config.where, name_of(config.training.mode),
         scales != nullptr ? "takes no" : "needs");
   const RunFolder folder(out, resume);
+  folder.check_inputs({config.init, config.teacher});
   const RunData data(config.data);
   DetectorTask task(config, data, folder.resuming(), scales);
   return Run(config, folder, data, task).train(stop_after);

@@ -4,12 +4,14 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <stdexcept>
 
 #include "apps/model_files/checkpoint.h"
+#include "apps/quantizing/ladder.h"
+#include "apps/quantizing/qat_config.h"
 #include "apps/training/run_folder.h"
 #include "apps/training/train_config.h"
-#include "core/file.h"
 #include "data/dataset/boxes.h"
 #include "data/dataset/description.h"
 #include "data/dataset/voc.h"
@@ -66,8 +68,14 @@ void read_pt(Bytes bytes) {
 
 void read_onnx(Bytes bytes) { deploy::from_onnx(text(bytes), kName, {}); }
 
-void read_config(Bytes bytes) {
+void read_train_config(Bytes bytes) {
   apps::parse_train_config(parse_json(text(bytes), kName), kName, "");
+}
+void read_qat_config(Bytes bytes) {
+  apps::parse_qat_config(parse_json(text(bytes), kName), kName, "");
+}
+void read_ladder_config(Bytes bytes) {
+  apps::parse_ladder_config(parse_json(text(bytes), kName), kName, "");
 }
 void read_run_state(Bytes bytes) {
   const Json meta = parse_json(text(bytes), kName);
@@ -95,7 +103,8 @@ void read_coco(Bytes bytes) {
   }();
   (void)images;
   const fs::path file = scratch() / "annotations.json";
-  write_atomically(file, text(bytes));
+  std::ofstream(file, std::ios::binary).write(reinterpret_cast<const char*>(bytes.data()),
+                                              static_cast<std::streamsize>(bytes.size()));
   data::DatasetDescription description;
   description.where = kName;
   description.format = data::DatasetFormat::kCoco;
@@ -127,7 +136,9 @@ const std::vector<Reader>& readers() {
                                        {"checkpoint", read_checkpoint},
                                        {"pt", read_pt},
                                        {"onnx", read_onnx},
-                                       {"config", read_config},
+                                       {"train_config", read_train_config},
+                                       {"qat_config", read_qat_config},
+                                       {"ladder_config", read_ladder_config},
                                        {"run_state", read_run_state},
                                        {"yaml", read_yaml},
                                        {"labels", read_labels},

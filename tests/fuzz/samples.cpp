@@ -60,6 +60,16 @@ Json run_state() {
           {"rows", {{1, 0.01, 1, 2, 3, 0, 0.5, 0.25, 1.5, 0}}}};
 }
 
+constexpr const char* kQatConfig =
+    R"({"epochs": 2, "batch": 4, "model": "m.safetensors", "start": "s.safetensors", "data": {"path": "set"},
+ "calibration": {"images": 8, "method": "percentile", "percentile": 99.9}, "float_layers": ["detect.*"],
+ "learn_scales": true, "distill": {"cwd_weight": 10, "features": ["a"]}, "loss": {"iou": "siou"}})";
+
+constexpr const char* kLadderConfig =
+    R"({"model": "m.safetensors", "data": {"path": "set"}, "image_size": 64, "rungs": ["fp32", "ptq", "qat"],
+ "ptq": {"images": 8}, "ptq_plus": {"rounding": "adaround"}, "partial": {"max_drop": 0.3},
+ "qat": {"epochs": 2, "batch": 4}, "bench": {"image_size": 64, "runs": 1}, "verify_images": 1})";
+
 constexpr const char* kCoco =
     R"({"images": [{"id": 1, "file_name": "a.png", "width": 64, "height": null},
  {"id": "x", "file_name": "b.png"}], "categories": [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}],
@@ -138,8 +148,10 @@ void write_seeds(const std::string& folder) {
   onnx.precision = deploy::OnnxPrecision::kInt8;
   deploy::save_onnx(made / "int8.onnx", sample_quantized_graph(), onnx);
   copy("onnx", made / "int8.onnx");
-  write("config", "tiny.json", json_text(tiny_config()));
-  write("config", "whole.json", json_text(sample_run_config(), 1));
+  write("train_config", "tiny.json", json_text(tiny_config()));
+  write("train_config", "whole.json", json_text(sample_run_config(), 1));
+  write("qat_config", "qat.json", kQatConfig);
+  write("ladder_config", "ladder.json", kLadderConfig);
   write("run_state", "state.json", json_text(run_state()));
   write("yaml", "data.yaml", kYaml);
   write("labels", "a.txt", "0 0.5 0.5 0.25 0.5\r\n1 .1 .1 .4 .1 .4 +6e-1\nx y\n\n7 nan 1 1 1\n");

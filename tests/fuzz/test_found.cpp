@@ -30,11 +30,11 @@ TEST_CASE("fuzz: every reader takes its seeds") {
 }
 
 TEST_CASE("fuzz: nothing that was found happens again") {
-  const fs::path corpus = fs::path(SEXTANT_SOURCE_DIR) / "tests/fuzz/corpus";
+  const fs::path found = fs::path(SEXTANT_SOURCE_DIR) / "tests/fuzz/found";
   int files = 0;
   for (const fuzz::Reader& reader : fuzz::readers()) {
-    if (!fs::is_directory(corpus / reader.name)) continue;
-    for (const auto& entry : fs::directory_iterator(corpus / reader.name)) {
+    if (!fs::is_directory(found / reader.name)) continue;
+    for (const auto& entry : fs::directory_iterator(found / reader.name)) {
       INFO(reader.name << "/" << entry.path().filename().string());
       CHECK_NOTHROW(fuzz::run(reader, read_bytes(entry.path())));
       ++files;
