@@ -38,9 +38,7 @@ deploy::Graph with_ranges(deploy::Graph graph, const std::string& data, int imag
                           const Calibration& calibration, const std::vector<std::string>& layers) {
   quant::check_layers(graph, layers);
   if (graph.quantized()) {
-    const auto rounded = [&](const deploy::Node& n) {
-      return deploy::runs_in_int8(graph, n);
-    };
+    const auto rounded = [&](const deploy::Node& n) { return deploy::runs_in_int8(graph, n); };
     if (std::ranges::any_of(graph.nodes, rounded))
       fmt::print(stderr,
                  "{}: holds rounded weights, so a layer in float gets back the rounding of its "
