@@ -23,7 +23,7 @@
 
 namespace sextant::apps {
 
-// Throws Error: the folder holds a run, which nobody asked to resume.
+// Throws Error: the folder already holds a run.
 [[noreturn]] void fail_run_exists(const std::filesystem::path& folder);
 
 class RunFolder {
@@ -32,7 +32,7 @@ class RunFolder {
   RunFolder(std::filesystem::path path, bool resume);
 
   const std::filesystem::path& path() const { return path_; }
-  // Whether a finished epoch is there to continue from.
+  // Whether the folder holds a finished epoch to continue from.
   bool resuming() const { return resuming_; }
   std::filesystem::path config() const { return path_ / "config.json"; }
   std::filesystem::path results() const { return path_ / "results.csv"; }

@@ -82,7 +82,7 @@ std::vector<double> last_row(const std::filesystem::path& out) {
 
 }  // namespace
 
-TEST_CASE("qat: a run goes on bit for bit, keeps its ranges, and writes int8 models") {
+TEST_CASE("qat: a run is resumed bit for bit, keeps its ranges, and writes int8 models") {
   const test::TemporaryFolder folder;
   make_shapes(folder / "data");
   const bool learned = GENERATE(false, true);
