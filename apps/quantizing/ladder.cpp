@@ -143,7 +143,7 @@ class Climber {
   // Made, evaluated and verified, or as an earlier call left it. Speeds come later.
   Rung rung(RungKind kind) {
     if (resume_ && fs::exists(record_of(kind)) && fs::exists(file_of(kind))) {
-      fmt::print("{}: there already\n", title_of(kind));
+      fmt::print("{}: kept from the last run\n", title_of(kind));
       return rung_from_json(load_json(record_of(kind).string()), record_of(kind).string());
     }
     fmt::print("{}\n", title_of(kind));
