@@ -7,9 +7,9 @@
 //     f.object("average", [&](ConfigFields& a) { a("decay", ema_decay, 0, 1); });
 //   }
 //
-//   read_fields(reader, config);       // what is absent keeps its value
+//   read_fields(reader, config);       // an absent key leaves its value
 //   Json resolved = fields_to_json(config);
-//   Json reference = fields_to_json(SolverConfig{}, true);  // every key there is, with its default
+//   Json reference = fields_to_json(SolverConfig{}, true);  // every key, with its default
 #pragma once
 
 #include <string>

@@ -36,13 +36,13 @@ class Option {
   Option show_default();
   // The same where the default is not a value: "as trained".
   Option default_text(const std::string& text);
-  // Both included.
+  // Bounds, both included.
   Option range(double low, double high);
-  // Under a title of its own in the help.
+  // Listed under this title in the help.
   Option group(const std::string& title);
-  // Of a list, between values in one word.
+  // For a list: what separates values in one word.
   Option delimiter(char c);
-  // Of a list: one value each time it is given.
+  // For a list: each occurrence takes one value.
   Option one_value_each();
   Option needs(Option other);
   Option excludes(Option other);
@@ -136,7 +136,7 @@ class Program : public Command {
   Program(const std::string& help, const std::string& name);
   ~Program();
 
-  // One of the commands has to be given. After they were added: a flag for the help of all.
+  // One of the commands must be given. Call it after adding them; adds --help-all.
   void require_command();
   // Parses, runs the chosen command, and turns every mistake of the user, and a standard output that
   // cannot be written, into one line on stderr and exit code 2. SIGINT and SIGTERM end the command

@@ -13,7 +13,7 @@ void add_shapes_command(Command app) {
     data::ShapesConfig config;
   };
   auto o = std::make_shared<Options>();
-  Command c = app.add_command("shapes", "Draw a small detection data set of shapes");
+  Command c = app.add_command("shapes", "Draw a small detection dataset of shapes");
   c.add_option("--out DIR", o->out, "folder to write").required();
   c.add_option("--train N", o->config.train, "training images").show_default();
   c.add_option("--val N", o->config.val, "validation images").show_default();

@@ -1,4 +1,4 @@
-// A model that is wanted with ranges, and images out of a data set.
+// A model that is wanted with ranges, and images out of a dataset.
 #pragma once
 
 #include <string>

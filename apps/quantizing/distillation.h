@@ -1,5 +1,5 @@
-// Distillation as a part of the loss of quantization-aware training: what the quantized student
-// owes the float graph.
+// Distillation in the loss of quantization-aware training: the quantized student is drawn to the
+// float graph.
 #pragma once
 
 #include <functional>

@@ -131,19 +131,20 @@ class Climber {
       check(std::ranges::count(config_.rungs, kind) > 0,
             "{}: the ladder there has the rung '{}', which the config lacks", out_.string(), name);
       plus |= kind == RungKind::kPtqPlus;
-      from_start |= kind == RungKind::kPartial || kind == RungKind::kQat ||
-                    kind == RungKind::kQatCwd;
+      from_start |=
+          kind == RungKind::kPartial || kind == RungKind::kQat || kind == RungKind::kQatCwd;
     }
-    check(plus || !has_plus() || !from_start,
-          "{}: the ladder there started its last rungs from 'ptq', with 'ptq_plus' they would start "
-          "from that; choose another folder",
-          out_.string());
+    check(
+        plus || !has_plus() || !from_start,
+        "{}: the ladder there started its last rungs from 'ptq', with 'ptq_plus' they would start "
+        "from that; choose another folder",
+        out_.string());
   }
 
   // Made, evaluated and verified, or as an earlier call left it. Speeds come later.
   Rung rung(RungKind kind) {
     if (resume_ && fs::exists(record_of(kind)) && fs::exists(file_of(kind))) {
-      fmt::print("{}: there already\n", title_of(kind));
+      fmt::print("{}: kept from the last run\n", title_of(kind));
       return rung_from_json(load_json(record_of(kind).string()), record_of(kind).string());
     }
     fmt::print("{}\n", title_of(kind));

@@ -30,9 +30,9 @@ struct LadderConfig {
   std::string model;             // checkpoint or float deploy file
   DataConfig data;               // ranges and training from `train`, everything measured on `val`
   int image_size = 0;            // 0: as trained
-  // Of calibration, evaluation and training; what is timed and verified is the CPU's engine.
+  // For calibration, evaluation and training; the CPU's engine is timed and verified.
   deploy::DeviceChoice device = deploy::DeviceChoice::kAuto;
-  // In this order; kFp32 has to be the first.
+  // In this order; kFp32 must be the first.
   std::vector<RungKind> rungs = {RungKind::kFp32,    RungKind::kNaive,   RungKind::kPtq,
                                  RungKind::kPtqPlus, RungKind::kPartial, RungKind::kQat,
                                  RungKind::kQatCwd};
@@ -48,7 +48,7 @@ struct LadderConfig {
   void fields(ConfigFields& f);
   Json json() const { return fields_to_json(*this); }
 
-  // Of a kQat or kQatCwd rung, but for the image size. Throws Error naming the key under "qat".
+  // The config of a kQat or kQatCwd rung, without the image size. Throws Error naming the key under "qat".
   QatConfig qat_config(RungKind kind) const;
 };
 
@@ -57,8 +57,8 @@ LadderConfig parse_ladder_config(const Json& json, const std::string& where,
                                  const std::string& folder);
 
 // Climbs into `out`: a deploy file for each rung, ladder.txt, ladder.json and ladder.html, and the
-// run folders of the "qat" rungs. With `resume`, rungs that are there already are kept, and a
-// training is resumed. Throws Error when `out` holds a ladder and `resume` is not given,
+// run folders of the "qat" rungs. With `resume`, finished rungs are kept, and a training
+// run is resumed. Throws Error when `out` holds a ladder and `resume` is not given,
 // or when its config differs, naming the key.
 Ladder climb(const LadderConfig& config, const std::filesystem::path& out, bool resume);
 

@@ -1,4 +1,4 @@
-// What partial quantization measures on a data set.
+// What partial quantization measures on a dataset.
 #pragma once
 
 #include "data/dataset/dataset.h"

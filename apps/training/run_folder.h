@@ -28,7 +28,7 @@ namespace sextant::apps {
 // current folder, become absolute.
 Json with_absolute_paths(Json config);
 
-// Throws Error: the folder holds a run, which nobody asked to resume.
+// Throws Error: the folder already holds a run.
 [[noreturn]] void fail_run_exists(const std::filesystem::path& folder);
 
 // Holds the folder's lock while it lives (core/folder_lock.h).
@@ -42,7 +42,7 @@ class RunFolder {
   void check_inputs(const std::vector<std::string>& inputs) const;
 
   const std::filesystem::path& path() const { return path_; }
-  // Whether a finished epoch is there to continue from.
+  // Whether the folder holds a finished epoch to continue from.
   bool resuming() const { return resuming_; }
   std::filesystem::path config() const { return path_ / "config.json"; }
   std::filesystem::path results() const { return path_ / "results.csv"; }

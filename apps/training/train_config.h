@@ -55,7 +55,7 @@ struct SolverConfig {
   void fields(ConfigFields& f);
 };
 
-// How the model is arrived at: trained as `model` says, or by RepOptimizer
+// How the model is trained: as `model` says, or by RepOptimizer
 // (apps/training/repopt.h).
 enum class TrainingScheme { kPlain, kRepOpt };
 constexpr auto enum_names(TrainingScheme) {
@@ -79,7 +79,7 @@ constexpr auto enum_names(TrainPrecision) {
                                                        {TrainPrecision::kBFloat16, "bf16"}});
 }
 
-// What every kind of training has.
+// The keys that all kinds of training share.
 struct RunConfig {
   std::string where = "config";  // its file, for messages
   uint64_t seed = 0;

@@ -6,7 +6,7 @@ namespace {
 // JSON takes 1.5 and 1e300 for integers too.
 void check_integers(const std::string& where, const Key& key, const Json& json) {
   for (const Json& v : json)  // of a number: itself
-    check(v.is_number_integer(), "{}: '{}' is no integer: {}", where, key.name, short_json(v));
+    check(v.is_number_integer(), "{}: '{}' is not an integer: {}", where, key.name, short_json(v));
 }
 
 Json to_json(AttributeField field) {

@@ -96,7 +96,7 @@ class Loader {
     ConfigReader r(parse(), file_.path);
     std::string format;
     r.require("format", format);
-    check(format == "sextant-deploy", "{}: format '{}' is no deploy file", file_.path, format);
+    check(format == "sextant-deploy", "{}: format '{}' is not a deploy file", file_.path, format);
     const int64_t version = integer(r, "version", 1, 1 << 20);
     check(version <= kVersion, "{}: version {} is not known, only up to {}", file_.path, version,
           kVersion);
@@ -142,8 +142,8 @@ class Loader {
   int64_t integer(ConfigReader& r, const std::string& key, int64_t low, int64_t high) const {
     int64_t value = 0;
     if (r.has(key))
-      check(r.json().at(key).is_number_integer(), "{}: '{}' of {} is no integer: {}", file_.path,
-            key, now_, short_json(r.json().at(key)));
+      check(r.json().at(key).is_number_integer(), "{}: '{}' of {} is not an integer: {}",
+            file_.path, key, now_, short_json(r.json().at(key)));
     r.require(key, value);
     check(value >= low && value <= high, "{}: '{}' of {} is {}, must be in [{}, {}]", file_.path,
           key, now_, value, low, high);
@@ -152,14 +152,14 @@ class Loader {
 
   void tensor(const Json& json) {
     now_ = fmt::format("tensor {}", graph_.tensors.size());
-    check(json.is_object(), "{}: {} is no object", file_.path, now_);
+    check(json.is_object(), "{}: {} is not an object", file_.path, now_);
     ConfigReader r(json, file_.path, now_ + ".");
     TensorInfo info;
     r.require("name", info.name);
     now_ = fmt::format("tensor '{}'", info.name);
     Json shape;
     r.require("shape", shape);
-    check(shape.is_array() && shape.size() <= 4, "{}: {}: shape {} is no list of 1 to 4",
+    check(shape.is_array() && shape.size() <= 4, "{}: {}: shape {} is not a list of 1 to 4",
           file_.path, now_, short_json(shape));
     std::vector<int64_t> dims;
     for (const Json& d : shape) {
@@ -173,7 +173,7 @@ class Loader {
     r.require("amax", info.amax);
     r.finish();
     check(ids_.emplace(info.name, static_cast<int>(graph_.tensors.size())).second,
-          "{}: {} is there twice", file_.path, now_);
+          "{}: {} appears twice", file_.path, now_);
     graph_.tensors.push_back(std::move(info));
   }
 
@@ -186,7 +186,7 @@ class Loader {
 
   void node(const Json& json) {
     now_ = fmt::format("node {}", graph_.nodes.size());
-    check(json.is_object(), "{}: {} is no object", file_.path, now_);
+    check(json.is_object(), "{}: {} is not an object", file_.path, now_);
     Node n;
     ConfigReader(json, file_.path, now_ + ".").require("name", n.name);
     now_ = fmt::format("node '{}'", n.name);
@@ -313,7 +313,7 @@ bool is_deploy_file(const SafeTensors& file) {
 }
 
 Graph load_deploy(const SafeTensors& file) {
-  check(is_deploy_file(file), "{}: is no deploy file", file.path);
+  check(is_deploy_file(file), "{}: is not a deploy file", file.path);
   return Loader(file).load();
 }
 

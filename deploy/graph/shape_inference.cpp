@@ -41,7 +41,7 @@ void validate_structure(const Graph& g) {
   std::vector<bool> made(g.tensors.size(), false);
   for (const Node& node : g.nodes) {
     check(!node.name.empty() && names.insert(node.name).second,
-          "{}: node name '{}' is empty or there twice", at, node.name);
+          "{}: node name '{}' is empty or a duplicate", at, node.name);
     const bool input = node.is<InputAttributes>();
     for (const int t : node.inputs) {
       check(t >= 0 && t < count, "{}: node '{}' reads tensor {}, there are {}", at, node.name, t,
@@ -63,7 +63,7 @@ void validate_structure(const Graph& g) {
     const TensorInfo& info = g.tensors[t];
     check(made[t], "{}: tensor '{}': no node makes it", at, info.name);
     check(!info.name.empty() && tensor_names.insert(info.name).second,
-          "{}: tensor name '{}' is empty or there twice", at, info.name);
+          "{}: tensor name '{}' is empty or a duplicate", at, info.name);
     check(std::isfinite(info.amax) && info.amax >= 0 && info.amax < 1e30f,
           "{}: tensor '{}': amax is {}", at, info.name, info.amax);
     check(info.group >= -1 && info.group < count, "{}: tensor '{}': group {}", at, info.name,

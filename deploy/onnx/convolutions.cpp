@@ -119,7 +119,7 @@ void Convolutions::convolution(const OnnxValue& source, Weights w, const OnnxWin
 
 void Convolutions::conv() {
   OnnxValue x = input(0);
-  check(!x.is_constant() && !x.flat, "its input is no image");
+  check(!x.is_constant() && !x.flat, "its input is not an image");
   if (x.factor != 1.0f || x.pending != OnnxValue::Pending::kNone) {
     x.tensor = plain(x);
     x.factor = 1.0f;
@@ -216,7 +216,7 @@ void Convolutions::batch_norm() {
 // A depthwise convolution whose weights are all the same.
 void Convolutions::average_pool() {
   const OnnxValue x = input(0);
-  check(!x.is_constant() && !x.flat && x.factor == 1.0f, "its input is no image");
+  check(!x.is_constant() && !x.flat && x.factor == 1.0f, "its input is not an image");
   const std::vector<int64_t> kernel = integers("kernel_shape", {0, 0}, 1, 64);
   check(kernel[0] >= 1 && kernel[1] >= 1, "kernel_shape is missing");
   const OnnxWindow g = window(shape(x.tensor), kernel[0], kernel[1]);

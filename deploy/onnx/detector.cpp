@@ -275,7 +275,7 @@ OnnxDetector detector_of_maps(const OnnxModelEnd& end, int64_t classes) {
   std::string list;
   for (const auto& o : end.graph.output()) {
     const Shape* s = end.maps(o.name());
-    check(s != nullptr, "output '{}' is no map", one_line(o.name()));
+    check(s != nullptr, "output '{}' is not a map", one_line(o.name()));
     names.push_back(o.name());
     list += fmt::format("{}{}", list.empty() ? "" : ", ", s->str());
   }

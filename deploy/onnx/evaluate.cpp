@@ -377,7 +377,7 @@ void OnnxEvaluator::transpose() {
   std::set<size_t> seen;
   for (const int64_t p : perm) {
     const size_t d = axis_of(p, x.dims.size());
-    check(seen.insert(d).second, "dimension {} is there twice", d);
+    check(seen.insert(d).second, "dimension {} appears twice", d);
     dims.push_back(x.dims[d]);
     strides.push_back(s[d]);
   }

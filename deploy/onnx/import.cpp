@@ -168,7 +168,7 @@ class ModelReader {
           "{}: its input '{}' holds no floats", source_, name);
     check(type.shape().dim_size() == 4 &&
               (!type.shape().dim(1).has_dim_value() || type.shape().dim(1).dim_value() == 3),
-          "{}: its input '{}' is no image [N,3,H,W]", source_, name);
+          "{}: its input '{}' is not an image [N,3,H,W]", source_, name);
     OnnxImporter importer(image_side(type.shape(), 2), image_side(type.shape(), 3), image.name());
     importer.graph.source = source_;
     const auto& batch = type.shape().dim(0);

@@ -49,7 +49,7 @@ void OnnxImporter::constant(const onnx::TensorProto& tensor) {
   OnnxValue v;
   v.constant = std::make_shared<OnnxConstant>(tensor);
   v.constant_name = one_line(tensor.name());
-  check(values_.emplace(tensor.name(), std::move(v)).second, "is there twice");
+  check(values_.emplace(tensor.name(), std::move(v)).second, "appears twice");
 }
 
 int OnnxImporter::tensor_of(const std::string& name) {

@@ -115,7 +115,7 @@ void Shapes::slice() {
   const int64_t size = folds ? x.constant->numel() : shape(plain(x))[3];
   const auto index = [&](int64_t v) { return std::clamp<int64_t>(v < 0 ? v + size : v, 0, size); };
   if (folds) {
-    check(size <= 64 && index(starts[0]) <= index(ends[0]), "is no list of a few numbers");
+    check(size <= 64 && index(starts[0]) <= index(ends[0]), "is not a list of a few numbers");
     const std::vector<int64_t> all = x.constant->ints();
     std::vector<int64_t> part(all.begin() + index(starts[0]), all.begin() + index(ends[0]));
     const int64_t n = std::ssize(part);
@@ -215,7 +215,7 @@ void Shapes::unsqueeze() {
 
 void Shapes::resize() {
   const OnnxValue x = input(0);
-  check(!x.flat, "its input is no image");
+  check(!x.flat, "its input is not an image");
   const int tensor = plain(x);
   check(text("mode", "nearest") == "nearest", "mode '{}' is not known, only nearest",
         text("mode", ""));
@@ -286,7 +286,7 @@ void Shapes::gather() {
 // What follows takes the zeros up into a convolution.
 void Shapes::pad() {
   OnnxValue v = input(0);
-  check(!v.is_constant() && !v.flat, "its input is no image");
+  check(!v.is_constant() && !v.flat, "its input is not an image");
   v.tensor = plain(v);
   v.factor = 1.0f;
   check(text("mode", "constant") == "constant", "mode '{}' is not known", text("mode", ""));

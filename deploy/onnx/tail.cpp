@@ -232,7 +232,7 @@ Json tail_to_json(const OnnxTail& tail) {
 }
 
 OnnxTail tail_from_json(const Json& json, const std::string& where) {
-  check(json.is_object(), "{}: 'tail' in its metadata is no object", where);
+  check(json.is_object(), "{}: 'tail' in its metadata is not an object", where);
   ConfigReader r(json, where, "tail.");
   OnnxTail tail;
   r.require("name", tail.name);
@@ -251,7 +251,7 @@ OnnxTail tail_from_json(const Json& json, const std::string& where) {
     ConfigReader n = r.child("nms");
     OnnxNms nms;
     check(n.has("max_det") && n.json().at("max_det").is_number_integer(),
-          "{}: 'tail.nms.max_det' in its metadata is no integer", where);
+          "{}: 'tail.nms.max_det' in its metadata is not an integer", where);
     n.number("conf", nms.conf, 0, 1);
     n.number("iou", nms.iou, 0, 1);
     n.number("max_det", nms.max_det, 1, 1 << 20);

@@ -158,7 +158,7 @@ TEST_CASE("every command has readable help with examples") {
     for (std::string row; std::getline(rows, row);)
       if (!contains(row, "sextant")) CHECK(row.size() <= 100);
   }
-  CHECK(commands == 17);
+  CHECK(commands >= 17);
 }
 
 TEST_CASE("commands: an old name, and a wrong one") {

@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "apps/model_files/checkpoint.h"
+#include "apps/quantizing/ladder.h"
 #include "apps/quantizing/qat.h"
 #include "apps/quantizing/qat_source.h"
 #include "core/file.h"
@@ -81,7 +82,7 @@ std::vector<double> last_row(const std::filesystem::path& out) {
 
 }  // namespace
 
-TEST_CASE("qat: a run goes on bit for bit, keeps its ranges, and writes int8 models") {
+TEST_CASE("qat: a run is resumed bit for bit, keeps its ranges, and writes int8 models") {
   const test::TemporaryFolder folder;
   make_shapes(folder / "data");
   const bool learned = GENERATE(false, true);
@@ -333,4 +334,47 @@ TEST_CASE("qat: what the config refuses, and what follows from the model's train
   deploy::save_deploy(folder / "float.safetensors", load_model_graph(model));
   CHECK(run_error({{"start", (folder / "float.safetensors").string()}})
             .find("has no activation ranges") != std::string::npos);
+}
+
+TEST_CASE("a ladder: files of each rung, resuming, and sizes that do not fit") {
+  const test::TemporaryFolder folder;
+  make_shapes(folder / "data");
+  const Json json = {
+      {"model", make_model(folder / "model.safetensors", Json::object())},
+      {"data", {{"path", (folder / "data").string()}}},
+      {"rungs", {"fp32", "ptq", "qat"}},
+      {"ptq", {{"method", "max"}, {"images", 3}}},
+      {"qat", {{"epochs", 1}, {"batch", 3}, {"seed", 3}, {"solver", {{"lr0", 0.01}}}}},
+      {"bench", {{"image_size", 64}, {"runs", 1}}},
+      {"verify_images", 1}};
+  const auto parse = [&](const Json& more) {
+    Json merged = json;
+    merged.merge_patch(more);
+    return parse_ladder_config(merged, "c.json", "");
+  };
+  const std::filesystem::path out = folder / "out";
+  const Ladder l = climb(parse(Json::object()), out, false);
+  REQUIRE(l.rungs.size() == 3);
+  CHECK(l.rungs[0].float_layers == l.rungs[0].layers);
+  CHECK(l.rungs[1].float_layers == 0);
+  CHECK(l.rungs[2].title == "QAT");
+  CHECK(load_json(out / "ladder.json").at("rungs").size() == 3);
+  CHECK(deploy::load_deploy(out / "ptq.safetensors").quantized());
+  CHECK_FALSE(load_json(out / "qat_run" / "config.json").at("distill").at("cwd_weight") > 0);
+
+  const std::string before = read_text(out / "qat.json");
+  climb(parse(Json::object()), out, true);
+  CHECK(read_text(out / "qat.json") == before);
+  CHECK(error_of([&] {
+          climb(parse({{"verify_images", 2}}), out, true);
+        }).find("has another 'verify_images'") != std::string::npos);
+
+  const auto refused = [&](const Json& more) {
+    return error_of([&] { climb(parse(more), folder / "refused", false); });
+  };
+  CHECK(refused({{"image_size", 100}}) ==
+        "c.json: 'image_size' is 100, must be a multiple of 32 and at most 8192");
+  CHECK(refused({{"bench", {{"image_size", 100}}}}) ==
+        "c.json: 'bench.image_size' is 100, must be a multiple of 32 and at most 8192");
+  CHECK_FALSE(std::filesystem::exists(folder / "refused"));
 }

@@ -107,7 +107,7 @@ TEST_CASE("broken deploy files are refused with one line that names the fault") 
     return j["nodes"][0];
   };
   using F = SafeTensors;
-  says(error([](Json& j, F& f) { j = Json(), f.metadata.clear(); }), "no deploy file");
+  says(error([](Json& j, F& f) { j = Json(), f.metadata.clear(); }), "not a deploy file");
   says(error([](Json& j, F& f) { j = Json(), f.metadata["sextant"] = "{"; }), "not valid JSON");
   says(error([](Json& j, F& f) { j = Json(), f.metadata["sextant"] = std::string(100000, '['); }),
        "nested more than");
@@ -116,7 +116,7 @@ TEST_CASE("broken deploy files are refused with one line that names the fault") 
   says(error([](Json& j, F&) { j["extra"] = 1; }), "extra");
   says(error([](Json& j, F&) { j["nodes"] = 3; }), "arrays of equal length");
   says(error([](Json& j, F&) { j["nodes"].erase(4); }), "arrays of equal length");
-  says(error([](Json& j, F&) { j["nodes"][2] = "x"; }), "node 2 is no object");
+  says(error([](Json& j, F&) { j["nodes"][2] = "x"; }), "node 2 is not an object");
   says(error([](Json& j, F&) { std::swap(j["nodes"][3], j["nodes"][6]); }), "before any node");
   says(error([&](Json& j, F&) { node(j, "c1.block.conv")["inputs"][1] = "c1.block.conv"; }),
        "node 'c1.block.conv' reads tensor 'c1.block.conv' before");
@@ -124,7 +124,7 @@ TEST_CASE("broken deploy files are refused with one line that names the fault") 
        "node 'c1.block.conv' names tensor 'nobody'");
   says(error([&](Json& j, F&) { node(j, "c1.block.conv")["kind"] = "magic"; }),
        "node 'c1.block.conv': unknown node kind 'magic'; use input, conv, ");
-  says(error([&](Json& j, F&) { node(j, "c1.block.conv")["stride"] = 1e300; }), "no integer");
+  says(error([&](Json& j, F&) { node(j, "c1.block.conv")["stride"] = 1e300; }), "not an integer");
   says(error([&](Json& j, F&) { node(j, "c1.block.conv")["stride"] = 0; }), "must be in [1,");
   says(error([&](Json& j, F&) { node(j, "c1.block.conv")["padding"] = 60000; }), "padding");
   says(error([&](Json& j, F&) { node(j, "c1.block.conv")["groups"] = 7; }), "7 groups");

@@ -206,7 +206,7 @@ TEST_CASE("PyTorch: maps of a head as outputs, decoded where that is asked for")
   CHECK(load_onnx(model_path("torch_detector_maps"), options).class_names.size() == 3);
   CHECK(test::error_of([&] {
           load_onnx(model_path("torch_classifier"), {0, {}, true});
-        }).find("is no map") != std::string::npos);
+        }).find("is not a map") != std::string::npos);
 }
 
 TEST_CASE("a decoding that is not ours is not taken for it") {

@@ -137,7 +137,7 @@ void compare_amax(const SafeTensors& f, const std::string& prefix, const std::st
     method = percentile;
   }
   const double expected = f.at(prefix + name).item();
-  const double got = c.amax(from_name<CalibrationMethod>(method), options);
+  const double got = c.amax(from_name<Method>(method), options);
   INFO(prefix << name << " is " << got << ", reference " << expected);
   CHECK(std::abs(got - expected) <= 2e-7 * expected);
 }
