@@ -76,7 +76,7 @@ void add_detect_options(Command app, DetectOptions& o, const std::string& name) 
   app.add_option("--max-det N", o.max_det, "maximum number of boxes per image")
       .range(1, 30000)
       .show_default();
-  app.add_option("--classes NAMES", o.classes, "only these classes, by name or number")
+  app.add_option("--classes NAMES", o.classes, "only these classes, by name or number, separated by commas")
       .delimiter(',')
       .one_value_each();
   app.add_flag("--agnostic", o.agnostic, "boxes of different classes suppress each other too");
@@ -87,10 +87,8 @@ void add_detect_options(Command app, DetectOptions& o, const std::string& name) 
   add_device_option(app, o.device);
   app.add_flag("--recursive", o.recursive, "look into the folders of a folder too");
   app.add_option("--raw WIDTHxHEIGHT", o.raw, "standard input is RGB frames of this size");
-  app.add_option("--format NAMES", o.outputs.formats,
-                 "results: coco (detections.json), jsonl, csv, yolo (labels/*.txt)")
-      .default_text("coco; jsonl with videos")
-      .one_value_each();
+  app.add_option("--format NAMES", o.outputs.formats, "results, one or more, separated by commas")
+      .default_text("coco; jsonl with videos");
   app.add_flag("--save-txt", o.save_txt, "write labels/*.txt (yolo) besides");
   app.add_flag("--save-conf", o.outputs.confidences, "with the confidence in those");
   app.add_flag("--save-crops", o.outputs.crops, "cut the boxes out, into crops/CLASS/");

@@ -183,7 +183,7 @@ void add_partial_command(Command app) {
   c.add_option("--float NAMES", o->names,
                "layers to keep in float in any case: names, or patterns with * and ?");
   c.add_option("--split NAME", o->split, "split to evaluate on").show_default();
-  c.add_option("--images N", o->images, "images of it to measure the sensitivity on")
+  c.add_option("--images N", o->images, "images to measure the sensitivity on")
       .range(1, 100000)
       .show_default();
   c.add_option("--trials N", o->trials, "evaluations that try to move chosen layers back to int8")

@@ -68,7 +68,7 @@ void add_method_options(Command c, Options& o) {
   c.add_option("--float NAMES", o.ptq.float_layers,
                "layers to keep in float: names, or patterns with * and ?")
       .group(group);
-  c.add_option("--rounding NAME", o.ptq.rounding, "how weights are rounded; adaround is learned")
+  c.add_option("--rounding NAME", o.ptq.rounding, "how weights are rounded (adaround learns it)")
       .group(group);
   c.add_option("--rounding-iterations N", o.ptq.adaround.iterations, "for --rounding adaround")
       .range(1, 1000000)

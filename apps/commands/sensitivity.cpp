@@ -188,7 +188,7 @@ void add_sensitivity_command(Command app) {
       .show_default();
   c.add_option("--metric NAME", o->metric, "what to rank by");
   c.add_option("--at PLACE", o->at,
-               "where to compare with float: at the network's output or, cheaper, at each layer's");
+               "where to compare with float: the network's output or (cheaper) each layer's own");
   c.add_flag("--all-but", o->all_but,
              "run all layers but the one in int8, instead of the one alone");
   add_image_size_option(c, o->image_size);

@@ -131,13 +131,14 @@ class Climber {
       check(std::ranges::count(config_.rungs, kind) > 0,
             "{}: the ladder there has the rung '{}', which the config lacks", out_.string(), name);
       plus |= kind == RungKind::kPtqPlus;
-      from_start |= kind == RungKind::kPartial || kind == RungKind::kQat ||
-                    kind == RungKind::kQatCwd;
+      from_start |=
+          kind == RungKind::kPartial || kind == RungKind::kQat || kind == RungKind::kQatCwd;
     }
-    check(plus || !has_plus() || !from_start,
-          "{}: the ladder there started its last rungs from 'ptq', with 'ptq_plus' they would start "
-          "from that; choose another folder",
-          out_.string());
+    check(
+        plus || !has_plus() || !from_start,
+        "{}: the ladder there started its last rungs from 'ptq', with 'ptq_plus' they would start "
+        "from that; choose another folder",
+        out_.string());
   }
 
   // Made, evaluated and verified, or as an earlier call left it. Speeds come later.

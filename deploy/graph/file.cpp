@@ -142,8 +142,8 @@ class Loader {
   int64_t integer(ConfigReader& r, const std::string& key, int64_t low, int64_t high) const {
     int64_t value = 0;
     if (r.has(key))
-      check(r.json().at(key).is_number_integer(), "{}: '{}' of {} is not an integer: {}", file_.path,
-            key, now_, short_json(r.json().at(key)));
+      check(r.json().at(key).is_number_integer(), "{}: '{}' of {} is not an integer: {}",
+            file_.path, key, now_, short_json(r.json().at(key)));
     r.require(key, value);
     check(value >= low && value <= high, "{}: '{}' of {} is {}, must be in [{}, {}]", file_.path,
           key, now_, value, low, high);

@@ -1,4 +1,5 @@
 // One list of classes for everything: a data set follows another split's, or a model's.
+#include "core/json.h"
 #include "data/dataset/dataset.h"
 #include "data/images.h"
 #include "support/support.h"
