@@ -222,6 +222,7 @@ int Program::run(int argc, char** argv) {
     return 2;
   };
   const auto commands = app_->get_subcommands([](const CLI::App*) { return true; });
+  if (argc == 1 && !commands.empty()) return complain("no command given (see --help)");
   if (argc > 1 && argv[1][0] != '-' && !commands.empty()) {
     const auto known = [&](const CLI::App* c) { return c->check_name(argv[1]); };
     std::vector<std::string> names;
