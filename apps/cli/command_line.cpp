@@ -298,6 +298,7 @@ int Program::complain(const std::string& what, int code) const {
 
 int Program::parse_and_run(int argc, char** argv) {
   const auto commands = app_->get_subcommands([](const CLI::App*) { return true; });
+  if (argc == 1 && !commands.empty()) return complain("no command given (see --help)");
   if (argc > 1 && argv[1][0] != '-' && !commands.empty()) {
     const auto known = [&](const CLI::App* c) { return c->check_name(argv[1]); };
     std::vector<std::string> names;
