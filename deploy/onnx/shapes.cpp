@@ -215,7 +215,7 @@ void Shapes::unsqueeze() {
 
 void Shapes::resize() {
   const OnnxValue x = input(0);
-  check(!x.flat, "its input is no image");
+  check(!x.flat, "its input must be an image");
   const int tensor = plain(x);
   check(text("mode", "nearest") == "nearest", "mode '{}' is not known, only nearest",
         text("mode", ""));
@@ -286,7 +286,7 @@ void Shapes::gather() {
 // What follows takes the zeros up into a convolution.
 void Shapes::pad() {
   OnnxValue v = input(0);
-  check(!v.is_constant() && !v.flat, "its input is no image");
+  check(!v.is_constant() && !v.flat, "its input must be an image");
   v.tensor = plain(v);
   v.factor = 1.0f;
   check(text("mode", "constant") == "constant", "mode '{}' is not known", text("mode", ""));

@@ -113,9 +113,9 @@ TEST_CASE("kinds of nodes: what is missing or of another type is named, with the
   Json json = written(changed(NodeKind::kMaxPool));
   const auto error = [&] { return test::error_of([&] { read(NodeKind::kMaxPool, json); }); };
   json["stride"] = 1.5;
-  CHECK(error() == "f.json: 'stride' is no integer: 1.5");
+  CHECK(error() == "f.json: 'stride' must be an integer, not 1.5");
   json["stride"] = "x";
-  CHECK(error() == "f.json: 'stride' is no integer: \"x\"");
+  CHECK(error() == "f.json: 'stride' must be an integer, not \"x\"");
   json.erase("stride");
   CHECK(error() == "f.json: 'stride' is missing");
   json["stride"] = 1;

@@ -109,7 +109,7 @@ TEST_CASE("objectness: the deploy file is of version 2, one without stays of ver
   later["version"] = 3;
   file.metadata["sextant"] = later.dump();
   CHECK(
-      test::error_of([&] { load_deploy(file); }).ends_with("version 3 is not known, only up to 2"));
+      test::error_of([&] { load_deploy(file); }).ends_with("version 3 is not supported, only versions up to 2"));
   later["version"] = 2;
   later["nodes"].back()["inputs"].erase(5);
   file.metadata["sextant"] = later.dump();

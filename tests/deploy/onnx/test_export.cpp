@@ -183,7 +183,7 @@ TEST_CASE("exports that cannot be are refused") {
   CHECK(error(g, o) == "onnx: max_det 400 must be in [1, 320]");
   const test::MixedNet net(Activation::kReLU, 31);
   CHECK(error(test::traced(net, {1, 32, 32, 3}), options(OnnxPrecision::kFloat32))
-            .ends_with("is not fused; fuse() first"));
+            .ends_with("has not been fused; call fuse() first"));
   Graph large = g;
   for (Node& n : large.nodes)
     if (n.name == "linear") n.weight.f32()[5] = 7e4f;
