@@ -55,7 +55,7 @@ struct IntegerDecode {
   int64_t batch = 0;
   int64_t classes = 0;
   int64_t reg_max = 0;                         // 0: plain distances
-  int64_t cell_offset = 1 << (kHeadBits - 1);  // from a cell's corner to its centre, in 2^-kHeadBits
+  int64_t cell_offset = 1 << (kHeadBits - 1);  // of a cell's centre from its corner; 2^-kHeadBits
 
   int64_t anchors() const {
     int64_t n = 0;

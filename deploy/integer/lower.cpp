@@ -16,7 +16,7 @@ constexpr double kLargestBias = 0x1p30;
 constexpr int64_t kTableSteps = 4;   // entries of a table in one step of its result
 constexpr int32_t kTableShift = 40;  // room for a residual in 2^-kIndexBits entries
 constexpr int64_t kLargestTable = 1 << 16;
-constexpr double kFlat = 1.0 / 64;  // steps: the table ends where the rest of the function varies by less
+constexpr double kFlat = 1.0 / 64;  // steps: a table ends where the rest varies by less
 
 double activate(Activation a, double x) { return kernels::activate(a, static_cast<float>(x)); }
 

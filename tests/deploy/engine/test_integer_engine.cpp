@@ -175,7 +175,7 @@ TEST_CASE("integer engine: what it refuses") {
     if (n.name == "down.block.conv") n.precision = Precision::kFloat32;
   CHECK(
       test::error_of([&] { Engine(part, config); }) ==
-      "m.safetensors: node 'down.block.conv' is kept in float; the integer mode needs every layer "
+      "m.safetensors: node 'down.block.conv' is in float; the integer mode needs every layer "
       "in int8");
   Graph without = g;
   for (TensorInfo& t : without.tensors) t.amax = 0;

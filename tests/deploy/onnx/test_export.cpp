@@ -197,7 +197,7 @@ TEST_CASE("metadata is not believed") {
   const auto error = [&](const std::string& from, const std::string& to) {
     return test::error_of([&] { from_onnx(replaced(good, from, to), "m.onnx"); });
   };
-  const std::string differs = "m.onnx: its last nodes are not the decoding that its metadata says";
+  const std::string differs = "m.onnx: its last nodes are not the decoding that its metadata describes";
   CHECK(error("\"num_classes\":3", "\"num_classes\":4").find("decode") != std::string::npos);
   CHECK(error("\"grid_cell_offset\":0.5", "\"grid_cell_offset\":0.7") == differs);
   CHECK(error("\"strides\":[2,4]", "\"strides\":[4,2]").find("at stride 4") != std::string::npos);
@@ -234,7 +234,7 @@ TEST_CASE("a broken ONNX file gives one line, whatever is broken") {
       ++refused;
     }
   };
-  CHECK(test::error_of([] { from_onnx("", "m.onnx"); }) == "m.onnx: is no ONNX model");
+  CHECK(test::error_of([] { from_onnx("", "m.onnx"); }) == "m.onnx: is not an ONNX model");
   for (size_t n = 0; n < good.size(); n += good.size() / 60 + 1) attempt(good.substr(0, n));
   CHECK(refused >= 55);  // cut inside the constants that nothing reads, a file may still be whole
   Rng rng(35);
