@@ -54,7 +54,7 @@ TEST_CASE("spread: largest value, root mean square and channels apart") {
   CHECK(layers[0].activation.ratio() == Approx(4 / std::sqrt(4.5)));
 }
 
-TEST_CASE("spread: no images is an error") {
+TEST_CASE("outliers: no images is an error") {
   CHECK(test::error_of([] {
           quant::measure_outliers(two_channels(), [] { return Tensor(); });
         }).find("no images") != std::string::npos);

@@ -364,7 +364,7 @@ TEST_CASE("named layers are in float whatever the target") {
   CHECK(test::error_of([&] { toy.choose(config); }) == "partial: node 0 cannot be in int8");
   config.min_speedup = 2;
   CHECK(test::error_of([&] { toy.choose(config); }) ==
-        "partial: either a drop or a speed-up is the target, not both");
+        "partial: give either a drop or a speed-up as the target, not both");
 }
 
 TEST_CASE("times and a choice of a real engine") {

@@ -163,11 +163,11 @@ TEST_CASE("what a ranking refuses") {
   SensitivityConfig config;
   config.own_output = config.all_but = true;
   CHECK(test::error_of([&] { rank_layers(g, images, config); }) ==
-        "sensitivity: a layer's own output tells nothing about all but that layer");
+        "sensitivity: a layer's own output cannot measure all but that layer");
   config = {};
   config.metric = Metric::kMap;
   CHECK(test::error_of([&] { rank_layers(g, images, config); }) ==
-        "sensitivity: metric map needs an evaluation");
+        "sensitivity: metric map needs an evaluation function");
   CHECK(test::error_of([&] { from_name<Metric>("mape"); }) ==
         "unknown metric 'mape'; use sqnr, mse, cosine or map");
 }
