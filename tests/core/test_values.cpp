@@ -49,7 +49,7 @@ TEST_CASE("class names: what every reader asks of them") {
     return error_of([&] { check_class_names(names, "data.yaml"); });
   };
   CHECK(error({"a", "Größe", ""}) == "no error");
-  CHECK(error({"a", "b", "a"}) == "data.yaml: the class name 'a' is there twice");
+  CHECK(error({"a", "b", "a"}) == "data.yaml: duplicate class name 'a'");
   CHECK_THAT(error({"Gr\xf6\xdf"
                     "e"}),
              Contains("data.yaml") && Contains("not UTF-8"));

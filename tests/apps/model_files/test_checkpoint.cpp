@@ -96,7 +96,7 @@ TEST_CASE("checkpoint: metadata of another form") {
   CHECK_THAT(error_of([&] { load_checkpoint(file); }), Contains("c.safetensors: is neither"));
   file = checkpoint({"a", "b"});
   set_meta(file, "class_names", {"a", "a"});
-  CHECK_THAT(error_of([&] { load_checkpoint(file); }), Contains("'a' is there twice"));
+  CHECK_THAT(error_of([&] { load_checkpoint(file); }), Contains("duplicate class name 'a'"));
   file = checkpoint({"a", "b"});
   set_meta(file, "image_size", 64.5);
   CHECK_THAT(error_of([&] { load_checkpoint(file); }), Contains("'image_size' is 64.5"));
@@ -153,7 +153,7 @@ TEST_CASE("import: what it writes is read again, or nothing is written") {
   bad.tensors[0].second.f32()[0] = NAN;
   CHECK_THAT(import_state(bad), Contains("theirs.safetensors: tensor") && Contains("nan"));
   CHECK_THAT(import_state(state, {"a", "a"}),
-             Contains("--names: the class name 'a' is there twice"));
+             Contains("--names: duplicate class name 'a'"));
   CHECK_THAT(error_of([&] { import_checkpoint(from, to, {-32, {}}); }), Contains("--img -32"));
   CHECK_FALSE(std::filesystem::exists(to));
 }

@@ -362,5 +362,5 @@ TEST_CASE("augment: the same draws give the same sample, others another") {
   Image out = make_image(64, 64);
   CHECK_THAT(test::error_of(
                  [&] { augment_sample(s.source(), 6, 64, config, true, rng, out.pixels.data()); }),
-             Contains("sample 6 of 6"));
+             Contains("sample 6 is out of range, there are 6"));
 }

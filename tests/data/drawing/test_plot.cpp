@@ -117,7 +117,7 @@ TEST_CASE("plots name what does not fit") {
   spec.series = {};
   spec.width = 100;
   CHECK(test::error_of([&] { draw_line_plot(spec); }) ==
-        "plot: a picture of 100 x 540 is too small, 160 x 120 is the least");
+        "plot: a picture of 100 x 540 is too small, must be at least 160 x 120");
   BarSpec bars;
   bars.groups = {"a"};
   bars.series = {{"drop", {}, {}}};

@@ -47,7 +47,7 @@ TEST_CASE("letterbox: a grey border") {
   CHECK_THAT(test::error_of([] {
                letterbox_geometry(9, 9, {16, 16, true, 114, 8});
              }),
-             Contains("leaves nothing of a canvas 16x16"));
+             Contains("leaves no room on a canvas of 16x16"));
 }
 
 TEST_CASE("letterbox: boxes go there and back") {

@@ -111,7 +111,7 @@ TEST_CASE("broken deploy files are refused with one line that names the fault") 
   says(error([](Json& j, F& f) { j = Json(), f.metadata["sextant"] = "{"; }), "not valid JSON");
   says(error([](Json& j, F& f) { j = Json(), f.metadata["sextant"] = std::string(100000, '['); }),
        "nested more than");
-  says(error([](Json& j, F&) { j["class_names"] = {"a", "b", "a"}; }), "'a' is there twice");
+  says(error([](Json& j, F&) { j["class_names"] = {"a", "b", "a"}; }), "duplicate class name 'a'");
   says(error([](Json& j, F&) { j["version"] = 9; }), "version 9 is not supported");
   says(error([](Json& j, F&) { j["extra"] = 1; }), "extra");
   says(error([](Json& j, F&) { j["nodes"] = 3; }), "arrays of equal length");
