@@ -118,7 +118,7 @@ TEST_CASE("detect: JPEG pictures, none at all, and no image that can be read") {
   scene.run();
   CHECK(std::distance(fs::directory_iterator(scene.outputs.folder), {}) == 1);
   scene.inputs = expand_inputs({(scene.shots() / "broken.png").string()}, false);
-  CHECK_THAT(test::error_of([&] { scene.run(); }), Contains("no image could be read"));
+  CHECK_THAT(test::error_of([&] { scene.run(); }), Contains("none of the images could be read"));
 }
 
 TEST_CASE("detect: a video gives a video and a line for each frame") {

@@ -82,11 +82,11 @@ TEST_CASE("detect inputs: files, folders, globs, lists, videos, and names for wh
     return test::error_of([&] { expand_inputs(given, false); });
   };
   CHECK_THAT(complaint({p + "/absent.png"}), Contains("absent.png: no such file or folder"));
-  CHECK_THAT(complaint({p + "/*.bmp"}), Contains("*.bmp: matches no file"));
+  CHECK_THAT(complaint({p + "/*.bmp"}), Contains("*.bmp: matches no files"));
   CHECK_THAT(complaint({p + "/broken.txt"}), Contains("broken.txt:2: ") && Contains("missing.png"));
   CHECK_THAT(complaint({"-", "-"}), Contains("standard input"));
   fs::create_directory(shots.folder / "empty");
-  CHECK_THAT(complaint({p + "/empty"}), Contains("empty: has no image") && Contains("--recursive"));
+  CHECK_THAT(complaint({p + "/empty"}), Contains("empty: contains no images") && Contains("--recursive"));
 }
 
 TEST_CASE("detect inputs: sizes of raw frames") {

@@ -144,7 +144,7 @@ TEST_CASE("qat: blocks with an identity train with it as a residual") {
   const deploy::Graph start = quant::split_identity(g, &split);
   CHECK(split.layers > 3);
   check_same_structure(g, start);
-  CHECK(error_of([&] { check_same_structure(start, g); }).find("is not the model of") !=
+  CHECK(error_of([&] { check_same_structure(start, g); }).find("does not belong to the model") !=
         std::string::npos);
 
   deploy::save_deploy(folder / "float.safetensors", g);
@@ -329,7 +329,7 @@ TEST_CASE("qat: what the config refuses, and what follows from the model's train
       make_model(folder / "wide.safetensors", {{"neck_channels", {512, 256, 256, 512, 512, 1024}}});
   CHECK(error_of([&] {
           check_same_structure(load_model_graph(model), load_model_graph(wide));
-        }).find("is not the model of") != std::string::npos);
+        }).find("does not belong to the model") != std::string::npos);
   deploy::save_deploy(folder / "float.safetensors", load_model_graph(model));
   CHECK(run_error({{"start", (folder / "float.safetensors").string()}})
             .find("has no activation ranges") != std::string::npos);

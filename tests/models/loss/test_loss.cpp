@@ -18,7 +18,7 @@ TEST_CASE("detection loss gradients are those of the loss for a fixed assignment
     REQUIRE((result.items().positives_ab > 0) == (kind.boxes > 0 && kind.per_cell > 0));
     backward(result.loss);
 
-    const Truth listed = read_targets(s.targets, 3, s.config.num_classes, 80, 64);
+    const GroundTruth listed = read_targets(s.targets, 3, s.config.num_classes, 80, 64);
     const PlacedBoxes placed = placed_boxes(listed, 3);
     const TruthView& truth = placed.view;
     std::vector<Branch> branches = {branch_of(s)};

@@ -3,7 +3,7 @@
 #include "kernels/conv_int8.h"
 #include "simt/cases/cases.h"
 #include "simt/cases/conv_reference.h"
-#include "simt/cases/rows.h"
+#include "simt/cases/strided.h"
 
 namespace sextant::test {
 namespace {
