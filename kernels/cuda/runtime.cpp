@@ -209,7 +209,7 @@ void start_cuda() {
     try {
       set_conv_library(cuda::cudnn_convolutions(cuda::conv_cache_folder()).release());
     } catch (const Error& e) {  // one of its many libraries absent, or made for another driver
-      fmt::print(stderr, "convolutions are ours alone: {}\n", e.what());
+      fmt::print(stderr, "cuDNN is not used for convolutions: {}\n", e.what());
     }
   }
 #endif

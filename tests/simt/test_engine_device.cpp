@@ -261,7 +261,7 @@ TEST_CASE("engine on the device: what it refuses") {
 TEST_CASE("without a device there is no engine on it") {
   const Graph g = mixed_graph(Activation::kReLU, 15);
   CHECK(error_of([&] { Engine(g, config_for(Precision::kFloat32, Device::kCuda)); }) ==
-        "no CUDA device is in use");
+        "no CUDA device has been started");
 }
 #endif
 

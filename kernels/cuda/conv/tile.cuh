@@ -1,9 +1,9 @@
-// The convolution's matrix product: out(i, j) = sum over k of a(i, k) b(j, k), one block a tile.
+// The convolution's matrix product: out(i, j) = sum over k of a(i, k) b(j, k), one block per tile.
 //
 // Operand tiles pass through kStages buffers in shared memory, filled by cp.async while earlier
-// ones are multiplied; one barrier a tile. The accumulators go through shared memory once more, so
-// that the epilogue sees eight neighbouring columns a thread and writes whole lines. Each sum runs
-// over k in ascending order in the same steps for every tile shape.
+// ones are multiplied, with one barrier per tile. The accumulators go through shared memory once
+// more, so that the epilogue sees eight neighbouring columns a thread and writes whole lines. Each
+// sum runs over k in ascending order in the same steps for every tile shape.
 #pragma once
 
 #include "kernels/cuda/conv/tile_mma.cuh"
