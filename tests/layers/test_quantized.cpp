@@ -195,7 +195,7 @@ TEST_CASE("adding in one range saturates, and stops gradients there") {
   CHECK(test::max_difference(b.grad(), values({0, 0, 1, 1}).data()) == 0);
 }
 
-TEST_CASE("what quantized functions refuse") {
+TEST_CASE("quantized functions refuse shapes and ranges that do not fit") {
   const auto zeros = [](const Shape& shape) { return Variable(Tensor::zeros(shape)); };
   const Variable x = zeros({1, 4, 4, 3});
   // A convolution that fits, but for one thing.

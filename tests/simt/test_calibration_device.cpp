@@ -20,7 +20,7 @@ Graph mixed_graph(Activation act) {
   return fuse(traced(MixedNet(act, 7), {1, kHeight, kWidth, 3}));
 }
 
-TEST_CASE("engine on the device: an observer is shown the tensors there") {
+TEST_CASE("engine on the device: an observer sees the tensors in device memory") {
   const TestDevice device;
   if (!device.usable()) return;
   const Tensor images = random_images({2, kHeight, kWidth, 3}, 3);
@@ -57,7 +57,7 @@ TEST_CASE("engine on the device: an observer is shown the tensors there") {
   }
 }
 
-TEST_CASE("calibration on the device: only maxima come over, counts when they are asked for") {
+TEST_CASE("calibration on the device: only maxima are copied, counts on request") {
   const TestDevice device;
   if (!device.usable()) return;
   HistogramCollector c;
@@ -78,7 +78,7 @@ TEST_CASE("calibration on the device: only maxima come over, counts when they ar
 }
 
 // Ranges by both engines; and by the device's tensors, counted there and here.
-TEST_CASE("calibration on the device: the ranges of the host") {
+TEST_CASE("calibration on the device: gives the ranges of the host") {
   const TestDevice device;
   if (!device.usable()) return;
   for (const Activation act : {Activation::kReLU, Activation::kSiLU}) {

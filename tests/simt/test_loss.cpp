@@ -136,7 +136,7 @@ TEST_CASE("detection loss on the device matches the official one") {
 }
 
 #if defined(SEXTANT_SIMT)
-TEST_CASE("detection loss on the device does not wait for it until its items are asked for") {
+TEST_CASE("detection loss does not wait for the device until its items are requested") {
   const TestDevice device;
   if (!device.usable()) return;
   const LossSample s = sample_of(kLossKinds[6], 8).on(Device::kCuda);

@@ -52,7 +52,7 @@ int64_t lines_of(const fs::path& file) {
 
 }  // namespace
 
-TEST_CASE("detect: every form of the results holds the detector's boxes") {
+TEST_CASE("detect: every result format holds the detector's boxes") {
   Scene scene;
   scene.outputs.formats = {ResultFormat::kCoco, ResultFormat::kJsonLines, ResultFormat::kCsv,
                            ResultFormat::kYolo};
@@ -100,7 +100,7 @@ TEST_CASE("detect: every form of the results holds the detector's boxes") {
   CHECK(drawn.pixels == by_hand.pixels);
 }
 
-TEST_CASE("detect: nothing of the user's is overwritten") {
+TEST_CASE("detect: no file of the user is overwritten") {
   Scene scene;
   scene.outputs.folder = scene.shots().string();
   CHECK_THAT(test::error_of([&] { scene.run(); }), Contains("p0.png") && Contains("overwritten"));

@@ -64,7 +64,7 @@ std::vector<std::vector<uint8_t>> images_in(std::vector<uint8_t> bytes) {
 
 }  // namespace
 
-TEST_CASE("detect inputs: files, folders, globs, lists, videos, and names for what they give") {
+TEST_CASE("detect inputs: files, folders, globs, lists, videos, and the names of their outputs") {
   const Shots shots;
   const std::string& p = shots.path;
   using List = std::vector<std::string>;
@@ -98,7 +98,7 @@ TEST_CASE("detect inputs: sizes of raw frames") {
                Contains(std::string("--raw ") + bad) && Contains("WIDTHxHEIGHT"));
 }
 
-TEST_CASE("detect inputs: a source of images gives each with its name, and decodes later") {
+TEST_CASE("detect inputs: a source of images names each image, and decodes it later") {
   const Shots shots;
   const auto inputs = expand_inputs({shots.path}, true);
   const auto source = open_source(inputs, std::nullopt);
@@ -115,7 +115,7 @@ TEST_CASE("detect inputs: a source of images gives each with its name, and decod
   CHECK(values[2] == 40);
 }
 
-TEST_CASE("encoded stream: JPEG and PNG images one behind the other") {
+TEST_CASE("encoded stream: concatenated JPEG and PNG images") {
   const Shots shots;
   const fs::path a = shots.folder / "a.png", b = shots.folder / "b.jpg";
   const auto images = images_in(joined({a, b, b, a}));

@@ -81,7 +81,7 @@ std::vector<double> last_row(const std::filesystem::path& out) {
 
 }  // namespace
 
-TEST_CASE("qat: a run goes on bit for bit, keeps its ranges, and writes int8 models") {
+TEST_CASE("qat: a run resumes bit for bit, keeps its ranges, and writes int8 models") {
   const test::TemporaryFolder folder;
   make_shapes(folder / "data");
   const bool learned = GENERATE(false, true);
@@ -159,7 +159,7 @@ TEST_CASE("qat: blocks with an identity train with it as a residual") {
   CHECK(residuals("best.safetensors") == split.layers);
 }
 
-TEST_CASE("qat: SiLU, RepOptimizer and DFL models, float layers, a start of one's own") {
+TEST_CASE("qat: SiLU, RepOptimizer and DFL models, float layers, a given start") {
   const test::TemporaryFolder folder;
   make_shapes(folder / "data");
   int count = 0;
@@ -211,7 +211,7 @@ TEST_CASE("qat: SiLU, RepOptimizer and DFL models, float layers, a start of one'
         }).find("predicts no objectness") != std::string::npos);
 }
 
-TEST_CASE("qat: features of an equalized start are compared in the teacher's sizes") {
+TEST_CASE("qat: features of an equalized start are compared at the teacher's scale") {
   const test::TemporaryFolder folder;
   make_shapes(folder / "data");
   const std::string path = make_model(folder / "model.safetensors", Json::object());
@@ -274,7 +274,7 @@ TEST_CASE("qat: one class, images without boxes, an epoch without any") {
         if (!std::isfinite(v)) FAIL(name);
 }
 
-TEST_CASE("qat: what the config refuses, and what follows from the model's training") {
+TEST_CASE("qat: refusals of the config, and defaults from the model's training") {
   const test::TemporaryFolder folder;
   make_shapes(folder / "data");
   const std::string model = make_model(folder / "model.safetensors", Json::object());

@@ -345,7 +345,7 @@ TEST_CASE("augment: boxes stay on what they mark") {
   CHECK(boxes > 40);
 }
 
-TEST_CASE("augment: the same draws give the same sample, others another") {
+TEST_CASE("augment: the sample depends on the draws alone") {
   const Source s = make_source(64);
   AugmentConfig config;
   config.mixup = 0.5;

@@ -134,7 +134,7 @@ TEST_CASE("dataset coco: image ids that are strings") {
   CHECK(d.samples[1].labels.at(0).area == 444);
 }
 
-TEST_CASE("dataset coco: files of another form") {
+TEST_CASE("dataset coco: malformed files are refused") {
   Coco c;
   c.json.erase("annotations");
   CHECK_THAT(error_of([&] { c.open(); }), Contains("has no list 'annotations'"));

@@ -116,7 +116,7 @@ TEST_CASE("dataset: each label mistake once, with its line") {
   CHECK(issue.line == 3);
 }
 
-TEST_CASE("dataset: a box that hardly leaves the image is clipped") {
+TEST_CASE("dataset: a box that barely leaves the image is clipped") {
   Folder f;
   f.image("a.png");
   f.labels("a.txt", "0 0.1 0.5 0.2009 1\n");
@@ -147,7 +147,7 @@ TEST_CASE("dataset: broken and missing images") {
              Contains("3 mistakes") && Contains("lost.txt: labels without an image"));
 }
 
-TEST_CASE("dataset: wrong descriptions") {
+TEST_CASE("dataset: wrong descriptions are refused") {
   Folder f;
   f.image("a.png");
   CHECK_THAT(error_of([&] { open_dataset(f.folder.path(), "tran"); }),

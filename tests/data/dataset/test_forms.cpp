@@ -45,7 +45,7 @@ std::string voc(const std::string& objects) {
 
 }  // namespace
 
-TEST_CASE("forms: polygons become the boxes around them") {
+TEST_CASE("forms: polygons become their bounding boxes") {
   const Set s;
   s.text("classes.json", R"({"names": ["cat", "dog"]})");
   s.image("images/train/a.png");
@@ -148,7 +148,7 @@ TEST_CASE("forms: Pascal VOC, beside the images' folders") {
   }
 }
 
-TEST_CASE("forms: Pascal VOC in the layout of the challenge, classes of one's own") {
+TEST_CASE("forms: Pascal VOC in the layout of the challenge, with given classes") {
   const Set s;
   s.image("JPEGImages/a.png");
   s.image("JPEGImages/b.png");
@@ -273,7 +273,7 @@ TEST_CASE("folders: links are followed, loops and hidden files are not") {
   CHECK(d.images_without_boxes() == 1);
 }
 
-TEST_CASE("labels: what cannot be used is left out, not trained as background") {
+TEST_CASE("labels: images without a valid label are left out, not trained as background") {
   const Set s;
   s.text("classes.json", R"({"names": ["cat", "dog"]})");
   for (const char* name : {"a", "b", "c", "d"}) s.image(fmt::format("images/train/{}.png", name));
@@ -295,7 +295,7 @@ TEST_CASE("labels: what cannot be used is left out, not trained as background") 
              Contains("2 images and no boxes") && Contains("labels/train/a.txt"));
 }
 
-TEST_CASE("labels: a row for each of many boxes") {
+TEST_CASE("labels: many boxes, one row each") {
   const Set s;
   s.text("classes.json", R"({"names": ["cat"]})");
   s.image("images/train/a.png");

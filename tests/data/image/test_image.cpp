@@ -37,7 +37,7 @@ TEST_CASE("image: grey, alpha and 16-bit PNG become RGB") {
   CHECK(deep.pixels == std::vector<uint8_t>{0x12, 0x80, 0xFF});
 }
 
-TEST_CASE("image: a PNG written is the PNG read") {
+TEST_CASE("image: a PNG survives writing and reading") {
   const test::TemporaryFolder folder;
   const Image image = test::pattern(37, 21, 3);
   save_png(folder / "sub/a.png", image);
@@ -109,7 +109,7 @@ TEST_CASE("image: a JPEG with an impossible Huffman table is refused") {
   CHECK_THAT(error_of([&] { decode_image(bytes, "bad.jpg"); }), Contains("bad.jpg: the image"));
 }
 
-TEST_CASE("image: metadata larger than what is read ahead") {
+TEST_CASE("image: metadata larger than the read-ahead") {
   // Four comment segments of 60,000 bytes, one holding an end marker, before the rest.
   std::vector<uint8_t> bytes{0xFF, 0xD8};
   for (int k = 0; k < 4; ++k) {

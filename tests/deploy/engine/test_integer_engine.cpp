@@ -165,7 +165,7 @@ TEST_CASE("integer engine: YOLOv6-N") {
   CHECK(result.shape() == int8.run(images).shape());
 }
 
-TEST_CASE("integer engine: what it refuses") {
+TEST_CASE("integer engine: refuses graphs that it cannot run") {
   const Tensor images = test::random_images({1, 32, 32, 3}, 14);
   Graph g = mixed(Activation::kReLU, 15, images);
   g.source = "m.safetensors";

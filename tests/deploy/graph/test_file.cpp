@@ -25,7 +25,7 @@ Tensor run(const Graph& g, Precision precision) {
 
 }  // namespace
 
-TEST_CASE("a deploy file comes back as it was") {
+TEST_CASE("a deploy file survives the round trip") {
   const test::TemporaryFolder folder;
   const Graph g = small_graph(false);
   save_deploy(folder / "f.safetensors", g, {{"note", "kept"}});

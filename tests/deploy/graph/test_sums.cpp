@@ -104,7 +104,7 @@ TEST_CASE("sums keep the sign of their factor when they are folded, and in integ
   }
 }
 
-TEST_CASE("a sum is unsigned only where a factor above 0 adds what is never negative") {
+TEST_CASE("a sum is unsigned only if all terms are never negative and have positive factors") {
   const float factor = GENERATE(-1.0f, -0.4f, 0.0f, 0.7f);
   for (const Form& form : kForms) {
     CAPTURE(form.name, factor);

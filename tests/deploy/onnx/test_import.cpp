@@ -124,7 +124,7 @@ TEST_CASE("ranges of foreign Q/DQ pairs become ranges of the graph") {
   CHECK(test::relative_difference(run(g, c.images, Precision::kInt8), c.output) < 0.05);
 }
 
-TEST_CASE("what cannot be imported is named") {
+TEST_CASE("unsupported operators are named") {
   const std::string kept = error_with("residual", "MaxPool", "LogPool");
   CHECK(kept.starts_with("m.onnx: unsupported operators: LogPool (node '/"));
   const std::string both = error_with("mobile", "ReduceMean", "ReduceMaxi");
@@ -189,7 +189,7 @@ TEST_CASE("PyTorch: the official decoding is recognised by what it computes") {
   }
 }
 
-TEST_CASE("PyTorch: maps of a head as outputs, decoded where that is asked for") {
+TEST_CASE("PyTorch: maps of a head as outputs, decoded on request") {
   CHECK(test::error_of([] {
           load_onnx(model_path("torch_detector_maps"));
         }).ends_with("if they are the maps of a YOLOv6 head, import them as maps"));
@@ -209,7 +209,7 @@ TEST_CASE("PyTorch: maps of a head as outputs, decoded where that is asked for")
         }).find("is not a map") != std::string::npos);
 }
 
-TEST_CASE("a decoding that is not ours is not taken for it") {
+TEST_CASE("a different decoding is not mistaken for ours") {
   // Other strides, another offset, another activation: each is a number or a name in the file.
   const std::string file = read_text(model_path("torch_detector_dynamo"));
   const auto error = [&](const std::string& from, const std::string& to) {

@@ -37,7 +37,7 @@ Tensor image(int64_t batch, uint8_t value) {
 
 }  // namespace
 
-TEST_CASE("spread: largest value, root mean square and channels apart") {
+TEST_CASE("outliers: largest value, root mean square and range of channels") {
   int next = 0;
   const auto layers = quant::measure_outliers(two_channels(), [&]() -> Tensor {
     // two batches of different size: the moments must be of all 3 images

@@ -144,7 +144,7 @@ TEST_CASE("only what a variant changes is run") {
   CHECK(runner.nodes_run() == 0);
 }
 
-TEST_CASE("a variant must be of the base's graph") {
+TEST_CASE("a variant must match the base graph") {
   const deploy::Graph g = test::calibrated(test::chain_graph());
   IncrementalRunner runner(g, 1, 16, 16);
   CHECK(test::error_of([&] {
@@ -154,7 +154,7 @@ TEST_CASE("a variant must be of the base's graph") {
         "variants: the graphs have 8 and 16 nodes");
 }
 
-TEST_CASE("what a ranking refuses") {
+TEST_CASE("a ranking refuses unsupported combinations") {
   const deploy::Graph g = test::calibrated(test::chain_graph());
   const Tensor images = test::noise_images(1, 1);
   CHECK(test::error_of([&] { rank_layers(test::chain_graph(), images, {}); }) ==

@@ -8,7 +8,7 @@
 using namespace sextant;
 using namespace sextant::quant;
 
-TEST_CASE("ranges go to JSON and back, and an edit reaches its whole group") {
+TEST_CASE("ranges survive JSON, and an edit changes the whole group") {
   const deploy::Graph g =
       quantize(test::QuantNet().graph(), test::source_of({test::random_images(2, 1)}), {});
   const Json json = ranges_to_json(g);
@@ -25,7 +25,7 @@ TEST_CASE("ranges go to JSON and back, and an edit reaches its whole group") {
   }
 }
 
-TEST_CASE("what an edit of ranges may not do") {
+TEST_CASE("invalid edits of ranges are refused") {
   deploy::Graph g =
       quantize(test::QuantNet().graph(), test::source_of({test::random_images(2, 1)}), {});
   g.tensors[static_cast<size_t>(g.output)].amax = 0.0f;  // as a head's outputs are

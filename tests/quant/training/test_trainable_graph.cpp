@@ -236,7 +236,7 @@ std::pair<double, double> train_towards(TrainableGraph& student, const Graph& fu
 
 }  // namespace
 
-TEST_CASE("training a badly quantized graph brings it nearer to the float one; scales do as told") {
+TEST_CASE("training a badly quantized graph brings it nearer to the float one, with every mode of scales") {
   const Activation act = GENERATE(Activation::kReLU, Activation::kSiLU);
   const bool learned = GENERATE(false, true);
   const WeightRanges weights =
@@ -284,7 +284,7 @@ TEST_CASE("training a badly quantized graph brings it nearer to the float one; s
   CHECK(a.steps == 0);
 }
 
-TEST_CASE("a trainable graph refuses what the engine would refuse") {
+TEST_CASE("a trainable graph refuses graphs that the engine would refuse") {
   const Tensor images = test::random_images({1, 32, 32, 3}, 8);
   const Graph traced = test::traced(test::MixedNet(Activation::kReLU, 4), {1, 32, 32, 3});
   CHECK(test::error_of([&] { TrainableGraph t(traced); }).find("has not been fused") !=
