@@ -47,9 +47,9 @@ struct ConvForward {
   ConvShape shape;
   const void* x = nullptr;
   const void* w = nullptr;
-  const float* bias = nullptr;     // [oc] or null
-  void* y = nullptr;               // overwritten, unless accumulate
-  bool accumulate = false;         // y += conv(x, w); without bias, residual and activation
+  const float* bias = nullptr;  // [oc] or null
+  void* y = nullptr;            // overwritten, unless accumulate
+  bool accumulate = false;      // y += conv(x, w); without bias, residual and activation
   Epilogue epilogue{};
   const void* residual = nullptr;  // like y, may be y; or null
   DType dtype = DType::kF32;

@@ -11,7 +11,8 @@ namespace sextant::apps {
 namespace {
 
 // Classes by name, or by number from 0.
-std::vector<int32_t> class_ids(const std::vector<std::string>& classes, const deploy::Graph& graph) {
+std::vector<int32_t> class_ids(const std::vector<std::string>& classes,
+                               const deploy::Graph& graph) {
   std::vector<int32_t> ids;
   for (const std::string& name : classes) {
     const auto found = std::ranges::find(graph.class_names, name);
@@ -95,7 +96,8 @@ void add_detect_options(Command app, DetectOptions& o, const std::string& name) 
   app.add_flag("--save-conf", o.outputs.confidences, "write the confidence into labels/*.txt");
   app.add_flag("--save-crops", o.outputs.crops, "cut the boxes out, into crops/CLASS/");
   app.add_flag("--no-pictures", o.no_pictures, "write the results only");
-  app.add_flag("--jpeg", o.outputs.jpeg, "write pictures as JPEG, which is smaller and faster than PNG");
+  app.add_flag("--jpeg", o.outputs.jpeg,
+               "write pictures as JPEG, which is smaller and faster than PNG");
   app.add_option("--line-width N", o.outputs.style.line_width, "line width of the boxes in pixels")
       .range(0.0, 100.0)
       .default_text("by the size of the picture");

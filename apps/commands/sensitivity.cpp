@@ -189,8 +189,7 @@ void add_sensitivity_command(Command app) {
   c.add_option("--metric NAME", o->metric, "what to rank by");
   c.add_option("--at PLACE", o->at,
                "where to compare with float: at the network's output or, cheaper, at each layer's");
-  c.add_flag("--all-but", o->all_but,
-             "run all layers but one in int8, instead of one alone");
+  c.add_flag("--all-but", o->all_but, "run all layers but one in int8, instead of one alone");
   add_image_size_option(c, o->image_size);
   c.add_option("--json FILE", o->json, "write the ranking to this file").writes();
   c.add_option("--plot FILE", o->plot, "draw the ranking as bars into this PNG").writes();

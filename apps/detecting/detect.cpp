@@ -65,7 +65,8 @@ class Writers {
   bool wants_pixels() const { return outputs_.pictures || outputs_.crops; }
 
   // Draws and saves a picture; thread-safe, in any order. A frame of a video is returned instead.
-  std::optional<data::Image> write(const FrameBoxes& found, data::Image image, bool of_video) const {
+  std::optional<data::Image> write(const FrameBoxes& found, data::Image image,
+                                   bool of_video) const {
     if (outputs_.crops) save_crops(image, found, fs::path(outputs_.folder) / "crops");
     if (!outputs_.pictures) return std::nullopt;
     data::draw_detections(image, found.boxes, outputs_.style);
@@ -127,10 +128,10 @@ class Detection {
         progress.update(of_source++);
         ++done_;
         if (auto seen = look_at(next); seen && writers_.wants_pixels())
-          leaving.push_back(pool.submit([this, of_video = video != nullptr,
-                                         seen = std::make_shared<Seen>(std::move(*seen))] {
-            return writers_.write(seen->found, std::move(seen->image), of_video);
-          }));
+          leaving.push_back(pool.submit(
+              [this, of_video = video != nullptr, seen = std::make_shared<Seen>(std::move(*seen))] {
+                return writers_.write(seen->found, std::move(seen->image), of_video);
+              }));
         while (leaving.size() > most) write_first();
       }
     } catch (const Interrupted&) {
@@ -244,14 +245,14 @@ DetectSummary detect(const deploy::Graph& graph, const deploy::DetectorConfig& c
     }
   } catch (const Interrupted& e) {
     detection.finish();
-    throw Interrupted(e.signal(), fmt::format("{} after {} pictures, whose boxes are in {}", e.what(),
-                                              detection.summary().pictures, outputs.folder));
+    throw Interrupted(e.signal(),
+                      fmt::format("{} after {} pictures, whose boxes are in {}", e.what(),
+                                  detection.summary().pictures, outputs.folder));
   }
   DetectSummary summary = detection.summary();
   check(summary.pictures > 0, "none of the images could be read");
   detection.finish();
-  summary.seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  summary.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return summary;
 }
 

@@ -155,7 +155,8 @@ void name_stems(std::vector<Input>& inputs) {
     if (input.kind == Kind::kStandardInput) stem = "stdin";
     if (input.path.find("://") != std::string::npos) stem = "stream";
     input.stem = stem;
-    for (int k = 2; !taken.insert(input.stem).second; ++k) input.stem = fmt::format("{}_{}", stem, k);
+    for (int k = 2; !taken.insert(input.stem).second; ++k)
+      input.stem = fmt::format("{}_{}", stem, k);
   }
 }
 
@@ -205,11 +206,13 @@ std::unique_ptr<FrameSource> open_source(std::span<const Input> inputs,
                                          const std::optional<RawFrames>& raw) {
   const Input& first = inputs.front();
   switch (first.kind) {
-    case Kind::kVideo: return std::make_unique<VideoInput>(first);
+    case Kind::kVideo:
+      return std::make_unique<VideoInput>(first);
     case Kind::kStandardInput:
       if (raw) return std::make_unique<RawInput>(first.stem, *raw);
       return std::make_unique<EncodedInput>(first.stem);
-    case Kind::kImage: break;
+    case Kind::kImage:
+      break;
   }
   return std::make_unique<ImageFiles>(inputs);
 }

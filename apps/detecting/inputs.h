@@ -38,9 +38,9 @@ std::vector<Input> expand_inputs(const std::vector<std::string>& given, bool rec
 
 // One input picture.
 struct Frame {
-  std::string name;     // the file, camera or stream, as given
-  std::string stem;     // the stem of its output files
-  int64_t number = -1;  // in a video or on standard input, from 0; -1: a file
+  std::string name;                     // the file, camera or stream, as given
+  std::string stem;                     // the stem of its output files
+  int64_t number = -1;                  // in a video or on standard input, from 0; -1: a file
   std::function<data::Image()> pixels;  // decodes; called once, on any thread
 };
 

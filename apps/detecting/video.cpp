@@ -27,9 +27,15 @@ std::vector<std::string> input_words(const std::string& path) {
 // For a file "30/1" and "1234"; possibly nothing for a camera or stream, which ffprobe reads only
 // briefly.
 VideoInfo probe(const std::string& path) {
-  std::vector<std::string> words{"ffprobe", "-v", "error", "-select_streams", "v:0",
-                                 "-show_entries", "stream=avg_frame_rate,nb_frames",
-                                 "-of", "default=noprint_wrappers=1"};
+  std::vector<std::string> words{"ffprobe",
+                                 "-v",
+                                 "error",
+                                 "-select_streams",
+                                 "v:0",
+                                 "-show_entries",
+                                 "stream=avg_frame_rate,nb_frames",
+                                 "-of",
+                                 "default=noprint_wrappers=1"};
   for (const std::string& word : input_words(path)) words.push_back(word);
   Process ffprobe(words, Process::Pipe::kReadFrom);
   std::string text(4096, '\0');
@@ -98,13 +104,13 @@ VideoWriter::VideoWriter(const std::filesystem::path& path, const std::string& r
     : path_(path), part_(path) {
   require_ffmpeg(path.string());
   std::filesystem::create_directories(path.parent_path());
-  part_.replace_filename(fmt::format(".{}.part{}", path.stem().string(), path.extension().string()));
+  part_.replace_filename(
+      fmt::format(".{}.part{}", path.stem().string(), path.extension().string()));
   // Common encoders require even sides.
   ffmpeg_ = std::make_unique<Process>(
-      std::vector<std::string>{"ffmpeg", "-v", "error", "-y", "-f", "image2pipe", "-c:v", "ppm",
-                               "-framerate", rate, "-i", "-", "-vf",
-                               "pad=ceil(iw/2)*2:ceil(ih/2)*2", "-pix_fmt", "yuv420p",
-                               part_.string()},
+      std::vector<std::string>{
+          "ffmpeg", "-v", "error", "-y", "-f", "image2pipe", "-c:v", "ppm", "-framerate", rate,
+          "-i", "-", "-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2", "-pix_fmt", "yuv420p", part_.string()},
       Process::Pipe::kWriteTo);
 }
 

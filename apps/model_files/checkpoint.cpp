@@ -152,8 +152,8 @@ int64_t initialise_from(const SafeTensors& file, Yolov6& model,
                           classes && !numbers.empty() ? reordered_rows(here, numbers) : here);
       continue;
     }
-    check(same_rank && classes, "{}: tensor '{}' is {} {}, the model needs {} {}", file.path, s.name,
-          name_of(t.dtype()), here.shape().str(), name_of(s.tensor.dtype()),
+    check(same_rank && classes, "{}: tensor '{}' is {} {}, the model needs {} {}", file.path,
+          s.name, name_of(t.dtype()), here.shape().str(), name_of(s.tensor.dtype()),
           s.tensor.shape().str());
     ++fresh;
   }

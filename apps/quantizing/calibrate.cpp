@@ -39,7 +39,8 @@ quant::ImageSource spread_images(const data::Dataset& dataset, int64_t count, in
       if (one.defined()) images.push_back(one);
     }
     found += std::ssize(images);
-    check(found > 0, "{}: none of the images of split '{}' can be decoded", dataset.path, dataset.split);
+    check(found > 0, "{}: none of the images of split '{}' can be decoded", dataset.path,
+          dataset.split);
     if (images.empty()) return Tensor();
     const Tensor result(Shape{std::ssize(images), image_size, image_size, 3}, DType::kU8);
     uint8_t* to = result.data<uint8_t>();

@@ -107,7 +107,8 @@ class Climber {
       Json there = load_json(file.string());
       for (Json* json : {&there, &wanted}) json->erase("device");  // may differ
       if (const auto key = first_difference(there, wanted))
-        fail("{}: holds a ladder with a different '{}'; choose another folder", out_.string(), *key);
+        fail("{}: holds a ladder with a different '{}'; choose another folder", out_.string(),
+             *key);
       return;
     }
     fs::create_directories(out_);

@@ -76,8 +76,8 @@ QatConfig parse_qat_config(const Json& json, const std::string& where, const std
   ConfigReader r(json, where, prefix, folder);
   read_fields(r, c);
   check(c.loss_weight > 0 || c.distill.wanted(),
-        "{}: '{}loss_weight' and all weights of '{}distill' are 0, so no loss is left to train by", where,
-        prefix, prefix);
+        "{}: '{}loss_weight' and all weights of '{}distill' are 0, so no loss is left to train by",
+        where, prefix, prefix);
   read_loss_config(ConfigReader(c.loss, where, prefix + "loss."), {});
   r.finish();
   return c;

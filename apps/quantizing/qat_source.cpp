@@ -63,8 +63,7 @@ SourceModel load_source_model(const std::string& path) {
   }
   read_training_beside(path, s);
   s.graph.source = path;
-  check(s.graph.decode() != nullptr, "{}: is not a detector: it has no decode node",
-        path);
+  check(s.graph.decode() != nullptr, "{}: is not a detector: it has no decode node", path);
   // Only the deployed branch is left: the graph has no auxiliary branches (anchors, distributions).
   const deploy::DecodeAttributes& decode = s.decode();
   s.loss.num_classes = decode.num_classes;
@@ -80,7 +79,8 @@ SourceModel load_source_model(const std::string& path) {
 }
 
 void check_same_structure(const deploy::Graph& a, const deploy::Graph& b) {
-  const std::string where = fmt::format("{}: does not belong to the model {}", b.label(), a.label());
+  const std::string where =
+      fmt::format("{}: does not belong to the model {}", b.label(), a.label());
   check(a.nodes.size() == b.nodes.size(), "{}: {} nodes instead of {}", where, b.nodes.size(),
         a.nodes.size());
   for (size_t n = 0; n < a.nodes.size(); ++n) {

@@ -20,8 +20,7 @@ struct SourceTraining {
 
 struct SourceModel {
   deploy::Graph graph;
-  LossConfig
-      loss;  // its training loss for the maps that decode reads, if known
+  LossConfig loss;  // its training loss for the maps that decode reads, if known
   SourceTraining training;
 
   const deploy::DecodeAttributes& decode() const {

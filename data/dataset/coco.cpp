@@ -129,8 +129,9 @@ void Reading::images(const Json& list, const fs::path& folder) {
   for (const Json* entry : entries) {
     const fs::path file = folder / field<std::string>(*entry, "file_name", where_);
     if (!fs::exists(file)) {
-      dataset_.report.add({file.string(), 0, false, "image",
-                           fmt::format("the image is listed in {}, but the file does not exist", where_)});
+      dataset_.report.add(
+          {file.string(), 0, false, "image",
+           fmt::format("the image is listed in {}, but the file does not exist", where_)});
       continue;
     }
     files.push_back(file.string());
@@ -185,8 +186,7 @@ Bounds bounds_of(const Json& entry) {
   }
   if (box == nullptr || !box->is_array() || box->size() != 4) {
     b.kind = "columns";
-    b.problem =
-        "'bbox' must be a list of 4 numbers (x y w h), and no segmentation replaces it";
+    b.problem = "'bbox' must be a list of 4 numbers (x y w h), and no segmentation replaces it";
     return b;
   }
   for (size_t k = 0; k < 4; ++k)
@@ -207,8 +207,8 @@ void Reading::annotation(const Json& entry) {
   const std::string image_id = image_key(entry, "image_id", where_);
   const auto found = sample_of_.find(image_id);
   if (found == sample_of_.end()) {
-    dataset_.report.add({where_, at.line, true, "annotation",
-                         fmt::format("no image has the id {}", image_id)});
+    dataset_.report.add(
+        {where_, at.line, true, "annotation", fmt::format("no image has the id {}", image_id)});
     return;
   }
   if (!found->second) return;  // the image has already been reported

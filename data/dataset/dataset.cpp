@@ -110,8 +110,7 @@ Dataset open_dataset(const std::filesystem::path& path, const std::string& split
 }
 
 void check_has_boxes(const Dataset& dataset) {
-  check(dataset.boxes() > 0,
-        "{}: split '{}' has {} image{} and no boxes; labels are read from {}",
+  check(dataset.boxes() > 0, "{}: split '{}' has {} image{} and no boxes; labels are read from {}",
         dataset.path, dataset.split, dataset.size(), dataset.size() == 1 ? "" : "s",
         dataset.labels_at);
 }

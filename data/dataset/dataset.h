@@ -48,7 +48,7 @@ struct Sample {
   std::filesystem::path image;
   int width = 0;  // from the image's header
   int height = 0;
-  int64_t image_id = 0;  // COCO's id; where that is no number, and in YOLO text: the position in
+  int64_t image_id = 0;  // COCO's id; if it is not a number, and in YOLO text, the position in
                          // the sorted list, from 0
   std::vector<Label> labels;
 };

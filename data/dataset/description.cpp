@@ -98,7 +98,8 @@ DatasetDescription from_json(const fs::path& file) {
   std::string root_name = ".";
   reader.get("root", root_name);
   const fs::path root = file.parent_path() / root_name;
-  check(fs::is_directory(root), "{}: 'root' is '{}', which is not a folder", d.where, root.string());
+  check(fs::is_directory(root), "{}: 'root' is '{}', which is not a folder", d.where,
+        root.string());
   if (d.format == DatasetFormat::kYolo)
     reader.require("names", d.names);
   else

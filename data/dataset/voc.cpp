@@ -161,8 +161,8 @@ void read_sample(const Entry& e, ImageSize size, Dataset& dataset) {
 
 VocAnnotation parse_voc(std::string_view text, const std::string& where) {
   const XmlElement root = parse_xml(text, where);
-  check(root.name == "annotation", "{}: the root element is <{}>, must be <annotation> for Pascal VOC",
-        where, root.name);
+  check(root.name == "annotation",
+        "{}: the root element is <{}>, must be <annotation> for Pascal VOC", where, root.name);
   VocAnnotation a;
   const XmlElement* size = root.find("size");
   a.width = side(size, "width");
@@ -175,8 +175,8 @@ VocAnnotation parse_voc(std::string_view text, const std::string& where) {
 void read_voc_split(const DatasetDescription& description, const std::string& split,
                     Dataset& dataset) {
   const fs::path& folder = description.annotations.at(split);
-  check(fs::is_directory(folder), "{}: the annotation folder {} does not exist",
-        description.where, folder.string());
+  check(fs::is_directory(folder), "{}: the annotation folder {} does not exist", description.where,
+        folder.string());
   dataset.labels_at = folder.string();
   std::vector<Entry> entries = gather(description, split, dataset.report);
   read_annotations(entries);

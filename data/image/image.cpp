@@ -108,8 +108,8 @@ Image make_image(int width, int height, uint8_t value) {
 void check_can_be_saved(const std::filesystem::path& path, const Image& image) {
   check(image.width > 0 && image.height > 0 &&
             static_cast<int64_t>(image.pixels.size()) == image.pitch() * image.height,
-        "{}: cannot save an image of {}x{} with {} bytes", path.string(), image.width,
-        image.height, image.pixels.size());
+        "{}: cannot save an image of {}x{} with {} bytes", path.string(), image.width, image.height,
+        image.pixels.size());
 }
 
 Image decode_image(std::span<const uint8_t> bytes, const std::string& name) {

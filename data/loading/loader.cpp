@@ -235,8 +235,8 @@ void Loader::begin_epoch_at(int64_t epoch, bool mosaic_on, int64_t first_batch) 
   e->number = epoch;
   e->mosaic_on = mosaic_on;
   e->batches = batches_per_epoch();
-  check(first_batch >= 0 && first_batch <= e->batches, "loader: batch {} is out of range, an epoch has {}",
-        first_batch, e->batches);
+  check(first_batch >= 0 && first_batch <= e->batches,
+        "loader: batch {} is out of range, an epoch has {}", first_batch, e->batches);
   e->head = e->task_batch = first_batch;
   e->order.resize(s.dataset.samples.size());
   std::iota(e->order.begin(), e->order.end(), int64_t{0});

@@ -62,8 +62,9 @@ double iou_of(const CocoBox& d, const CocoBox& g, bool crowd) {
 void check_input(const ImageEval& image, int64_t index, int classes) {
   const auto entry = [&](const char* what, size_t i, int class_id,
                          std::initializer_list<double> v) {
-    check(class_id >= 0 && class_id < classes, "evaluate_coco: image {}, {} {}: class {} is out of range, there are {}",
-          index, what, i, class_id, classes);
+    check(class_id >= 0 && class_id < classes,
+          "evaluate_coco: image {}, {} {}: class {} is out of range, there are {}", index, what, i,
+          class_id, classes);
     for (const double x : v)
       check(std::isfinite(x), "evaluate_coco: image {}, {} {}: a value is not finite", index, what,
             i);

@@ -6,7 +6,8 @@ namespace {
 // The JSON library would convert 1.5 and 1e300 to integers silently.
 void check_integers(const std::string& where, const Key& key, const Json& json) {
   for (const Json& v : json)  // a number iterates over itself
-    check(v.is_number_integer(), "{}: '{}' must be an integer, not {}", where, key.name, short_json(v));
+    check(v.is_number_integer(), "{}: '{}' must be an integer, not {}", where, key.name,
+          short_json(v));
 }
 
 Json to_json(AttributeField field) {

@@ -96,10 +96,11 @@ class Loader {
     ConfigReader r(parse(), file_.path);
     std::string format;
     r.require("format", format);
-    check(format == "sextant-deploy", "{}: is not a deploy file: its format is '{}'", file_.path, format);
+    check(format == "sextant-deploy", "{}: is not a deploy file: its format is '{}'", file_.path,
+          format);
     const int64_t version = integer(r, "version", 1, 1 << 20);
-    check(version <= kVersion, "{}: version {} is not supported, only versions up to {}", file_.path, version,
-          kVersion);
+    check(version <= kVersion, "{}: version {} is not supported, only versions up to {}",
+          file_.path, version, kVersion);
     graph_.image_size = integer(r, "image_size", 0, 1 << 16);
     if (r.has("gray_border")) graph_.gray_border = integer(r, "gray_border", 0, 1 << 10);
     r.require("class_names", graph_.class_names);
@@ -142,8 +143,8 @@ class Loader {
   int64_t integer(ConfigReader& r, const std::string& key, int64_t low, int64_t high) const {
     int64_t value = 0;
     if (r.has(key))
-      check(r.json().at(key).is_number_integer(), "{}: '{}' of {} must be an integer, not {}", file_.path,
-            key, now_, short_json(r.json().at(key)));
+      check(r.json().at(key).is_number_integer(), "{}: '{}' of {} must be an integer, not {}",
+            file_.path, key, now_, short_json(r.json().at(key)));
     r.require(key, value);
     check(value >= low && value <= high, "{}: '{}' of {} is {}, must be in [{}, {}]", file_.path,
           key, now_, value, low, high);
@@ -159,7 +160,7 @@ class Loader {
     now_ = fmt::format("tensor '{}'", info.name);
     Json shape;
     r.require("shape", shape);
-    check(shape.is_array() && shape.size() <= 4, "{}: {}: shape {} is no list of 1 to 4",
+    check(shape.is_array() && shape.size() <= 4, "{}: {}: shape {} must be a list of 1 to 4",
           file_.path, now_, short_json(shape));
     std::vector<int64_t> dims;
     for (const Json& d : shape) {
@@ -179,8 +180,8 @@ class Loader {
 
   int id(const std::string& name, const std::string& reader) const {
     const auto found = ids_.find(name);
-    check(found != ids_.end(), "{}: {} refers to tensor '{}', which does not exist", file_.path, reader,
-          name);
+    check(found != ids_.end(), "{}: {} refers to tensor '{}', which does not exist", file_.path,
+          reader, name);
     return found->second;
   }
 

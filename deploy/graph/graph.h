@@ -95,7 +95,7 @@ struct Graph {
   int output = -1;  // tensor id
 
   std::vector<std::string> class_names;
-  int64_t image_size = 0;   // the model was trained at; 0 when not known
+  int64_t image_size = 0;   // of training; 0: unknown
   int64_t gray_border = 0;  // grey pixels on each side of its images (data/image/letterbox.h)
   std::string source;       // the file it was read from, for messages; may be empty
 

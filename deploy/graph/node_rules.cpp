@@ -183,7 +183,8 @@ Shape equal_inputs(const ShapeQuery& q) {
 Shape slice_shape(const ShapeQuery& q) {
   const auto& a = q.node.as<SliceAttributes>();
   Shape y = q.inputs[0];
-  check(a.begin < a.end && a.end <= y[3], "slice [{},{}) does not fit {} channels", a.begin, a.end, y[3]);
+  check(a.begin < a.end && a.end <= y[3], "slice [{},{}) does not fit {} channels", a.begin, a.end,
+        y[3]);
   y[3] = a.end - a.begin;
   return y;
 }

@@ -34,7 +34,8 @@ std::vector<Shape> input_shapes(const Node& node, const std::vector<Shape>& shap
 void validate_structure(const Graph& g) {
   const std::string at = g.label();
   const int count = static_cast<int>(g.tensors.size());
-  check(!g.nodes.empty() && g.nodes.size() <= kMaxNodes, "{}: {} nodes, must be 1 to {}", at, g.nodes.size(), kMaxNodes);
+  check(!g.nodes.empty() && g.nodes.size() <= kMaxNodes, "{}: {} nodes, must be 1 to {}", at,
+        g.nodes.size(), kMaxNodes);
   check(g.input >= 0 && g.input < count && g.output >= 0 && g.output < count,
         "{}: input or output tensor missing", at);
   std::set<std::string> names;
@@ -44,8 +45,8 @@ void validate_structure(const Graph& g) {
           "{}: node name '{}' is empty or a duplicate", at, node.name);
     const bool input = node.is<InputAttributes>();
     for (const int t : node.inputs) {
-      check(t >= 0 && t < count, "{}: node '{}' reads tensor {}, but the graph has {}", at, node.name, t,
-            count);
+      check(t >= 0 && t < count, "{}: node '{}' reads tensor {}, but the graph has {}", at,
+            node.name, t, count);
       check(made[static_cast<size_t>(t)],
             "{}: node '{}' reads tensor '{}' before any node makes it (a cycle, or out of order)",
             at, node.name, g.tensors[static_cast<size_t>(t)].name);

@@ -125,7 +125,8 @@ Rescale lower_conv(const RealConv& real, IntegerConv& p) {
   p.weight_zero_point = zero_of(real);
   const int64_t largest = largest_sum(p, real.source_low, real.source_high);
   check(largest + static_cast<int64_t>(kLargestBias) <= std::numeric_limits<int32_t>::max(),
-        "integer: the sums of a convolution with weight {} can overflow 32 bits", real.weight.shape().str());
+        "integer: the sums of a convolution with weight {} can overflow 32 bits",
+        real.weight.shape().str());
   return s;
 }
 
@@ -154,8 +155,8 @@ bool has_integer_form(const Graph& graph, const Node& node) {
 void check_integer(const Graph& graph) {
   for (const Node& node : graph.nodes)
     check(has_integer_form(graph, node),
-          "{}: node '{}' is in float; the integer mode needs every layer in int8",
-          graph.label(), node.name);
+          "{}: node '{}' is in float; the integer mode needs every layer in int8", graph.label(),
+          node.name);
 }
 
 Rescale lower_node(const Graph& graph, const Node& node, const std::vector<Shape>& shapes,

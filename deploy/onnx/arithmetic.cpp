@@ -90,8 +90,8 @@ void Arithmetic::leaky_relu() {
 void Arithmetic::clip() {
   const float low = has_input(1) ? constant_input(1).item() : number("min", -3e38f);
   const float high = has_input(2) ? constant_input(2).item() : number("max", 3e38f);
-  check(low == 0.0f && high > 0, "only a range from 0 to a positive number is supported, not {} to {}", low,
-        high);
+  check(low == 0.0f && high > 0,
+        "only a range from 0 to a positive number is supported, not {} to {}", low, high);
   const bool flat = input(0).flat;
   int x = activate(plain(0), Activation::kReLU);
   if (high < 1e30f) {
@@ -214,7 +214,8 @@ void Arithmetic::softmax() {
   const Shape& s = shape(node.inputs[0]);
   const bool pixel = s[1] == 1 && s[2] == 1;
   const int64_t axis = integer("axis", importer_.opset < 13 ? 1 : -1, -4, 3);
-  check(axis == 1 || axis == (flat ? -1 : -3), "axis {} is not supported, only that of the channels", axis);
+  check(axis == 1 || axis == (flat ? -1 : -3),
+        "axis {} is not supported, only that of the channels", axis);
   check(pixel || (!flat && importer_.opset >= 13), "a softmax over all values is not supported");
   result(add(std::move(node)), flat);
 }

@@ -87,7 +87,8 @@ std::vector<float> Convolutions::bias_values(int i, int64_t channels) const {
 // kernel: dilation as zeros between its values, unequal padding as zeros around them.
 void Convolutions::convolution(const OnnxValue& source, Weights w, const OnnxWindow& g,
                                int64_t groups, std::vector<float> bias) {
-  check(source.pending == OnnxValue::Pending::kNone && source.factor == 1.0f, "its input must not be a scaled or partial activation");
+  check(source.pending == OnnxValue::Pending::kNone && source.factor == 1.0f,
+        "its input must not be a scaled or partial activation");
   std::array<int64_t, 4> pads = g.pads;
   for (size_t d = 0; d < 4; ++d) pads[d] += source.zeros[d];
   const int64_t padding = *std::max_element(pads.begin(), pads.end());
@@ -158,7 +159,8 @@ void Convolutions::conv_transpose() {
 void Convolutions::fully_connected(Weights w, bool transposed, float alpha,
                                    std::vector<float> bias) {
   const OnnxValue x = input(0);
-  check(x.flat && w.dims.size() == 2, "only the product of a matrix [N, K] and a constant matrix is supported");
+  check(x.flat && w.dims.size() == 2,
+        "only the product of a matrix [N, K] and a constant matrix is supported");
   if (!transposed) {
     const int64_t rows = w.dims[0];
     const int64_t columns = w.dims[1];
@@ -172,8 +174,8 @@ void Convolutions::fully_connected(Weights w, bool transposed, float alpha,
   OnnxValue source;
   source.tensor = plain(x);
   const Shape& s = shape(source.tensor);
-  check(w.dims[1] == s[1] * s[2] * s[3], "its weight takes {} values, but its input has {}", w.dims[1],
-        s[1] * s[2] * s[3]);
+  check(w.dims[1] == s[1] * s[2] * s[3], "its weight takes {} values, but its input has {}",
+        w.dims[1], s[1] * s[2] * s[3]);
   if (alpha != 1.0f) {
     for (float& v : w.values) v *= alpha;
     for (float& v : w.scale) v *= std::abs(alpha);
@@ -207,7 +209,8 @@ void Convolutions::batch_norm() {
     const std::vector<float> v = constant_input(i).floats();
     check(std::ssize(v) == shape(x)[3], "{} parameters for {} channels", v.size(), shape(x)[3]);
     if (i == 4)
-      for (const float variance : v) check(variance + eps > 0, "a variance is {}, must be positive", variance);
+      for (const float variance : v)
+        check(variance + eps > 0, "a variance is {}, must be positive", variance);
     node.norm.push_back(Tensor::from({std::ssize(v)}, v));
   }
   result(add(std::move(node)), input(0).flat);

@@ -45,7 +45,8 @@ int64_t integer_of(double v) {
 
 size_t axis_of(int64_t axis, size_t rank) {
   const int64_t a = axis < 0 ? axis + static_cast<int64_t>(rank) : axis;
-  check(a >= 0 && a < static_cast<int64_t>(rank), "axis {} is out of range for {} dimensions", axis, rank);
+  check(a >= 0 && a < static_cast<int64_t>(rank), "axis {} is out of range for {} dimensions", axis,
+        rank);
   return static_cast<size_t>(a);
 }
 
@@ -249,7 +250,8 @@ void OnnxEvaluator::softmax() {
   OnnxArray y = in(0);
   const int64_t standard = opset_ < 13 ? 1 : -1;
   const size_t axis = axis_of(integer("axis", standard), y.dims.size());
-  check(opset_ >= 13 || axis + 1 == y.dims.size(), "a softmax over several dimensions is not supported");
+  check(opset_ >= 13 || axis + 1 == y.dims.size(),
+        "a softmax over several dimensions is not supported");
   const size_t n = static_cast<size_t>(y.dims[axis]);
   const size_t inner = static_cast<size_t>(product(y.dims, axis + 1));
   for (size_t begin = 0; begin < y.values.size(); begin += n * inner)
@@ -424,7 +426,8 @@ void OnnxEvaluator::slice() {
   std::set<size_t> seen;
   for (size_t k = 0; k < axes.size(); ++k) {
     const size_t d = axis_of(axes[k], dims.size());
-    check(seen.insert(d).second && steps[k] >= 1, "step {} is not supported, or an axis appears twice", steps[k]);
+    check(seen.insert(d).second && steps[k] >= 1,
+          "step {} is not supported, or an axis appears twice", steps[k]);
     const int64_t size = x.dims[d];
     const auto index = [&](int64_t v) {
       return std::clamp<int64_t>(v < 0 ? v + size : v, 0, size);
@@ -465,7 +468,8 @@ void OnnxEvaluator::split() {
   const int64_t parts = now_->output_size();
   Dims sizes = integers("split", 1);
   if (sizes.empty()) {
-    check(parts > 0 && x.dims[axis] % parts == 0, "{} channels do not split into {} parts", x.dims[axis], parts);
+    check(parts > 0 && x.dims[axis] % parts == 0, "{} channels do not split into {} parts",
+          x.dims[axis], parts);
     sizes.assign(static_cast<size_t>(parts), x.dims[axis] / parts);
   }
   check(std::ssize(sizes) == parts &&

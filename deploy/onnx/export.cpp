@@ -31,8 +31,8 @@ onnx::ModelProto OnnxExporter::build() {
   writer_.value(true, "images", TensorProto::FLOAT, {batch(), 3, options_.height, options_.width});
   for (const Node& node : graph_.nodes) {
     const OnnxExport* kind = onnx_export_of(node.kind());
-    check(kind != nullptr, "{}: node '{}': kind {} cannot be exported to ONNX", graph_.label(), node.name,
-          name_of(node.kind()));
+    check(kind != nullptr, "{}: node '{}': kind {} cannot be exported to ONNX", graph_.label(),
+          node.name, name_of(node.kind()));
     kind->write(*this, node);
   }
   if (!graph_.decode()) plain_output();

@@ -52,10 +52,10 @@ class Reader {
     check(offset <= size && length >= 0 && length <= size - offset,
           "its data is {} bytes at offset {} of {}, which has {}", length, offset, path.string(),
           size);
-    check(length <= kMaxBytes - total_, "the data in other files exceeds {} bytes",
-          kMaxBytes);
+    check(length <= kMaxBytes - total_, "the data in other files exceeds {} bytes", kMaxBytes);
     total_ += length;
-    check(total_ <= 2 * file_bytes_, "the data in other files exceeds twice the size of these files");
+    check(total_ <= 2 * file_bytes_,
+          "the data in other files exceeds twice the size of these files");
     std::string bytes(static_cast<size_t>(length), '\0');
     std::ifstream file(path, std::ios::binary);
     file.seekg(offset);

@@ -125,7 +125,8 @@ class ModelReader {
           if (a.name() == "pads") pads.assign(a.ints().begin(), a.ints().end());
         const auto given = n.input_size() > 1 ? constants.find(n.input(1)) : constants.end();
         if (given != constants.end()) pads = OnnxConstant(*given->second).ints();
-        for (const int64_t p : pads) check(p >= -kMost && p <= kMost, "padding of {} is out of bounds", p);
+        for (const int64_t p : pads)
+          check(p >= -kMost && p <= kMost, "padding of {} is out of bounds", p);
       });
     }
   }
@@ -150,8 +151,8 @@ class ModelReader {
   int64_t image_side(const onnx::TensorShapeProto& shape, int dim) const {
     if (shape.dim(dim).has_dim_value() && shape.dim(dim).dim_value() > 0) {
       const int64_t size = shape.dim(dim).dim_value();
-      check(size <= 8192, "{}: its images have {} pixels a side, at most 8192 are supported", source_,
-            size);
+      check(size <= 8192, "{}: its images have {} pixels a side, at most 8192 are supported",
+            source_, size);
       check(options_.image_size == 0 || options_.image_size == size,
             "{}: takes images of {} pixels, not {}", source_, size, options_.image_size);
       return size;

@@ -49,7 +49,7 @@ void OnnxImporter::constant(const onnx::TensorProto& tensor) {
   OnnxValue v;
   v.constant = std::make_shared<OnnxConstant>(tensor);
   v.constant_name = one_line(tensor.name());
-  check(values_.emplace(tensor.name(), std::move(v)).second, "duplicate initializer");
+  check(values_.emplace(tensor.name(), std::move(v)).second, "appears twice");
 }
 
 int OnnxImporter::tensor_of(const std::string& name) {
@@ -170,7 +170,8 @@ std::vector<int64_t> OnnxOperator::integers_or_input(const char* name, int i) co
   const OnnxConstant& c = constant_input(i);
   check(c.numel() <= 64, "{} has {} values, at most 64 are supported", name, c.numel());
   std::vector<int64_t> values = c.ints();
-  for (const int64_t v : values) check(v >= -kAny && v <= INT64_MAX, "{} holds {}, which is out of bounds", name, v);
+  for (const int64_t v : values)
+    check(v >= -kAny && v <= INT64_MAX, "{} holds {}, which is out of bounds", name, v);
   return values;
 }
 

@@ -24,7 +24,8 @@ void Pools::max_pool() {
   const OnnxWindow g = window(shape(x), kernel[0], kernel[1]);
   check(kernel[0] >= 1 && kernel[0] == kernel[1] && g.dilation == std::array<int64_t, 2>{1, 1},
         "only square kernels without dilation are supported");
-  for (const int64_t p : g.pads) check(p == g.pads[0], "only equal padding on all sides is supported");
+  for (const int64_t p : g.pads)
+    check(p == g.pads[0], "only equal padding on all sides is supported");
   const auto rest = [&](int d) { return (shape(x)[d] + 2 * g.pads[0] - kernel[0]) % g.stride; };
   check(integer("ceil_mode", 0, 0, 1) == 0 || (rest(1) == 0 && rest(2) == 0),
         "ceil_mode is not supported");

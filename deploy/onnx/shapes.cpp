@@ -97,7 +97,8 @@ void Shapes::concat() {
     check(!flat || (s[1] == 1 && s[2] == 1), "concatenating flattened images is not supported");
   }
   const int64_t axis = integer("axis", 1, -4, 3);
-  check(axis == 1 || axis == (flat ? -1 : -3), "axis {} is not supported, only that of the channels", axis);
+  check(axis == 1 || axis == (flat ? -1 : -3),
+        "axis {} is not supported, only that of the channels", axis);
   result(add(std::move(node)), flat);
 }
 
@@ -111,7 +112,7 @@ void Shapes::slice() {
     check(step == 1, "step {} is not supported", step);
   check(starts.size() == 1 && ends.size() == 1 && axes.size() == 1, "only one axis is supported");
   const bool folds = x.constant != nullptr;
-  check(!x.weight && axes[0] == (folds ? 0 : 1), "axis {} is not known", axes[0]);
+  check(!x.weight && axes[0] == (folds ? 0 : 1), "axis {} is not supported", axes[0]);
   const int64_t size = folds ? x.constant->numel() : shape(plain(x))[3];
   const auto index = [&](int64_t v) { return std::clamp<int64_t>(v < 0 ? v + size : v, 0, size); };
   if (folds) {
@@ -133,7 +134,7 @@ void Shapes::slice() {
 void Shapes::split() {
   const int x = plain(0);
   const int64_t axis = integer("axis", 0, -4, 3);
-  check(!input(0).flat && (axis == 1 || axis == -3), "axis {} is not known", axis);
+  check(!input(0).flat && (axis == 1 || axis == -3), "axis {} is not supported", axis);
   std::vector<int64_t> sizes = integers_or_input("split", 1);
   const int64_t parts = current().output_size();
   if (sizes.empty()) {

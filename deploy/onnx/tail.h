@@ -16,7 +16,7 @@
 namespace sextant::deploy {
 
 struct OnnxTail {
-  std::string name;                 // of the decode node; names of nodes and constants begin with "<name>/"
+  std::string name;  // of the decode node; names of nodes and constants begin with "<name>/"
   std::vector<std::string> inputs;  // the ONNX values that decode reads, level by level
   DecodeAttributes attributes;
   bool half = false;  // the values are f16

@@ -68,11 +68,11 @@ class CudaAccelerator final : public Accelerator {
   }
   void release_pinned(void* p) noexcept override { static_cast<void>(cudaFreeHost(p)); }
 
-  // From ordinary memory the runtime copies into a buffer of its own before it returns.
+  // The runtime copies from pageable memory into its own buffer before it returns.
   void upload(void* to, const void* from, int64_t bytes, Stream stream) override {
     move(to, from, bytes, cudaMemcpyHostToDevice, stream);
   }
-  // Into ordinary memory it returns when all is there.
+  // For pageable memory it returns when the copy is complete.
   void download(void* to, const void* from, int64_t bytes, Stream stream) override {
     move(to, from, bytes, cudaMemcpyDeviceToHost, stream);
     if (!pinned(to)) synchronize(stream);

@@ -66,7 +66,7 @@ struct GroundTruth {
 // `targets` as DetectionLoss takes them. Rows keep their order within an image. Throws Error naming
 // the row for anything DetectionLoss refuses.
 GroundTruth read_targets(const Tensor& targets, int64_t batch, int64_t num_classes, int64_t image_h,
-                   int64_t image_w);
+                         int64_t image_w);
 
 // The same in memory of the maps' device.
 struct TruthView {

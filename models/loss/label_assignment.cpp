@@ -150,7 +150,7 @@ class Assigning {
 }  // namespace
 
 GroundTruth read_targets(const Tensor& targets, int64_t batch, int64_t num_classes, int64_t image_h,
-                   int64_t image_w) {
+                         int64_t image_w) {
   GroundTruth truth;
   truth.begin.assign(batch + 1, 0);
   if (!targets.defined() || targets.numel() == 0) return truth;

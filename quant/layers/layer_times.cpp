@@ -114,7 +114,8 @@ LayerTimes measure_layer_times(const Graph& graph, const Tensor& images, int run
 double predict_ms(const Graph& graph, const LayerTimes& times, int64_t batch, int64_t height,
                   int64_t width) {
   check(times.fp32.size() == graph.nodes.size() && times.int8.size() == graph.nodes.size(),
-        "layer times: measured for {} nodes, but the graph has {}", times.fp32.size(), graph.nodes.size());
+        "layer times: measured for {} nodes, but the graph has {}", times.fp32.size(),
+        graph.nodes.size());
   const std::vector<Shape> shapes = deploy::infer_shapes(graph, batch, height, width);
   const auto held_as_integers = [&](int t) {
     return graph.tensors[static_cast<size_t>(t)].has_range();

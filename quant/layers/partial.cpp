@@ -255,7 +255,8 @@ std::vector<PartialPoint> float_path(const Graph& graph, const Sensitivity& sens
 
 PartialResult choose_float_layers(const Graph& graph, const Sensitivity& sensitivity,
                                   const PartialMeasures& measures, const PartialConfig& config) {
-  check(measures.accuracy && measures.speedup, "partial: needs functions that measure accuracy and speed");
+  check(measures.accuracy && measures.speedup,
+        "partial: needs functions that measure accuracy and speed");
   check(!config.max_drop || !config.min_speedup,
         "partial: give either a drop or a speed-up as the target, not both");
   return Chooser(graph, sensitivity, measures, config).run();

@@ -70,9 +70,9 @@ struct LayerScore {
 struct Sensitivity {
   SensitivityConfig config;
   std::vector<LayerScore> layers;  // most harmful first; ties in the graph's order
-  OutputError all_int8;       // with every layer in int8; not for own_output, kMap
-  double float_accuracy = 0;  // kMap
-  double int8_accuracy = 0;   // kMap
+  OutputError all_int8;            // with every layer in int8; not for own_output, kMap
+  double float_accuracy = 0;       // kMap
+  double int8_accuracy = 0;        // kMap
   int64_t images = 0;
 };
 

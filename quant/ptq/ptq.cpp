@@ -116,7 +116,8 @@ class KeptImages {
         Tensor one({1, batch.dim(1), batch.dim(2), batch.dim(3)}, DType::kU8);
         std::memcpy(one.raw(), batch.data<uint8_t>() + i * bytes, static_cast<size_t>(bytes));
         if (!images_.empty() && !(one.shape() == images_[0].shape()))
-          fail("ptq: images must be of one size, not {} and {}", images_[0].shape().str(), one.shape().str());
+          fail("ptq: images must be of one size, not {} and {}", images_[0].shape().str(),
+               one.shape().str());
         images_.push_back(one);
       }
     }

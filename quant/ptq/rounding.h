@@ -23,7 +23,7 @@ namespace sextant::quant {
 struct RoundingConfig {
   int64_t iterations = 1000;  // Adam steps per layer
   int64_t batch = 256;        // rows per iteration
-  int64_t rows = 2048;  // per layer, or twice the weights of a channel if that is more
+  int64_t rows = 2048;        // per layer, or twice the weights of a channel if that is more
   int64_t max_rows = 8192;
   double rate = 0.03;
   double regulariser = 10.0;  // lambda
@@ -41,7 +41,7 @@ struct RoundingProblem {
 };
 
 struct RoundingResult {
-  Tensor weight;  // [M, K], integers times scale: rounding to nearest recovers the integers
+  Tensor weight;         // [M, K], integers times scale: rounding to nearest recovers the integers
   int64_t moved = 0;     // weights not rounded to their nearest integer
   double nearest = 0.0;  // squared error of act(z) on held-out rows, with rounding to nearest
   double learned = 0.0;  // the same with `weight`

@@ -14,10 +14,11 @@ constexpr double kMaxBins = 1 << 22;
 constexpr float kLeastRange = 0x1p-100f;
 
 void check_growth(double bins, float from, float to) {
-  check(bins <= kMaxBins,
-        "calibration: the range grew from {} to {}, too far for bins of the first batch's width; use "
-        "nested or fixed binning",
-        from, to);
+  check(
+      bins <= kMaxBins,
+      "calibration: the range grew from {} to {}, too far for bins of the first batch's width; use "
+      "nested or fixed binning",
+      from, to);
 }
 
 // start + k * width with one rounding after the product and one after the sum (no fused

@@ -4,10 +4,10 @@
 #include <cstddef>
 #include <thread>
 
+#include "api/small_detector.h"
 #include "core/file.h"
 #include "deploy/detect/detector.h"
 #include "deploy/graph/file.h"
-#include "api/small_detector.h"
 #include "sextant/detector.h"
 
 namespace sextant::test {
@@ -94,7 +94,8 @@ TEST_CASE("library: pixels of every format and stride give the engine's boxes") 
   CHECK(equal(detector.detect({sample.image.pixels.data(), w, h}), expected));
   for (const int gap : {0, 5}) {
     const auto bgr = rows_of(sample.image, {2, 1, 0}, 3, gap);
-    CHECK(equal(detector.detect({bgr.data(), w, h, Pixels::kBgr, gap ? 3 * w + gap : 0}), expected));
+    CHECK(
+        equal(detector.detect({bgr.data(), w, h, Pixels::kBgr, gap ? 3 * w + gap : 0}), expected));
     const auto rgba = rows_of(sample.image, {0, 1, 2}, 4, gap);
     CHECK(equal(detector.detect({rgba.data(), w, h, Pixels::kRgba, 4 * w + gap}), expected));
     const auto bgra = rows_of(sample.image, {2, 1, 0}, 4, gap);

@@ -53,7 +53,8 @@ TEST_CASE("a frozen module stays in evaluation mode, below it too") {
   }
 }
 
-TEST_CASE("a frozen module takes no gradients and keeps its statistics while its surroundings learn") {
+TEST_CASE(
+    "a frozen module takes no gradients and keeps its statistics while its surroundings learn") {
   Net net;
   net.train(true);
   net.first->freeze();

@@ -234,7 +234,7 @@ TEST_CASE("quantized functions refuse shapes and ranges that do not fit") {
     CHECK(refusal([&](auto& c) { c.params.groups = 3; }) == start + "[4,3,3,3] in 3 groups" + end);
     CHECK(refusal([&](auto& c) {
             c.weight = zeros({4, 3, 3, 1});
-            c.params.groups = 3;  // 4 channels are no three groups
+            c.params.groups = 3;  // 4 channels cannot form three groups
           }) == start + "[4,3,3,1] in 3 groups" + end);
     CHECK(refusal([&](auto& c) {
             c.weight = zeros({4, 27});

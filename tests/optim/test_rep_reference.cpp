@@ -220,7 +220,8 @@ TEST_CASE("AdamW: one scaled branch is the same training whatever eps is, in dou
   check_equal({3, 5, 2, {5}, false, {true, 1e-8}}, 1e-12);
 }
 
-TEST_CASE("AdamW: several branches with positive scales are the same training up to eps, in double") {
+TEST_CASE(
+    "AdamW: several branches with positive scales are the same training up to eps, in double") {
   const Trial identity{4, 4, 1, {3, 1}, true, {true, 1e-30}};
   const Trial plain{3, 5, 2, {5, 3, 1}, false, {true, 1e-30}};
   check_equal(identity, 1e-9);

@@ -69,7 +69,7 @@ TEST_CASE("calibration on the device: only maxima are copied, counts on request"
   const int64_t before = device.host_waits();
   for (uint64_t seed = 2; seed < 5; ++seed) collect(c, seed, 0.9);
   CHECK(device.host_waits() - before <= 3);
-  HistogramCollector other = c;  // from here on each for itself
+  HistogramCollector other = c;  // independent from here on
   collect(other, 5, 3.0);        // the range grows
   CHECK(c.histogram().total() == 16000);
   CHECK(other.histogram().total() == 20000);

@@ -236,7 +236,7 @@ TEST_CASE("engine on the device: images and result there, no allocation, times o
   CHECK(max_difference(y.to(Device::kCpu), expected) == 0);
 }
 
-TEST_CASE("engine on the device: refuses the modes of the CPU") {
+TEST_CASE("engine on the device: refuses unsupported configurations") {
   const TestDevice device;
   if (!device.usable()) return;
   const Tensor images = random_images({1, kHeight, kWidth, 3}, 16);

@@ -17,7 +17,7 @@ void require_same_choices(const LossSample& host, const LossSample& device, bool
   using namespace loss_detail;
   const Branch b = branch_of(host, aided), on = branch_of(device, aided);
   const GroundTruth truth = read_targets(host.targets, b.batch, host.config.num_classes,
-                                   host.step.image_h, host.step.image_w);
+                                         host.step.image_h, host.step.image_w);
   const Assignment want = assign_boxes(host.config, b, placed_boxes(truth, b.batch).view);
   // With room for more, as recorded steps have it.
   const PlacedBoxes there = placed_boxes(truth, b.batch, Device::kCuda, truth.count() + 5);

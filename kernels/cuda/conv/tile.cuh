@@ -166,7 +166,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
   for (int index = 0; index < Tile::kStages - 1; ++index) start_tile(index);
   for (int index = 0; index < tiles; ++index) {
     cp_async_wait<Tile::kStages - 2>();
-    __syncthreads();  // the tile is there, and the one before has been read by all
+    __syncthreads();  // the tile has arrived, and all threads have read the previous one
     start_tile(index + Tile::kStages - 1);
     const unsigned char* stage = shared + index % Tile::kStages * Tile::kStageBytes;
     const OperandTile<Element, SourceA::kAlongK, Tile::kM> tile_a{stage};

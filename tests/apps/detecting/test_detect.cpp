@@ -1,8 +1,7 @@
-#include "apps/detecting/detect.h"
-
 #include <algorithm>
 
 #include "api/small_detector.h"
+#include "apps/detecting/detect.h"
 #include "apps/detecting/video.h"
 #include "core/file.h"
 #include "core/json.h"
@@ -122,7 +121,8 @@ TEST_CASE("detect: JPEG pictures, none at all, and no image that can be read") {
 }
 
 TEST_CASE("detect: a video gives a video and a line for each frame") {
-  if (!has_program("ffmpeg") || !has_program("ffprobe")) return test::skip("ffmpeg is not installed");
+  if (!has_program("ffmpeg") || !has_program("ffprobe"))
+    return test::skip("ffmpeg is not installed");
   Scene scene;
   const fs::path clip = scene.folder / "clip.mp4";
   {

@@ -1,8 +1,7 @@
-#include "apps/detecting/inputs.h"
-
 #include <algorithm>
 
 #include "apps/detecting/encoded_stream.h"
+#include "apps/detecting/inputs.h"
 #include "core/file.h"
 #include "support/support.h"
 
@@ -73,9 +72,9 @@ TEST_CASE("detect inputs: files, folders, globs, lists, videos, and the names of
   CHECK(names(expand_inputs({p + "/*.png", p + "/sub/a.png"}, false)) ==
         List{"a.png=a", "a.png=a_2"});
   CHECK(names(expand_inputs({p + "/list.txt"}, false)) == List{"a.png=a", "a.png=a_2"});
-  const auto others = expand_inputs({p + "/clip.mp4", "rtsp://camera/1", "/dev/video0", "-"}, false);
-  CHECK(names(others) ==
-        List{"clip.mp4=clip", "1=stream", "video0=video0", "-=stdin"});
+  const auto others =
+      expand_inputs({p + "/clip.mp4", "rtsp://camera/1", "/dev/video0", "-"}, false);
+  CHECK(names(others) == List{"clip.mp4=clip", "1=stream", "video0=video0", "-=stdin"});
   CHECK(std::ranges::count(others, Input::Kind::kVideo, &Input::kind) == 3);
 
   const auto complaint = [](const std::vector<std::string>& given) {
@@ -86,14 +85,16 @@ TEST_CASE("detect inputs: files, folders, globs, lists, videos, and the names of
   CHECK_THAT(complaint({p + "/broken.txt"}), Contains("broken.txt:2: ") && Contains("missing.png"));
   CHECK_THAT(complaint({"-", "-"}), Contains("standard input"));
   fs::create_directory(shots.folder / "empty");
-  CHECK_THAT(complaint({p + "/empty"}), Contains("empty: contains no images") && Contains("--recursive"));
+  CHECK_THAT(complaint({p + "/empty"}),
+             Contains("empty: contains no images") && Contains("--recursive"));
 }
 
 TEST_CASE("detect inputs: sizes of raw frames") {
   const RawFrames raw = parse_raw_frames("640x48", "--raw");
   CHECK(raw.width == 640);
   CHECK(raw.height == 48);
-  for (const char* bad : {"640", "x48", "640x", "0x48", "640x-1", "640x48x", "99999x1", "32768x32768"})
+  for (const char* bad :
+       {"640", "x48", "640x", "0x48", "640x-1", "640x48x", "99999x1", "32768x32768"})
     CHECK_THAT(test::error_of([&] { parse_raw_frames(bad, "--raw"); }),
                Contains(std::string("--raw ") + bad) && Contains("WIDTHxHEIGHT"));
 }
@@ -134,6 +135,8 @@ TEST_CASE("encoded stream: concatenated JPEG and PNG images") {
     const std::vector<uint8_t> part(whole.begin(), whole.begin() + static_cast<int64_t>(cut));
     CHECK_THAT(test::error_of([&] { images_in(part); }), Contains("stream: "));
   }
-  CHECK_THAT(test::error_of([] { images_in({'G', 'I', 'F', '8'}); }),
+  CHECK_THAT(test::error_of([] {
+               images_in({'G', 'I', 'F', '8'});
+             }),
              Contains("neither JPEG nor PNG") && Contains("--raw"));
 }

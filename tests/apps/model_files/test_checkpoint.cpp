@@ -152,8 +152,7 @@ TEST_CASE("import: writes a readable file or none") {
   bad.tensors[0].second = bad.tensors[0].second.clone();
   bad.tensors[0].second.f32()[0] = NAN;
   CHECK_THAT(import_state(bad), Contains("theirs.safetensors: tensor") && Contains("nan"));
-  CHECK_THAT(import_state(state, {"a", "a"}),
-             Contains("--names: duplicate class name 'a'"));
+  CHECK_THAT(import_state(state, {"a", "a"}), Contains("--names: duplicate class name 'a'"));
   CHECK_THAT(error_of([&] { import_checkpoint(from, to, {-32, {}}); }), Contains("--img -32"));
   CHECK_FALSE(std::filesystem::exists(to));
 }

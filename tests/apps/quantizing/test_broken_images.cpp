@@ -87,7 +87,8 @@ TEST_CASE("calibration: images that cannot be decoded are replaced or left out")
              Contains("no image of split 'val' decodes"));
 }
 
-TEST_CASE("evaluation: classes are matched by name, and a model that is not a detector is refused") {
+TEST_CASE(
+    "evaluation: classes are matched by name, and a model that is not a detector is refused") {
   Set s;
   s.graph.class_names = {"block", "disc"};
   const data::Dataset d = s.open();

@@ -164,7 +164,8 @@ TEST_CASE("dataset: wrong descriptions are refused") {
   CHECK_THAT(json(R"({"names": ["a"], "trian": "images/train"})"),
              Contains("d.json") && Contains("trian") && Contains("'train'"));
   CHECK_THAT(json(R"({"train": "images/train"})"), Contains("'names' is missing"));
-  CHECK_THAT(json(R"({"names": ["a", "a"], "train": "images/train"})"), Contains("duplicate class name 'a'"));
+  CHECK_THAT(json(R"({"names": ["a", "a"], "train": "images/train"})"),
+             Contains("duplicate class name 'a'"));
   CHECK_THAT(json(R"({"names": [], "train": "images/train"})"), Contains("'names' is empty"));
   CHECK_THAT(json(R"({"names": ["a"], "train": "images/val"})"),
              Contains("images/val does not exist"));

@@ -59,7 +59,7 @@ TEST_CASE("forms: polygons become their bounding boxes") {
   CHECK(l.w == Approx(0.3));
   CHECK(l.h == Approx(0.4));
   CHECK(l.area == Approx(0.3 * 20 * 0.4 * 10));
-  // Two points are no polygon, nor is half a point.
+  // Two points are not a polygon, and neither is half a point.
   s.text("labels/train/a.txt", "1 0.1 0.2 0.4\n");
   CHECK_THAT(error_of([&] { s.open(); }), Contains("4 columns"));
   s.text("labels/train/a.txt", "1 0.1 0.2 0.4 0.2 0.4 0.6 0.1\n");
@@ -214,7 +214,8 @@ TEST_CASE("forms: data.yaml as tools write it") {
   CHECK_THAT(yaml("train: train/images\nnames: [Gr\xf6\xdf"
                   "e, dog]\n"),
              Contains("data.yaml"));
-  CHECK_THAT(yaml("train: train/images\nnames: [dog, dog]\n"), Contains("duplicate class name 'dog'"));
+  CHECK_THAT(yaml("train: train/images\nnames: [dog, dog]\n"),
+             Contains("duplicate class name 'dog'"));
   CHECK_THAT(yaml("train: train/images\nnames: " + std::string(100000, '[') + "\n"),
              Contains("data.yaml"));
   // Aliases that say a long text very often.

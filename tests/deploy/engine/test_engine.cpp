@@ -272,7 +272,9 @@ TEST_CASE("an engine refuses graphs and sizes that it cannot run") {
   const MixedNet net(Activation::kReLU, 16);
   const Graph raw = test::traced(net, {1, 32, 32, 3});
   Graph g = fuse(raw);
-  CHECK(test::error_of([&] { Engine(raw, {1, 32, 32}); }).find("has not been fused") != std::string::npos);
+  CHECK(test::error_of([&] {
+          Engine(raw, {1, 32, 32});
+        }).find("has not been fused") != std::string::npos);
   g.source = "model.safetensors";
   CHECK(test::error_of([&] {
           Engine(g, {1, 32, 32, Precision::kInt8});

@@ -173,10 +173,9 @@ TEST_CASE("integer engine: refuses graphs that it cannot run") {
   Graph part = g;
   for (Node& n : part.nodes)
     if (n.name == "down.block.conv") n.precision = Precision::kFloat32;
-  CHECK(
-      test::error_of([&] { Engine(part, config); }) ==
-      "m.safetensors: node 'down.block.conv' is in float; the integer mode needs every layer "
-      "in int8");
+  CHECK(test::error_of([&] { Engine(part, config); }) ==
+        "m.safetensors: node 'down.block.conv' is in float; the integer mode needs every layer "
+        "in int8");
   Graph without = g;
   for (TensorInfo& t : without.tensors) t.amax = 0;
   CHECK(test::error_of([&] { Engine(without, config); }) ==

@@ -124,7 +124,8 @@ TEST_CASE("broken deploy files are refused with one line that names the fault") 
        "node 'c1.block.conv' refers to tensor 'nobody'");
   says(error([&](Json& j, F&) { node(j, "c1.block.conv")["kind"] = "magic"; }),
        "node 'c1.block.conv': unknown node kind 'magic'; use input, conv, ");
-  says(error([&](Json& j, F&) { node(j, "c1.block.conv")["stride"] = 1e300; }), "must be an integer");
+  says(error([&](Json& j, F&) { node(j, "c1.block.conv")["stride"] = 1e300; }),
+       "must be an integer");
   says(error([&](Json& j, F&) { node(j, "c1.block.conv")["stride"] = 0; }), "must be in [1,");
   says(error([&](Json& j, F&) { node(j, "c1.block.conv")["padding"] = 60000; }), "padding");
   says(error([&](Json& j, F&) { node(j, "c1.block.conv")["groups"] = 7; }), "7 groups");
@@ -146,7 +147,8 @@ TEST_CASE("broken deploy files are refused with one line that names the fault") 
     return f.tensors[0].second;
   };
   says(error([](Json&, F& f) { f.tensors[0].first = "gone"; }), "has no tensor");
-  says(error([](Json&, F& f) { f.add("more", Tensor::zeros({1})); }), "'more' does not belong to any node");
+  says(error([](Json&, F& f) { f.add("more", Tensor::zeros({1})); }),
+       "'more' does not belong to any node");
   says(error([&](Json&, F& f) {
          tensor(f, "c1.block.conv.weight") = Tensor::zeros({16, 15, 3, 3}, DType::kI8);
        }),

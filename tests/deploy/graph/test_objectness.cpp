@@ -108,8 +108,9 @@ TEST_CASE("objectness: the deploy file has version 2, and version 1 without obje
   Json later = meta();
   later["version"] = 3;
   file.metadata["sextant"] = later.dump();
-  CHECK(
-      test::error_of([&] { load_deploy(file); }).ends_with("version 3 is not supported, only versions up to 2"));
+  CHECK(test::error_of([&] {
+          load_deploy(file);
+        }).ends_with("version 3 is not supported, only versions up to 2"));
   later["version"] = 2;
   later["nodes"].back()["inputs"].erase(5);
   file.metadata["sextant"] = later.dump();

@@ -197,7 +197,8 @@ TEST_CASE("metadata is not trusted") {
   const auto error = [&](const std::string& from, const std::string& to) {
     return test::error_of([&] { from_onnx(replaced(good, from, to), "m.onnx"); });
   };
-  const std::string differs = "m.onnx: its last nodes are not the decoding that its metadata describes";
+  const std::string differs =
+      "m.onnx: its last nodes are not the decoding that its metadata describes";
   CHECK(error("\"num_classes\":3", "\"num_classes\":4").find("decode") != std::string::npos);
   CHECK(error("\"grid_cell_offset\":0.5", "\"grid_cell_offset\":0.7") == differs);
   CHECK(error("\"strides\":[2,4]", "\"strides\":[4,2]").find("at stride 4") != std::string::npos);

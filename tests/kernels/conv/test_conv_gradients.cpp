@@ -90,7 +90,7 @@ TEST_CASE("f32 convolution: gradients, by every algorithm") {
     check_all(6e-6);
     const cpu::ExactSums exact;
     check_all(2e-6);
-    // added to what is there
+    // added to the existing contents
     std::vector<double> twice = expected.dx;
     for (double& v : twice) v *= 2;
     kernel.conv_backward_data(
@@ -155,12 +155,12 @@ TEST_CASE("f32 transposed convolution: result and gradients") {
         {.shape = s, .x = x.data(), .w = w.data(), .bias = b.data(), .y = got.data()});
     CHECK(relative_error(got, y) < 1e-6);
     kernel.conv_transpose_backward({.shape = s,
-                                  .x = x.data(),
-                                  .w = w.data(),
-                                  .dy = dy.data(),
-                                  .dx = got_dx.data(),
-                                  .dw = got_dw.data(),
-                                  .db = got_db.data()});
+                                    .x = x.data(),
+                                    .w = w.data(),
+                                    .dy = dy.data(),
+                                    .dx = got_dx.data(),
+                                    .dw = got_dw.data(),
+                                    .db = got_db.data()});
     CHECK(relative_error(got_dx, dx) < 1e-6);
     CHECK(relative_error(got_dw, dw) < 1e-6);
     CHECK(relative_error(got_db, db) < 1e-6);

@@ -34,7 +34,7 @@ TEST_CASE("detection loss gradients are those of the loss for a fixed assignment
     };
     REQUIRE(value() + result.items().cwd == Approx(result.loss.data().item()).epsilon(1e-6));
 
-    // The features are no part of a branch; test_loss_fixtures and layers/distill check them.
+    // The features are not part of a branch; test_loss_fixtures and layers/distill check them.
     const std::vector<Variable> all = s.inputs();
     Rng rng(5);
     for (size_t k = 0; k < all.size() - s.input.features.size(); ++k) {

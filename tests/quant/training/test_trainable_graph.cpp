@@ -236,7 +236,9 @@ std::pair<double, double> train_towards(TrainableGraph& student, const Graph& fu
 
 }  // namespace
 
-TEST_CASE("training a badly quantized graph brings it nearer to the float one, with every mode of scales") {
+TEST_CASE(
+    "training a badly quantized graph brings it nearer to the float one, with every mode of "
+    "scales") {
   const Activation act = GENERATE(Activation::kReLU, Activation::kSiLU);
   const bool learned = GENERATE(false, true);
   const WeightRanges weights =

@@ -182,7 +182,7 @@ KERNEL_CASE("convolution kernels refuse bad parameters") {
   CHECK(forward() == "conv_forward: activation_scale 0.5, must be 1");
   f.accumulate = true;
   f.epilogue.activation = Activation::kReLU;
-  CHECK(forward() == "conv_forward: accumulate goes without bias, residual and activation");
+  CHECK(forward() == "conv_forward: accumulate excludes bias, residual and activation");
   ConvBackwardData d;
   d.shape.groups = 3;
   CHECK(error_of([&] { start(gpu, cuda::conv_backward_data, d); }) ==
