@@ -1,4 +1,4 @@
-// Text into JSON, and JSON into values of a type.
+// Parsing text to JSON, and reading typed values from JSON.
 #include <limits>
 
 #include "core/config.h"

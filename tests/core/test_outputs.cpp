@@ -1,4 +1,4 @@
-// What is read and what is written are kept apart; links and devices stay what they are.
+// Outputs never overwrite inputs; links and devices are preserved.
 #include <sys/stat.h>
 
 #include <filesystem>

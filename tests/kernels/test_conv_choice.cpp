@@ -1,4 +1,4 @@
-// The table of which convolution is taken, and its keys.
+// The table of convolution choices, and its keys.
 #include "kernels/conv_choice.h"
 #include "support/support.h"
 

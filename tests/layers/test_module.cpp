@@ -1,4 +1,4 @@
-// What a Module does for all below it: modes, freezing, finding a part by its path.
+// Operations of a Module on its submodules: modes, freezing, lookup by path.
 #include <cstring>
 
 #include "layers/blocks.h"

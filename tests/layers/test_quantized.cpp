@@ -1,4 +1,4 @@
-// Functions on quantized tensors against the same made of plain functions, and by hand.
+// Functions on quantized tensors against compositions of plain functions, and by hand.
 #include <cmath>
 
 #include "layers/quantized.h"

@@ -1,5 +1,5 @@
-// RepOptimizer's equivalence in double, with a convolution and update rules of its own: what is
-// left is the mathematics and the multipliers. Which claims hold for AdamW, and which do not.
+// RepOptimizer's equivalence in double, with a separate convolution and update rules: tests only
+// the mathematics and the multipliers, and which claims hold for AdamW.
 #include <cmath>
 
 #include "optim/rep_handler.h"

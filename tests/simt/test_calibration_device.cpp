@@ -1,4 +1,4 @@
-// Calibration on the device: the engine's tensors are counted where they lie.
+// Calibration on the device: the engine's tensors are counted in device memory.
 #include <cmath>
 #include <string>
 

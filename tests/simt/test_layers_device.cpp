@@ -1,5 +1,5 @@
 // Every differentiable function on the device against the same function on the host: results, all
-// gradients, and what it changes.
+// gradients, and side effects.
 #include <functional>
 
 #include "layers/autocast.h"

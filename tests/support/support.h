@@ -1,4 +1,4 @@
-// What the tests share.
+// Common helpers of the tests.
 #pragma once
 
 #if CATCH_MAJOR == 2

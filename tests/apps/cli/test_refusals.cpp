@@ -1,4 +1,4 @@
-// What every command refuses before it does anything, and what it says when it cannot write.
+// Mistakes that every command refuses before it starts, and errors of output.
 #include <fcntl.h>
 #include <unistd.h>
 

@@ -1,4 +1,4 @@
-// Checkpoints that others have written, or that somebody has changed.
+// Checkpoints from other programs, and modified ones.
 #include <cmath>
 
 #include "apps/model_files/checkpoint.h"

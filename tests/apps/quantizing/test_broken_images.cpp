@@ -1,4 +1,5 @@
-// An image that does not decode is left out of evaluation and calibration alike; classes go by name.
+// Images that cannot be decoded are left out of evaluation and calibration; classes are matched by
+// name.
 #include <filesystem>
 
 #include "apps/model_files/checkpoint.h"

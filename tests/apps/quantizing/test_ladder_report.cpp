@@ -1,4 +1,4 @@
-// What the ladder shows, and what its config refuses.
+// The ladder's report, and the refusals of its config.
 #include "apps/quantizing/ladder.h"
 #include "core/file.h"
 #include "support/support.h"

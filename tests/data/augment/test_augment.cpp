@@ -1,4 +1,4 @@
-// Affine, mosaic, mixup and flips against the official code, and the whole of a sample.
+// Affine, mosaic, mixup and flips against the official code, and whole samples.
 #include "core/json.h"
 #include "data/augment/augment.h"
 #include "data/image/letterbox.h"

@@ -1,4 +1,4 @@
-// One list of classes for everything: a data set follows another split's, or a model's.
+// Matching the classes of a dataset with those of another split or a model.
 #include "data/dataset/dataset.h"
 #include "data/images.h"
 #include "support/support.h"

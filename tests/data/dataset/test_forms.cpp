@@ -1,4 +1,4 @@
-// Every form that a data set comes in, with the oddities that tools write.
+// Every dataset format, with the peculiarities of the tools that write them.
 #include <filesystem>
 
 #include "core/class_names.h"

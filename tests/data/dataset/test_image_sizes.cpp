@@ -1,4 +1,4 @@
-// Sizes of many images: read side by side, kept, and never stale.
+// Sizes of many images: read in parallel, cached, and never stale.
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>

@@ -1,4 +1,4 @@
-// Orientation, the further formats, and files that ask for more than they hold.
+// Orientation, other image formats, and files that claim more pixels than they hold.
 #include <array>
 #include <cstring>
 

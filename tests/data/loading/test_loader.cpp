@@ -1,4 +1,4 @@
-// The loader: the same batches whatever the threads, other ones each epoch.
+// The loader: the same batches for any number of threads, different ones in each epoch.
 #include <cstring>
 #include <set>
 

@@ -1,4 +1,4 @@
-// The deploy file: what is written comes back; what is broken is named.
+// The deploy file: round trips, and errors that name the fault.
 #include <cmath>
 
 #include "core/config.h"

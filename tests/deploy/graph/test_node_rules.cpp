@@ -1,4 +1,4 @@
-// The table of kinds of nodes: whatever is in it is checked here, rows that are added later too.
+// The table of node kinds: checks every row, including rows added later.
 #include <set>
 
 #include "deploy/engine/engine.h"

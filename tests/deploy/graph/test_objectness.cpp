@@ -1,4 +1,4 @@
-// A head with objectness through everything after training: graph, engines, file, ONNX.
+// A head with objectness after training: graph, engines, file, ONNX.
 #include <cmath>
 
 #include "core/config.h"

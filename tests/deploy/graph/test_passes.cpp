@@ -1,4 +1,4 @@
-// Ranges that were not unified: requantizing steps, and the table of what passes do.
+// Ranges that were not unified: requantizing steps, and the table of the effects of passes.
 #include "deploy/engine/engine.h"
 #include "deploy/engine/pass_report.h"
 #include "deploy/engine/simulate.h"

@@ -1,5 +1,5 @@
-// Sums with a factor, subtraction among them: folded into one convolution, made a convolution's
-// residual or left alone, each with its sign, in floats and in integers; and read from ONNX.
+// Sums with a factor, including subtraction: folded into one convolution, turned into a residual or
+// left alone, with the right sign, in floats and integers; and imported from ONNX.
 #include "deploy/engine/engine.h"
 #include "deploy/networks.h"
 #include "deploy/onnx/export.h"

@@ -1,4 +1,4 @@
-// What is exported to ONNX comes back as the same graph; what is broken is refused.
+// Exported ONNX models are imported as the same graph; broken ones are refused.
 #include <cmath>
 
 #include "core/convert.h"

@@ -1,4 +1,4 @@
-// ONNX models as other tools write them (tests/fixtures/onnx/make.py), against ONNX Runtime.
+// ONNX models of other tools (tests/fixtures/onnx/make.py), compared with ONNX Runtime.
 #include <cmath>
 
 #include "core/file.h"

@@ -1,4 +1,4 @@
-// The spread of weights and activations.
+// Peak-to-RMS ratios of weights and activations.
 #include <cmath>
 
 #include "quant/layers/outliers.h"

@@ -1,4 +1,4 @@
-// Partial quantization: what float layers do to a graph, and how they are chosen.
+// Partial quantization: the effect of float layers on a graph, and their choice.
 #include <numeric>
 
 #include "deploy/engine/simulate.h"

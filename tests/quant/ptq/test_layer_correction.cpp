@@ -1,4 +1,4 @@
-// What the layer-by-layer methods see, and what they do to a network.
+// The samples of the layer-by-layer methods, and their effect on a network.
 #include <algorithm>
 #include <cmath>
 

@@ -1,4 +1,4 @@
-// The trainable graph against the engines that run what it becomes.
+// The trainable graph against the engines that run its result.
 #include <cmath>
 
 #include "deploy/engine/engine.h"
