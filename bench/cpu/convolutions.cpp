@@ -109,14 +109,12 @@ void add_gradient(Layer& layer, bool of_weight, Rng& rng) {
   if (of_weight) {
     const kernels::ConvBackwardWeight p{
         .shape = s, .x = layer.x.raw(), .dy = layer.y.raw(), .dw = layer.w.f32()};
-    layer.contenders.push_back(
-        {"ours", [p] { kernels::backend(Device::kCpu).conv_backward_weight(p); }});
+    layer.contenders.push_back({"ours", [p] { kernels::backend(Device::kCpu).conv_backward_weight(p); }});
     if (auto run = onednn_backward_weight(p)) layer.contenders.push_back({"oneDNN", run});
   } else {
     const kernels::ConvBackwardData p{
         .shape = s, .dy = layer.y.raw(), .w = layer.w.raw(), .dx = layer.x.raw()};
-    layer.contenders.push_back(
-        {"ours", [p] { kernels::backend(Device::kCpu).conv_backward_data(p); }});
+    layer.contenders.push_back({"ours", [p] { kernels::backend(Device::kCpu).conv_backward_data(p); }});
     if (auto run = onednn_backward_data(p)) layer.contenders.push_back({"oneDNN", run});
   }
 }

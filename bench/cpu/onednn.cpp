@@ -151,8 +151,9 @@ std::function<void()> onednn_backward_data(const kernels::ConvBackwardData& p) {
   const memory dy = at(d.y, p.dy), dx = at(d.x, p.dx);
   return [=, stream = dnnl::stream(cpu())]() mutable {
     reorder.execute(stream, {{DNNL_ARG_FROM, plain}, {DNNL_ARG_TO, weights}});
-    primitive.execute(
-        stream, {{DNNL_ARG_DIFF_DST, dy}, {DNNL_ARG_WEIGHTS, weights}, {DNNL_ARG_DIFF_SRC, dx}});
+    primitive.execute(stream, {{DNNL_ARG_DIFF_DST, dy},
+                               {DNNL_ARG_WEIGHTS, weights},
+                               {DNNL_ARG_DIFF_SRC, dx}});
     stream.wait();
   };
 }
@@ -176,8 +177,9 @@ std::function<void()> onednn_backward_weight(const kernels::ConvBackwardWeight& 
   const dnnl::reorder reorder(weights, plain);
   const memory dy = at(d.y, p.dy), x = at(d.x, p.x);
   return [=, stream = dnnl::stream(cpu())]() mutable {
-    primitive.execute(
-        stream, {{DNNL_ARG_DIFF_DST, dy}, {DNNL_ARG_SRC, x}, {DNNL_ARG_DIFF_WEIGHTS, weights}});
+    primitive.execute(stream, {{DNNL_ARG_DIFF_DST, dy},
+                               {DNNL_ARG_SRC, x},
+                               {DNNL_ARG_DIFF_WEIGHTS, weights}});
     reorder.execute(stream, {{DNNL_ARG_FROM, weights}, {DNNL_ARG_TO, plain}});
     stream.wait();
   };

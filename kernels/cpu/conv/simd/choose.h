@@ -9,8 +9,8 @@ namespace sextant::kernels::cpu::SEXTANT_SIMD {
 template <template <Activation> class ForActivation>
 auto choose(Activation activation) {
   switch (activation) {
-#define SEXTANT_CASE(act, name) \
-  case Activation::act:         \
+#define SEXTANT_CASE(act, name)   \
+  case Activation::act:           \
     return ForActivation<Activation::act>::value;
     SEXTANT_ACTIVATIONS(SEXTANT_CASE)
 #undef SEXTANT_CASE
