@@ -7,9 +7,8 @@
 // CPU: f32 only; weights are packed in each call (ConvF32 below packs them once). The order of sums
 // depends on the shape alone, so no result depends on the number of threads. CUDA: F32, F16, BF16;
 // sums are f32. Our own implicit matrix products (kernels/cuda/conv/tile.cuh): groups must be 1;
-// any number of channels, fastest with multiples
-// of 8 and tensors aligned to 16 bytes. No atomics: results repeat bit for bit. Throws Error for
-// groups, another dtype, a shape without output.
+// any number of channels, fastest with multiples of 8 and tensors aligned to 16 bytes. No atomics:
+// results repeat bit for bit. Throws Error for groups, another dtype, a shape without output.
 #pragma once
 
 #include <cstdint>

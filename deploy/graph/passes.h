@@ -10,9 +10,8 @@ namespace sextant::deploy {
 Graph fuse(const Graph& graph);
 
 // Sums of linear functions of one tensor x become one convolution with a bias:
-// - rep_bn_act: its branches are convolutions of x, or x itself. With gamma_b / sqrt(var_b + eps)
-// as
-//   the factor of branch b,
+// - rep_bn_act: its branches are convolutions of x, or x itself. With the factor
+//   gamma_b / sqrt(var_b + eps) for branch b,
 //     w = sum_b w_b factor_b,   bias = sum_b beta_b + (bias_b - mean_b) factor_b
 //   (RepVGG, Ding et al. 2021, section 3.3). Without any convolution among the branches it is a
 //   depthwise 1x1 one. Throws Error naming the node for branches that cannot become one

@@ -5,7 +5,7 @@
 //   weight = quantize_weight(w, s_w)                         8 bits
 //   bias   = round_half_even(b / (s_x s_w))                  32 bits; what is left goes into the
 //                                                            product, as Rescale::fraction
-//   factor = s_x s_w / s_y a Multiplier, for rescale.h
+//   factor = s_x s_w / s_y                                   a Multiplier (multiplier.h)
 // (Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
 // Integer-Arithmetic-Only Inference", section 2.2.) Two kinds of channels need care: one whose
 // weights are all zero gets the s_w that resolves its bias to 16 bits of a step, and one whose bias

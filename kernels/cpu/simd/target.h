@@ -1,5 +1,5 @@
-// Code for one instruction set. CMake compiles each file in a folder named simd/ or simd_int8/ once for
-// each set, with SEXTANT_SIMD the set's name and namespace:
+// Code for one instruction set. CMake compiles each file in a folder named simd/ or simd_int8/ once
+// for each set; SEXTANT_SIMD is the set's name and namespace:
 //
 //   #include ...
 //
