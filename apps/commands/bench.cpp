@@ -44,7 +44,8 @@ double milliseconds_since(std::chrono::steady_clock::time_point start) {
       .count();
 }
 
-// Runs of the precisions are interleaved, so that a change in the machine's speed meets them alike.
+// Interleaves the runs of the precisions, so that a change in the machine's speed affects them
+// alike.
 void run(const Options& o) {
   const deploy::Graph graph = load_model_graph(o.model);
   const int size = o.image_size.choose(graph);

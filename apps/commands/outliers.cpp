@@ -113,8 +113,10 @@ void run(const Options& o) {
 
 void add_outliers_command(Command app) {
   auto o = std::make_shared<Options>();
-  Command c = app.add_command("outliers", "Compare the ranges of several models, layer by layer");
-  c.alias("spread");  // its name in earlier versions
+  Command c = app.add_command(
+      "outliers",
+      "Compare the ranges of weights and activations, layer by layer, of several models");
+  c.alias("spread");  // the name in earlier versions
   c.add_option("NAME=MODEL", o->models, "checkpoints or deploy files, each with a name")
       .reads()
       .required();

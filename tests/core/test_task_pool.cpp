@@ -1,8 +1,7 @@
-#include "core/task_pool.h"
-
 #include <atomic>
 
 #include "core/error.h"
+#include "core/task_pool.h"
 #include "support/support.h"
 
 using namespace sextant;

@@ -1,4 +1,4 @@
-// Floats as many as a register holds, through the compiler's vector extension.
+// As many floats as a register holds, through the compiler's vector extension.
 #pragma once
 
 #include <cstdint>

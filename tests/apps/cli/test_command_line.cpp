@@ -83,7 +83,7 @@ bool contains(const std::string& text, const std::string& part) {
 
 }  // namespace
 
-TEST_CASE("an option takes an enum by its names") {
+TEST_CASE("an option accepts an enum by its names") {
   Sample s;
   CHECK(
       run({"--size", "small", "--other", "small", "--sizes", "large,small", "--packed"}, s).code ==
@@ -128,7 +128,7 @@ TEST_CASE("the help of an option: its value, its names, its default") {
   CHECK(contains(help, "Examples:\n  program --size small\n"));
 }
 
-TEST_CASE("overrides that are none are named with their option") {
+TEST_CASE("malformed overrides are named with their option") {
   const test::TemporaryFolder folder;
   write_atomically(folder / "c.json", std::string_view("{}"));
   RunOptions o;

@@ -1,8 +1,7 @@
-#include "apps/detecting/detect.h"
-
 #include <algorithm>
 
 #include "api/small_detector.h"
+#include "apps/detecting/detect.h"
 #include "apps/detecting/video.h"
 #include "core/file.h"
 #include "core/json.h"
@@ -52,7 +51,7 @@ int64_t lines_of(const fs::path& file) {
 
 }  // namespace
 
-TEST_CASE("detect: every form of the results holds the detector's boxes") {
+TEST_CASE("detect: every result format holds the detector's boxes") {
   Scene scene;
   scene.outputs.formats = {ResultFormat::kCoco, ResultFormat::kJsonLines, ResultFormat::kCsv,
                            ResultFormat::kYolo};
@@ -100,7 +99,7 @@ TEST_CASE("detect: every form of the results holds the detector's boxes") {
   CHECK(drawn.pixels == by_hand.pixels);
 }
 
-TEST_CASE("detect: nothing of the user's is overwritten") {
+TEST_CASE("detect: no file of the user is overwritten") {
   Scene scene;
   scene.outputs.folder = scene.shots().string();
   CHECK_THAT(test::error_of([&] { scene.run(); }), Contains("p0.png") && Contains("overwritten"));
@@ -118,11 +117,12 @@ TEST_CASE("detect: JPEG pictures, none at all, and no image that can be read") {
   scene.run();
   CHECK(std::distance(fs::directory_iterator(scene.outputs.folder), {}) == 1);
   scene.inputs = expand_inputs({(scene.shots() / "broken.png").string()}, false);
-  CHECK_THAT(test::error_of([&] { scene.run(); }), Contains("no image could be read"));
+  CHECK_THAT(test::error_of([&] { scene.run(); }), Contains("none of the images could be read"));
 }
 
 TEST_CASE("detect: a video gives a video and a line for each frame") {
-  if (!has_program("ffmpeg") || !has_program("ffprobe")) return test::skip("ffmpeg is not installed");
+  if (!has_program("ffmpeg") || !has_program("ffprobe"))
+    return test::skip("ffmpeg is not installed");
   Scene scene;
   const fs::path clip = scene.folder / "clip.mp4";
   {
