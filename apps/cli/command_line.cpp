@@ -272,7 +272,8 @@ Program::Program(const std::string& help, const std::string& name)
   app_ = own_.get();
   app_->formatter(std::make_shared<HelpFormatter>());
   app_->set_help_flag("-h,--help", "show this help");
-  app_->set_version_flag("--version", [name] { return version_text(name); }, "show the version");
+  app_->set_version_flag(
+      "--version", [name] { return version_text(name); }, "show the version");
 }
 Program::~Program() = default;
 

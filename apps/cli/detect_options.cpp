@@ -77,7 +77,8 @@ void add_detect_options(Command app, DetectOptions& o, const std::string& name) 
   app.add_option("--max-det N", o.max_det, "maximum number of boxes per image")
       .range(1, 30000)
       .show_default();
-  app.add_option("--classes NAMES", o.classes, "only these classes, by name or number, separated by commas")
+  app.add_option("--classes NAMES", o.classes,
+                 "only these classes, by name or number, separated by commas")
       .delimiter(',')
       .one_value_each();
   app.add_flag("--agnostic", o.agnostic, "let boxes of different classes suppress each other");
