@@ -43,7 +43,8 @@ ImageHeader png_header(const ReadAt& read, std::span<const uint8_t> start,
   check(read_png_header(read, png), "{}: the image header is broken", name);
   const ImageHeader header{png.width, png.height, png.orientation};
   // The decoder gives better messages about the header, except for a size that it finds too large.
-  if (png.width > 0 && png.height > 0 && std::max(png.width, png.height) <= kMaxImageSide)
+  if (png.width > 0 && png.height > 0 && std::max(png.width, png.height) <= kMaxImageSide &&
+      png.width * png.height <= kMaxImagePixels)
     stb_header(start, name);
   return header;
 }

@@ -171,7 +171,7 @@ TEST_CASE("library: each mistake gives one line that names it") {
   CHECK(with([](auto&) {}).empty());
   CHECK(with([](auto& o) { o.device = "tpu"; }).find("tpu") != std::string::npos);
   CHECK(with([](auto& o) { o.precision = "int4"; }).find("int4") != std::string::npos);
-  CHECK(with([](auto& o) { o.image_size = 63; }).find("options.image_size 63") == 0);
+  CHECK(with([](auto& o) { o.image_size = 63; }).find("options.image_size is 63") == 0);
   CHECK(with([](auto& o) { o.image_size = -32; }).find("options.image_size -32") == 0);
   CHECK(with([](auto& o) { o.threads = -1; }).find("options.threads -1") == 0);
   CHECK(with([](auto& o) { o.max_boxes = 0; }).find("options.max_boxes 0") == 0);

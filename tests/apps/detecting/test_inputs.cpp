@@ -47,8 +47,11 @@ std::vector<uint8_t> joined(const std::vector<fs::path>& files) {
 }
 
 // The images in these bytes, as a stream.
-std::vector<std::vector<uint8_t>> images_in(std::vector<uint8_t> bytes) {
-  std::FILE* stream = ::fmemopen(bytes.data(), std::max<size_t>(bytes.size(), 1), "r");
+std::vector<std::vector<uint8_t>> images_in(const std::vector<uint8_t>& bytes) {
+  std::FILE* stream = std::tmpfile();
+  REQUIRE(stream != nullptr);
+  REQUIRE(std::fwrite(bytes.data(), 1, bytes.size(), stream) == bytes.size());
+  std::rewind(stream);
   std::vector<std::vector<uint8_t>> images(1);
   try {
     while (read_encoded_image(stream, images.back(), "stream")) images.emplace_back();

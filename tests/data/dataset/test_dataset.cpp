@@ -171,7 +171,7 @@ TEST_CASE("dataset: wrong descriptions are refused") {
              Contains("images/val does not exist"));
   CHECK_THAT(json(R"({"names": ["a"], "train": 5})"), Contains("'train' has the wrong type"));
   CHECK_THAT(json(R"({"names": ["a"], "format": "pascal", "train": "x"})"),
-             Contains("yolo, coco, voc"));
+             Contains("yolo, coco or voc"));
   CHECK_THAT(json(R"({"names": ["a"], "root": "gone", "train": "x"})"), Contains("no folder"));
   CHECK_THAT(json(R"({"names": ["a"], "train": "images/train", "labels": {"train": "none"}})"),
              Contains("label folder"));

@@ -5,6 +5,7 @@
 #include "deploy/engine/simulate.h"
 #include "deploy/graph/file.h"
 #include "deploy/networks.h"
+#include "kernels/conv.h"
 #include "layers/distill.h"
 #include "quant/training/distillation_teacher.h"
 #include "quant/training/trainable_graph.h"
@@ -66,6 +67,7 @@ TEST_CASE("the trainable graph computes what the int8 engine's simulation comput
   const Activation act = GENERATE(Activation::kReLU, Activation::kSiLU, Activation::kHardswish);
   const bool some_float = GENERATE(false, true);
   CAPTURE(name_of(act), some_float);
+  const kernels::cpu::ExactSums exact;  // of integers, as the engine's
   const Tensor images = test::random_images({2, 32, 64, 3}, 5);
   Graph g = test::with_ranges(mixed_graph(act, 11), images, 0.7f);
   if (some_float)
