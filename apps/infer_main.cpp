@@ -7,7 +7,8 @@
 
 int main(int argc, char** argv) {
   sextant::apps::Program app(
-      "Detect objects with a Sextant deploy file; writes annotated PNGs and JSON", "sextant-infer");
+      "Detect objects with a Sextant deploy file; writes annotated pictures and JSON",
+      "sextant-infer");
   sextant::deploy::set_cuda_starter(
       {sextant::kernels::cuda_available, sextant::kernels::start_cuda});
   sextant::apps::DetectOptions options;

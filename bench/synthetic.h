@@ -1,4 +1,4 @@
-// Made-up targets of a training step.
+// Synthetic targets for a training step.
 #pragma once
 
 #include "core/rng.h"

@@ -30,7 +30,7 @@ void print_notice(const std::string& text) {
 
 Progress::Progress(std::string label, int64_t total)
     : label_(std::move(label)),
-      total_(std::max<int64_t>(total, 1)),
+      total_(total),
       terminal_(::isatty(STDERR_FILENO) != 0),
       start_(std::chrono::steady_clock::now()),
       last_(start_) {}
@@ -44,12 +44,19 @@ void Progress::update(int64_t done, const std::string& note) {
   if (since < (terminal_ ? kTerminalInterval : kLogInterval) && !(terminal_ && done == total_))
     return;
   last_ = now;
+  if (total_ <= 0) {
+    fmt::print(stderr, "{}{} {} {}{}", terminal_ ? "\r\x1b[K" : "", label_, done, note,
+               terminal_ ? "" : "\n");
+    std::fflush(stderr);
+    open_ = terminal_;
+    return;
+  }
   const double elapsed = std::chrono::duration<double>(now - start_).count();
   const double eta =
       done > 0 ? elapsed / static_cast<double>(done) * static_cast<double>(total_ - done) : 0.0;
   if (terminal_) {
     constexpr int kWidth = 24;
-    const auto filled = static_cast<size_t>(kWidth * done / total_);
+    const auto filled = std::min<size_t>(kWidth, static_cast<size_t>(kWidth * done / total_));
     fmt::print(stderr, "\r\x1b[K{} [{}{}] {}/{} eta {} {}", label_, std::string(filled, '#'),
                std::string(kWidth - filled, '.'), done, total_, format_duration(eta), note);
     open_ = true;

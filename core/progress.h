@@ -9,7 +9,7 @@ namespace sextant {
 
 class Progress {
  public:
-  // Prints to stderr. `label` leads the line: "epoch 3/60".
+  // Prints to stderr. `label` leads the line: "epoch 3/60". total 0: not known, so without an ETA.
   Progress(std::string label, int64_t total);
   ~Progress();
   Progress(const Progress&) = delete;

@@ -1,5 +1,5 @@
-// 2-D convolution in int8, forward, as deployed: sums of integer products, exact, then a few float
-// operations in a fixed order, so that every backend gives the same integers.
+// Forward 2-D convolution in int8, for deployment: exact sums of integer products, followed by
+// float operations in a fixed order, so that every backend gives the same integers.
 //
 //   v = (float(sum x w) + bias) * factor
 //   y = saturate(round_half_even(epilogue(v)))   (kernels/epilogue.h), not rounded where y is f32
@@ -7,13 +7,14 @@
 // or y = sum, where y is i32 (on the CPU).
 //
 // The caller folds scales into bias, factor and the epilogue (kernels/requantize.h, ConvScales).
-// Zero is zero in every range (symmetric quantization), so padding is zero. An activation with an
-// exponential may differ between backends by that function's rounding.
+// Ranges are symmetric, so padding is the integer 0. An activation with an exponential may differ
+// between backends by that function's rounding.
 //
 // CUDA: groups must be 1, kh kw ic at most 65,536 (a sum fits 32 bits). Any number of channels,
-// fastest with multiples of 16. Throws Error for what it does not do.
+// fastest with multiples of 16. Throws Error otherwise.
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "core/dtype.h"
@@ -32,24 +33,31 @@ struct ConvInt8Forward {
   DType x_type = DType::kI8;
   DType y_type = DType::kI8;
   Epilogue epilogue{};
-  // Elements from one pixel to the next; 0: the channels.
+  // Elements from one pixel to the next; 0: the number of channels.
   int64_t x_pitch = 0, y_pitch = 0, residual_pitch = 0;
 };
 
 namespace cpu {
-// For CPUs without VNNI: integers are widened to 16 bits and multiplied in pairs into 32 (AVX2's
-// vpmaddwd), which is exact and twice the products of a f32 multiply-add.
+class Int8Conv;
+// A convolution whose weights are packed once, for the instruction set in use (kernels/cpu/isa.h).
+// All instruction sets and algorithms give the same integers.
 class ConvInt8 {
  public:
-  // Keeps the weights [oc,kh,kw,ic / groups] in its own order, 2 bytes each.
-  ConvInt8(const ConvShape& shape, const int8_t* w);
-  // p.shape and p.w are the constructor's. Callable from several threads.
+  // w: [oc,kh,kw,ic / groups]. kAuto: the fastest for the shape. Throws Error for an algorithm that
+  // does not support the shape or weights.
+  ConvInt8(const ConvShape& shape, const int8_t* w, ConvAlgorithm algorithm = ConvAlgorithm::kAuto);
+  ConvInt8(ConvInt8&&) noexcept;
+  ConvInt8& operator=(ConvInt8&&) noexcept;
+  ~ConvInt8();
+  // p.shape and p.w must be those given to the constructor. Thread-safe.
   void operator()(const ConvInt8Forward& p) const;
-  int64_t weight_bytes() const { return static_cast<int64_t>(weights_.size()) * 2; }
+  int64_t weight_bytes() const;
+  ConvAlgorithm algorithm() const { return algorithm_; }
 
  private:
   ConvShape shape_;
-  std::vector<int16_t> weights_;  // [groups, blocks of channels, kh, kw, pairs of ic, channel, 2]
+  ConvAlgorithm algorithm_;
+  std::vector<std::unique_ptr<Int8Conv>> groups_;
 };
 }  // namespace cpu
 

@@ -1,4 +1,4 @@
-// How a command calibrates a model that has no ranges yet.
+// Options for calibrating a model without ranges.
 #pragma once
 
 #include "apps/cli/command_line.h"

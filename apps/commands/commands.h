@@ -6,7 +6,7 @@
 
 namespace sextant::apps {
 
-// All of them, in the order of the help.
+// All commands, in the order of the help.
 void add_commands(Command app);
 
 void add_train_command(Command app);

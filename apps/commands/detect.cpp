@@ -8,7 +8,7 @@ namespace sextant::apps {
 
 void add_detect_command(Command app) {
   auto o = std::make_shared<DetectOptions>();
-  Command c = app.add_command("detect", "Detect objects in images: annotated PNGs and a JSON file");
+  Command c = app.add_command("detect", "Detect objects in images and videos");
   add_detect_options(c, *o, "sextant detect");
   c.callback([o] { run_detect(*o, load_model_graph); });
 }

@@ -8,10 +8,29 @@
 #include "apps/commands/commands.h"
 #include "apps/model_files/checkpoint.h"
 #include "core/file.h"
+#include "deploy/detect/choices.h"
+#include "deploy/engine/engine.h"
 #include "deploy/engine/pass_report.h"
+#include "kernels/cpu/isa.h"
 #include "models/import/official_form.h"
 
 namespace sextant::apps {
+namespace {
+
+// The size of the weights as an engine on this processor packs them for its kernels.
+void print_packed_weights(const deploy::Graph& graph, int size) {
+  using deploy::Precision;
+  std::vector<Precision> precisions = {Precision::kFloat32};
+  if (graph.quantized()) precisions.push_back(Precision::kInt8);
+  for (const Precision precision : precisions) {
+    const deploy::Engine engine(graph, {.height = size, .width = size, .precision = precision});
+    fmt::print("packed weights, {} on {}: {:.1f} MB\n", name_of(precision),
+               name_of(kernels::cpu::isa()),
+               static_cast<double>(engine.stats().weight_bytes) / 1e6);
+  }
+}
+
+}  // namespace
 
 void add_info_command(Command app) {
   struct Options {
@@ -25,10 +44,10 @@ void add_info_command(Command app) {
       app.add_command("info", "Show layers, shapes, parameters, FLOPs, precisions and scales");
   add_model_argument(c, o->model);
   add_image_size_option(c, o->image_size);
-  Option passes = c.add_flag(
-      "--passes", o->passes,
-      "show what each graph pass does to nodes, requantizations and bytes moved: all passes for a "
-      "checkpoint, those on ranges for a deploy file");
+  Option passes = c.add_flag("--passes", o->passes,
+                             "show the effect of each graph pass on nodes, requantizations and "
+                             "bytes moved: all passes for a "
+                             "checkpoint, those on ranges for a deploy file");
   c.add_option("--time N", o->time,
                "with --passes: time the int8 engine without each pass, in N runs")
       .range(1, 100000)
@@ -48,6 +67,7 @@ void add_info_command(Command app) {
     }
     const auto summary = deploy::summarize(graph, size, size);
     fmt::print("{}", deploy::format_summary(summary));
+    print_packed_weights(graph, size);
     if (model)
       fmt::print("the official deploy form, which fuses less: {:.3f} M parameters\n",
                  static_cast<double>(official_deploy_parameters(*model)) / 1e6);

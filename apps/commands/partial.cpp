@@ -31,7 +31,7 @@ struct Options {
   Calibration calibration;
 };
 
-// Everything that is told about the result.
+// Everything that is reported about the result.
 struct Report {
   const deploy::Graph& graph;
   const quant::Sensitivity& sensitivity;
@@ -105,7 +105,7 @@ data::PlotSpec plot_of(const Report& r) {
   spec.x_label = "times as fast as fp32";
   spec.y_label = "mAP50-95";
   data::Series points{.name = "measured", .x = {}, .y = {}, .line = false, .dots = true};
-  data::Series best{.name = "no other is both faster and more accurate", .x = {}, .y = {}};
+  data::Series best{.name = "Pareto front", .x = {}, .y = {}};
   std::vector<std::pair<double, double>> sorted;
   for (const auto& p : r.result.curve)
     if (p.accuracy && p.speedup) sorted.emplace_back(*p.speedup, *p.accuracy);

@@ -91,7 +91,7 @@ void print_report(const Options& o, const quant::PtqReport& r) {
       o.out, tensors, r.groups.size(), r.images, o.ptq.naive ? "naive: max" : name_of(o.ptq.method),
       r.requantizations, static_cast<double>(std::filesystem::file_size(o.out)) / 1e6);
   if (r.split.layers > 0)
-    fmt::print("took the identity out of {} layers: {:.1f} dB less noise of rounded weights\n",
+    fmt::print("split the identity off {} layers: {:.1f} dB less noise of rounded weights\n",
                r.split.layers, r.split.gain_db);
   if (!o.ptq.float_layers.empty())
     fmt::print("{} of {} layers stay in float\n", r.float_layers, r.layers);

@@ -13,7 +13,7 @@
 namespace sextant::apps {
 namespace {
 
-// One line per group: what it is held in, its range and step, and its tensors.
+// Prints one line per group: its type, range and step, and its tensors.
 void print_ranges(const deploy::Graph& graph) {
   std::map<int, std::vector<const deploy::TensorInfo*>> groups;
   std::vector<int> order;

@@ -1,4 +1,4 @@
-// Post-training quantization as part of a JSON config.
+// The keys of post-training quantization in a JSON config.
 #pragma once
 
 #include "core/config_fields.h"

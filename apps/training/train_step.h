@@ -43,7 +43,7 @@ class TrainStep {
   struct Recording;
   LossValues pass(const Tensor& images, const PlacedTargets& targets, const LossStep& step) const;
   TeacherOutput teach(const Variable& x) const;
-  bool take_up(const Tensor& targets, const LossStep& step);
+  bool reuse_recording(const Tensor& targets, const LossStep& step);
   void begin(const Tensor& images, const Tensor& targets, const LossStep& step);
   void run_recording();
 

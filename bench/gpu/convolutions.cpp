@@ -2,11 +2,11 @@
 
 #include <vector>
 
+#include "../models.h"
 #include "core/error.h"
 #include "deploy/graph/conv_layers.h"
 #include "kernels/conv_choice.h"
 #include "kernels/cuda/libraries/choose_conv.h"
-#include "models.h"
 
 namespace sextant::bench {
 namespace {

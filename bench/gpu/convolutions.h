@@ -1,4 +1,4 @@
-// Our convolutions beside cuDNN's, layer by layer.
+// Compares our convolutions with cuDNN's, layer by layer.
 #pragma once
 
 #include <string>

@@ -2,10 +2,10 @@
 
 #include <chrono>
 
+#include "../models.h"
 #include "core/device.h"
 #include "core/median.h"
 #include "deploy/engine/engine.h"
-#include "models.h"
 
 namespace sextant::bench {
 namespace {

@@ -1,4 +1,4 @@
-// Images a second of the engine on CUDA.
+// Images per second of the engine on CUDA.
 #pragma once
 
 #include <string>

@@ -1,4 +1,4 @@
-// What this GPU reaches at its best: against these stand the figures of our kernels.
+// The peak rates of this GPU, to compare with the figures of our kernels.
 #pragma once
 
 #include "core/config.h"

@@ -1,4 +1,4 @@
-// Images a second of a training step on CUDA.
+// Images per second of a training step on CUDA.
 #pragma once
 
 #include <string>

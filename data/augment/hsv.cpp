@@ -10,7 +10,7 @@ namespace {
 
 namespace image = kernels::image;
 
-// So that the conversion needs no division.
+// Tables, so that the conversion needs no division.
 struct Reciprocals {
   std::array<int, 256> saturation{};
   std::array<int, 256> hue{};
@@ -37,7 +37,7 @@ void rgb_to_hsv(const uint8_t* rgb, uint8_t* hsv, int64_t n) {
 
 void hsv_to_rgb(const uint8_t* hsv, uint8_t* rgb, int64_t n) {
   for (int64_t i = 0; i < n; ++i, hsv += 3, rgb += 3) {
-    const uint8_t pixel[3] = {hsv[0], hsv[1], hsv[2]};  // it may be the same memory
+    const uint8_t pixel[3] = {hsv[0], hsv[1], hsv[2]};  // a copy, since input and output may alias
     image::hsv_to_rgb(pixel, rgb);
   }
 }

@@ -1,4 +1,4 @@
-// What is wrong with a dataset: each mistake once, with file and line.
+// The mistakes in a dataset, each once, with file and line.
 #pragma once
 
 #include <cstdint>

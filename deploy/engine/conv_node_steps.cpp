@@ -40,33 +40,6 @@ ConvSpec spec_of(ProgramBuilder& b, const Node& node, const ConvForm& form, bool
   return spec;
 }
 
-// Puts the residual into the destination, where the step finds it.
-void place_residual(ProgramBuilder& b, const Node& node, ConvSpec& spec, DType wanted,
-                    bool convert) {
-  const int residual = node.inputs[1];
-  const int64_t rows = b.rows(residual);
-  if (!spec.integer && spec.epilogue.residual_scale != 1.0f) {
-    // oneDNN's f32 convolutions that add times anything but 1 are its slow reference
-    const Meaning scaled{.quantized = true, .scale = spec.epilogue.residual_scale};
-    spec.epilogue.residual_scale = 1.0f;
-    b.add(make_map_step(b.on(), b.as_float(residual), scaled, spec.destination, {}, rows,
-                        Activation::kIdentity));
-    return;
-  }
-  if (!convert && b.can_overwrite(node, residual, wanted)) {
-    b.put(node.output, b.place(residual));
-    spec.destination = b.place(residual);
-    return;
-  }
-  if (spec.integer)
-    b.move(residual, b.place(residual), node.output, spec.destination);
-  else if (!b.quantized(residual))
-    b.add(make_copy_step(b.on(), b.place(residual), spec.destination, rows));
-  else
-    b.add(make_map_step(b.on(), b.place(residual), b.meaning(residual), spec.destination, {}, rows,
-                        Activation::kIdentity));
-}
-
 // In floats or int8.
 void emit_scaled_conv(ProgramBuilder& b, const Node& node) {
   const int out = node.output;
@@ -79,16 +52,14 @@ void emit_scaled_conv(ProgramBuilder& b, const Node& node) {
   const int64_t pixels = spec.batch * spec.out_height * spec.out_width;
   const DType wanted = integer ? b.held_as(out) : b.float_type();
   spec.destination = form.scattered || convert ? b.scratch(pixels, channels, wanted) : b.place(out);
-  if (spec.residual && (b.cuda() || reads_residual_apart(spec)))
+  if (spec.residual)
     spec.residual_source = integer ? b.as_meant(node.inputs[1], out) : b.as_float(node.inputs[1]);
-  else if (spec.residual)
-    place_residual(b, node, spec, wanted, convert);
-  if (b.cuda()) {
+  if (b.cuda())
     b.add(make_device_conv_step(spec));
-  } else {
-    const Place sums = spec.simulate ? b.scratch(pixels, channels, DType::kF32) : Place{};
-    b.add(make_conv_step(spec, spec.simulate ? &sums : nullptr));
-  }
+  else if (spec.simulate)
+    b.add(make_simulated_conv_step(spec, b.scratch(pixels, channels, DType::kF32)));
+  else
+    b.add(make_conv_step(spec));
 
   Place result = spec.destination;
   if (form.scattered) {

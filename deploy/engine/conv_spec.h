@@ -15,17 +15,15 @@ namespace sextant::deploy {
 // destination has scale 1 and is not rounded. Saturation is that of the type: -128..127 or 0..255.
 struct ConvSpec {
   Place source;
-  Place destination;                         // dense on the CPU, like the source
+  Place destination;
   int64_t batch = 1, height = 0, width = 0;  // of the source
   int64_t out_height = 0, out_width = 0;
   int64_t stride = 1, padding = 0, groups = 1;
   kernels::Epilogue epilogue{};  // of real numbers
   bool residual = false;
-  // CUDA and our own int8 kernel: where the residual is; of the destination's type and channels.
-  // Else it lies in the destination before the step and is overwritten.
-  Place residual_source;
-  Tensor weight;  // f32 [O,kh,kw,I/groups], on the host
-  Tensor bias;    // f32 [O] or empty
+  Place residual_source;  // of the destination's type and channels
+  Tensor weight;          // f32 [O,kh,kw,I/groups], on the host
+  Tensor bias;            // f32 [O] or empty
 
   bool integer = false;
   bool simulate = false;  // source and destination hold integers as f32

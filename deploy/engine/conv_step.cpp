@@ -1,223 +1,163 @@
 #include "deploy/engine/conv_step.h"
 
-#include <cstring>
-#include <oneapi/dnnl/dnnl.hpp>
-#include <unordered_map>
+#include <algorithm>
 
-#include "deploy/engine/conv_int8_step.h"
 #include "deploy/graph/ranges.h"
 #include "kernels/backend.h"
 
 namespace sextant::deploy {
 namespace {
 
-using Memory = dnnl::memory;
+using kernels::cpu::ConvAlgorithm;
 
-// Runs f; a oneDNN failure becomes an Error that says where.
-template <class F>
-auto onednn(const char* what, const F& f) {
-  try {
-    return f();
-  } catch (const dnnl::error& e) {
-    fail("oneDNN: {}: {} (status {})", what, e.message, static_cast<int>(e.status));
-  }
-}
-
-const dnnl::engine& cpu_engine() {
-  static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
-  return engine;
-}
-
-Memory::data_type type_of(DType t) {
-  switch (t) {
-    case DType::kU8:
-      return Memory::data_type::u8;
-    case DType::kI8:
-      return Memory::data_type::s8;
-    case DType::kI32:
-      return Memory::data_type::s32;
-    default:
-      return Memory::data_type::f32;
-  }
-}
-
-void append_activation(dnnl::post_ops& ops, Activation a, float scale) {
-  using dnnl::algorithm;
-  switch (a) {
-    case Activation::kIdentity:
-      return;
-    case Activation::kReLU:
-      return ops.append_eltwise(scale, algorithm::eltwise_relu, 0.0f, 0.0f);
-    case Activation::kLeakyReLU:
-      return ops.append_eltwise(scale, algorithm::eltwise_relu, kernels::kLeakySlope, 0.0f);
-    case Activation::kSiLU:
-      return ops.append_eltwise(scale, algorithm::eltwise_swish, 1.0f, 0.0f);
-    case Activation::kHardswish:
-      return ops.append_eltwise(scale, algorithm::eltwise_hardswish, 0.0f, 0.0f);
-    case Activation::kSigmoid:
-      return ops.append_eltwise(scale, algorithm::eltwise_logistic, 0.0f, 0.0f);
-    case Activation::kMish:
-      return ops.append_eltwise(scale, algorithm::eltwise_mish, 0.0f, 0.0f);
-  }
-}
-
+// What the steps share: where things lie.
 class ConvStep : public Step {
  public:
-  explicit ConvStep(const ConvSpec& spec) : spec_(spec), stream_(cpu_engine()) {
+  explicit ConvStep(const ConvSpec& spec) : source_(spec.source), destination_(spec.destination) {
     kind = "conv";
-    storages = {spec.source.storage, spec.destination.storage};
-    const Shape w = spec.weight.shape();
-    flops = 2.0 * static_cast<double>(spec.batch * spec.out_height * spec.out_width) *
-            static_cast<double>(spec.weight.numel());
-    folded_.epilogue = spec.epilogue;
-    if (spec.integer && !spec.sums) folded_ = fold_scales(spec);
-    if (spec.integer && spec.simulate) requantize_ = requantization();
-    onednn("convolution", [&] { build(w); });
+    storages = {source_.storage, destination_.storage};
+    flops = shape_of(spec).flops();
+    if (!spec.residual) return;
+    residual_ = spec.residual_source;
+    storages.push_back(residual_.storage);
+  }
+
+ protected:
+  // Fields that all forms of `p` have.
+  template <class P>
+  void set_tensors(P& p, const Bases& bases) const {
+    p.x = source_.at(bases);
+    p.y = destination_.at(bases);
+    p.residual = residual_.storage >= 0 ? residual_.at(bases) : nullptr;
+    p.x_pitch = source_.pitch;
+    p.y_pitch = destination_.pitch;
+    p.residual_pitch = residual_.pitch;
+  }
+
+  Place source_, destination_, residual_;
+};
+
+class FloatStep : public ConvStep {
+ public:
+  explicit FloatStep(const ConvSpec& spec)
+      : ConvStep(spec), bias_(spec.bias), conv_(shape_of(spec), spec.weight.f32()) {
+    implementation = sextant::name_of(conv_.algorithm());
+    weight_bytes = conv_.weight_bytes() + (bias_.defined() ? bias_.bytes() : 0);
+    form_.shape = shape_of(spec);
+    form_.bias = bias_.defined() ? bias_.f32() : nullptr;
+    form_.epilogue = spec.epilogue;
   }
 
   void run(const Bases& bases) override {
-    const Place& target = spec_.simulate && spec_.integer ? sums_ : spec_.destination;
-    source_.set_data_handle(spec_.source.at(bases));
-    destination_.set_data_handle(target.at(bases));
-    onednn("convolution", [&] { primitive_.execute(stream_, arguments_); });
-    if (spec_.simulate && spec_.integer) {
-      auto* y = spec_.destination.as<float>(bases);
-      requantize_.sums = sums_.as<float>(bases);
-      requantize_.residual = spec_.residual ? y : nullptr;
-      kernels::backend(Device::kCpu).requantize_forward({requantize_, y});
-    }
-  }
-
-  // A simulation keeps its sums apart, since the residual waits in the destination.
-  void set_sums(const Place& place) {
-    sums_ = place;
-    storages.push_back(place.storage);
+    kernels::ConvForward p = form_;
+    set_tensors(p, bases);
+    conv_(p);
   }
 
  private:
-  kernels::Requantize requantization() const {
-    return {.bias = folded_.bias.data(),
-            .factor = folded_.factor.data(),
-            .rows = spec_.batch * spec_.out_height * spec_.out_width,
-            .channels = spec_.weight.dim(0),
-            .epilogue = folded_.epilogue,
-            .round = spec_.round,
-            .low = spec_.destination_unsigned ? 0.0f : -128.0f,
-            .high = spec_.destination_unsigned ? 255.0f : 127.0f};
-  }
-
-  void build(const Shape& w) {
-    const bool integer = spec_.integer && !spec_.simulate;
-    const int64_t g = spec_.groups;
-    const Memory::dims weight_dims =
-        g == 1 ? Memory::dims{w[0], w[3], w[1], w[2]} : Memory::dims{g, w[0] / g, w[3], w[1], w[2]};
-    const auto weight_tag = g == 1 ? Memory::format_tag::ohwi : Memory::format_tag::gohwi;
-    const auto weight_type = integer ? Memory::data_type::s8 : Memory::data_type::f32;
-    const auto nhwc = Memory::format_tag::nhwc;
-    const Memory::desc source({spec_.batch, w[3] * g, spec_.height, spec_.width},
-                              type_of(spec_.source.dtype), nhwc);
-    const Memory::desc destination({spec_.batch, w[0], spec_.out_height, spec_.out_width},
-                                   type_of(spec_.destination.dtype), nhwc);
-    const Memory::desc weight_any(weight_dims, weight_type, Memory::format_tag::any);
-    const Memory::desc bias({w[0]}, Memory::data_type::f32, Memory::format_tag::x);
-    const Memory::desc no_bias;
-    const bool plain = spec_.sums || (spec_.simulate && spec_.integer);
-    const bool with_bias = !plain && spec_.bias.defined();
-    const dnnl::convolution_forward::desc op(
-        dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct, source, weight_any,
-        with_bias ? bias : no_bias, destination, {spec_.stride, spec_.stride},
-        {spec_.padding, spec_.padding}, {spec_.padding, spec_.padding});
-    const dnnl::convolution_forward::primitive_desc chosen(op, attributes(), cpu_engine());
-    implementation = chosen.impl_info_str();
-    primitive_ = dnnl::convolution_forward(chosen);
-
-    source_ = Memory(chosen.src_desc(), cpu_engine(), nullptr);
-    destination_ = Memory(chosen.dst_desc(), cpu_engine(), nullptr);
-    weight_ = Memory(chosen.weights_desc(), cpu_engine());
-    reorder_weight(Memory::desc(weight_dims, weight_type, weight_tag));
-    weight_bytes = static_cast<int64_t>(chosen.weights_desc().get_size());
-    arguments_ = {
-        {DNNL_ARG_SRC, source_}, {DNNL_ARG_WEIGHTS, weight_}, {DNNL_ARG_DST, destination_}};
-    if (with_bias) {
-      bias_ = Memory(bias, cpu_engine());
-      const float* from = spec_.integer ? folded_.bias.data() : spec_.bias.f32();
-      std::memcpy(bias_.get_data_handle(), from, static_cast<size_t>(w[0]) * sizeof(float));
-      arguments_[DNNL_ARG_BIAS] = bias_;
-      weight_bytes += w[0] * 4;
-    }
-    spec_.bias = Tensor();
-    spec_.weight = Tensor();
-  }
-
-  dnnl::primitive_attr attributes() const {
-    dnnl::primitive_attr attr;
-    dnnl::post_ops ops;
-    if (spec_.sums || (spec_.integer && spec_.simulate)) return attr;
-    if (spec_.integer) attr.set_output_scales(1 << 1, folded_.factor);
-    const kernels::Epilogue& e = folded_.epilogue;
-    if (spec_.residual && e.residual_before_activation) ops.append_sum(e.residual_scale);
-    append_activation(ops, e.activation, e.activation_scale);
-    if (spec_.residual && !e.residual_before_activation) ops.append_sum(e.residual_scale);
-    attr.set_post_ops(ops);
-    return attr;
-  }
-
-  void reorder_weight(const Memory::desc& ours) {
-    if (!spec_.integer || spec_.sums) {  // numbers as they are
-      reorder(Memory(ours, cpu_engine(), spec_.weight.raw()));
-      return;
-    }
-    std::vector<int8_t> q = quantize_weight(spec_.weight, spec_.weight_scale);
-    if (!spec_.simulate) {
-      reorder(Memory(ours, cpu_engine(), q.data()));
-      return;
-    }
-    std::vector<float> values(q.begin(), q.end());
-    reorder(Memory(ours, cpu_engine(), values.data()));
-  }
-  void reorder(Memory from) {
-    dnnl::reorder(from, weight_).execute(stream_, from, weight_);
-    stream_.wait();
-  }
-
-  ConvSpec spec_;
-  FoldedScales folded_;  // in f32 the epilogue only
-  kernels::Requantize requantize_;
-  Place sums_;
-  dnnl::stream stream_;
-  dnnl::convolution_forward primitive_;
-  Memory source_, destination_, weight_, bias_;
-  std::unordered_map<int, Memory> arguments_;
+  Tensor bias_;
+  kernels::cpu::ConvF32 conv_;
+  kernels::ConvForward form_;
 };
 
-// Whether oneDNN adds products of 8-bit integers in 32 bits here. Without VNNI it adds pairs of
-// them in 16 bits, saturating.
-bool has_exact_int8() {
-  const auto isa = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
-  const auto has = [isa](dnnl::cpu_isa wanted) {
-    return (isa & static_cast<unsigned>(wanted)) == static_cast<unsigned>(wanted);
-  };
-  return has(dnnl::cpu_isa::avx512_core_vnni) || has(dnnl::cpu_isa::avx2_vnni);
+// Of sums, the weights as they are.
+kernels::cpu::ConvInt8 packed(const ConvSpec& spec) {
+  if (spec.sums) return {shape_of(spec), spec.weight.data<int8_t>()};
+  return {shape_of(spec), quantize_weight(spec.weight, spec.weight_scale).data()};
 }
+
+class Int8Step : public ConvStep {
+ public:
+  explicit Int8Step(const ConvSpec& spec) : ConvStep(spec), conv_(packed(spec)) {
+    implementation = sextant::name_of(conv_.algorithm());
+    weight_bytes = conv_.weight_bytes();
+    form_.shape = shape_of(spec);
+    form_.x_type = source_.dtype;
+    form_.y_type = destination_.dtype;
+    if (spec.sums) return;
+    folded_ = fold_scales(spec);
+    form_.bias = folded_.bias.data();
+    form_.factor = folded_.factor.data();
+    form_.epilogue = folded_.epilogue;
+    weight_bytes += 8 * form_.shape.oc;
+  }
+
+  void run(const Bases& bases) override {
+    kernels::ConvInt8Forward p = form_;
+    set_tensors(p, bases);
+    conv_(p);
+  }
+
+ private:
+  kernels::cpu::ConvInt8 conv_;
+  FoldedScales folded_;
+  kernels::ConvInt8Forward form_;
+};
+
+// The quantized weights as f32.
+std::vector<float> integer_weights(const ConvSpec& spec) {
+  const std::vector<int8_t> q = quantize_weight(spec.weight, spec.weight_scale);
+  return {q.begin(), q.end()};
+}
+
+// Sums in f32, directly: exact below 2^24, which F(m x m, 3x3) is not.
+class SimulatedStep : public ConvStep {
+ public:
+  SimulatedStep(const ConvSpec& spec, const Place& sums)
+      : ConvStep(spec),
+        sums_(sums),
+        conv_(shape_of(spec), integer_weights(spec).data(), ConvAlgorithm::kDirect),
+        folded_(fold_scales(spec)) {
+    storages.push_back(sums.storage);
+    weight_bytes = conv_.weight_bytes() + 8 * spec.weight.dim(0);
+    shape_ = shape_of(spec);
+    requantize_.bias = folded_.bias.data();
+    requantize_.factor = folded_.factor.data();
+    requantize_.epilogue = folded_.epilogue;
+    requantize_.rows = shape_.n * shape_.oh() * shape_.ow();
+    requantize_.channels = shape_.oc;
+    requantize_.round = spec.round;
+    requantize_.low = spec.destination_unsigned ? 0.0f : -128.0f;
+    requantize_.high = spec.destination_unsigned ? 255.0f : 127.0f;
+    if (spec.residual) dense_residual_.resize(static_cast<size_t>(shape_.y_numel()));
+  }
+
+  void run(const Bases& bases) override {
+    auto* const sums = sums_.as<float>(bases);
+    conv_({.shape = shape_, .x = source_.at(bases), .y = sums, .x_pitch = source_.pitch});
+    kernels::Requantize form = requantize_;
+    form.sums = sums;
+    if (residual_.storage >= 0) {
+      copy_rows(residual_.as<float>(bases), residual_.pitch, dense_residual_.data(), form.channels);
+      form.residual = dense_residual_.data();
+    }
+    kernels::backend(Device::kCpu).requantize_forward({form, sums});
+    copy_rows(sums, form.channels, destination_.as<float>(bases), destination_.pitch);
+  }
+
+ private:
+  void copy_rows(const float* from, int64_t from_pitch, float* to, int64_t to_pitch) const {
+    for (int64_t r = 0; r < requantize_.rows; ++r)
+      std::copy_n(from + r * from_pitch, requantize_.channels, to + r * to_pitch);
+  }
+
+  Place sums_;
+  kernels::cpu::ConvF32 conv_;
+  FoldedScales folded_;
+  kernels::ConvShape shape_;
+  kernels::Requantize requantize_;
+  std::vector<float> dense_residual_;
+};
 
 }  // namespace
 
-bool reads_residual_apart(const ConvSpec& spec) {
-  return spec.integer && !spec.simulate && !has_exact_int8();
+std::unique_ptr<Step> make_conv_step(const ConvSpec& spec) {
+  if (spec.integer) return std::make_unique<Int8Step>(spec);
+  return std::make_unique<FloatStep>(spec);
 }
 
-std::unique_ptr<Step> make_conv_step(const ConvSpec& spec, const Place* sums) {
-  if (reads_residual_apart(spec)) return make_conv_int8_step(spec);
-  auto step = std::make_unique<ConvStep>(spec);
-  if (sums) step->set_sums(*sums);
-  return step;
-}
-
-std::unique_ptr<Step> make_exact_sums_step(const ConvSpec& spec, int64_t largest) {
-  auto step = make_conv_step(spec, nullptr);
-  const bool exact = step->implementation == "own" || largest < (int64_t{1} << 24) ||
-                     step->implementation.starts_with("brgconv");
-  return exact ? std::move(step) : make_conv_int8_step(spec);
+std::unique_ptr<Step> make_simulated_conv_step(const ConvSpec& spec, const Place& sums) {
+  return std::make_unique<SimulatedStep>(spec, sums);
 }
 
 }  // namespace sextant::deploy

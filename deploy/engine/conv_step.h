@@ -1,5 +1,5 @@
-// One convolution on the CPU: f32, int8, or int8 simulated in f32. oneDNN; where its int8 is not
-// exact, our own kernel.
+// One convolution on the CPU: f32, int8, sums of integers, or int8 simulated in f32. Source,
+// destination and residual may have a pitch.
 #pragma once
 
 #include <memory>
@@ -8,16 +8,10 @@
 
 namespace sextant::deploy {
 
-// Reorders the weights once. `sums`: scratch of the destination's size, f32, for a simulation.
-// Throws Error when oneDNN refuses.
-std::unique_ptr<Step> make_conv_step(const ConvSpec& spec, const Place* sums);
+// Packs the weights once, for the instruction set in use (kernels/cpu/isa.h).
+std::unique_ptr<Step> make_conv_step(const ConvSpec& spec);
 
-// Whether that step reads the residual at spec.residual_source, as it lies; else it waits in the
-// destination.
-bool reads_residual_apart(const ConvSpec& spec);
-
-// The step of a spec with `sums`, each exact; `largest` is what they can reach. oneDNN's brgconv
-// kernels store sums as they are, the others by way of f32, which holds integers below 2^24.
-std::unique_ptr<Step> make_exact_sums_step(const ConvSpec& spec, int64_t largest);
+// Of a spec with `simulate` and `integer`. `sums`: scratch of the destination's size, f32, dense.
+std::unique_ptr<Step> make_simulated_conv_step(const ConvSpec& spec, const Place& sums);
 
 }  // namespace sextant::deploy

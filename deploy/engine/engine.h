@@ -1,11 +1,11 @@
-// Runs a fused graph. On the CPU: f32 or int8 (u8/s8 activations, s8 weights, i32 sums), on oneDNN
-// or, int8 without VNNI, our own kernel; or fully in integers (kInteger): sums scaled by
-// fixed-point multipliers, integer head outputs, decoded in integers; run() turns the result into
-// f32. On CUDA: f32, f16 or int8, with the CPU's integers (but behind an exponential).
+// Runs a fused graph. On the CPU: f32, int8 (u8/s8 activations, s8 weights, i32 sums), or fully in
+// integers (kInteger): sums scaled by fixed-point multipliers, integer head outputs, decoded in
+// integers; run() turns the result into f32. On CUDA: f32, f16 or int8, with the CPU's integers (but
+// behind an exponential).
 //
-// Everything is settled at construction, for one batch and image size: shapes, primitives, weights
-// in the layout and precision each primitive wants, and one arena that holds all activations at
-// offsets chosen by when each is alive. run() then only executes; on CUDA that is to start kernels
+// Everything is settled at construction, for one batch and image size: shapes, each convolution's
+// algorithm, weights packed for it, and one arena that holds all activations at offsets chosen by
+// when each is alive. run() then only executes; on CUDA that is to start kernels
 // on memory that never moves, without an allocation or a wait.
 //
 //   Engine engine(graph, {.batch = 1, .height = 640, .width = 640, .precision = Precision::kInt8});
@@ -30,7 +30,7 @@ struct EngineConfig {
   bool float_images = false;
   // int8 only: compute each integer operation in f32 on integer values instead; see simulate.h.
   bool simulate = false;
-  // integer only: the plain kernels that define the result, in place of oneDNN's.
+  // integer only: the plain kernels that define the result, in place of the fast ones.
   bool plain = false;
   // kCuda: fp32, fp16 or int8, and no simulation.
   Device device = Device::kCpu;
@@ -73,7 +73,7 @@ struct EngineStats {
 struct StepTime {
   std::string name;            // node name
   std::string kind;            // "conv", "copy", ...
-  std::string implementation;  // oneDNN's name for its kernel; "own"
+  std::string implementation;  // of a convolution, its algorithm; else "own"
   double milliseconds = 0;     // sum over all timed runs
   double flops = 0;            // of one run; 0 for anything but convolutions
 };

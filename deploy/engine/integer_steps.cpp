@@ -51,9 +51,7 @@ std::unique_ptr<Step> make_sums_step(const IntegerConv& conv, const Place& sourc
     spec.groups = conv.groups;
     spec.weight = conv.weight;
     spec.integer = spec.sums = true;
-    const bool is_unsigned = source.dtype == DType::kU8;
-    return make_exact_sums_step(spec,
-                                largest_sum(conv, is_unsigned ? 0 : -128, is_unsigned ? 255 : 127));
+    return make_conv_step(spec);
   }
   return plain_sums_step(conv, source, sums);
 }

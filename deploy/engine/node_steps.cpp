@@ -108,20 +108,18 @@ void emit_decode(ProgramBuilder& b, const Node& node) {
     b.add(make_decode_step(b.on(), sources, shapes, b.place(node.output), a));
 }
 
-constexpr NodeSteps kSteps[] = {
-    {NodeKind::kInput, emit_input, Pitch::kNot, Pitch::kNot},
-    // a kernel of ours ends a convolution in the fully integer mode, and a deconv always
-    {NodeKind::kConv, emit_conv, Pitch::kByOwnKernels, Pitch::kByOwnKernels},
-    {NodeKind::kDeconv, emit_conv, Pitch::kByOwnKernels, Pitch::kTaken},
-    {NodeKind::kMaxPool, emit_max_pool},
-    {NodeKind::kUpsample, emit_upsample},
-    {NodeKind::kConcat, emit_concat},
-    {NodeKind::kAdd, emit_add},
-    {NodeKind::kActivation, emit_activation},
-    {NodeKind::kSlice, emit_slice},
-    {NodeKind::kGlobalAvgPool, emit_global_avg_pool},
-    {NodeKind::kSoftmax, emit_softmax},
-    {NodeKind::kDecode, emit_decode, Pitch::kByOwnKernels, Pitch::kNot}};
+constexpr NodeSteps kSteps[] = {{NodeKind::kInput, emit_input, false},
+                                {NodeKind::kConv, emit_conv},
+                                {NodeKind::kDeconv, emit_conv},
+                                {NodeKind::kMaxPool, emit_max_pool},
+                                {NodeKind::kUpsample, emit_upsample},
+                                {NodeKind::kConcat, emit_concat},
+                                {NodeKind::kAdd, emit_add},
+                                {NodeKind::kActivation, emit_activation},
+                                {NodeKind::kSlice, emit_slice},
+                                {NodeKind::kGlobalAvgPool, emit_global_avg_pool},
+                                {NodeKind::kSoftmax, emit_softmax},
+                                {NodeKind::kDecode, emit_decode, false}};
 
 }  // namespace
 

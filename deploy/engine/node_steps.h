@@ -5,20 +5,11 @@
 
 namespace sextant::deploy {
 
-// Which kernels of a kind take tensors with a pitch (see Place). oneDNN's convolutions want dense
-// ones: with a pitch on the destination they fall back to a reference kernel, 300 times slower.
-enum class Pitch {
-  kTaken,
-  kByOwnKernels,  // not by oneDNN's
-  kNot
-};
-
 struct NodeSteps {
   NodeKind kind;
   // Adds the steps of a node of this kind to the program.
   void (*emit)(ProgramBuilder&, const Node&);
-  Pitch reads = Pitch::kTaken;
-  Pitch writes = Pitch::kTaken;
+  bool writes_with_pitch = true;  // see Place
 };
 
 // Throws Error for a kind that engines do not run.

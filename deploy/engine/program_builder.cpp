@@ -74,23 +74,6 @@ DType ProgramBuilder::held_as(int t) const {
   return info(t).is_unsigned ? DType::kU8 : DType::kI8;
 }
 
-bool ProgramBuilder::can_overwrite(const Node& node, int tensor, DType wanted) const {
-  if (options_.keep_activations) return false;
-  const Place& r = place(tensor);
-  const auto& readers = consumers_[static_cast<size_t>(tensor)];
-  if (!r.dense() || r.dtype != wanted || !same_meaning(tensor, node.output) || r.byte_offset != 0 ||
-      r.storage <= kResult || r.storage == place(node.inputs[0]).storage ||
-      std::count(readers.begin(), readers.end(), node_) != 1 ||
-      storage_bytes_[static_cast<size_t>(r.storage)] != shape(tensor).numel() * size_of(r.dtype))
-    return false;
-  for (size_t t = 0; t < program_.tensors.size(); ++t) {
-    if (program_.tensors[t].storage != r.storage) continue;
-    const bool read_later = !consumers_[t].empty() && consumers_[t].back() > node_;
-    if (read_later || static_cast<int>(t) == graph_.output) return false;
-  }
-  return true;
-}
-
 // ---- places
 
 int ProgramBuilder::new_storage(int64_t bytes) {
@@ -104,19 +87,11 @@ Place ProgramBuilder::part(Place p, int64_t begin, int64_t count) {
   return p;
 }
 
-// Whether a concat's input can lie in the concat's buffer: producer and consumers take a pitch.
+// Whether a concat's input can lie in the concat's buffer. All kernels read with a pitch.
 bool ProgramBuilder::fits_in_place(const Node& concat, int t) const {
-  const auto takes = [](Pitch pitch, bool own_kernels) {
-    return pitch == Pitch::kTaken || (pitch == Pitch::kByOwnKernels && own_kernels);
-  };
-  const auto& readers = consumers_[static_cast<size_t>(t)];
-  // in the fully integer mode it is our rescaling that writes
-  return t != graph_.output && takes(steps_of(maker(t).kind()).writes, integer() || cuda()) &&
+  return t != graph_.output && steps_of(maker(t).kind()).writes_with_pitch &&
          same_meaning(t, concat.output) &&
-         std::count(concat.inputs.begin(), concat.inputs.end(), t) == 1 &&
-         std::all_of(readers.begin(), readers.end(), [&](int n) {
-           return takes(steps_of(graph_.nodes[static_cast<size_t>(n)].kind()).reads, cuda());
-         });
+         std::count(concat.inputs.begin(), concat.inputs.end(), t) == 1;
 }
 
 // Last node to first, so that a concat inside another finds its own place settled.
@@ -158,7 +133,7 @@ void ProgramBuilder::add(std::unique_ptr<Step> step) {
 }
 
 Place ProgramBuilder::as_float(int t) {
-  if (!quantized(t) && (cuda() || place(t).dense())) return place(t);
+  if (!quantized(t)) return place(t);
   const Place copy = scratch(rows(t), shape(t)[-1], float_type());
   add(make_map_step(on_, place(t), meaning(t), copy, {}, rows(t), Activation::kIdentity));
   return copy;

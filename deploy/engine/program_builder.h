@@ -34,15 +34,11 @@ class ProgramBuilder {
   int64_t rows(int t) const { return shape(t).numel() / shape(t)[-1]; }
   const TensorInfo& info(int t) const { return graph_.tensors[static_cast<size_t>(t)]; }
   const Place& place(int t) const { return program_.tensors[static_cast<size_t>(t)]; }
-  void put(int t, const Place& place) { program_.tensors[static_cast<size_t>(t)] = place; }
   bool quantized(int t) const { return program_.quantized[static_cast<size_t>(t)]; }
   Meaning meaning(int t) const;
   // Numbers of one tensor mean the same in the other.
   bool same_meaning(int a, int b) const;
   DType held_as(int t) const;
-  // Whether the result of the node being built, of type `wanted`, may take over the memory of a
-  // tensor that it reads: nobody reads that, nor any other tensor in the same memory, later.
-  bool can_overwrite(const Node& node, int tensor, DType wanted) const;
 
   // ---- places
   static Place dense(int storage, int64_t channels, DType dtype) {
@@ -57,7 +53,7 @@ class ProgramBuilder {
   // ---- steps
   void add(std::unique_ptr<Step> step);
   EngineStats& stats() { return program_.stats; }
-  // The tensor as floats, on the CPU dense: its place when it is held so, else a converted copy.
+  // The tensor as floats: its place when it is held so, else a converted copy.
   Place as_float(int t);
   // Floats at `source` to where the tensor lies, in its form.
   void from_float(const Place& source, int t);

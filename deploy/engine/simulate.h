@@ -1,13 +1,13 @@
 // The fake-quant simulation of the int8 engine.
 //
 // The same graph, plan and data movement as the engine, but every quantized tensor holds its
-// integers as f32 and every convolution is oneDNN's f32 one on integer-valued operands, followed by
-// the engine's epilogue in the same order of operations:
+// integers as f32 and every convolution is the f32 one, summed directly, on integer-valued operands,
+// followed by the engine's epilogue in the same order of operations:
 //   y = saturate(round_half_even(act((sum + bias / (s_x s_w)) * (s_x s_w / s_y)) + a residual))
 // That is quantize-dequantize of activations and weights around an f32 convolution, with the scales
-// taken out of the sum. While |sum| < 2^24 it is exact in f32 and the two agree to the bit, but for
-// activations other than ReLU, whose exponential is not oneDNN's; beyond 2^24, f32 rounding may
-// move a result that sits on a rounding edge by one step.
+// taken out of the sum. While |sum| < 2^24 it is exact in f32 and the two agree to the bit, but where
+// an activation's exponential rounds differently; beyond 2^24, f32 rounding may move a result that
+// sits on a rounding edge by one step.
 #pragma once
 
 #include <string>

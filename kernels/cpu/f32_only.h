@@ -1,4 +1,4 @@
-// What the CPU's kernels say of types that only a device computes with.
+// Checks in the CPU's kernels against types that only a device supports.
 #pragma once
 
 #include "core/dtype.h"

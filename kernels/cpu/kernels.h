@@ -1,5 +1,5 @@
-// The CPU's kernels: those of the list in kernels/backend.h, declared for kernels that use others.
-// Code outside kernels/cpu calls them through kernels::backend().
+// The CPU's kernels, as listed in kernels/backend.h, declared for kernels that use others. Code
+// outside kernels/cpu calls them through kernels::backend().
 #pragma once
 
 #include "kernels/backend.h"

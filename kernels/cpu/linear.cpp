@@ -1,4 +1,4 @@
-// oneDNN's convolutions, which run its matrix products.
+// Matrix products as pointwise convolutions.
 #include "kernels/linear.h"
 
 #include "kernels/cpu/kernels.h"

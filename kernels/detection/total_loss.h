@@ -1,4 +1,5 @@
-// The ends of a loss: its parts put together, and gradients times what comes in from above.
+// The final step of a loss: combining its parts, and multiplying gradients by the incoming
+// gradient.
 #pragma once
 
 #include <array>

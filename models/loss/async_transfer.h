@@ -53,7 +53,8 @@ class AsyncTransfer {
   bool arrived_ = true;
 };
 
-// Hands out transfers that are no longer held, round-robin, so their last copies are long done.
+// Reuses transfers that are no longer held, round-robin, so that their last copies are long
+// complete.
 class AsyncTransfers {
  public:
   std::shared_ptr<AsyncTransfer> next();

@@ -158,7 +158,7 @@ class Evaluation {
       b.teacher[l] = m.teacher_reg;
       b.grad[l] = m.reg_grad;
     });
-    // The three lie next to each other.
+    // The three are allocated next to each other.
     b.sums = sums_.add(kIou, 1, b.scale[0], &scores_->divisor);
     sums_.add(kDfl, 1, b.scale[1], &scores_->divisor);
     sums_.add(kDfl, 1, b.scale[2], &scores_->divisor);

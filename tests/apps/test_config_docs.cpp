@@ -1,5 +1,4 @@
-// The tables of config keys in docs/: every key is there, none that does not exist, and defaults
-// that are written down are the program's.
+// The tables of config keys in docs/ list exactly the existing keys, with the program's defaults.
 #include <map>
 #include <sstream>
 

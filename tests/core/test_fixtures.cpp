@@ -1,5 +1,4 @@
-// No shared fixture of post/, data/ and optim/ goes unused: each is claimed by a test that names
-// it.
+// Every shared fixture of post/, data/ and optim/ is claimed by a test that names it.
 #include <algorithm>
 #include <array>
 

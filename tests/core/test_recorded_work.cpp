@@ -1,4 +1,4 @@
-// RecordedWork on a device made of host memory that records what it is given.
+// RecordedWork on a fake device in host memory that records its calls.
 #include <cstdlib>
 #include <cstring>
 

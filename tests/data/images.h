@@ -1,4 +1,4 @@
-// Small pictures for the tests of this folder.
+// Small images for the tests of this folder.
 #pragma once
 
 #include <algorithm>

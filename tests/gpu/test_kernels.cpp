@@ -1,4 +1,5 @@
-// The device, where tests/simt/cases run too: each case twice, and it has to repeat bit for bit.
+// Runs tests/simt/cases on the device: each case twice, with results that have to repeat bit for
+// bit.
 #include <cuda_runtime_api.h>
 
 #include "simt/cases/cases.h"

@@ -160,7 +160,7 @@ TEST_CASE("rep_bn_act keeps its variance when the mean is far from zero") {
   CHECK(y.f32()[0] == Approx((x.f32()[0] - 1000.0 - mean) / std::sqrt(var + 1e-3)).margin(5e-4));
 }
 
-TEST_CASE("rep_vgg equals the chain of functions it stands for") {
+TEST_CASE("rep_vgg equals the chain of functions that it replaces") {
   for (const int64_t stride : {1, 2})
     for (const bool identity : {false, true}) {
       if (identity && stride == 2) continue;

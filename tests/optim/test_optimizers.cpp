@@ -227,10 +227,10 @@ TEST_CASE("an optimizer continues bit-exactly from its state") {
 }
 
 TEST_CASE("an update does not depend on the number of threads") {
-  const int before = omp_get_max_threads();
+  const int before = num_threads();
   std::vector<Tensor> results;
   for (const int threads : {1, 3}) {
-    omp_set_num_threads(threads);
+    set_num_threads(threads);
     // Enough pieces for several threads.
     const Variable w(test::random_tensor({1 << 19}, 3));
     Sgd sgd({{"w", w, ParameterKind::kWeight}}, {.weight_decay = 0.1});
@@ -240,7 +240,7 @@ TEST_CASE("an update does not depend on the number of threads") {
     }
     results.push_back(w.data());
   }
-  omp_set_num_threads(before);
+  set_num_threads(before);
   CHECK(test::max_difference(results[0], results[1]) == 0.0);
 }
 
@@ -257,7 +257,7 @@ TEST_CASE("parameters without a gradient and frozen ones do not move") {
   CHECK(test::max_difference(parameters[1].variable.data(), gamma) == 0.0);
 }
 
-TEST_CASE("the optimizer refuses what it cannot use") {
+TEST_CASE("the optimizer refuses invalid options and parameters") {
   const Variable v(Tensor::zeros({4}));
   CHECK(test::error_of([&] {
           Sgd({{"w", v}, {"w", Variable(Tensor::zeros({2}))}}, {});

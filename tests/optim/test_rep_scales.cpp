@@ -84,7 +84,7 @@ void erase(SafeTensors& file, const std::string& name) {
 
 }  // namespace
 
-TEST_CASE("scales survive a checkpoint and a file of their own") {
+TEST_CASE("scales survive a checkpoint and a scales file") {
   const auto model = search_model(3);
   SafeTensors checkpoint;
   checkpoint.path = "search.safetensors";

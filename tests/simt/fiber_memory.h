@@ -1,5 +1,5 @@
-// What the SIMT runner stands on: stacks for the fibers, memory for the blocks, and telling
-// AddressSanitizer about both.
+// Memory of the SIMT runner: stacks for the fibers and memory for the blocks, both announced to
+// AddressSanitizer.
 #pragma once
 
 #include <boost/context/stack_context.hpp>

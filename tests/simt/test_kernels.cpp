@@ -1,4 +1,4 @@
-// The host SIMT runner, where tests/simt/cases run.
+// Runs tests/simt/cases on the host SIMT runner.
 #include <cstdlib>
 #include <new>
 

@@ -28,7 +28,7 @@ struct Pictures {
   }
 };
 
-TEST_CASE("device painter: what the host paints, from images uploaded once") {
+TEST_CASE("device painter: equals the host's painting, from images uploaded once") {
   const TestDevice device;
   if (!device.usable()) return;
   constexpr int kSize = 40;

@@ -162,7 +162,7 @@ TEST_CASE("device: a step of quantization-aware training as on the host") {
   CHECK(there.waits <= (learned ? 2 : weights == WeightRanges::kFollow ? 1 : 0));
 }
 
-TEST_CASE("device: learned scales are kept positive, ranges are read anew") {
+TEST_CASE("device: learned scales are kept positive, ranges are read again") {
   const TestDevice device;
   if (!device.usable()) return;
   const Tensor images = random_images({1, kHeight, kWidth, 3}, 5);

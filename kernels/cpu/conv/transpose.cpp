@@ -1,85 +1,72 @@
-// With kernel = stride the transposed convolution is a 1x1 convolution with k*k*oc outputs,
-// followed by moving each output patch to its place.
-#include <algorithm>
-#include <vector>
-
-#include "core/parallel.h"
-#include "core/tensor.h"
+// A transposed convolution y of x is the data gradient of the convolution that makes an x of a y: of
+// window k x k, stride k, from oc to ic channels. So its own gradients are that convolution, and that
+// convolution's weight gradient with the two exchanged.
+#include "kernels/cpu/conv/bias_gradient.h"
+#include "kernels/cpu/conv/data_gradient.h"
 #include "kernels/cpu/f32_only.h"
 #include "kernels/cpu/kernels.h"
 
 namespace sextant::kernels::SEXTANT_CPU {
+using namespace cpu;
 namespace {
 
-ConvShape pointwise(const ConvTransposeShape& s) {
-  return {s.n, s.h, s.w, s.ic, s.k * s.k * s.oc, 1, 1, 1, 0, 1};
+// The convolution from y to x.
+Window back_window(const ConvTransposeShape& s) {
+  return {.n = s.n,
+          .h = s.h * s.k,
+          .w = s.w * s.k,
+          .ic = s.oc,
+          .oh = s.h,
+          .ow = s.w,
+          .oc = s.ic,
+          .kh = s.k,
+          .kw = s.k,
+          .stride = s.k};
 }
 
-// [oc,k,k,ic] <-> [k,k,oc,ic]
-void weight_to_pointwise(const ConvTransposeShape& s, const float* w, float* out) {
-  for (int64_t o = 0; o < s.oc; ++o)
-    for (int64_t t = 0; t < s.k * s.k; ++t)
-      std::copy_n(w + (o * s.k * s.k + t) * s.ic, s.ic, out + (t * s.oc + o) * s.ic);
-}
-void weight_from_pointwise(const ConvTransposeShape& s, const float* in, float* w) {
-  for (int64_t o = 0; o < s.oc; ++o)
-    for (int64_t t = 0; t < s.k * s.k; ++t)
-      std::copy_n(in + (t * s.oc + o) * s.ic, s.ic, w + (o * s.k * s.k + t) * s.ic);
+// Its weights: of [oc,k,k,ic], from oc to ic.
+template <class View, class T>
+View back_weights(const ConvTransposeShape& s, T* w) {
+  return {w, 1, s.k * s.ic, s.ic, s.k * s.k * s.ic};
 }
 
-// patches [n,h,w,k,k,oc] -> y [n,h*k,w*k,oc], or back
-template <bool kForward>
-void move_patches(const ConvTransposeShape& s, float* patches, float* y) {
-  const int64_t run = s.k * s.oc;
-  parallel_for(s.n * s.h, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r)
-      for (int64_t j = 0; j < s.w; ++j)
-        for (int64_t a = 0; a < s.k; ++a) {
-          float* patch = patches + ((r * s.w + j) * s.k + a) * run;
-          float* row = y + ((r * s.k + a) * s.w + j) * run;
-          if constexpr (kForward)
-            std::copy_n(patch, run, row);
-          else
-            std::copy_n(row, run, patch);
-        }
-  });
+template <class T>
+Pixels<T> x_pixels(const ConvTransposeShape& s, T* x) {
+  return pixels_of(x, s.h, s.w, s.ic);
+}
+template <class T>
+Pixels<T> y_pixels(const ConvTransposeShape& s, T* y) {
+  return pixels_of(y, s.h * s.k, s.w * s.k, s.oc);
 }
 
 }  // namespace
 
 void conv_transpose_forward(const ConvTransposeForward& p) {
+  check_f32("conv_transpose_forward", p.dtype);
   const ConvTransposeShape& s = p.shape;
-  const ConvShape c = pointwise(s);
-  std::vector<float> w(static_cast<size_t>(c.w_numel()));
-  weight_to_pointwise(s, f32(p.w), w.data());
-  std::vector<float> bias;
-  if (p.bias)
-    for (int64_t t = 0; t < s.k * s.k; ++t) bias.insert(bias.end(), p.bias, p.bias + s.oc);
-  const Tensor patches(Shape{c.y_numel()});
-  conv_forward({c, p.x, w.data(), p.bias ? bias.data() : nullptr, patches.f32()});
-  move_patches<true>(s, patches.f32(), f32(p.y));
+  data_gradient({.window = back_window(s),
+                 .w = back_weights<WeightView>(s, f32(p.w)),
+                 .dy = x_pixels(s, f32(p.x)),
+                 .dx = y_pixels(s, f32(p.y)),
+                 .bias = p.bias});
 }
 
 void conv_transpose_backward(const ConvTransposeBackward& p) {
+  check_f32("conv_transpose_backward", p.dtype);
   const ConvTransposeShape& s = p.shape;
-  const ConvShape c = pointwise(s);
-  const Tensor patches(Shape{c.y_numel()});
-  move_patches<false>(s, patches.f32(), const_cast<float*>(f32(p.dy)));
-  std::vector<float> w(static_cast<size_t>(c.w_numel()));
+  const Window window = back_window(s);
+  const float* const dy = f32(p.dy);
   if (p.dx) {
-    weight_to_pointwise(s, f32(p.w), w.data());
-    conv_backward_data({c, patches.f32(), w.data(), p.dx});
+    F32Operands o;
+    o.x = y_pixels(s, dy);
+    o.y = x_pixels(s, f32(p.dx));
+    make_direct(window, back_weights<WeightView>(s, f32(p.w)))->run(o);
   }
-  if (p.dw || p.db) {
-    std::vector<float> db(static_cast<size_t>(c.oc));
-    conv_backward_weight({c, p.x, patches.f32(), w.data(), db.data()});
-    if (p.dw) weight_from_pointwise(s, w.data(), p.dw);
-    for (int64_t o = 0; p.db && o < s.oc; ++o) {
-      double sum = 0;
-      for (int64_t t = 0; t < s.k * s.k; ++t) sum += db[static_cast<size_t>(t * s.oc + o)];
-      p.db[o] = static_cast<float>(sum);
-    }
-  }
+  if (p.dw)
+    weight_gradient(window, {.x = y_pixels(s, dy),
+                             .dy = x_pixels(s, f32(p.x)),
+                             .dw = back_weights<WeightTarget>(s, p.dw)});
+  if (p.db) bias_gradient(dy, s.n * s.h * s.k * s.w * s.k, s.oc, p.db);
 }
 
 }  // namespace sextant::kernels::SEXTANT_CPU

@@ -1,4 +1,4 @@
-// What becomes of a convolution's sums, eight neighbouring columns at a time.
+// The epilogue of a convolution's sums, eight neighbouring columns at a time.
 #pragma once
 
 #include "kernels/cuda/conv/tile.cuh"

@@ -1,4 +1,4 @@
-// Box losses, a thread a row.
+// Box losses, one thread per row.
 #include "kernels/cuda/device/each.cuh"
 #include "kernels/math/iou.h"
 

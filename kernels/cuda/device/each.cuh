@@ -1,4 +1,4 @@
-// Kernels that do one thing for every item: op(i) for i < n, in any order.
+// Kernels that call op(i) for every i < n, in any order.
 #pragma once
 
 #include "kernels/cuda/device/pack.cuh"

@@ -1,4 +1,4 @@
-// Tensors in f32 or a 16-bit type, computed with in f32.
+// Tensors in f32 or a 16-bit type, with arithmetic in f32.
 #pragma once
 
 #include "core/dtype.h"

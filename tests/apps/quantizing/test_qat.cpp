@@ -82,7 +82,7 @@ std::vector<double> last_row(const std::filesystem::path& out) {
 
 }  // namespace
 
-TEST_CASE("qat: a run is resumed bit for bit, keeps its ranges, and writes int8 models") {
+TEST_CASE("qat: a run resumes bit for bit, keeps its ranges, and writes int8 models") {
   const test::TemporaryFolder folder;
   make_shapes(folder / "data");
   const bool learned = GENERATE(false, true);
@@ -145,7 +145,7 @@ TEST_CASE("qat: blocks with an identity train with it as a residual") {
   const deploy::Graph start = quant::split_identity(g, &split);
   CHECK(split.layers > 3);
   check_same_structure(g, start);
-  CHECK(error_of([&] { check_same_structure(start, g); }).find("is not the model of") !=
+  CHECK(error_of([&] { check_same_structure(start, g); }).find("does not belong to the model") !=
         std::string::npos);
 
   deploy::save_deploy(folder / "float.safetensors", g);
@@ -160,7 +160,7 @@ TEST_CASE("qat: blocks with an identity train with it as a residual") {
   CHECK(residuals("best.safetensors") == split.layers);
 }
 
-TEST_CASE("qat: SiLU, RepOptimizer and DFL models, float layers, a start of one's own") {
+TEST_CASE("qat: SiLU, RepOptimizer and DFL models, float layers, a given start") {
   const test::TemporaryFolder folder;
   make_shapes(folder / "data");
   int count = 0;
@@ -212,7 +212,7 @@ TEST_CASE("qat: SiLU, RepOptimizer and DFL models, float layers, a start of one'
         }).find("predicts no objectness") != std::string::npos);
 }
 
-TEST_CASE("qat: features of an equalized start are compared in the teacher's sizes") {
+TEST_CASE("qat: features of an equalized start are compared at the teacher's scale") {
   const test::TemporaryFolder folder;
   make_shapes(folder / "data");
   const std::string path = make_model(folder / "model.safetensors", Json::object());
@@ -275,7 +275,7 @@ TEST_CASE("qat: one class, images without boxes, an epoch without any") {
         if (!std::isfinite(v)) FAIL(name);
 }
 
-TEST_CASE("qat: what the config refuses, and what follows from the model's training") {
+TEST_CASE("qat: refusals of the config, and defaults from the model's training") {
   const test::TemporaryFolder folder;
   make_shapes(folder / "data");
   const std::string model = make_model(folder / "model.safetensors", Json::object());
@@ -330,7 +330,7 @@ TEST_CASE("qat: what the config refuses, and what follows from the model's train
       make_model(folder / "wide.safetensors", {{"neck_channels", {512, 256, 256, 512, 512, 1024}}});
   CHECK(error_of([&] {
           check_same_structure(load_model_graph(model), load_model_graph(wide));
-        }).find("is not the model of") != std::string::npos);
+        }).find("does not belong to the model") != std::string::npos);
   deploy::save_deploy(folder / "float.safetensors", load_model_graph(model));
   CHECK(run_error({{"start", (folder / "float.safetensors").string()}})
             .find("has no activation ranges") != std::string::npos);

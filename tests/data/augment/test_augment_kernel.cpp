@@ -1,4 +1,5 @@
-// The kernels that make a result pixel by pixel against the steps of this room.
+// The kernels that compute each result pixel independently, against the step-by-step code in
+// data/augment.
 #include "data/augment/augment.h"
 #include "data/augment/hsv.h"
 #include "data/image/letterbox.h"

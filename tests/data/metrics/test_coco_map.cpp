@@ -1,4 +1,3 @@
-#include <omp.h>
 
 #include <algorithm>
 #include <cmath>
@@ -6,6 +5,7 @@
 #include <limits>
 
 #include "core/file.h"
+#include "core/parallel.h"
 #include "data/metrics/coco_map.h"
 #include "support/support.h"
 
@@ -195,12 +195,12 @@ TEST_CASE("coco map does not depend on the number of threads") {
                                   {b.x + rng.uniform(-9, 9), b.y + rng.uniform(-9, 9), b.w, b.h},
                                   static_cast<double>(rng.below(20)) / 20});
     }
-  const int before = omp_get_max_threads();
-  omp_set_num_threads(1);
+  const int before = num_threads();
+  set_num_threads(1);
   const auto one = evaluate_coco(images, 5).stats();
-  omp_set_num_threads(3);
+  set_num_threads(3);
   const auto three = evaluate_coco(images, 5).stats();
-  omp_set_num_threads(before);
+  set_num_threads(before);
   CHECK(one == three);
   CHECK(one[0] > 0.05);
   CHECK(one[0] < 0.95);
@@ -209,7 +209,8 @@ TEST_CASE("coco map does not depend on the number of threads") {
 TEST_CASE("coco map names bad input") {
   ImageEval image = one_image({{0, kBox, {}, false}}, {{0, kBox, 0.9}, {2, kBox, 0.9}});
   const auto run = [&] { evaluate_coco({&image, 1}, 2); };
-  CHECK(test::error_of(run) == "evaluate_coco: image 0, detection 1: class 2 of 2");
+  CHECK(test::error_of(run) ==
+        "evaluate_coco: image 0, detection 1: class 2 is out of range, there are 2");
   image.detections[1] = {1, kBox, std::nan("")};
   CHECK(test::error_of(run) == "evaluate_coco: image 0, detection 1: a value is not finite");
   image.detections.pop_back();

@@ -1,4 +1,3 @@
-#include <omp.h>
 
 #include <algorithm>
 #include <cmath>
@@ -8,6 +7,7 @@
 
 #include "core/config.h"
 #include "core/file.h"
+#include "core/parallel.h"
 #include "data/synthetic/shapes_dataset.h"
 #include "data/synthetic/shapes_paint.h"
 #include "support/support.h"
@@ -78,7 +78,7 @@ TEST_CASE("shape boxes lie in the picture and every class occurs") {
   CHECK(most >= 4);
 }
 
-TEST_CASE("shape bounds are tight and its distance is one") {
+TEST_CASE("bounds of a shape are tight and its distance function is exact") {
   Rng rng(11);
   for (int k = 0; k < 30; ++k) {
     const int class_id = k % static_cast<int>(shape_names().size());
@@ -105,17 +105,17 @@ TEST_CASE("shape bounds are tight and its distance is one") {
   }
 }
 
-TEST_CASE("shapes are written as a YOLO dataset, alike for any number of threads") {
+TEST_CASE("shapes are written as a YOLO dataset, the same for any number of threads") {
   const test::TemporaryFolder folder;
   ShapesConfig c = small_config();
   c.train = 4;
   c.val = 2;
-  const int before = omp_get_max_threads();
-  omp_set_num_threads(1);
+  const int before = num_threads();
+  set_num_threads(1);
   generate_shapes(folder / "a", c);
-  omp_set_num_threads(3);
+  set_num_threads(3);
   generate_shapes(folder / "b", c);
-  omp_set_num_threads(before);
+  set_num_threads(before);
 
   const auto files = files_in(folder / "a");
   REQUIRE(files == files_in(folder / "b"));

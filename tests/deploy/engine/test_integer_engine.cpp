@@ -1,10 +1,10 @@
 // The fully integer engine: against its plain kernels, against the int8 engine, and without a
 // float.
-#include <omp.h>
 
 #include <cfenv>
 #include <cmath>
 
+#include "core/parallel.h"
 #include "deploy/engine/engine.h"
 #include "deploy/engine/simulate.h"
 #include "deploy/integer/decode.h"
@@ -108,8 +108,8 @@ TEST_CASE("integer engine: within a step of the int8 engine at every layer") {
 }
 
 TEST_CASE("integer engine: no float operation between the pixels and the result") {
-  const int threads = omp_get_max_threads();
-  omp_set_num_threads(1);  // the flags and the rounding mode are a thread's own
+  const int threads = num_threads();
+  set_num_threads(1);  // the flags and the rounding mode are a thread's own
   const Activation act = GENERATE(Activation::kReLU, Activation::kSiLU);
   CAPTURE(name_of(act));
   const Tensor images = test::random_images({1, 32, 32, 3}, 11);
@@ -128,7 +128,7 @@ TEST_CASE("integer engine: no float operation between the pixels and the result"
   const Trace floats = run_rounding(int8, images, FE_TONEAREST);
   CHECK(floats.inexact);
   CHECK(differing(floats, run_rounding(int8, images, FE_UPWARD)) > 0);
-  omp_set_num_threads(threads);
+  set_num_threads(threads);
 }
 
 TEST_CASE("integer engine: YOLOv6-N") {
@@ -165,7 +165,7 @@ TEST_CASE("integer engine: YOLOv6-N") {
   CHECK(result.shape() == int8.run(images).shape());
 }
 
-TEST_CASE("integer engine: what it refuses") {
+TEST_CASE("integer engine: refuses graphs that it cannot run") {
   const Tensor images = test::random_images({1, 32, 32, 3}, 14);
   Graph g = mixed(Activation::kReLU, 15, images);
   g.source = "m.safetensors";
@@ -173,10 +173,9 @@ TEST_CASE("integer engine: what it refuses") {
   Graph part = g;
   for (Node& n : part.nodes)
     if (n.name == "down.block.conv") n.precision = Precision::kFloat32;
-  CHECK(
-      test::error_of([&] { Engine(part, config); }) ==
-      "m.safetensors: node 'down.block.conv' is kept in float; the integer mode needs every layer "
-      "in int8");
+  CHECK(test::error_of([&] { Engine(part, config); }) ==
+        "m.safetensors: node 'down.block.conv' is in float; the integer mode needs every layer "
+        "in int8");
   Graph without = g;
   for (TensorInfo& t : without.tensors) t.amax = 0;
   CHECK(test::error_of([&] { Engine(without, config); }) ==

@@ -135,7 +135,7 @@ TEST_CASE("adaptive training sample selection prefers the lower index and the fi
   REQUIRE(positives == 4);
 }
 
-TEST_CASE("adaptive training sample selection survives predictions that are not numbers") {
+TEST_CASE("adaptive training sample selection survives NaN predictions") {
   AtssProblem q(random_problem(6, {{{8, 8, 8.0}}, 2, 2, 3, 6}));
   for (size_t i = 0; i < q.pred_boxes.size(); i += 3) q.pred_boxes[i] = std::nan("");
   q.run();
@@ -144,14 +144,14 @@ TEST_CASE("adaptive training sample selection survives predictions that are not 
 
 TEST_CASE("adaptive training sample selection does not depend on the number of threads") {
   AtssProblem q(random_problem(7, {{{8, 8, 8.0}, {4, 4, 16.0}}, 5, 2, 3, 9}));
-  const int before = omp_get_max_threads();
-  omp_set_num_threads(1);
+  const int before = num_threads();
+  set_num_threads(1);
   q.run();
   const auto assigned = q.assigned;
   const auto target = q.target;
-  omp_set_num_threads(3);
+  set_num_threads(3);
   q.run();
-  omp_set_num_threads(before);
+  set_num_threads(before);
   REQUIRE(q.assigned == assigned);
   REQUIRE(q.target == target);
 }

@@ -129,11 +129,11 @@ TEST_CASE("decode reads slices of wider buffers") {
 
 TEST_CASE("decode does not depend on the number of threads") {
   const Head h(2, 6, 16, 3);
-  const int before = omp_get_max_threads();
-  omp_set_num_threads(1);
+  const int before = num_threads();
+  set_num_threads(1);
   const auto one = h.decoded();
-  omp_set_num_threads(3);
+  set_num_threads(3);
   const auto three = h.decoded();
-  omp_set_num_threads(before);
+  set_num_threads(before);
   REQUIRE(one == three);
 }

@@ -166,7 +166,7 @@ TEST_CASE("simota reads predicted boxes at candidates only") {
   REQUIRE(q.target == target);
 }
 
-TEST_CASE("simota survives certainty and predictions that are not numbers") {
+TEST_CASE("simota survives certain and NaN predictions") {
   SimOtaProblem q(random_problem(6, {{{8, 8, 8.0}}, 2, 3, 2, 6}));
   for (size_t i = 0; i < q.scores.size(); ++i)
     q.scores[i] = i % 3 == 0 ? 200.0f : (i % 3 == 1 ? -200.0f : 1e4f);
@@ -181,12 +181,12 @@ TEST_CASE("simota survives certainty and predictions that are not numbers") {
 
 TEST_CASE("simota does not depend on the number of threads") {
   SimOtaProblem q(random_problem(7, {{{8, 8, 8.0}, {4, 4, 16.0}}, 5, 2, 3, 9}));
-  const int before = omp_get_max_threads();
-  omp_set_num_threads(1);
+  const int before = num_threads();
+  set_num_threads(1);
   q.run();
   const auto assigned = q.assigned;
-  omp_set_num_threads(3);
+  set_num_threads(3);
   q.run();
-  omp_set_num_threads(before);
+  set_num_threads(before);
   REQUIRE(q.assigned == assigned);
 }

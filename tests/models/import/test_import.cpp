@@ -99,7 +99,7 @@ TEST_CASE("modules are walked in the order of their state dict") {
             .state.tensors.size() == 1);
 }
 
-TEST_CASE("a module tree that is none is refused, naming the place") {
+TEST_CASE("a malformed module tree is refused, naming the place") {
   const auto holds = [](const Pairs& modules) {
     return document(module({"yolov6.models.yolo", "Model", {}, {}, modules, {}}));
   };
@@ -263,7 +263,7 @@ TEST_CASE("each official state dict is recognised as its own kind") {
   }
 }
 
-TEST_CASE("a file that is not a YOLOv6 is refused, naming what is missing") {
+TEST_CASE("a file that is not a YOLOv6 is refused, naming the missing part") {
   const auto error_of = [](const std::vector<std::pair<std::string, Shape>>& s) {
     return test::error_of([&] { recognise_yolov6(s, "x.pt"); });
   };

@@ -1,4 +1,4 @@
-// The fixtures of losses/ as samples, and what their results have to be.
+// The fixtures of losses/ as samples, with their expected results.
 #pragma once
 
 #include "models/loss/loss_sample.h"

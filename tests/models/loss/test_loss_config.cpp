@@ -13,7 +13,7 @@ LossConfig read(const char* text, const LossConfig& defaults = {}) {
 
 }  // namespace
 
-TEST_CASE("loss config reads what is given and keeps the rest") {
+TEST_CASE("loss config reads the given keys and keeps the defaults of others") {
   LossConfig defaults;
   defaults.num_classes = 3;
   defaults.iou_type = kernels::IouType::kSIoU;

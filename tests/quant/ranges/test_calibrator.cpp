@@ -243,14 +243,14 @@ TEST_CASE("counting puts every value into its bin") {
     const float place = std::abs(v) / range * static_cast<float>(bins);
     ++expected[static_cast<size_t>(std::min<int64_t>(static_cast<int64_t>(place), bins - 1))];
   }
-  const int before = omp_get_max_threads();
+  const int before = num_threads();
   for (const int threads : {1, 3}) {
-    omp_set_num_threads(threads);
+    set_num_threads(threads);
     std::vector<int64_t> counts(static_cast<size_t>(bins), 5);
     count_linear(x, range, counts);
     CHECK(counts == expected);
   }
-  omp_set_num_threads(before);
+  set_num_threads(before);
 }
 
 TEST_CASE("a nested histogram depends on the values alone") {
@@ -303,7 +303,7 @@ TEST_CASE("a fixed histogram counts larger values in its last bin") {
   CHECK(c.amax(Method::kMax) == 7.0);
 }
 
-TEST_CASE("zeros alone give no range, and count once there is one") {
+TEST_CASE("zeros alone give no range, and are counted once there is a range") {
   const Binning binning =
       GENERATE(Binning::kNested, Binning::kFixed, Binning::kTorch, Binning::kNumpy);
   HistogramCollector c({.binning = binning, .bins = 2, .range = 1.0f});
@@ -319,7 +319,7 @@ TEST_CASE("zeros alone give no range, and count once there is one") {
   CHECK(c.histogram().counts[0] >= 11);
 }
 
-TEST_CASE("the collector refuses what it cannot use") {
+TEST_CASE("the collector refuses invalid options and values") {
   HistogramCollector c;
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const float infinity = std::numeric_limits<float>::infinity();

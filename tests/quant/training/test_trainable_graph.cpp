@@ -1,4 +1,4 @@
-// The trainable graph against the engines that run what it becomes.
+// The trainable graph against the engines that run its result.
 #include <cmath>
 
 #include "deploy/engine/engine.h"
@@ -236,7 +236,9 @@ std::pair<double, double> train_towards(TrainableGraph& student, const Graph& fu
 
 }  // namespace
 
-TEST_CASE("training a badly quantized graph brings it nearer to the float one; scales do as told") {
+TEST_CASE(
+    "training a badly quantized graph brings it nearer to the float one, with every mode of "
+    "scales") {
   const Activation act = GENERATE(Activation::kReLU, Activation::kSiLU);
   const bool learned = GENERATE(false, true);
   const WeightRanges weights =
@@ -284,10 +286,10 @@ TEST_CASE("training a badly quantized graph brings it nearer to the float one; s
   CHECK(a.steps == 0);
 }
 
-TEST_CASE("a trainable graph refuses what the engine would refuse") {
+TEST_CASE("a trainable graph refuses graphs that the engine would refuse") {
   const Tensor images = test::random_images({1, 32, 32, 3}, 8);
   const Graph traced = test::traced(test::MixedNet(Activation::kReLU, 4), {1, 32, 32, 3});
-  CHECK(test::error_of([&] { TrainableGraph t(traced); }).find("is not fused") !=
+  CHECK(test::error_of([&] { TrainableGraph t(traced); }).find("has not been fused") !=
         std::string::npos);
   Graph g = test::with_ranges(deploy::fuse(traced), images);
   Graph no_scales = g;

@@ -1,4 +1,4 @@
-// Decoded boxes, rows of targets, box losses, and the ends of a loss.
+// Decoded boxes, rows of targets, box losses, and the final step of a loss.
 #include "kernels/detection/box_loss.h"
 
 #include <cmath>

@@ -4,7 +4,7 @@
 
 #include "simt/cases/cases.h"
 #include "simt/cases/conv_reference.h"
-#include "simt/cases/rows.h"
+#include "simt/cases/strided.h"
 #include "support/conv_sums.h"
 
 namespace sextant::test {

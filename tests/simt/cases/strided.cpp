@@ -6,7 +6,7 @@
 
 #include "core/half.h"
 #include "simt/cases/cases.h"
-#include "simt/cases/rows.h"
+#include "simt/cases/strided.h"
 
 namespace sextant::test {
 namespace {

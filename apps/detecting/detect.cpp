@@ -1,0 +1,259 @@
+#include "apps/detecting/detect.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <deque>
+#include <filesystem>
+#include <map>
+
+#include "apps/detecting/video.h"
+#include "core/interrupt.h"
+#include "core/outputs.h"
+#include "core/parallel.h"
+#include "core/progress.h"
+#include "core/task_pool.h"
+
+namespace sextant::apps {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string class_name(const deploy::Graph& graph, int id) {
+  const auto i = static_cast<size_t>(id);
+  return i < graph.class_names.size() ? graph.class_names[i] : std::to_string(id);
+}
+
+// The folder name for a class.
+std::string folder_name(std::string name) {
+  std::ranges::replace(name, '/', '_');
+  return name.empty() || name.starts_with('.') ? "_" + name : name;
+}
+
+fs::path picture_file(const DetectOutputs& outputs, const std::string& stem) {
+  return fs::path(outputs.folder) / (stem + (outputs.jpeg ? ".jpg" : ".png"));
+}
+
+void save_crops(const data::Image& image, const FrameBoxes& found, const fs::path& folder) {
+  std::map<std::string, int> count;
+  for (const data::LabelledBox& b : found.boxes) {
+    const int x0 = static_cast<int>(b.box.x0), y0 = static_cast<int>(b.box.y0);
+    const int x1 = std::min(image.width, static_cast<int>(std::ceil(b.box.x1)));
+    const int y1 = std::min(image.height, static_cast<int>(std::ceil(b.box.y1)));
+    if (x1 <= x0 || y1 <= y0) continue;
+    data::Image crop = data::make_image(x1 - x0, y1 - y0);
+    for (int y = y0; y < y1; ++y)
+      std::copy_n(image.row(y) + 3 * x0, crop.pitch(), crop.row(y - y0));
+    const std::string name = folder_name(b.label);
+    data::save_jpeg(folder / name / fmt::format("{}_{}.jpg", found.stem, ++count[name]), crop);
+  }
+}
+
+// The output files for one input, in the order of its pictures.
+class Writers {
+ public:
+  Writers(const DetectOutputs& outputs, const std::vector<ResultFormat>& formats)
+      : outputs_(outputs) {
+    for (const ResultFormat format : formats)
+      results_.push_back(make_result_writer(format, outputs.folder, outputs.confidences));
+  }
+
+  void add(const FrameBoxes& found) {
+    for (const auto& writer : results_) writer->add(found);
+  }
+
+  bool wants_pixels() const { return outputs_.pictures || outputs_.crops; }
+
+  // Draws and saves a picture; thread-safe, in any order. A frame of a video is returned instead.
+  std::optional<data::Image> write(const FrameBoxes& found, data::Image image,
+                                   bool of_video) const {
+    if (outputs_.crops) save_crops(image, found, fs::path(outputs_.folder) / "crops");
+    if (!outputs_.pictures) return std::nullopt;
+    data::draw_detections(image, found.boxes, outputs_.style);
+    if (of_video) return image;
+    const fs::path file = picture_file(outputs_, found.stem);
+    if (outputs_.jpeg)
+      data::save_jpeg(file, image);
+    else
+      data::save_png(file, image);
+    return std::nullopt;
+  }
+
+  void finish() {
+    for (const auto& writer : results_) writer->finish();
+  }
+
+ private:
+  const DetectOutputs& outputs_;
+  std::vector<std::unique_ptr<ResultWriter>> results_;
+};
+
+class Detection {
+ public:
+  Detection(const deploy::Graph& graph, const deploy::DetectorConfig& config,
+            const DetectOutputs& outputs, const std::vector<ResultFormat>& formats)
+      : graph_(graph), outputs_(outputs), detector_(graph, config), writers_(outputs, formats) {
+    detector_.warm_up();
+  }
+
+  // Reads ahead of the engine and writes behind it; returns when everything except the results is
+  // written.
+  void run(FrameSource& source, const std::string& stem, Progress& progress) {
+    std::unique_ptr<VideoWriter> video;
+    if (outputs_.pictures && !source.video_rate().empty())
+      video = std::make_unique<VideoWriter>(fs::path(outputs_.folder) / (stem + ".mp4"),
+                                            source.video_rate());
+    std::deque<Coming> coming;
+    std::deque<std::future<std::optional<data::Image>>> leaving;
+    TaskPool pool(num_threads());
+    // The number of pictures in memory before the engine, and behind it.
+    const auto most = static_cast<size_t>(num_threads() + 2);
+    const auto write_first = [&] {
+      const auto frame = leaving.front().get();
+      leaving.pop_front();
+      if (frame) video->write(*frame);
+    };
+    bool more = true;
+    int64_t of_source = 0;
+    try {
+      while (true) {
+        while (more && coming.size() < most) {
+          auto frame = source.next();
+          more = frame.has_value();
+          if (more) coming.push_back({*frame, pool.submit(frame->pixels)});
+        }
+        if (coming.empty()) break;
+        Coming next = std::move(coming.front());
+        coming.pop_front();
+        progress.update(of_source++);
+        ++done_;
+        if (auto seen = look_at(next); seen && writers_.wants_pixels())
+          leaving.push_back(pool.submit(
+              [this, of_video = video != nullptr, seen = std::make_shared<Seen>(std::move(*seen))] {
+                return writers_.write(seen->found, std::move(seen->image), of_video);
+              }));
+        while (leaving.size() > most) write_first();
+      }
+    } catch (const Interrupted&) {
+      while (!leaving.empty()) write_first();
+      if (video) video->finish();
+      throw;
+    }
+    while (!leaving.empty()) write_first();
+    if (video) video->finish();
+  }
+
+  void finish() { writers_.finish(); }
+
+  DetectSummary summary() const {
+    DetectSummary s = summary_;
+    s.times = detector_.times();
+    return s;
+  }
+
+ private:
+  struct Coming {
+    Frame frame;
+    std::future<data::Image> pixels;
+  };
+  struct Seen {
+    FrameBoxes found;
+    data::Image image;
+  };
+
+  // Empty if the image cannot be decoded.
+  std::optional<Seen> look_at(Coming& next) {
+    Seen seen;
+    try {
+      seen.image = next.pixels.get();
+    } catch (const Error& e) {
+      print_notice(e.what());
+      ++summary_.broken;
+      return std::nullopt;
+    }
+    seen.found = {.name = next.frame.name,
+                  .frame = next.frame.number,
+                  .stem = next.frame.stem,
+                  .image_id = done_ - 1,
+                  .width = seen.image.width,
+                  .height = seen.image.height,
+                  .boxes = {}};
+    for (const auto& d : detector_.run(seen.image))
+      seen.found.boxes.push_back(
+          {{d.x1, d.y1, d.x2, d.y2}, d.class_id, class_name(graph_, d.class_id), d.score});
+    writers_.add(seen.found);
+    ++summary_.pictures;
+    summary_.boxes += std::ssize(seen.found.boxes);
+    return seen;
+  }
+
+  const deploy::Graph& graph_;
+  const DetectOutputs& outputs_;
+  deploy::Detector detector_;
+  Writers writers_;
+  DetectSummary summary_;
+  int64_t done_ = 0;  // pictures of all inputs, including broken ones
+};
+
+bool has_frames(const std::vector<Input>& inputs) {
+  return std::ranges::any_of(inputs, [](const Input& i) { return i.kind != Input::Kind::kImage; });
+}
+
+void check_files(const std::string& model, const std::vector<Input>& inputs,
+                 const DetectOutputs& outputs, const std::vector<ResultFormat>& formats) {
+  const fs::path folder = outputs.folder;
+  Files files{.inputs = {model}, .datasets = {}, .outputs = {}};
+  for (const ResultFormat format : formats)
+    if (const std::string name = result_file(format); !name.empty())
+      files.outputs.push_back((folder / name).string());
+  const bool yolo = std::ranges::find(formats, ResultFormat::kYolo) != formats.end();
+  for (const Input& input : inputs) {
+    if (input.kind != Input::Kind::kStandardInput) files.inputs.push_back(input.path);
+    if (yolo) files.outputs.push_back((folder / "labels" / (input.stem + ".txt")).string());
+    if (!outputs.pictures || input.kind == Input::Kind::kStandardInput) continue;
+    files.outputs.push_back(input.kind == Input::Kind::kVideo
+                                ? (folder / (input.stem + ".mp4")).string()
+                                : picture_file(outputs, input.stem).string());
+  }
+  check_outputs(files);
+}
+
+}  // namespace
+
+DetectSummary detect(const deploy::Graph& graph, const deploy::DetectorConfig& config,
+                     const std::string& model, const std::vector<Input>& inputs,
+                     const std::optional<RawFrames>& raw, const DetectOutputs& outputs) {
+  std::vector<ResultFormat> formats = outputs.formats;
+  if (formats.empty())
+    formats = {has_frames(inputs) ? ResultFormat::kJsonLines : ResultFormat::kCoco};
+  check_files(model, inputs, outputs, formats);
+
+  const auto start = std::chrono::steady_clock::now();
+  const InterruptScope scope;
+  Detection detection(graph, config, outputs, formats);
+  try {
+    for (size_t i = 0; i < inputs.size();) {
+      // Consecutive images form one source.
+      size_t end = i + 1;
+      while (inputs[i].kind == Input::Kind::kImage && end < inputs.size() &&
+             inputs[end].kind == Input::Kind::kImage)
+        ++end;
+      const auto source = open_source(std::span(inputs).subspan(i, end - i), raw);
+      Progress progress("detect " + (end - i == 1 ? inputs[i].path : ""), source->size());
+      detection.run(*source, inputs[i].stem, progress);
+      i = end;
+    }
+  } catch (const Interrupted& e) {
+    detection.finish();
+    throw Interrupted(e.signal(),
+                      fmt::format("{} after {} pictures, whose boxes are in {}", e.what(),
+                                  detection.summary().pictures, outputs.folder));
+  }
+  DetectSummary summary = detection.summary();
+  check(summary.pictures > 0, "none of the images could be read");
+  detection.finish();
+  summary.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return summary;
+}
+
+}  // namespace sextant::apps
