@@ -370,8 +370,8 @@ TEST_CASE("a ladder: files of each rung, resuming, and sizes that do not fit") {
         }).find("has another 'verify_images'") != std::string::npos);
 
   // More rungs come beside those that are there; fewer, or another start of the last, do not.
-  const Ladder more = climb(parse({{"rungs", {"fp32", "naive", "ptq", "qat"}}}), out, true);
-  CHECK(more.rungs.size() == 4);
+  const Ladder longer = climb(parse({{"rungs", {"fp32", "naive", "ptq", "qat"}}}), out, true);
+  CHECK(longer.rungs.size() == 4);
   CHECK(read_text(out / "qat.json") == before);
   CHECK(load_json(out / "config.json").at("rungs").size() == 4);
   const auto resumed_with = [&](const std::vector<std::string>& rungs) {
