@@ -1,9 +1,11 @@
 #include <algorithm>
+#include <csignal>
 
 #include "api/small_detector.h"
 #include "apps/detecting/detect.h"
 #include "apps/detecting/video.h"
 #include "core/file.h"
+#include "core/interrupt.h"
 #include "core/json.h"
 
 using namespace sextant;
@@ -146,4 +148,23 @@ TEST_CASE("detect: a video gives a video and a line for each frame") {
 
   write_atomically(clip, "not a video");
   CHECK_THAT(test::error_of([&] { scene.run(); }), Contains("clip.mp4: ffmpeg cannot open it"));
+}
+
+TEST_CASE("detect: a signal ends it in good order") {
+  Scene scene;
+  catch_interrupts("test");
+  std::string message;
+  try {
+    const InterruptScope scope;
+    ::raise(SIGTERM);
+    scene.run();
+  } catch (const Interrupted& e) {
+    message = e.what();
+    CHECK(e.exit_code() == 143);
+  }
+  CHECK(message ==
+        "interrupted (SIGTERM) after 0 pictures, whose boxes are in " + scene.outputs.folder);
+  CHECK(Json::parse(read_text(scene.out("detections.json"))) == Json::array());
+  CHECK_FALSE(fs::exists(scene.out("p0.png")));
+  CHECK(scene.run().pictures == 2);
 }

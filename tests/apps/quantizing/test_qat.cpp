@@ -372,6 +372,24 @@ TEST_CASE("a ladder: files of each rung, resuming, and sizes that do not fit") {
           climb(parse({{"verify_images", 2}}), out, true);
         }).find("has another 'verify_images'") != std::string::npos);
 
+  // More rungs come beside those that are there; fewer, or another start of the last, do not.
+  const Ladder longer = climb(parse({{"rungs", {"fp32", "naive", "ptq", "qat"}}}), out, true);
+  CHECK(longer.rungs.size() == 4);
+  CHECK(read_text(out / "qat.json") == before);
+  CHECK(load_json(out / "config.json").at("rungs").size() == 4);
+  const auto resumed_with = [&](const std::vector<std::string>& rungs) {
+    return error_of([&] { climb(parse({{"rungs", rungs}}), out, true); });
+  };
+  CHECK(resumed_with({"fp32", "ptq", "qat"}).find("has the rung 'naive', which the config lacks") !=
+        std::string::npos);
+  CHECK(resumed_with({"fp32", "naive", "ptq", "ptq_plus", "qat"}).find("choose another folder") !=
+        std::string::npos);
+  {
+    const FolderLock lock(out);
+    CHECK(error_of([&] { climb(parse(Json::object()), out, true); }).find("is in use") !=
+          std::string::npos);
+  }
+
   const auto refused = [&](const Json& more) {
     return error_of([&] { climb(parse(more), folder / "refused", false); });
   };
