@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // sextant-infer: runs a deploy file on images. Links no training code.
 #include "apps/cli/command_line.h"
 #include "apps/cli/detect_options.h"

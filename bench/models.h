@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Models of the presets with random weights, on whose values the measurements do not depend.
 #pragma once
 

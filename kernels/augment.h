@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Augmentation of a training batch from raw bytes in one pass, and letterboxing: the steps of
 // data/augment/augment.h and data/image/letterbox.h, computed independently for each result pixel.
 // Geometry and random draws come from the host. Images are RGB u8, rows without gaps. CUDA: as on

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The kernels of a device, as called by layers and everything above.
 //
 //   const kernels::Backend& on = kernels::backend(x.device());

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The sum of parallel branches, each scaled per channel, as computed by a block before its common
 // batch-norm.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Conversion between f32 and the 16-bit floating-point types, and from f64 to f32 (from a kernel's
 // sum to a loss), rounding to nearest even.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // 2-D convolution: forward, data gradient, weight gradient. Three kernels, three names.
 //
 // Activations NHWC, weights [oc, kh, kw, ic / groups]. Square stride and symmetric padding.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // On CUDA a convolution runs on our kernel or on a library's (cuDNN), whichever is faster for its
 // shape.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Forward 2-D convolution in int8, for deployment: exact sums of integer products, followed by
 // float operations in a fixed order, so that every backend gives the same integers.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The epilogue of a convolution: the activation and residual applied to its sums before they are
 // stored.
 //

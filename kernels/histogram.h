@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Statistics of an f32 tensor for calibration: the largest |x|, by channel, and histograms of |x|.
 //
 // Results are integers and do not depend on threads or on the order of the values.

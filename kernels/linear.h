@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Fully connected layer: y = x w^T + bias.
 //
 // x [rows, in], w [out, in], y [rows, out]; these, dx and dy are of type `dtype`; bias, dw and db

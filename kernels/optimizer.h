@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The step of an optimizer over all parameters of a model at once, with the division by the loss
 // scale before it and the moving average of the parameters after it.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Max- and average-pooling, nearest up-sampling, channel copies, conversion of image bytes to
 // floats. NHWC, tensors of type `dtype`. CPU: f32 only, but copies of any type. CUDA: F32, F16,
 // BF16, copies of any type; sums are f32. There results equal the CPU's bit for bit (in 16 bits:

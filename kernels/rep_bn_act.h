@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Batch-norm of one to three parallel branches, their sum, and an activation, as one operation:
 //
 //   y = act( sum_b  gamma_b * (x_b - mean_b) * inv_std_b + beta_b )

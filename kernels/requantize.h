@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Kernels of quantization-aware training: quantization of real numbers, and the epilogue of integer
 // convolutions, each with its straight-through gradient. Everything is f32, including integers.
 //

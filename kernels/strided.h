@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The operations of a deployed network between convolutions: moving, pooling, adding, separate
 // activations, conversions.
 //

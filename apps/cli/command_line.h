@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Commands and their options. Hides CLI11, which takes ten seconds to compile in each file that
 // includes it.
 //

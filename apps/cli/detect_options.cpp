@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "apps/cli/detect_options.h"
 
 #include <fmt/format.h>

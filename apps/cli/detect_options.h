@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // `detect` on the command line. Shared by sextant and sextant-infer.
 #pragma once
 

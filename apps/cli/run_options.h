@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The common options of commands that run from a JSON config into a folder: train, qat, ladder.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Options for calibrating a model without ranges.
 #pragma once
 

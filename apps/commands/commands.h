@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The commands of `sextant`, one file each: a command adds itself to the app, with its options and
 // examples.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Detection over many pictures: reading, the engine and writing at the same time.
 #pragma once
 

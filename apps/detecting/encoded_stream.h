@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Reads encoded images from a stream of concatenated images.
 #pragma once
 

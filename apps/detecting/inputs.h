@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Turns the inputs of `detect` into a sequence of pictures.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Videos, cameras and streams, read and written with the programs ffmpeg and ffprobe.
 #pragma once
 

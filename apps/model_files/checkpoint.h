@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Checkpoints: weights under the official names, in PyTorch's layout, with the model's config in
 // __metadata__["sextant"].
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Converts a file of the official YOLOv6 to a Sextant checkpoint.
 #pragma once
 

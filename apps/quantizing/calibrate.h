@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Calibrates models that need ranges, on images of a dataset.
 #pragma once
 

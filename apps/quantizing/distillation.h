@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Distillation as a part of the loss of quantization-aware training: the difference between the
 // quantized student and the float graph.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The quantization ladder: deploys one model in every way, from float to quantization-aware
 // training, and measures all in the same way.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The report of `sextant ladder`: its rungs as text, JSON and an HTML page.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The measurements on a dataset for partial quantization.
 #pragma once
 

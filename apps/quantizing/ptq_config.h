@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The keys of post-training quantization in a JSON config.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Quantization-aware training: the deploy graph itself, quantized, is trained
 // (quant/training/trainable_graph.h), by the detection loss and by distillation from the float
 // graph.

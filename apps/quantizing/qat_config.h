@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The JSON config of quantization-aware training; docs/qat.md has every key.
 #pragma once
 

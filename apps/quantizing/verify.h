@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Compares the int8 engine with its reference on images of a split.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One forward and backward pass of a training.
 //
 // On a device a step is a thousand short kernels, whose starts and bookkeeping take the host as

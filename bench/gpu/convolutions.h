@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Compares our convolutions with cuDNN's, layer by layer.
 #pragma once
 

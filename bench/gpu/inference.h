@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Images per second of the engine on CUDA.
 #pragma once
 

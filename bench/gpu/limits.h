@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The peak rates of this GPU, to compare with the figures of our kernels.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Benchmarks of the CUDA side, as one JSON object on stdout; progress goes to stderr.
 // docs/benchmarks.md describes how they are measured.
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes tests/fixtures/coco_map/*.json: random detection cases with the results of pycocotools.
 
     python bench/peers/coco_map_vectors.py [folder]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compares Sextant and PyTorch: runs both alternately, on the same threads, and prints the ratio.
 
     python compare.py --build BUILD_FOLDER [--model CHECKPOINT] [--rounds N] [--json FILE]

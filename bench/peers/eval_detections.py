@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """COCO metrics of a file of detections by pycocotools, as one line of JSON.
 
     python eval_detections.py DETECTIONS.json GROUND_TRUTH.json

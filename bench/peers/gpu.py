@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """YOLOv6-N in PyTorch on a GPU: training steps and inference, in each form that this PyTorch supports.
 
 Training: f32 (TF32 off, as Sextant computes; and on), autocast to f16 with loss scaling and to

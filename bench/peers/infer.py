@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Inference of the fused YOLOv6-N in fp32 on the CPU: from bytes to decoded boxes, before NMS.
 
 Forms: eager (channels_last), contiguous, jit (traced, frozen, optimised), compile, and onnxruntime

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sextant's ONNX models in ONNX Runtime and OpenVINO, beside Sextant itself.
 
     python onnx_models.py prepare DATA --split val --img 320 --out SQUARE

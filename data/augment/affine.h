@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Random affine transformation of an image and its boxes, as in the official data_augment.py with
 // OpenCV (get_transform_matrix, random_affine, box_candidates).
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The official training augmentation, one sample at a time.
 //
 //   with probability mosaic:  4 tiles -> canvas of twice the size -> random affine to size x size,

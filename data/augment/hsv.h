@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Hue, saturation and value jitter through look-up tables, with OpenCV's 8-bit colour conversions
 // (hue in 0..179), as the official augment_hsv.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Mosaic: four images around a point on a canvas of twice the size. As the official
 // mosaic_augmentation.
 #pragma once

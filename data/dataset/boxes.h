@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Checks boxes from files and adds them to samples. Used only by the readers of dataset formats.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The bounding box of a COCO segmentation, for annotations without a box.
 #pragma once
 

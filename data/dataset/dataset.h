@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Detection datasets: images with boxes, described in one of three ways (docs/data.md):
 //
 // 1. A folder: images/<split>/*, classes.json ({"names": [...]}), and labels/<split>/*.txt (YOLO

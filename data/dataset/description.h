@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The locations of the parts of a dataset, from a folder, a JSON file or a data.yaml, in one
 // struct. Used by open_dataset() only.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "data/dataset/image_sizes.h"
 
 #include <sys/stat.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The sizes of many images, read in parallel and cached between runs.
 #pragma once
 

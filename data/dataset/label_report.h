@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The mistakes in a dataset, each once, with file and line.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One Pascal VOC annotation file.
 #pragma once
 

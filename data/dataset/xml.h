@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The subset of XML that annotations need: elements and their text.
 #pragma once
 

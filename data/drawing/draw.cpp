@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "data/drawing/draw.h"
 
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Draws detections on a picture.
 #pragma once
 

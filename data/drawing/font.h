@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Text in a built-in single-stroke font for printable ASCII, drawn at any size.
 //
 // Glyphs are lines and quadratic B-splines on a grid in which capitals are 8 units high, so text

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Small charts: training curves, sensitivity bars.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The decoders behind load_image(), a header and a pixel function for each format. Messages start
 // with `name`.
 #pragma once

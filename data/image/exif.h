@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The orientation of a photograph from its Exif metadata: how the camera was held.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Images in memory: 8-bit RGB, interleaved.
 //
 // RGB is the order everywhere in this engine: training, evaluation, calibration and deployment.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Checks the segments of a JPEG file before decoding: the decoder trusts the length of Huffman
 // tables, fills a missing end with grey and decodes any number of scans.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Letterboxing, the only preprocessing function. Training without mosaic, evaluation, calibration
 // and the deployed binary all use it, so that a deployed model sees the same images as in training,
 // evaluation and calibration.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Reads the chunks of a PNG file before it is decoded.
 #pragma once
 

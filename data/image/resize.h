@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Resizing 8-bit RGB images, bit for bit as OpenCV 4.6 does (cv2.resize), which is what the models'
 // published figures were measured with. Checked against fixtures post/letterbox_image and
 // data/load_image.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Renders augmented batches on the device, from raw bytes that stay there.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The loader: several threads prepare batches of samples ahead of time.
 //
 //   Loader loader(dataset, config);

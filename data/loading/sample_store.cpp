@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "data/loading/sample_store.h"
 
 #include "core/error.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Decoded images of a dataset, resized for a canvas and cached in memory up to a budget.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // COCO's box metric: what pycocotools' COCOeval computes, number for number.
 //
 // Ten IoU thresholds 0.50:0.05:0.95, precision sampled at 101 recall points, at most 100 detections

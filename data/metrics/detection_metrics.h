@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The official evaluator's metrics beyond COCO's: precision, recall and F1 over the confidence
 // threshold, and the confusion matrix (official yolov6/utils/metrics.py, fixtures
 // post/ap_per_class_* and post/process_batch). mAP is reported from coco_map.h, not from here.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "data/synthetic/shapes_dataset.h"
 
 #include <algorithm>

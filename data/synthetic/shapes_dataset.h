@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A synthetic detection dataset: shapes of six classes on textured backgrounds, among distractors.
 // For demonstrations and tests without photographs.
 //

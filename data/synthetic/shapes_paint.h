@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Painting for the pictures of shapes_dataset.h: outlines, fills, backgrounds, film grain.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The C interface over deploy::Detector.
 #include "deploy/api/sextant/sextant.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a program decides before it runs a model: device, precision, image size.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // From an image to boxes: the one path that evaluation, `detect` and the int8 binary take.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Evaluation of a graph on a dataset: COCO mAP and milliseconds per image.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A node's attributes as JSON: in deploy files, in the metadata of ONNX models, in traces.
 #pragma once
 

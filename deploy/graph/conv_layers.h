@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The convolutions of a graph as kernels see them.
 #pragma once
 

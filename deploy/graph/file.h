@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The deploy file: a fused graph, with or without ranges, as one .safetensors.
 //
 // Tensors, in PyTorch's layout (conv OIHW, deconv IOHW): "<node>.weight" (F32; I8 when quantized,

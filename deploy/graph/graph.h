@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The deploy graph: a trained model after tracing and fusing.
 //
 // Plain data. Nodes are in an order in which they can run; each has one output tensor. Activations

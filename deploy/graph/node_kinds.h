@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The kinds of nodes, and the attributes that each has.
 //
 // A node's kind is the type of the attributes it holds. Everything else about a kind (keys and

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The rules for each kind of node, one row per kind. Code that walks a graph looks them up here
 // instead of listing kinds: shapes and validation, the deploy file, `info`, tracing, ranges,
 // calibration, equalization, the integer mode.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Passes over the graph. Each takes a graph and returns another; arithmetic on weights is in
 // double.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Which tensors share a range, what a range means, quantized weights, and what runs in int8.
 #pragma once
 

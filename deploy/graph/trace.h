@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // From a forward pass to a graph.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Decodes the head's integers to boxes and scores, in integers only.
 //
 // In: logits and distances in steps of 2^-kHeadBits (a logit; a cell). Out, per anchor: cx cy w h

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Converts a convolution from real numbers to integers. The only part of the fully integer mode
 // that uses floating point, once, when an engine is built.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Real factors as integers, which scale the sums of integer products in the fully integer mode.
 //
 // A factor f is mantissa * 2^-shift, as in gemmlowp and TFLite, and applied as

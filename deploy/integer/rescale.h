@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Rescales the sums of a convolution to the integers of its result, in integers only.
 //
 // Per output channel o, with v = sum + bias[o], r the integer of a residual, and everything 64-bit:

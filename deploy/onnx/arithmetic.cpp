@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Elementwise operators (sums, products, activations) and softmax.
 #include <algorithm>
 #include <cmath>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Constants of an ONNX file, checked before they are read. Internal to deploy/onnx.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Layers with weights: convolutions, and operators imported as convolutions.
 #include <algorithm>
 #include <cmath>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Recognises the end of a detector exported by another tool, by what it computes instead of by its
 // operators. Internal to deploy/onnx.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Exports both ends of a model: its images, and the decoding of a detector. Import handles them in
 // import.cpp.
 #include "deploy/onnx/exporter.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Computes single operators of an ONNX model on small arrays, to find out what the end of another
 // tool's detector does. Internal to deploy/onnx.
 #pragma once

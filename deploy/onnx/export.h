@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A deploy graph as an ONNX model: opset 13, valid for ONNX's own checker.
 //
 // Input `images`: f32 [N,3,H,W], RGB in 0..1. With a decode node the output is `outputs`, f32

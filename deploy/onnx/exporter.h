@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Writes a graph as an ONNX model, node by node. Internal to deploy/onnx; the public interface is
 // deploy/onnx/export.h. The export of each kind of node is beside its import (deploy/onnx/nodes.h).
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Weights that an ONNX model stores in separate files. Internal to deploy/onnx.
 #pragma once
 

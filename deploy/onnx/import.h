@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // An ONNX model as a deploy graph: our own exports, and ordinary convolutional networks, float or
 // with QuantizeLinear / DequantizeLinear pairs.
 //

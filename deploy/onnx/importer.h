@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Turns the nodes of an ONNX model into nodes of a graph, one after the other. Internal to
 // deploy/onnx; the public interface is deploy/onnx/import.h. The import of each operator is in the
 // files that deploy/onnx/nodes.h lists.

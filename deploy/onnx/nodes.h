@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Import and export of nodes, one file per family: two tables beside the code list the ONNX
 // operators that it imports and the kinds that it exports. Internal to deploy/onnx.
 #pragma once

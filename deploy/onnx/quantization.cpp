@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Imports QuantizeLinear and DequantizeLinear: ranges and integer weights. Export writes them
 // around other nodes (OnnxExporter::pair()).
 #include <algorithm>

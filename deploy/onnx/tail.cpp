@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "deploy/onnx/tail.h"
 
 #include "deploy/graph/attribute_json.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The end of a detector as ONNX operators: decoding, and optionally NMS.
 //
 // Internal to deploy/onnx. The importer recognises the end of our own models by writing it again

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The weights of a node as ONNX stores them. Internal to deploy/onnx.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Adds nodes and constants to an ONNX graph. Internal to deploy/onnx, whose headers are the only
 // ones that expose protobuf.
 #pragma once

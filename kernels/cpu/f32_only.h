@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Checks in the CPU's kernels against types that only a device supports.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The instruction sets that kernels are compiled for, and the one in use.
 //
 // The program as a whole is compiled for x86-64-v3 (AVX2, FMA, F16C) on x86. Kernels that benefit

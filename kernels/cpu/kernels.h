@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The CPU's kernels, as listed in kernels/backend.h, declared for kernels that use others. Code
 // outside kernels/cpu calls them through kernels::backend().
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Memory traffic, in passes over one [rows, channels] tensor for k branches: forward k (statistics)
 // + k + 1, backward (k + 1) + (k + 1) + k. No intermediate tensor is stored.
 #include "kernels/rep_bn_act.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Letterboxing and augmentation from raw bytes: one thread per result pixel, all steps in
 // registers. Neighbouring pixels read neighbouring bytes, which the caches combine.
 #include "kernels/cuda/device/each.cuh"

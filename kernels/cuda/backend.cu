@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Our CUDA kernels as a Backend, after the libraries.
 #include "core/device.h"
 #include "kernels/backend.h"

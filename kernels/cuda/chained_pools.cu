@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Three chained max-pools in one kernel (SPPF): intermediate results stay in shared memory.
 #include "kernels/cuda/device/half.cuh"
 #include "kernels/cuda/kernels.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/cuda/runtime.h"
 
 #include <nvtx3/nvToolsExt.h>

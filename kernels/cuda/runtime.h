@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The CUDA device as the accelerator of core/device.h, with our kernels as its backend.
 //
 // A build without CUDA has the same two functions (kernels/no_cuda/runtime.cpp): cuda_available()

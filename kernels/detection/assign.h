@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Label assignment: the box that each anchor is trained to predict, and its target score.
 //
 // LabelAssign is common to the three assigners. None waits for the device or reads its memory on

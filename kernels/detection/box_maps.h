@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The boxes in a detector's maps: the cell of each box, and the form in which it is stored.
 //
 // Anchors of an image run level by level, within a level all cells for the first of the per_cell

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Decodes the head's outputs to boxes: the last step of a detector.
 //
 // Per level: class logits [N,H,W,classes], distances [N,H,W,4*max(1, reg_max+1)] (l t r b in cells;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Converts an assignment of boxes to anchors (kernels/detection/assign.h) for the losses: a label
 // for each row of the class maps, and the sum of the target scores, which divides the losses.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Non-maximum suppression that gives exactly the rows of the official yolov6/utils/nms.py.
 #pragma once
 

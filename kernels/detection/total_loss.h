@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The final step of a loss: combining its parts, and multiplying gradients by the incoming
 // gradient.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The activation functions: their list, and for each its value, its derivative and the traits that
 // the rest of the program needs. One definition for the CPU, CUDA and the quantized simulation.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Copies of a training step to the device and back, without waiting for it.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "models/loss/branch_loss.h"
 
 #include "kernels/backend.h"

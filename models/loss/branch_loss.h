@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The arithmetic of DetectionLoss for one branch of a head. It runs on the device of the maps, by
 // that device's kernels, without waiting for them.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The training loss of a YOLOv6 detector: label assignment, then classification, box and
 // distribution focal loss, optionally objectness, the anchor-aided branch and distillation.
 //

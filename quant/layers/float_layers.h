@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Graphs with some layers in float: which layers can be chosen, and the effect of the choice on
 // ranges.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Runs many variants of a graph that differ in a few layers, recomputing only what differs.
 //
 // A base graph runs once per batch and keeps every activation in memory. A variant is the same

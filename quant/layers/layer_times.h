@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Times of each layer in float and in int8, and the predicted time of a graph with some layers in
 // float.
 #pragma once

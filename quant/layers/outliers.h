@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The ratio of a tensor's largest value to its typical value, which determines the loss from
 // quantization with one step per tensor.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Partial quantization: which layers to keep in float.
 //
 // Two models guide the choice. Noise: rounding errors of different layers are independent, so the

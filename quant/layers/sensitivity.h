@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Ranks layers by their sensitivity to int8.
 //
 // A layer is a convolution or transposed convolution together with its input: in int8 both are

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Bias correction (Nagel et al. 2019, section 4.2), empirical: quantized weights and inputs shift
 // the mean of a convolution's result; the bias is corrected to remove the shift, channel by
 // channel.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Finds the channels of different tensors that hold the same values, up to a positive scale.
 #pragma once
 

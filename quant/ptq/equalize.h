@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Cross-layer equalization (Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization
 // and Bias Correction", section 4.1).
 //

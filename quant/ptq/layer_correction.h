@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Learned rounding and bias correction, layer by layer in the order of the graph, each on the
 // outputs of the quantized layers before it.
 #pragma once

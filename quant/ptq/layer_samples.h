@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Samples of a network for the layer-by-layer methods: the result of each convolution before
 // residual and activation, exact and quantized, and its inputs, at some pixels.
 //

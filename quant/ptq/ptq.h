@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Post-training quantization: choose a range for every activation group and a scale for every
 // channel of the weights, and, by switches, make the network easier to quantize first and round it
 // better afterwards. No training: images without labels are all it needs.

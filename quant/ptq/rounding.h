@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Learned rounding (AdaRound: Nagel et al. 2020, "Up or Down? Adaptive Rounding for Post-Training
 // Quantization").
 //

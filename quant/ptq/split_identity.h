@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Takes the identity out of convolutions. In a fused RepVGG or RepOptimizer block the centre of
 // channel o's kernel holds the weight of x_o itself (from the identity branch), about ten times as
 // large as the other weights, and it determines the scale of the channel's 127 steps. So

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Chooses a range: the amax that symmetric quantization maps to its highest level.
 //
 // Equivalent to pytorch-quantization 2.2.1 (calib/histogram.py, calib/max.py), with the same

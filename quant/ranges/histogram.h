@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Histograms of |x|, counted fast (kernels/histogram.h): a calibration counts every activation of a
 // detector on every image, some 10 million values per image at 640 px.
 //

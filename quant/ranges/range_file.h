@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The ranges of a model as JSON, for inspection and editing.
 //
 //   {"tensors": {"images": {"group": 0, "unsigned": true, "amax": 1.0}, ...}}

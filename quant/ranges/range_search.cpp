@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The searches over a histogram, in O(levels) for each candidate.
 #include <algorithm>
 #include <cmath>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Chooses the step of each output channel's weights.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The teacher of quantization-aware training: the float graph, run by the fp32 engine.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A trainable form of the deploy graph: the graph that is trained is the one that is deployed.
 //
 // Its nodes run through the differentiable functions of layers/. In a graph with ranges every node

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The differentiable function of each kind of node. Internal to quant/training.
 #pragma once
 

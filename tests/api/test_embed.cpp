@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // examples/embed, built as programs of their own against an installed Sextant.
 #include <cstdlib>
 

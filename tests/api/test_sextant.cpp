@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The C and C++ interfaces of libsextant, beside the engine's own detector.
 #include <atomic>
 #include <cmath>

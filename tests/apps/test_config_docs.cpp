@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The tables of config keys in docs/ list exactly the existing keys, with the program's defaults.
 #include <map>
 #include <sstream>

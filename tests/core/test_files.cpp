@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // safetensors, atomic writing, configs.
 #include <fstream>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Every shared fixture of post/, data/ and optim/ is claimed by a test that names it.
 #include <algorithm>
 #include <array>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Parsing text to JSON, and reading typed values from JSON.
 #include <limits>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Outputs never overwrite inputs; links and devices are preserved.
 #include <sys/stat.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // RecordedWork on a fake device in host memory that records its calls.
 #include <cstdlib>
 #include <cstring>

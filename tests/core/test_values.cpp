@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Limits of what a model may hold: values, memory, class names.
 #include <cmath>
 #include <limits>

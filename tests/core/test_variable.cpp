@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The autograd graph itself.
 #include "core/variable.h"
 #include "support/gradcheck.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A CUDA driver stub, so that cuDNN makes plans on a machine without a GPU.
 //
 // cuDNN compiles a plan's kernel by NVRTC, which needs no driver, and then loads it, which does.

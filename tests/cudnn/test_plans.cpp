@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // cuDNN's plans for the device described by h100.json. Nothing is run: tests/gpu checks results on
 // a device.
 #include "support/support.h"

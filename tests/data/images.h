@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Small images for the tests of this folder.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The device for tests that test_simt runs on the SIMT runner: here a GPU.
 #include "simt/accelerator.h"
 

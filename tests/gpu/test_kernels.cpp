@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Runs tests/simt/cases on the device: each case twice, with results that have to repeat bit for
 // bit.
 #include <cuda_runtime_api.h>

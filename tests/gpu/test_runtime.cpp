@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The CUDA runtime and its libraries on a device: memory, streams, recorded work, cuBLAS, cuDNN.
 #include <set>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The table of convolution choices, and its keys.
 #include "kernels/conv_choice.h"
 #include "support/support.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Every differentiable function against central differences, and against a plain reference where
 // one is short.
 #include "core/trace.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Operations of a Module on its submodules: modes, freezing, lookup by path.
 #include <cstring>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Functions on quantized tensors against compositions of plain functions, and by hand.
 #include <cmath>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The head's objectness: its parameters, its gradients, what it does to predictions and the loss.
 #include <cmath>
 

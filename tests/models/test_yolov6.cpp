@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Every model of fixtures/models against the official implementation, with formula weights.
 #include <cstdio>
 #include <cstdlib>

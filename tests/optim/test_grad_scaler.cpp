@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Loss scaling and the average in the optimizer's pass, on the host.
 #include "optim/adam.h"
 #include "optim/ema.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // SGD, Adam and AdamW against PyTorch's steps, resuming, grouping.
 #include <cmath>
 #include <map>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // RepOptimizer against the official implementations: re-initialised weights, gradient multipliers
 // and five steps, for every recorded run.
 #include "core/config.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // RepOptimizer's equivalence in double, with a separate convolution and update rules: tests only
 // the mathematics and the multipliers, and which claims hold for AdamW.
 #include <cmath>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Scales: found, stored and matched by name.
 #include <limits>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A CUDA device emulated by the SIMT runner, for tests of code on core/device.h and
 // kernels/backend.h: layers, training steps and engines run as on a GPU.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Memory of the SIMT runner: stacks for the fibers and memory for the blocks, both announced to
 // AddressSanitizer.
 #pragma once

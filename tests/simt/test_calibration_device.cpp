@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Calibration on the device: the engine's tensors are counted in device memory.
 #include <cmath>
 #include <string>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The CUDA engine against the CPU's, on the device of the SIMT runner.
 #include <cmath>
 #include <cstdlib>

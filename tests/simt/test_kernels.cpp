@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Runs tests/simt/cases on the host SIMT runner.
 #include <cstdlib>
 #include <new>

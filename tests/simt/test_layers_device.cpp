@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Every differentiable function on the device against the same function on the host: results, all
 // gradients, and side effects.
 #include <functional>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The detection loss on the device of the SIMT runner, against the CPU's and the official one.
 #include <cstring>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The warp-level matrix functions and the tile loads of kernels/cuda, against plain products.
 #include <cmath>
 

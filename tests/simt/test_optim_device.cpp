@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The optimizers, the average of the weights and loss scaling on the device against the host.
 #include "optim/adam.h"
 #include "optim/ema.h"

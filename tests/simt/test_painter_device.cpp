@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Augmentation and resizing on the device against the host's.
 #include "data/image/resize.h"
 #include "data/images.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A step of quantization-aware training on the device as on the host: losses, all gradients, the
 // optimizer, scales.
 #include <cmath>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Tests of the SIMT runner: its results, and the mistakes that it has to catch.
 #include <sys/wait.h>
 #include <unistd.h>

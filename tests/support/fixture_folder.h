@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The files of a folder of shared fixtures, each claimed by one kind of test through the start of
 // its name, so that another set of files with other sizes runs unchanged and no file is left out.
 #pragma once

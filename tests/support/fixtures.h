@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The shared reference data, found by listing the folder: a test runs on all files of its kind it
 // finds and takes counts and sizes from them. These functions skip the running test if they find no
 // data.

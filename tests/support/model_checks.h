@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Compares a model that has the weights of its fixture with the fixture's numbers, on the model's
 // device. Each check allows what PyTorch's own float32 needs.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Code for one instruction set. CMake compiles each file in a folder named simd/ or simd_int8/ once
 // for each set; SEXTANT_SIMD is the set's name and namespace:
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // As many floats as a register holds, through the compiler's vector extension.
 #pragma once
 

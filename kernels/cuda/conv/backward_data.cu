@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The data gradient as gathering matrix products: input pixels x input channels, summed over taps
 // and output channels. With a stride, the input pixels fall into stride^2 phases by their
 // coordinates modulo it; a phase uses only every stride-th tap, so each phase is a separate product

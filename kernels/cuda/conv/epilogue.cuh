@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The epilogue of a convolution's sums, eight neighbouring columns at a time.
 #pragma once
 

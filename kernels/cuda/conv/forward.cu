@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Convolution forward as a matrix product: output pixels x output channels, summed over taps and
 // input channels, with the operand gathered from the input on the fly.
 #include "kernels/cuda/conv/launch.cuh"

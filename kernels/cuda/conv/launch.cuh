@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Which tile a convolution's matrix product runs with, and its launch.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The operands of a convolution's matrix product. A source gives the address of its element (i, k);
 // i is the output's row or column, k the index summed over. One of the two is fixed for a thread,
 // the other moves with the loop, so each has a state of its own: at(fixed(i), moving(k)). An

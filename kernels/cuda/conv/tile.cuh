@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The convolution's matrix product: out(i, j) = sum over k of a(i, k) b(j, k), one block per tile.
 //
 // Operand tiles pass through kStages buffers in shared memory, filled by cp.async while earlier

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A transposed convolution is the data gradient of the convolution that goes the other way, from
 // the large tensor to the small one; its data gradient is that convolution, and its weight gradient
 // that one's, with the roles of the tensors exchanged. So it runs on the matrix products of the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Task-aligned assignment: everything is cleared; one block per box finds its best anchors and
 // claims them; one thread per anchor resolves conflicts and updates each box's maxima; targets are
 // normalised. Maxima of non-negative doubles are those of their bits, so they need no order.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Shared by the assigners on the device: finding the largest few of many values with one block, and
 // claiming anchors for boxes.
 #pragma once

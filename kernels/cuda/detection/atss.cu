@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Adaptive training sample selection: one block per box finds its candidates level by level and
 // their threshold, and claims anchors; one thread per anchor resolves conflicts.
 #include "kernels/cuda/detection/assign_topk.cuh"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Distillation of class scores: divergence and gradient in one pass over each map, one block per
 // run of values, split by size alone; then one block adds up the sums and computes loss and factor.
 #include "kernels/cuda/device/pack.cuh"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Decoding of boxes and their losses, four lanes per anchor: each handles one of the four numbers
 // of the box and its distribution. Blocks without a positive anchor return at once; the others are
 // summed in double, in an order that depends on the shape alone.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Classification losses with their gradients in one pass. Each block sums a run of elements, split
 // by shape alone.
 #include "kernels/cuda/device/pack.cuh"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Anchor points, and decoding of the head's outputs to boxes and scores: one warp per anchor.
 #include "kernels/cuda/conv/mma.cuh"
 #include "kernels/cuda/device/each.cuh"

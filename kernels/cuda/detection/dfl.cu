@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Distributions over bins: expectation and distribution focal loss.
 #include "kernels/cuda/device/pack.cuh"
 #include "kernels/detection/dfl.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Box losses, one thread per row.
 #include "kernels/cuda/device/each.cuh"
 #include "kernels/math/iou.h"

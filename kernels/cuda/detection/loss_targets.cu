@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Converts an assignment to rows of labels, one thread per anchor, and sums its target scores by
 // blocks.
 #include "kernels/cuda/device/pack.cuh"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Non-maximum suppression. One warp per anchor collects the candidates as sort keys, in any order.
 // Then one block per image sorts them, which fixes the order, and keeps boxes greedily: it finds
 // all candidates of a run that no kept box suppresses in parallel, then repeatedly keeps the best

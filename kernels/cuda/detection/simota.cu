@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // SimOTA: one thread per anchor decides whether it is a candidate and computes its class costs; one
 // block per box finds how many anchors it takes and claims the cheapest; one thread per anchor
 // resolves conflicts.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Combines the parts of a loss with one small block, and multiplies gradients by a scalar in device
 // memory.
 #include "kernels/cuda/device/pack.cuh"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Kernels that call op(i) for every i < n, in any order.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Tensors in f32 or a 16-bit type, with arithmetic in f32.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Sums in double whose order depends on the shape alone: one partial result per block, added up by
 // a single block.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Chooses between cuDNN's convolutions and ours: measures both, checks them against each other, and
 // remembers the faster one.
 #pragma once

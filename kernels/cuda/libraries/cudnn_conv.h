@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The convolutions of kernels/conv.h and kernels/conv_int8.h as cuDNN plans.
 //
 // plan_...() returns nothing if cuDNN cannot do it in the precision of our contract: f32 is

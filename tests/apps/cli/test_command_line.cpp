@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Options, their mistakes, and what --help shows.
 #include <fcntl.h>
 #include <unistd.h>

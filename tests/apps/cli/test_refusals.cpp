@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Mistakes that every command refuses before it starts, and errors of output.
 #include <fcntl.h>
 #include <unistd.h>

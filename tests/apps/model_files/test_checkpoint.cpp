@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Checkpoints from other programs, and modified ones.
 #include <cmath>
 

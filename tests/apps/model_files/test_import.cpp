@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // From an official file to our checkpoint, and back to a file for PyTorch.
 #include <cstring>
 

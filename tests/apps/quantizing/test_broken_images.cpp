@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Images that cannot be decoded are left out of evaluation and calibration; classes are matched by
 // name.
 #include <filesystem>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The ladder's report, and the refusals of its config.
 #include "apps/quantizing/ladder.h"
 #include "core/file.h"

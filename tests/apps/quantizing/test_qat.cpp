@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Quantization-aware training on a handful of drawn shapes.
 #include <cmath>
 #include <map>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Ten training steps against PyTorch in float64 (tests/fixtures/loss_curve.json, made by
 // bench/peers/loss_curve.py).
 #include <cmath>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A run and its folder: one process at a time, signals, more epochs, and the config that it leaves.
 #include <sys/wait.h>
 #include <unistd.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Affine, mosaic, mixup and flips against the official code, and whole samples.
 #include "core/json.h"
 #include "data/augment/augment.h"

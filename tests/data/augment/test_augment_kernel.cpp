@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The kernels that compute each result pixel independently, against the step-by-step code in
 // data/augment.
 #include "data/augment/augment.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Matching the classes of a dataset with those of another split or a model.
 #include "core/json.h"
 #include "data/dataset/dataset.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // COCO JSON datasets.
 #include "core/config.h"
 #include "data/dataset/dataset.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Datasets as folders, JSON and data.yaml, and every mistake that labels can hold.
 #include <set>
 #include <sstream>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Every dataset format, with the peculiarities of the tools that write them.
 #include <filesystem>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Sizes of many images: read in parallel, cached, and never stale.
 #include <cstdlib>
 #include <cstring>

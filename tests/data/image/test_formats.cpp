@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Orientation, other image formats, and files that claim more pixels than they hold.
 #include <array>
 #include <cstring>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Reading, writing and resizing pictures.
 #include <algorithm>
 #include <array>

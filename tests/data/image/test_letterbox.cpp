@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The one preprocessing function, against the official letterbox.
 #include "core/json.h"
 #include "data/image/letterbox.h"

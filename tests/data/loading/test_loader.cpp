@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The loader: the same batches for any number of threads, different ones in each epoch.
 #include <cstring>
 #include <set>

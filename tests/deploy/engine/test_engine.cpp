@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Tracing, fusing and the two engines, on a small network of every node kind.
 #include <cmath>
 #include <map>

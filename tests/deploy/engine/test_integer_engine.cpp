@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The fully integer engine: against its plain kernels, against the int8 engine, and without a
 // float.
 

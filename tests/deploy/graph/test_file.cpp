@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The deploy file: round trips, and errors that name the fault.
 #include <cmath>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The table of node kinds: checks every row, including rows added later.
 #include <set>
 

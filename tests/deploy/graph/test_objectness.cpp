@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A head with objectness after training: graph, engines, file, ONNX.
 #include <cmath>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Ranges that were not unified: requantizing steps, and the table of the effects of passes.
 #include "deploy/engine/engine.h"
 #include "deploy/engine/pass_report.h"

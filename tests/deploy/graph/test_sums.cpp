@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Sums with a factor, including subtraction: folded into one convolution, turned into a residual or
 // left alone, with the right sign, in floats and integers; and imported from ONNX.
 #include "deploy/engine/engine.h"

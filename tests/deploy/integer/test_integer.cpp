@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The parts of the fully integer mode against exact arithmetic.
 #include <cmath>
 #include <limits>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // pytorch-quantization-demo's integer networks: asymmetric u8 activations and weights. Every
 // layer's integers are reproduced exactly, from its stored integers and from its float parameters
 // and ranges.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Exported ONNX models are imported as the same graph; broken ones are refused.
 #include <cmath>
 

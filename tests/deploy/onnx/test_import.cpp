@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // ONNX models of other tools (tests/fixtures/onnx/make.py), compared with ONNX Runtime.
 #include <cmath>
 

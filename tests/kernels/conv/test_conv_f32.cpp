@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The f32 convolutions on every instruction set that this processor has, by every algorithm.
 #include <cmath>
 #include <cstdlib>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The gradients of the f32 convolutions on every instruction set that this processor has.
 #include <cmath>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The int8 convolutions on every instruction set that this processor has, by every algorithm: the
 // same integers as from their definition.
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Official checkpoints: the walk through the modules, the model they are recognised as, mutated
 // files, and what the project's own checkpoints predict.
 #include <array>

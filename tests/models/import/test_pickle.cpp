@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Pickles that Python would act on, and malformed ones: each is refused in one line.
 #include "models/import/pickle.h"
 #include "support/pickles.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Zip archives and the tensors in them, valid and hostile.
 #include <cmath>
 #include <cstring>

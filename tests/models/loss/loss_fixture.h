@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The fixtures of losses/ as samples, with their expected results.
 #pragma once
 

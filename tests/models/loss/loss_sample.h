@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Inputs of DetectionLoss for tests, at random or from a fixture.
 #pragma once
 

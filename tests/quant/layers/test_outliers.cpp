@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Peak-to-RMS ratios of weights and activations.
 #include <cmath>
 

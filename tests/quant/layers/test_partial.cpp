@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Partial quantization: the effect of float layers on a graph, and their choice.
 #include <numeric>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Sensitivity: scores against whole simulations, rankings whose answer is known.
 #include <cmath>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Channel sets and cross-layer equalization.
 #include <algorithm>
 #include <cmath>

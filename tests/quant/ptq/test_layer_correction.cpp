@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The samples of the layer-by-layer methods, and their effect on a network.
 #include <algorithm>
 #include <cmath>

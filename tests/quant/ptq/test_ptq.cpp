@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Post-training quantization of a small network.
 #include <algorithm>
 #include <cmath>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Histograms and ranges against pytorch-quantization, and against their definitions.
 #include <algorithm>
 #include <cmath>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Ranges as JSON, read and edited; ranges of weights.
 #include <cmath>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The trainable graph against the engines that run its result.
 #include <cmath>
 

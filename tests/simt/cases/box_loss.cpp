@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Decoded boxes, rows of targets, box losses, and the final step of a loss.
 #include "kernels/detection/box_loss.h"
 
