@@ -18,6 +18,7 @@ void add_partial_command(Command app);
 void add_qat_command(Command app);
 void add_ladder_command(Command app);
 void add_detect_command(Command app);
+void add_run_command(Command app);
 void add_bench_command(Command app);
 void add_info_command(Command app);
 void add_ranges_command(Command app);
