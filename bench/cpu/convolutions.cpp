@@ -158,7 +158,7 @@ Json convolutions(const ConvOptions& o) {
     for (Layer& layer : layers)
       for (Contender& c : layer.contenders) {
         // Until the threads of the one before have gone to sleep, and its own have woken up.
-        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
         c.run();
         const double start = now();
         c.run();
