@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // sextant-infer: runs a deploy file on images. Links no training code.
 #include "apps/cli/command_line.h"
 #include "apps/cli/detect_options.h"
@@ -7,7 +8,8 @@
 
 int main(int argc, char** argv) {
   sextant::apps::Program app(
-      "Detect objects with a Sextant deploy file; writes annotated pictures and JSON", "sextant-infer");
+      "Detect objects with a Sextant deploy file; writes annotated pictures and JSON",
+      "sextant-infer");
   sextant::deploy::set_cuda_starter(
       {sextant::kernels::cuda_available, sextant::kernels::start_cuda});
   sextant::apps::DetectOptions options;

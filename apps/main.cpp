@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "apps/cli/command_line.h"
 #include "apps/commands/commands.h"
 #include "deploy/detect/choices.h"

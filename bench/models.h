@@ -1,4 +1,5 @@
-// Models of the presets with random weights: what is measured does not depend on their values.
+// SPDX-License-Identifier: Apache-2.0
+// Models of the presets with random weights, on whose values the measurements do not depend.
 #pragma once
 
 #include <string>

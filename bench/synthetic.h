@@ -1,4 +1,5 @@
-// Made-up targets of a training step.
+// SPDX-License-Identifier: Apache-2.0
+// Synthetic targets for a training step.
 #pragma once
 
 #include "core/rng.h"

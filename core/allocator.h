@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Memory for tensors.
 //
 // A training step requests the same few hundred blocks again and again, some of them 25 MB large.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "core/class_names.h"
 
 #include <algorithm>
@@ -35,7 +36,7 @@ void check_class_names(const std::vector<std::string>& names, const std::string&
     check(name.size() <= kMaxClassName, "{}: the class name '{}...' has {} bytes, more than {}",
           where, printable(name.substr(0, 32)), name.size(), kMaxClassName);
     check(is_utf8(name), "{}: the class name '{}' is not UTF-8", where, printable(name));
-    check(seen.insert(name).second, "{}: the class name '{}' is there twice", where, name);
+    check(seen.insert(name).second, "{}: duplicate class name '{}'", where, name);
   }
 }
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The classes of a model or data set: names, whose order gives the numbers.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Strict reading of JSON configs: every key is read by name, and any other key is an error that
 // names the nearest valid one.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The keys of a config, each spelt once: one function reads them from JSON, with their bounds, and
 // writes the config as resolved, in the order of the calls.
 //

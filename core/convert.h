@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Converts the element types found in files to f32, which everything else computes with.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Devices: where a tensor's memory lies, and what core needs from an accelerator.
 //
 // core does not depend on CUDA. The owner of an accelerator (kernels/cuda/runtime.h, or the host

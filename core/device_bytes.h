@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Uploads lists of plain values for device kernels.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Enums and the names that files, options and messages use for their values: one table per enum.
 //
 //   enum class Metric { kSqnr, kMse, kMap };

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Errors. One exception type, thrown where the fact is known.
 //
 // A message says what was expected, what was found, and where:

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Reads and writes whole files. A written file appears under its name complete or not at all.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The 16-bit floating-point types on the host: storage, and conversions that round to nearest even.
 // Every NaN becomes the one that a GPU's conversion gives.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // SIGINT and SIGTERM. Where nothing has to be put in order the program ends at once, with one line
 // on stderr and exit code 128 + signal. Within an InterruptScope the signal waits until the work asks
 // for it; a second signal ends the program all the same.

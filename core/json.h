@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The JSON type. Members keep the order they were written in.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Files that a program reads and files that it writes: never the same.
 #pragma once
 

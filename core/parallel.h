@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Loops over several threads. One pool serves the whole program; a thread that finds it in use, and
 // a loop inside a loop, run on by themselves.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "core/process.h"
 
 #include <fcntl.h>
@@ -53,8 +54,8 @@ Process::Process(const std::vector<std::string>& argv, Pipe pipe) {
   posix_spawnattr_setsigmask(&attributes, &none);
   // A group of its own: Ctrl-C is for this program, which then ends the other in good order.
   posix_spawnattr_setpgroup(&attributes, 0);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK |
-                                            POSIX_SPAWN_SETPGROUP);
+  posix_spawnattr_setflags(&attributes,
+                           POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
   std::vector<char*> words;
   for (const std::string& word : argv) words.push_back(const_cast<char*>(word.c_str()));
   words.push_back(nullptr);
@@ -91,7 +92,8 @@ size_t Process::read(std::span<uint8_t> bytes) {
 
 bool Process::write(std::span<const uint8_t> bytes) {
   // A reader that has gone is an answer here, not a reason to end.
-  struct sigaction ignore {}, before {};
+  struct sigaction ignore {
+  }, before{};
   ignore.sa_handler = SIG_IGN;
   ::sigaction(SIGPIPE, &ignore, &before);
   size_t done = 0;

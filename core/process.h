@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Another program at the end of a pipe.
 #pragma once
 

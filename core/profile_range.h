@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Named ranges of work for a profiler (NVTX; see docs/profiling.md).
 //
 //   const ProfileRange range("backbone.stem");

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Progress of long work: a bar with an ETA on a terminal, an occasional plain line in a log.
 #pragma once
 

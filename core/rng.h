@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Random numbers that depend only on a seed and a position, never on thread or platform.
 //
 // Rng(seed, stream) starts an independent sequence. The loader gives each (epoch, sample) its own

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The safetensors format: 8-byte little-endian header length, JSON header (name, dtype, shape,
 // data_offsets), raw little-endian data; strings under "__metadata__".
 // https://huggingface.co/docs/safetensors, "Format".

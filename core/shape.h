@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Shape: up to six dimensions, no allocation.
 //
 // Activations are [N,H,W,C] and convolution weights [O,H,W,I], both in memory and in shapes.

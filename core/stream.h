@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // An opaque CUDA stream, so that kernel contracts compile without CUDA.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Work beside the main thread's, on threads of its own: reading and writing of files. Loops that are
 // to share the processors use core/parallel.h.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Tensor: a dtype, a shape and shared, dense, row-major memory on a device.
 //
 // Pointers refer to memory of the tensor's device. Host code reads and writes host tensors only,

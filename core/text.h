@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Text from outside: names in files, paths, what others wrote.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Records the operations of a forward pass, for the deploy graph.
 //
 // While a Recorder is alive on a thread, every function in layers/ reports the operation it ran:

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Autograd: a dynamic graph of single-output nodes.
 //
 // A Variable is a Tensor plus, when a gradient is wanted, a record of where it came from. A

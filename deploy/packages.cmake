@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Debian packages, by `cpack` in the build folder: sextant (programs and libsextant.so.1) and
 # libsextant-dev (headers and what finds them).
 set(CPACK_GENERATOR DEB)

@@ -1,7 +1,8 @@
-// A training batch from raw bytes in one pass, and letterboxing: what data/augment/augment.h and
-// data/image/letterbox.h do step by step, each result pixel by itself. Geometry and draws come from
-// the host. Images are RGB u8, rows without gaps. CUDA: as on the CPU, except that a coordinate
-// within rounding of a step may fall to the other side.
+// SPDX-License-Identifier: Apache-2.0
+// Augmentation of a training batch from raw bytes in one pass, and letterboxing: the steps of
+// data/augment/augment.h and data/image/letterbox.h, computed independently for each result pixel.
+// Geometry and random draws come from the host. Images are RGB u8, rows without gaps. CUDA: as on
+// the CPU, except that a coordinate within rounding of a step may be rounded the other way.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +11,7 @@ namespace sextant::kernels {
 
 // --- letterbox ----------------------------------------------------------------------------------
 
-// An image and where it goes (data/image/letterbox.h, LetterboxGeometry): resized_width x
+// An image and its place on the canvas (data/image/letterbox.h, LetterboxGeometry): resized_width x
 // resized_height pixels of the canvas from (left, top) on.
 struct LetterboxImage {
   const uint8_t* pixels = nullptr;
@@ -39,7 +40,7 @@ struct PlacedImage {
 };
 
 // Images on a canvas (a mosaic's four, or one), seen through an affine map. Where images overlap
-// the last one counts; pixels that none covers get the pad value.
+// the last one wins; uncovered pixels get the pad value.
 struct AugmentPicture {
   PlacedImage image[4];
   int32_t images = 0;
@@ -49,8 +50,8 @@ struct AugmentPicture {
 
 struct AugmentSample {
   AugmentPicture picture[2];
-  int32_t pictures = 1;    // 2: mixed up
-  double mix_ratio = 1.0;  // the first picture's share
+  int32_t pictures = 1;    // 2: mixup
+  double mix_ratio = 1.0;  // the weight of the first picture
   int32_t jitter = 0;      // not 0: colours through the tables
   uint8_t hue[256] = {};   // data/augment/hsv.h, HsvTables
   uint8_t saturation[256] = {};
@@ -58,8 +59,8 @@ struct AugmentSample {
   int32_t flip_up_down = 0, flip_left_right = 0;
 };
 
-// out[n, y, x] = colours of the mixed, warped pictures of sample n at the place that the flips
-// bring to (x, y).
+// out[n, y, x] = the pixel of the mixed, warped, colour-jittered pictures of sample n that the
+// flips move to (x, y).
 struct Augment {
   const AugmentSample* samples = nullptr;  // [batch], where the kernel runs
   int64_t batch = 0;

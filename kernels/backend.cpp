@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/backend.h"
 
 #include "core/error.h"
@@ -11,7 +12,7 @@ void set_cuda_backend(const Backend* backend) { cuda_backend = backend; }
 
 const Backend& backend(Device device) {
   if (device == Device::kCpu) return cpu::backend();
-  check(cuda_backend != nullptr, "no CUDA device is in use");
+  check(cuda_backend != nullptr, "no CUDA device has been started");
   return *cuda_backend;
 }
 

@@ -1,11 +1,12 @@
-// The kernels of the device that a tensor is on: what layers and everything above call.
+// SPDX-License-Identifier: Apache-2.0
+// The kernels of a device, as called by layers and everything above.
 //
 //   const kernels::Backend& on = kernels::backend(x.device());
 //   on.conv_forward({shape, x.f32(), w.f32(), nullptr, y.f32()});
 //
-// A new kernel: its parameters and contract in a header of kernels/, its name in the list below,
-// its definitions in kernels/cpu and kernels/cuda. The rest follows from the list: the method, the
-// declarations, and both backends' forwarding.
+// To add a kernel: put its parameters and contract into a header of kernels/, its name into the
+// list below, its definitions into kernels/cpu and kernels/cuda. The list generates the rest: the
+// method, the declarations, and the forwarding of both backends.
 #pragma once
 
 #include "core/device.h"
@@ -40,8 +41,8 @@
 #include "kernels/requantize.h"
 #include "kernels/strided.h"
 
-// KERNEL(name, parameters) for each kernel. Pointers among the parameters are to memory of the
-// backend's device, unless they say otherwise.
+// KERNEL(name, parameters) for each kernel. Pointers in the parameters point to memory of the
+// backend's device, unless documented otherwise.
 #define SEXTANT_KERNELS(KERNEL)                          \
   /* conv.h, conv_int8.h, linear.h */                    \
   KERNEL(conv_forward, ConvForward)                      \
@@ -128,8 +129,8 @@
 
 namespace sextant::kernels {
 
-// Each method runs its kernel. On CUDA it starts the work on compute_stream() and returns;
-// workspaces are its own affair.
+// Each method runs its kernel. On CUDA it starts the work on compute_stream() and returns; it
+// allocates its own workspace.
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -139,10 +140,10 @@ class Backend {
 #undef SEXTANT_METHOD
 };
 
-// Throws Error for kCuda when no set_cuda_backend() came before.
+// Throws Error for kCuda unless set_cuda_backend() was called.
 const Backend& backend(Device device);
 
-// Called with an accelerator's kernels when it is set, and with null when it is taken away.
+// Called with an accelerator's kernels when it is set, and with null when it is removed.
 void set_cuda_backend(const Backend* backend);
 
 namespace cpu {

@@ -1,5 +1,6 @@
-// Parallel branches, each scaled channel by channel, added up: what a block does to its branches
-// before one common batch-norm.
+// SPDX-License-Identifier: Apache-2.0
+// The sum of parallel branches, each scaled per channel, as computed by a block before its common
+// batch-norm.
 //
 //   y[r, c] = sum_b scale_b[c] * x_b[r, c]
 //
@@ -27,7 +28,7 @@ struct BranchSum {
 };
 
 // out[c] = sum over rows of a[r, c] * b[r, c]: the gradient with respect to a scale. b null: ones.
-// Summed in double, in chunks of rows that depend on their number alone.
+// Summed in double, in chunks that depend on the number of rows alone.
 struct ChannelDot {
   const void* a = nullptr;
   const void* b = nullptr;

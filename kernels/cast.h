@@ -1,5 +1,6 @@
-// Conversion between f32 and the 16-bit floating-point types, and from f64 to f32 (a sum as a
-// kernel leaves it, to a loss), rounding to nearest even.
+// SPDX-License-Identifier: Apache-2.0
+// Conversion between f32 and the 16-bit floating-point types, and from f64 to f32 (from a kernel's
+// sum to a loss), rounding to nearest even.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +9,8 @@
 
 namespace sextant::kernels {
 
-// One of the two types is F32, the other F16 or BF16, or F64 to F32; else an Error.
+// One of the two types is F32 and the other F16 or BF16, or it converts F64 to F32. Throws Error
+// for other types.
 struct Cast {
   const void* from = nullptr;
   DType from_type = DType::kF32;

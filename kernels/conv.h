@@ -1,15 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
 // 2-D convolution: forward, data gradient, weight gradient. Three kernels, three names.
 //
 // Activations NHWC, weights [oc, kh, kw, ic / groups]. Square stride and symmetric padding.
 // Cost: 2 * n * oh * ow * oc * kh * kw * ic / groups FLOPs each.
 //
 // x, w, y, their gradients dx and dy, and residual are of type `dtype`; bias, dw and db are f32.
-// CPU: f32 only; weights are packed in each call (ConvF32 below packs them once). Sums are cut by
-// shape alone: no result depends on the number of threads.
-// CUDA: F32, F16, BF16; sums are f32. Our own implicit matrix products (kernels/cuda/conv/tile.cuh):
-// groups must be 1; any number of channels, fastest with multiples of 8 and tensors aligned to 16
-// bytes. No atomics: results repeat bit for bit. Throws Error for groups, another dtype, a shape
-// without output.
+// CPU: f32 only; weights are packed in each call (ConvF32 below packs them once). The order of sums
+// depends on the shape alone, so no result depends on the number of threads. CUDA: F32, F16, BF16;
+// sums are f32. Our own implicit matrix products (kernels/cuda/conv/tile.cuh): groups must be 1;
+// any number of channels, fastest with multiples of 8 and tensors aligned to 16 bytes. No atomics:
+// results repeat bit for bit. Throws Error for groups, another dtype, a shape without output.
 #pragma once
 
 #include <cstdint>
@@ -38,8 +38,8 @@ struct ConvShape {
   auto operator<=>(const ConvShape&) const = default;
 };
 
-// How f32 is multiplied on CUDA: 3xTF32 on tensor cores (each factor as the sum of two tf32, error
-// about 2^-22 of a product), or by fused multiply-adds.
+// How CUDA multiplies f32: 3xTF32 on tensor cores (each factor is the sum of two tf32, with an
+// error of about 2^-22 of a product), or by fused multiply-adds.
 enum class ConvPrecision { k3xTF32, kFma };
 
 // y = the epilogue of conv(x, w) + bias (kernels/epilogue.h)
@@ -54,7 +54,7 @@ struct ConvForward {
   const void* residual = nullptr;  // like y, may be y; or null
   DType dtype = DType::kF32;
   ConvPrecision precision = ConvPrecision::k3xTF32;
-  // Elements from one pixel to the next; 0: the channels.
+  // Elements from one pixel to the next; 0: the number of channels.
   int64_t x_pitch = 0, y_pitch = 0, residual_pitch = 0;
 };
 
@@ -82,9 +82,9 @@ struct ConvBackwardWeight {
 };
 
 namespace cpu {
-// How a convolution is summed: each product, or 3x3 kernels of stride 1 by F(2x2,3x3) or F(4x4,3x3),
-// which round otherwise: by up to 5e-7 and 3e-6 of the largest result. kAuto: the fastest for the
-// shape, directly inside ExactSums or with SEXTANT_EXACT=1 in the environment.
+// The algorithm of a convolution: direct, or Winograd F(2x2,3x3) or F(4x4,3x3) for 3x3 kernels of
+// stride 1, which round differently: by up to 5e-7 and 3e-6 of the largest result. kAuto: the
+// fastest for the shape, but direct inside ExactSums or with SEXTANT_EXACT=1 in the environment.
 enum class ConvAlgorithm { kAuto, kDirect, kWinograd2, kWinograd4 };
 constexpr auto enum_names(ConvAlgorithm) {
   return make_enum_names<ConvAlgorithm>("algorithm", {{ConvAlgorithm::kAuto, "auto"},
@@ -93,7 +93,7 @@ constexpr auto enum_names(ConvAlgorithm) {
                                                       {ConvAlgorithm::kWinograd4, "winograd 4x4"}});
 }
 
-// For the length of a scope, for tests. Not for several threads.
+// Forces direct sums while it lives, for tests. Not thread-safe.
 class ExactSums {
  public:
   ExactSums();
@@ -111,15 +111,15 @@ struct WeightView;
 // A result does not depend on the number of threads or the batch.
 class ConvF32 {
  public:
-  // w: [oc,kh,kw,ic / groups]. Throws Error for an algorithm that the shape does not have.
+  // w: [oc,kh,kw,ic / groups]. Throws Error for an algorithm that does not support the shape.
   ConvF32(const ConvShape& shape, const float* w, ConvAlgorithm algorithm = ConvAlgorithm::kAuto);
-  // Weights as they lie (kernels/cpu/conv/f32.h).
+  // Weights in packed order (kernels/cpu/conv/f32.h).
   ConvF32(const ConvShape& shape, const WeightView& w,
           ConvAlgorithm algorithm = ConvAlgorithm::kAuto);
   ConvF32(ConvF32&&) noexcept;
   ConvF32& operator=(ConvF32&&) noexcept;
   ~ConvF32();
-  // p.shape and p.w are the constructor's. Callable from several threads.
+  // p.shape and p.w must be those given to the constructor. Thread-safe.
   void operator()(const ConvForward& p) const;
   int64_t weight_bytes() const;
   ConvAlgorithm algorithm() const { return algorithm_; }
@@ -132,14 +132,14 @@ class ConvF32 {
 
 }  // namespace cpu
 
-// Transposed convolution whose kernel equals its stride k (no padding): every input pixel makes a
-// k x k patch of its own. Input [n,h,w,ic], weight [oc,k,k,ic], output [n,h*k,w*k,oc].
+// Transposed convolution whose kernel equals its stride k (no padding): every input pixel produces
+// its own k x k patch. Input [n,h,w,ic], weight [oc,k,k,ic], output [n,h*k,w*k,oc].
 struct ConvTransposeShape {
   int64_t n = 1, h = 1, w = 1, ic = 1, oc = 1, k = 2;
   int64_t y_numel() const { return n * h * k * w * k * oc; }
 };
 
-// Types as for ConvForward. On CUDA through the products of the convolutions.
+// Types as for ConvForward. On CUDA it runs as a convolution's matrix product.
 struct ConvTransposeForward {
   ConvTransposeShape shape;
   const void* x = nullptr;
@@ -155,7 +155,7 @@ struct ConvTransposeBackward {
   const void* x = nullptr;
   const void* w = nullptr;
   const void* dy = nullptr;
-  void* dx = nullptr;  // each of these: overwritten, null when not wanted
+  void* dx = nullptr;  // these three: overwritten; null if not needed
   float* dw = nullptr;
   float* db = nullptr;
   DType dtype = DType::kF32;

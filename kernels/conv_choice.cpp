@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/conv_choice.h"
 
 #include "core/error.h"
@@ -22,7 +23,7 @@ std::string text_of(DType dtype, ConvPrecision precision) {
                      dtype == DType::kF32 && precision == ConvPrecision::kFma ? " fma" : "");
 }
 
-// Pitches and the residual's place, of both forward convolutions.
+// The pitches and the place of the residual, for both forward convolutions.
 template <class P>
 std::string text_of_memory(const P& p) {
   const auto pitch = [](const char* name, int64_t value, int64_t channels) {
@@ -77,7 +78,7 @@ Json ConvChoices::to_json() const {
 }
 
 ConvChoices ConvChoices::from_json(const Json& j, const std::string& where) {
-  check(j.is_object(), "{}: expected an object of convolutions, it is {}", where, j.type_name());
+  check(j.is_object(), "{}: must be an object of convolutions, not {}", where, j.type_name());
   ConvChoices choices;
   for (const auto& [key, row] : j.items()) {
     const auto number = [&, &name = key, &fields = row](const char* field) {

@@ -1,7 +1,9 @@
-// On CUDA a convolution may be ours or a library's (cuDNN): for each shape, whichever is faster.
+// SPDX-License-Identifier: Apache-2.0
+// On CUDA a convolution runs on our kernel or on a library's (cuDNN), whichever is faster for its
+// shape.
 //
-// The backend asks the library first. The library measures a shape when it first sees it, and
-// remembers; the table can be stored (kernels/cuda/libraries/choose_conv.h does, per device).
+// The backend tries the library first. The library measures each new shape once and remembers the
+// choice; the table can be stored (kernels/cuda/libraries/choose_conv.h does, per device).
 #pragma once
 
 #include <map>
@@ -14,8 +16,8 @@
 
 namespace sextant::kernels {
 
-// Another implementation of convolutions. Each returns false, with nothing done, when ours is to be
-// used.
+// Another implementation of convolutions. Each function returns false without doing anything if our
+// kernel should be used.
 class ConvLibrary {
  public:
   virtual ~ConvLibrary() = default;
@@ -25,11 +27,11 @@ class ConvLibrary {
   virtual bool run(const ConvInt8Forward& p, Stream stream) = 0;
 };
 
-// Null when there is none; null takes it away.
+// Null if none is set; setting null removes it.
 ConvLibrary* conv_library();
 void set_conv_library(ConvLibrary* library);
 
-// What the choice depends on, as a text: the operation, types, shape, and what is fused.
+// The key of a choice, as text: the operation, types, shape, and fused operations.
 // "forward f16 1x80x80x32 -> 64 3x3 stride 2 pad 1 bias relu".
 std::string conv_key(const ConvForward& p);
 std::string conv_key(const ConvBackwardData& p);
@@ -38,10 +40,10 @@ std::string conv_key(const ConvInt8Forward& p);
 
 // One shape measured, in microseconds.
 struct ConvVerdict {
-  bool library = false;  // the library's is taken
+  bool library = false;  // the library is used
   double ours_us = 0;    // 0: not measured
   double library_us = 0;
-  std::string note;  // why the library's could not be taken; empty when only time decided
+  std::string note;  // why the library cannot be used; empty if only time decided
 };
 
 class ConvChoices {
@@ -51,7 +53,7 @@ class ConvChoices {
   size_t size() const { return table_.size(); }
 
   Json to_json() const;
-  // Throws Error naming `where` and the key where `j` is not such a table.
+  // Throws Error naming `where` and the key if `j` is not such a table.
   static ConvChoices from_json(const Json& j, const std::string& where);
 
  private:

@@ -1,5 +1,6 @@
-// 2-D convolution in int8, forward, as deployed: sums of integer products, exact, then a few float
-// operations in a fixed order, so that every backend gives the same integers.
+// SPDX-License-Identifier: Apache-2.0
+// Forward 2-D convolution in int8, for deployment: exact sums of integer products, followed by
+// float operations in a fixed order, so that every backend gives the same integers.
 //
 //   v = (float(sum x w) + bias) * factor
 //   y = saturate(round_half_even(epilogue(v)))   (kernels/epilogue.h), not rounded where y is f32
@@ -7,11 +8,11 @@
 // or y = sum, where y is i32 (on the CPU).
 //
 // The caller folds scales into bias, factor and the epilogue (kernels/requantize.h, ConvScales).
-// Zero is zero in every range (symmetric quantization), so padding is zero. An activation with an
-// exponential may differ between backends by that function's rounding.
+// Ranges are symmetric, so padding is the integer 0. An activation with an exponential may differ
+// between backends by that function's rounding.
 //
 // CUDA: groups must be 1, kh kw ic at most 65,536 (a sum fits 32 bits). Any number of channels,
-// fastest with multiples of 16. Throws Error for what it does not do.
+// fastest with multiples of 16. Throws Error otherwise.
 #pragma once
 
 #include <memory>
@@ -33,23 +34,23 @@ struct ConvInt8Forward {
   DType x_type = DType::kI8;
   DType y_type = DType::kI8;
   Epilogue epilogue{};
-  // Elements from one pixel to the next; 0: the channels.
+  // Elements from one pixel to the next; 0: the number of channels.
   int64_t x_pitch = 0, y_pitch = 0, residual_pitch = 0;
 };
 
 namespace cpu {
 class Int8Conv;
 // A convolution whose weights are packed once, for the instruction set in use (kernels/cpu/isa.h).
-// Every set and every algorithm gives the same integers.
+// All instruction sets and algorithms give the same integers.
 class ConvInt8 {
  public:
   // w: [oc,kh,kw,ic / groups]. kAuto: the fastest for the shape. Throws Error for an algorithm that
-  // shape and weights do not have.
+  // does not support the shape or weights.
   ConvInt8(const ConvShape& shape, const int8_t* w, ConvAlgorithm algorithm = ConvAlgorithm::kAuto);
   ConvInt8(ConvInt8&&) noexcept;
   ConvInt8& operator=(ConvInt8&&) noexcept;
   ~ConvInt8();
-  // p.shape and p.w are the constructor's. Callable from several threads.
+  // p.shape and p.w must be those given to the constructor. Thread-safe.
   void operator()(const ConvInt8Forward& p) const;
   int64_t weight_bytes() const;
   ConvAlgorithm algorithm() const { return algorithm_; }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Elementwise kernels. All tensors of type `dtype`, contiguous, n elements; outputs may alias
 // inputs. CPU: f32 only. CUDA: F32, F16, BF16; arithmetic is f32.
 #pragma once

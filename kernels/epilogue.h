@@ -1,4 +1,6 @@
-// What a convolution does to its sums before it stores them: activation and residual.
+// SPDX-License-Identifier: Apache-2.0
+// The epilogue of a convolution: the activation and residual applied to its sums before they are
+// stored.
 //
 //   y = activation(v) * activation_scale + residual_scale * r
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Fake quantization: q = clamp(round(x * k), low, high), y = q / k with k = bound / amax.
 //
 // As pytorch-quantization 2.2.1 (tensor_quant.py): bound is 2^(bits-1) - 1 when signed (range

@@ -1,4 +1,5 @@
-// What calibration counts of a tensor of f32: the largest |x|, by channel, and histograms of |x|.
+// SPDX-License-Identifier: Apache-2.0
+// Statistics of an f32 tensor for calibration: the largest |x|, by channel, and histograms of |x|.
 //
 // Results are integers and do not depend on threads or on the order of the values.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/linear.h"
 
 #include "core/error.h"
@@ -44,7 +45,7 @@ ConvBackwardData data_as_convolution(const LinearBackward& p) {
 }
 
 ConvBackwardWeight weight_as_convolution(const LinearBackward& p) {
-  check(!p.db || p.dw, "linear: db is wanted without dw");
+  check(!p.db || p.dw, "linear: db needs dw");
   ConvBackwardWeight c;
   c.shape = shape_of(p.shape);
   c.x = p.x;

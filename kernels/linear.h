@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Fully connected layer: y = x w^T + bias.
 //
 // x [rows, in], w [out, in], y [rows, out]; these, dx and dy are of type `dtype`; bias, dw and db
@@ -39,19 +40,19 @@ struct LinearBackward {
 };
 
 // Another implementation of linear layers on CUDA (cuBLAS;
-// kernels/cuda/libraries/cublas_linear.cpp). Each returns false, with nothing done, for what it
-// does not do.
+// kernels/cuda/libraries/cublas_linear.cpp). Each function returns false without doing anything for
+// parameters that it does not support.
 class LinearLibrary {
  public:
   virtual ~LinearLibrary() = default;
   virtual bool run(const LinearForward& p, Stream stream) = 0;
   virtual bool run(const LinearBackward& p, Stream stream) = 0;
 };
-// Null when there is none; null takes it away.
+// Null if none is set; setting null removes it.
 LinearLibrary* linear_library();
 void set_linear_library(LinearLibrary* library);
 
-// The same as convolutions. Throw Error for an impossible shape.
+// The same, as convolutions. They throw Error for an impossible shape.
 ConvForward as_convolution(const LinearForward& p);
 ConvBackwardData data_as_convolution(const LinearBackward& p);
 ConvBackwardWeight weight_as_convolution(const LinearBackward& p);

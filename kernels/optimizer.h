@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The step of an optimizer over all parameters of a model at once, with the division by the loss
 // scale before it and the moving average of the parameters after it.
 //
@@ -9,9 +10,9 @@
 //          p -= multiplier * lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
 //   then   average += (1 - d)(p - average)
 //
-// as torch.optim.SGD (dampening 0), Adam and AdamW. A rule that forgets a factor of its gradient
-// takes the multiplier a second time (the official repoptimizer_adamw.py). t counts the updates of
-// each parameter by itself. The average in this form leaves that of a constant where it is; with
+// as torch.optim.SGD (dampening 0), Adam and AdamW. Adam is invariant to a factor of its gradient,
+// so it applies the multiplier a second time (as the official repoptimizer_adamw.py). t counts the
+// updates of each parameter separately. In this form the average of a constant stays constant; with
 // d * average + (1 - d) * p the rounded factors would not add up to 1.
 #pragma once
 
@@ -25,8 +26,8 @@ namespace sextant::kernels {
 
 enum class UpdateRule { kSgd, kAdam };
 
-// One tensor, all f32 but the count. Without a gradient nothing is updated, but the average is: so
-// running statistics can be in the list too.
+// One tensor, all f32 but the count. Without a gradient only the average is updated, so running
+// statistics can be in the list too.
 struct UpdateTensor {
   float* param = nullptr;
   const float* grad = nullptr;        // or null

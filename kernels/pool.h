@@ -1,8 +1,10 @@
-// Max- and average-pooling, nearest up-sampling, channel copies, image bytes to floats. NHWC,
-// tensors of type `dtype`. CPU: f32 only, but copies of any type. CUDA: F32, F16, BF16, copies of
-// any type; sums are f32. There results equal the CPU's bit for bit (in 16 bits: the CPU's f32
-// results, rounded), for tensors of up to 2^31 elements, or 2^33 where the channels (and pitches)
-// are multiples of four (eight in 16 bits) and the tensors aligned to 16 bytes; Error above.
+// SPDX-License-Identifier: Apache-2.0
+// Max- and average-pooling, nearest up-sampling, channel copies, conversion of image bytes to
+// floats. NHWC, tensors of type `dtype`. CPU: f32 only, but copies of any type. CUDA: F32, F16,
+// BF16, copies of any type; sums are f32. There results equal the CPU's bit for bit (in 16 bits:
+// the CPU's f32 results, rounded), for tensors of up to 2^31 elements, or 2^33 where the channels
+// (and pitches) are multiples of four (eight in 16 bits) and the tensors aligned to 16 bytes; Error
+// above.
 #pragma once
 
 #include <cstdint>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Batch-norm of one to three parallel branches, their sum, and an activation, as one operation:
 //
 //   y = act( sum_b  gamma_b * (x_b - mean_b) * inv_std_b + beta_b )
@@ -47,8 +48,9 @@ struct RepBnActForward {
   DType dtype = DType::kF32;
 };
 
-// Gradients of the above. The pre-activation is recomputed from the branches, so y is not needed.
-// With training false, mean and inv_std are those of the running statistics and constants:
+// The gradients of the forward pass. The pre-activation is recomputed from the branches, so y is
+// not needed. With training false, mean and inv_std are those of the running statistics and
+// constants:
 // dx_b = gamma_b * inv_std_b * g where g = dy * act'(pre).
 struct RepBnActBackward {
   struct Branch {

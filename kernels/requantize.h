@@ -1,5 +1,6 @@
-// Quantization-aware training: real numbers to integers, and what follows the integer sums of a
-// convolution, each with its straight-through gradient. f32 throughout; integers are f32 too.
+// SPDX-License-Identifier: Apache-2.0
+// Kernels of quantization-aware training: quantization of real numbers, and the epilogue of integer
+// convolutions, each with its straight-through gradient. Everything is f32, including integers.
 //
 // "Level" is the integer that a value rounds to, "steps" the value in units of its scale before
 // rounding. Gradients are by values (integer times scale), never by integers. They flow where the
@@ -49,7 +50,7 @@ struct Dequantize {
   float* y = nullptr;
 };
 
-// What follows the sums of an integer convolution (kernels/conv_int8.h), [rows, channels]:
+// The epilogue of an integer convolution (kernels/conv_int8.h), [rows, channels]:
 //   y = clamp(round_half_even(epilogue((sum + bias) * factor)), low, high)
 struct Requantize {
   const float* sums = nullptr;      // integers
@@ -76,8 +77,8 @@ struct RequantizeBackward {
   double* dscale = nullptr;    // [1], of the result; overwritten; may be null
 };
 
-// What an integer convolution's bias, factor and epilogue are folded from. With q integers and s
-// scales, source x, weight w, destination y:
+// The scales that are folded into an integer convolution's bias, factor and epilogue. With q
+// integers and s scales, source x, weight w, destination y:
 //
 //   bias = b / (s_x s_w),   factor = s_x s_w / s_y
 //

@@ -1,11 +1,12 @@
-// What a deployed network does between convolutions: moving, pooling, adding, activations on their
-// own, conversions.
+// SPDX-License-Identifier: Apache-2.0
+// The operations of a deployed network between convolutions: moving, pooling, adding, separate
+// activations, conversions.
 //
 // A tensor is rows (pixels) of `channels` neighbouring elements. A pitch is the distance from one
 // row to the next: the channels when dense, more in a slice of a concat's buffer, into which a
 // producer writes directly. The elements between rows are neither read nor written. Types are F32,
-// F16, U8 and I8; any other is an Error. CUDA: as on the CPU, integers and moved bytes to the bit
-// (except behind an exponential); at most 2^31 pieces of rows, an Error above.
+// F16, U8 and I8; any other throws Error. CUDA: as on the CPU, bit for bit for integers and moved
+// bytes (except behind an exponential); throws Error above 2^31 pieces of rows.
 #pragma once
 
 #include <array>
@@ -27,8 +28,8 @@ struct CopyStrided {
   int64_t source_pitch = 0, destination_pitch = 0;
 };
 
-// What a 2x2 stride-2 transposed convolution does after its products: source [N,H,W,2,2,bytes],
-// dense, to destination [N,2H,2W,bytes].
+// The last step of a 2x2 stride-2 transposed convolution, after its products: source
+// [N,H,W,2,2,bytes], dense, to destination [N,2H,2W,bytes].
 struct DepthToSpace {
   const void* source = nullptr;
   void* destination = nullptr;

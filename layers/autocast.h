@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Mixed precision. While an Autocast with a 16-bit type is alive, convolutions on a device cast f32
 // inputs to that type. All functions that follow use it too, because a result has its input's type:
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The convolution blocks of YOLOv6, named and structured as in the official
 // yolov6/layers/common.py, so that parameter names agree. The stages built from them are in
 // layers/stages.h.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // conv2d, conv_transpose2d and the functions with batch-norm after a convolution.
 #include "kernels/conv.h"
 

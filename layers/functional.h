@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Differentiable functions over the kernels. f32, NHWC, weights [O,kh,kw,I]. Each validates its
 // shapes (throws Error), runs one kernel, records one autograd node, and reports itself to
 // core/trace.h while a Recorder is alive. All inputs must be on one device; the function runs there

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Modules: named parameters, buffers and children, in the order of the official state dict.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Where a function of the layers runs: on the device of its inputs. Its results lie there too and
 // have the inputs' type (layers/autocast.h).
 #pragma once

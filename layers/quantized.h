@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Differentiable functions on quantized tensors, for quantization-aware training.
 //
 // A quantized Variable holds integers as f32; its range gives their scale. Its gradient is with

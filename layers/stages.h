@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The building blocks of a network's stages: chains and bundles of the blocks of layers/blocks.h,
 // named as in the official yolov6/layers/common.py.
 #pragma once

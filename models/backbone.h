@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The backbone: a stem and four (P6: five) stages, each of which halves the size, with spatial
 // pyramid pooling at the end.
 #pragma once

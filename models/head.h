@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The decoupled head (EffiDeHead): per level a 1x1 stem, then a class and a box branch of one 3x3
 // convolution and one 1x1 prediction each. Official yolov6/models/effidehead.py; with anchors
 // effidehead_fuseab.py, with distill_ns effidehead_distill_ns.py. With objectness there is a third

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The necks: fusion of the backbone's maps from the deepest up, then back down.
 #pragma once
 

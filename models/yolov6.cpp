@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "models/yolov6.h"
 
 #include "core/profile_range.h"

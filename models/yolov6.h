@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // YOLOv6: backbone, neck and decoupled head.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "models/yolov6_config.h"
 
 #include <cmath>

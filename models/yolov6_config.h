@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The structure of a YOLOv6, as described in JSON.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The official models by name.
 #include <algorithm>
 #include <functional>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Adam and AdamW, as torch.optim.Adam / AdamW (Kingma & Ba 2015; Loshchilov & Hutter 2019):
 //
 //   Adam:  g = grad + weight_decay * p        AdamW:  p *= 1 - lr * weight_decay, g = grad

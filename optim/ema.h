@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Exponential moving average of a model's parameters and running statistics, as in the official
 // YOLOv6 (utils/ema.py, ModelEMA):
 //

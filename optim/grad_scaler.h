@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Dynamic loss scaling for training in f16, whose smallest positive number is 6e-8. The loss is
 // multiplied by a factor, so that small gradients do not underflow, and the gradients are divided
 // by it in the optimizer's step. As in torch.amp.GradScaler, a step whose gradients are not all

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The base class of all optimizers.
 //
 //   Sgd sgd(parameters, {.weight_decay = 5e-4, .nesterov = true});

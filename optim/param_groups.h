@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Parameters as the optimizers see them: a name, a Variable and the group it belongs to.
 //
 // The groups are those of the official YOLOv6 (solver/build.py, build_optimizer): batch-norm

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // RepOptimizer: an architecture's prior as re-initialization and gradient multipliers.
 // (Ding et al., "Re-parameterizing Your Optimizers rather than Architectures", 2022.)
 //

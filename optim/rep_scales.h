@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The scales that a hyper-search learns, and what they mean for the target model.
 //
 // The search model's blocks (LinearAddBlock) multiply each branch by a trained scale per channel,

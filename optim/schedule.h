@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Learning rate, momentum and accumulation of every iteration, as in the official YOLOv6
 // (core/engine.py update_optimizer, solver/build.py build_lr_scheduler).
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Stochastic gradient descent with momentum, as torch.optim.SGD (dampening 0):
 //
 //   g   = multiplier * grad + weight_decay * p     (decay: weights only; see param_groups.h)

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The list of tensors that kernels/optimizer.h walks, kept where the kernels run.
 //
 // On a device, the list must lie in device memory. It is uploaded when an entry has changed since

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "apps/cli/command_line.h"
 
 #include <fmt/format.h>
@@ -26,7 +27,7 @@ namespace {
 
 constexpr size_t kColumn = 30, kWidth = 100;
 
-// Two columns, the right one wrapped.
+// Formats two columns, wrapping the right one.
 std::string help_row(const std::string& left, const std::string& right) {
   std::string out = "  " + left, line;
   const auto flush = [&] {
@@ -83,7 +84,7 @@ class HelpFormatter final : public CLI::Formatter {
   }
 };
 
-// "--out FILE": the option and what its value is called; "MODEL": an argument.
+// "--out FILE": an option and the name of its value; "MODEL": an argument.
 struct Spec {
   explicit Spec(const std::string& text)
       : name(text.substr(0, text.find_first_of(" ["))),
@@ -99,7 +100,7 @@ void check_known(const CLI::Option* option, const std::string& what, const std::
     fail("{}: {}", option->get_name(), unknown_name(what, name, names));
 }
 
-// Of options that name files; filled while the commands are declared.
+// The files that options name; filled while the commands are declared.
 enum class Role { kReads, kReadsData, kWrites };
 std::map<const CLI::Option*, Role>& roles() {
   static std::map<const CLI::Option*, Role> map;
@@ -272,7 +273,8 @@ Program::Program(const std::string& help, const std::string& name)
   app_ = own_.get();
   app_->formatter(std::make_shared<HelpFormatter>());
   app_->set_help_flag("-h,--help", "show this help");
-  app_->set_version_flag("--version", [name] { return version_text(name); }, "show the version");
+  app_->set_version_flag(
+      "--version", [name] { return version_text(name); }, "show the version");
 }
 Program::~Program() = default;
 
@@ -284,7 +286,7 @@ void Program::require_command() {
 int Program::run(int argc, char** argv) {
   catch_interrupts(app_->get_name());
   int code = parse_and_run(argc, argv);
-  // What is printed may wait in a buffer until now.
+  // Output may still be buffered.
   std::cout.flush();
   if ((!std::cout || std::fflush(stdout) != 0 || std::ferror(stdout) != 0) && code == 0)
     code = complain("standard output: cannot be written");
@@ -298,6 +300,7 @@ int Program::complain(const std::string& what, int code) const {
 
 int Program::parse_and_run(int argc, char** argv) {
   const auto commands = app_->get_subcommands([](const CLI::App*) { return true; });
+  if (argc == 1 && !commands.empty()) return complain("no command given (see --help)");
   if (argc > 1 && argv[1][0] != '-' && !commands.empty()) {
     const auto known = [&](const CLI::App* c) { return c->check_name(argv[1]); };
     std::vector<std::string> names;
@@ -326,7 +329,7 @@ int Program::parse_and_run(int argc, char** argv) {
   } catch (const std::filesystem::filesystem_error& e) {
     return complain(fmt::format("{}: {}", e.path1().string(), e.code().message()));
   } catch (const std::exception& e) {
-    // A failing print throws, too.
+    // A failing print also throws.
     return complain(std::ferror(stdout) != 0 ? "standard output: cannot be written" : e.what());
   }
 }

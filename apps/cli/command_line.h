@@ -1,5 +1,6 @@
-// Commands and their options: all that the rest sees of CLI11, which takes ten seconds in each file
-// that includes it.
+// SPDX-License-Identifier: Apache-2.0
+// Commands and their options. Hides CLI11, which takes ten seconds to compile in each file that
+// includes it.
 //
 //   Program app("Does something", "program");
 //   app.add_option("FILE", file, "what to read").required();
@@ -32,28 +33,28 @@ class Option {
   explicit Option(CLI::Option* option) : option_(option) {}
 
   Option required();
-  // The help names the value that the target has now. Enums do so anyway.
+  // The help shows the target's current value as the default. Enums always do.
   Option show_default();
-  // The same where the default is not a value: "as trained".
+  // The same for a default that is not a value: "as trained".
   Option default_text(const std::string& text);
-  // Bounds, both included.
+  // Both bounds are included.
   Option range(double low, double high);
-  // Listed under this title in the help.
+  // Shown under a separate title in the help.
   Option group(const std::string& title);
-  // For a list: what separates values in one word.
+  // The separator between the values of a list.
   Option delimiter(char c);
-  // For a list: each occurrence takes one value.
+  // For a list: one value each time the option is given.
   Option one_value_each();
   Option needs(Option other);
   Option excludes(Option other);
 
-  // What the value names, so that no command overwrites what it reads (core/outputs.h): a file that
-  // is read ("NAME=FILE" counts as FILE), a data set, or a file that is written.
+  // Declares what the value names, so that no command overwrites its inputs (core/outputs.h): a
+  // file that is read ("NAME=FILE" counts as FILE), a dataset, or a file that is written.
   Option reads();
   Option reads_data();
   Option writes();
 
-  // On the command line.
+  // Whether it was given on the command line.
   bool given() const;
 
  private:
@@ -65,17 +66,17 @@ class Command {
   explicit Command(CLI::App* app) : app_(app) {}
 
   Command add_command(const std::string& name, const std::string& help);
-  // Another name that is accepted, but not shown.
+  // Another name that is accepted but not shown.
   void alias(const std::string& name);
 
-  // "--out FILE" is an option, FILE the value as the help calls it; "MODEL" an argument. The target
-  // outlives the command. T: std::string, int, int64_t, uint64_t, float, double,
+  // "--out FILE" is an option whose value the help calls FILE; "MODEL" is an argument. The target
+  // must outlive the command. T: std::string, int, int64_t, uint64_t, float, double,
   // std::vector<std::string>. An empty text and a number that is not finite are refused.
   template <class T>
   requires(!NamedEnum<T>) Option
       add_option(const std::string& spec, T& target, const std::string& help);
-  // An enum by its names (core/enum_names.h), with `allowed` only some of them. The help lists
-  // them and, for a plain enum, the value that the target has now.
+  // An enum by its names (core/enum_names.h); with `allowed`, only some of them. The help lists
+  // them and, for a plain enum, the target's current value as the default.
   template <NamedEnum E>
   Option add_option(const std::string& spec, E& target, const std::string& help,
                     std::initializer_list<E> allowed = {}) {
@@ -88,7 +89,7 @@ class Command {
     return add_names(spec, help, names<E>(allowed),
                      [&target](const std::string& name) { target = from_name<E>(name); });
   }
-  // Several, in the order given.
+  // Several values, in the order given.
   template <NamedEnum E>
   Option add_option(const std::string& spec, std::vector<E>& target, const std::string& help,
                     std::initializer_list<E> allowed = {}) {
@@ -98,7 +99,7 @@ class Command {
                      [&target](const std::string& name) { target.push_back(from_name<E>(name)); });
   }
   Option add_flag(const std::string& name, bool& target, const std::string& help);
-  // A flag that may have a value, after `=`: "--equalize[=HOW]". Without it stands for `plain`.
+  // A flag with an optional value after `=`: "--equalize[=HOW]". Without a value it means `plain`.
   template <NamedEnum E>
   Option add_flag(const std::string& spec, E& target, E plain, const std::string& help) {
     return add_name_flag(spec, help, names<E>({}), std::string(name_of(plain)),
@@ -107,7 +108,7 @@ class Command {
 
   // Shown at the end of the help.
   void examples(const std::vector<std::string>& lines);
-  // What the command does, after its options have been read.
+  // Runs the command, after its options have been parsed.
   void callback(std::function<void()> f);
 
  protected:
@@ -115,9 +116,9 @@ class Command {
 
  private:
   struct Names {
-    std::string what;  // the noun for messages
+    std::string what;  // the noun used in messages
     std::vector<std::string> names;
-    std::string current;  // "": none to be shown
+    std::string current;  // "": no default is shown
     bool several = false;
   };
   using SetName = std::function<void(const std::string&)>;
@@ -136,7 +137,8 @@ class Program : public Command {
   Program(const std::string& help, const std::string& name);
   ~Program();
 
-  // One of the commands must be given. Call it after adding them; adds --help-all.
+  // Requires one of the commands. Call it after adding them: it also adds a flag for the help of
+  // all.
   void require_command();
   // Parses, runs the chosen command, and turns every mistake of the user, and a standard output that
   // cannot be written, into one line on stderr and exit code 2. SIGINT and SIGTERM end the command

@@ -1,4 +1,5 @@
-// Options that several commands have.
+// SPDX-License-Identifier: Apache-2.0
+// Options shared by several commands.
 #pragma once
 
 #include <optional>

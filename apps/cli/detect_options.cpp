@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "apps/cli/detect_options.h"
 
 #include <fmt/format.h>
@@ -11,7 +12,8 @@ namespace sextant::apps {
 namespace {
 
 // Classes by name, or by number from 0.
-std::vector<int32_t> class_ids(const std::vector<std::string>& classes, const deploy::Graph& graph) {
+std::vector<int32_t> class_ids(const std::vector<std::string>& classes,
+                               const deploy::Graph& graph) {
   std::vector<int32_t> ids;
   for (const std::string& name : classes) {
     const auto found = std::ranges::find(graph.class_names, name);
@@ -49,7 +51,7 @@ deploy::DetectorConfig detector_config(const DetectOptions& o, const deploy::Gra
 DetectOutputs chosen_outputs(const DetectOptions& o) {
   DetectOutputs outputs = o.outputs;
   if (o.save_txt) {
-    // Beside what is written anyway.
+    // In addition to the other formats.
     if (outputs.formats.empty()) outputs.formats.push_back(ResultFormat::kCoco);
     if (std::ranges::find(outputs.formats, ResultFormat::kYolo) == outputs.formats.end())
       outputs.formats.push_back(ResultFormat::kYolo);
@@ -76,30 +78,30 @@ void add_detect_options(Command app, DetectOptions& o, const std::string& name) 
   app.add_option("--max-det N", o.max_det, "maximum number of boxes per image")
       .range(1, 30000)
       .show_default();
-  app.add_option("--classes NAMES", o.classes, "only these classes, by name or number")
+  app.add_option("--classes NAMES", o.classes,
+                 "only these classes, by name or number, separated by commas")
       .delimiter(',')
       .one_value_each();
-  app.add_flag("--agnostic", o.agnostic, "boxes of different classes suppress each other too");
+  app.add_flag("--agnostic", o.agnostic, "let boxes of different classes suppress each other");
   app.add_flag("--multi-label", o.multi_label,
-               "a box for every class above --conf, not only for the best one");
+               "keep a box for every class above --conf, not only for the best one");
   add_image_size_option(app, o.image_size);
   add_precision_option(app, o.precision);
   add_device_option(app, o.device);
-  app.add_flag("--recursive", o.recursive, "look into the folders of a folder too");
+  app.add_flag("--recursive", o.recursive, "also search the subfolders of folders");
   app.add_option("--raw WIDTHxHEIGHT", o.raw, "standard input is RGB frames of this size");
-  app.add_option("--format NAMES", o.outputs.formats,
-                 "results: coco (detections.json), jsonl, csv, yolo (labels/*.txt)")
-      .default_text("coco; jsonl with videos")
-      .one_value_each();
-  app.add_flag("--save-txt", o.save_txt, "write labels/*.txt (yolo) besides");
-  app.add_flag("--save-conf", o.outputs.confidences, "with the confidence in those");
+  app.add_option("--format NAMES", o.outputs.formats, "results, one or more, separated by commas")
+      .default_text("coco; jsonl with videos");
+  app.add_flag("--save-txt", o.save_txt, "also write labels/*.txt (yolo)");
+  app.add_flag("--save-conf", o.outputs.confidences, "write the confidence into labels/*.txt");
   app.add_flag("--save-crops", o.outputs.crops, "cut the boxes out, into crops/CLASS/");
   app.add_flag("--no-pictures", o.no_pictures, "write the results only");
-  app.add_flag("--jpeg", o.outputs.jpeg, "pictures as JPEG, smaller than PNG and sooner written");
+  app.add_flag("--jpeg", o.outputs.jpeg,
+               "write pictures as JPEG, which is smaller and faster than PNG");
   app.add_option("--line-width N", o.outputs.style.line_width, "line width of the boxes in pixels")
       .range(0.0, 100.0)
       .default_text("by the size of the picture");
-  app.add_flag("--hide-labels", o.hide_labels, "boxes without class and confidence");
+  app.add_flag("--hide-labels", o.hide_labels, "draw boxes without class and confidence");
   app.examples({name + " model.safetensors street.jpg --out found",
                 name + " int8.safetensors photos/ --out found --conf 0.5 --format coco,csv",
                 name + " int8.safetensors street.mp4 --out found --classes car,bus",

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // `detect` on the command line. Shared by sextant and sextant-infer.
 #pragma once
 
@@ -27,14 +28,13 @@ struct DetectOptions {
   DetectOutputs outputs;
 };
 
-// How a MODEL argument becomes a graph: sextant reads checkpoints too, sextant-infer deploy files
-// only.
+// How a MODEL argument is loaded: sextant also reads checkpoints, sextant-infer only deploy files.
 using LoadGraph = std::function<deploy::Graph(const std::string& path)>;
 
-// Adds the options and examples to a program or command; `name` is how it is called.
+// Adds the options and examples to a program or command; `name` is its name in the examples.
 void add_detect_options(Command app, DetectOptions& options, const std::string& name);
-// Runs apps/detecting/detect.h and prints a line of counts and times. Ends in an Error when an image
-// could not be read.
+// Runs apps/detecting/detect.h and prints a line of counts and times. Throws Error at the end when
+// an image could not be read.
 void run_detect(const DetectOptions& options, const LoadGraph& load);
 
 }  // namespace sextant::apps

@@ -1,4 +1,5 @@
-// What the commands that turn a JSON config into a folder have in common: train, qat, ladder.
+// SPDX-License-Identifier: Apache-2.0
+// The common options of commands that run from a JSON config into a folder: train, qat, ladder.
 #pragma once
 
 #include <filesystem>
@@ -17,7 +18,7 @@ struct RunOptions {
 
   // The config with the overrides of --set. Throws Error naming the file or the override.
   Json json() const;
-  // Where the config lies: its relative paths start there.
+  // The config's folder, to which its paths are relative.
   std::string config_folder() const;
   // --out; without, runs/<config name>, or for a run's own config.json that is to be resumed its
   // folder.

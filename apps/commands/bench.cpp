@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -44,78 +45,98 @@ double milliseconds_since(std::chrono::steady_clock::time_point start) {
       .count();
 }
 
-// Runs of the precisions are interleaved, so that a change in the machine's speed meets them alike.
-void run(const Options& o) {
-  const deploy::Graph graph = load_model_graph(o.model);
-  const int size = o.image_size.choose(graph);
+// An engine in one of the precisions, and what was measured on it.
+struct Candidate {
+  deploy::Precision precision;
+  Device device;
+  deploy::Engine engine;
+  double build_ms;
+  std::vector<double> times{};  // of a run, in milliseconds
+};
+
+std::vector<Candidate> build_engines(const deploy::Graph& graph, int size, const Options& o) {
   std::vector<deploy::Precision> precisions = o.precisions;
   if (precisions.empty()) {
     precisions = {deploy::Precision::kFloat32};
     if (graph.quantized()) precisions.push_back(deploy::Precision::kInt8);
   }
-  std::vector<deploy::Engine> engines;
-  std::vector<Device> devices;
-  std::vector<double> build_ms;
+  std::vector<Candidate> candidates;
   for (const deploy::Precision precision : precisions) {
-    devices.push_back(deploy::choose_device(o.device, precision, false));
+    const Device device = deploy::choose_device(o.device, precision, false);
     const auto start = std::chrono::steady_clock::now();
-    engines.emplace_back(graph, deploy::EngineConfig{.batch = o.batch,
-                                                     .height = size,
-                                                     .width = size,
-                                                     .precision = precision,
-                                                     .device = devices.back()});
-    build_ms.push_back(milliseconds_since(start));
+    deploy::Engine engine(graph, {.batch = o.batch,
+                                  .height = size,
+                                  .width = size,
+                                  .precision = precision,
+                                  .device = device});
+    candidates.push_back({precision, device, std::move(engine), milliseconds_since(start)});
   }
+  return candidates;
+}
+
+// Interleaves the runs, so that a change in the machine's speed affects all candidates alike.
+void time_runs(std::vector<Candidate>& candidates, const Tensor& images, int runs) {
+  constexpr int kWarmUp = 2;
+  for (int r = -kWarmUp; r < runs; ++r)
+    for (Candidate& c : candidates) {
+      const auto start = std::chrono::steady_clock::now();
+      c.engine.run(images);
+      const double ms = milliseconds_since(start);
+      if (r >= 0) c.times.push_back(ms);
+    }
+}
+
+Json describe(Candidate& c, const Tensor& images, const Options& o) {
+  const double ms = median(c.times), low = *std::ranges::min_element(c.times);
+  const deploy::EngineStats& stats = c.engine.stats();
+  const int runs = std::max(3, o.runs / 4);
+  const auto steps = c.engine.profile(images, runs);
+  double conv_ms = 0, conv_flops = 0;
+  for (const auto& s : steps)
+    if (s.flops > 0) {
+      conv_ms += s.milliseconds / runs;
+      conv_flops += s.flops;
+    }
+  Json row = {{"ms_median", ms},
+              {"device", deploy::device_title(c.device)},
+              {"ms_min", low},
+              {"images_per_second", 1e3 * static_cast<double>(o.batch) / ms},
+              {"build_ms", c.build_ms},
+              {"arena_mb", static_cast<double>(stats.arena_bytes) / 1e6},
+              {"weights_mb", static_cast<double>(stats.weight_bytes) / 1e6},
+              {"conv_ms", conv_ms},
+              {"conv_gops", conv_flops / conv_ms * 1e-6}};
+  fmt::print(
+      "{}: median {:.2f} ms, min {:.2f} ms, {:.1f} images/s; convolutions {:.2f} ms at "
+      "{:.0f} GOP/s; activations {:.1f} MB, weights {:.1f} MB; built in {:.0f} ms\n",
+      name_of(c.precision), ms, low, row["images_per_second"].get<double>(), conv_ms,
+      row["conv_gops"].get<double>(), row["arena_mb"].get<double>(),
+      row["weights_mb"].get<double>(), c.build_ms);
+  if (o.layers) {
+    Json layers = Json::array();
+    print_layers(steps, runs, layers);
+    row["layers"] = std::move(layers);
+  }
+  return row;
+}
+
+void run(const Options& o) {
+  const deploy::Graph graph = load_model_graph(o.model);
+  const int size = o.image_size.choose(graph);
+  std::vector<Candidate> candidates = build_engines(graph, size, o);
   const Tensor images(Shape{o.batch, size, size, 3}, DType::kU8);
   std::fill_n(images.data<uint8_t>(), images.numel(), uint8_t{114});
-  std::vector<std::vector<double>> times(engines.size());
-  for (int r = -2; r < o.runs; ++r)
-    for (size_t e = 0; e < engines.size(); ++e) {
-      const auto start = std::chrono::steady_clock::now();
-      engines[e].run(images);
-      const double ms = milliseconds_since(start);
-      if (r >= 0) times[e].push_back(ms);
-    }
+  time_runs(candidates, images, o.runs);
+
   Json j = {{"model", o.model}, {"image_size", size},       {"batch", o.batch},
             {"runs", o.runs},   {"threads", num_threads()}, {"results", Json::object()}};
   fmt::print("{} px, batch {}, {} threads, {} runs\n", size, o.batch, num_threads(), o.runs);
-  for (size_t e = 0; e < engines.size(); ++e) {
-    const std::string name(name_of(precisions[e]));
-    const double ms = median(times[e]), low = *std::ranges::min_element(times[e]);
-    Json row = {{"ms_median", ms},
-                {"device", deploy::device_title(devices[e])},
-                {"ms_min", low},
-                {"images_per_second", 1e3 * static_cast<double>(o.batch) / ms},
-                {"build_ms", build_ms[e]},
-                {"arena_mb", static_cast<double>(engines[e].stats().arena_bytes) / 1e6},
-                {"weights_mb", static_cast<double>(engines[e].stats().weight_bytes) / 1e6}};
-    double conv_ms = 0, conv_flops = 0;
-    Json layers = Json::array();
-    const int runs = std::max(3, o.runs / 4);
-    const auto steps = engines[e].profile(images, runs);
-    for (const auto& s : steps)
-      if (s.flops > 0) {
-        conv_ms += s.milliseconds / runs;
-        conv_flops += s.flops;
-      }
-    row["conv_ms"] = conv_ms;
-    row["conv_gops"] = conv_flops / conv_ms * 1e-6;
-    fmt::print(
-        "{}: median {:.2f} ms, min {:.2f} ms, {:.1f} images/s; convolutions {:.2f} ms at "
-        "{:.0f} GOP/s; activations {:.1f} MB, weights {:.1f} MB; built in {:.0f} ms\n",
-        name, ms, low, row["images_per_second"].get<double>(), conv_ms,
-        row["conv_gops"].get<double>(), row["arena_mb"].get<double>(),
-        row["weights_mb"].get<double>(), build_ms[e]);
-    if (o.layers) {
-      print_layers(steps, runs, layers);
-      row["layers"] = layers;
-    }
-    j["results"][name] = row;
-  }
-  if (engines.size() == 2) {
-    const double ratio = median(times[0]) / median(times[1]);
-    fmt::print("{} is {:.2f} times as fast as {}\n", name_of(precisions[1]), ratio,
-               name_of(precisions[0]));
+  for (Candidate& c : candidates)
+    j["results"][std::string(name_of(c.precision))] = describe(c, images, o);
+  if (candidates.size() == 2) {
+    const double ratio = median(candidates[0].times) / median(candidates[1].times);
+    fmt::print("{} is {:.2f} times as fast as {}\n", name_of(candidates[1].precision), ratio,
+               name_of(candidates[0].precision));
     j["speedup"] = ratio;
   }
   if (!o.json.empty()) write_atomically(o.json, json_text(j, 2) + "\n");

@@ -1,4 +1,5 @@
-// How a command calibrates a model that has no ranges yet.
+// SPDX-License-Identifier: Apache-2.0
+// Options for calibrating a model without ranges.
 #pragma once
 
 #include "apps/cli/command_line.h"

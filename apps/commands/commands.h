@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The commands of `sextant`, one file each: a command adds itself to the app, with its options and
 // examples.
 #pragma once
@@ -6,7 +7,7 @@
 
 namespace sextant::apps {
 
-// All of them, in the order of the help.
+// All commands, in the order of the help.
 void add_commands(Command app);
 
 void add_train_command(Command app);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
 #include <memory>
@@ -55,7 +56,7 @@ void add_eval_command(Command app) {
       .range(0.0, 1.0)
       .show_default();
   c.add_flag("--simulate", o->simulate, "run the fake-quant simulation instead of the int8 engine");
-  c.add_option("--on-error NAME", o->on_error, "what to do about mistakes in labels and images");
+  c.add_option("--on-error NAME", o->on_error, "what to do on mistakes in labels and images");
   add_device_option(c, o->device);
   c.add_option("--json FILE", o->json, "write the results to this file").writes();
   c.examples({"sextant eval int8.safetensors --data /data/bccd --split test",
@@ -67,7 +68,7 @@ void add_eval_command(Command app) {
         deploy::open_dataset_for(graph, o->data, o->split, {.on_error = o->on_error});
     const auto precision = deploy::choose_precision(o->precision, graph);
     check(!o->simulate || precision == deploy::Precision::kInt8,
-          "--simulate: is for int8, not for {}", name_of(precision));
+          "--simulate: needs --precision int8, not {}", name_of(precision));
     const int size = o->image_size.choose(graph);
     const Device device = deploy::choose_device(o->device, precision, o->simulate);
     const deploy::EvalResult r = deploy::evaluate(

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "deploy/onnx/export.h"
 
 #include <fmt/format.h>
@@ -58,9 +59,9 @@ void add_onnx_options(Command c, Options& o, Option onnx) {
              .show_default());
   of_nms(c.add_option("--max-det N", o.nms.max_det, "maximum number of boxes per image")
              .range(1, 30000)
-             .default_text("300, or all that the model has"));
+             .default_text("300, or all boxes if the model has fewer"));
   of_nms(c.add_flag("--multi-label", o.nms.multi_label,
-                    "a box for every class above --conf, not only for the best one"));
+                    "keep a box for every class above --conf, not only for the best one"));
 }
 
 }  // namespace
@@ -85,7 +86,7 @@ void add_export_command(Command app) {
     }
     if (pt.given()) {
       const SafeTensors file = load_safetensors(o->model);
-      load_checkpoint(file);  // what it holds is what a model takes
+      load_checkpoint(file);  // checks that it holds the tensors of a model
       save_torch_state_dict(o->pt, file);
       fmt::print("{} written\n", o->pt);
     }

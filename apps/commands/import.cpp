@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "apps/model_files/import.h"
 
 #include <fmt/format.h>

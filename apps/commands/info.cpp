@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "deploy/graph/info.h"
 
 #include <fmt/format.h>
@@ -17,7 +18,7 @@
 namespace sextant::apps {
 namespace {
 
-// What an engine on this processor holds of the weights, in the order that its kernels read.
+// The size of the weights as an engine on this processor packs them for its kernels.
 void print_packed_weights(const deploy::Graph& graph, int size) {
   using deploy::Precision;
   std::vector<Precision> precisions = {Precision::kFloat32};
@@ -44,10 +45,10 @@ void add_info_command(Command app) {
       app.add_command("info", "Show layers, shapes, parameters, FLOPs, precisions and scales");
   add_model_argument(c, o->model);
   add_image_size_option(c, o->image_size);
-  Option passes = c.add_flag(
-      "--passes", o->passes,
-      "show what each graph pass does to nodes, requantizations and bytes moved: all passes for a "
-      "checkpoint, those on ranges for a deploy file");
+  Option passes = c.add_flag("--passes", o->passes,
+                             "show the effect of each graph pass on nodes, requantizations and "
+                             "bytes moved: all passes for a "
+                             "checkpoint, those on ranges for a deploy file");
   c.add_option("--time N", o->time,
                "with --passes: time the int8 engine without each pass, in N runs")
       .range(1, 100000)

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "quant/layers/outliers.h"
 
 #include <fmt/format.h>
@@ -116,7 +117,7 @@ void add_outliers_command(Command app) {
   Command c = app.add_command(
       "outliers",
       "Compare the ranges of weights and activations, layer by layer, of several models");
-  c.alias("spread");  // its name in earlier versions
+  c.alias("spread");  // the name in earlier versions
   c.add_option("NAME=MODEL", o->models, "checkpoints or deploy files, each with a name")
       .reads()
       .required();

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "quant/layers/partial.h"
 
 #include <fmt/format.h>
@@ -31,7 +32,7 @@ struct Options {
   Calibration calibration;
 };
 
-// Everything that is told about the result.
+// Everything that is reported about the result.
 struct Report {
   const deploy::Graph& graph;
   const quant::Sensitivity& sensitivity;
@@ -105,7 +106,7 @@ data::PlotSpec plot_of(const Report& r) {
   spec.x_label = "times as fast as fp32";
   spec.y_label = "mAP50-95";
   data::Series points{.name = "measured", .x = {}, .y = {}, .line = false, .dots = true};
-  data::Series best{.name = "no other is both faster and more accurate", .x = {}, .y = {}};
+  data::Series best{.name = "Pareto front", .x = {}, .y = {}};
   std::vector<std::pair<double, double>> sorted;
   for (const auto& p : r.result.curve)
     if (p.accuracy && p.speedup) sorted.emplace_back(*p.speedup, *p.accuracy);
@@ -183,7 +184,7 @@ void add_partial_command(Command app) {
   c.add_option("--float NAMES", o->names,
                "layers to keep in float in any case: names, or patterns with * and ?");
   c.add_option("--split NAME", o->split, "split to evaluate on").show_default();
-  c.add_option("--images N", o->images, "images of it to measure the sensitivity on")
+  c.add_option("--images N", o->images, "images to measure the sensitivity on")
       .range(1, 100000)
       .show_default();
   c.add_option("--trials N", o->trials, "evaluations that try to move chosen layers back to int8")

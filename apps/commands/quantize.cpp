@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
 #include <memory>
@@ -68,7 +69,7 @@ void add_method_options(Command c, Options& o) {
   c.add_option("--float NAMES", o.ptq.float_layers,
                "layers to keep in float: names, or patterns with * and ?")
       .group(group);
-  c.add_option("--rounding NAME", o.ptq.rounding, "how weights are rounded; adaround is learned")
+  c.add_option("--rounding NAME", o.ptq.rounding, "how weights are rounded (adaround learns it)")
       .group(group);
   c.add_option("--rounding-iterations N", o.ptq.adaround.iterations, "for --rounding adaround")
       .range(1, 1000000)
@@ -91,7 +92,7 @@ void print_report(const Options& o, const quant::PtqReport& r) {
       o.out, tensors, r.groups.size(), r.images, o.ptq.naive ? "naive: max" : name_of(o.ptq.method),
       r.requantizations, static_cast<double>(std::filesystem::file_size(o.out)) / 1e6);
   if (r.split.layers > 0)
-    fmt::print("took the identity out of {} layers: {:.1f} dB less noise of rounded weights\n",
+    fmt::print("split the identity off {} layers: {:.1f} dB less noise of rounded weights\n",
                r.split.layers, r.split.gain_db);
   if (!o.ptq.float_layers.empty())
     fmt::print("{} of {} layers stay in float\n", r.float_layers, r.layers);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
 #include <map>
@@ -13,7 +14,7 @@
 namespace sextant::apps {
 namespace {
 
-// One line per group: what it is held in, its range and step, and its tensors.
+// Prints one line per group: its type, range and step, and its tensors.
 void print_ranges(const deploy::Graph& graph) {
   std::map<int, std::vector<const deploy::TensorInfo*>> groups;
   std::vector<int> order;

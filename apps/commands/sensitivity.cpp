@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "quant/layers/sensitivity.h"
 
 #include <fmt/format.h>
@@ -19,7 +20,7 @@
 namespace sextant::apps {
 namespace {
 
-// Where a layer's error is measured.
+// The place where a layer's error is measured.
 enum class MeasuredAt { kOutput, kLayer };
 constexpr auto enum_names(MeasuredAt) {
   return make_enum_names<MeasuredAt>(
@@ -36,16 +37,16 @@ struct Options {
   Calibration calibration;
 };
 
-// What a bar shows; larger is worse.
+// The quantity shown by the bars; larger is worse.
 const char* harm_label(const quant::SensitivityConfig& c) {
   switch (c.metric) {
     case quant::Metric::kSqnr:
-      return c.all_but ? "noise / signal that goes with the layer in float"
+      return c.all_but ? "noise / signal removed with the layer in float"
                        : "noise / signal with the layer in int8";
     case quant::Metric::kMse:
-      return c.all_but ? "mse that goes with the layer in float" : "mse with the layer in int8";
+      return c.all_but ? "mse removed with the layer in float" : "mse with the layer in int8";
     case quant::Metric::kCosine:
-      return c.all_but ? "1 - cosine that goes with the layer in float"
+      return c.all_but ? "1 - cosine removed with the layer in float"
                        : "1 - cosine with the layer in int8";
     case quant::Metric::kMap:
       return c.all_but ? "mAP50-95 gained with the layer in float"
@@ -107,7 +108,7 @@ Json to_json(const quant::Sensitivity& s) {
   return j;
 }
 
-// Of two rankings of the same layers.
+// The correlation of two rankings of the same layers.
 double agreement(const quant::Sensitivity& a, const quant::Sensitivity& b) {
   std::vector<double> x, y;
   for (const auto& l : a.layers) {
@@ -189,8 +190,7 @@ void add_sensitivity_command(Command app) {
   c.add_option("--metric NAME", o->metric, "what to rank by");
   c.add_option("--at PLACE", o->at,
                "where to compare with float: at the network's output or, cheaper, at each layer's");
-  c.add_flag("--all-but", o->all_but,
-             "run all layers but the one in int8, instead of the one alone");
+  c.add_flag("--all-but", o->all_but, "run all layers but one in int8, instead of one alone");
   add_image_size_option(c, o->image_size);
   c.add_option("--json FILE", o->json, "write the ranking to this file").writes();
   c.add_option("--plot FILE", o->plot, "draw the ranking as bars into this PNG").writes();

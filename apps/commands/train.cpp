@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <memory>
 
 #include "apps/cli/run_options.h"
@@ -29,8 +30,7 @@ void add_train_command(Command app) {
     if (config.training.mode == TrainingScheme::kRepOpt) {
       train_repopt(config, out, {.resume = o->resume, .from = o->from});
     } else {
-      check(o->from.empty(), "--from: {} has no 'training.mode' \"repopt\", so it takes no scales",
-            o->config);
+      check(o->from.empty(), "--from: needs 'training.mode' \"repopt\" in {}", o->config);
       train(config, out, o->resume);
     }
   });

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "apps/quantizing/verify.h"
 
 #include <fmt/format.h>
@@ -51,10 +52,10 @@ void add_verify_command(Command app) {
   c.add_option("MODEL", o->model, "quantized deploy file").reads().required();
   add_data_option(c, o->data);
   c.add_option("--split NAME", o->split, "split to take images from").show_default();
-  c.add_option("--precision NAME", o->precision,
-               "what to verify, against the simulation or, for integer, layer by layer against the "
-               "int8 engine on the same inputs",
-               {deploy::Precision::kInt8, deploy::Precision::kInteger});
+  c.add_option(
+      "--precision NAME", o->precision,
+      "engine to verify (int8 against the simulation, integer layer by layer against int8)",
+      {deploy::Precision::kInt8, deploy::Precision::kInteger});
   c.add_option("--images N", o->images, "images to run").range(1, 1000000).show_default();
   add_image_size_option(c, o->image_size);
   c.examples({"sextant verify int8.safetensors --data /data/bccd",

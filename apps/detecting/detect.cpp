@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "apps/detecting/detect.h"
 
 #include <algorithm>
@@ -24,7 +25,7 @@ std::string class_name(const deploy::Graph& graph, int id) {
   return i < graph.class_names.size() ? graph.class_names[i] : std::to_string(id);
 }
 
-// A class name as the name of a folder.
+// The folder name for a class.
 std::string folder_name(std::string name) {
   std::ranges::replace(name, '/', '_');
   return name.empty() || name.starts_with('.') ? "_" + name : name;
@@ -49,7 +50,7 @@ void save_crops(const data::Image& image, const FrameBoxes& found, const fs::pat
   }
 }
 
-// What is written for one input, in the order of its pictures.
+// The output files for one input, in the order of its pictures.
 class Writers {
  public:
   Writers(const DetectOutputs& outputs, const std::vector<ResultFormat>& formats)
@@ -64,8 +65,9 @@ class Writers {
 
   bool wants_pixels() const { return outputs_.pictures || outputs_.crops; }
 
-  // Draws and saves; from any thread, in any order. A frame of a video is handed back instead.
-  std::optional<data::Image> write(const FrameBoxes& found, data::Image image, bool of_video) const {
+  // Draws and saves a picture; thread-safe, in any order. A frame of a video is returned instead.
+  std::optional<data::Image> write(const FrameBoxes& found, data::Image image,
+                                   bool of_video) const {
     if (outputs_.crops) save_crops(image, found, fs::path(outputs_.folder) / "crops");
     if (!outputs_.pictures) return std::nullopt;
     data::draw_detections(image, found.boxes, outputs_.style);
@@ -95,7 +97,8 @@ class Detection {
     detector_.warm_up();
   }
 
-  // Reads ahead of the engine and writes behind it; ends with everything written but the results.
+  // Reads ahead of the engine and writes behind it; returns when everything except the results is
+  // written.
   void run(FrameSource& source, const std::string& stem, Progress& progress) {
     std::unique_ptr<VideoWriter> video;
     if (outputs_.pictures && !source.video_rate().empty())
@@ -104,7 +107,7 @@ class Detection {
     std::deque<Coming> coming;
     std::deque<std::future<std::optional<data::Image>>> leaving;
     TaskPool pool(num_threads());
-    // Pictures in memory before the engine, and as many behind it.
+    // The number of pictures in memory before the engine, and behind it.
     const auto most = static_cast<size_t>(num_threads() + 2);
     const auto write_first = [&] {
       const auto frame = leaving.front().get();
@@ -126,10 +129,10 @@ class Detection {
         progress.update(of_source++);
         ++done_;
         if (auto seen = look_at(next); seen && writers_.wants_pixels())
-          leaving.push_back(pool.submit([this, of_video = video != nullptr,
-                                         seen = std::make_shared<Seen>(std::move(*seen))] {
-            return writers_.write(seen->found, std::move(seen->image), of_video);
-          }));
+          leaving.push_back(pool.submit(
+              [this, of_video = video != nullptr, seen = std::make_shared<Seen>(std::move(*seen))] {
+                return writers_.write(seen->found, std::move(seen->image), of_video);
+              }));
         while (leaving.size() > most) write_first();
       }
     } catch (const Interrupted&) {
@@ -159,7 +162,7 @@ class Detection {
     data::Image image;
   };
 
-  // Nothing when the image does not decode.
+  // Empty if the image cannot be decoded.
   std::optional<Seen> look_at(Coming& next) {
     Seen seen;
     try {
@@ -190,7 +193,7 @@ class Detection {
   deploy::Detector detector_;
   Writers writers_;
   DetectSummary summary_;
-  int64_t done_ = 0;  // pictures of all inputs, broken ones included
+  int64_t done_ = 0;  // pictures of all inputs, including broken ones
 };
 
 bool has_frames(const std::vector<Input>& inputs) {
@@ -231,7 +234,7 @@ DetectSummary detect(const deploy::Graph& graph, const deploy::DetectorConfig& c
   Detection detection(graph, config, outputs, formats);
   try {
     for (size_t i = 0; i < inputs.size();) {
-      // Images that follow each other are one source.
+      // Consecutive images form one source.
       size_t end = i + 1;
       while (inputs[i].kind == Input::Kind::kImage && end < inputs.size() &&
              inputs[end].kind == Input::Kind::kImage)
@@ -243,14 +246,14 @@ DetectSummary detect(const deploy::Graph& graph, const deploy::DetectorConfig& c
     }
   } catch (const Interrupted& e) {
     detection.finish();
-    throw Interrupted(e.signal(), fmt::format("{} after {} pictures, whose boxes are in {}", e.what(),
-                                              detection.summary().pictures, outputs.folder));
+    throw Interrupted(e.signal(),
+                      fmt::format("{} after {} pictures, whose boxes are in {}", e.what(),
+                                  detection.summary().pictures, outputs.folder));
   }
   DetectSummary summary = detection.summary();
-  check(summary.pictures > 0, "no image could be read");
+  check(summary.pictures > 0, "none of the images could be read");
   detection.finish();
-  summary.seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  summary.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return summary;
 }
 

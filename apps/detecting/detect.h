@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Detection over many pictures: reading, the engine and writing at the same time.
 #pragma once
 
@@ -14,10 +15,10 @@ namespace sextant::apps {
 
 struct DetectOutputs {
   std::string folder;
-  // Empty: jsonl where there is a video or standard input, else coco.
+  // Empty: jsonl with a video or standard input, else coco.
   std::vector<ResultFormat> formats;
   bool confidences = false;  // in yolo files
-  bool pictures = true;      // annotated: PNG, or JPEG; of a video a video
+  bool pictures = true;      // annotated: PNG, or JPEG; for a video a video
   bool jpeg = false;
   bool crops = false;  // crops/<class>/<stem>_<n>.jpg, the boxes cut out
   data::DrawStyle style;
@@ -31,9 +32,9 @@ struct DetectSummary {
   deploy::DetectorTimes times;
 };
 
-// A broken image is named on stderr, the others are done. Throws Error before anything is read when
-// a file to be written is an input, `model` included, and when no image at all can be read;
-// Interrupted, with what was found so far written, on a signal.
+// A broken image is reported on stderr, and the others are processed. Throws Error before reading
+// anything when an output file is also an input (including `model`), and when no image can be read;
+// Interrupted on a signal, after writing the results so far.
 DetectSummary detect(const deploy::Graph& graph, const deploy::DetectorConfig& config,
                      const std::string& model, const std::vector<Input>& inputs,
                      const std::optional<RawFrames>& raw, const DetectOutputs& outputs);

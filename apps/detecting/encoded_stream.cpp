@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "apps/detecting/encoded_stream.h"
 
 #include <algorithm>
@@ -16,7 +17,7 @@ class Reader {
   Reader(std::FILE* stream, std::vector<uint8_t>& bytes, const std::string& name)
       : stream_(stream), bytes_(bytes), name_(name) {}
 
-  // False when nothing is left.
+  // False at the end of the stream.
   bool start() {
     const int c = std::getc(stream_);
     if (c == EOF) return false;
@@ -32,7 +33,7 @@ class Reader {
   }
   void take(size_t count) {
     check(count <= kMostBytes - bytes_.size(), "{}: an image is larger than 1 GiB", name_);
-    // In pieces, so that a false length costs no memory.
+    // In pieces, so that a wrong length does not allocate memory.
     while (count > 0) {
       const size_t piece = std::min<size_t>(count, 1 << 16), at = bytes_.size();
       bytes_.resize(at + piece);
@@ -53,8 +54,8 @@ class Reader {
   const std::string& name_;
 };
 
-// Behind the start marker: segments with a length, and after a start of scan coded data, in which
-// 0xff stands only before 0, a restart marker or the next segment.
+// After the start marker: segments with a length, and, after a start of scan, coded data in which
+// 0xff occurs only before 0, a restart marker or the next segment.
 void take_jpeg(Reader& reader) {
   constexpr uint8_t kEnd = 0xd9, kScan = 0xda;
   const auto stands_alone = [](uint8_t m) { return m == 0x01 || (m >= 0xd0 && m <= 0xd8); };
@@ -78,7 +79,7 @@ void take_jpeg(Reader& reader) {
   }
 }
 
-// Behind the signature: chunks of length, name, data and checksum.
+// After the signature: chunks of length, name, data and checksum.
 void take_png(Reader& reader) {
   constexpr uint32_t kEnd = 0x49454e44;  // IEND
   uint32_t kind = 0;

@@ -1,4 +1,5 @@
-// Encoded images out of a stream that holds one behind the other.
+// SPDX-License-Identifier: Apache-2.0
+// Reads encoded images from a stream of concatenated images.
 #pragma once
 
 #include <cstdint>
@@ -9,8 +10,7 @@
 namespace sextant::apps {
 
 // Reads the next JPEG or PNG, up to its end marker. False at the end of the stream. Throws Error,
-// calling the stream `name`, for other bytes, for an image that is cut off, and for one of more than
-// 1 GiB.
+// calling the stream `name`, for other data, a truncated image, and an image larger than 1 GiB.
 bool read_encoded_image(std::FILE* stream, std::vector<uint8_t>& bytes, const std::string& name);
 
 }  // namespace sextant::apps

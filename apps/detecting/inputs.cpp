@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "apps/detecting/inputs.h"
 
 #include <glob.h>
@@ -41,8 +42,8 @@ void add_folder(const std::string& folder, bool recursive, std::vector<Input>& o
   const auto files = data::files_under(folder, [&](const fs::path& file) {
     return data::is_image_name(file) && (recursive || file.parent_path() == fs::path(folder));
   });
-  check(!files.empty(), "{}: has no image{}", folder,
-        recursive ? "" : "; --recursive looks into its folders too");
+  check(!files.empty(), "{}: contains no images{}", folder,
+        recursive ? "" : "; --recursive also searches its subfolders");
   for (const std::string& file : files) out.push_back({Kind::kImage, file, ""});
 }
 
@@ -52,7 +53,7 @@ void add_list(const fs::path& list, std::vector<Input>& out) {
   for (const auto& [number, line] : lines) {
     fs::path image = list.parent_path() / line;
     if (!fs::exists(image) && fs::exists(line)) image = line;
-    check(fs::exists(image), "{}:{}: {} is not there", list.string(), number, image.string());
+    check(fs::exists(image), "{}:{}: {} does not exist", list.string(), number, image.string());
     out.push_back(file_input(image.string()));
   }
 }
@@ -64,11 +65,11 @@ bool add_glob(const std::string& pattern, std::vector<Input>& out) {
   for (size_t i = 0; status == 0 && i < found.gl_pathc; ++i)
     if (!fs::is_directory(found.gl_pathv[i])) out.push_back(file_input(found.gl_pathv[i]));
   ::globfree(&found);
-  check(status == 0, "{}: matches no file", pattern);
+  check(status == 0, "{}: matches no files", pattern);
   return true;
 }
 
-// "stdin_000012", for a frame that has no file of its own.
+// "stdin_000012", for a frame without a file.
 std::string frame_stem(const std::string& stem, int64_t number) {
   return fmt::format("{}_{:06}", stem, number);
 }
@@ -88,7 +89,7 @@ class ImageFiles : public FrameSource {
   size_t next_ = 0;
 };
 
-// Encoded images, one behind the other, as `cat *.jpg` or a camera's MJPEG gives them.
+// Concatenated encoded images, e.g. from `cat *.jpg` or a camera's MJPEG.
 class EncodedInput : public FrameSource {
  public:
   explicit EncodedInput(std::string stem) : stem_(std::move(stem)) {}
@@ -116,7 +117,7 @@ class RawInput : public FrameSource {
     const size_t got = std::fread(image->pixels.data(), 1, image->pixels.size(), stdin);
     if (got == 0) return std::nullopt;
     check(got == image->pixels.size(),
-          "standard input: ends within frame {}: a frame of {}x{} takes {} bytes, {} were left",
+          "standard input: ends within frame {}: a frame of {}x{} has {} bytes, but {} were left",
           count_, raw_.width, raw_.height, image->pixels.size(), got);
     const int64_t number = count_++;
     return Frame{"-", frame_stem(stem_, number), number, [image] { return std::move(*image); }};
@@ -155,7 +156,8 @@ void name_stems(std::vector<Input>& inputs) {
     if (input.kind == Kind::kStandardInput) stem = "stdin";
     if (input.path.find("://") != std::string::npos) stem = "stream";
     input.stem = stem;
-    for (int k = 2; !taken.insert(input.stem).second; ++k) input.stem = fmt::format("{}_{}", stem, k);
+    for (int k = 2; !taken.insert(input.stem).second; ++k)
+      input.stem = fmt::format("{}_{}", stem, k);
   }
 }
 
@@ -196,7 +198,7 @@ std::vector<Input> expand_inputs(const std::vector<std::string>& given, bool rec
     }
   }
   check(std::ranges::count(out, Kind::kStandardInput, &Input::kind) <= 1,
-        "-: standard input can be read once only");
+        "-: standard input can be given only once");
   name_stems(out);
   return out;
 }
@@ -205,11 +207,13 @@ std::unique_ptr<FrameSource> open_source(std::span<const Input> inputs,
                                          const std::optional<RawFrames>& raw) {
   const Input& first = inputs.front();
   switch (first.kind) {
-    case Kind::kVideo: return std::make_unique<VideoInput>(first);
+    case Kind::kVideo:
+      return std::make_unique<VideoInput>(first);
     case Kind::kStandardInput:
       if (raw) return std::make_unique<RawInput>(first.stem, *raw);
       return std::make_unique<EncodedInput>(first.stem);
-    case Kind::kImage: break;
+    case Kind::kImage:
+      break;
   }
   return std::make_unique<ImageFiles>(inputs);
 }

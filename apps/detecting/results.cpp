@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "apps/detecting/results.h"
 
 #include <fmt/format.h>
@@ -116,10 +117,14 @@ class YoloWriter : public ResultWriter {
 
 std::string result_file(ResultFormat format) {
   switch (format) {
-    case ResultFormat::kCoco: return "detections.json";
-    case ResultFormat::kJsonLines: return "detections.jsonl";
-    case ResultFormat::kCsv: return "detections.csv";
-    case ResultFormat::kYolo: break;
+    case ResultFormat::kCoco:
+      return "detections.json";
+    case ResultFormat::kJsonLines:
+      return "detections.jsonl";
+    case ResultFormat::kCsv:
+      return "detections.csv";
+    case ResultFormat::kYolo:
+      break;
   }
   return "";
 }
@@ -128,10 +133,14 @@ std::unique_ptr<ResultWriter> make_result_writer(ResultFormat format, const fs::
                                                  bool confidences) {
   const fs::path file = folder / result_file(format);
   switch (format) {
-    case ResultFormat::kCoco: return std::make_unique<CocoWriter>(file);
-    case ResultFormat::kJsonLines: return std::make_unique<JsonLinesWriter>(file);
-    case ResultFormat::kCsv: return std::make_unique<CsvWriter>(file);
-    case ResultFormat::kYolo: break;
+    case ResultFormat::kCoco:
+      return std::make_unique<CocoWriter>(file);
+    case ResultFormat::kJsonLines:
+      return std::make_unique<JsonLinesWriter>(file);
+    case ResultFormat::kCsv:
+      return std::make_unique<CsvWriter>(file);
+    case ResultFormat::kYolo:
+      break;
   }
   return std::make_unique<YoloWriter>(folder / "labels", confidences);
 }

@@ -1,4 +1,5 @@
-// What `detect` writes about the boxes that it finds.
+// SPDX-License-Identifier: Apache-2.0
+// The result files of `detect`.
 #pragma once
 
 #include <filesystem>
@@ -21,8 +22,8 @@ constexpr auto enum_names(ResultFormat) {
 
 // The boxes of one picture.
 struct FrameBoxes {
-  std::string name;    // of the file, as given
-  int64_t frame = -1;  // of a video or of standard input
+  std::string name;    // the file, as given
+  int64_t frame = -1;  // in a video or on standard input
   std::string stem;    // of the files written for it
   int64_t image_id = 0;
   int width = 0;
@@ -34,21 +35,21 @@ class ResultWriter {
  public:
   virtual ~ResultWriter() = default;
   virtual void add(const FrameBoxes& found) = 0;
-  // Also after an interrupt, with what there is.
+  // Called after an interrupt as well, to write the results so far.
   virtual void finish() {}
 };
 
 // Files in `folder`; each throws Error naming the file that cannot be written.
 //   coco   detections.json: COCO's results form, which pycocotools' loadRes() takes: an array of
 //          {"image_id", "category_id", "bbox": [x, y, width, height], "score"}, with "file_name",
-//          "category_name" and, of a video, "frame" beside them. image_id counts the pictures from 0,
+//          "category_name" and, for a video, "frame" added. image_id counts the pictures from 0,
 //          category_id the classes from 0.
-//   jsonl  detections.jsonl: a line a picture, written as soon as it is known: {"file", "frame",
+//   jsonl  detections.jsonl: one line per picture, written immediately: {"file", "frame",
 //          "image_id", "width", "height", "boxes": [{"class", "name", "score", "box": [x1, y1, x2,
 //          y2]}]}
-//   csv    detections.csv: file,frame,class,name,score,x1,y1,x2,y2, a row a box
-//   yolo   labels/<stem>.txt: "class cx cy width height" in parts of the picture, a row a box; with
-//          `confidences` the score behind it
+//   csv    detections.csv: file,frame,class,name,score,x1,y1,x2,y2, one row per box
+//   yolo   labels/<stem>.txt: "class cx cy width height" relative to the picture, one row per box;
+//          with `confidences` followed by the score
 std::unique_ptr<ResultWriter> make_result_writer(ResultFormat format,
                                                  const std::filesystem::path& folder,
                                                  bool confidences);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "apps/detecting/video.h"
 
 #include <fmt/format.h>
@@ -24,11 +25,18 @@ std::vector<std::string> input_words(const std::string& path) {
   return {"-i", path};
 }
 
-// "30/1" and "1234" of a file; less of a camera or a stream, which ffprobe may only look at briefly.
+// For a file "30/1" and "1234"; possibly nothing for a camera or stream, which ffprobe reads only
+// briefly.
 VideoInfo probe(const std::string& path) {
-  std::vector<std::string> words{"ffprobe", "-v", "error", "-select_streams", "v:0",
-                                 "-show_entries", "stream=avg_frame_rate,nb_frames",
-                                 "-of", "default=noprint_wrappers=1"};
+  std::vector<std::string> words{"ffprobe",
+                                 "-v",
+                                 "error",
+                                 "-select_streams",
+                                 "v:0",
+                                 "-show_entries",
+                                 "stream=avg_frame_rate,nb_frames",
+                                 "-of",
+                                 "default=noprint_wrappers=1"};
   for (const std::string& word : input_words(path)) words.push_back(word);
   Process ffprobe(words, Process::Pipe::kReadFrom);
   std::string text(4096, '\0');
@@ -40,7 +48,7 @@ VideoInfo probe(const std::string& path) {
     const size_t from = at + key.size() + 1;
     return text.substr(from, text.find('\n', from) - from);
   };
-  check(text.find("avg_frame_rate=") != std::string::npos, "{}: has no video", path);
+  check(text.find("avg_frame_rate=") != std::string::npos, "{}: has no video stream", path);
   VideoInfo info;
   const std::string rate = value("avg_frame_rate"), frames = value("nb_frames");
   if (!rate.empty() && rate[0] != '0' && rate[0] != 'N') info.rate = rate;
@@ -48,7 +56,7 @@ VideoInfo probe(const std::string& path) {
   return info;
 }
 
-// Of "P6\n1920 1080\n255\n"; false at the end of the stream.
+// Parses "P6\n1920 1080\n255\n"; false at the end of the stream.
 bool read_ppm_header(Process& ffmpeg, int& width, int& height) {
   std::array<int, 3> numbers{};
   std::array<uint8_t, 2> magic{};
@@ -81,9 +89,9 @@ VideoReader::VideoReader(const std::string& path) : path_(path) {
 bool VideoReader::read(data::Image& frame) {
   int width = 0, height = 0;
   if (!read_ppm_header(*ffmpeg_, width, height)) {
-    check(ffmpeg_->finish() == 0, "{}: ffmpeg fails after {} frames ({})", path_, read_,
+    check(ffmpeg_->finish() == 0, "{}: ffmpeg failed after {} frames ({})", path_, read_,
           ffmpeg_->last_words());
-    check(read_ > 0, "{}: has no frame", path_);
+    check(read_ > 0, "{}: has no frames", path_);
     return false;
   }
   frame = data::make_image(width, height);
@@ -97,13 +105,13 @@ VideoWriter::VideoWriter(const std::filesystem::path& path, const std::string& r
     : path_(path), part_(path) {
   require_ffmpeg(path.string());
   std::filesystem::create_directories(path.parent_path());
-  part_.replace_filename(fmt::format(".{}.part{}", path.stem().string(), path.extension().string()));
-  // The usual encoders take even sides only.
+  part_.replace_filename(
+      fmt::format(".{}.part{}", path.stem().string(), path.extension().string()));
+  // Common encoders require even sides.
   ffmpeg_ = std::make_unique<Process>(
-      std::vector<std::string>{"ffmpeg", "-v", "error", "-y", "-f", "image2pipe", "-c:v", "ppm",
-                               "-framerate", rate, "-i", "-", "-vf",
-                               "pad=ceil(iw/2)*2:ceil(ih/2)*2", "-pix_fmt", "yuv420p",
-                               part_.string()},
+      std::vector<std::string>{
+          "ffmpeg", "-v", "error", "-y", "-f", "image2pipe", "-c:v", "ppm", "-framerate", rate,
+          "-i", "-", "-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2", "-pix_fmt", "yuv420p", part_.string()},
       Process::Pipe::kWriteTo);
 }
 

@@ -1,4 +1,5 @@
-// Videos, cameras and streams, read and written by the programs ffmpeg and ffprobe.
+// SPDX-License-Identifier: Apache-2.0
+// Videos, cameras and streams, read and written with the programs ffmpeg and ffprobe.
 #pragma once
 
 #include <cstdint>
@@ -12,16 +13,16 @@
 namespace sextant::apps {
 
 struct VideoInfo {
-  std::string rate = "25";  // frames a second, as ffmpeg writes it ("30000/1001")
-  int64_t frames = 0;       // 0: not known, as of a camera
+  std::string rate = "25";  // frames per second, as ffmpeg writes it ("30000/1001")
+  int64_t frames = 0;       // 0: unknown, e.g. for a camera
 };
 
 class VideoReader {
  public:
-  // A file, a camera ("/dev/video0") or an address ("rtsp://..."). Throws Error naming it where ffmpeg
-  // is not installed or cannot open it.
+  // Opens a file, a camera ("/dev/video0") or a URL ("rtsp://..."). Throws Error naming it when
+  // ffmpeg is not installed or cannot open it.
   explicit VideoReader(const std::string& path);
-  // The next frame, turned upright; false at the end. Throws Error where the video breaks off.
+  // The next frame, turned upright; false at the end. Throws Error if the video ends abruptly.
   bool read(data::Image& frame);
   const VideoInfo& info() const { return info_; }
 
@@ -34,10 +35,10 @@ class VideoReader {
 
 class VideoWriter {
  public:
-  // The file appears when finish() has been called. Throws Error where ffmpeg is not installed.
+  // The file appears when finish() is called. Throws Error if ffmpeg is not installed.
   VideoWriter(const std::filesystem::path& path, const std::string& rate);
   ~VideoWriter();
-  // All frames of one size. Throws Error naming the file when it cannot be written.
+  // All frames must have one size. Throws Error naming the file when it cannot be written.
   void write(const data::Image& frame);
   void finish();
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "apps/model_files/checkpoint.h"
 
 #include <cstring>
@@ -42,7 +43,7 @@ SafeTensors with_metadata(SafeTensors state, const CheckpointInfo& info) {
 
 namespace {
 
-// Null where the file has none of ours.
+// Null if the file has no Sextant metadata.
 Json metadata_of(const SafeTensors& file) {
   const auto text = file.metadata.find("sextant");
   if (text == file.metadata.end()) return {};
@@ -58,16 +59,16 @@ Json read_metadata(const SafeTensors& file) {
   return meta;
 }
 
-// A file has as many numbers as its model. A config beside them that asks for more than that is
-// wrong, and is found out before memory is taken for it.
+// A file has as many values as its model. A config for a larger model is wrong, and is refused
+// before memory is allocated for it.
 std::unique_ptr<Yolov6> make_model(const Yolov6Config& config, const SafeTensors& file) {
   int64_t bytes = 0;
   for (const auto& [name, t] : file.tensors) bytes += t.bytes();
   constexpr int64_t kBytesPerTensor = 1024, kSlack = 8 << 20;
-  // Twice: a weight and what it is initialised from.
+  // Twice: a weight and its initial values.
   const AllocationBudget budget(
       2 * bytes + kBytesPerTensor * std::ssize(file.tensors) + kSlack,
-      file.path + ": 'model' in its metadata is of a larger model than the file holds");
+      file.path + ": 'model' in its metadata describes a larger model than the file holds");
   return std::make_unique<Yolov6>(config, 0);
 }
 
@@ -75,10 +76,10 @@ bool predicts_classes(const std::string& name) {
   return name.find("cls_preds") != std::string::npos;
 }
 
-// Rows of classes, once or once for each anchor, in another order.
+// Permutes rows of classes, repeated for each anchor if any.
 Tensor reordered_rows(const Tensor& t, const std::vector<int64_t>& numbers) {
   const auto classes = std::ssize(numbers);
-  check(t.shape().rank() >= 1 && t.dim(0) % classes == 0, "{} rows of {} classes", t.dim(0),
+  check(t.shape().rank() >= 1 && t.dim(0) % classes == 0, "{} rows do not fit {} classes", t.dim(0),
         classes);
   const Tensor out = t.clone();
   const auto row = static_cast<size_t>(t.bytes() / t.dim(0));
@@ -107,7 +108,7 @@ LoadedCheckpoint load_checkpoint(const SafeTensors& file) {
   int64_t version = 0;
   r.get("format", format);
   r.require("version", version);
-  check(version == 1, "{}: is a checkpoint of version {}, this program reads version 1", file.path,
+  check(version == 1, "{}: is a checkpoint of version {}, only version 1 is supported", file.path,
         version);
   r.require("class_names", out.info.class_names);
   check_class_names(out.info.class_names, file.path);
@@ -134,7 +135,7 @@ int64_t initialise_from(const SafeTensors& file, Yolov6& model,
   std::vector<int64_t> numbers;
   if (same && !theirs.empty() && !class_names.empty())
     numbers = match_classes(theirs, file.path, class_names, "the data");
-  std::vector<std::pair<Tensor, Tensor>> copies;  // nothing is written before all is checked
+  std::vector<std::pair<Tensor, Tensor>> copies;  // nothing is copied before all is checked
   int64_t fresh = 0;
   for (const auto& s : model.state()) {
     if (s.name.find("obj_preds") != std::string::npos && !file.find(s.name)) {
@@ -152,8 +153,8 @@ int64_t initialise_from(const SafeTensors& file, Yolov6& model,
                           classes && !numbers.empty() ? reordered_rows(here, numbers) : here);
       continue;
     }
-    check(same_rank && classes, "{}: tensor '{}' is {} {}, the model's is {} {}", file.path, s.name,
-          name_of(t.dtype()), here.shape().str(), name_of(s.tensor.dtype()),
+    check(same_rank && classes, "{}: tensor '{}' is {} {}, the model needs {} {}", file.path,
+          s.name, name_of(t.dtype()), here.shape().str(), name_of(s.tensor.dtype()),
           s.tensor.shape().str());
     ++fresh;
   }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "apps/model_files/import.h"
 
 #include "core/class_names.h"
@@ -7,8 +8,7 @@
 namespace sextant::apps {
 namespace {
 
-// How many batches each batch-norm has seen, which nothing of ours depends on and other programs
-// leave out.
+// The number of batches that each batch-norm has seen: unused here, and omitted by some programs.
 void add_counters(SafeTensors& state) {
   constexpr std::string_view kVariance = "running_var";
   std::vector<std::string> absent;
@@ -48,7 +48,7 @@ ImportResult import_checkpoint(const std::filesystem::path& from, const std::fil
   add_counters(weights.state);
   r.tensors = weights.state.tensors.size();
   weights.state.path = from.string();
-  // What cannot be read again is refused by the name of the file it came from.
+  // Refuses a result that could not be read back, naming the source file.
   load_checkpoint(with_metadata(weights.state, r.info));
   save_checkpoint(to, std::move(weights.state), r.info);
   return r;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "apps/quantizing/calibrate.h"
 
 #include <fmt/format.h>
@@ -14,7 +15,7 @@ namespace sextant::apps {
 
 namespace {
 
-// Of samples [begin, end); an undefined Tensor where none decodes.
+// Loads the first readable image of samples [begin, end); an undefined Tensor if there is none.
 Tensor first_good(const data::Dataset& dataset, int64_t begin, int64_t end, int image_size,
                   int64_t gray_border) {
   for (int64_t i = begin; i < end; ++i) {
@@ -39,7 +40,8 @@ quant::ImageSource spread_images(const data::Dataset& dataset, int64_t count, in
       if (one.defined()) images.push_back(one);
     }
     found += std::ssize(images);
-    check(found > 0, "{}: no image of split '{}' decodes", dataset.path, dataset.split);
+    check(found > 0, "{}: none of the images of split '{}' can be decoded", dataset.path,
+          dataset.split);
     if (images.empty()) return Tensor();
     const Tensor result(Shape{std::ssize(images), image_size, image_size, 3}, DType::kU8);
     uint8_t* to = result.data<uint8_t>();
@@ -60,8 +62,8 @@ deploy::Graph with_ranges(deploy::Graph graph, const std::string& data, int imag
     const auto rounded = [&](const deploy::Node& n) { return deploy::runs_in_int8(graph, n); };
     if (std::ranges::any_of(graph.nodes, rounded))
       fmt::print(stderr,
-                 "{}: holds rounded weights, so a layer in float gets back the rounding of its "
-                 "activations only; give the float model for the whole\n",
+                 "{}: holds rounded weights, so a layer in float recovers only the rounding of its "
+                 "activations; give the float model to recover both\n",
                  graph.source);
     return graph;
   }

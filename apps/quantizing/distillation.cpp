@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "apps/quantizing/distillation.h"
 
 #include "apps/quantizing/qat_source.h"

@@ -1,5 +1,6 @@
-// Distillation in the loss of quantization-aware training: the quantized student is drawn to the
-// float graph.
+// SPDX-License-Identifier: Apache-2.0
+// Distillation as a part of the loss of quantization-aware training: the difference between the
+// quantized student and the float graph.
 #pragma once
 
 #include <functional>
@@ -13,17 +14,17 @@
 
 namespace sextant::apps {
 
-// Weighted parts of a loss beside the detection loss. Their values are gathered on their device and
-// come from there when they are asked for.
+// Weighted parts of the loss besides the detection loss. Their values are gathered on the device
+// and copied to the host when they are requested.
 class LossParts {
  public:
   struct Part {
-    double LossItems::*item;  // that it counts in
-    Variable value;           // f32 [1], times its weight
+    double LossItems::*item;  // the item it is added to
+    Variable value;           // f32 [1], already weighted
   };
   void add(double LossItems::*item, const Variable& value) { parts_.push_back({item, value}); }
   const std::vector<Part>& parts() const { return parts_; }
-  // What adds the values to the items of a step.
+  // Returns a function that adds the values to the items of a step.
   std::function<void(LossItems&)> fetch(loss_detail::AsyncTransfers& transfers) const;
 
  private:
@@ -32,14 +33,14 @@ class LossParts {
 
 class Distillation {
  public:
-  // The teacher is the graph `model`, run on `device`; `features` are the tensors that are compared
-  // channel by channel. Cross-layer equalization gives channels of `start`, the student as it was
-  // at first, other sizes: these are measured on `image`, u8 [1,H,W,3], and the features compared
-  // in the teacher's.
+  // The teacher is the graph `model`, run on `device`; `features` are the tensors to compare
+  // channel by channel. Cross-layer equalization rescales channels of `start`, the initial student:
+  // the scales are measured on `image`, u8 [1,H,W,3], and the features are compared at the
+  // teacher's scale.
   Distillation(const DistillConfig& config, const deploy::Graph& model, const deploy::Graph& start,
                const std::vector<int>& features, const Tensor& image, Device device);
 
-  // Adds the parts of a batch, u8 [N,H,W,3], which the student turned into `out`.
+  // Adds the parts for a batch, u8 [N,H,W,3], for which the student computed `out`.
   void add_parts(const Tensor& images, const quant::TrainableGraph::Output& out, LossParts& parts);
 
  private:
@@ -47,7 +48,7 @@ class Distillation {
 
   const DistillConfig& config_;
   quant::DistillationTeacher teacher_;
-  std::vector<BatchNormState> channels_;  // of the features; undefined where nothing is to be done
+  std::vector<BatchNormState> channels_;  // of the features; undefined if no rescaling is needed
 };
 
 }  // namespace sextant::apps

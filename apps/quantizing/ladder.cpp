@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "apps/quantizing/ladder.h"
 
 #include <fmt/format.h>
@@ -79,7 +80,7 @@ class Climber {
         val_set_(deploy::open_dataset_for(model_, config.data.path, config.data.val,
                                           {config.data.on_error})) {
     data::check_has_boxes(val_set_);
-    check(!model_.quantized(), "{}: is quantized already; the ladder starts from a float model",
+    check(!model_.quantized(), "{}: is already quantized; the ladder starts from a float model",
           config.model);
   }
 
@@ -108,20 +109,22 @@ class Climber {
     const fs::path file = out_ / "config.json";
     const Json wanted = config_.json();
     if (fs::exists(file)) {
-      check(resume_, "{}: already holds a ladder; resume it, or choose another folder",
+      check(resume_, "{}: already holds a ladder; give --resume, or choose another folder",
             out_.string());
       Json there = with_absolute_paths(load_json(file.string()));
       if (there.is_object()) check_rungs(there.value("rungs", Json()));
       Json now = wanted;
       for (Json* json : {&there, &now})
-        for (const char* key : {"device", "rungs"}) json->erase(key);  // do not decide
+        for (const char* key : {"device", "rungs"}) json->erase(key);  // may differ
       if (const auto key = first_difference(there, now))
-        fail("{}: the ladder there has another '{}'", out_.string(), *key);
+        fail("{}: holds a ladder with a different '{}'; choose another folder", out_.string(),
+             *key);
     }
     write_atomically(file, json_text(wanted, 2) + "\n");
   }
 
-  // Those of the ladder that is there may become more, unless that changes what they started from.
+  // Rungs may be added to an existing ladder, unless that changes the model that others started
+  // from.
   void check_rungs(const Json& there) const {
     std::vector<std::string> names;
     check(read_value(there, names), "{}: the ladder there has no 'rungs'", out_.string());
@@ -131,19 +134,21 @@ class Climber {
       check(std::ranges::count(config_.rungs, kind) > 0,
             "{}: the ladder there has the rung '{}', which the config lacks", out_.string(), name);
       plus |= kind == RungKind::kPtqPlus;
-      from_start |= kind == RungKind::kPartial || kind == RungKind::kQat ||
-                    kind == RungKind::kQatCwd;
+      from_start |=
+          kind == RungKind::kPartial || kind == RungKind::kQat || kind == RungKind::kQatCwd;
     }
-    check(plus || !has_plus() || !from_start,
-          "{}: the ladder there started its last rungs from 'ptq', with 'ptq_plus' they would start "
-          "from that; choose another folder",
-          out_.string());
+    check(
+        plus || !has_plus() || !from_start,
+        "{}: the ladder there started its last rungs from 'ptq', with 'ptq_plus' they would start "
+        "from that; choose another folder",
+        out_.string());
   }
 
-  // Made, evaluated and verified, or as an earlier call left it. Speeds come later.
+  // Makes, evaluates and verifies a rung, or reads it from an earlier call. Speeds are measured
+  // later.
   Rung rung(RungKind kind) {
     if (resume_ && fs::exists(record_of(kind)) && fs::exists(file_of(kind))) {
-      fmt::print("{}: kept from the last run\n", title_of(kind));
+      fmt::print("{}: already done\n", title_of(kind));
       return rung_from_json(load_json(record_of(kind).string()), record_of(kind).string());
     }
     fmt::print("{}\n", title_of(kind));
@@ -206,8 +211,8 @@ class Climber {
                            config, report);
   }
   bool has_plus() const { return std::ranges::count(config_.rungs, RungKind::kPtqPlus) > 0; }
-  // What partial quantization and training begin with: the best there is without them. Not read
-  // back from the rung's file, which holds rounded weights.
+  // The start of partial quantization and training: the best graph without them. Not read back from
+  // the rung's file, which holds rounded weights.
   const Graph& start() {
     if (!start_) {
       quant::PtqReport report;
@@ -247,7 +252,7 @@ class Climber {
     r.requantizations = deploy::count_requantizations(graph);
   }
 
-  // Runs of all rungs interleaved, so that a change in the machine's speed meets them alike.
+  // Interleaves the runs of all rungs, so that a change in the machine's speed affects them alike.
   void time_rungs() {
     std::vector<deploy::Engine> engines;
     for (const RungKind kind : config_.rungs)

@@ -1,5 +1,6 @@
-// The quantization ladder: one model, deployed in every way from float to quantization-aware
-// training, measured alike.
+// SPDX-License-Identifier: Apache-2.0
+// The quantization ladder: deploys one model in every way, from float to quantization-aware
+// training, and measures all in the same way.
 #pragma once
 
 #include <filesystem>
@@ -13,7 +14,7 @@
 
 namespace sextant::apps {
 
-// docs/ladder.md says what each is.
+// See docs/ladder.md.
 enum class RungKind { kFp32, kNaive, kPtq, kPtqPlus, kPartial, kQat, kQatCwd };
 constexpr auto enum_names(RungKind) {
   return make_enum_names<RungKind>("rung", {{RungKind::kFp32, "fp32"},
@@ -26,17 +27,18 @@ constexpr auto enum_names(RungKind) {
 }
 
 struct LadderConfig {
-  std::string where = "config";  // its file, for messages
+  std::string where = "config";  // the config's file, for messages
   std::string model;             // checkpoint or float deploy file
-  DataConfig data;               // ranges and training from `train`, everything measured on `val`
+  DataConfig data;               // ranges and training use `train`, everything is measured on `val`
   int image_size = 0;            // 0: as trained
-  // For calibration, evaluation and training; the CPU's engine is timed and verified.
+  // The device of calibration, evaluation and training. Timing and verification use the CPU's
+  // engine.
   deploy::DeviceChoice device = deploy::DeviceChoice::kAuto;
-  // In this order; kFp32 must be the first.
+  // In this order; kFp32 has to be first.
   std::vector<RungKind> rungs = {RungKind::kFp32,    RungKind::kNaive,   RungKind::kPtq,
                                  RungKind::kPtqPlus, RungKind::kPartial, RungKind::kQat,
                                  RungKind::kQatCwd};
-  quant::PtqConfig ptq;       // of "ptq", and what "partial" and both "qat" start from
+  quant::PtqConfig ptq;       // of "ptq"
   quant::PtqConfig ptq_plus;  // equalization, bias correction and learned rounding on top
   double max_drop = 0.3;      // of "partial", in points of mAP50-95
   Json qat = Json::object();  // keys of a qat config (docs/qat.md), for both "qat" rungs
@@ -48,7 +50,8 @@ struct LadderConfig {
   void fields(ConfigFields& f);
   Json json() const { return fields_to_json(*this); }
 
-  // The config of a kQat or kQatCwd rung, without the image size. Throws Error naming the key under "qat".
+  // The config of a kQat or kQatCwd rung, except for the image size. Throws Error naming the key
+  // under "qat".
   QatConfig qat_config(RungKind kind) const;
 };
 
@@ -56,9 +59,9 @@ struct LadderConfig {
 LadderConfig parse_ladder_config(const Json& json, const std::string& where,
                                  const std::string& folder);
 
-// Climbs into `out`: a deploy file for each rung, ladder.txt, ladder.json and ladder.html, and the
-// run folders of the "qat" rungs. With `resume`, finished rungs are kept, and a training
-// run is resumed. Throws Error when `out` holds a ladder and `resume` is not given,
+// Writes into `out` a deploy file for each rung, ladder.txt, ladder.json and ladder.html, and the
+// run folders of the "qat" rungs. With `resume`, finished rungs are kept and a training run is
+// resumed. Throws Error when `out` holds a ladder and `resume` is not given,
 // or when its config differs, naming the key.
 Ladder climb(const LadderConfig& config, const std::filesystem::path& out, bool resume);
 

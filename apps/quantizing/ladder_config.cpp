@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <filesystem>
 
@@ -12,7 +13,7 @@ void check_rungs(const LadderConfig& c, const ConfigReader& r) {
     r.fail_key("rungs", "must start with \"fp32\", which the others are measured against");
   for (const RungKind kind : c.rungs)
     if (std::ranges::count(c.rungs, kind) != 1)
-      r.fail_key("rungs", fmt::format("has '{}' twice", name_of(kind)));
+      r.fail_key("rungs", fmt::format("lists '{}' twice", name_of(kind)));
 }
 
 }  // namespace
@@ -63,7 +64,7 @@ LadderConfig parse_ladder_config(const Json& json, const std::string& where,
   read_fields(r, c);
   check_rungs(c, r);
   for (const char* key : {"model", "data", "image_size", "start", "calibration"})
-    if (c.qat.contains(key)) r.fail_key(std::string("qat.") + key, "is the ladder's own");
+    if (c.qat.contains(key)) r.fail_key(std::string("qat.") + key, "is set by the ladder");
   c.qat_config(RungKind::kQat);  // mistakes are reported now, not hours later
   c.qat_config(RungKind::kQatCwd);
   r.finish();

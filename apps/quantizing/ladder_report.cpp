@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "apps/quantizing/ladder_report.h"
 
 #include <fmt/format.h>
@@ -14,7 +15,7 @@ double drop(const Ladder& l, const Rung& r) {
 
 double megabytes(const Rung& r) { return static_cast<double>(r.bytes) / 1e6; }
 
-// How far engine and simulation are apart; a float engine has none to compare with.
+// The difference between engine and simulation; a float engine has no simulation.
 std::string agreement(const Rung& r) {
   if (r.values == 0) return "-";
   if (r.differing == 0) return "equal";
@@ -62,7 +63,7 @@ svg { width: 100%; height: auto; } svg text { fill: var(--ink); font: 13px syste
 .faint { fill: var(--faint) !important; } .grid { stroke: var(--line); } .bar { fill: var(--a); } .dot { fill: var(--b); }
 )";
 
-// A bar for each rung.
+// Draws a bar for each rung.
 std::string bars(const Ladder& l) {
   constexpr double kLeft = 190, kWidth = 560, kRow = 30;
   double most = 1e-9;
@@ -90,14 +91,14 @@ struct Span {
   }
 };
 
-// From nothing to a little above the largest value.
+// The axis from 0 to slightly above the largest value.
 Span span_from_zero(const Ladder& l, double Rung::*field) {
   double most = 1e-9;
   for (const Rung& r : l.rungs) most = std::max(most, r.*field);
   return {0, most * 1.1};
 }
 
-// Accuracy over time, a dot for each rung.
+// Plots accuracy over time, with a dot for each rung.
 std::string scatter(const Ladder& l) {
   constexpr double kLeft = 70, kRight = 820, kTop = 20, kBottom = 340;
   const Span x = span_from_zero(l, &Rung::milliseconds), y = span_from_zero(l, &Rung::map50_95);
@@ -119,7 +120,7 @@ std::string scatter(const Ladder& l) {
         R"(<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="5"><title>{}: {:.4f}, {:.2f} ms</title></circle>)",
         x.at(r.milliseconds, kLeft, kRight), y.at(r.map50_95, kBottom, kTop), escaped(r.title),
         r.map50_95, r.milliseconds);
-  // Names below one another where their dots are close, nearest the top first.
+  // Names of close dots are placed below one another, from the top down.
   std::vector<const Rung*> order;
   for (const Rung& r : l.rungs) order.push_back(&r);
   std::ranges::stable_sort(order, std::ranges::greater{}, &Rung::map50_95);
@@ -157,7 +158,7 @@ std::string html_table(const Ladder& l) {
 
 std::string conditions(const Ladder& l) {
   return fmt::format(
-      "Evaluated at {} px on {}; timed at {} px, batch {}, {} threads, all rungs in turns.",
+      "Evaluated at {} px on {}; timed at {} px, batch {}, {} threads, all rungs interleaved.",
       l.image_size, l.data, l.bench_image_size, l.bench_batch, l.threads);
 }
 

@@ -1,4 +1,5 @@
-// What partial quantization measures on a dataset.
+// SPDX-License-Identifier: Apache-2.0
+// The measurements on a dataset for partial quantization.
 #pragma once
 
 #include "data/dataset/dataset.h"
@@ -6,8 +7,8 @@
 
 namespace sextant::apps {
 
-// mAP50-95 on `dataset`, and times of its first image in `runs` runs, all at `image_size`. Takes
-// the times of the layers at once. Keeps a reference to the dataset.
+// mAP50-95 on `dataset`, and times of `runs` runs on its first image, all at `image_size`. Measures
+// the layer times immediately. Keeps a reference to the dataset.
 quant::PartialMeasures partial_measures(const deploy::Graph& graph, const data::Dataset& dataset,
                                         int image_size, int runs);
 

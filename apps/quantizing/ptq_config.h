@@ -1,4 +1,5 @@
-// Post-training quantization as part of a JSON config.
+// SPDX-License-Identifier: Apache-2.0
+// The keys of post-training quantization in a JSON config.
 #pragma once
 
 #include "core/config_fields.h"

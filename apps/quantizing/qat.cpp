@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "apps/quantizing/qat.h"
 
 #include <fmt/format.h>
@@ -41,7 +42,7 @@ class QatTask final : public TrainingTask {
           "{}: has {} classes, the model {} has {}", data.train.path, data.train.num_classes(),
           config.model, source.loss.num_classes);
     if (!folder.resuming()) write_start(given);
-    // A resumed run takes structure and ranges from its own file, weights from its state.
+    // A resumed run reads structure and ranges from its own file and weights from its state.
     const deploy::Graph start = start_ ? *start_ : deploy::load_deploy(start_file_);
     const std::vector<int> features = find_features(config, start);
     student_.emplace(start, quant::TrainableOptions{.learn_activation_ranges = config.learn_scales,
@@ -55,12 +56,12 @@ class QatTask final : public TrainingTask {
     return {.device = device_,
             .gray_border = source_.graph.gray_border,
             .precision = deploy::Precision::kInt8,
-            .rate_by_iteration = true,  // a few epochs make too coarse a staircase
+            .rate_by_iteration = true,  // steps per epoch are too coarse for a few epochs
             .has_start = true,
             .changes_after_step = true};
   }
   const Module& module() const override { return *student_; }
-  // Weights are decayed; biases, ranges and scales are not.
+  // Weights decay; biases, ranges and scales do not.
   std::vector<optim::NamedParameter> parameters() const override {
     using optim::ParameterKind;
     std::vector<optim::NamedParameter> out;
@@ -103,7 +104,7 @@ class QatTask final : public TrainingTask {
       more(all);
       return all;
     };
-    // Nothing to wait for on the host: what is not finite ends here.
+    // The loss is already on the host, so a non-finite value is detected here.
     if (device_ == Device::kCpu) check_finite(items(), epoch_);
     backward(total);
     return items;
@@ -132,7 +133,7 @@ class QatTask final : public TrainingTask {
     deploy::save_deploy(start_file_, *start_);
   }
 
-  // Sizes are compared with those of the file, which a resumed run has too: its weights are rounded.
+  // Channel scales are measured against the file, also in a resumed run: its weights are rounded.
   void distil(const std::vector<int>& features, const RunData& data) {
     const Tensor image = spread_batch(data.train, 1, config_.image_size, source_.graph.gray_border);
     distillation_.emplace(config_.distill, source_.graph, deploy::load_deploy(start_file_),
@@ -144,11 +145,11 @@ class QatTask final : public TrainingTask {
   const Device device_;
   const fs::path start_file_;
   const DetectionLoss loss_;
-  // As it was made, until it is trained: scales that follow the weights are others from then on.
+  // The graph as created until training starts: afterwards the scales follow the weights.
   std::optional<deploy::Graph> start_;
   std::optional<quant::TrainableGraph> student_;
   std::optional<Distillation> distillation_;
-  loss_detail::AsyncTransfers transfers_;  // of the parts beside the detection loss
+  loss_detail::AsyncTransfers transfers_;  // for the parts besides the detection loss
   int64_t epoch_ = 0;
 };
 

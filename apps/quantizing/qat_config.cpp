@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "apps/quantizing/qat_config.h"
 
 #include <algorithm>
@@ -9,7 +10,7 @@
 namespace sextant::apps {
 namespace {
 
-// The rate and batch of the training that the defaults assume when nothing is known of it.
+// The learning rate and batch that the defaults assume if the training of the model is unknown.
 constexpr double kUsualRate = 0.02, kUsualBatch = 16;
 constexpr int64_t kUsualEpochs = 6;
 
@@ -76,8 +77,8 @@ QatConfig parse_qat_config(const Json& json, const std::string& where, const std
   ConfigReader r(json, where, prefix, folder);
   read_fields(r, c);
   check(c.loss_weight > 0 || c.distill.wanted(),
-        "{}: '{}loss_weight' and all weights of '{}distill' are 0: nothing to train by", where,
-        prefix, prefix);
+        "{}: '{}loss_weight' and all weights of '{}distill' are 0, so no loss is left to train by",
+        where, prefix, prefix);
   read_loss_config(ConfigReader(c.loss, where, prefix + "loss."), {});
   r.finish();
   return c;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "apps/quantizing/qat_source.h"
 
 #include <fmt/format.h>
@@ -19,7 +20,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// From the config.json of the run folder that the model lies in, if it lies in one.
+// Reads the config.json of the run folder that contains the model, if any.
 void read_training_beside(const fs::path& model, SourceModel& s) {
   const fs::path file = model.parent_path() / "config.json";
   if (!fs::exists(file)) return;
@@ -27,20 +28,20 @@ void read_training_beside(const fs::path& model, SourceModel& s) {
   const auto is_object = [&](const char* key) {
     return json.is_object() && json.contains(key) && json.at(key).is_object();
   };
-  if (!is_object("solver") || !is_object("model")) return;  // not of a training
+  if (!is_object("solver") || !is_object("model")) return;  // not the config of a training run
   const auto number = [](const Json& j, const char* key) {
     return j.contains(key) && j.at(key).is_number() ? j.at(key).get<double>() : 0.0;
   };
   s.training.epochs = static_cast<int64_t>(number(json, "epochs"));
   s.training.batch = static_cast<int64_t>(number(json, "batch"));
-  // Of another optimizer it says nothing about the rate that suits here.
+  // The rate of another optimizer says nothing about a suitable rate here.
   if (json["solver"].value("optimizer", "sgd") == name_of(OptimizerKind::kSgd))
     s.training.lr0 = number(json["solver"], "lr0");
   if (is_object("loss"))
     s.loss = read_loss_config(ConfigReader(json["loss"], file.string(), "loss."), s.loss);
 }
 
-// y may have its identity as a residual (quant/ptq/split_identity.h).
+// The identity of y may have become a residual (quant/ptq/split_identity.h).
 bool same_inputs(const deploy::Node& x, const deploy::Node& y) {
   std::vector<int> inputs = x.inputs;
   if (y.has_residual() && !x.has_residual()) inputs.push_back(x.inputs[0]);
@@ -63,9 +64,8 @@ SourceModel load_source_model(const std::string& path) {
   }
   read_training_beside(path, s);
   s.graph.source = path;
-  check(s.graph.decode() != nullptr, "{}: has no decode node, so there is no detector to train",
-        path);
-  // The deployed branch: what training had beside it (anchors, distributions) is gone.
+  check(s.graph.decode() != nullptr, "{}: is not a detector: it has no decode node", path);
+  // Only the deployed branch is left: the graph has no auxiliary branches (anchors, distributions).
   const deploy::DecodeAttributes& decode = s.decode();
   s.loss.num_classes = decode.num_classes;
   s.loss.strides = decode.strides;
@@ -80,7 +80,8 @@ SourceModel load_source_model(const std::string& path) {
 }
 
 void check_same_structure(const deploy::Graph& a, const deploy::Graph& b) {
-  const std::string where = fmt::format("{}: is not the model of {}", b.label(), a.label());
+  const std::string where =
+      fmt::format("{}: does not belong to the model {}", b.label(), a.label());
   check(a.nodes.size() == b.nodes.size(), "{}: {} nodes instead of {}", where, b.nodes.size(),
         a.nodes.size());
   for (size_t n = 0; n < a.nodes.size(); ++n) {
@@ -89,9 +90,9 @@ void check_same_structure(const deploy::Graph& a, const deploy::Graph& b) {
                          (!x.weight.defined() || x.weight.shape() == y.weight.shape());
     check(x.name == y.name && x.kind() == y.kind() && same_inputs(x, y) && x.output == y.output &&
               weights,
-          "{}: node '{}' where '{}' was expected, or of another shape", where, y.name, x.name);
+          "{}: node '{}' instead of '{}', or of another shape", where, y.name, x.name);
   }
-  check(a.class_names == b.class_names, "{}: other classes", where);
+  check(a.class_names == b.class_names, "{}: the classes differ", where);
 }
 
 namespace {
@@ -107,7 +108,8 @@ deploy::Graph calibrated(const QatConfig& config, const deploy::Graph& model) {
       model, spread_images(dataset, ptq.images, config.image_size, model.gray_border), ptq);
 }
 
-// What makes each channel of `x` most like that of `y`, [N,H,W,C]; 1 for one of zeros.
+// The factor for each channel of `x` that best matches it to `y`, [N,H,W,C]; 1 for a channel of
+// zeros.
 Tensor fitted_factors(const Tensor& x, const Tensor& y) {
   const int64_t channels = x.dim(3);
   std::vector<double> xy(static_cast<size_t>(channels), 0.0), xx = xy;
@@ -122,7 +124,7 @@ Tensor fitted_factors(const Tensor& x, const Tensor& y) {
   return factors;
 }
 
-// Noise over signal of x times its channels' factors (none: 1) as y.
+// Noise over signal between y and x times the channel factors (1 if empty).
 double noise_of(const Tensor& x, const Tensor* factors, const Tensor& y) {
   double noise = 0, signal = 0;
   for (int64_t i = 0; i < x.numel(); ++i) {
@@ -155,7 +157,7 @@ deploy::Graph make_start(const QatConfig& config, const deploy::Graph& model,
 
 std::vector<Tensor> channel_factors(const deploy::Graph& model, const deploy::Graph& start,
                                     const std::vector<int>& tensors, const Tensor& image) {
-  constexpr double kRounding = 0.25;  // rounded weights alone leave a tenth of that and less
+  constexpr double kRounding = 0.25;  // rounding weights causes a tenth of this or less
   const std::vector<Tensor> wanted = quant::DistillationTeacher(model, tensors).run(image).features;
   const std::vector<Tensor> got = quant::DistillationTeacher(start, tensors).run(image).features;
   std::vector<Tensor> factors(tensors.size());

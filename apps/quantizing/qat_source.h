@@ -1,4 +1,5 @@
-// What quantization-aware training starts from.
+// SPDX-License-Identifier: Apache-2.0
+// The start of quantization-aware training.
 #pragma once
 
 #include <string>
@@ -10,8 +11,8 @@
 
 namespace sextant::apps {
 
-// How a model was trained, as far as that is known: from the config.json beside it when it lies in
-// a run folder, else from the checkpoint. 0: not known.
+// How a model was trained, if known: from the config.json beside it if it lies in a run folder,
+// else from the checkpoint. 0: unknown.
 struct SourceTraining {
   int64_t epochs = 0;
   double lr0 = 0;
@@ -20,8 +21,7 @@ struct SourceTraining {
 
 struct SourceModel {
   deploy::Graph graph;
-  LossConfig
-      loss;  // what it was trained by, as far as that is known, for the maps that decode reads
+  LossConfig loss;  // its training loss for the maps that decode reads, if known
   SourceTraining training;
 
   const deploy::DecodeAttributes& decode() const {
@@ -33,21 +33,21 @@ SourceModel load_source_model(const std::string& path);
 
 struct QatConfig;
 
-// The quantized graph to start from, by the first of these that applies: `given`, the file
-// config.start, the model itself when it is quantized, ranges calibrated on the data. Nodes that
-// config.float_layers names are set to float (quant/layers/float_layers.h). Throws Error when a
-// pattern fits no layer, or when the graph is not that of the model, naming the node.
+// The quantized graph to start from, the first of: `given`, the file config.start, the model itself
+// if it is quantized, the model calibrated on the data. Nodes that match config.float_layers are
+// set to float (quant/layers/float_layers.h). Throws Error when a pattern matches no layer, or,
+// naming the node, when the graph does not belong to the model.
 deploy::Graph make_start(const QatConfig& config, const deploy::Graph& model,
                          const deploy::Graph* given);
 
-// For each of `tensors` what every channel of `start`'s is to be multiplied by to be about that of
-// `model`, f32 [C]: cross-layer equalization gives channels other sizes, and distillation compares
-// channel by channel. Least squares on one image, u8 [1,H,W,3]. An undefined Tensor where they
-// differ no more than rounding explains, or by more than factors.
+// For each of `tensors`, the factors f32 [C] that map the channels of `start` to those of `model`:
+// cross-layer equalization rescales channels, and distillation compares channel by channel. Least
+// squares on one image, u8 [1,H,W,3]. An undefined Tensor if the difference is explained by
+// rounding, or not explained by factors.
 std::vector<Tensor> channel_factors(const deploy::Graph& model, const deploy::Graph& start,
                                     const std::vector<int>& tensors, const Tensor& image);
 
-// Throws Error naming the first node in which the two differ other than in numbers.
+// Throws Error naming the first node in which the two differ in structure.
 void check_same_structure(const deploy::Graph& a, const deploy::Graph& b);
 
 }  // namespace sextant::apps

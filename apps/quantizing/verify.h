@@ -1,4 +1,5 @@
-// The int8 engine against what it has to equal, over images of a split.
+// SPDX-License-Identifier: Apache-2.0
+// Compares the int8 engine with its reference on images of a split.
 #pragma once
 
 #include <cstdint>
@@ -10,16 +11,16 @@
 namespace sextant::apps {
 
 struct Verification {
-  // Of each tensor: the larger differences of all images, and the sums of the counts.
+  // For each tensor: the largest differences over all images, and the sums of the counts.
   std::vector<deploy::StepDifference> tensors;
   int64_t images = 0;
-  // Over the tensors that are integers on both sides.
+  // For tensors that are integers on both sides.
   int64_t max_steps = 0, differing = 0, values = 0;
-  double max_float = 0;  // over the others: largest |difference| / largest |value|
+  double max_float = 0;  // for other tensors: largest |difference| / largest |value|
 };
 
-// `count` images (at most), spread over the split. kInt8: engine and simulation; kInteger: each
-// layer of the fully integer engine and of the int8 engine, on the same inputs.
+// Runs at most `count` images, spread over the split. kInt8 compares engine and simulation;
+// kInteger compares each layer of the fully integer engine with the int8 engine on the same inputs.
 Verification verify(const deploy::Graph& graph, const data::Dataset& dataset, int64_t count,
                     int image_size, deploy::Precision precision);
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Training by RepOptimizer, in two stages (optim/rep_handler.h; Ding et al., 2022):
 //
 //   1. hyper-search: the model with LinearAddBlocks is trained for search.epochs, its scales with

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "apps/training/run.h"
 
 #include <fmt/format.h>
@@ -59,10 +60,9 @@ RunResult Run::train(int64_t stop_after) {
       one_epoch();
     }
   } catch (const Interrupted& e) {
-    throw Interrupted(e.signal(),
-                      fmt::format("{}: {} after {} epoch{}; resume it to continue",
-                                  folder_.path().string(), e.what(), state_.epoch,
-                                  state_.epoch == 1 ? "" : "s"));
+    throw Interrupted(e.signal(), fmt::format("{}: {} after {} epoch{}; resume it to continue",
+                                              folder_.path().string(), e.what(), state_.epoch,
+                                              state_.epoch == 1 ? "" : "s"));
   }
   finish();
   return result();
@@ -89,9 +89,8 @@ void Run::begin() {
   const bool untouched = state_.rows.empty() || state_.rows.back().epoch == 0;
   if (!untouched && evaluation_due() && state_.rows.back().map50_95 < 0) end_epoch();
   if (finished())
-    fmt::print("the run is complete{}\n", state_.epoch < config_.epochs
-                                              ? ""
-                                              : "; more 'epochs' in its config continue it");
+    fmt::print("the run is complete{}\n",
+               state_.epoch < config_.epochs ? "" : "; more 'epochs' in its config continue it");
 }
 
 bool Run::finished() const {

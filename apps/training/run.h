@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A training run, whatever is trained: its data, schedule, optimizer and averages, its folder
 // (apps/training/run_folder.h), and resuming it bit for bit.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "apps/training/run_folder.h"
 
 #include <fmt/format.h>
@@ -64,7 +65,8 @@ void fail_run_exists(const std::filesystem::path& folder) {
   fail("{}: already holds a run; resume it, or choose another folder", folder.string());
 }
 
-RunFolder::RunFolder(std::filesystem::path path, bool resume) : path_(std::move(path)), lock_(path_) {
+RunFolder::RunFolder(std::filesystem::path path, bool resume)
+    : path_(std::move(path)), lock_(path_) {
   if (!resume && std::filesystem::exists(config())) fail_run_exists(path_);
   resuming_ = resume && std::filesystem::exists(state());
 }

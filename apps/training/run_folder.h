@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The folder of a run and the files in it that only training reads and writes.
 //
 //   config.json         the config as resolved

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The optimizer and the schedule that a config asks for.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "apps/training/train_step.h"
 
 #include <fmt/format.h>
@@ -55,7 +56,7 @@ LossValues TrainStep::run(const Tensor& images, const Tensor& targets, int64_t e
     const PlacedTargets placed = loss_.place(targets, images.dim(0), step, device_);
     return loss_.fetch(pass(images, placed, step), placed);
   }
-  if (recording_ && take_up(targets, step))
+  if (recording_ && reuse_recording(targets, step))
     recording_->images.copy_from(images);
   else
     begin(images, targets, step);
@@ -105,7 +106,7 @@ LossValues TrainStep::pass(const Tensor& images, const PlacedTargets& targets,
 }
 
 // Puts a step's boxes where the recording has them; false where its work is another.
-bool TrainStep::take_up(const Tensor& targets, const LossStep& step) {
+bool TrainStep::reuse_recording(const Tensor& targets, const LossStep& step) {
   const int64_t recorded = recording_->step.epoch, warmup = loss_.config().atss_warmup_epochs;
   if (teacher_ && recorded != step.epoch) return false;
   if ((recorded < warmup) != (step.epoch < warmup)) return false;

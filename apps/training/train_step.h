@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One forward and backward pass of a training.
 //
 // On a device a step is a thousand short kernels, whose starts and bookkeeping take the host as
@@ -43,7 +44,7 @@ class TrainStep {
   struct Recording;
   LossValues pass(const Tensor& images, const PlacedTargets& targets, const LossStep& step) const;
   TeacherOutput teach(const Variable& x) const;
-  bool take_up(const Tensor& targets, const LossStep& step);
+  bool reuse_recording(const Tensor& targets, const LossStep& step);
   void begin(const Tensor& images, const Tensor& targets, const LossStep& step);
   void run_recording();
 

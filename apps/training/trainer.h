@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Training a detector.
 //
 // The files of its run folder (apps/training/run_folder.h): last.safetensors and best.safetensors

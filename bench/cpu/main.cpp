@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Figures that need the inside of the engine: the machine's own limit, convolutions layer by layer, a
 // training step taken apart. The last line each prints is JSON.
 #include <fmt/format.h>

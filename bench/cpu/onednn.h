@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // oneDNN's convolutions, of whatever version it was built with: the peer of ours.
 #pragma once
 

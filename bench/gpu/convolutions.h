@@ -1,4 +1,5 @@
-// Our convolutions beside cuDNN's, layer by layer.
+// SPDX-License-Identifier: Apache-2.0
+// Compares our convolutions with cuDNN's, layer by layer.
 #pragma once
 
 #include <string>

@@ -1,4 +1,5 @@
-// Images a second of the engine on CUDA.
+// SPDX-License-Identifier: Apache-2.0
+// Images per second of the engine on CUDA.
 #pragma once
 
 #include <string>

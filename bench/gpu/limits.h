@@ -1,4 +1,5 @@
-// What this GPU reaches at its best: against these stand the figures of our kernels.
+// SPDX-License-Identifier: Apache-2.0
+// The peak rates of this GPU, to compare with the figures of our kernels.
 #pragma once
 
 #include "core/config.h"

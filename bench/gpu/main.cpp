@@ -1,5 +1,6 @@
-// Figures of the CUDA side, as one JSON object on stdout; progress goes to stderr.
-// docs/benchmarks.md says how they are taken.
+// SPDX-License-Identifier: Apache-2.0
+// Benchmarks of the CUDA side, as one JSON object on stdout; progress goes to stderr.
+// docs/benchmarks.md describes how they are measured.
 #include <fmt/format.h>
 
 #include <algorithm>

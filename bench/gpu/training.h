@@ -1,4 +1,5 @@
-// Images a second of a training step on CUDA.
+// SPDX-License-Identifier: Apache-2.0
+// Images per second of a training step on CUDA.
 #pragma once
 
 #include <string>

@@ -1,4 +1,5 @@
-"""Writes tests/fixtures/coco_map/*.json: random detection cases and what pycocotools makes of them.
+# SPDX-License-Identifier: Apache-2.0
+"""Writes tests/fixtures/coco_map/*.json: random detection cases with the results of pycocotools.
 
     python bench/peers/coco_map_vectors.py [folder]
 
@@ -51,7 +52,7 @@ def judge(classes, images):
 
 def make(seed, classes, images, truths, extra=1.0, digits=1, score_digits=3, crowd=0.0,
          own_area=0.0, empty=0.0, low=3, high=300, jitter=0.15, silent=()):
-    """`silent` classes have detections but no truth; score_digits makes ties."""
+    """`silent` classes have detections but no ground truth; score_digits makes ties."""
     rng = np.random.default_rng(seed)
     out = []
     for _ in range(images):
@@ -89,7 +90,7 @@ def make(seed, classes, images, truths, extra=1.0, digits=1, score_digits=3, cro
 
 
 def grid(unit=1):
-    """Boxes whose IoU is a threshold (0.5, 0.6, 0.75, 0.9) but for rounding, with equal scores."""
+    """Boxes whose IoU is a threshold (0.5, 0.6, 0.75, 0.9) up to rounding, with equal scores."""
     images = []
     for k in range(6):
         image = {"truths": [], "detections": []}

@@ -1,4 +1,5 @@
-"""Sextant and PyTorch side by side: both run in turns, on the same threads, and the ratio printed.
+# SPDX-License-Identifier: Apache-2.0
+"""Compares Sextant and PyTorch: runs both alternately, on the same threads, and prints the ratio.
 
     python compare.py --build BUILD_FOLDER [--model CHECKPOINT] [--rounds N] [--json FILE]
 
@@ -17,7 +18,7 @@ import sys
 import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
-JSON_FILE = "{json}"  # in a command: the file that it writes its figures to
+JSON_FILE = "{json}"  # placeholder in a command for the file with its figures
 
 
 def milliseconds(result):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Inference on the CPU: Sextant's engine beside ONNX Runtime, OpenVINO, ncnn and PyTorch.
 
     python engines.py compare --build BUILD_FOLDER --model DEPLOY [--batch N] [--rounds N] [--json FILE]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """COCO metrics of a file of detections by pycocotools, as one line of JSON.
 
     python eval_detections.py DETECTIONS.json GROUND_TRUTH.json
@@ -21,7 +22,7 @@ def read_truth(path):
     truth = json.loads(pathlib.Path(path).read_text())
     truth.setdefault("info", {})
     for number, annotation in enumerate(truth["annotations"], 1):
-        annotation["id"] = number  # pycocotools takes an annotation of id 0 for no match
+        annotation["id"] = number  # pycocotools treats an annotation with id 0 as no match
         annotation.setdefault("iscrowd", 0)
         annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
     return truth

@@ -1,4 +1,5 @@
-"""YOLOv6-N in PyTorch on a GPU: training steps and inference, in each form that this PyTorch runs.
+# SPDX-License-Identifier: Apache-2.0
+"""YOLOv6-N in PyTorch on a GPU: training steps and inference, in each form that this PyTorch supports.
 
 Training: f32 (TF32 off, as Sextant computes; and on), autocast to f16 with loss scaling and to
 bf16, each plain and through torch.compile, all channels_last. Inference: f32 and f16, plain,
@@ -100,7 +101,7 @@ def main():
     add_common(parser, img=640, batch=32, repeats=9)
     parser.add_argument("--boxes", type=int, default=14, help="boxes per image")
     parser.add_argument("--runs", type=int, default=5, help="runs in each timed round")
-    parser.add_argument("--device", default="cuda", help="cpu only to try the script")
+    parser.add_argument("--device", default="cuda", help="cpu is only for trying the script")
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 32], help="of inference")
     parser.add_argument("--json", help="also write the figures to this file")
     args = parser.parse_args()

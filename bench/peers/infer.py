@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Inference of the fused YOLOv6-N in fp32 on the CPU: from bytes to decoded boxes, before NMS.
 
 Forms: eager (channels_last), contiguous, jit (traced, frozen, optimised), compile, and onnxruntime
@@ -106,7 +107,7 @@ def main():
             run = form_of(name, copy.deepcopy(model), images, args.threads)
             for _ in range(max(args.warmup, 1)):
                 run()
-        except Exception as error:  # a form that this installation lacks is left out, and said so
+        except Exception as error:  # forms that this installation lacks are skipped and reported
             skipped[name] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
             continue
         watch = Stopwatch()
@@ -122,7 +123,7 @@ def main():
         }
         first = first or name
     if not results:
-        raise SystemExit(f"no form ran: {skipped}")
+        raise SystemExit(f"no form could be run: {skipped}")
     fastest = min(results, key=lambda name: results[name]["median_ms"])
     report(
         "infer",

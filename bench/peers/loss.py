@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The detection loss of the training step: task-aligned assignment, varifocal and SIoU losses.
 
 The same formulas as Sextant's (TOOD, Feng et al. 2021; VarifocalNet, Zhang et al. 2021; SIoU,

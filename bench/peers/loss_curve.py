@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ten training steps of YOLOv6-N in PyTorch, in float64: the reference of tests/apps/training/test_loss_curve.cpp.
 
 Two runs from the same weights: "detection" with the detection loss, and "regression" towards fixed scores

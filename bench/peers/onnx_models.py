@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sextant's ONNX models in ONNX Runtime and OpenVINO, beside Sextant itself.
 
     python onnx_models.py prepare DATA --split val --img 320 --out SQUARE
@@ -42,7 +43,7 @@ def openvino_model(path, config=None):
     import openvino
 
     core = openvino.Core()
-    # without a word OpenVINO may compute fp32 models in bf16 where the machine has it
+    # OpenVINO may silently compute fp32 models in bf16 if the machine supports it
     config = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2, **(config or {})}
     return core.compile_model(core.read_model(str(path)), "CPU", config)
 
@@ -58,7 +59,7 @@ def runner(path, runtime):
 
     def run(x):
         result = model(x)
-        # an output may bear the names of what was folded into it, too
+        # an output may also have the names of nodes folded into it
         return {name: result[o] for o in model.outputs for name in OUTPUTS if name in o.get_names()}
 
     return run, model.inputs[0].get_partial_shape()[2].get_length()
@@ -122,7 +123,7 @@ def outputs(args):
             keep = rows[:, 5 + c] >= least - 1e-4
             found += [[b[0], b[1], b[2] - b[0], b[3] - b[1], s] for b, s in zip(box[keep], rows[keep, 5 + c])]
         found = np.array(found, np.float64)
-        # each of ours has its like among theirs
+        # matches each of our boxes with one of theirs
         scale = np.array([size, size, size, size, 1.0])
         worst = 0.0
         for row in ours:

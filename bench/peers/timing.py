@@ -1,4 +1,5 @@
-"""What the peers share: threads, medians, and the one JSON line that each prints."""
+# SPDX-License-Identifier: Apache-2.0
+"""Common code of the peers: threads, medians, and the JSON line that each prints."""
 
 import json
 import os
@@ -47,7 +48,7 @@ class Stopwatch:
 
 
 def spread(values):
-    """Half the range between the quartiles, relative to the median: how quiet the machine was."""
+    """Half the range between the quartiles, relative to the median: a measure of how idle the machine was."""
     if len(values) < 4:
         return None
     low, middle, high = statistics.quantiles(values, n=4)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One training step of YOLOv6-N in PyTorch on the CPU, timed by parts.
 
 forward (from bytes), loss (assignment included), backward, optimizer (SGD with Nesterov momentum, the three

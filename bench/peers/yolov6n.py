@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """YOLOv6-N, the legacy RepPAN form with RepVGG blocks, in PyTorch: the peer of Sextant's own.
 
 Parameter names and shapes are those of the official state dict (training mode repvgg), so weights

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Swaps loss and assigner by config only: short runs of YOLOv6-N on BCCD, mAP of the last epoch.
 # The baseline runs with three seeds, which shows how much of a difference is luck.
 #   bench/studies/losses.sh OUT

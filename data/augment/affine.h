@@ -1,5 +1,6 @@
-// Random affine transformation of an image and its boxes, as the official data_augment.py does it
-// with OpenCV (get_transform_matrix, random_affine, box_candidates).
+// SPDX-License-Identifier: Apache-2.0
+// Random affine transformation of an image and its boxes, as in the official data_augment.py with
+// OpenCV (get_transform_matrix, random_affine, box_candidates).
 #pragma once
 
 #include <array>
@@ -10,7 +11,7 @@
 
 namespace sextant::data {
 
-// A box in pixels while augmenting.
+// A box in pixels during augmentation.
 struct PixelLabel {
   int category = 0;
   float x1 = 0, y1 = 0, x2 = 0, y2 = 0;
@@ -54,16 +55,16 @@ Image warp_affine(const Image& source, const AffineMatrix& matrix, int width, in
 
 struct BoxThresholds {
   double side = 2.0;     // pixels; both sides must be larger
-  double aspect = 20.0;  // larger side over smaller one must be less
-  double area = 0.1;     // share of the area before that must be left
+  double aspect = 20.0;  // larger side over smaller side must be less
+  double area = 0.1;     // minimum share of the original area
 };
-// Whether a box is worth keeping after an augmentation. `before` is x1 y1 x2 y2, in the scale of
-// `after`. (box_candidates of the official code, with its eps of 1e-16.)
+// Whether to keep a box after an augmentation. `before` is x1 y1 x2 y2, in the scale of `after`.
+// (box_candidates of the official code, with its eps of 1e-16.)
 bool box_candidate(const std::array<double, 4>& before, const std::array<double, 4>& after,
                    const BoxThresholds& thresholds = {});
 
 // The bounding boxes of the transformed boxes, clipped to the result, without those that
-// box_candidate() drops. `scale` is the draws' scale.
+// box_candidate() rejects. `scale` is the drawn scale.
 std::vector<PixelLabel> transform_labels(const std::vector<PixelLabel>& labels,
                                          const AffineMatrix& matrix, double scale, int width,
                                          int height);

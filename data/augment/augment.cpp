@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "data/augment/augment.h"
 
 #include <algorithm>
@@ -18,7 +19,7 @@ AffineRanges ranges_of(const AugmentConfig& c) {
   return {c.degrees, c.translate, c.scale, c.shear};
 }
 
-// Draws pictures of one sample.
+// Draws the pictures of one sample.
 struct Planner {
   const SampleSource& source;
   int size;
@@ -137,7 +138,8 @@ double draw_mixup_ratio(Rng& rng) {
 
 AugmentPlan plan_augmentation(const SampleSource& source, int64_t index, int size,
                               const AugmentConfig& config, bool mosaic_on, Rng& rng) {
-  check(index >= 0 && index < source.count, "augment: sample {} of {}", index, source.count);
+  check(index >= 0 && index < source.count, "augment: sample {} is out of range, there are {}",
+        index, source.count);
   AugmentPlan plan;
   const Planner planner{source, size, config, rng, plan};
   if (mosaic_on && rng.uniform() < config.mosaic) {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The official training augmentation, one sample at a time.
 //
 //   with probability mosaic:  4 tiles -> canvas of twice the size -> random affine to size x size,
@@ -43,35 +44,35 @@ void flip_up_down(uint8_t* image, int width, int height);
 void flip_left_right(std::vector<PixelLabel>& labels, int width);
 void flip_up_down(std::vector<PixelLabel>& labels, int height);
 
-// Boxes on the canvas of a letterboxed image, in pixels of it. Crowd boxes are left out.
+// Boxes of a letterboxed image, in pixels of the canvas. Crowd boxes are left out.
 std::vector<PixelLabel> canvas_labels(const std::vector<Label>& labels,
                                       const LetterboxGeometry& geometry);
 
 // The official mixup ratio: Beta(32, 32).
 double draw_mixup_ratio(Rng& rng);
 
-// A sample as it comes from the dataset: the image resized so that it fits size x size (see
-// letterbox_geometry), and its labels.
+// A sample from the dataset: the image resized to fit size x size (see letterbox_geometry), and its
+// labels.
 struct LoadedSample {
   std::shared_ptr<const Image> image;
   const std::vector<Label>* labels = nullptr;
   int64_t index = 0;  // in the dataset
 };
 
-// Where samples come from: index in [0, count). `border` as in LetterboxOptions.
+// A source of samples with index in [0, count). `border` as in LetterboxOptions.
 struct SampleSource {
   int64_t count = 0;
   std::function<LoadedSample(int64_t index)> load;
   int border = 0;
 };
 
-// All that the augmentation of one sample has drawn. What it looks like is paint()'s business, or a
-// device's (data/loading/device_painter.h).
+// All random draws for the augmentation of one sample. paint() renders it, or a device does
+// (data/loading/device_painter.h).
 struct AugmentPlan {
   struct Tile {
     std::shared_ptr<const Image> image;
-    int64_t index = -1;  // in the dataset; -1: an image of its own
-    int left = 0;        // of its upper left corner on the canvas
+    int64_t index = -1;  // in the dataset; -1: not from the dataset
+    int left = 0;        // position of its upper left corner on the canvas
     int top = 0;
   };
   // Tiles on a canvas, seen through an affine map.
@@ -81,20 +82,21 @@ struct AugmentPlan {
     int canvas_height = 0;
     AffineMatrix matrix{};
   };
-  std::vector<Picture> pictures;    // one, or two that are mixed up
-  double mix_ratio = 1.0;           // the first one's share
-  std::optional<HsvTables> colors;  // nothing: as they are
+  std::vector<Picture> pictures;    // one, or two for mixup
+  double mix_ratio = 1.0;           // the weight of the first picture
+  std::optional<HsvTables> colors;  // empty: colours are unchanged
   bool flip_up_down = false;
   bool flip_left_right = false;
   std::vector<PixelLabel> labels;  // in pixels of the result
 };
 
-// Draws the augmentation of sample `index` to size x size pixels. Depends on its arguments only.
+// Draws the augmentation of sample `index` for size x size pixels. Depends on its arguments only.
 // `mosaic_on` false: no mosaic and no mixup. Throws Error for an index out of range.
 AugmentPlan plan_augmentation(const SampleSource& source, int64_t index, int size,
                               const AugmentConfig& config, bool mosaic_on, Rng& rng);
 
-// Writes the result, size x size x 3 bytes. `canvas` is memory kept from one sample to the next.
+// Writes the result, size x size x 3 bytes. `canvas` is scratch memory to reuse from sample to
+// sample.
 void paint(const AugmentPlan& plan, int size, Image& canvas, uint8_t* out);
 
 }  // namespace sextant::data

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "data/augment/hsv.h"
 
 #include <algorithm>
@@ -10,7 +11,7 @@ namespace {
 
 namespace image = kernels::image;
 
-// So that the conversion needs no division.
+// Tables, so that the conversion needs no division.
 struct Reciprocals {
   std::array<int, 256> saturation{};
   std::array<int, 256> hue{};
@@ -37,7 +38,7 @@ void rgb_to_hsv(const uint8_t* rgb, uint8_t* hsv, int64_t n) {
 
 void hsv_to_rgb(const uint8_t* hsv, uint8_t* rgb, int64_t n) {
   for (int64_t i = 0; i < n; ++i, hsv += 3, rgb += 3) {
-    const uint8_t pixel[3] = {hsv[0], hsv[1], hsv[2]};  // it may be the same memory
+    const uint8_t pixel[3] = {hsv[0], hsv[1], hsv[2]};  // a copy, since input and output may alias
     image::hsv_to_rgb(pixel, rgb);
   }
 }

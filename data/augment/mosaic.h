@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Mosaic: four images around a point on a canvas of twice the size. As the official
 // mosaic_augmentation.
 #pragma once
@@ -25,19 +26,19 @@ struct CanvasTile {
   int top = 0;
 };
 
-// Tiles lie left above, right above, left below and right below (xc, yc), each touching that point
-// with its nearest corner; what is outside the canvas of 2 * width x 2 * height is cut off. The
-// official draw of the point: xc in [width / 2, 3 * width / 2), yc likewise. Throws Error for an
-// empty tile.
+// Tiles lie above left, above right, below left and below right of (xc, yc), each touching that
+// point with its nearest corner; parts outside the canvas of 2 * width x 2 * height are cut off.
+// The official draw of the point: xc in [width / 2, 3 * width / 2), yc likewise. Throws Error for
+// an empty tile.
 using MosaicPlaces = std::array<CanvasTile, 4>;
 MosaicPlaces mosaic_places(const MosaicTiles& tiles, int xc, int yc);
 
-// The boxes of all tiles at their places, clipped to the canvas. Crowd boxes are left out.
+// The boxes of all tiles on the canvas, clipped to it. Crowd boxes are left out.
 std::vector<PixelLabel> mosaic_labels(const MosaicTiles& tiles, const MosaicPlaces& places,
                                       int width, int height);
 
-// Paints tiles on a canvas of width x height; where tiles overlap the last one counts, what none
-// covers is 114. The canvas' memory is used again.
+// Paints tiles on a canvas of width x height. Where tiles overlap, the last one wins; uncovered
+// pixels are 114. Reuses the memory of the canvas.
 void paint_canvas(std::span<const CanvasTile> tiles, int width, int height, Image& canvas);
 
 }  // namespace sextant::data

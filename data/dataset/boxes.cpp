@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "data/dataset/boxes.h"
 
 #include <algorithm>
@@ -61,14 +62,14 @@ void SampleBoxes::add(const RawBox& raw, const LabelIssue& at, LabelReport& repo
   if (!(label.w > 0 && label.h > 0))
     return refuse(at, "size", "the part of the box inside the image has no area", report);
   if (!seen_.emplace(label.category, label.cx, label.cy, label.w, label.h, label.crowd).second)
-    return refuse(at, "duplicate", "the same class and box are there before", report);
+    return refuse(at, "duplicate", "duplicate of an earlier box of the same class", report);
   sample_.labels.push_back(label);
 }
 
 void finish_sample(SampleBoxes&& boxes, Dataset& dataset) {
   if (boxes.all_refused()) {
     dataset.report.add({boxes.sample().image.string(), 0, false, "image",
-                        "left out, since none of its labels can be used"});
+                        "left out, since none of its labels is valid"});
     return;
   }
   Sample sample = boxes.take();

@@ -1,4 +1,5 @@
-// Boxes as files have them, on their way into a sample. Used by the readers of formats only.
+// SPDX-License-Identifier: Apache-2.0
+// Checks boxes from files and adds them to samples. Used only by the readers of dataset formats.
 #pragma once
 
 #include <cstdint>
@@ -11,10 +12,10 @@
 
 namespace sextant::data {
 
-// An image id to be replaced by the sample's position, once that is known.
+// A placeholder image id, replaced by the sample's position once that is known.
 inline constexpr int64_t kPositionId = std::numeric_limits<int64_t>::min();
 
-// A box as it stands in a file.
+// A box as stored in a file.
 struct RawBox {
   double category = 0;
   double x1 = 0, y1 = 0, x2 = 0, y2 = 0;  // relative to the image
@@ -23,10 +24,10 @@ struct RawBox {
   double area = 0;
 };
 
-// A box in pixels of the sample: it may reach out of it by a pixel.
+// A box in pixels of the sample; it may extend beyond the image by one pixel.
 RawBox pixel_box(const Sample& sample, double category, double x1, double y1, double x2, double y2);
 
-// Takes the boxes of one sample, checks each, and keeps count.
+// Checks and counts the boxes of one sample.
 class SampleBoxes {
  public:
   SampleBoxes(Sample sample, int64_t num_classes)
@@ -34,12 +35,12 @@ class SampleBoxes {
 
   const Sample& sample() const { return sample_; }
   Sample take() { return std::move(sample_); }
-  // Appends the box, or refuses it. `at` has its place.
+  // Appends the box, or rejects it with an issue at the location `at`.
   void add(const RawBox& raw, const LabelIssue& at, LabelReport& report);
-  // An annotation that is no box.
+  // Rejects an annotation that is not a box.
   void refuse(LabelIssue at, const char* kind, std::string message, LabelReport& report);
-  // There were annotations and none could be used: an image that is not to be trained on, least of
-  // all as one without objects.
+  // All annotations were invalid: the image must not be used for training, least of all as one
+  // without objects.
   bool all_refused() const { return refused_ > 0 && sample_.labels.empty(); }
 
  private:
@@ -49,7 +50,7 @@ class SampleBoxes {
   std::set<std::tuple<int, float, float, float, float, bool>> seen_;
 };
 
-// Appends a sample to the data set, or reports that it is left out.
+// Appends a sample to the dataset, or reports that it is left out.
 void finish_sample(SampleBoxes&& boxes, Dataset& dataset);
 
 }  // namespace sextant::data

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -18,14 +19,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The list under `key`; throws when it is not there.
+// The list under `key`; throws when it is missing.
 const Json& list_of(const Json& json, const char* key, const std::string& where) {
   check(json.is_object() && json.contains(key) && json.at(key).is_array(),
         "{}: has no list '{}'; is it a COCO instances file?", where, key);
   return json.at(key);
 }
 
-// Null where the entry has no such key.
+// Null if the entry has no such key.
 const Json* find(const Json& entry, const char* key) {
   if (!entry.is_object()) return nullptr;
   const auto at = entry.find(key);
@@ -41,7 +42,7 @@ T field(const Json& entry, const char* key, const std::string& where) {
   return value;
 }
 
-// Image ids are numbers; some tools write strings.
+// Image ids are numbers, though some tools write strings.
 std::string image_key(const Json& entry, const char* key, const std::string& where) {
   int64_t number = 0;
   const Json* id = find(entry, key);
@@ -51,7 +52,7 @@ std::string image_key(const Json& entry, const char* key, const std::string& whe
   return json_text(*id);
 }
 
-// Numbers in their order, then strings in theirs.
+// Sorts numbers first, then strings.
 bool id_less(const Json* a, const Json* b) { return a->at("id") < b->at("id"); }
 
 // Category id -> class; -1 for a category that `names` leaves out.
@@ -61,7 +62,7 @@ std::map<int64_t, int64_t> map_categories(const Json& categories, const std::str
   for (const Json& entry : categories) {
     const auto id = field<int64_t>(entry, "id", where);
     check(by_id.emplace(id, field<std::string>(entry, "name", where)).second,
-          "{}: category id {} is there twice", where, id);
+          "{}: duplicate category id {}", where, id);
   }
   std::vector<std::string> of_file;
   for (const auto& [id, name] : by_id) of_file.push_back(name);
@@ -76,8 +77,8 @@ std::map<int64_t, int64_t> map_categories(const Json& categories, const std::str
   return classes;
 }
 
-// A side as the file has it: a number, or a number as text; nothing where it is absent or null. A
-// value that is neither is no size: -1.
+// A side as stored in the file, as a number or a string; empty if absent or null, -1 for anything
+// else.
 std::optional<int64_t> stated_side(const Json& entry, const char* key) {
   const Json* json = find(entry, key);
   if (json == nullptr || json->is_null()) return std::nullopt;
@@ -109,7 +110,7 @@ class Reading {
   const std::map<int64_t, int64_t> classes_;
   Dataset& dataset_;
   std::vector<SampleBoxes> samples_;
-  // By image id; a left out one has no sample.
+  // Samples by image id; images that were left out have none.
   std::unordered_map<std::string, std::optional<size_t>> sample_of_;
 };
 
@@ -121,7 +122,7 @@ void Reading::images(const Json& list, const fs::path& folder) {
     if (sample_of_.emplace(id, std::nullopt).second)
       entries.push_back(&entry);
     else
-      twice.add({where_, 0, false, "duplicate", fmt::format("image id {} is there twice", id)});
+      twice.add({where_, 0, false, "duplicate", fmt::format("duplicate image id {}", id)});
   }
   std::ranges::stable_sort(entries, id_less);
   std::vector<std::string> files;
@@ -129,8 +130,9 @@ void Reading::images(const Json& list, const fs::path& folder) {
   for (const Json* entry : entries) {
     const fs::path file = folder / field<std::string>(*entry, "file_name", where_);
     if (!fs::exists(file)) {
-      dataset_.report.add({file.string(), 0, false, "image",
-                           fmt::format("the image is listed in {}, but not there", where_)});
+      dataset_.report.add(
+          {file.string(), 0, false, "image",
+           fmt::format("the image is listed in {}, but the file does not exist", where_)});
       continue;
     }
     files.push_back(file.string());
@@ -143,7 +145,7 @@ void Reading::images(const Json& list, const fs::path& folder) {
 
 void Reading::image(const Json& entry, const std::string& file,
                     const std::optional<ImageSize>& size) {
-  if (!size) return;  // reported
+  if (!size) return;  // already reported
   const auto width = stated_side(entry, "width"), height = stated_side(entry, "height");
   if (width.value_or(size->width) != size->width || height.value_or(size->height) != size->height) {
     const auto text = [&](const char* key) {
@@ -164,7 +166,7 @@ void Reading::image(const Json& entry, const std::string& file,
   samples_.emplace_back(std::move(sample), dataset_.num_classes());
 }
 
-// "bbox": x y w h in pixels. Corners, or the kind and text of what is wrong.
+// "bbox" is x y w h in pixels. Returns corners, or the kind and text of the mistake.
 struct Bounds {
   std::array<double, 4> corners{};
   double area = 0;
@@ -185,8 +187,7 @@ Bounds bounds_of(const Json& entry) {
   }
   if (box == nullptr || !box->is_array() || box->size() != 4) {
     b.kind = "columns";
-    b.problem =
-        "'bbox' must be a list of 4 numbers (x y w h), and there is no segmentation in its place";
+    b.problem = "'bbox' must be a list of 4 numbers (x y w h), and no segmentation replaces it";
     return b;
   }
   for (size_t k = 0; k < 4; ++k)
@@ -207,19 +208,19 @@ void Reading::annotation(const Json& entry) {
   const std::string image_id = image_key(entry, "image_id", where_);
   const auto found = sample_of_.find(image_id);
   if (found == sample_of_.end()) {
-    dataset_.report.add({where_, at.line, true, "annotation",
-                         fmt::format("there is no image with id {}", image_id)});
+    dataset_.report.add(
+        {where_, at.line, true, "annotation", fmt::format("no image has the id {}", image_id)});
     return;
   }
-  if (!found->second) return;  // its image has been reported
+  if (!found->second) return;  // the image has already been reported
   SampleBoxes& boxes = samples_[*found->second];
   const auto category = field<int64_t>(entry, "category_id", where_);
   const auto cls = classes_.find(category);
   if (cls == classes_.end())
-    return boxes.refuse(at, "class", fmt::format("there is no category {}", category),
+    return boxes.refuse(at, "class", fmt::format("category {} does not exist", category),
                         dataset_.report);
   if (cls->second < 0) {
-    // An object, but of none of the classes that are asked for: the image stays.
+    // An object of a class that was not requested: the image is kept.
     dataset_.report.add({where_, at.line, true, "class",
                          fmt::format("category {} is not among the classes", category)});
     return;

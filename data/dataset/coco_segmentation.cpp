@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "data/dataset/coco_segmentation.h"
 
 #include <algorithm>
@@ -24,8 +25,8 @@ std::optional<Corners> polygons_box(const std::vector<std::vector<double>>& poly
   return box;
 }
 
-// Numbers of five bits a character, least first, with a flag for more; from the third on each is a
-// difference to the one before last. Empty for a text of another form.
+// Numbers with five bits per character, lowest first, and a continuation flag; from the third on,
+// each is the difference from the last but one. Empty for malformed text.
 std::vector<int64_t> unpack_counts(const std::string& text) {
   std::vector<int64_t> counts;
   for (size_t at = 0; at < text.size();) {

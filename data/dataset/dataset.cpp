@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "data/dataset/dataset.h"
 
 #include <algorithm>
@@ -11,7 +12,7 @@
 namespace sextant::data {
 namespace {
 
-// Says which splits there are, and the nearest.
+// Lists the existing splits and suggests the nearest.
 [[noreturn]] void fail_split(const DatasetDescription& description, const std::string& split) {
   std::string list;
   std::vector<std::string> known;
@@ -32,8 +33,8 @@ void read_split(const DatasetDescription& description, const std::string& split,
     read_yolo_split(description, split, dataset);
 }
 
-// The numbers of the classes become those of `wanted`. `named`: the names are the dataset's own,
-// not those that its annotations happen to have.
+// Renumbers the classes as in `wanted`. `named`: the dataset declares its class names; otherwise
+// they are those that occur in its annotations.
 void take_classes(const ClassList& wanted, bool named, const std::string& where, Dataset& dataset) {
   std::vector<int64_t> numbers;
   if (named || are_numbers(wanted.names) || are_numbers(dataset.names)) {
@@ -100,7 +101,7 @@ Dataset open_dataset(const std::filesystem::path& path, const std::string& split
   }
   const LabelReport& report = dataset.report;
   if (dataset.stop_on_error && !report.empty())
-    fail("{}: {} mistake{} in the labels of split '{}', the first: {}", dataset.path,
+    fail("{}: {} mistake{} in the labels of split '{}'; the first: {}", dataset.path,
          report.issues().size(), report.issues().size() == 1 ? "" : "s", split,
          report.issues()[0].str());
   check(!dataset.samples.empty(), "{}: split '{}' has no usable image{}{}", dataset.path, split,
@@ -110,8 +111,7 @@ Dataset open_dataset(const std::filesystem::path& path, const std::string& split
 }
 
 void check_has_boxes(const Dataset& dataset) {
-  check(dataset.boxes() > 0,
-        "{}: split '{}' has {} image{} and not a single box; labels are looked for in {}",
+  check(dataset.boxes() > 0, "{}: split '{}' has {} image{} and no boxes; labels are read from {}",
         dataset.path, dataset.split, dataset.size(), dataset.size() == 1 ? "" : "s",
         dataset.labels_at);
 }

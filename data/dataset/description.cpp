@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "data/dataset/description.h"
 
 #include <yaml-cpp/yaml.h>
@@ -29,7 +30,7 @@ std::vector<std::string> read_class_names(const fs::path& file) {
   return names;
 }
 
-// Whether a folder, or one in it, holds a file of that extension.
+// Whether a folder or its subfolders contain a file with that extension.
 bool holds(const fs::path& folder, const char* extension) {
   const auto wanted = [&](const fs::path& file) { return file.extension() == extension; };
   return fs::is_directory(folder) && !files_under(folder, wanted).empty();
@@ -98,7 +99,8 @@ DatasetDescription from_json(const fs::path& file) {
   std::string root_name = ".";
   reader.get("root", root_name);
   const fs::path root = file.parent_path() / root_name;
-  check(fs::is_directory(root), "{}: 'root' is '{}', which is no folder", d.where, root.string());
+  check(fs::is_directory(root), "{}: 'root' is '{}', which is not a folder", d.where,
+        root.string());
   if (d.format == DatasetFormat::kYolo)
     reader.require("names", d.names);
   else
@@ -127,8 +129,8 @@ DatasetDescription from_json(const fs::path& file) {
   return d;
 }
 
-// Paths in a data.yaml are relative to the file, or, as older tools have it, to the folder that the
-// program was started in. Labelling services write "../train/images" for "train/images" beside it.
+// Paths in a data.yaml are relative to the file, or, in older tools, to the working directory.
+// Labelling services write "../train/images" for "train/images" next to the file.
 fs::path resolve(const fs::path& base, const fs::path& path) {
   if (path.is_absolute() || fs::exists(base / path)) return base / path;
   if (fs::exists(path)) return path;
@@ -138,16 +140,16 @@ fs::path resolve(const fs::path& base, const fs::path& path) {
   return base / path;
 }
 
-// yaml-cpp would take the last of two equal keys.
+// yaml-cpp would silently use the last of two equal keys.
 void check_keys(const YAML::Node& map, const std::string& where) {
   std::set<std::string> seen;
   for (const auto& entry : map) {
     const auto key = entry.first.as<std::string>();
-    check(seen.insert(key).second, "{}: the key '{}' is there twice", where, printable(key));
+    check(seen.insert(key).second, "{}: duplicate key '{}'", where, printable(key));
   }
 }
 
-// Through aliases a short file can say a long list.
+// With aliases a short file can expand to a huge list.
 std::vector<std::string> string_list(const YAML::Node& node, const std::string& where) {
   check(node.size() <= kMaxYamlEntries, "{}: a list has {} entries, more than {}", where,
         node.size(), kMaxYamlEntries);
@@ -205,7 +207,7 @@ DatasetDescription parse_data_yaml(std::string_view text, const fs::path& file) 
     d.names = class_list(names, d.where);
     if (yaml["nc"]) {
       const auto nc = yaml["nc"].as<int64_t>();
-      check(nc == static_cast<int64_t>(d.names.size()), "{}: 'nc' is {}, but there are {} names",
+      check(nc == static_cast<int64_t>(d.names.size()), "{}: 'nc' is {}, but 'names' has {}",
             d.where, nc, d.names.size());
     }
   } catch (const YAML::Exception& e) {
@@ -215,7 +217,7 @@ DatasetDescription parse_data_yaml(std::string_view text, const fs::path& file) 
 }
 
 DatasetDescription describe_dataset(const fs::path& path) {
-  check(fs::exists(path), "{}: is not there", path.string());
+  check(fs::exists(path), "{}: no such file or folder", path.string());
   fs::path file = path;
   if (fs::is_directory(path) && !fs::exists(path / "classes.json")) {
     for (const char* name : {"dataset.json", "data.yaml", "data.yml"})
@@ -230,7 +232,7 @@ DatasetDescription describe_dataset(const fs::path& path) {
   else if (extension == ".yaml" || extension == ".yml")
     d = parse_data_yaml(read_text(file), file);
   else
-    fail("{}: a dataset is a folder, a .json or a .yaml file", path.string());
+    fail("{}: a dataset must be a folder, a .json or a .yaml file", path.string());
   check_class_names(d.names, d.where);
   return d;
 }

@@ -1,5 +1,6 @@
-// Where the parts of a dataset are: what a folder, a JSON file or a data.yaml says, as one struct.
-// Used by open_dataset() only.
+// SPDX-License-Identifier: Apache-2.0
+// The locations of the parts of a dataset, from a folder, a JSON file or a data.yaml, in one
+// struct. Used by open_dataset() only.
 #pragma once
 
 #include <filesystem>
@@ -24,26 +25,26 @@ struct DatasetDescription {
   std::string where;  // for messages
   DatasetFormat format = DatasetFormat::kYolo;
   std::vector<std::string> names;
-  // By split: folders of images or list files.
+  // Folders of images or list files, by split.
   std::map<std::string, std::vector<std::filesystem::path>> images;
-  std::map<std::string, std::filesystem::path> labels;       // by split, where given (yolo)
+  std::map<std::string, std::filesystem::path> labels;       // by split, if given (yolo)
   std::map<std::string, std::filesystem::path> annotations;  // by split: file (coco), folder (voc)
-  std::filesystem::path listed_in;  // voc: the folder of images that lists name without extension
+  std::filesystem::path listed_in;  // voc: folder of images that lists name without extension
 };
 
 // Throws Error naming the file and key.
 DatasetDescription describe_dataset(const std::filesystem::path& path);
-// What a data.yaml says; `text` is its contents.
+// Parses a data.yaml; `text` is its contents.
 DatasetDescription parse_data_yaml(std::string_view text, const std::filesystem::path& file);
 
-// An image of a split, and where its labels are looked for.
+// An image of a split, and the path of its labels.
 struct ImageEntry {
   std::string image;
   std::filesystem::path labels;
 };
 
-// The readers of one split. They leave what they find in `dataset`: names where the description has
-// none, samples with labels, and the report.
+// The readers of one split. They fill `dataset`: class names if the description has none, samples
+// with labels, and the report.
 void read_yolo_split(const DatasetDescription& description, const std::string& split,
                      Dataset& dataset);
 void read_coco_split(const DatasetDescription& description, const std::string& split,
@@ -51,12 +52,12 @@ void read_coco_split(const DatasetDescription& description, const std::string& s
 void read_voc_split(const DatasetDescription& description, const std::string& split,
                     Dataset& dataset);
 
-// The lines of a list of images, without blank ones, with their numbers from 1.
+// The non-blank lines of a list of images, with their line numbers from 1.
 std::vector<std::pair<int64_t, std::string>> list_lines(std::string_view text);
 
 class SampleBoxes;
 // The labels of one image in YOLO text, as read_yolo_split() takes them. A row of five columns is a
-// box; one of a class and three or more points is a polygon, of which the bounding box is taken.
+// box; a class and three or more points are a polygon, whose bounding box is used.
 void parse_yolo_labels(std::string_view text, const std::string& file, SampleBoxes& boxes,
                        LabelReport& report);
 

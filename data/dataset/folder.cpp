@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "data/dataset/folder.h"
 
 #include <algorithm>
@@ -9,7 +10,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// As paths are compared, name by name, without taking them apart.
+// Compares paths name by name, like fs::path, but without splitting them.
 bool path_less(const std::string& a, const std::string& b) {
   const auto rank = [](char c) { return c == '/' ? 0 : static_cast<unsigned char>(c) + 1; };
   return std::ranges::lexicographical_compare(a, b, {}, rank, rank);
@@ -19,7 +20,7 @@ class Walk {
  public:
   explicit Walk(const std::function<bool(const fs::path&)>& wanted) : wanted_(wanted) {}
 
-  // Real folders before linked ones: a link into the same tree then repeats nothing.
+  // Visits real folders before links, so that a link into the same tree repeats nothing.
   std::vector<std::string> files(const fs::path& folder) {
     enter(folder);
     while (!links_.empty()) {

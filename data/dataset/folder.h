@@ -1,4 +1,5 @@
-// The files of a folder and all folders in it.
+// SPDX-License-Identifier: Apache-2.0
+// The files in a folder and all its subfolders.
 #pragma once
 
 #include <filesystem>
@@ -9,8 +10,9 @@
 namespace sextant::data {
 
 // Files whose name `wanted` accepts, sorted by path, folder by folder. Links are followed, but each
-// folder is entered once, so that a link to a folder above ends nothing and repeats nothing. What is
-// hidden (a name that starts with a dot) is skipped. Throws std::filesystem::filesystem_error.
+// folder is entered only once, so that a link to a parent folder causes neither a loop nor
+// duplicates. Hidden files and folders (names that start with a dot) are skipped. Throws
+// std::filesystem::filesystem_error.
 std::vector<std::string> files_under(
     const std::filesystem::path& folder,
     const std::function<bool(const std::filesystem::path&)>& wanted);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "data/dataset/image_sizes.h"
 
 #include <sys/stat.h>
@@ -18,11 +19,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Changes with what a size means and with the layout of the file.
+// To be changed with the meaning of a size or the layout of the file.
 constexpr std::string_view kTitle = "sextant image sizes 1\n";
 constexpr size_t kFewest = 256;
 
-// What a file is known by.
+// The identity of a file.
 struct Stamp {
   uint64_t inode = 0;
   int64_t bytes = 0, modified = 0, changed = 0;  // nanoseconds
@@ -66,8 +67,7 @@ std::optional<fs::path> cache_file(const std::string& key) {
 
 using Cache = std::unordered_map<std::string, Known>;
 
-// Title, checksum of the rest, then for each image: its size and stamp, and its path. A file that
-// is not whole counts as none.
+// Title, checksum of the rest, then size, stamp and path of each image. A damaged file is ignored.
 Cache parse_cache(std::string_view text) {
   Cache cache;
   uint64_t checksum = 0;
@@ -99,7 +99,7 @@ Cache load_cache(const fs::path& file) {
   }
 }
 
-// Without one the next start takes longer, which is all.
+// Failing to write the cache only makes the next start slower.
 void save_cache(const fs::path& file, const std::vector<std::string>& images,
                 const std::vector<Known>& known) {
   std::string body;
@@ -119,7 +119,7 @@ void save_cache(const fs::path& file, const std::vector<std::string>& images,
   }
 }
 
-// What is wrong with the image, without its name; "" when it has a size.
+// The reason why the image has no size, without its name; "" if it has one.
 std::string read_size(const std::string& image, std::optional<ImageSize>& size) {
   try {
     size = image_size(image);
@@ -143,7 +143,7 @@ std::vector<std::optional<ImageSize>> read_image_sizes(const std::vector<std::st
   const auto file = images.size() >= kFewest ? cache_file(key) : std::nullopt;
   const Cache cache = file ? load_cache(*file) : Cache();
   std::vector<std::optional<ImageSize>> sizes(images.size());
-  std::vector<Known> known(images.size());  // to be kept
+  std::vector<Known> known(images.size());  // to be written to the cache
   std::vector<char> from_cache(images.size(), 0);
   std::vector<std::string> problems(images.size());
   parallel_for(static_cast<int64_t>(images.size()), 32, [&](int64_t begin, int64_t end) {

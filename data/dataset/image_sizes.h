@@ -1,4 +1,5 @@
-// The sizes of many images, read side by side, and remembered from one start to the next.
+// SPDX-License-Identifier: Apache-2.0
+// The sizes of many images, read in parallel and cached between runs.
 #pragma once
 
 #include <filesystem>
@@ -11,14 +12,14 @@
 
 namespace sextant::data {
 
-// The size of each image, or nothing for one whose header is broken, which is reported; in order.
+// The size of each image, in order; empty for an image with a broken header, which is reported.
 //
-// From some hundred images on, sizes are kept in a file under $SEXTANT_CACHE, else
-// $XDG_CACHE_HOME/sextant, else ~/.cache/sextant (where none can be made, nowhere). A size is taken
-// from there only if the file still has the inode, size, modification and change time it had when
-// the size was read, so that it is never stale; one that was changed within two seconds before is
-// not kept, since another change might leave the same times. A line on stderr says how many were.
-// `key` names the list among others: the data set's description and split.
+// For a few hundred images and more, sizes are cached in a file under $SEXTANT_CACHE, else
+// $XDG_CACHE_HOME/sextant, else ~/.cache/sextant (if none can be created, there is no cache). A
+// cached size is used only if the file still has the same inode, size, modification and change
+// time, so it is never stale; a file changed within the last two seconds is not cached, since
+// another change might leave the same times. A line on stderr reports how many sizes came from the
+// cache. `key` identifies the list: the dataset's description and split.
 std::vector<std::optional<ImageSize>> read_image_sizes(const std::vector<std::string>& images,
                                                        const std::string& key, LabelReport& report);
 

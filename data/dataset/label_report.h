@@ -1,4 +1,5 @@
-// What is wrong with a dataset: each mistake once, with file and line.
+// SPDX-License-Identifier: Apache-2.0
+// The mistakes in a dataset, each once, with file and line.
 #pragma once
 
 #include <cstdint>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "data/dataset/voc.h"
 
 #include <algorithm>
@@ -21,7 +22,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A finite number in an element of that name.
+// A finite number from the child element of that name.
 std::optional<double> number_in(const XmlElement* parent, std::string_view name) {
   const XmlElement* element = parent == nullptr ? nullptr : parent->find(name);
   if (element == nullptr) return std::nullopt;
@@ -50,21 +51,21 @@ VocObject read_object(const XmlElement& element) {
                                                    {"ymax", &object.y_max}};
   for (const auto& [key, value] : sides) {
     const auto number = number_in(box, key);
-    if (!number) object.problem = fmt::format("the object has no number '{}' in its 'bndbox'", key);
+    if (!number) object.problem = fmt::format("the 'bndbox' of the object has no number '{}'", key);
     *value = number.value_or(0);
   }
   return object;
 }
 
-// A sample in the making.
+// A sample under construction.
 struct Entry {
   std::string image;
-  fs::path file;  // of annotations
+  fs::path file;  // the annotation file
   std::optional<VocAnnotation> annotation;
-  std::string problem;  // why there is none
+  std::string problem;  // why it has no annotations
 };
 
-// The annotations of an image: beside the others of its split, or all in one folder.
+// The annotation file of an image: in a folder for its split, or in one folder for all.
 fs::path annotation_of(const fs::path& relative, const std::string& split, const fs::path& folder) {
   fs::path name = relative;
   name.replace_extension(".xml");
@@ -77,7 +78,7 @@ std::vector<Entry> gather(const DatasetDescription& d, const std::string& split,
   const fs::path& folder = d.annotations.at(split);
   std::vector<Entry> entries;
   for (const fs::path& images : d.images.at(split)) {
-    check(fs::exists(images), "{}: split '{}': {} is not there", d.where, split, images.string());
+    check(fs::exists(images), "{}: split '{}': {} does not exist", d.where, split, images.string());
     if (fs::is_directory(images)) {
       for (const std::string& image : files_under(images, is_image_name))
         entries.push_back({image,
@@ -86,7 +87,8 @@ std::vector<Entry> gather(const DatasetDescription& d, const std::string& split,
                            {}});
       continue;
     }
-    // Names without extension, of images in one folder; what follows a blank is a class file's.
+    // Names of images in one folder, without extension; text after a blank belongs to per-class
+    // lists and is ignored.
     for (const auto& [number, line] : list_lines(read_text(images))) {
       const std::string stem = line.substr(0, line.find_first_of(" \t"));
       fs::path image;
@@ -95,7 +97,7 @@ std::vector<Entry> gather(const DatasetDescription& d, const std::string& split,
           image = d.listed_in / (stem + extension);
       if (image.empty())
         report.add({images.string(), number, false, "image",
-                    fmt::format("there is no image {} in {}", stem, d.listed_in.string())});
+                    fmt::format("image {} does not exist in {}", stem, d.listed_in.string())});
       else
         entries.push_back({image.string(), folder / (stem + ".xml"), {}, {}});
     }
@@ -147,7 +149,7 @@ void read_sample(const Entry& e, ImageSize size, Dataset& dataset) {
                   fmt::format("the class '{}' is not among the classes", object.name)});
       continue;
     }
-    // Pixels are counted from 1, and the last one belongs to the box.
+    // Pixels are counted from 1, and the last one is inside the box.
     RawBox raw = pixel_box(boxes.sample(), static_cast<double>(name - dataset.names.begin()),
                            object.x_min - 1, object.y_min - 1, object.x_max, object.y_max);
     raw.crowd = object.difficult;
@@ -160,8 +162,8 @@ void read_sample(const Entry& e, ImageSize size, Dataset& dataset) {
 
 VocAnnotation parse_voc(std::string_view text, const std::string& where) {
   const XmlElement root = parse_xml(text, where);
-  check(root.name == "annotation", "{}: the root element is <{}>, that of Pascal VOC <annotation>",
-        where, root.name);
+  check(root.name == "annotation",
+        "{}: the root element is <{}>, must be <annotation> for Pascal VOC", where, root.name);
   VocAnnotation a;
   const XmlElement* size = root.find("size");
   a.width = side(size, "width");
@@ -174,8 +176,8 @@ VocAnnotation parse_voc(std::string_view text, const std::string& where) {
 void read_voc_split(const DatasetDescription& description, const std::string& split,
                     Dataset& dataset) {
   const fs::path& folder = description.annotations.at(split);
-  check(fs::is_directory(folder), "{}: the folder of annotations {} is not there",
-        description.where, folder.string());
+  check(fs::is_directory(folder), "{}: the annotation folder {} does not exist", description.where,
+        folder.string());
   dataset.labels_at = folder.string();
   std::vector<Entry> entries = gather(description, split, dataset.report);
   read_annotations(entries);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One Pascal VOC annotation file.
 #pragma once
 
@@ -11,14 +12,14 @@ struct VocObject {
   std::string name;
   double x_min = 0, y_min = 0, x_max = 0, y_max = 0;  // as in the file: pixels, counted from 1
   bool difficult = false;
-  std::string problem;  // not empty: it has no usable box
+  std::string problem;  // if not empty, the box is invalid for this reason
 };
 struct VocAnnotation {
-  int64_t width = 0, height = 0;  // 0: not said
+  int64_t width = 0, height = 0;  // 0: not given
   std::vector<VocObject> objects;
 };
 
-// Throws Error that starts with `where` for what is no VOC file.
+// Throws Error that starts with `where` for anything but a VOC file.
 VocAnnotation parse_voc(std::string_view text, const std::string& where);
 
 }  // namespace sextant::data

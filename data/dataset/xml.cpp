@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "data/dataset/xml.h"
 
 #include <algorithm>
@@ -67,7 +68,7 @@ class Parser {
     fail("{}: line {}: {}", where_, std::ranges::count(read, '\n') + 1, problem);
   }
 
-  // What stands between the two, which are stepped over.
+  // Returns the text between `begin` and `end` and skips all three.
   std::string_view between(std::string_view begin, std::string_view end) {
     const size_t at = left_.find(end, begin.size());
     require(at != std::string_view::npos, fmt::format("'{}' without '{}'", begin, end));
@@ -76,7 +77,7 @@ class Parser {
     return inner;
   }
 
-  // <!DOCTYPE name [ ... ]>: entities declared in it are not known.
+  // <!DOCTYPE name [ ... ]>: entities declared in it are not supported.
   void skip_document_type() {
     const auto head = left_.substr(0, std::min(left_.find('>'), left_.size()));
     if (head.find('[') != std::string_view::npos) between("<", "]");
@@ -84,7 +85,7 @@ class Parser {
   }
 
   void start(std::string_view tag, std::vector<XmlElement*>& open) {
-    // A '>' inside an attribute's value cuts the tag short; no annotation has one.
+    // A '>' inside an attribute value would end the tag early; annotations do not contain one.
     const bool empty = tag.ends_with('/');
     const auto name = tag.substr(0, tag.find_first_of(" \t\r\n/"));
     require(!name.empty(), "an element has no name");
@@ -128,7 +129,7 @@ class Parser {
         std::from_chars(digits.data(), digits.data() + digits.size(), code, hex ? 16 : 10);
     require(name.starts_with('#') && error == std::errc() && end == digits.data() + digits.size() &&
                 code > 0 && code < 0x110000 && (code < 0xD800 || code > 0xDFFF),
-            fmt::format("the entity '&{};' is not known", name));
+            fmt::format("unknown entity '&{};'", name));
     append_utf8(code, out);
   }
 

@@ -1,4 +1,5 @@
-// As much of XML as annotations need: elements and their text.
+// SPDX-License-Identifier: Apache-2.0
+// The subset of XML that annotations need: elements and their text.
 #pragma once
 
 #include <string>
@@ -7,22 +8,22 @@
 
 namespace sextant::data {
 
-// Text longer than this, or nested deeper, is refused.
+// Longer or more deeply nested text is refused.
 inline constexpr size_t kMaxXml = size_t{16} << 20;
 inline constexpr size_t kMaxXmlDepth = 64;
 
 struct XmlElement {
   std::string name;
-  std::string text;  // its own, entities resolved, without blanks at the ends
+  std::string text;  // its own text, trimmed, with entities resolved
   std::vector<XmlElement> children;
 
-  // The first child of that name; nullptr when there is none.
+  // The first child of that name, or nullptr.
   const XmlElement* find(std::string_view child) const;
 };
 
 // The root element. Attributes, comments, processing instructions and a document type are skipped;
-// only the five entities of XML itself and numbers are known. Throws Error that starts with `where`
-// and the line.
+// only the five predefined entities and numeric ones are supported. Throws Error that starts with
+// `where` and the line.
 XmlElement parse_xml(std::string_view text, const std::string& where);
 
 }  // namespace sextant::data

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -28,7 +29,7 @@ void split_columns(std::string_view line, std::vector<std::string_view>& columns
   }
 }
 
-// A finite number; nothing for anything else, "nan" and "inf" included.
+// A finite number; empty for anything else, including "nan" and "inf".
 std::optional<double> parse_number(std::string_view text) {
   if (text.starts_with('+')) text.remove_prefix(1);
   double value = 0;
@@ -48,7 +49,7 @@ void for_each_line(std::string_view text, const F& use) {
   }
 }
 
-// The corners of a box, or of the box around a polygon: from the numbers behind the class.
+// The corners of a box, or of a polygon's bounding box, from the numbers behind the class.
 RawBox box_of(std::span<const double> numbers, const Sample& sample) {
   constexpr double kTolerance = 1e-3;
   RawBox raw;
@@ -120,8 +121,7 @@ std::vector<ImageEntry> gather_folder(const fs::path& folder,
   return entries;
 }
 
-// A path in a list is relative to the list, or, as older tools have it, to the folder that the
-// program was started in.
+// A path in a list is relative to the list, or, in older tools, to the working directory.
 std::vector<ImageEntry> gather_list(const fs::path& list,
                                     const std::optional<fs::path>& label_folder,
                                     LabelReport& report) {
@@ -131,7 +131,7 @@ std::vector<ImageEntry> gather_list(const fs::path& list,
     if (!fs::exists(image) && fs::exists(line)) image = line;
     if (!fs::exists(image)) {
       report.add({list.string(), number, false, "image",
-                  fmt::format("the image {} is not there", image.string())});
+                  fmt::format("the image {} does not exist", image.string())});
       continue;
     }
     fs::path labels =
@@ -142,7 +142,7 @@ std::vector<ImageEntry> gather_list(const fs::path& list,
   return entries;
 }
 
-// Nothing where the label file cannot be read, which is reported.
+// Empty if the label file cannot be read, which is reported.
 std::optional<SampleBoxes> read_sample(const ImageEntry& entry, ImageSize size, int64_t num_classes,
                                        LabelReport& report) {
   Sample sample;
@@ -211,12 +211,12 @@ void read_yolo_split(const DatasetDescription& description, const std::string& s
   std::optional<fs::path> label_folder;
   if (const auto at = description.labels.find(split); at != description.labels.end()) {
     label_folder = at->second;
-    check(fs::is_directory(*label_folder), "{}: the folder of labels {} is not there",
+    check(fs::is_directory(*label_folder), "{}: the label folder {} does not exist",
           description.where, label_folder->string());
   }
   std::vector<ImageEntry> entries;
   for (const fs::path& images : description.images.at(split)) {
-    check(fs::exists(images), "{}: split '{}': {} is not there", description.where, split,
+    check(fs::exists(images), "{}: split '{}': {} does not exist", description.where, split,
           images.string());
     auto found = fs::is_directory(images) ? gather_folder(images, label_folder, dataset.report)
                                           : gather_list(images, label_folder, dataset.report);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "data/drawing/canvas.h"
 
 #include <cmath>
@@ -6,7 +7,7 @@
 namespace sextant::data {
 namespace {
 
-// The part of pixel i that [low, high] covers.
+// The fraction of pixel i covered by [low, high].
 float covered(int i, double low, double high) {
   return static_cast<float>(std::clamp(std::min(high, i + 1.0) - std::max(low, i + 0.0), 0.0, 1.0));
 }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Anti-aliased drawing on an Image: the few primitives under font, draw, plot and shapes.
 //
 // Coordinates are pixels; the pixel (i, j) covers the square [i, i+1) x [j, j+1). Everything is

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "data/drawing/draw.h"
 
 #include <fmt/format.h>
@@ -29,7 +30,7 @@ std::string text_of(const LabelledBox& b) {
   return fmt::format("{}{}{:.2f}", b.label, b.label.empty() ? "" : " ", b.score);
 }
 
-// Whole pixels, so that frames are sharp; nothing when there is no part to draw.
+// Rounded to whole pixels for sharp frames; empty if there is nothing to draw.
 bool visible_rect(const LabelledBox& b, const Image& image, Rect& out) {
   const Rect& r = b.box;
   for (const double v : {r.x0, r.y0, r.x1, r.y1})
@@ -40,7 +41,7 @@ bool visible_rect(const LabelledBox& b, const Image& image, Rect& out) {
   out = {std::round(std::max(r.x0, 0.0)), std::round(std::max(r.y0, 0.0)),
          std::round(std::min(r.x1, static_cast<double>(image.width))),
          std::round(std::min(r.y1, static_cast<double>(image.height)))};
-  // A box thinner than a pixel still shows.
+  // A box thinner than a pixel is still visible.
   out.x0 = std::min(out.x0, image.width - 1.0);
   out.y0 = std::min(out.y0, image.height - 1.0);
   out.x1 = std::max(out.x1, out.x0 + 1);
@@ -48,8 +49,8 @@ bool visible_rect(const LabelledBox& b, const Image& image, Rect& out) {
   return true;
 }
 
-// The place at the box, of a few, where a tag of this size hides other tags least; the earlier one
-// of equals.
+// The candidate position at the box where a tag of this size overlaps other tags least; the first
+// of equal ones.
 Rect place_tag(const Rect& box, double width, double height, const Image& image,
                const std::vector<Tag>& placed) {
   const double below = box.y1, above = box.y0 - height;
@@ -65,7 +66,8 @@ Rect place_tag(const Rect& box, double width, double height, const Image& image,
     const double x = std::max(0.0, std::min(p.x, image.width - width));
     const double y = std::max(0.0, std::min(p.y, image.height - height));
     const Rect r{x, y, x + width, y + height};
-    // Having to move away from the box costs too: a tag above that does not fit goes inside.
+    // Moving away from the box has a cost too: a tag that does not fit above the box goes inside
+    // it.
     double cost = 0.5 * width * std::abs(y - p.y);
     for (const Tag& t : placed) cost += overlap(r, t.rect);
     if (first || cost < best_cost - 1e-9) {
@@ -83,7 +85,7 @@ Color class_color(int class_id) {
   constexpr int kDegrees[] = {210, 75, 295, 155, 20, 345, 185, 45, 265, 120};
   constexpr int kChosen = static_cast<int>(std::size(kDegrees));
   if (class_id >= 0 && class_id < kChosen) return from_hsv(kDegrees[class_id] / 360.0, 0.85, 0.95);
-  // Steps of the golden section never come close to an earlier hue; brightness takes turns too.
+  // Steps of the golden ratio stay away from earlier hues; brightness alternates as well.
   const int turn = (class_id / 6 % 3 + 3) % 3;
   return from_hsv(0.5 + 0.6180339887498949 * class_id, turn == 1 ? 0.6 : 0.85,
                   turn == 2 ? 0.72 : 0.95);
@@ -105,7 +107,7 @@ void draw_detections(Image& image, std::span<const LabelledBox> boxes, const Dra
   for (const size_t i : order) {
     Rect r;
     if (!visible_rect(boxes[i], image, r)) continue;
-    // A dark hairline on both sides sets the frame off from a ground of its own colour.
+    // A dark hairline on both sides separates the frame from a background of the same colour.
     const double w = style.line_width;
     stroke_rect(image, {r.x0 - 1, r.y0 - 1, r.x1 + 1, r.y1 + 1}, 1, {}, 0.35);
     stroke_rect(image, r, w, class_color(boxes[i].class_id));

@@ -1,4 +1,5 @@
-// Detections drawn on a picture.
+// SPDX-License-Identifier: Apache-2.0
+// Draws detections on a picture.
 #pragma once
 
 #include <span>
@@ -22,15 +23,15 @@ struct DrawStyle {
   bool labels = true;
 };
 
-// A colour of its own for each class: hues far apart for neighbouring ids.
+// A distinct colour for each class, with hues far apart for neighbouring ids.
 Color class_color(int class_id);
 
-// What a style's zeros stand for on an image of this size.
+// Replaces a style's zeros by the values for an image of this size.
 DrawStyle resolve_style(DrawStyle style, int width, int height);
 
-// Frames each box in its class's colour, better scores over worse ones, and puts the label on a
-// filled tag at a corner of the box where it covers other tags least. Boxes and tags are clipped at
-// (tags: moved inside) the border. A box that is not finite, or wholly outside, is left out.
+// Frames each box in its class's colour, higher scores on top, and puts the label on a filled tag
+// at the corner of the box where it covers other tags least. Boxes are clipped at the border, tags
+// are moved inside. A box that is not finite, or entirely outside, is left out.
 void draw_detections(Image& image, std::span<const LabelledBox> boxes, const DrawStyle& style = {});
 
 }  // namespace sextant::data

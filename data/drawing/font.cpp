@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "data/drawing/font.h"
 
 #include <array>
@@ -8,7 +9,7 @@
 namespace sextant::data {
 namespace {
 
-constexpr int kFirst = 33;  // '!'; the space is apart
+constexpr int kFirst = 33;  // '!'; the space is handled separately
 constexpr int kLast = 126;  // '~'
 constexpr double kCapUnits = 8;
 constexpr double kGap = 2.4;    // units between glyphs
@@ -189,7 +190,7 @@ const Glyph& glyph_of(char c) {
   return glyphs[static_cast<size_t>(c - kFirst)];
 }
 
-// One character per code point: itself when it is printable ASCII, else '?'.
+// One character per code point: the character if it is printable ASCII, else '?'.
 std::string to_ascii(std::string_view text) {
   std::string out;
   for (size_t i = 0; i < text.size();) {
@@ -209,7 +210,7 @@ std::string to_ascii(std::string_view text) {
   return out;
 }
 
-// Small text is set on whole pixels, where stems of one pixel stay sharp.
+// Small text is aligned to whole pixels, so that stems of one pixel stay sharp.
 double snapped(double v, double unit) { return unit < 2.5 ? std::round(v) : v; }
 
 double advance_of(char c, double unit) {

@@ -1,4 +1,5 @@
-// Text: an own single-stroke font for printable ASCII, drawn at any size.
+// SPDX-License-Identifier: Apache-2.0
+// Text in a built-in single-stroke font for printable ASCII, drawn at any size.
 //
 // Glyphs are lines and quadratic B-splines on a grid in which capitals are 8 units high, so text
 // stays sharp when pictures get large, and small text keeps an even stroke.
@@ -17,8 +18,8 @@ struct TextStyle {
   double alpha = 1;
 };
 
-// Pixels from the first glyph's left edge to the last one's right edge. Text is UTF-8; what is no
-// printable ASCII (one code point, or one byte that is no UTF-8) counts and draws as '?'.
+// Pixels from the first glyph's left edge to the last one's right edge. Text is UTF-8; each code
+// point outside printable ASCII, and each byte of invalid UTF-8, is drawn as '?'.
 double text_width(std::string_view text, double cap_height);
 
 // `left`, `baseline`: where the first glyph starts. Descenders reach 3/8 of cap_height below.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "data/drawing/plot.h"
 
 #include <fmt/format.h>
@@ -18,7 +19,7 @@ constexpr Color kInk{35, 38, 45};
 constexpr Color kFaint{110, 115, 125};
 constexpr Color kGrid{228, 231, 236};
 
-// Told apart in print and by the colour-blind before all by their brightness.
+// Distinguishable by brightness, in print and for the colour-blind.
 Color series_color(size_t i) {
   constexpr Color kColors[] = {{31, 99, 196},  {222, 96, 32},  {34, 146, 92},  {196, 48, 84},
                                {126, 84, 186}, {20, 158, 178}, {150, 116, 20}, {96, 104, 118}};
@@ -52,7 +53,7 @@ double nice_step(double range, double count) {
   return 10 * power;
 }
 
-// What is to be seen along an axis; an end that was given (`fixed`) is not rounded out to a tick.
+// The range of an axis; an end that was given (`fixed`) is not rounded out to a tick.
 struct Range {
   double low, high;
   bool fixed_low, fixed_high;
@@ -101,13 +102,11 @@ void centred(Image& image, double x, double baseline, const std::string& text, d
   draw_text(image, x - text_width(text, cap) / 2, baseline, text, {cap, 1, color, 1});
 }
 
-// Places the area: title, legend and y label above it, ticks left and below.
+// Computes the plot area: title, legend and y label above it, ticks left and below.
 Chart make_chart(int width, int height, const Axis& x, const Axis& y, bool has_x_label,
                  double head) {
   check(width >= 160 && height >= 120,
-        "plot: a picture of {} x {} is too small, 160 x 120 is the "
-        "least",
-        width, height);
+        "plot: a picture of {} x {} is too small, must be at least 160 x 120", width, height);
   Chart c{filled_image(width, height, kPaper), {}, x, y};
   Layout& l = c.layout;
   l.scale = std::min(height / 540.0, width / 800.0);
@@ -133,7 +132,7 @@ void draw_grid(Chart& c, bool vertical) {
   }
 }
 
-// Paints over what left the area, then writes around it.
+// Paints over everything outside the area, then writes the labels there.
 void draw_frame(Chart& c, const std::string& title, const std::string& y_label) {
   Rect a = c.layout.area;
   const double w = c.image.width, h = c.image.height, cap = c.layout.text;
@@ -155,7 +154,7 @@ void draw_frame(Chart& c, const std::string& title, const std::string& y_label) 
   draw_text(c.image, cap * 1.2, a.y0 - cap, y_label, {cap, 1, kFaint, 1});
 }
 
-// In rows that end at the right border, from the baseline `y` on.
+// Right-aligned rows, the first on the baseline `y`.
 double draw_legend(Image* image, int width, const std::vector<Series>& series, double cap,
                    double y) {
   const double left = cap * 1.2;
@@ -190,7 +189,7 @@ void draw_dot(Image& image, Point p, double diameter, Color color) {
   stroke(image, std::span<const Point>(&p, 1), diameter, color);
 }
 
-// Beside the ring, on the side where there is room; names of neighbours may overlap.
+// Beside the ring, on the side that has room; names of neighbours may overlap.
 void draw_marks(Chart& c, const std::vector<Mark>& marks) {
   const Rect& a = c.layout.area;
   const double cap = c.layout.text;
@@ -206,7 +205,7 @@ void draw_marks(Chart& c, const std::vector<Mark>& marks) {
   }
 }
 
-// At most `room` wide: "backbone.ER...conv1.rbr_reparam".
+// Shortened to at most `room`: "backbone.ER...conv1.rbr_reparam".
 std::string shortened(const std::string& name, double cap, double room) {
   if (text_width(name, cap) <= room) return name;
   for (size_t keep = name.size(); keep-- > 2;) {
@@ -307,7 +306,7 @@ Image draw_bar_plot(const BarSpec& spec) {
   draw_frame(c, spec.title, spec.y_label);
   if (low < 0) fill_rect(c.image, {c.layout.area.x0, c.py(0), c.layout.area.x1, c.py(0) + 1}, kInk);
   const double cap = c.layout.text;
-  double free_from = 0;  // names that would run into the one before are left out
+  double free_from = 0;  // names that would overlap the previous one are left out
   for (size_t g = 0; g < spec.groups.size(); ++g) {
     const double centre = c.px(static_cast<double>(g) + 0.5);
     const double half = text_width(spec.groups[g], cap) / 2;
@@ -324,7 +323,7 @@ Image draw_rank_plot(const RankSpec& spec) {
         spec.names.size());
   check(spec.marked.empty() || spec.marked.size() == spec.names.size(),
         "plot: {} marks for {} names", spec.marked.size(), spec.names.size());
-  check(spec.width >= 160, "plot: a picture {} wide is too small, 160 is the least", spec.width);
+  check(spec.width >= 160, "plot: a width of {} is too small, must be at least 160", spec.width);
   const double cap = std::max(7.0, std::round(10.0 * std::min(1.0, spec.width / 800.0)));
   const double row = std::round(2.1 * cap);
   const double n = std::max<double>(1, static_cast<double>(spec.names.size()));

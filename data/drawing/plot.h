@@ -1,4 +1,5 @@
-// Small charts as pictures: training curves, sensitivity bars.
+// SPDX-License-Identifier: Apache-2.0
+// Small charts: training curves, sensitivity bars.
 #pragma once
 
 #include <filesystem>
@@ -13,8 +14,8 @@ namespace sextant::data {
 struct Series {
   std::string name;       // in the legend; empty: not listed
   std::vector<double> x;  // empty: 0, 1, 2, ...
-  std::vector<double> y;  // a value that is not finite leaves a gap
-  bool line = true;       // line plots: from value to value
+  std::vector<double> y;  // values that are not finite leave a gap
+  bool line = true;       // line plots: connect the values
   bool dots = false;      // line plots: a dot at each value
 };
 
@@ -31,9 +32,9 @@ struct PlotSpec {
   std::vector<Series> series;
   int width = 900;
   int height = 540;
-  // The axis covers the values, rounded out to ticks, unless given here.
+  // If not given, the axis covers the values, rounded out to ticks.
   std::optional<double> y_min, y_max;
-  std::vector<Mark> marks;  // within the axes, or not drawn
+  std::vector<Mark> marks;  // drawn only if within the axes
 };
 
 struct BarSpec {
@@ -45,27 +46,27 @@ struct BarSpec {
   int height = 540;
 };
 
-// One bar to the right for each name, from the top down: for many and long names.
+// One horizontal bar for each name, from the top down: for many or long names.
 struct RankSpec {
   std::string title;
   std::string x_label;
   std::vector<std::string> names;
-  std::vector<double> values;  // a value that is not finite leaves its bar out
+  std::vector<double> values;  // values that are not finite have no bar
   std::vector<bool> marked;    // bars in the second colour; empty: none
   int width = 900;             // the height follows from the number of names
 };
 
 // Axes with ticks at 1, 2 or 5 times a power of ten, grid, legend. Throws Error naming the series
-// when x and y differ in length, or the picture is smaller than 160 x 120. No data at all gives
-// empty axes.
+// when x and y differ in length, or the picture is smaller than 160 x 120. Without data the axes
+// are empty.
 Image draw_line_plot(const PlotSpec& spec);
-// Bars from 0, side by side within each group. Throws Error when a series has not one value per
+// Bars from 0, side by side within each group. Throws Error unless each series has one value per
 // group.
 Image draw_bar_plot(const BarSpec& spec);
-// Bars from 0; a name too long for two fifths of the picture loses its middle. Throws Error when
-// there is not one value (and mark, if any) per name.
+// Bars from 0; a name longer than two fifths of the picture loses its middle. Throws Error unless
+// each name has one value (and one mark, if any).
 Image draw_rank_plot(const RankSpec& spec);
-// As PNG, atomically.
+// Writes a PNG atomically.
 void save_line_plot(const std::filesystem::path& path, const PlotSpec& spec);
 void save_bar_plot(const std::filesystem::path& path, const BarSpec& spec);
 void save_rank_plot(const std::filesystem::path& path, const RankSpec& spec);

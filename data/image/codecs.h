@@ -1,4 +1,6 @@
-// The decoders behind load_image(), one function of each kind for a format. `name` starts messages.
+// SPDX-License-Identifier: Apache-2.0
+// The decoders behind load_image(), a header and a pixel function for each format. Messages start
+// with `name`.
 #pragma once
 
 #include <cstdint>
@@ -15,16 +17,16 @@ struct ImageHeader {
   int orientation = 1;
 };
 
-// JPEG, PNG and BMP, by stb_image. The header of a JPEG or BMP may be given alone; that of a PNG is
-// read by png.h.
+// JPEG, PNG and BMP, by stb_image. For the header of a JPEG or BMP, the beginning of the file
+// suffices; a PNG header is read by png.h.
 ImageHeader stb_header(std::span<const uint8_t> bytes, const std::string& name);
 Image stb_decode(std::span<const uint8_t> bytes, const ImageHeader& header,
                  const std::string& name);
 
 bool is_bmp(std::span<const uint8_t> bytes);
 
-// TIFF by libtiff and WebP by libwebp, where the build found them; else they throw Error that says
-// so. The whole file, for the header too.
+// TIFF by libtiff and WebP by libwebp, if the build found them; otherwise they throw Error. They
+// need the whole file, even for the header.
 bool is_tiff(std::span<const uint8_t> bytes);
 ImageHeader tiff_header(std::span<const uint8_t> bytes, const std::string& name);
 Image tiff_decode(std::span<const uint8_t> bytes, const ImageHeader& header,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "data/image/exif.h"
 
 #include <utility>
@@ -5,7 +6,7 @@
 namespace sextant::data {
 namespace {
 
-// Numbers of a TIFF block in its byte order; 0 where they lie outside.
+// Reads numbers of a TIFF block in its byte order; 0 if out of bounds.
 struct TiffBlock {
   std::span<const uint8_t> bytes;
   bool big = false;
@@ -42,8 +43,8 @@ Image upright(Image stored, int orientation) {
   const int w = stored.width, h = stored.height;
   const bool swap = swaps_sides(orientation);
   Image out = make_image(swap ? h : w, swap ? w : h);
-  // Where in the stored image a pixel of the upright one lies: mirrored along x, along y, or both,
-  // after the sides have been exchanged.
+  // The position in the stored image of a pixel of the upright one: mirrored along x, along y, or
+  // both, after the sides have been exchanged.
   const bool mirror_x =
       orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
   const bool mirror_y =

@@ -1,4 +1,5 @@
-// The orientation of a photograph: how a camera was held, as Exif metadata says it.
+// SPDX-License-Identifier: Apache-2.0
+// The orientation of a photograph from its Exif metadata: how the camera was held.
 #pragma once
 
 #include <cstdint>
@@ -8,14 +9,14 @@
 
 namespace sextant::data {
 
-// The orientation in a block of Exif metadata, which is a TIFF file without pixels: 1 to 8 as the
-// tag 0x0112 has it (CIPA DC-008, 4.6.4 A). 1, as it is, where the block has none or is broken.
+// The orientation in a block of Exif metadata, which is a TIFF file without pixels: the value 1 to
+// 8 of tag 0x0112 (CIPA DC-008, 4.6.4 A). 1 (upright) if the block has none or is broken.
 int exif_orientation(std::span<const uint8_t> tiff);
 
-// Whether an image of this orientation is stored with its sides exchanged.
+// Whether images of this orientation are stored with width and height exchanged.
 inline bool swaps_sides(int orientation) { return orientation >= 5; }
 
-// The image as it is to be seen.
+// Turns the image upright.
 Image upright(Image stored, int orientation);
 
 }  // namespace sextant::data

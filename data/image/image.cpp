@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "data/image/image.h"
 
 #include <sys/stat.h>
@@ -42,13 +43,14 @@ ImageHeader png_header(const ReadAt& read, std::span<const uint8_t> start,
   PngHeader png;
   check(read_png_header(read, png), "{}: the image header is broken", name);
   const ImageHeader header{png.width, png.height, png.orientation};
-  // The decoder has more to say about the header, but not about a size that it finds too large.
-  if (png.width > 0 && png.height > 0 && std::max(png.width, png.height) <= kMaxImageSide)
+  // The decoder gives better messages about the header, except for a size that it finds too large.
+  if (png.width > 0 && png.height > 0 && std::max(png.width, png.height) <= kMaxImageSide &&
+      png.width * png.height <= kMaxImagePixels)
     stb_header(start, name);
   return header;
 }
 
-// Of a file that is there as a whole.
+// From a whole file in memory.
 ImageHeader header_of(std::span<const uint8_t> bytes, const std::string& name) {
   check_format(bytes, name);
   if (is_tiff(bytes)) return tiff_header(bytes, name);
@@ -62,12 +64,12 @@ ImageHeader header_of(std::span<const uint8_t> bytes, const std::string& name) {
   return png_header(read, bytes, name);
 }
 
-// Of a file of which no more is read than is needed.
+// From a file on disk, reading no more than necessary.
 ImageHeader header_of(const std::filesystem::path& path, uint64_t file_bytes) {
   const std::string name = path.string();
   std::ifstream in(path, std::ios::binary);
   check(in.good(), "{}: cannot be opened", name);
-  // The frame header of a JPEG stands behind its metadata, which can be long.
+  // The frame header of a JPEG follows its metadata, which can be long.
   constexpr size_t kHead = size_t{1} << 16;
   std::vector<uint8_t> head(std::min<uint64_t>(kHead, file_bytes));
   in.read(reinterpret_cast<char*>(head.data()), static_cast<std::streamsize>(head.size()));
@@ -108,8 +110,8 @@ Image make_image(int width, int height, uint8_t value) {
 void check_can_be_saved(const std::filesystem::path& path, const Image& image) {
   check(image.width > 0 && image.height > 0 &&
             static_cast<int64_t>(image.pixels.size()) == image.pitch() * image.height,
-        "{}: an image of {}x{} with {} bytes cannot be saved", path.string(), image.width,
-        image.height, image.pixels.size());
+        "{}: cannot save an image of {}x{} with {} bytes", path.string(), image.width, image.height,
+        image.pixels.size());
 }
 
 Image decode_image(std::span<const uint8_t> bytes, const std::string& name) {
@@ -127,7 +129,7 @@ Image load_image(const std::filesystem::path& path) {
 
 ImageSize image_size(const std::filesystem::path& path) {
   struct stat info {};
-  check(::stat(path.c_str(), &info) == 0 && S_ISREG(info.st_mode), "{}: is not there",
+  check(::stat(path.c_str(), &info) == 0 && S_ISREG(info.st_mode), "{}: no such file",
         path.string());
   const auto file_bytes = static_cast<uint64_t>(info.st_size);
   const ImageHeader header = header_of(path, file_bytes);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Images in memory: 8-bit RGB, interleaved.
 //
 // RGB is the order everywhere in this engine: training, evaluation, calibration and deployment.
@@ -26,23 +27,23 @@ struct Image {
 // An image of one grey level. Throws Error unless both sides are positive.
 Image make_image(int width, int height, uint8_t value = 0);
 
-// The longest side and the largest number of pixels that a file may have, and how many pixels for a
-// byte of it where they are more than kFreePixels: a file of a few KB is not to take gigabytes.
+// Limits for a file: the longest side, the number of pixels, and, above kFreePixels, the number of
+// pixels per byte, so that a file of a few KB cannot take gigabytes.
 inline constexpr int kMaxImageSide = 32768;
 inline constexpr int64_t kMaxImagePixels = int64_t{1} << 28;
 inline constexpr int64_t kFreePixels = int64_t{1} << 26;
 inline constexpr uint64_t kMaxPixelsPerByte = 64;
 
-// Decodes a JPEG, PNG or BMP file; a TIFF or WebP file where the build has libtiff or libwebp. Grey
-// becomes RGB, alpha is dropped, 16-bit becomes 8-bit, and a photograph that says how the camera
-// was held (Exif orientation) is turned upright. Throws Error naming the file when it is missing,
-// of another format, truncated, broken, or beyond the limits above.
+// Decodes a JPEG, PNG or BMP file, and TIFF or WebP if the build has libtiff or libwebp. Grey
+// becomes RGB, alpha is dropped, 16-bit becomes 8-bit, and a photograph with an Exif orientation is
+// turned upright. Throws Error naming the file when it is missing, of another format, truncated,
+// broken, or beyond the limits above.
 Image load_image(const std::filesystem::path& path);
 
-// The same from memory; `name` is what messages call it.
+// The same from memory; messages call it `name`.
 Image decode_image(std::span<const uint8_t> bytes, const std::string& name);
 
-// Width and height of load_image()'s result out of a file's header, without decoding. Throws as
+// Width and height of load_image()'s result, from the file's header, without decoding. Throws as
 // load_image().
 struct ImageSize {
   int width = 0;
@@ -53,11 +54,11 @@ ImageSize image_size(const std::filesystem::path& path);
 // Whether the name ends in .jpg, .jpeg, .png, .bmp, .tif, .tiff or .webp, in either case.
 bool is_image_name(const std::filesystem::path& path);
 
-// Written atomically (core/file.h). They throw Error naming the file.
+// Written atomically (core/file.h). Throw Error naming the file.
 void save_png(const std::filesystem::path& path, const Image& image);
-// quality: 1 to 100, as libjpeg's.
+// quality: 1 to 100, as in libjpeg.
 void save_jpeg(const std::filesystem::path& path, const Image& image, int quality = 90);
-// Throws Error naming the file unless the image has as many pixels as its size says, and some.
+// Throws Error naming the file if the image is empty or its pixels do not match its size.
 void check_can_be_saved(const std::filesystem::path& path, const Image& image);
 
 }  // namespace sextant::data

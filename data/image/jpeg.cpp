@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "data/image/jpeg.h"
 
 #include <algorithm>
@@ -23,7 +24,7 @@ bool huffman_tables_fit(std::span<const uint8_t> segment) {
   return true;
 }
 
-// The contents of an APP1 segment, which may be of another kind (XMP).
+// The contents of an APP1 segment, which may be something else (XMP).
 int orientation_of(std::span<const uint8_t> contents) {
   constexpr std::array<uint8_t, 6> kTitle{'E', 'x', 'i', 'f', 0, 0};
   if (contents.size() < kTitle.size() ||
@@ -41,7 +42,7 @@ bool is_frame(uint8_t marker) {
   return marker >= 0xC0 && marker <= 0xCF && marker != kHuffman && marker != 0xC8 && marker != 0xCC;
 }
 
-// Without a length and contents.
+// Markers without length and contents.
 bool stands_alone(uint8_t marker) {
   return marker == 0x00 || marker == 0x01 || (marker >= 0xD0 && marker <= 0xD8);
 }
@@ -77,7 +78,7 @@ JpegLook look_at_jpeg(std::span<const uint8_t> bytes, bool header_only) {
       at += 2;
       continue;
     }
-    // Segments are stepped over: an embedded thumbnail has an end marker of its own.
+    // Segments are skipped as a whole: an embedded thumbnail has its own end marker.
     if (at + 3 >= bytes.size()) return ends(JpegState::kCutOff);
     const size_t length = size_t{bytes[at + 2]} << 8 | bytes[at + 3];
     if (length < 2) return ends(JpegState::kBroken);

@@ -1,5 +1,6 @@
-// A look at the segments of a JPEG file, before it is given to the decoder, which trusts the length
-// of its Huffman tables, fills what is missing at the end with grey and decodes any number of scans.
+// SPDX-License-Identifier: Apache-2.0
+// Checks the segments of a JPEG file before decoding: the decoder trusts the length of Huffman
+// tables, fills a missing end with grey and decodes any number of scans.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +10,7 @@ namespace sextant::data {
 
 bool is_jpeg(std::span<const uint8_t> bytes);
 
-// Of a usual progressive file about ten; each is a pass over all pixels.
+// A normal progressive file has about ten; each is a pass over all pixels.
 inline constexpr int kMaxJpegScans = 100;
 
 enum class JpegState {
@@ -21,7 +22,7 @@ enum class JpegState {
 struct JpegLook {
   JpegState state = JpegState::kCutOff;
   int scans = 0;
-  int orientation = 1;  // of Exif metadata before the frame header
+  int orientation = 1;  // from Exif metadata before the frame header
 };
 
 // Walks the segments up to the end marker, or, with `header_only`, up to the frame header, which

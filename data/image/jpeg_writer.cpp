@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <jpeglib.h>
 
 #include <csetjmp>
@@ -25,7 +26,7 @@ struct Failure {
 }
 
 // The compressed bytes, from malloc(); null when libjpeg failed. Nothing here needs a destructor,
-// which longjmp() would skip.
+// since longjmp() would skip it.
 uint8_t* compress(const Image& image, int quality, Failure& failure, unsigned long& size) {
   jpeg_compress_struct encoder;
   uint8_t* bytes = nullptr;
@@ -62,7 +63,7 @@ void save_jpeg(const std::filesystem::path& path, const Image& image, int qualit
   unsigned long size = 0;
   const std::unique_ptr<uint8_t, decltype(&std::free)> bytes(
       compress(image, quality, failure, size), &std::free);
-  check(bytes != nullptr, "{}: the JPEG cannot be made ({})", path.string(), failure.why);
+  check(bytes != nullptr, "{}: cannot encode the JPEG ({})", path.string(), failure.why);
   write_atomically(path, std::string_view(reinterpret_cast<const char*>(bytes.get()), size));
 }
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "data/image/letterbox.h"
 
 #include <algorithm>
@@ -41,8 +42,8 @@ LetterboxGeometry letterbox_geometry(int image_width, int image_height,
   const int width = options.width - 2 * options.border;
   const int height = options.height - 2 * options.border;
   check(options.border >= 0 && width > 0 && height > 0,
-        "letterbox: a border of {} leaves nothing of a canvas {}x{}", options.border, options.width,
-        options.height);
+        "letterbox: a border of {} leaves no room on a canvas of {}x{}", options.border,
+        options.width, options.height);
   double ratio = std::min(static_cast<double>(height) / image_height,
                           static_cast<double>(width) / image_width);
   if (!options.scale_up) ratio = std::min(ratio, 1.0);

@@ -1,12 +1,13 @@
-// Letterboxing: the one preprocessing function. Training without mosaic, evaluation, calibration
-// and the deployed binary all put images through it, so that a model sees in use what it was
-// trained, measured and quantized on.
+// SPDX-License-Identifier: Apache-2.0
+// Letterboxing, the only preprocessing function. Training without mosaic, evaluation, calibration
+// and the deployed binary all use it, so that a deployed model sees the same images as in training,
+// evaluation and calibration.
 //
 //   image (RGB u8, any size) -> scaled by r = min(H/h, W/w), centred on a grey canvas [H,W,3]
 //
 // The geometry is the official letterbox's (data_augment.py): sides round(r * side), half to even;
 // padding round(d - 0.1) left and top with d half of what remains; always whole pixels. Pixels are
-// resized with resize_bilinear(). Division by 255 is left to who converts to float.
+// resized with resize_bilinear(). Division by 255 happens where pixels are converted to float.
 #pragma once
 
 #include <array>
@@ -23,8 +24,8 @@ struct LetterboxOptions {
   int height = 640;
   bool scale_up = true;  // false: small images keep their size
   uint8_t pad = 114;
-  // Pixels of every side that stay grey: the image is scaled to fit what they leave (the official
-  // "shrink size", 2 * border; 640 with 3 is its 634 + 3 + 3).
+  // Grey pixels on every side: the image is scaled to fit inside them (the official "shrink size",
+  // 2 * border; 640 with 3 is its 634 + 3 + 3).
   int border = 0;
 };
 
@@ -46,7 +47,7 @@ struct LetterboxGeometry {
   Box to_image(const Box& box) const;
 };
 
-// Throws Error unless all sides are positive and the border leaves something.
+// Throws Error unless all sides are positive and the border leaves room for the image.
 LetterboxGeometry letterbox_geometry(int image_width, int image_height,
                                      const LetterboxOptions& options);
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "data/image/png.h"
 
 #include <algorithm>
@@ -12,7 +13,8 @@ namespace {
 
 constexpr std::array<uint8_t, 8> kSignature{0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};
 constexpr size_t kMaxExif = size_t{1} << 16;
-// A chunk of pixels is seldom under 8 KiB; a file with more chunks than this is left to the decoder.
+// A chunk of pixels is rarely smaller than 8 KiB; a file with more chunks than this is left to the
+// decoder.
 constexpr int kMaxChunks = 1 << 20;
 
 uint32_t big_endian(const uint8_t* p) {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "data/image/resize.h"
 
 #include <algorithm>
@@ -45,7 +46,7 @@ void resize_linear(const Image& image, int width, int height, bool area_flavour,
   const Taps x = linear_taps(image.width, width, area_flavour, true);
   const Taps y = linear_taps(image.height, height, area_flavour, false);
   const int64_t n = int64_t{3} * width;
-  // The last two source rows, resized along x. Each row is wanted by neighbouring results only.
+  // The last two source rows, resized along x. Only neighbouring results use a row.
   std::array<std::vector<int>, 2> rows{std::vector<int>(static_cast<size_t>(n)),
                                        std::vector<int>(static_cast<size_t>(n))};
   std::array<int, 2> held{-1, -1};
@@ -88,7 +89,7 @@ void halve(const Image& image, uint8_t* out, int64_t pitch) {
   }
 }
 
-// What each source position adds to each result position.
+// The contribution of each source position to each result position.
 struct Part {
   int source, result;
   float weight;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Resizing 8-bit RGB images, bit for bit as OpenCV 4.6 does (cv2.resize), which is what the models'
 // published figures were measured with. Checked against fixtures post/letterbox_image and
 // data/load_image.
@@ -13,14 +14,14 @@ namespace sextant::data {
 // unless both sides are positive and the image is not empty.
 Image resize_bilinear(const Image& image, int width, int height);
 
-// INTER_AREA: each result is the mean over the area it covers; where a side grows, OpenCV's
-// area-flavoured linear interpolation.
+// INTER_AREA: each result is the mean over the area it covers; if a side grows, OpenCV's variant of
+// linear interpolation for this mode.
 Image resize_area(const Image& image, int width, int height);
 
-// As resize_bilinear(), into rows of `pitch` bytes at `out` (height rows of 3 * width bytes).
+// Like resize_bilinear(), into rows of `pitch` bytes at `out` (height rows of 3 * width bytes).
 void resize_bilinear_into(const Image& image, int width, int height, uint8_t* out, int64_t pitch);
 
-// A batch u8 [N,H,W,3] at height x width, each image by resize_bilinear().
+// Resizes a batch u8 [N,H,W,3] to height x width, each image by resize_bilinear().
 Tensor resize_batch(const Tensor& images, int height, int width);
 
 }  // namespace sextant::data

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <malloc.h>
 #include <zlib.h>
 
@@ -12,8 +13,9 @@
 
 namespace {
 
-// What the decoder may still take on this thread: a file that unpacks to more than its size in
-// pixels needs ends in a null pointer, which the decoder reports.
+// The memory that the decoder may still allocate on this thread. Allocations beyond it return a
+// null pointer, which the decoder reports: a file cannot unpack to more than its size in pixels
+// needs.
 thread_local int64_t left_bytes = 0;
 
 void* limited_malloc(size_t size) {
@@ -36,7 +38,8 @@ void* limited_realloc(void* p, size_t size) {
   return moved;
 }
 
-// zlib in place of stb_image_write's own compressor, which takes ten times as long for the same size.
+// zlib instead of stb_image_write's own compressor, which takes ten times as long for the same
+// size.
 unsigned char* zlib_compress(unsigned char* data, int size, int* compressed, int /*level*/) {
   uLongf most = compressBound(static_cast<uLong>(size));
   auto* out = static_cast<unsigned char*>(std::malloc(most));
@@ -92,7 +95,7 @@ void append(void* context, void* data, int size) {
   out.insert(out.end(), bytes, bytes + size);
 }
 
-// The decoder reads zeros behind the end of a file.
+// The decoder reads zeros past the end of a file.
 void check_bmp_is_whole(std::span<const uint8_t> bytes, const ImageHeader& header,
                         const std::string& name) {
   const auto little = [&](size_t at, size_t size) {
@@ -115,7 +118,8 @@ void check_jpeg_is_whole(std::span<const uint8_t> bytes, const ImageHeader& head
   check(look.state != JpegState::kCutOff, "{}: the JPEG file is cut off", name);
   check(look.state == JpegState::kGood,
         "{}: the image does not decode (broken Huffman table or frame)", name);
-  // A block of 64 pixels takes a bit at least. The slack is for sides that are no multiple of it.
+  // A block of 64 pixels takes at least one bit. The slack is for sides that are not a multiple of
+  // 8.
   constexpr int64_t kPixelsPerByte = 64 * 8, kSlack = 1 << 20;
   check(
       header.width * header.height <= kPixelsPerByte * static_cast<int64_t>(bytes.size()) + kSlack,
@@ -151,8 +155,8 @@ Image stb_decode(std::span<const uint8_t> bytes, const ImageHeader& header,
                  const std::string& name) {
   if (is_jpeg(bytes)) check_jpeg_is_whole(bytes, header, name);
   if (is_bmp(bytes)) check_bmp_is_whole(bytes, header, name);
-  // At most 22 bytes a pixel are in use at a time (an interlaced PNG of 16 bits), for sides rounded
-  // up to the largest block of a JPEG.
+  // At most 22 bytes per pixel are in use at a time (an interlaced PNG with 16 bits), for sides
+  // rounded up to the largest block of a JPEG.
   constexpr int64_t kBytesPerPixel = 24, kBlock = 32, kTables = 1 << 20;
   left_bytes = kBytesPerPixel * (header.width + kBlock) * (header.height + kBlock) +
                2 * static_cast<int64_t>(bytes.size()) + kTables;
@@ -177,7 +181,7 @@ void save_png(const std::filesystem::path& path, const Image& image) {
   std::vector<uint8_t> bytes;
   const int ok = stbi_write_png_to_func(append, &bytes, image.width, image.height, 3,
                                         image.pixels.data(), static_cast<int>(image.pitch()));
-  check(ok != 0, "{}: the PNG cannot be made", path.string());
+  check(ok != 0, "{}: cannot encode the PNG", path.string());
   write_atomically(path,
                    std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
 }

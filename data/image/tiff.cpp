@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -25,7 +26,7 @@ bool is_tiff(std::span<const uint8_t> bytes) {
 
 namespace {
 
-// A file in memory, and what the library said last.
+// A file in memory, and the last message of the library.
 struct Memory {
   std::span<const uint8_t> bytes;
   uint64_t at = 0;
@@ -70,7 +71,7 @@ Tiff open(Memory& memory, int64_t largest_block, const std::string& name) {
   TIFFOpenOptionsSetErrorHandlerExtR(options.get(), keep_error, &memory);
   TIFFOpenOptionsSetWarningHandlerExtR(options.get(), drop_warning, nullptr);
   TIFFOpenOptionsSetMaxSingleMemAlloc(options.get(), largest_block);
-  // m: not mapped into memory; the file is there already.
+  // m: not memory-mapped; the file is already in memory.
   Tiff tiff(TIFFClientOpenExt("image", "rm", &memory, read, refuse_write, seek, close, size,
                               nullptr, nullptr, options.get()));
   check(tiff != nullptr, "{}: the image header is broken ({})", name, memory.said);
@@ -99,7 +100,7 @@ Image tiff_decode(std::span<const uint8_t> bytes, const ImageHeader& header,
                          kBytesPerPixel * header.width * header.height +
                              static_cast<int64_t>(bytes.size()) + (1 << 20),
                          name);
-  // As stored; it is turned where all formats are.
+  // As stored; all formats are turned in one place.
   TIFFSetField(tiff.get(), TIFFTAG_ORIENTATION, ORIENTATION_TOPLEFT);
   std::array<char, 1024> why{};
   check(TIFFRGBAImageOK(tiff.get(), why.data()) == 1, "{}: the image does not decode ({})", name,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <string_view>
 
 #include "core/error.h"
@@ -25,7 +26,7 @@ bool is_webp(std::span<const uint8_t> bytes) {
 
 namespace {
 
-// Of the EXIF chunk of the RIFF container, which some writers begin as a JPEG's.
+// From the EXIF chunk of the RIFF container, which some writers start with a JPEG's header.
 int orientation_of(std::span<const uint8_t> bytes) {
   constexpr std::string_view kTitle("Exif\0\0", 6);
   for (size_t at = 12; at + 8 <= bytes.size();) {

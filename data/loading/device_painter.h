@@ -1,4 +1,5 @@
-// Augmented batches made on the device, from raw bytes that stay there.
+// SPDX-License-Identifier: Apache-2.0
+// Renders augmented batches on the device, from raw bytes that stay there.
 #pragma once
 
 #include <cstdint>
@@ -12,12 +13,12 @@ namespace sextant::data {
 
 class DevicePainter {
  public:
-  // Images of the dataset are uploaded once and kept, up to so many bytes; others go along with
-  // each batch that shows them.
+  // Images of the dataset are uploaded once and kept, up to this many bytes; others are uploaded
+  // with each batch that uses them.
   explicit DevicePainter(int64_t budget_bytes) : left_bytes_(budget_bytes) {}
 
-  // u8 [N,size,size,3] on the device, in one kernel (kernels/augment.h): what paint() makes of each
-  // plan, but for coordinates within rounding of a step.
+  // Returns u8 [N,size,size,3] on the device, rendered in one kernel (kernels/augment.h): as
+  // paint() renders each plan, except where coordinates are within rounding of a step.
   Tensor paint(std::span<const AugmentPlan* const> plans, int size);
 
  private:
@@ -27,7 +28,7 @@ class DevicePainter {
   std::map<int64_t, Tensor> images_;
 };
 
-// A batch u8 [N,H,W,3] on the device at height x width, as resize_batch().
+// Resizes a batch u8 [N,H,W,3] on the device to height x width, like resize_batch().
 Tensor resize_device_batch(const Tensor& images, int height, int width);
 
 }  // namespace sextant::data

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "data/loading/loader.h"
 
 #include <algorithm>
@@ -20,7 +21,7 @@ namespace {
 
 constexpr uint8_t kPad = 114;
 
-// One sample of a batch in the making.
+// One sample of a batch under construction.
 struct Slot {
   int64_t index = 0;
   bool good = true;
@@ -32,7 +33,7 @@ struct Slot {
 struct Pending {
   Tensor images;
   std::vector<Slot> slots;
-  int64_t left = 0;  // slots not made yet
+  int64_t left = 0;  // slots not finished yet
   std::exception_ptr error;
 };
 
@@ -41,8 +42,8 @@ struct Epoch {
   bool mosaic_on = true;
   std::vector<int64_t> order;
   int64_t batches = 0;
-  int64_t head = 0;        // the batch that next() gives
-  int64_t task_batch = 0;  // the next slot to be made
+  int64_t head = 0;        // the batch that next() returns
+  int64_t task_batch = 0;  // the next slot to start
   int64_t task_slot = 0;
   std::map<int64_t, std::shared_ptr<Pending>> pending;
 };
@@ -105,7 +106,7 @@ struct Loader::State {
       for (int k = 0; k < config.threads; ++k) workers.emplace_back([this] { work(); });
     } catch (const std::system_error& e) {
       stop();
-      fail("loader: no {} threads can be started ({})", config.threads, e.what());
+      fail("loader: cannot start {} threads ({})", config.threads, e.what());
     }
   }
   ~State() { stop(); }
@@ -168,7 +169,7 @@ void Loader::State::make_sample(const Epoch& e, int64_t position, Slot& slot, Im
     if (paints())
       slot.plan = std::move(plan);
     else
-      paint(plan, config.size, canvas, out);  // and lets go of the images
+      paint(plan, config.size, canvas, out);  // also releases the images
     return;
   }
   const auto image = store.load(slot.index);
@@ -235,13 +236,13 @@ void Loader::begin_epoch_at(int64_t epoch, bool mosaic_on, int64_t first_batch) 
   e->number = epoch;
   e->mosaic_on = mosaic_on;
   e->batches = batches_per_epoch();
-  check(first_batch >= 0 && first_batch <= e->batches, "loader: batch {} of {} in an epoch",
-        first_batch, e->batches);
+  check(first_batch >= 0 && first_batch <= e->batches,
+        "loader: batch {} is out of range, an epoch has {}", first_batch, e->batches);
   e->head = e->task_batch = first_batch;
   e->order.resize(s.dataset.samples.size());
   std::iota(e->order.begin(), e->order.end(), int64_t{0});
   if (s.config.shuffle) {
-    // A stream that no position has.
+    // A random stream that no position uses.
     Rng rng(s.config.seed, static_cast<uint64_t>(epoch) << 32 | 0xFFFFFFFFu);
     for (int64_t k = s.dataset.size() - 1; k > 0; --k)
       std::swap(e->order[static_cast<size_t>(k)], e->order[static_cast<size_t>(rng.below(k + 1))]);
@@ -285,7 +286,7 @@ bool Loader::next(Batch& batch) {
 
 Batch load_batch(const Dataset& dataset, int64_t begin, int64_t end, int size, int border) {
   check(begin >= 0 && begin < end && end <= dataset.size(),
-        "load_batch: samples [{}, {}) of {} asked for", begin, end, dataset.size());
+        "load_batch: samples [{}, {}) are out of range, there are {}", begin, end, dataset.size());
   check(size > 0, "load_batch: size is {}, must be positive", size);
   Tensor images(Shape{end - begin, size, size, 3}, DType::kU8);
   std::vector<Slot> slots(static_cast<size_t>(end - begin));

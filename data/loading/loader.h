@@ -1,4 +1,5 @@
-// The loader: batches of samples made ahead of time by several threads.
+// SPDX-License-Identifier: Apache-2.0
+// The loader: several threads prepare batches of samples ahead of time.
 //
 //   Loader loader(dataset, config);
 //   for (epoch...) {
@@ -8,8 +9,8 @@
 //   }
 //
 // A batch depends on (seed, epoch, position in the epoch) only, never on the number of threads or
-// on timing: each position has a random sequence of its own. Training after a restart therefore
-// sees the same batches.
+// on timing: each position has a random sequence of its own. A resumed training run therefore sees
+// the same batches.
 #pragma once
 
 #include <cstdint>
@@ -43,30 +44,30 @@ struct LoaderConfig {
   uint64_t seed = 0;
   int threads = 1;
   bool drop_last = false;
-  int64_t cache_bytes = int64_t{1} << 30;  // of images decoded and resized, kept in memory
-  int64_t prefetch = 3;                    // batches made ahead
-  // kCuda: augmentation is drawn by the threads and painted on the device, in next(), from images
-  // that stay there (up to cache_bytes).
+  int64_t cache_bytes = int64_t{1} << 30;  // cache for decoded and resized images
+  int64_t prefetch = 3;                    // batches prepared ahead
+  // kCuda: the threads draw the augmentation, and next() renders it on the device, from images that
+  // stay there (up to cache_bytes).
   Device device = Device::kCpu;
 };
 
 class Loader {
  public:
   // Keeps a reference to the dataset. Throws Error for an empty dataset or a config out of range.
-  // For an image that does not decode (load_sample()) the next good sample takes its place with
-  // augmentation; without, it is left out of its batch, so that no sample is evaluated twice.
+  // With augmentation, an image that cannot be decoded (load_sample()) is replaced by the next good
+  // sample. Without, it is left out of its batch, so that no sample is evaluated twice.
   Loader(const Dataset& dataset, LoaderConfig config);
   ~Loader();
   Loader(const Loader&) = delete;
   Loader& operator=(const Loader&) = delete;
 
-  // Starts the epoch, leaving what is left of the one before. `mosaic_on` false turns mosaic and
+  // Starts an epoch and abandons the rest of the previous one. `mosaic_on` false turns mosaic and
   // mixup off.
   void begin_epoch(int64_t epoch, bool mosaic_on = true);
-  // As begin_epoch(), from batch `first_batch` on: to go on in the middle of an epoch.
+  // Like begin_epoch(), but starts with batch `first_batch`: to continue in the middle of an epoch.
   void begin_epoch_at(int64_t epoch, bool mosaic_on, int64_t first_batch);
-  // The next batch; false at the end of the epoch (or before the first begin_epoch()). Throws what
-  // went wrong in a worker. `batch` gets tensors of its own.
+  // The next batch; false at the end of the epoch (or before the first begin_epoch()). Rethrows the
+  // error of a worker. `batch` gets newly allocated tensors.
   bool next(Batch& batch);
   int64_t batches_per_epoch() const;
 
@@ -75,8 +76,8 @@ class Loader {
   std::unique_ptr<State> state_;
 };
 
-// Letterboxed samples [begin, end) of a dataset, in order, on the calling thread: calibration, and
-// evaluation where a loader is too much. An image that does not decode is left out (load_sample()).
+// Letterboxed samples [begin, end) of a dataset, in order, on the calling thread: for calibration
+// and small evaluations. Images that cannot be decoded are left out (load_sample()).
 Batch load_batch(const Dataset& dataset, int64_t begin, int64_t end, int size, int border = 0);
 
 }  // namespace sextant::data

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "data/loading/sample_store.h"
 
 #include "core/error.h"
@@ -50,7 +51,7 @@ LoadedSample SampleStore::load_good(int64_t index) {
     if (auto image = load(at))
       return {image, &dataset_.samples[static_cast<size_t>(at)].labels, at};
   }
-  fail("{}: no image of split '{}' decodes", dataset_.path, dataset_.split);
+  fail("{}: none of the images of split '{}' can be decoded", dataset_.path, dataset_.split);
 }
 
 }  // namespace sextant::data

@@ -1,4 +1,5 @@
-// Decoded images of a dataset, resized for a canvas, kept in memory up to a budget.
+// SPDX-License-Identifier: Apache-2.0
+// Decoded images of a dataset, resized for a canvas and cached in memory up to a budget.
 #pragma once
 
 #include <cstdint>
@@ -13,15 +14,15 @@
 
 namespace sextant::data {
 
-// Thread-safe. What it returns does not depend on what is in memory.
+// Thread-safe. Results do not depend on what is cached.
 class SampleStore {
  public:
-  // Images are resized as letterbox_geometry() has it for `canvas`. Keeps a reference to the dataset.
+  // Resizes images by letterbox_geometry() for `canvas`. Keeps a reference to the dataset.
   SampleStore(const Dataset& dataset, LetterboxOptions canvas, int64_t budget_bytes);
 
-  // Null for an image that does not decode, see load_sample().
+  // Null for an image that cannot be decoded, see load_sample().
   std::shared_ptr<const Image> load(int64_t index);
-  // Sample `index`, or the next one that decodes. Throws Error when none does.
+  // Sample `index`, or the next one that can be decoded. Throws Error if none can.
   LoadedSample load_good(int64_t index);
   LetterboxGeometry geometry(int64_t index) const;
 

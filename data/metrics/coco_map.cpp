@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "data/metrics/coco_map.h"
 
 #include <algorithm>
@@ -18,7 +19,7 @@ constexpr int kAreas = 4;  // all, small, medium, large
 constexpr std::array<std::array<double, 2>, kAreas> kAreaRanges{
     {{0, 1e10}, {0, 1024}, {1024, 9216}, {9216, 1e10}}};
 
-// numpy.linspace: start + i * step, the last value set. Evaluated by the compiler, so that no fused
+// numpy.linspace: start + i * step, the last value set. Evaluated at compile time, so that no fused
 // multiply-add changes the last bit.
 template <size_t N>
 constexpr std::array<double, N> linspace(double start, double stop) {
@@ -45,8 +46,8 @@ struct Cell {
 double area_of(const CocoBox& b) { return b.w * b.h; }
 double area_of(const GroundTruth& g) { return g.area ? *g.area : area_of(g.box); }
 
-// bbIou of maskApi.c; a crowd's IoU is the share of the detection inside it. `volatile` keeps each
-// product rounded by itself: fused into the sums, an IoU of exactly 0.5 can come out just below.
+// bbIou of maskApi.c; a crowd's IoU is the share of the detection inside it. `volatile` rounds each
+// product separately: with fused multiply-adds, an IoU of exactly 0.5 can come out slightly lower.
 double iou_of(const CocoBox& d, const CocoBox& g, bool crowd) {
   const double w = std::fmin(d.w + d.x, g.w + g.x) - std::fmax(d.x, g.x);
   if (w <= 0) return 0;
@@ -62,8 +63,9 @@ double iou_of(const CocoBox& d, const CocoBox& g, bool crowd) {
 void check_input(const ImageEval& image, int64_t index, int classes) {
   const auto entry = [&](const char* what, size_t i, int class_id,
                          std::initializer_list<double> v) {
-    check(class_id >= 0 && class_id < classes, "evaluate_coco: image {}, {} {}: class {} of {}",
-          index, what, i, class_id, classes);
+    check(class_id >= 0 && class_id < classes,
+          "evaluate_coco: image {}, {} {}: class {} is out of range, there are {}", index, what, i,
+          class_id, classes);
     for (const double x : v)
       check(std::isfinite(x), "evaluate_coco: image {}, {} {}: a value is not finite", index, what,
             i);
@@ -98,7 +100,7 @@ std::vector<Cell> split_by_class(const ImageEval& image) {
   return cells;
 }
 
-// One detection after matching; bit t of the masks stands for IoU threshold t.
+// One detection after matching; bit t of a mask is IoU threshold t.
 struct Judged {
   double score;
   int rank;  // within its image
@@ -106,7 +108,8 @@ struct Judged {
   uint16_t ignored;
 };
 
-// Greedy matching in one image (COCOeval.evaluateImg). Returns the number of truths that count.
+// Greedy matching in one image (COCOeval.evaluateImg). Returns the number of ground-truth boxes
+// that count.
 int64_t match(const Cell& cell, const std::array<double, 2>& range, std::vector<Judged>& out) {
   const size_t n = cell.truths.size();
   const auto outside = [&](double area) { return area < range[0] || area > range[1]; };
@@ -130,7 +133,7 @@ int64_t match(const Cell& cell, const std::array<double, 2>& range, std::vector<
       size_t found = n;
       for (const size_t g : order) {
         if (taken[g] && !cell.truths[g]->crowd) continue;
-        // A match that counts is not given up for one that does not.
+        // A match that counts is never replaced by one that does not.
         if (found < n && !ignore[found] && ignore[g]) break;
         if (cell.iou[d * n + g] < best) continue;
         best = cell.iou[d * n + g];
@@ -143,7 +146,7 @@ int64_t match(const Cell& cell, const std::array<double, 2>& range, std::vector<
       if (ignore[found]) j.ignored |= bit;
     }
   }
-  // Unmatched detections outside the area range count as nothing.
+  // Unmatched detections outside the area range are ignored.
   for (size_t d = 0; d < cell.detections.size(); ++d)
     if (outside(area_of(cell.detections[d]->box))) {
       Judged& j = out[first + d];
@@ -152,9 +155,9 @@ int64_t match(const Cell& cell, const std::array<double, 2>& range, std::vector<
   return std::count(ignore.begin(), ignore.end(), false);
 }
 
-// Of one class and one area range.
+// The curve of one class and one area range.
 struct Curve {
-  int64_t truths = 0;                           // 0: nothing below is defined
+  int64_t truths = 0;                           // if 0, the rest is undefined
   std::array<double, kThresholds> precision{};  // mean over the recall points
   std::array<std::array<double, kThresholds>, kRankLimits.size()> recall{};
 };
@@ -165,7 +168,7 @@ double mean_precision(const std::vector<Judged>& judged, uint16_t bit, double tr
   precision.clear();
   double tp = 0, fp = 0;
   for (const Judged& j : judged) {
-    // An ignored detection repeats the point before it, which changes nothing below.
+    // An ignored detection repeats the previous point, which changes nothing below.
     if (!(j.ignored & bit)) (j.matched & bit ? tp : fp) += 1;
     recall.push_back(tp / truths);
     precision.push_back(tp / (fp + tp + std::numeric_limits<double>::epsilon()));
@@ -208,7 +211,7 @@ double mean_of(const std::array<double, kThresholds>& v) {
   return std::accumulate(v.begin(), v.end(), 0.0) / kThresholds;
 }
 
-// Mean of what `f` reads from the classes that have ground truth; -1 when none has.
+// The mean of `f` over the classes that have ground truth; -1 if none has.
 template <class F>
 double class_mean(const std::vector<Curve>& curves, int area, const F& f) {
   double sum = 0;

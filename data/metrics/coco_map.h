@@ -1,7 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
 // COCO's box metric: what pycocotools' COCOeval computes, number for number.
 //
-// Ten IoU thresholds 0.50:0.05:0.95, precision read off at 101 recall points, at most 100
-// detections per image and class, four area ranges. The definition is the reference implementation,
+// Ten IoU thresholds 0.50:0.05:0.95, precision sampled at 101 recall points, at most 100 detections
+// per image and class, four area ranges. The definition is the reference implementation,
 // cocoeval.py of cocodataset/cocoapi (evaluateImg, accumulate, summarize); the vectors under
 // tests/fixtures/coco_map come from it.
 #pragma once
@@ -19,7 +20,7 @@
 namespace sextant::data {
 
 // A box in pixels of the original image, as COCO stores it: left, top, width, height. Kept in this
-// form because IoU is compared with its thresholds bit for bit.
+// form so that IoUs equal those of pycocotools bit for bit.
 struct CocoBox {
   double x = 0, y = 0, w = 0, h = 0;
   static CocoBox from_corners(double x0, double y0, double x1, double y1) {
@@ -30,10 +31,10 @@ struct CocoBox {
 struct GroundTruth {
   int class_id = 0;
   CocoBox box;
-  // COCO's `area` (of the segmentation, where there is one); the box's own when absent. Decides
-  // between small (< 32^2), medium and large (> 96^2); the limits belong to both neighbours.
+  // COCO's `area` (of the segmentation, if any), or the box's area if absent. Decides between small
+  // (< 32^2), medium and large (> 96^2); a value on a limit belongs to both ranges.
   std::optional<double> area;
-  // A group: any number of detections may fall in it, none counts.
+  // A group of objects: detections inside it are ignored.
   bool crowd = false;
 };
 
@@ -45,19 +46,19 @@ struct Detection {
 
 struct ImageEval {
   std::vector<GroundTruth> truths;
-  std::vector<Detection> detections;  // in any order; equal scores keep this order
+  std::vector<Detection> detections;  // in any order; ties keep this order
 };
 
 struct ClassMetrics {
-  int64_t truths = 0;  // crowds not counted
+  int64_t truths = 0;  // without crowds
   double ap = -1;      // mean over the ten thresholds
   double ap50 = -1;
   double ap75 = -1;
   double ar_100 = -1;
 };
 
-// All in [0, 1]; -1 where there is nothing to measure (no ground truth of that class or size), as
-// in pycocotools. Such classes do not enter the means.
+// All in [0, 1]; -1 if there is no ground truth of that class or size, as in pycocotools. Such
+// classes are left out of the means.
 struct CocoMetrics {
   double ap = -1, ap50 = -1, ap75 = -1;
   double ap_small = -1, ap_medium = -1, ap_large = -1;
@@ -72,9 +73,9 @@ struct CocoMetrics {
   Json to_json(const std::vector<std::string>& names) const;
 };
 
-// Images in the order of their ids: between images, equal scores rank in this order. The result
-// does not depend on the number of threads. Throws Error naming image and entry for a class outside
-// [0, classes) and for a box, area or score that is not finite.
+// Images in the order of their ids, which breaks ties between equal scores of different images. The
+// result does not depend on the number of threads. Throws Error naming image and entry for a class
+// outside [0, classes) and for a box, area or score that is not finite.
 CocoMetrics evaluate_coco(std::span<const ImageEval> images, int classes);
 
 }  // namespace sextant::data

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "data/metrics/detection_metrics.h"
 
 #include <algorithm>
@@ -13,7 +14,7 @@ double iou_of(const CocoBox& a, const CocoBox& b) {
   return w * h / (a.w * a.h + b.w * b.h - w * h);
 }
 
-// numpy.interp: linear between the points, the last of equal ones counts.
+// Like numpy.interp: linear between the points; of equal points the last counts.
 double interpolate(double x, const std::vector<double>& xs, const std::vector<double>& ys,
                    double left) {
   if (x < xs.front()) return left;
@@ -22,7 +23,7 @@ double interpolate(double x, const std::vector<double>& xs, const std::vector<do
   return ys[i] + (ys[i + 1] - ys[i]) / (xs[i + 1] - xs[i]) * (x - xs[i]);
 }
 
-// The area under the envelope of the precision, from 0 to just behind the last recall.
+// The area under the precision envelope, from 0 to just beyond the last recall.
 double average_precision(const std::vector<double>& recall, const std::vector<double>& precision) {
   std::vector<double> xs{0.0}, ys{1.0};
   xs.insert(xs.end(), recall.begin(), recall.end());
@@ -85,7 +86,7 @@ std::vector<MatchedDetection> match_detections(const ImageEval& image,
     Best b;
     for (size_t t = 0; t < image.truths.size(); ++t) {
       if (image.truths[t].crowd || image.truths[t].class_id != d.class_id) continue;
-      // Of equal overlaps the last, as the official sort, turned round, has it.
+      // Of equal overlaps the last, as in the official code, which reverses its sort.
       if (const double iou = iou_of(image.truths[t].box, d.box); iou >= b.iou) b = {t, iou};
     }
     best.push_back(b);

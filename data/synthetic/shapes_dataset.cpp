@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "data/synthetic/shapes_dataset.h"
 
 #include <algorithm>
@@ -42,7 +43,7 @@ void check_config(const ShapesConfig& c) {
         c.min_visible);
 }
 
-// The picture under way, and who is on top at each pixel.
+// The picture under construction, and the topmost shape at each pixel.
 class Scene {
  public:
   Scene(const ShapesConfig& config, Rng& rng)
@@ -50,7 +51,7 @@ class Scene {
         image_(make_ground(config.width, config.height, rng)),
         owner_(static_cast<size_t>(config.width) * static_cast<size_t>(config.height), kNobody) {}
 
-  // Whether every shape so far stays visible enough below `mask`.
+  // Whether every earlier shape stays sufficiently visible under `mask`.
   bool leaves_visible(const Mask& mask) const {
     std::vector<int64_t> hidden(shapes_.size());
     each_pixel(mask, [&](size_t i) {
@@ -74,7 +75,7 @@ class Scene {
     cover(mask, me);
   }
 
-  // Something that is no shape now lies there.
+  // Marks the pixels as covered by something that is not a shape.
   void cover(const Mask& mask, int who = kNobody) {
     each_pixel(mask, [&](size_t i) {
       if (owner_[i] != kNobody) --shapes_[static_cast<size_t>(owner_[i])].visible;
@@ -101,7 +102,7 @@ class Scene {
  private:
   struct Placed {
     ShapeBox box;
-    int64_t area;     // with what lies outside the picture
+    int64_t area;     // including the part outside the picture
     int64_t visible;  // of it
   };
 
@@ -140,14 +141,14 @@ void add_clutter(Scene& scene, const ShapesConfig& config, Rng& rng, int64_t cou
   }
 }
 
-// One shape at a place where it does not hide the ones before; gives up after some tries.
+// Places one shape where it does not hide earlier ones; gives up after some attempts.
 bool add_shape(Scene& scene, const ShapesConfig& config, const Light& light, bool first, Rng& rng) {
   const double side = std::min(config.width, config.height);
   const int class_id = static_cast<int>(rng.below(static_cast<int64_t>(shape_names().size())));
   for (int attempt = 0; attempt < 12; ++attempt) {
     const double size =
         side * config.min_size * std::pow(config.max_size / config.min_size, rng.uniform());
-    // The first one lies within the picture, so that no picture is empty.
+    // The first shape lies inside the picture, so that no picture is empty.
     const double margin = first ? size / 2 : size * 0.1;
     const double x = rng.uniform(margin, config.width - margin);
     const double y = rng.uniform(margin, config.height - margin);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "data/synthetic/shapes_paint.h"
 
 #include <cmath>
@@ -210,7 +211,7 @@ Outline make_stroke(int width, int height, Rng& rng) {
       line = {{x, y}, {x + length * std::cos(angle), y + length * std::sin(angle)}};
       break;
     }
-    case 1: {  // an arc, too short to pass for a ring
+    case 1: {  // an arc, too short to be taken for a ring
       const double radius = rng.uniform(0.06, 0.4) * side, span = rng.uniform(0.3, 0.9) * kPi;
       for (int i = 0; i <= 14; ++i) {
         const double a = angle + span * i / 14;
@@ -262,7 +263,7 @@ Fill make_fill(Color base, double size, Rng& rng) {
     const double u = x * c + y * s, v = y * c - x * s;
     if (kind <= 1) return base;
     if (kind <= 3) {
-      const double t = u / (2 * size);  // a slow wave of shade, wherever the shape lies
+      const double t = u / (2 * size);  // a slow gradient, independent of the shape's position
       return mix(base, second, 0.5 + 0.5 * std::sin(2 * kPi * t));
     }
     const double wave = kind == 4 ? std::sin(2 * kPi * u / period)

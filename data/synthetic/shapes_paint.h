@@ -1,4 +1,5 @@
-// What the pictures of shapes.h are painted with: outlines, fills, grounds, film grain.
+// SPDX-License-Identifier: Apache-2.0
+// Painting for the pictures of shapes_dataset.h: outlines, fills, backgrounds, film grain.
 #pragma once
 
 #include <functional>
@@ -20,7 +21,7 @@ struct Outline {
 // and proportions drawn at random.
 Outline make_shape(int class_id, double x, double y, double size, Rng& rng);
 
-// Things that are no class.
+// Distractors, which belong to no class.
 Outline make_blob(double x, double y, double size, Rng& rng);
 Outline make_capsules(std::vector<Point> line, double width);
 // A line, an arc or a scribble somewhere in a picture of this size.
@@ -42,15 +43,15 @@ struct Mask {
 };
 Mask rasterize(const Outline& outline);
 
-// A fill: the colour at a pixel and the distance from the edge there.
+// A fill: gives the colour for a pixel and its distance from the edge.
 using Fill = std::function<Color(double x, double y, double distance)>;
-// Plain, shaded, striped or dotted, with or without a rim, around `base`.
+// Plain, shaded, striped or dotted, with or without a rim, in colours around `base`.
 Fill make_fill(Color base, double size, Rng& rng);
-// One that stands out from `ground`.
+// A colour that contrasts with `ground`.
 Color contrasting_color(Color ground, Rng& rng);
 
 void paint(Image& image, const Outline& outline, const Mask& mask, const Fill& fill, double alpha);
-// Darkens the ground beside the outline, as light from one side would.
+// Darkens the background beside the outline, like a shadow.
 void paint_shadow(Image& image, const Outline& outline, double dx, double dy, double softness,
                   double strength);
 Color mean_color(const Image& image, const Mask& mask);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "deploy/api/pixels.h"
 
 #include <array>
@@ -16,12 +17,18 @@ struct PixelLayout {
 
 PixelLayout layout_of(int32_t format, std::string_view name) {
   switch (format) {
-    case SEXTANT_RGB: return {3, {0, 1, 2}};
-    case SEXTANT_BGR: return {3, {2, 1, 0}};
-    case SEXTANT_RGBA: return {4, {0, 1, 2}};
-    case SEXTANT_BGRA: return {4, {2, 1, 0}};
-    case SEXTANT_GREY: return {1, {0, 0, 0}};
-    default: break;
+    case SEXTANT_RGB:
+      return {3, {0, 1, 2}};
+    case SEXTANT_BGR:
+      return {3, {2, 1, 0}};
+    case SEXTANT_RGBA:
+      return {4, {0, 1, 2}};
+    case SEXTANT_BGRA:
+      return {4, {2, 1, 0}};
+    case SEXTANT_GREY:
+      return {1, {0, 0, 0}};
+    default:
+      break;
   }
   fail("{}: pixel format {}, must be one of sextant_pixels (0 to 4)", name, format);
 }

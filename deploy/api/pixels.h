@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Pixels as a program holds them -> data::Image.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The C interface over deploy::Detector.
 #include "deploy/api/sextant/sextant.h"
 
@@ -92,8 +93,8 @@ sextant_options complete(const sextant_options* given) {
         options.min_score);
   check(options.max_iou >= 0 && options.max_iou <= 1, "options.max_iou {}: must be 0 to 1",
         options.max_iou);
-  check(options.image_size >= 0, "options.image_size {}: must be positive, or 0 for the model's own",
-        options.image_size);
+  check(options.image_size >= 0,
+        "options.image_size {}: must be positive, or 0 for the model's own", options.image_size);
   return options;
 }
 
@@ -128,7 +129,8 @@ void sextant_default_options(sextant_options* options, size_t size) {
 
 int sextant_open(const char* path, const sextant_options* options, sextant_detector** detector) {
   return guarded([&] {
-    check(path != nullptr && detector != nullptr, "sextant_open: path and detector must not be null");
+    check(path != nullptr && detector != nullptr,
+          "sextant_open: path and detector must not be null");
     static std::once_flag once;
     std::call_once(once, [] {
       deploy::set_cuda_starter({sextant::kernels::cuda_available, sextant::kernels::start_cuda});
@@ -179,8 +181,10 @@ int sextant_detect_batch(sextant_detector* detector, const sextant_image* images
                          sextant_box* boxes, int64_t capacity, int64_t* found) {
   return guarded([&] {
     check(detector != nullptr, "sextant_detect: the detector is a null pointer");
-    check(count >= 0 && capacity >= 0, "sextant_detect: {} images, room for {} boxes", count, capacity);
-    check(count == 0 || (images != nullptr && found != nullptr && (boxes != nullptr || capacity == 0)),
+    check(count >= 0 && capacity >= 0, "sextant_detect: {} images, room for {} boxes", count,
+          capacity);
+    check(count == 0 ||
+              (images != nullptr && found != nullptr && (boxes != nullptr || capacity == 0)),
           "sextant_detect: images, boxes and found must not be null");
     const sextant::ThreadLimit limit(detector->threads);
     const std::lock_guard lock(detector->one_call);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a program decides before it runs a model: device, precision, image size.
 #pragma once
 
@@ -10,8 +11,8 @@
 
 namespace sextant::deploy {
 
-// How this program starts a CUDA device: kernels/cuda/runtime.h, set by main(). Without it no device
-// is started, nor where a test has set an accelerator of its own.
+// How this program starts a CUDA device: kernels/cuda/runtime.h, set by main(). No device is
+// started without it, or when a test has installed its own accelerator.
 struct CudaStarter {
   bool (*available)(std::string* reason) = nullptr;
   void (*start)() = nullptr;
@@ -29,22 +30,22 @@ constexpr auto enum_names(DeviceChoice) {
       {{DeviceChoice::kAuto, "auto"}, {DeviceChoice::kCpu, "cpu"}, {DeviceChoice::kCuda, "cuda"}});
 }
 
-// Starts the device. Throws Error with the reason when a GPU is asked for and there is no usable one.
+// Starts the device. Throws Error with the reason when a GPU is requested and none is usable.
 Device choose_device(DeviceChoice choice);
 
-// The same for an engine of `precision`: kAuto takes the CPU for what only the CPU does, the fully
-// integer mode and the simulation.
+// The same for an engine of `precision`: kAuto chooses the CPU for the fully integer mode and the
+// simulation, which only the CPU supports.
 Device choose_device(DeviceChoice choice, Precision precision, bool simulate);
 
 // "cpu", or the name of the GPU in use.
 std::string device_title(Device device);
 
-// `wanted`, or where nothing is: int8 for a quantized graph, else fp32.
+// `wanted` if given, else int8 for a quantized graph and fp32 for a float one.
 Precision choose_precision(std::optional<Precision> wanted, const Graph& graph);
 
-// `size`, or for 0 the size the model was trained at. Throws Error for a size that is not a multiple
-// of the model's largest stride, starting with `name`: the option or the config's file and key that
-// gave it.
+// `size`, or for 0 the size the model was trained at. Throws Error for a size that is not a
+// multiple of the model's largest stride; the message starts with `name`, the option or the
+// config's file and key.
 int choose_image_size(int size, const Graph& graph, std::string_view name);
 
 }  // namespace sextant::deploy

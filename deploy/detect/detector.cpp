@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "deploy/detect/detector.h"
 
 #include <algorithm>
@@ -20,7 +21,7 @@ double seconds_since(std::chrono::steady_clock::time_point& from) {
 }  // namespace
 
 void check_detects(const Graph& graph) {
-  check(graph.decode() != nullptr, "{}: is not a detector, it has no decode node", graph.label());
+  check(graph.decode() != nullptr, "{}: is not a detector: it has no decode node", graph.label());
 }
 
 Detector::Detector(const Graph& graph, const DetectorConfig& config)
@@ -55,7 +56,7 @@ std::vector<kernels::Detection> Detector::run(const data::Image& image) {
     d.x2 = box[2];
     d.y2 = box[3];
   }
-  // A network whose numbers grow beyond all bounds finds nothing, rather than nothing in particular.
+  // A network whose outputs overflow reports no detections instead of arbitrary ones.
   std::erase_if(found, [](const kernels::Detection& d) {
     return !std::isfinite(d.x1 + d.y1 + d.x2 + d.y2) || !std::isfinite(d.score);
   });

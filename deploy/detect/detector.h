@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // From an image to boxes: the one path that evaluation, `detect` and the int8 binary take.
 #pragma once
 
@@ -15,7 +16,7 @@ struct DetectorConfig {
   int image_size = 640;
   Precision precision = Precision::kFloat32;
   bool simulate = false;  // int8: the fake-quant simulation in place of the engine
-  // kCuda: letterbox, engine and suppression there; only the image and the boxes travel.
+  // kCuda: letterbox, engine and NMS run on the device; only the image and the boxes are copied.
   Device device = Device::kCpu;
   kernels::NmsOptions nms;
 };
@@ -27,18 +28,18 @@ void check_detects(const Graph& graph);
 struct DetectorTimes {
   double preprocess = 0;   // letterbox
   double inference = 0;    // engine, decoding included
-  double postprocess = 0;  // suppression, boxes back to the image
+  double postprocess = 0;  // NMS, mapping the boxes back to the image
   int64_t images = 0;
 };
 
 class Detector {
  public:
-  // The grey border of the images is the graph's. Throws as check_detects().
+  // Images get the grey border stored in the graph. Throws as check_detects().
   Detector(const Graph& graph, const DetectorConfig& config);
   // Boxes in pixels of `image`, clipped to it, best first.
   std::vector<kernels::Detection> run(const data::Image& image);
   const DetectorTimes& times() const { return times_; }
-  // Runs once on an empty image, so that what the first call costs is not counted.
+  // Runs once on an empty image, so that the cost of the first call is not measured.
   void warm_up();
   const Engine& engine() const { return engine_; }
 
@@ -46,7 +47,7 @@ class Detector {
   // The canvas in input_.
   void letterbox(const data::Image& image, const data::LetterboxGeometry& geometry);
   std::vector<kernels::Detection> suppress(const Tensor& predictions) const;
-  // Waits for the device, so that times are those of the work.
+  // Waits for the device, so that times measure finished work.
   void finish() const;
 
   DetectorConfig config_;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "deploy/detect/evaluation.h"
 
 #include <algorithm>
@@ -90,7 +91,8 @@ EvalResult evaluate(const Graph& graph, const data::Dataset& dataset, int image_
     images.push_back(std::move(image));
   }
   progress.finish();
-  check(!images.empty(), "{}: no image of split '{}' decodes", dataset.path, dataset.split);
+  check(!images.empty(), "{}: none of the images of split '{}' can be decoded", dataset.path,
+        dataset.split);
   return {data::evaluate_coco(images, classes), detector.times(),
           data::precision_recall(std::move(matched), truths), std::move(confusion)};
 }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Evaluation of a graph on a dataset: COCO mAP and milliseconds per image.
 #pragma once
 
@@ -27,18 +28,18 @@ struct EvalOptions {
   Device device = Device::kCpu;
 };
 
-// The classes of a model, for a dataset to follow; nothing where it does not name any.
+// The classes of a model, which a dataset has to match; empty if the model has no class names.
 std::optional<data::ClassList> classes_of(const Graph& graph);
 
 // Opens a split for a model: its classes are the model's, matched by name (data/dataset/dataset.h).
-// What is wrong with the labels is said on stderr.
+// Mistakes in the labels are reported on stderr.
 data::Dataset open_dataset_for(const Graph& graph, const std::string& path,
                                const std::string& split, data::DatasetOptions options = {});
 
-// Each image once, batch 1, through the same Detector as `detect`; multi-label suppression with
-// conf and iou, 300 boxes, as the official evaluator. Images that do not decode are left out
-// (data::load_sample()). Throws Error when the model does not detect or has fewer classes than the
-// dataset, and when there is no box or no image to evaluate on.
+// Each image once, batch 1, through the same Detector as `detect`; multi-label NMS with conf and
+// iou, 300 boxes, as in the official evaluator. Images that cannot be decoded are left out
+// (data::load_sample()). Throws Error when the model is not a detector, has fewer classes than the
+// dataset, or when the split has no boxes or no readable images.
 EvalResult evaluate(const Graph& graph, const data::Dataset& dataset, int image_size,
                     Precision precision, const EvalOptions& options = {});
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Convolutions and transposed convolutions in an engine.
 #include "deploy/engine/conv_step.h"
 #include "deploy/engine/device_conv_step.h"

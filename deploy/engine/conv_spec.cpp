@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "deploy/engine/conv_spec.h"
 
 #include "kernels/backend.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a convolution of an engine computes, whatever runs it.
 #pragma once
 

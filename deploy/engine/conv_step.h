@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One convolution on the CPU: f32, int8, sums of integers, or int8 simulated in f32. Source,
 // destination and residual may have a pitch.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The steps that are not convolutions, through the kernels of the device `on`. All places may have
 // a pitch unless said otherwise; floats are F32, or F16 on CUDA.
 #pragma once

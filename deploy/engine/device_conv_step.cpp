@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "deploy/engine/device_conv_step.h"
 
 #include <algorithm>

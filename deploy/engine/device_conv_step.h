@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One convolution on CUDA: f32, f16 or int8.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Runs a fused graph. On the CPU: f32, int8 (u8/s8 activations, s8 weights, i32 sums), or fully in
 // integers (kInteger): sums scaled by fixed-point multipliers, integer head outputs, decoded in
 // integers; run() turns the result into f32. On CUDA: f32, f16 or int8, with the CPU's integers (but

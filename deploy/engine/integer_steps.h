@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The steps of the fully integer mode. They are made of integers (integer_conv.h,
 // integer_rescale.h, integer_decode.h), so that between the pixels and the decoded result there is
 // nothing to compute in float.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "deploy/engine/node_steps.h"
 
 #include "deploy/engine/integer_steps.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What each kind of node becomes in an engine. Internal to deploy/engine.
 #pragma once
 

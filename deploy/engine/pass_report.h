@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What each graph pass does, as a table: `sextant info MODEL --passes`.
 #pragma once
 

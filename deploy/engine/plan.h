@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The memory plan: which pieces of one arena hold what, and when.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Builds the program of a graph node by node. Internal to deploy/engine: what each kind of node
 // becomes is in node_steps.cpp and conv_node_steps.cpp.
 #pragma once

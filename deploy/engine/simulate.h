@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The fake-quant simulation of the int8 engine.
 //
 // The same graph, plan and data movement as the engine, but every quantized tensor holds its

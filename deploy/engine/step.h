@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What an engine executes: a list of steps over places in the arena.
 #pragma once
 

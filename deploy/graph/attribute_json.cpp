@@ -1,12 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "deploy/graph/attribute_json.h"
 
 namespace sextant::deploy {
 namespace {
 
-// JSON takes 1.5 and 1e300 for integers too.
+// The JSON library would convert 1.5 and 1e300 to integers silently.
 void check_integers(const std::string& where, const Key& key, const Json& json) {
-  for (const Json& v : json)  // of a number: itself
-    check(v.is_number_integer(), "{}: '{}' is not an integer: {}", where, key.name, short_json(v));
+  for (const Json& v : json)  // a number iterates over itself
+    check(v.is_number_integer(), "{}: '{}' must be an integer, not {}", where, key.name,
+          short_json(v));
 }
 
 Json to_json(AttributeField field) {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A node's attributes as JSON: in deploy files, in the metadata of ONNX models, in traces.
 #pragma once
 
@@ -9,8 +10,8 @@
 
 namespace sextant::deploy {
 
-// Takes attributes from a config. Throws Error naming the file and the key of one that is missing
-// or of another type; bounds are for check_attributes(). `partial`: any may be missing.
+// Reads attributes from a config. Throws Error naming the file and key of an attribute that is
+// missing or of the wrong type; check_attributes() checks bounds. `partial`: any may be missing.
 class AttributeReader : public AttributeVisitor {
  public:
   explicit AttributeReader(ConfigReader& from, bool partial = false)
@@ -24,7 +25,7 @@ class AttributeReader : public AttributeVisitor {
   bool partial_;
 };
 
-// Each attribute as JSON, for those who write them down, and whether it is its kind's default.
+// Visits each attribute as JSON, and whether it has its kind's default value.
 class AttributeValues : public AttributeVisitor {
  public:
   explicit AttributeValues(NodeKind kind);
@@ -37,7 +38,7 @@ class AttributeValues : public AttributeVisitor {
   std::map<std::string, Json> defaults_;
 };
 
-// Puts attributes of one kind into an object, behind what it holds.
+// Appends the attributes of one kind to a JSON object.
 class AttributeWriter : public AttributeValues {
  public:
   AttributeWriter(Json& to, NodeKind kind) : AttributeValues(kind), to_(to) {}

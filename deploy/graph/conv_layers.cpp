@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "deploy/graph/conv_layers.h"
 
 #include <algorithm>

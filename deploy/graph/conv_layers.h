@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The convolutions of a graph as kernels see them.
 #pragma once
 
@@ -11,28 +12,29 @@
 namespace sextant::deploy {
 
 struct ConvLayer {
-  std::string name;  // of the first node that is such a one
+  std::string name;  // of the first node with this convolution
   kernels::ConvShape shape;
-  // Its residual_scale is left at 1: it does not tell two kinds apart.
+  // residual_scale stays 1: it does not distinguish convolutions.
   kernels::Epilogue epilogue{};
   bool residual = false;
-  int count = 1;  // nodes of the graph that are such convolutions
+  int count = 1;  // number of nodes with this convolution
 };
 
-// Of a convolution, in real numbers.
+// The parameters of one convolution, as real numbers.
 kernels::Epilogue epilogue_of(const Node& node);
 
-// Each kind once, in the graph's order, for `batch` images of height x width. A transposed
-// convolution counts as the 1x1 convolution to 4 O channels that it is (deconv_as_pointwise()).
+// The distinct convolutions, in the graph's order, for `batch` images of height x width. A
+// transposed convolution counts as the 1x1 convolution to 4 O channels that it is
+// (deconv_as_pointwise()).
 std::vector<ConvLayer> conv_layers(const Graph& graph, int64_t batch, int64_t height,
                                    int64_t width);
 
 // ---- the convolution that runs for a node with a weight
 
-// A conv's own attributes. A deconv runs as a convolution of stride 1, without padding and groups.
+// The attributes of a conv. A deconv runs as a convolution of stride 1 without padding or groups.
 ConvAttributes conv_attributes(const Node& node);
 
-// A conv as it is, a deconv as the 1x1 convolution whose results are then scattered.
+// A conv unchanged; a deconv as the 1x1 convolution whose results are then scattered.
 struct ConvForm {
   explicit ConvForm(const Node& node);
   ConvAttributes attributes;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "deploy/graph/file.h"
 
 #include <cstring>
@@ -11,8 +12,8 @@
 namespace sextant::deploy {
 namespace {
 
-// 2 has decode nodes that read objectness; a graph without is written as 1, which older programs
-// read.
+// Version 2 allows decode nodes that read objectness. A graph without them is written as version 1,
+// which older programs read.
 constexpr int kVersion = 2;
 
 int version_of(const Graph& graph) {
@@ -30,7 +31,7 @@ Tensor reinterpret(const Tensor& t, DType as) {
 
 Layout layout_of(const Node& node) { return rules_of(node).weight.value(); }
 
-// The permutations are for f32 and u8; bytes are bytes.
+// The permutation kernels take f32 and u8; int8 is permuted as u8.
 template <class F>
 Tensor permuted(const Tensor& t, const F& permute) {
   if (t.dtype() != DType::kI8) return permute(t);
@@ -96,10 +97,11 @@ class Loader {
     ConfigReader r(parse(), file_.path);
     std::string format;
     r.require("format", format);
-    check(format == "sextant-deploy", "{}: format '{}' is not a deploy file", file_.path, format);
+    check(format == "sextant-deploy", "{}: is not a deploy file: its format is '{}'", file_.path,
+          format);
     const int64_t version = integer(r, "version", 1, 1 << 20);
-    check(version <= kVersion, "{}: version {} is not known, only up to {}", file_.path, version,
-          kVersion);
+    check(version <= kVersion, "{}: version {} is not supported, only versions up to {}",
+          file_.path, version, kVersion);
     graph_.image_size = integer(r, "image_size", 0, 1 << 16);
     if (r.has("gray_border")) graph_.gray_border = integer(r, "gray_border", 0, 1 << 10);
     r.require("class_names", graph_.class_names);
@@ -121,7 +123,7 @@ class Loader {
     graph_.input = id(input, "input");
     graph_.output = id(output, "output");
     for (const auto& [name, tensor] : file_.tensors)
-      check(used_.contains(name), "{}: tensor '{}' belongs to no node", file_.path, name);
+      check(used_.contains(name), "{}: tensor '{}' does not belong to any node", file_.path, name);
     validate(graph_);
     if (const Node* decode = graph_.decode()) {
       const int64_t classes = decode->as<DecodeAttributes>().num_classes;
@@ -134,16 +136,16 @@ class Loader {
  private:
   Json parse() const {
     Json j = parse_json(file_.meta("sextant"), file_.path + ": 'sextant' in __metadata__");
-    check(j.is_object(), "{}: 'sextant' in __metadata__ is no JSON object", file_.path);
+    check(j.is_object(), "{}: 'sextant' in __metadata__ must be a JSON object", file_.path);
     return j;
   }
 
-  // An integer within bounds; a fraction or 1e300 is neither.
+  // An integer within bounds; refuses fractions and 1e300.
   int64_t integer(ConfigReader& r, const std::string& key, int64_t low, int64_t high) const {
     int64_t value = 0;
     if (r.has(key))
-      check(r.json().at(key).is_number_integer(), "{}: '{}' of {} is not an integer: {}", file_.path,
-            key, now_, short_json(r.json().at(key)));
+      check(r.json().at(key).is_number_integer(), "{}: '{}' of {} must be an integer, not {}",
+            file_.path, key, now_, short_json(r.json().at(key)));
     r.require(key, value);
     check(value >= low && value <= high, "{}: '{}' of {} is {}, must be in [{}, {}]", file_.path,
           key, now_, value, low, high);
@@ -152,19 +154,19 @@ class Loader {
 
   void tensor(const Json& json) {
     now_ = fmt::format("tensor {}", graph_.tensors.size());
-    check(json.is_object(), "{}: {} is not an object", file_.path, now_);
+    check(json.is_object(), "{}: {} must be an object", file_.path, now_);
     ConfigReader r(json, file_.path, now_ + ".");
     TensorInfo info;
     r.require("name", info.name);
     now_ = fmt::format("tensor '{}'", info.name);
     Json shape;
     r.require("shape", shape);
-    check(shape.is_array() && shape.size() <= 4, "{}: {}: shape {} is not a list of 1 to 4",
+    check(shape.is_array() && shape.size() <= 4, "{}: {}: shape {} must be a list of 1 to 4",
           file_.path, now_, short_json(shape));
     std::vector<int64_t> dims;
     for (const Json& d : shape) {
       check(d.is_number_unsigned() && d.get<uint64_t>() < (uint64_t{1} << 40),
-            "{}: {}: absurd shape {}", file_.path, now_, short_json(shape));
+            "{}: {}: shape {} is out of bounds", file_.path, now_, short_json(shape));
       dims.push_back(d.get<int64_t>());
     }
     info.shape = Shape(std::span<const int64_t>(dims));
@@ -173,20 +175,20 @@ class Loader {
     r.require("amax", info.amax);
     r.finish();
     check(ids_.emplace(info.name, static_cast<int>(graph_.tensors.size())).second,
-          "{}: {} appears twice", file_.path, now_);
+          "{}: duplicate {}", file_.path, now_);
     graph_.tensors.push_back(std::move(info));
   }
 
   int id(const std::string& name, const std::string& reader) const {
     const auto found = ids_.find(name);
-    check(found != ids_.end(), "{}: {} names tensor '{}', which is not there", file_.path, reader,
-          name);
+    check(found != ids_.end(), "{}: {} refers to tensor '{}', which does not exist", file_.path,
+          reader, name);
     return found->second;
   }
 
   void node(const Json& json) {
     now_ = fmt::format("node {}", graph_.nodes.size());
-    check(json.is_object(), "{}: {} is not an object", file_.path, now_);
+    check(json.is_object(), "{}: {} must be an object", file_.path, now_);
     Node n;
     ConfigReader(json, file_.path, now_ + ".").require("name", n.name);
     now_ = fmt::format("node '{}'", n.name);
@@ -199,7 +201,7 @@ class Loader {
     r.require("inputs", inputs);
     try {
       n.attributes = default_attributes(from_name<NodeKind>(kind));
-      check(!rules_of(n).only_traced, "kind {} is not fused", kind);
+      check(!rules_of(n).only_traced, "kind {} has not been fused", kind);
       for (const std::string& name : inputs) n.inputs.push_back(id(name, now_));
       n.output = id(n.name, now_);
       NodeReader reader(*this, r, n);
@@ -301,7 +303,7 @@ void save_deploy(const std::filesystem::path& path, const Graph& graph,
       file.add(node.name + ".weight_scale", Tensor::from({node.weight.dim(0)}, node.weight_scale));
     if (node.bias.defined()) file.add(node.name + ".bias", node.bias);
   }
-  load_deploy(file);  // nothing is written that is not read again
+  load_deploy(file);  // refuses to write what could not be read back
   save_safetensors(path, file);
 }
 

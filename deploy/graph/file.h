@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The deploy file: a fused graph, with or without ranges, as one .safetensors.
 //
 // Tensors, in PyTorch's layout (conv OIHW, deconv IOHW): "<node>.weight" (F32; I8 when quantized,
@@ -18,17 +19,17 @@
 
 namespace sextant::deploy {
 
-// Throws Error naming the file when it cannot be written, or would not be read again (a weight that
-// is not finite); `extra` are more metadata strings.
+// `extra` holds additional metadata strings. Throws Error naming the file when it cannot be written
+// or could not be read back (a weight that is not finite).
 void save_deploy(const std::filesystem::path& path, const Graph& graph,
                  const std::map<std::string, std::string>& extra = {});
 
-// Throws one Error naming file and node or tensor for whatever is wrong with it: not a deploy file,
-// a later version, unknown kinds, cycles, missing or misshapen tensors, absurd numbers.
+// Throws Error naming the file and the node or tensor for anything invalid: not a deploy file, a
+// later version, unknown kinds, cycles, missing or misshapen tensors, numbers out of bounds.
 Graph load_deploy(const std::filesystem::path& path);
 Graph load_deploy(const SafeTensors& file);
 
-// Whether the file says it is a deploy file (else it may be a checkpoint).
+// Whether the metadata declares a deploy file (otherwise it may be a checkpoint).
 bool is_deploy_file(const SafeTensors& file);
 
 }  // namespace sextant::deploy

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cmath>
 
@@ -6,13 +7,13 @@
 namespace sextant::deploy {
 namespace {
 
-// A conv that only multiplies and adds.
+// A conv without activation or residual.
 bool is_linear_conv(const Node& node) {
   return node.is<ConvAttributes>() && node.activation() == Activation::kIdentity &&
          !node.has_residual();
 }
 
-// A factor per channel, and nothing else.
+// A conv that is just a factor per channel.
 bool is_channel_scale(const Node& node) {
   if (!is_linear_conv(node)) return false;
   const auto& a = node.as<ConvAttributes>();
@@ -64,10 +65,10 @@ class LinearSum {
       if (conv) found.push_back(conv);
     return found;
   }
-  // The branch with the largest kernel; null: x alone.
+  // The branch with the largest kernel; null if x is the only term.
   const Node* geometry() const { return geometry_; }
 
-  // A convolution of x to `channels`, without name and output.
+  // A convolution of x with `channels` outputs; name and output tensor are not set.
   Node build(int64_t channels) const {
     Node node;
     node.inputs = {source_};
@@ -122,7 +123,7 @@ class LinearSum {
     return a.as<ConvAttributes>().groups < b.as<ConvAttributes>().groups;
   }
 
-  // Whether the kernel is a part of the geometry's.
+  // Whether the kernel fits inside the geometry's kernel.
   bool inside(const Node& conv) const {
     const Shape &w = conv.weight.shape(), &large = geometry_->weight.shape();
     const auto &a = conv.as<ConvAttributes>(), &g = geometry_->as<ConvAttributes>();
@@ -179,7 +180,7 @@ Node fold_norm(const Graph& g, const std::vector<int>& producers, const Node& no
   return node;
 }
 
-// Whether a sum is worth folding: every convolution in it disappears.
+// A sum is worth folding only if every convolution in it disappears.
 bool absorbs(const LinearSum& sum, const std::vector<std::vector<int>>& consumers) {
   const auto all = sum.convolutions();
   return !all.empty() && std::all_of(all.begin(), all.end(), [&](const Node* conv) {
@@ -187,7 +188,7 @@ bool absorbs(const LinearSum& sum, const std::vector<std::vector<int>>& consumer
   });
 }
 
-// The scale and the sum as nodes to put in their place; a node without output when they stay.
+// The node that replaces the scale and the sum; one without an output if they stay.
 Node fold_channel_scale(const Graph& g, const std::vector<int>& producers,
                         const std::vector<std::vector<int>>& consumers, const Node& scale) {
   Term term{scale.inputs[0], {}, {}};
@@ -225,7 +226,7 @@ Graph fold_linear(const Graph& graph) {
   const std::vector<int> producers = g.producers();
   const auto consumers = g.consumers();
   for (Node& node : g.nodes) {
-    // earlier nodes are folded already, so a sum of folded blocks folds too
+    // earlier nodes are already folded, so a sum of folded blocks folds as well
     Node folded;
     if (node.is<BatchNormAttributes>()) {
       folded = fold_norm(g, producers, node);

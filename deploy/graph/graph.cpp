@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "deploy/graph/graph.h"
 
 #include <algorithm>
@@ -79,8 +80,8 @@ bool is_fused(const Graph& graph) {
 
 void check_fused(const Graph& graph) {
   for (const Node& node : graph.nodes)
-    check(!rules_of(node).only_traced, "{}: node '{}' is not fused; fuse() first", graph.label(),
-          node.name);
+    check(!rules_of(node).only_traced, "{}: node '{}' has not been fused; call fuse() first",
+          graph.label(), node.name);
 }
 
 }  // namespace sextant::deploy

@@ -1,4 +1,5 @@
-// The deploy graph: what a trained model is after tracing and fusing.
+// SPDX-License-Identifier: Apache-2.0
+// The deploy graph: a trained model after tracing and fusing.
 //
 // Plain data. Nodes are in an order in which they can run; each has one output tensor. Activations
 // are [N,H,W,C]; convolution weights are f32 [O,kh,kw,I/groups]. The graph has no size of its own:
@@ -35,7 +36,7 @@ constexpr auto enum_names(Precision) {
 
 struct Node {
   std::string name;  // the module path of its weight ("backbone.stem.rbr_reparam"), or "<kind>_<n>"
-  Attributes attributes;    // those of its kind
+  Attributes attributes;    // holds the struct of its kind
   std::vector<int> inputs;  // tensor ids
   int output = -1;          // tensor id
   Tensor weight;            // f32; conv [O,kh,kw,I/groups], deconv [O,2,2,I]
@@ -43,13 +44,13 @@ struct Node {
   // Per output channel, set by quantization; empty: not quantized. The integer weight is
   // round(weight / weight_scale).
   std::vector<float> weight_scale;
-  // conv, deconv: what it runs in when the engine runs in int8. kFloat32 keeps a sensitive node in
+  // conv, deconv: its precision when the engine runs in int8. kFloat32 keeps a sensitive node in
   // float (its operands are then converted around it).
   Precision precision = Precision::kInt8;
   std::vector<Tensor> norm;  // rep_bn_act: gamma, beta, running_mean, running_var of each branch
 
   NodeKind kind() const { return kind_of(attributes); }
-  // Its attributes as those of its kind. Throws Error naming the node where it is of another.
+  // The attributes as kind T's. Throws Error naming the node if it is of another kind.
   template <class A>
   const A& as() const {
     const A* a = std::get_if<A>(&attributes);
@@ -65,11 +66,11 @@ struct Node {
     return std::holds_alternative<A>(attributes);
   }
 
-  // A conv or deconv: what quantization means by a layer.
+  // A conv or deconv: what quantization calls a layer.
   bool has_weight() const;
   // Whether its second input is added to a convolution.
   bool has_residual() const;
-  // What ends its work; the identity for kinds without an activation.
+  // The activation applied last; the identity for kinds without one.
   Activation activation() const;
 
  private:
@@ -81,7 +82,7 @@ struct TensorInfo {
   Shape shape;       // at the size of the trace
   int group = -1;    // tensors of one group share their range; see unify_ranges()
   bool is_unsigned = false;
-  float amax = 0.0f;  // 0: no range, stays f32
+  float amax = 0.0f;  // 0: no range, the tensor stays f32
 
   bool has_range() const { return amax > 0.0f; }
   // The value of one step: amax / 255 (unsigned) or amax / 127. 1 without a range.
@@ -95,45 +96,45 @@ struct Graph {
   int output = -1;  // tensor id
 
   std::vector<std::string> class_names;
-  int64_t image_size = 0;   // the model was trained at; 0 when not known
+  int64_t image_size = 0;   // of training; 0: unknown
   int64_t gray_border = 0;  // grey pixels on each side of its images (data/image/letterbox.h)
-  std::string source;       // file it came from, for messages; may be empty
+  std::string source;       // the file it was read from, for messages; may be empty
 
-  // The source for messages, "the model" where it is not known.
+  // The source for messages, or "the model" if unknown.
   std::string label() const;
-  // The node that turns head outputs into predictions, the last one; null for other networks.
+  // The last node, which turns head outputs into predictions; null for other networks.
   const Node* decode() const;
-  // -1 / nullptr when absent.
+  // -1 / nullptr when not found.
   int find_tensor(const std::string& name) const;
   const Node* find_node(const std::string& name) const;
   // Index of the node that makes each tensor.
   std::vector<int> producers() const;
-  // Indices of the nodes that read each tensor, in order; a node that reads it twice is there
+  // Indices of the nodes that read each tensor, in order; a node that reads it twice is listed
   // twice.
   std::vector<std::vector<int>> consumers() const;
-  // Whether it has been calibrated: the input has a range. Layers may still be in float, all of
-  // them even.
+  // Whether it has been calibrated: the input has a range. Some or all layers may still be in
+  // float.
   bool quantized() const;
 };
 
-// Checks everything a graph from outside could have wrong: ids out of range, a tensor made twice or
-// read before it is made, names empty or twice, attributes and weights that do not fit each other,
-// channel counts, non-finite or absurd numbers. Throws Error naming the source, and node or tensor.
+// Validates a graph from an untrusted source: ids out of range, tensors made twice or read before
+// they are made, empty or duplicate names, mismatched attributes and weights, channel counts,
+// numbers that are not finite or out of bounds. Throws Error naming the source, and node or tensor.
 void validate(const Graph& graph);
 
 // The shape of every tensor for `batch` images of height x width. Throws Error naming the node when
-// the size does not fit (a size that is no multiple of the largest stride makes concat inputs
+// the size does not fit (with a size that is not a multiple of the largest stride, concat inputs
 // differ).
 std::vector<Shape> infer_shapes(const Graph& graph, int64_t batch, int64_t height, int64_t width);
 
 // The shape of the node's output, given those of all tensors before it. Throws as infer_shapes().
 Shape output_shape(const Graph& graph, const Node& node, const std::vector<Shape>& shapes);
 
-// Throws Error naming graph and node for one that fuse() would have folded.
+// Throws Error naming graph and node if a node remains that fuse() would have folded.
 void check_fused(const Graph& graph);
 bool is_fused(const Graph& graph);
 
-// The leading path components that both names have: "a.b" of "a.b.c" and "a.b.d.e".
+// The leading path components that both names share: "a.b" of "a.b.c" and "a.b.d.e".
 std::string common_path(const std::string& a, const std::string& b);
 
 // The largest stride of the decode node: image sizes have to be multiples of it. 1 without one.

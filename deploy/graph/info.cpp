@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "deploy/graph/info.h"
 
 #include <algorithm>
@@ -8,7 +9,7 @@
 namespace sextant::deploy {
 namespace {
 
-// What the attributes add to the kind's name.
+// The attributes as text behind the kind's name.
 class Description : public AttributeValues {
  public:
   using AttributeValues::AttributeValues;
@@ -48,8 +49,8 @@ GraphSummary summarize(const Graph& graph, int64_t height, int64_t width) {
     s.output_unsigned = out.is_unsigned;
     if (node.has_weight()) {
       s.parameters = node.weight.numel() + (node.bias.defined() ? node.bias.numel() : 0);
-      // each weight meets each pixel: of the output for a convolution, of the input for a
-      // transposed
+      // each weight is used once per pixel: of the output for a convolution, of the input for a
+      // transposed one
       const bool deconv = node.is<DeconvAttributes>();
       const Shape& pixels = deconv ? s.input : s.output;
       s.flops = 2.0 * static_cast<double>(node.weight.numel()) *

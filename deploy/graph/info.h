@@ -1,4 +1,5 @@
-// What a graph consists of, as a table.
+// SPDX-License-Identifier: Apache-2.0
+// A summary of a graph: layers, parameters, FLOPs, precisions.
 #pragma once
 
 #include <string>
@@ -25,15 +26,15 @@ struct GraphSummary {
   std::vector<NodeSummary> nodes;
   int64_t parameters = 0;
   double flops = 0;
-  // As the official README counts: a 2x2 transposed convolution four times, and the DFL's
-  // projection.
+  // FLOPs as the official README counts them: a 2x2 transposed convolution four times, and the
+  // projection of DFL.
   double readme_flops = 0;
   bool quantized = false;
 };
 
 // For one image of height x width.
 GraphSummary summarize(const Graph& graph, int64_t height, int64_t width);
-// A table for people, one line per node and a line of totals.
+// A readable table: one line per node and a line of totals.
 std::string format_summary(const GraphSummary& summary);
 Json summary_to_json(const GraphSummary& summary);
 

@@ -1,8 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
 // The kinds of nodes, and the attributes that each has.
 //
-// What a node is and how it is set are one thing: the kind is that of the attributes it holds. The
-// rest of what is said of a kind, keys and bounds of its attributes, shapes, ranges, is a row of
-// deploy/graph/node_rules.cpp.
+// A node's kind is the type of the attributes it holds. Everything else about a kind (keys and
+// bounds of its attributes, shapes, ranges) is a row in deploy/graph/node_rules.cpp.
 #pragma once
 
 #include <cstdint>
@@ -46,9 +46,9 @@ constexpr auto enum_names(NodeKind) {
                                                  {NodeKind::kDecode, "decode"}});
 }
 
-// Where a convolution adds its second input r, times a factor.
+// Where a convolution adds its second input r, multiplied by a factor.
 enum class ResidualPlace {
-  kNone,              // it has no second input
+  kNone,              // no second input
   kBeforeActivation,  // act(conv + r)
   kAfterActivation    // act(conv) + r
 };
@@ -137,9 +137,9 @@ struct DecodeAttributes {
   int64_t num_classes = 0;
   int64_t reg_max = 0;  // 0: four plain distances
   float grid_cell_offset = 0.5f;
-  bool objectness = false;  // reads an objectness map a level
+  bool objectness = false;  // reads an objectness map per level
 
-  // Inputs a level, in this order: class logits, distances, objectness logits if any.
+  // Inputs per level, in this order: class logits, distances, objectness logits if any.
   size_t maps_per_level() const { return objectness ? 3 : 2; }
   bool operator==(const DecodeAttributes&) const = default;
 };
@@ -155,10 +155,10 @@ inline NodeKind kind_of(const Attributes& attributes) {
   return static_cast<NodeKind>(attributes.index());
 }
 
-// Those of a kind as they are when nothing is said.
+// The default attributes of a kind.
 Attributes default_attributes(NodeKind kind);
 
-// The activation that ends a node's work; null for kinds without one.
+// The activation that a node applies last; null for kinds without one.
 const Activation* activation_of(const Attributes& attributes);
 Activation* activation_of(Attributes& attributes);
 

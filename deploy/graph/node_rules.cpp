@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "deploy/graph/node_rules.h"
 
 #include <cmath>
@@ -21,7 +22,7 @@ void visit_activation(Activation& activation, AttributeVisitor& v) {
   activation = from_name<Activation>(name);
 }
 
-// Of kinds without attributes.
+// Kinds without attributes.
 template <class A>
 requires std::is_empty_v<A>
 void visit(A&, AttributeVisitor&) {}
@@ -120,7 +121,7 @@ void check_weight(const Node& node) {
           "bias {}, expected F32 [{}]", node.bias.shape().str(), o);
 }
 
-// Of x under a kernel of kh x kw.
+// The output shape of x under a kh x kw kernel.
 Shape slid(const Shape& x, int64_t kh, int64_t kw, int64_t stride, int64_t padding,
            int64_t channels) {
   check(x[1] + 2 * padding >= kh && x[2] + 2 * padding >= kw, "input {} is smaller than the kernel",
@@ -183,7 +184,8 @@ Shape equal_inputs(const ShapeQuery& q) {
 Shape slice_shape(const ShapeQuery& q) {
   const auto& a = q.node.as<SliceAttributes>();
   Shape y = q.inputs[0];
-  check(a.begin < a.end && a.end <= y[3], "slice [{},{}) of {} channels", a.begin, a.end, y[3]);
+  check(a.begin < a.end && a.end <= y[3], "slice [{},{}) does not fit {} channels", a.begin, a.end,
+        y[3]);
   y[3] = a.end - a.begin;
   return y;
 }
@@ -327,7 +329,7 @@ constexpr NodeRules kRules[] = {
      .never_negative = never,
      .shape = decode_shape}};
 
-// Rows are found by their place.
+// Rows are indexed by NodeKind.
 constexpr bool in_order() {
   for (size_t i = 0; i < std::size(kRules); ++i)
     if (kRules[i].kind != enum_names(NodeKind{}).rows[i].first ||

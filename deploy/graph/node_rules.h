@@ -1,6 +1,7 @@
-// What holds for all nodes of a kind, one row each. Whatever walks a graph asks here instead of
-// listing kinds: shapes and validation, the deploy file, `info`, tracing, ranges, calibration,
-// equalization, the integer mode.
+// SPDX-License-Identifier: Apache-2.0
+// The rules for each kind of node, one row per kind. Code that walks a graph looks them up here
+// instead of listing kinds: shapes and validation, the deploy file, `info`, tracing, ranges,
+// calibration, equalization, the integer mode.
 #pragma once
 
 #include <algorithm>
@@ -17,24 +18,24 @@ namespace sextant::deploy {
 
 // ---- attributes, key by key
 
-// An attribute for those who visit it.
+// How visitors see an attribute.
 struct Key {
   const char* name;  // in files, in traces and in messages
-  // By `info`, behind the kind's name, with {} for the value; "": not at all.
+  // How `info` shows it behind the kind's name, with {} for the value; "": not shown.
   const char* shown = "";
-  bool shown_always = false;  // else unless it is the default
-  // In a file or trace.
+  bool shown_always = false;  // otherwise only if it is not the default
+  // How files and traces store it.
   enum class Stored {
-    kAlways,         // has to be there
-    kOptional,       // is written; may be missing
-    kUnlessDefault,  // is left out where it is the default
+    kAlways,         // required
+    kOptional,       // always written, optional when read
+    kUnlessDefault,  // omitted if it is the default
   } stored = Stored::kAlways;
 };
 
-// The field of an attribute. Strings are the names of an enum's values.
+// A pointer to an attribute's field. Strings are names of enum values.
 using AttributeField = std::variant<int64_t*, float*, bool*, std::string*, std::vector<int64_t>*>;
 
-// Of a number, or of each in a list; both ends included.
+// Bounds of a number, or of each number in a list; both ends included.
 struct Bounds {
   double low = std::numeric_limits<float>::lowest();
   double high = std::numeric_limits<float>::max();
@@ -46,9 +47,9 @@ class AttributeVisitor {
  public:
   virtual ~AttributeVisitor() = default;
   virtual void attribute(const Key& key, AttributeField field, Bounds bounds = {}) = 0;
-  // For `info` alone.
+  // Text that only `info` shows.
   virtual void note(const char* /*text*/) {}
-  // Where a file says how the node's weight is stored.
+  // The place where a file describes how the node's weight is stored.
   virtual void weight() {}
 };
 
@@ -58,31 +59,31 @@ void visit_attributes(const Attributes& attributes, AttributeVisitor& visitor);
 
 // ---- the table
 
-// How the range of a node's output comes about.
+// How the range of a node's output is determined.
 enum class RangeRule {
-  kGiven,   // the image's: exact, nothing to calibrate
-  kMakes,   // its values are new, the range is its own
-  kShares,  // its values are new, in one range with its inputs
-  kPasses,  // its values are some of its inputs', in one range with them
-  kFloat    // never quantized, nor is what it reads
+  kGiven,   // the image: exact, no calibration
+  kMakes,   // new values with a range of their own
+  kShares,  // new values that share the range of its inputs
+  kPasses,  // values copied from its inputs, in their range
+  kFloat    // neither its output nor its inputs are ever quantized
 };
 
 // What the fully integer mode needs to run a node.
 enum class IntegerRule {
-  kRanges,  // ranges of all that it reads and makes
-  kMoves,   // nothing but that all are held alike: it moves numbers of any kind
-  kReads    // nothing: it reads 8-bit integers and those of the head
+  kRanges,  // ranges on all its inputs and its output
+  kMoves,   // inputs and output of one representation: it only moves values
+  kReads    // nothing: it reads 8-bit integers or head outputs
 };
 
-// What a shape rule sees.
+// The arguments of a shape rule.
 struct ShapeQuery {
   const Node& node;
   const std::vector<Shape>& inputs;
-  const Shape& image;  // of the graph's input
+  const Shape& image;  // shape of the graph's input
 };
 
-// Channels of a node's output that are channels of an input, with nothing done to them that a
-// factor would not pass through.
+// Channels of a node's output that equal channels of an input up to operations that commute with a
+// positive factor.
 struct ChannelLink {
   size_t input = 0;
   int64_t begin = 0;         // of the input
@@ -91,34 +92,34 @@ struct ChannelLink {
 };
 using ChannelLinks = std::vector<ChannelLink>;
 
-inline constexpr int kAnyNumber = -1;  // of inputs: at least one
+inline constexpr int kAnyNumber = -1;  // any number of inputs, at least one
 
 struct NodeRules {
   NodeKind kind;
   int inputs = 1;  // without a residual
-  // The operation of core/trace.h that it is; "": none.
+  // Its operation in core/trace.h; "": none.
   std::string_view traced_as = "";
-  bool only_traced = false;  // fuse() folds it; engines and files do not have it
-  // The layout of its weight; kinds with one run in int8 by weight scales.
+  bool only_traced = false;  // fuse() folds it; engines and files never contain it
+  // The layout of its weight; kinds with a weight run in int8 if they have weight scales.
   std::optional<Layout> weight = {};
   RangeRule range = RangeRule::kMakes;
   IntegerRule integer = IntegerRule::kRanges;
-  // Whether its output cannot hold a negative number; `inputs` says the same of its inputs.
+  // Whether its output cannot be negative; `inputs` holds the same for each input.
   bool (*never_negative)(const Node&, const std::vector<bool>& inputs);
   // The shape of its output from those of its inputs, all of rank 4. Throws Error saying what does
-  // not fit; the caller puts graph, node and kind in front.
+  // not fit; the caller prefixes graph, node and kind.
   Shape (*shape)(const ShapeQuery&);
-  // Null: its channels are no others'. `channels` are those of the inputs.
+  // Null if no output channel comes from an input. `channels` are the inputs' channel counts.
   ChannelLinks (*channels)(const Node&, const std::vector<int64_t>& channels) = nullptr;
 };
 
 const NodeRules& rules_of(NodeKind kind);
 inline const NodeRules& rules_of(const Node& node) { return rules_of(node.kind()); }
 
-// The kind that an operation of a trace is; nothing where there is none.
+// The kind of a traced operation, if any.
 std::optional<NodeKind> kind_traced_as(std::string_view operation);
 
-// The row of another table about kinds, of rows with a member `kind`; null without one.
+// The row for `kind` in another table whose rows have a member `kind`; null if it has none.
 template <class Table>
 auto* row_of(const Table& table, NodeKind kind) {
   const auto found = std::ranges::find_if(table, [&](const auto& row) { return row.kind == kind; });

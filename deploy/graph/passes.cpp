@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "deploy/graph/passes.h"
 
 #include <algorithm>
@@ -6,7 +7,7 @@
 namespace sextant::deploy {
 namespace {
 
-// Puts `merged` in the place of node `later`, whose tensor it makes from now on, and drops node
+// Replaces node `later` by `merged`, which makes its tensor from now on, and removes node
 // `earlier`, which only `later` read.
 Graph merge(Graph g, size_t earlier, size_t later, Node merged) {
   merged.output = g.nodes[later].output;
@@ -16,7 +17,7 @@ Graph merge(Graph g, size_t earlier, size_t later, Node merged) {
   return remove_dead(g);
 }
 
-// One fold each; false when there is nothing left to fold.
+// Each performs one fold and returns false when nothing is left to fold.
 bool fold_one_activation(Graph& g) {
   const std::vector<int> producers = g.producers();
   const auto consumers = g.consumers();
@@ -25,7 +26,7 @@ bool fold_one_activation(Graph& g) {
     const size_t before = static_cast<size_t>(g.nodes[i].inputs[0]);
     const size_t made = static_cast<size_t>(producers[before]);
     Node conv = g.nodes[made];
-    // act(conv) + r is not linear in the convolution any more
+    // act(conv) + r is no longer linear in the convolution
     if (!conv.has_weight() || consumers[before].size() != 1 ||
         conv.activation() != Activation::kIdentity)
       continue;
@@ -60,7 +61,7 @@ bool fold_one_residual(Graph& g) {
   return false;
 }
 
-// A name that occurs again gets a number.
+// Duplicate names get a number.
 void make_names_unique(Graph& g) {
   std::set<std::string> taken;
   for (Node& node : g.nodes) {
@@ -118,7 +119,7 @@ Graph fold_residual(const Graph& graph) {
 }
 
 Graph fuse(const Graph& graph) {
-  // conv -> activation -> add and conv -> add -> activation both come out as one node
+  // conv -> activation -> add and conv -> add -> activation each become one node
   Graph g = fold_activation(fold_residual(fold_activation(fold_linear(graph))));
   for (Node& node : g.nodes) {
     if (node.weight.defined()) node.weight = node.weight.clone();

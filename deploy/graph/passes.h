@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Passes over the graph. Each takes a graph and returns another; arithmetic on weights is in
 // double.
 #pragma once
@@ -6,21 +7,21 @@
 
 namespace sextant::deploy {
 
-// All of the below, in order: what an engine wants. The result computes the same function.
+// Runs all passes below, in order. The result computes the same function.
 Graph fuse(const Graph& graph);
 
 // Sums of linear functions of one tensor x become one convolution with a bias:
-// - rep_bn_act: its branches are convolutions of x, or x itself. With gamma_b / sqrt(var_b + eps)
-// as
-//   the factor of branch b,
+// - rep_bn_act: its branches are convolutions of x, or x itself. With the factor
+//   gamma_b / sqrt(var_b + eps) for branch b,
 //     w = sum_b w_b factor_b,   bias = sum_b beta_b + (bias_b - mean_b) factor_b
-//   (RepVGG, Ding et al. 2021, section 3.3). Of no convolution: a depthwise 1x1 one. Throws Error
-//   naming the node for branches that cannot be one convolution.
-// - add of two convolutions of x, or of one and x, that nothing else reads: the branches of
-//   QARepVGG and LinearAdd blocks.
+//   (RepVGG, Ding et al. 2021, section 3.3). Without any convolution among the branches it is a
+//   depthwise 1x1 one. Throws Error naming the node for branches that cannot become one
+//   convolution.
+// - add of two convolutions of x, or of one convolution and x, that nothing else reads: the
+//   branches of QARepVGG and LinearAdd blocks.
 // - a depthwise 1x1 convolution behind a convolution that nothing else reads: a scale per channel.
 // A smaller kernel, and x itself, sits at the centre of the largest one; a grouped convolution (an
-// average over the neighbourhood, for one) fits into one of fewer groups. A block of several
+// average over the neighbourhood, for example) fits into one of fewer groups. A block of several
 // branches is named "<common path>.rbr_reparam", as the official deploy form.
 Graph fold_linear(const Graph& graph);
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "deploy/graph/ranges.h"
 
 #include <algorithm>
@@ -22,7 +23,7 @@ class Union {
   std::vector<int> parent_;
 };
 
-// Which tensors cannot hold a negative number.
+// Which tensors are never negative.
 std::vector<bool> positive_tensors(const Graph& graph) {
   std::vector<bool> positive(graph.tensors.size(), false);
   for (const Node& node : graph.nodes) {
@@ -82,7 +83,7 @@ std::vector<bool> groups_to_quantize(const Graph& graph) {
 
 void assign_ranges(Graph& graph, const std::vector<float>& group_amax) {
   for (const TensorInfo& info : graph.tensors)
-    check(info.group >= 0, "deploy: tensor '{}' has no range group; unify_ranges() first",
+    check(info.group >= 0, "deploy: tensor '{}' has no range group; call unify_ranges() first",
           info.name);
   const std::vector<bool> wanted = groups_to_quantize(graph);
   const int image = graph.tensors[static_cast<size_t>(graph.input)].group;
@@ -91,7 +92,7 @@ void assign_ranges(Graph& graph, const std::vector<float>& group_amax) {
     info.amax = 0.0f;
     if (!wanted[g]) continue;
     check(g < group_amax.size() && std::isfinite(group_amax[g]),
-          "deploy: tensor '{}': no finite range", info.name);
+          "deploy: tensor '{}': its range is not finite", info.name);
     info.amax = info.group == image ? 1.0f : std::max(group_amax[g], 2 * kTinyAmax);
   }
 }
@@ -143,7 +144,7 @@ std::vector<int8_t> quantize_weight(const Tensor& weight, const std::vector<floa
 
 namespace {
 
-// Whether the ranges let the node run in int8.
+// Whether the ranges allow the node to run in int8.
 bool ranges_allow_int8(const Graph& graph, const Node& node) {
   const auto ranged = [&](int t) { return graph.tensors[static_cast<size_t>(t)].has_range(); };
   return node.has_weight() && graph.quantized() && ranged(node.inputs[0]) &&

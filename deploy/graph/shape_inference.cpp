@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Shape inference and validation.
 #include <cmath>
 #include <set>
@@ -34,7 +35,8 @@ std::vector<Shape> input_shapes(const Node& node, const std::vector<Shape>& shap
 void validate_structure(const Graph& g) {
   const std::string at = g.label();
   const int count = static_cast<int>(g.tensors.size());
-  check(!g.nodes.empty() && g.nodes.size() <= kMaxNodes, "{}: {} nodes", at, g.nodes.size());
+  check(!g.nodes.empty() && g.nodes.size() <= kMaxNodes, "{}: {} nodes, must be 1 to {}", at,
+        g.nodes.size(), kMaxNodes);
   check(g.input >= 0 && g.input < count && g.output >= 0 && g.output < count,
         "{}: input or output tensor missing", at);
   std::set<std::string> names;
@@ -44,8 +46,8 @@ void validate_structure(const Graph& g) {
           "{}: node name '{}' is empty or a duplicate", at, node.name);
     const bool input = node.is<InputAttributes>();
     for (const int t : node.inputs) {
-      check(t >= 0 && t < count, "{}: node '{}' reads tensor {}, there are {}", at, node.name, t,
-            count);
+      check(t >= 0 && t < count, "{}: node '{}' reads tensor {}, but the graph has {}", at,
+            node.name, t, count);
       check(made[static_cast<size_t>(t)],
             "{}: node '{}' reads tensor '{}' before any node makes it (a cycle, or out of order)",
             at, node.name, g.tensors[static_cast<size_t>(t)].name);
@@ -61,7 +63,7 @@ void validate_structure(const Graph& g) {
   std::set<std::string> tensor_names;
   for (size_t t = 0; t < g.tensors.size(); ++t) {
     const TensorInfo& info = g.tensors[t];
-    check(made[t], "{}: tensor '{}': no node makes it", at, info.name);
+    check(made[t], "{}: tensor '{}' is not made by any node", at, info.name);
     check(!info.name.empty() && tensor_names.insert(info.name).second,
           "{}: tensor name '{}' is empty or a duplicate", at, info.name);
     check(std::isfinite(info.amax) && info.amax >= 0 && info.amax < 1e30f,
@@ -100,7 +102,7 @@ std::vector<Shape> infer_shapes(const Graph& graph, int64_t batch, int64_t heigh
     for (const int64_t d : y.dims()) elements *= static_cast<double>(d);
     check(elements > 0 && elements <= static_cast<double>(kMaxElements) &&
               (y.rank() != 4 || y[3] <= kMaxChannels),
-          "{}: node '{}': absurd output size {}", graph.label(), node.name, y.str());
+          "{}: node '{}': output size {} is out of bounds", graph.label(), node.name, y.str());
     shapes[static_cast<size_t>(node.output)] = y;
   }
   return shapes;
@@ -120,7 +122,7 @@ Shape output_shape(const Graph& graph, const Node& node, const std::vector<Shape
 void validate(const Graph& graph) {
   validate_structure(graph);
   const Shape& image = graph.tensors[static_cast<size_t>(graph.input)].shape;
-  check(image.rank() == 4, "{}: tensor '{}': shape {} is no [N,H,W,3]", graph.label(),
+  check(image.rank() == 4, "{}: tensor '{}': shape {} must be [N,H,W,3]", graph.label(),
         graph.tensors[static_cast<size_t>(graph.input)].name, image.str());
   const std::vector<Shape> shapes = infer_shapes(graph, image[0], image[1], image[2]);
   for (size_t t = 0; t < shapes.size(); ++t)

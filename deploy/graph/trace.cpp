@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "deploy/graph/trace.h"
 
 #include <map>
@@ -30,7 +31,7 @@ class Builder {
 
   void operation(const trace::Op& op) {
     const std::optional<NodeKind> kind = kind_traced_as(op.kind);
-    check(kind.has_value(), "trace: operation '{}' has no place in a deploy graph", op.kind);
+    check(kind.has_value(), "trace: operation '{}' is not supported in a deploy graph", op.kind);
     Node node;
     node.attributes = default_attributes(*kind);
     read_attributes(node, op);
@@ -68,7 +69,7 @@ class Builder {
       node.inputs.push_back(found->second);
     }
   }
-  // What only fusing gives a node, a convolution's activation for one, keeps its default.
+  // Attributes that only fusing sets, such as a convolution's activation, keep their defaults.
   static void read_attributes(Node& node, const trace::Op& op) {
     ConfigReader from(op.attributes.is_null() ? Json::object() : op.attributes,
                       fmt::format("trace: operation '{}'", op.kind));
@@ -77,7 +78,7 @@ class Builder {
     if (node.is<DeconvAttributes>()) {
       int64_t stride = 2;
       from.get("stride", stride);
-      check(stride == 2, "trace: {} with stride {}, only 2 is known", op.kind, stride);
+      check(stride == 2, "trace: {} with stride {}, only 2 is supported", op.kind, stride);
     }
     from.finish();
   }
@@ -90,7 +91,7 @@ class Builder {
     if (op.inputs.size() > 2 && op.inputs[2].defined()) node.bias = op.inputs[2].data();
   }
   void batch_norm(Node& node, const trace::Op& op) const {
-    const size_t k = op.inputs.size() / 5;  // of each: an input and four parameters
+    const size_t k = op.inputs.size() / 5;  // branches, each with an input and four parameters
     check(k >= 1 && op.inputs.size() == 5 * k, "trace: rep_bn_act with {} branches has {} inputs",
           k, op.inputs.size());
     read(node, op, k);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // From a forward pass to a graph.
 #pragma once
 
@@ -18,11 +19,11 @@ using NamedVariables = std::vector<std::pair<std::string, Variable>>;
 // lead to the result are left out. The model must be in eval mode. `parameters` give the nodes
 // their names: "backbone.stem.rbr_dense.conv.weight" makes node "backbone.stem.rbr_dense.conv".
 // Weights are shared with the model, not copied (fuse() copies). Throws Error naming the operation
-// for one that deploy does not know, and for data that no recorded operation made.
+// if deploy does not support it or it reads data that no recorded operation made.
 Graph trace_model(const std::function<Variable(const Variable&)>& forward,
                   const NamedVariables& parameters, const Shape& input_shape);
 
-// The same from operations already recorded.
+// The same from operations that are already recorded.
 Graph graph_from_ops(const std::vector<trace::Op>& ops, const Variable& input,
                      const Variable& output, const NamedVariables& parameters);
 

@@ -1,4 +1,5 @@
-// The sums of an integer convolution, plainly: the definition that faster implementations meet.
+// SPDX-License-Identifier: Apache-2.0
+// The sums of an integer convolution, computed naively: the reference for faster implementations.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +10,7 @@ namespace sextant::deploy {
 
 // sums[n,h,w,o] = sum over the kernel and the channels of the group of
 //   (x - zero_point) * (weight - weight_zero_point)
-// Outside the image x is zero_point. The caller sees to it that no sum leaves 32 bits
+// Outside the image x is zero_point. The caller ensures that every sum fits 32 bits
 // (largest_sum()).
 struct IntegerConv {
   int64_t batch = 1, height = 0, width = 0;  // of the source
@@ -26,8 +27,8 @@ struct IntegerConv {
 template <class T>
 void integer_conv(const IntegerConv& p, const T* x, int64_t pitch, int32_t* sums);  // u8, s8
 
-// The largest |sum| of any output channel for sources in [low, high]: the positive weights meet one
-// end, the negative ones the other.
+// The largest |sum| of any output channel for sources in [low, high], reached where positive
+// weights meet one end and negative weights the other.
 int64_t largest_sum(const IntegerConv& p, int32_t low, int32_t high);
 
 }  // namespace sextant::deploy

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "deploy/integer/decode.h"
 
 #include <algorithm>
@@ -31,7 +32,7 @@ int64_t expected_bin(const int32_t* logits, int64_t bins, const InterpolatedTabl
   int64_t sum = 0, weighted = 0;
   for (int64_t i = 0; i < bins; ++i) {
     const int64_t e = exp.at(largest - logits[i]);
-    sum += e;  // at least 2^24, the largest one's
+    sum += e;  // at least 2^24, from the largest logit
     weighted += e * i;
   }
   return ((weighted << kHeadBits) + sum / 2) / sum;
@@ -73,7 +74,7 @@ void integer_decode(const IntegerDecode& p, int32_t* out) {
         const int64_t x = (pixel % level.width << kHeadBits) + p.cell_offset;
         const int64_t yy = (pixel / level.width << kHeadBits) + p.cell_offset;
         const int64_t pixel_steps = level.stride << (kResultBits - kHeadBits);
-        // the centre is half a sum: one bit of the pixel's steps is there for it
+        // the centre is half a sum: the pixel steps keep one bit for the halving
         y[0] = saturated((2 * x + side[2] - side[0]) * (pixel_steps / 2));
         y[1] = saturated((2 * yy + side[3] - side[1]) * (pixel_steps / 2));
         y[2] = saturated((side[0] + side[2]) * pixel_steps);

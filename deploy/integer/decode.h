@@ -1,4 +1,5 @@
-// The head's integers to boxes and scores, in integers only.
+// SPDX-License-Identifier: Apache-2.0
+// Decodes the head's integers to boxes and scores, in integers only.
 //
 // In: logits and distances in steps of 2^-kHeadBits (a logit; a cell). Out, per anchor: cx cy w h
 // in pixels, objectness (1 without), scores, all in steps of 2^-kResultBits, saturated to 32 bits.
@@ -17,8 +18,8 @@ namespace sextant::deploy {
 inline constexpr int32_t kHeadBits = 12;
 inline constexpr int32_t kResultBits = 16;
 
-// A function over [first, first + (entries - 1) * 2^bits], its values at every 2^bits: in between
-// linearly, beyond the ends the value at the end.
+// A function tabulated over [first, first + (entries - 1) * 2^bits] at every 2^bits: linear in
+// between, constant beyond the ends.
 struct InterpolatedTable {
   int64_t first = 0;
   int32_t bits = 0;
@@ -55,7 +56,7 @@ struct IntegerDecode {
   int64_t batch = 0;
   int64_t classes = 0;
   int64_t reg_max = 0;                         // 0: plain distances
-  int64_t cell_offset = 1 << (kHeadBits - 1);  // of a cell's centre, in 2^-kHeadBits
+  int64_t cell_offset = 1 << (kHeadBits - 1);  // of a cell's centre from its corner; 2^-kHeadBits
 
   int64_t anchors() const {
     int64_t n = 0;
@@ -64,7 +65,7 @@ struct IntegerDecode {
   }
 };
 
-// out [N, anchors, 5 + classes]. As kernels/detection/decode.h in float.
+// out [N, anchors, 5 + classes], as kernels/detection/decode.h computes it in float.
 void integer_decode(const IntegerDecode& p, int32_t* out);
 
 }  // namespace sextant::deploy

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "deploy/integer/lower.h"
 
 #include <algorithm>
@@ -16,12 +17,12 @@ constexpr double kLargestBias = 0x1p30;
 constexpr int64_t kTableSteps = 4;   // entries of a table in one step of its result
 constexpr int32_t kTableShift = 40;  // room for a residual in 2^-kIndexBits entries
 constexpr int64_t kLargestTable = 1 << 16;
-constexpr double kFlat = 1.0 / 64;  // steps: what is left of a table where it is cut off
+constexpr double kFlat = 1.0 / 64;  // steps: a table ends where the rest varies by less
 
 double activate(Activation a, double x) { return kernels::activate(a, static_cast<float>(x)); }
 
-// The activation in steps of the destination, tabulated until it is flat or saturated. Returns the
-// step in which its argument is given.
+// Tabulates the activation in steps of the destination until it is flat or saturated. Returns the
+// step of its argument.
 double make_table(const RealConv& real, Rescale& s) {
   const double step = real.destination.scale;
   const double f = std::abs(real.residual_scale);
@@ -49,7 +50,7 @@ double make_table(const RealConv& real, Rescale& s) {
 
 constexpr int32_t kToSigned = 128;
 
-// What stands for a weight of 0.
+// The stored integer that represents a weight of 0.
 int32_t zero_of(const RealConv& real) {
   return real.weight_zero_point ? *real.weight_zero_point - kToSigned : 0;
 }
@@ -82,7 +83,7 @@ Rescale lower_conv(const RealConv& real, IntegerConv& p) {
   s.low = real.low;
   s.high = real.high;
   const bool linear = kernels::traits_of(real.activation).homogeneous;
-  const double slope = -activate(real.activation, -1.0);  // of the line below zero
+  const double slope = -activate(real.activation, -1.0);  // of the activation below zero
   const double unit = linear ? real.destination.scale : make_table(real, s);
 
   std::vector<float> weight_scale = real.weight_scale;
@@ -111,7 +112,7 @@ Rescale lower_conv(const RealConv& real, IntegerConv& p) {
       s.fraction_negative.push_back(static_cast<int32_t>(std::nearbyint(slope * fraction)));
     }
     if (real.residual == ResidualPlace::kNone) continue;
-    // after a table the residual meets the table's steps, else the product's
+    // behind a table the residual is added in the table's steps, otherwise in the product's
     const bool after = real.residual == ResidualPlace::kAfterActivation;
     const double ratio = after ? 1.0 : real.destination.scale / unit;
     const int64_t r = addend_of(real.residual_scale * ratio,
@@ -125,7 +126,8 @@ Rescale lower_conv(const RealConv& real, IntegerConv& p) {
   p.weight_zero_point = zero_of(real);
   const int64_t largest = largest_sum(p, real.source_low, real.source_high);
   check(largest + static_cast<int64_t>(kLargestBias) <= std::numeric_limits<int32_t>::max(),
-        "integer: the sums of a convolution {} can leave 32 bits", real.weight.shape().str());
+        "integer: the sums of a convolution with weight {} can overflow 32 bits",
+        real.weight.shape().str());
   return s;
 }
 
@@ -154,8 +156,8 @@ bool has_integer_form(const Graph& graph, const Node& node) {
 void check_integer(const Graph& graph) {
   for (const Node& node : graph.nodes)
     check(has_integer_form(graph, node),
-          "{}: node '{}' is kept in float; the integer mode needs every layer in int8",
-          graph.label(), node.name);
+          "{}: node '{}' is in float; the integer mode needs every layer in int8", graph.label(),
+          node.name);
 }
 
 Rescale lower_node(const Graph& graph, const Node& node, const std::vector<Shape>& shapes,

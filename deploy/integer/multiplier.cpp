@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "deploy/integer/multiplier.h"
 
 #include <cmath>
@@ -7,8 +8,8 @@
 namespace sextant::deploy {
 
 Multiplier multiplier_of(double factor, int32_t max_shift) {
-  check(std::abs(factor) < 0x1p30, "integer: factor {} is no fixed-point multiplier, needs < 2^30",
-        factor);
+  check(std::abs(factor) < 0x1p30,
+        "integer: factor {} must be below 2^30 for a fixed-point multiplier", factor);
   if (factor == 0) return {};
   int exponent = 0;
   std::frexp(factor, &exponent);  // |factor| in [2^(exponent - 1), 2^exponent)
@@ -19,7 +20,7 @@ Multiplier multiplier_of(double factor, int32_t max_shift) {
     mantissa /= 2;
     --m.shift;
   }
-  check(m.shift >= 1, "integer: factor {} is no fixed-point multiplier, needs < 2^30", factor);
+  check(m.shift >= 1, "integer: factor {} must be below 2^30 for a fixed-point multiplier", factor);
   m.mantissa = static_cast<int32_t>(mantissa);
   return m;
 }

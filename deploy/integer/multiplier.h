@@ -1,15 +1,16 @@
-// Real factors as integers: what scales a sum of integer products in the fully integer mode.
+// SPDX-License-Identifier: Apache-2.0
+// Real factors as integers, which scale the sums of integer products in the fully integer mode.
 //
 // A factor f is mantissa * 2^-shift, as in gemmlowp and TFLite, and applied as
 //   round_half_even(x * mantissa / 2^shift)
 // with the exact 64-bit product and one rounding. TFLite's older form rounds twice (a rounding
 // doubling high-multiply, then a rounding shift), its newer one rounds ties up; half to even is
-// what nearbyint and PyTorch's round do, so that a product on a tie goes where the float reference
-// goes.
+// what nearbyint and PyTorch's round do, so ties are rounded like in the float reference.
 //
-// Any f32 factor whose shift stays within the limit is held exactly (24 bits in 31). In general the
-// mantissa has 31 bits, an error of 2^-31 of the result; a factor below 2^-18 keeps fewer, so that
-// the shift stays at kMaxShift: an error of at most 2^-18 of a step for any 32-bit x.
+// Any f32 factor whose shift stays within the limit is represented exactly (24 bits in 31). In
+// general the mantissa has 31 bits, an error of 2^-31 of the result; a factor below 2^-18 keeps
+// fewer, so that the shift stays at kMaxShift: an error of at most 2^-18 of a step for any 32-bit
+// x.
 #pragma once
 
 #include <bit>
@@ -20,17 +21,18 @@ namespace sextant::deploy {
 inline constexpr int32_t kMaxShift = 48;
 
 struct Multiplier {
-  int32_t mantissa = 0;  // of the factor's sign; 0 only for factors below 2^-49
+  int32_t mantissa = 0;  // has the factor's sign; 0 only for factors below 2^-49
   int32_t shift = 1;     // 1..kMaxShift
 
   friend bool operator==(const Multiplier&, const Multiplier&) = default;
 };
 
-// Throws Error unless |factor| < 2^30 (and finite). Fewer than kMaxShift: less of small factors.
+// Throws Error unless |factor| < 2^30 (and finite). A limit below kMaxShift loses precision of
+// small factors.
 Multiplier multiplier_of(double factor, int32_t max_shift = kMaxShift);
 
-// factor * 2^shift as an integer, to add multiples of 8 bits of it to a product of that shift.
-// Throws Error when it reaches 2^53, beyond which such a sum would not fit 64 bits for certain.
+// factor * 2^shift as an integer, whose multiples by 8-bit values are added to products with that
+// shift. Throws Error when it reaches 2^53, above which such a sum might not fit 64 bits.
 int64_t addend_of(double factor, int32_t shift);
 
 // round_half_even(p / 2^shift); shift in 1..62, |p| < 2^63 - 2^62.
@@ -38,8 +40,8 @@ inline int64_t shift_round(int64_t p, int64_t shift) {
   return (p + ((int64_t{1} << (shift - 1)) - 1) + ((p >> shift) & 1)) >> shift;
 }
 
-// p rounded to `bits` significant ones, half to even: what a product becomes in a format of such a
-// mantissa (24: f32).
+// p rounded to `bits` significant bits, half to even, as in a float format with a mantissa of that
+// size (24: f32).
 inline int64_t significant(int64_t p, int bits) {
   const auto magnitude = static_cast<uint64_t>(p < 0 ? -p : p);
   const int excess = static_cast<int>(std::bit_width(magnitude)) - bits;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "deploy/integer/rescale.h"
 
 #include <algorithm>
@@ -8,7 +9,7 @@
 namespace sextant::deploy {
 namespace {
 
-// Shifts of each channel, ready to vectorise: shift_round(p, shift) is
+// The shift of each channel in a form that vectorizes: shift_round(p, shift) is
 // (p + rounding + (p >> shift & 1)) >> shift.
 struct Shifts {
   std::vector<int64_t> shift, rounding;
@@ -22,7 +23,7 @@ struct Shifts {
   }
 };
 
-// The product's and, where a table lies between, the result's.
+// Rounding of the product and, with a table, of the result.
 struct AllShifts {
   Shifts product, last;
 
@@ -32,7 +33,8 @@ struct AllShifts {
                              : std::vector<int32_t>(s.shift.size(), kTableBits + kIndexBits)) {}
 };
 
-// Channels of one pixel, in passes over a few numbers at a time: loops of one type each vectorise.
+// Channels of one pixel, in passes over a few numbers at a time: loops with a single type
+// vectorize.
 constexpr int64_t kBlock = 64;
 
 template <class T>
@@ -40,7 +42,7 @@ class Block {
  public:
   Block(const Rescale& rescale, int64_t first, int64_t count) : s_(rescale), o_(first), n_(count) {}
 
-  // t_ = v * mantissa + fraction, and what takes its place below zero
+  // t_ = v * mantissa + fraction, with the other parameters where it is below zero
   void multiply(const int32_t* sums) {
     const int32_t* bias = s_.bias.data() + o_;
     product(sums, bias, s_.mantissa.data() + o_, s_.fraction.data() + o_, t_);
@@ -84,7 +86,7 @@ class Block {
 #pragma omp simd
     for (int64_t i = 0; i < n_; ++i) out[i] += r[i] * factor[i];
   }
-  // Linearly between two entries; the last is there twice.
+  // Linear between two entries; the last entry is stored twice.
   void look_up(const AllShifts& shifts) {
     const int64_t* shift = shifts.product.shift.data() + o_;
     const int64_t* rounding = shifts.product.rounding.data() + o_;
@@ -121,7 +123,7 @@ class Block {
   int64_t below_[kBlock];
 };
 
-// The common case, neither residual nor table, in one pass: nearly twice as fast.
+// The common case, without residual and table, in one pass: nearly twice as fast.
 template <class T>
 void plain_block(const Rescale& s, const AllShifts& shifts, int64_t o, int64_t n,
                  const int32_t* sums, T* y) {
@@ -167,7 +169,7 @@ void rescale_row(const Rescale& s, const AllShifts& shifts, const int32_t* sums,
   }
 }
 
-// Parameters of `times` pixels side by side, for dense rows of few channels.
+// The parameters repeated for `times` pixels, for dense rows of few channels.
 Rescale repeated(const Rescale& s, int64_t times) {
   Rescale wide = s;
   const auto repeat = [times](auto& v) {

@@ -1,4 +1,5 @@
-// From the sums of a convolution to the integers of its result, in integers only.
+// SPDX-License-Identifier: Apache-2.0
+// Rescales the sums of a convolution to the integers of its result, in integers only.
 //
 // Per output channel o, with v = sum + bias[o], r the integer of a residual, and everything 64-bit:
 //
@@ -14,7 +15,8 @@
 //
 // `negative` is the mantissa below zero: the same for the identity, 0 for ReLU, the slope times it
 // for leaky ReLU. Other activations are tabulated, in steps of 2^-kTableBits of the result's.
-// `fraction` is what rounding the bias to whole units of the sum leaves, at most half a mantissa.
+// `fraction` is the remainder of rounding the bias to whole units of the sum, at most half a
+// mantissa.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +30,7 @@ namespace sextant::deploy {
 inline constexpr int32_t kTableBits = 16;
 inline constexpr int32_t kIndexBits = 8;
 
-// Integers only: nothing here has a fraction.
+// All members are integers.
 struct Rescale {
   std::vector<int32_t> bias;
   std::vector<int32_t> mantissa, shift;  // Multiplier, per channel
@@ -36,12 +38,12 @@ struct Rescale {
   std::vector<int32_t> negative, fraction_negative;  // without a table
   ResidualPlace where = ResidualPlace::kNone;
   std::vector<int64_t> residual, residual_negative;
-  std::vector<int32_t> table;  // its last entry twice
-  int64_t first = 0;           // where it begins, in 2^-kIndexBits entries
+  std::vector<int32_t> table;  // the last entry is stored twice
+  int64_t first = 0;           // position of the first entry, in 2^-kIndexBits entries
   int32_t zero_point = 0;
   int32_t low = 0, high = 255;
-  // Not 0: p is first rounded to so many significant bits. 24 gives the integers of a model whose
-  // reference multiplies in f32, also where that rounds a product onto a tie.
+  // If not 0, p is first rounded to this many significant bits. 24 reproduces a reference that
+  // multiplies in f32, even where f32 rounds a product onto a tie.
   int32_t product_bits = 0;
 
   int64_t channels() const { return static_cast<int64_t>(mantissa.size()); }

@@ -1,4 +1,5 @@
-// Value by value: sums, products, activations, softmax.
+// SPDX-License-Identifier: Apache-2.0
+// Elementwise operators (sums, products, activations) and softmax.
 #include <algorithm>
 #include <cmath>
 
@@ -44,25 +45,25 @@ int Arithmetic::activate(int tensor, Activation a) {
   return add(std::move(node));
 }
 
-// The constant as one factor or summand per channel of `other`.
+// The constant as one factor or summand for each channel of `other`.
 std::vector<float> Arithmetic::per_channel(const OnnxConstant& c, const OnnxValue& other) const {
   const int64_t channels = shape(other.tensor)[3];
   if (c.numel() == 1) return std::vector<float>(static_cast<size_t>(channels), c.item());
   const std::vector<int64_t>& d = c.dims();
-  const size_t place = other.flat ? 1 : 3;  // of the channels, from the end
+  const size_t place = other.flat ? 1 : 3;  // position of the channels, from the end
   check(c.numel() == channels && d.size() >= place && d[d.size() - place] == channels,
         "its constant of {} values does not fit {} channels", c.numel(), channels);
   check(!other.flat || (shape(other.tensor)[1] == 1 && shape(other.tensor)[2] == 1),
-        "a constant per value of a flattened image is not known");
+        "a constant per value of a flattened image is not supported");
   return c.floats();
 }
 
-// Both inputs are constants: lists of a few integers, as shapes are reckoned with.
+// Both inputs are constants: short lists of integers, as in computations on shapes.
 void Arithmetic::fold_integers() {
   const OnnxConstant &a = constant_input(0), &b = constant_input(1);
   check(a.integers() && b.integers() && a.numel() <= 64 && b.numel() <= 64 &&
             (a.numel() == b.numel() || a.numel() == 1 || b.numel() == 1),
-        "reckons with constants that are no lists of a few integers");
+        "its inputs are constants, but not short lists of integers");
   const std::vector<int64_t> x = a.ints(), y = b.ints();
   const std::string& op = current().op_type();
   std::vector<int64_t> out;
@@ -70,7 +71,7 @@ void Arithmetic::fold_integers() {
   for (size_t i = 0; i < std::max(x.size(), y.size()); ++i) {
     const int64_t p = x[x.size() == 1 ? 0 : i], q = y[y.size() == 1 ? 0 : i];
     check(std::max(p, q) <= kMost && std::min(p, q) >= -kMost && (op != "Div" || q != 0),
-          "reckons with {} and {}", p, q);
+          "its operands {} and {} are out of bounds", p, q);
     out.push_back(op == "Add" ? p + q : op == "Sub" ? p - q : op == "Mul" ? p * q : p / q);
   }
   OnnxValue v;
@@ -81,17 +82,17 @@ void Arithmetic::fold_integers() {
 
 void Arithmetic::leaky_relu() {
   const float alpha = number("alpha", 0.01f);
-  check(close(alpha, kernels::kLeakySlope), "alpha is {}, only {} is known", alpha,
+  check(close(alpha, kernels::kLeakySlope), "alpha is {}, only {} is supported", alpha,
         kernels::kLeakySlope);
   result(activate(plain(0), Activation::kLeakyReLU), input(0).flat);
 }
 
-// min(relu(x), m) = m - relu(m - relu(x)): ReLU6 without a function of its own.
+// min(relu(x), m) = m - relu(m - relu(x)): ReLU6 without an activation of its own.
 void Arithmetic::clip() {
   const float low = has_input(1) ? constant_input(1).item() : number("min", -3e38f);
   const float high = has_input(2) ? constant_input(2).item() : number("max", 3e38f);
-  check(low == 0.0f && high > 0, "only from 0 to a positive number is known, not {} to {}", low,
-        high);
+  check(low == 0.0f && high > 0,
+        "only a range from 0 to a positive number is supported, not {} to {}", low, high);
   const bool flat = input(0).flat;
   int x = activate(plain(0), Activation::kReLU);
   if (high < 1e30f) {
@@ -108,9 +109,9 @@ void Arithmetic::clip() {
 void Arithmetic::pending_function() {
   OnnxValue v = input(0);
   const std::string& op = current().op_type();
-  check(!v.is_constant(), "reads a constant where it needs a tensor");
+  check(!v.is_constant(), "its input must be a tensor, not a constant");
   if (op == "Tanh") {
-    check(v.pending == Pending::kSoftplus, "is only known as a part of Mish");
+    check(v.pending == Pending::kSoftplus, "is only supported as a part of Mish");
     v.pending = Pending::kTanhOfSoftplus;
   } else {
     v.tensor = plain(v);
@@ -118,7 +119,7 @@ void Arithmetic::pending_function() {
     v.pending = op == "Softplus" ? Pending::kSoftplus : Pending::kHardSigmoid;
     check(op == "Softplus" ||
               (close(number("alpha", 0.2f), 1.0f / 6) && close(number("beta", 0.5f), 0.5f)),
-          "only alpha 1/6 and beta 1/2 are known");
+          "only alpha 1/6 and beta 1/2 are supported");
   }
   result(std::move(v));
 }
@@ -175,7 +176,7 @@ void Arithmetic::multiply() {
         made->activation() == Activation::kSigmoid && made->inputs[0] == x.tensor)
       return result(activate(plain(x), Activation::kSiLU), x.flat);
   }
-  fail("a product of two tensors is only known as SiLU, HardSwish or Mish");
+  fail("a product of two tensors is only supported in SiLU, HardSwish and Mish");
 }
 
 void Arithmetic::divide() {
@@ -186,7 +187,7 @@ void Arithmetic::divide() {
   for (float& v : factor) {
     check(v != 0.0f, "divides by zero");
     v = 1.0f / v;
-    check(std::isfinite(v), "divides by next to nothing");
+    check(std::isfinite(v), "divides by a number close to zero");
   }
   x.tensor = plain(x);
   x.factor = factor[0];
@@ -201,7 +202,7 @@ void Arithmetic::identity() {
     const int64_t to = integer("to", 0, 0, 100);
     check(to == onnx::TensorProto::FLOAT || to == onnx::TensorProto::FLOAT16 ||
               to == onnx::TensorProto::BFLOAT16 || to == onnx::TensorProto::DOUBLE,
-          "only casts between floats are known");
+          "only casts between floating-point types are supported");
   }
   result(v);
 }
@@ -214,8 +215,9 @@ void Arithmetic::softmax() {
   const Shape& s = shape(node.inputs[0]);
   const bool pixel = s[1] == 1 && s[2] == 1;
   const int64_t axis = integer("axis", importer_.opset < 13 ? 1 : -1, -4, 3);
-  check(axis == 1 || axis == (flat ? -1 : -3), "axis {} is not known, only the channels'", axis);
-  check(pixel || (!flat && importer_.opset >= 13), "a softmax over all values is not known");
+  check(axis == 1 || axis == (flat ? -1 : -3),
+        "axis {} is not supported, only that of the channels", axis);
+  check(pixel || (!flat && importer_.opset >= 13), "a softmax over all values is not supported");
   result(add(std::move(node)), flat);
 }
 

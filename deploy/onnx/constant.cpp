@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "deploy/onnx/constant.h"
 
 #include <cmath>
@@ -12,7 +13,7 @@ using onnx::TensorProto;
 
 constexpr int64_t kMaxElements = int64_t{1} << 30;
 
-// Bytes of an element in raw_data; 0: a type without use here.
+// Bytes of an element in raw_data; 0: an unsupported type.
 int64_t bytes_of(int type) {
   switch (type) {
     case TensorProto::FLOAT:
@@ -33,7 +34,7 @@ int64_t bytes_of(int type) {
   }
 }
 
-// How many values a tensor without raw_data has.
+// The number of values in a tensor without raw_data.
 int64_t listed(const TensorProto& t) {
   switch (t.data_type()) {
     case TensorProto::FLOAT:
@@ -76,19 +77,19 @@ void read_halves(const TensorProto& t, std::vector<To>& out) {
 OnnxConstant::OnnxConstant(const TensorProto& tensor)
     : tensor_(&tensor), type_(tensor.data_type()) {
   check(!tensor.has_data_location() || tensor.data_location() != TensorProto::EXTERNAL,
-        "its data is in another file, which is not read");
+        "its data is in another file, which cannot be read here");
   check(bytes_of(type_) > 0, "its element type {} is not supported", type_);
-  check(!tensor.has_segment(), "it is a segment of a tensor");
+  check(!tensor.has_segment(), "it is a segment of a tensor, which is not supported");
   numel_ = 1;
   for (const int64_t d : tensor.dims()) {
-    check(d >= 0 && d <= kMaxElements, "absurd dimension {}", d);
+    check(d >= 0 && d <= kMaxElements, "dimension {} is out of bounds", d);
     dims_.push_back(d);
     numel_ *= d;
-    check(numel_ <= kMaxElements, "absurd size");
+    check(numel_ <= kMaxElements, "has too many values");
   }
   const int64_t there = tensor.has_raw_data() ? static_cast<int64_t>(tensor.raw_data().size())
                                               : listed(tensor) * bytes_of(type_);
-  check(there == numel_ * bytes_of(type_), "{} bytes of data, its shape asks for {}", there,
+  check(there == numel_ * bytes_of(type_), "has {} bytes of data, but its shape needs {}", there,
         numel_ * bytes_of(type_));
 }
 
@@ -146,17 +147,17 @@ std::vector<To> OnnxConstant::values() const {
 
 std::vector<float> OnnxConstant::floats() const {
   std::vector<float> out = values<float>();
-  for (const float v : out) check(std::isfinite(v), "it holds values that are not finite");
+  for (const float v : out) check(std::isfinite(v), "holds values that are not finite");
   return out;
 }
 
 std::vector<int64_t> OnnxConstant::ints() const {
-  check(integers(), "expected integers");
+  check(integers(), "must hold integers");
   return values<int64_t>();
 }
 
 float OnnxConstant::item() const {
-  check(numel_ == 1, "expected one value, it has {}", numel_);
+  check(numel_ == 1, "must have one value, not {}", numel_);
   return floats()[0];
 }
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Constants of an ONNX file, checked before they are read. Internal to deploy/onnx.
 #pragma once
 
@@ -14,10 +15,10 @@ namespace sextant::deploy {
 class OnnxConstant {
  public:
   OnnxConstant() = default;
-  // Refers to `tensor`, which must outlive it. Throws Error for a type that deploy has no use for,
-  // absurd dims, data that is elsewhere or not as long as the dims say.
+  // Refers to `tensor`, which must outlive it. Throws Error for an unsupported type, dims out of
+  // bounds, and data in another file or of a length that does not match the dims.
   explicit OnnxConstant(const onnx::TensorProto& tensor);
-  // Integers that folding computed.
+  // A constant of integers that constant folding computed.
   static OnnxConstant of(std::vector<int64_t> values, std::vector<int64_t> dims);
 
   const std::vector<int64_t>& dims() const { return dims_; }
@@ -27,9 +28,9 @@ class OnnxConstant {
 
   // Values as floats, whatever the type. Throws for those that are not finite.
   std::vector<float> floats() const;
-  // Of integer types only.
+  // For integer types only.
   std::vector<int64_t> ints() const;
-  // The value of a constant with one element.
+  // The value of a constant that has one element.
   float item() const;
 
  private:
@@ -51,8 +52,8 @@ struct OnnxQuantized {
   int64_t axis = 0;
 };
 
-// Dequantized values in the order of the file. `steps`: whether all of them are -127..127 steps
-// from the zero point, so that scale and integers can stay as they are.
+// Dequantized values in the order of the file. `steps`: whether all are within -127..127 steps of
+// the zero point, so that scale and integers can be kept.
 std::vector<float> dequantized(const OnnxQuantized& q, bool& steps);
 
 }  // namespace sextant::deploy

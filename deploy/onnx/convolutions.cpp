@@ -1,4 +1,5 @@
-// Layers with weights: convolutions and what is imported as one.
+// SPDX-License-Identifier: Apache-2.0
+// Layers with weights: convolutions, and operators imported as convolutions.
 #include <algorithm>
 #include <cmath>
 
@@ -31,10 +32,10 @@ class Convolutions : public OnnxOperator {
     std::vector<float> values;
     std::vector<int64_t> dims;
     bool quantized = false;
-    std::vector<float> scale;  // per output channel; empty: to be chosen
+    std::vector<float> scale;  // per output channel; empty if still to be chosen
     std::string name;          // of the initializer
 
-    // "a.b" of an initializer "a.b.weight", else "".
+    // "a.b" for an initializer named "a.b.weight", otherwise "".
     std::string module_name() const {
       const std::string suffix = ".weight";
       return name.ends_with(suffix) ? name.substr(0, name.size() - suffix.size()) : "";
@@ -49,7 +50,7 @@ class Convolutions : public OnnxOperator {
 
 Convolutions::Weights Convolutions::weights(int i, size_t out_axis) const {
   const OnnxValue& v = input(i);
-  check(v.is_constant(), "its weight '{}' is no constant", one_line(current().input(i)));
+  check(v.is_constant(), "its weight '{}' is not a constant", one_line(current().input(i)));
   Weights w;
   w.name = v.constant_name;
   if (v.constant) {
@@ -75,7 +76,7 @@ Convolutions::Weights Convolutions::weights(int i, size_t out_axis) const {
 std::vector<float> Convolutions::bias_values(int i, int64_t channels) const {
   if (!has_input(i)) return {};
   const OnnxValue& v = input(i);
-  check(v.is_constant(), "its bias '{}' is no constant", one_line(current().input(i)));
+  check(v.is_constant(), "its bias '{}' is not a constant", one_line(current().input(i)));
   bool steps = false;
   std::vector<float> b = v.constant ? v.constant->floats() : dequantized(*v.weight, steps);
   if (b.size() == 1) b.assign(static_cast<size_t>(channels), b[0]);
@@ -83,11 +84,12 @@ std::vector<float> Convolutions::bias_values(int i, int64_t channels) const {
   return b;
 }
 
-// Adds a convolution of weights [O, I, kh, kw]. What our node does not have goes into the kernel:
-// dilation as zeros between its values, unequal padding as zeros around them.
+// Adds a convolution with weights [O, I, kh, kw]. What our node cannot express goes into the
+// kernel: dilation as zeros between its values, unequal padding as zeros around them.
 void Convolutions::convolution(const OnnxValue& source, Weights w, const OnnxWindow& g,
                                int64_t groups, std::vector<float> bias) {
-  check(source.pending == OnnxValue::Pending::kNone && source.factor == 1.0f, "unexpected input");
+  check(source.pending == OnnxValue::Pending::kNone && source.factor == 1.0f,
+        "its input must not be a scaled or partial activation");
   std::array<int64_t, 4> pads = g.pads;
   for (size_t d = 0; d < 4; ++d) pads[d] += source.zeros[d];
   const int64_t padding = *std::max_element(pads.begin(), pads.end());
@@ -119,13 +121,13 @@ void Convolutions::convolution(const OnnxValue& source, Weights w, const OnnxWin
 
 void Convolutions::conv() {
   OnnxValue x = input(0);
-  check(!x.is_constant() && !x.flat, "its input is not an image");
+  check(!x.is_constant() && !x.flat, "its input must be an image");
   if (x.factor != 1.0f || x.pending != OnnxValue::Pending::kNone) {
     x.tensor = plain(x);
     x.factor = 1.0f;
   }
   Weights w = weights(1, 0);
-  check(w.dims.size() == 4, "its weight has {} dimensions; only 2-D layers are known",
+  check(w.dims.size() == 4, "its weight has {} dimensions; only 2-D layers are supported",
         w.dims.size());
   const int64_t groups = integer("group", 1, 1, 1 << 16);
   std::vector<float> bias = bias_values(2, w.dims[0]);
@@ -141,7 +143,7 @@ void Convolutions::conv_transpose() {
   check(w.dims.size() == 4 && w.dims[2] == 2 && w.dims[3] == 2 && g.stride == 2 &&
             g.pads == std::array<int64_t, 4>{} && g.dilation == std::array<int64_t, 2>{1, 1} &&
             integer("group", 1, 1, 1 << 16) == 1 && extra[0] == 0 && extra[1] == 0,
-        "only 2x2 kernels with stride 2 and without padding or groups are known");
+        "only 2x2 kernels with stride 2, without padding and groups, are supported");
   Node node;
   node.attributes = DeconvAttributes{};
   node.inputs = {x};
@@ -153,12 +155,13 @@ void Convolutions::conv_transpose() {
   result(add(std::move(node), w.module_name()));
 }
 
-// A layer that reads all of its input is a convolution with a kernel as large as that. `w` is
-// [O, C * H * W], or its transpose.
+// A fully connected layer is a convolution with a kernel as large as its input. `w` is [O, C * H *
+// W], or its transpose.
 void Convolutions::fully_connected(Weights w, bool transposed, float alpha,
                                    std::vector<float> bias) {
   const OnnxValue x = input(0);
-  check(x.flat && w.dims.size() == 2, "only a matrix [N, K] times a constant matrix is known");
+  check(x.flat && w.dims.size() == 2,
+        "only the product of a matrix [N, K] and a constant matrix is supported");
   if (!transposed) {
     const int64_t rows = w.dims[0];
     const int64_t columns = w.dims[1];
@@ -172,8 +175,8 @@ void Convolutions::fully_connected(Weights w, bool transposed, float alpha,
   OnnxValue source;
   source.tensor = plain(x);
   const Shape& s = shape(source.tensor);
-  check(w.dims[1] == s[1] * s[2] * s[3], "its weight takes {} values, the input has {}", w.dims[1],
-        s[1] * s[2] * s[3]);
+  check(w.dims[1] == s[1] * s[2] * s[3], "its weight takes {} values, but its input has {}",
+        w.dims[1], s[1] * s[2] * s[3]);
   if (alpha != 1.0f) {
     for (float& v : w.values) v *= alpha;
     for (float& v : w.scale) v *= std::abs(alpha);
@@ -185,10 +188,10 @@ void Convolutions::fully_connected(Weights w, bool transposed, float alpha,
 }
 
 void Convolutions::gemm() {
-  check(integer("transA", 0, 0, 1) == 0, "transA is not known");
+  check(integer("transA", 0, 0, 1) == 0, "transA is not supported");
   const bool transposed = integer("transB", 0, 0, 1) == 1;
   Weights w = weights(1, transposed ? 0 : 1);
-  check(w.dims.size() == 2, "its weight is no matrix");
+  check(w.dims.size() == 2, "its weight must be a matrix");
   std::vector<float> bias = bias_values(2, w.dims[transposed ? 0 : 1]);
   for (float& v : bias) v *= number("beta", 1.0f);
   fully_connected(std::move(w), transposed, number("alpha", 1.0f), std::move(bias));
@@ -202,33 +205,34 @@ void Convolutions::batch_norm() {
   node.inputs = {x};
   const float eps = number("epsilon", 1e-5f);
   node.attributes = BatchNormAttributes{.eps = eps};
-  check(integer("training_mode", 0, 0, 1) == 0, "training_mode is not known");
+  check(integer("training_mode", 0, 0, 1) == 0, "training_mode is not supported");
   for (int i = 1; i <= 4; ++i) {
     const std::vector<float> v = constant_input(i).floats();
     check(std::ssize(v) == shape(x)[3], "{} parameters for {} channels", v.size(), shape(x)[3]);
     if (i == 4)
-      for (const float variance : v) check(variance + eps > 0, "a variance is {}", variance);
+      for (const float variance : v)
+        check(variance + eps > 0, "a variance is {}, must be positive", variance);
     node.norm.push_back(Tensor::from({std::ssize(v)}, v));
   }
   result(add(std::move(node)), input(0).flat);
 }
 
-// A depthwise convolution whose weights are all the same.
+// A depthwise convolution whose weights are all equal.
 void Convolutions::average_pool() {
   const OnnxValue x = input(0);
-  check(!x.is_constant() && !x.flat && x.factor == 1.0f, "its input is not an image");
+  check(!x.is_constant() && !x.flat && x.factor == 1.0f, "its input must be an image");
   const std::vector<int64_t> kernel = integers("kernel_shape", {0, 0}, 1, 64);
   check(kernel[0] >= 1 && kernel[1] >= 1, "kernel_shape is missing");
   const OnnxWindow g = window(shape(x.tensor), kernel[0], kernel[1]);
   check(integer("count_include_pad", 0, 0, 1) == 1 || g.pads == std::array<int64_t, 4>{},
-        "padding that does not count is not known");
+        "count_include_pad 0 with padding is not supported");
   const auto rest = [&](size_t d) {
     return (shape(x.tensor)[static_cast<int>(d) + 1] + g.pads[d] + g.pads[d + 2] + x.zeros[d] +
             x.zeros[d + 2] - kernel[d]) %
            g.stride;
   };
   check(integer("ceil_mode", 0, 0, 1) == 0 || (rest(0) == 0 && rest(1) == 0),
-        "ceil_mode is not known");
+        "ceil_mode is not supported");
   const int64_t channels = shape(x.tensor)[3];
   const float share = 1.0f / static_cast<float>(kernel[0] * kernel[1]);
   Weights w;
@@ -254,8 +258,8 @@ float activated(Activation a, float x) {
   return y;
 }
 
-// How far the input of an activation reaches whose output reaches to `amax`. At least 5: the
-// activations go to zero or to the identity on the negative side, and have to be followed that far.
+// The range of an activation's input whose output has the range `amax`. At least 5: on the negative
+// side the activations approach zero or the identity only that far out.
 float reach_before(Activation a, float amax) {
   float low = 0;
   float high = std::max(8.0f, amax + 4.0f);
@@ -305,7 +309,7 @@ std::string convolution(OnnxExporter& e, const Node& node, bool integer) {
                  {"pads", std::vector<int64_t>(4, a.padding)},
                  {"strides", std::vector<int64_t>(2, a.stride)}});
 }
-// x + residual_scale * r. The order is the one in which fuse() finds the convolution again.
+// x + residual_scale * r, in the order in which fuse() recognises the convolution.
 std::string with_residual(OnnxExporter& e, const Node& node, const std::string& x) {
   const float factor = node.as<ConvAttributes>().residual_scale;
   const std::string name = node.name + "/add";
@@ -313,7 +317,7 @@ std::string with_residual(OnnxExporter& e, const Node& node, const std::string& 
   return e.writer().node("Add", name, factor == 1.0f ? std::vector{r, x} : std::vector{x, r});
 }
 
-// A convolution, then its residual and activation in their order.
+// A convolution, followed by its residual and activation in the node's order.
 void export_conv(OnnxExporter& e, const Node& node) {
   const ConvAttributes a = conv_attributes(node);
   const bool integer = e.int8() && runs_in_int8(e.graph(), node);
@@ -328,7 +332,7 @@ void export_conv(OnnxExporter& e, const Node& node) {
   }
   if (a.activation != Activation::kIdentity) {
     if (rounds && !a.residual && a.activation == Activation::kReLU && !out.is_unsigned)
-      // loses nothing, since the output is rounded alike
+      // loses nothing, since the output is rounded in the same way
       x = e.pair(node.name + "/conv", x, out.scale(), false);
     else if (rounds && !a.residual_before_activation && a.activation != Activation::kReLU)
       x = e.pair(node.name + "/conv", x, reach_before(a.activation, reach) / 127.0f, false);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "deploy/onnx/detector.h"
 
 #include <algorithm>
@@ -16,7 +17,7 @@ namespace {
 
 constexpr int64_t kMaxBins = 64;
 constexpr double kTolerance =
-    2e-4;  // f32 against double, of boxes in pixels relative to their size
+    2e-4;  // f32 against double: error of a box in pixels, relative to its size
 
 struct Map {
   std::string name;
@@ -24,10 +25,10 @@ struct Map {
   std::vector<float> values;  // random, NHWC
 };
 
-// The maps of one stride, by channels, then as the model has them.
+// The maps of one stride, ordered by channels, then as in the model.
 using Level = std::vector<Map>;
 
-// Which map of a level is which; the positions are the same in every level.
+// The role of each map of a level; the positions are the same in every level.
 struct Roles {
   size_t cls = 0, reg = 1, obj = 2;
   bool objectness = false;
@@ -38,7 +39,7 @@ class Finder {
  public:
   explicit Finder(const OnnxModelEnd& end) : end_(end), evaluator_(end.opset) {}
 
-  // Levels from the smallest stride on; false where the maps are no pyramid of a detector.
+  // Levels from the smallest stride up; false if the maps are not the pyramid of a detector.
   bool set_levels(const std::vector<std::string>& names) {
     if (names.empty() || names.size() > 3 * kernels::kMaxLevels) return false;
     const Shape image = *end_.maps(end_.image);
@@ -93,9 +94,9 @@ class Finder {
     return d;
   }
 
-  // ---- what lies behind the maps
+  // ---- the nodes behind the maps
 
-  // From the outputs back to the last convolutions; false where something else stands there.
+  // Walks from the outputs back to the last convolutions; false if something else is found there.
   bool trace_back() {
     for (const onnx::NodeProto& n : end_.graph.node())
       for (const std::string& o : n.output())
@@ -119,14 +120,14 @@ class Finder {
       behind_.insert(made->second);
       open.insert(open.end(), made->second->input().begin(), made->second->input().end());
     }
-    std::vector<std::string> in_order;  // that of the nodes
+    std::vector<std::string> in_order;  // in the order of the nodes
     for (const onnx::NodeProto& n : end_.graph.node())
       if (n.output_size() > 0 && std::ranges::find(maps, n.output(0)) != maps.end())
         in_order.push_back(n.output(0));
     return set_levels(in_order);
   }
 
-  // Everything that can be computed from random maps.
+  // Computes everything that depends only on random maps.
   void evaluate() {
     std::set<std::string> read;
     for (const onnx::NodeProto* n : behind_) read.insert(n->input().begin(), n->input().end());
@@ -155,7 +156,7 @@ class Finder {
       if (behind_.contains(&n)) attempt([&] { evaluator_.run(n); });
   }
 
-  // Whether these roles explain the outputs.
+  // Whether the outputs are decoded from maps in these roles.
   bool explains(const Roles& r) const {
     const std::vector<float> rows = decoded(r);
     for (const auto& [name, maker] : makers_)
@@ -169,7 +170,7 @@ class Finder {
   static void attempt(const F& f) {
     try {
       f();
-    } catch (const Error&) {  // no value then; whoever reads it has none either
+    } catch (const Error&) {  // no value; nodes that read it get none either
     }
   }
 
@@ -213,7 +214,7 @@ class Finder {
         for (int64_t k = 0; k < full; ++k) {
           const double want = rows[static_cast<size_t>((n * anchors + i) * full + k)];
           if (k == 4 && !with) {
-            if (want != 1) return false;  // what it does not have would be lost
+            if (want != 1) return false;  // an objectness that our node cannot keep
             continue;
           }
           const int64_t c = k > 4 && !with ? k - 1 : k;
@@ -225,7 +226,7 @@ class Finder {
     return true;
   }
 
-  // The value is an output; or all outputs come from it alone, by a suppression.
+  // The value is an output, or all outputs are computed from it alone by non-maximum suppression.
   bool is_all(const std::string& rows) const {
     for (const auto& o : end_.graph.output())
       if (o.name() == rows) return true;
@@ -239,7 +240,7 @@ class Finder {
       if (name.empty() || name == rows || !seen.insert(name).second) continue;
       const auto made = makers_.find(name);
       if (made == makers_.end()) continue;
-      if (!behind_.contains(made->second)) return false;  // the maps once more
+      if (!behind_.contains(made->second)) return false;  // reads the maps again
       const std::string& op = made->second->op_type();
       suppresses |=
           op.find("NonMaxSuppression") != std::string::npos || op.find("NMS") != std::string::npos;
@@ -294,7 +295,7 @@ OnnxDetector detector_of_maps(const OnnxModelEnd& end, int64_t classes) {
       return reg_max != 0 && reg_max != 16;
     });
   check(roles.size() == 1,
-        "outputs {}: which of them are class logits cannot be told without the class names", list);
+        "outputs {}: give the class names, to tell which of them are class logits", list);
   return finder.detector(roles[0]);
 }
 

@@ -1,5 +1,6 @@
-// The end of a detector that another tool exported: recognised by what it computes, not by how.
-// Internal to deploy/onnx.
+// SPDX-License-Identifier: Apache-2.0
+// Recognises the end of a detector exported by another tool, by what it computes instead of by its
+// operators. Internal to deploy/onnx.
 #pragma once
 
 #include <onnx/onnx_pb.h>
@@ -13,7 +14,7 @@
 
 namespace sextant::deploy {
 
-// The image or map [N,H,W,C] of that name, as far as it is known; null otherwise.
+// The shape [N,H,W,C] of the image or map of that name; null if unknown.
 using OnnxMaps = std::function<const Shape*(const std::string&)>;
 
 struct OnnxModelEnd {
@@ -32,13 +33,13 @@ struct OnnxDetector {
 // Follows the outputs back to the convolutions that they come from, evaluates what lies between on
 // random maps, and looks for a value that kernels/detection/decode.h gives for the same maps: rows
 // [N, A, 5 + classes] (centre, size, objectness, scores), or without the objectness
-// [N, A, 4 + classes] or [N, 4 + classes, A]. That value has to be an output, or all that a
-// suppression reads. Nothing where there is no such value.
+// [N, A, 4 + classes] or [N, 4 + classes, A]. That value has to be an output, or the only input of
+// a non-maximum suppression. Returns nothing if no such value is found.
 std::optional<OnnxDetector> find_detector(const OnnxModelEnd& end);
 
 // The same where the outputs are the maps of a YOLOv6 head themselves, class logits and distances
-// (and objectness) of each level, in any order. `classes` 0: not known. Throws Error when they are
-// not, or when it cannot be told which is which.
+// (and objectness) of each level, in any order. `classes` 0: unknown. Throws Error when they are
+// not, or when their roles are ambiguous.
 OnnxDetector detector_of_maps(const OnnxModelEnd& end, int64_t classes);
 
 }  // namespace sextant::deploy

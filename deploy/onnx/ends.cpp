@@ -1,5 +1,6 @@
-// Where a model begins and ends: its images, and the decoding of a detector. Import knows both by
-// other means (import.cpp).
+// SPDX-License-Identifier: Apache-2.0
+// Exports both ends of a model: its images, and the decoding of a detector. Import handles them in
+// import.cpp.
 #include "deploy/onnx/exporter.h"
 #include "deploy/onnx/nodes.h"
 #include "deploy/onnx/tail.h"
@@ -31,7 +32,7 @@ void export_decode(OnnxExporter& e, const Node& node) {
     const int64_t candidates = anchors * (nms->multi_label ? a.num_classes : 1);
     if (most == 0) most = std::min(kUsual, candidates);
     check(most >= 1 && most <= candidates, "onnx: max_det {} must be in [1, {}]", most, candidates);
-    check(nms->conf > 0, "onnx: nms needs a conf above 0");
+    check(nms->conf > 0, "onnx: nms needs a confidence above 0");
   }
   write_tail(e.writer(), tail, shapes);
   if (nms) {

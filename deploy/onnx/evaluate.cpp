@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "deploy/onnx/evaluate.h"
 
 #include <algorithm>
@@ -14,7 +15,8 @@ namespace {
 
 using Dims = std::vector<int64_t>;
 
-// Of one array, and of all: a detector of 1280 pixels and 80 classes has arrays of 3 million values.
+// Limits for one array and for all: a detector for 1280 pixels and 80 classes has arrays of 3
+// million values.
 constexpr int64_t kMaxElements = int64_t{1} << 24;
 constexpr int64_t kMaxAllElements = int64_t{1} << 26;
 constexpr int64_t kMaxIntegers = 64;
@@ -29,7 +31,7 @@ int64_t product(const Dims& dims, size_t begin = 0, size_t end = 64) {
   return n;
 }
 
-// Elements from one index of each dimension to the next.
+// Strides in elements, one per dimension.
 Dims strides_of(const Dims& dims) {
   Dims s(dims.size(), 1);
   for (size_t d = dims.size(); d-- > 1;) s[d - 1] = s[d] * dims[d];
@@ -38,13 +40,14 @@ Dims strides_of(const Dims& dims) {
 
 // "To the end" is written as a very large number.
 int64_t integer_of(double v) {
-  check(!std::isnan(v), "takes NaN for an integer");
+  check(!std::isnan(v), "uses NaN as an integer");
   return static_cast<int64_t>(std::clamp(v, -0x1p50, 0x1p50));
 }
 
 size_t axis_of(int64_t axis, size_t rank) {
   const int64_t a = axis < 0 ? axis + static_cast<int64_t>(rank) : axis;
-  check(a >= 0 && a < static_cast<int64_t>(rank), "axis {} of {} dimensions", axis, rank);
+  check(a >= 0 && a < static_cast<int64_t>(rank), "axis {} is out of range for {} dimensions", axis,
+        rank);
   return static_cast<size_t>(a);
 }
 
@@ -65,7 +68,7 @@ void walk(const Dims& dims, const Dims& strides, int64_t offset, const F& f) {
   }
 }
 
-// What elements of `from` a walk gives.
+// Gathers the elements of `from` that a walk visits.
 OnnxArray taken(const OnnxArray& from, const Dims& dims, const Dims& strides, int64_t offset = 0) {
   OnnxArray y{dims, std::vector<double>(static_cast<size_t>(product(dims))), from.whole};
   walk(dims, strides, offset, [&](size_t i, size_t s) { y.values[i] = from.values[s]; });
@@ -84,7 +87,7 @@ Dims broadcast(const Dims& a, const Dims& b) {
   return out;
 }
 
-// Strides of `dims` when read as the larger `as`.
+// Strides of `dims` when broadcast to `as`.
 Dims repeated(const Dims& dims, const Dims& as) {
   const Dims s = strides_of(dims);
   Dims out(as.size(), 0);
@@ -104,14 +107,14 @@ OnnxArray zeros_array(std::vector<int64_t> dims) {
   return {std::move(dims), std::vector<double>(n)};
 }
 
-// ---- values and what a node says
+// ---- values, and inputs and attributes of a node
 
 void OnnxEvaluator::set(const std::string& name, OnnxArray array) {
-  check(product(array.dims) == std::ssize(array.values), "{} values for its shape",
+  check(product(array.dims) == std::ssize(array.values), "{} values do not match its shape",
         array.values.size());
   check(std::ssize(array.dims) <= kMaxIntegers, "{} dimensions", array.dims.size());
   elements_ += std::ssize(array.values);
-  check(elements_ <= kMaxAllElements, "more values than the end of a detector has");
+  check(elements_ <= kMaxAllElements, "has more values than the end of a detector needs");
   check(values_.emplace(name, std::move(array)).second, "'{}' is made twice", one_line(name));
 }
 
@@ -136,7 +139,7 @@ bool OnnxEvaluator::has(int i) const { return i < now_->input_size() && !now_->i
 const OnnxArray& OnnxEvaluator::in(int i) const {
   check(has(i), "input {} is missing", i);
   const OnnxArray* found = find(now_->input(i));
-  check(found != nullptr, "reads '{}', which has no value", one_line(now_->input(i)));
+  check(found != nullptr, "reads '{}', whose value is unknown", one_line(now_->input(i)));
   return *found;
 }
 
@@ -236,7 +239,7 @@ void OnnxEvaluator::cast() {
   y.whole = to == TensorProto::INT64 || to == TensorProto::INT32;
   check(y.whole || to == TensorProto::FLOAT || to == TensorProto::DOUBLE ||
             to == TensorProto::FLOAT16 || to == TensorProto::BOOL,
-        "casts to type {}", to);
+        "a cast to type {} is not supported", to);
   for (double& v : y.values)
     v = to == TensorProto::BOOL ? static_cast<double>(v != 0) : (y.whole ? std::trunc(v) : v);
   out(std::move(y));
@@ -248,7 +251,8 @@ void OnnxEvaluator::softmax() {
   OnnxArray y = in(0);
   const int64_t standard = opset_ < 13 ? 1 : -1;
   const size_t axis = axis_of(integer("axis", standard), y.dims.size());
-  check(opset_ >= 13 || axis + 1 == y.dims.size(), "a softmax over several dimensions");
+  check(opset_ >= 13 || axis + 1 == y.dims.size(),
+        "a softmax over several dimensions is not supported");
   const size_t n = static_cast<size_t>(y.dims[axis]);
   const size_t inner = static_cast<size_t>(product(y.dims, axis + 1));
   for (size_t begin = 0; begin < y.values.size(); begin += n * inner)
@@ -262,11 +266,11 @@ void OnnxEvaluator::softmax() {
   out(std::move(y));
 }
 
-// By a vector or one matrix.
+// A product with a vector or a single matrix.
 void OnnxEvaluator::matmul() {
   const OnnxArray &a = in(0), &b = in(1);
   check(!a.dims.empty() && (b.dims.size() == 1 || b.dims.size() == 2) && a.dims.back() == b.dims[0],
-        "a product of these shapes");
+        "a product of these shapes is not supported");
   const int64_t k = b.dims[0], m = b.dims.size() == 2 ? b.dims[1] : 1;
   OnnxArray y;
   y.dims = a.dims;
@@ -283,15 +287,15 @@ void OnnxEvaluator::matmul() {
   out(std::move(y));
 }
 
-// 1x1 to one channel: the projection of a distribution of distances.
+// A 1x1 convolution to one channel: the projection of a distribution of distances.
 void OnnxEvaluator::conv() {
   const OnnxArray &x = in(0), &w = in(1);
   check(!has(2) && x.dims.size() == 4 && w.dims.size() == 4 && w.dims[0] == 1 && w.dims[2] == 1 &&
             w.dims[3] == 1 && w.dims[1] == x.dims[1],
-        "a convolution that is no projection");
+        "a convolution is only supported as the projection of a distribution");
   for (const char* name : {"strides", "dilations"})
-    for (const int64_t v : integers(name, 9)) check(v == 1, "{} of {}", name, v);
-  for (const int64_t v : integers("pads", 9)) check(v == 0, "padding of {}", v);
+    for (const int64_t v : integers(name, 9)) check(v == 1, "{} of {} is not supported", name, v);
+  for (const int64_t v : integers("pads", 9)) check(v == 0, "padding of {} is not supported", v);
   const int64_t channels = x.dims[1], pixels = x.dims[2] * x.dims[3];
   OnnxArray y{{x.dims[0], 1, x.dims[2], x.dims[3]}, {}};
   for (int64_t n = 0; n < x.dims[0]; ++n)
@@ -315,11 +319,11 @@ void OnnxEvaluator::reshape() {
   int64_t open = -1, known = 1;
   for (size_t d = 0; d < y.dims.size(); ++d) {
     if (y.dims[d] == 0 && !zeros) {
-      check(d < before.size(), "takes over dimension {}, there is none", d);
+      check(d < before.size(), "copies dimension {}, which its input does not have", d);
       y.dims[d] = before[d];
     }
     if (y.dims[d] == -1) {
-      check(open < 0, "leaves two dimensions open");
+      check(open < 0, "has two unknown dimensions");
       open = static_cast<int64_t>(d);
       y.dims[d] = 1;
     }
@@ -348,7 +352,7 @@ void OnnxEvaluator::squeeze() {
   Dims dims;
   for (size_t d = 0; d < y.dims.size(); ++d) {
     const bool drop = axes.empty() ? y.dims[d] == 1 : axes.contains(d);
-    check(!drop || y.dims[d] == 1, "drops a dimension of {}", y.dims[d]);
+    check(!drop || y.dims[d] == 1, "drops a dimension of size {}", y.dims[d]);
     if (!drop) dims.push_back(y.dims[d]);
   }
   y.dims = dims;
@@ -385,16 +389,16 @@ void OnnxEvaluator::transpose() {
 }
 
 void OnnxEvaluator::concat() {
-  check(now_->input_size() > 0, "joins nothing");
+  check(now_->input_size() > 0, "has no inputs");
   OnnxArray y{in(0).dims, {}, in(0).whole};
   const size_t axis = axis_of(integer("axis", 0), y.dims.size());
   y.dims[axis] = 0;
   for (int i = 0; i < now_->input_size(); ++i) {
     Dims d = in(i).dims;
-    check(d.size() == y.dims.size(), "joins different ranks");
+    check(d.size() == y.dims.size(), "concatenates tensors of different ranks");
     y.dims[axis] += d[axis];
     d[axis] = y.dims[axis];
-    check(d == y.dims, "joins shapes that do not fit");
+    check(d == y.dims, "concatenates shapes that do not match");
     y.whole = y.whole && in(i).whole;
   }
   const int64_t outer = product(y.dims, 0, axis);
@@ -423,7 +427,8 @@ void OnnxEvaluator::slice() {
   std::set<size_t> seen;
   for (size_t k = 0; k < axes.size(); ++k) {
     const size_t d = axis_of(axes[k], dims.size());
-    check(seen.insert(d).second && steps[k] >= 1, "step {}, or an axis twice", steps[k]);
+    check(seen.insert(d).second && steps[k] >= 1,
+          "step {} is not supported, or an axis appears twice", steps[k]);
     const int64_t size = x.dims[d];
     const auto index = [&](int64_t v) {
       return std::clamp<int64_t>(v < 0 ? v + size : v, 0, size);
@@ -439,7 +444,7 @@ void OnnxEvaluator::slice() {
 void OnnxEvaluator::pad() {
   const OnnxArray& x = in(0);
   const onnx::AttributeProto* mode = attribute("mode");
-  check(!mode || mode->s() == "constant", "pads by more than a constant");
+  check(!mode || mode->s() == "constant", "only constant padding is supported");
   const Dims pads = integers("pads", 1);
   check(!has(3) && pads.size() == 2 * x.dims.size(), "{} pads for {} dimensions", pads.size(),
         x.dims.size());
@@ -464,13 +469,14 @@ void OnnxEvaluator::split() {
   const int64_t parts = now_->output_size();
   Dims sizes = integers("split", 1);
   if (sizes.empty()) {
-    check(parts > 0 && x.dims[axis] % parts == 0, "{} in {} parts", x.dims[axis], parts);
+    check(parts > 0 && x.dims[axis] % parts == 0, "{} channels do not split into {} parts",
+          x.dims[axis], parts);
     sizes.assign(static_cast<size_t>(parts), x.dims[axis] / parts);
   }
   check(std::ssize(sizes) == parts &&
             std::ranges::all_of(sizes, [](int64_t s) { return s >= 0; }) &&
             std::accumulate(sizes.begin(), sizes.end(), int64_t{0}) == x.dims[axis],
-        "parts that do not fit {}", x.dims[axis]);
+        "the parts do not add up to {}", x.dims[axis]);
   const Dims strides = strides_of(x.dims);
   int64_t begin = 0;
   for (int p = 0; p < parts; ++p) {
@@ -495,7 +501,7 @@ void OnnxEvaluator::gather() {
   for (int64_t o = 0; o < product(x.dims, 0, axis); ++o)
     for (const double v : index.values) {
       const int64_t i = integer_of(v) + (v < 0 ? size : 0);
-      check(i >= 0 && i < size, "index {} of {}", v, size);
+      check(i >= 0 && i < size, "index {} is out of range for {} values", v, size);
       const auto begin = x.values.begin() + (o * size + i) * inner;
       y.values.insert(y.values.end(), begin, begin + inner);
     }
@@ -509,9 +515,9 @@ void OnnxEvaluator::shape() {
 }
 
 void OnnxEvaluator::range() {
-  for (int i = 0; i < 3; ++i) check(in(i).values.size() == 1, "takes numbers");
+  for (int i = 0; i < 3; ++i) check(in(i).values.size() == 1, "its inputs must be scalars");
   const double start = in(0).values[0], delta = in(2).values[0];
-  check(delta != 0, "steps by zero");
+  check(delta != 0, "has a step of zero");
   const double count = std::ceil((in(1).values[0] - start) / delta);
   check(count <= static_cast<double>(kMaxElements), "absurd size");
   const auto n = static_cast<int64_t>(std::max(count, 0.0));
@@ -530,7 +536,7 @@ void OnnxEvaluator::constant() {
   OnnxArray y;
   const auto *f = attribute("value_float"), *fs = attribute("value_floats"),
              *i = attribute("value_int"), *is = attribute("value_ints");
-  check(f || fs || i || is, "has no value that is known");
+  check(f || fs || i || is, "has no supported value");
   y.whole = i || is;
   if (f) y.values = {f->f()};
   if (i) y.values = {static_cast<double>(i->i())};
@@ -593,8 +599,8 @@ void OnnxEvaluator::run(const onnx::NodeProto& node) {
   now_ = &node;
   const auto handler = handlers().find(node.op_type());
   check((node.domain().empty() || node.domain() == "ai.onnx") && handler != handlers().end(),
-        "operator '{}' is not known here", one_line(node.op_type()));
-  check(node.output_size() >= 1, "it has no output");
+        "operator '{}' is not supported here", one_line(node.op_type()));
+  check(node.output_size() >= 1, "has no output");
   (this->*handler->second)();
 }
 

@@ -1,5 +1,6 @@
-// Computes single operators of an ONNX model on small arrays, to see what the end of a foreign
-// detector does. Internal to deploy/onnx.
+// SPDX-License-Identifier: Apache-2.0
+// Computes single operators of an ONNX model on small arrays, to find out what the end of another
+// tool's detector does. Internal to deploy/onnx.
 #pragma once
 
 #include <onnx/onnx_pb.h>
@@ -14,10 +15,10 @@ namespace sextant::deploy {
 struct OnnxArray {
   std::vector<int64_t> dims;
   std::vector<double> values;
-  bool whole = false;  // of an integer type: divisions cut off
+  bool whole = false;  // of an integer type: divisions truncate
 };
 
-// Zeros; throws Error for a shape with more values than the end of a detector has.
+// Zeros; throws Error for a shape with more values than the end of a detector needs.
 OnnxArray zeros_array(std::vector<int64_t> dims);
 
 class OnnxEvaluator {
@@ -26,11 +27,11 @@ class OnnxEvaluator {
 
   void set(const std::string& name, OnnxArray array);
   void set(const onnx::TensorProto& constant);
-  // Null where nothing made it.
+  // Null if no value of that name has been computed.
   const OnnxArray* find(const std::string& name) const;
-  // Computes the outputs of `node`. Throws Error for an operator or a form of one that is not
-  // known, an input without a value, shapes that do not fit, and when all arrays together outgrow
-  // what a detector's end needs.
+  // Computes the outputs of `node`. Throws Error for an unsupported operator or form of one, an
+  // input without a value, shapes that do not match, and when all arrays together exceed what a
+  // detector's end needs.
   void run(const onnx::NodeProto& node);
 
  private:
@@ -42,7 +43,7 @@ class OnnxEvaluator {
   void out(OnnxArray array, int i = 0);
   const onnx::AttributeProto* attribute(const char* name) const;
   int64_t integer(const char* name, int64_t standard) const;
-  // From the attribute, or in later opsets from input i; empty without.
+  // From the attribute, or in later opsets from input i; empty if absent.
   std::vector<int64_t> integers(const char* name, int i) const;
   static std::vector<int64_t> integers_of(const OnnxArray& array);
 
@@ -82,7 +83,7 @@ class OnnxEvaluator {
 
   int64_t opset_;
   std::map<std::string, OnnxArray> values_;
-  int64_t elements_ = 0;  // of all arrays
+  int64_t elements_ = 0;  // in all arrays
   const onnx::NodeProto* now_ = nullptr;
 };
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "deploy/onnx/export.h"
 
 #include <onnx/checker.h>
@@ -22,8 +23,8 @@ onnx::ModelProto OnnxExporter::build() {
   check(!int8() || graph_.quantized(), "{}: has no activation ranges; run sextant quantize",
         graph_.label());
   check(!int8() || count_requantizations(graph_) == 0,
-        "{}: joins tensors of different ranges; run sextant quantize", graph_.label());
-  check(!options_.nms || graph_.decode(), "{}: has no decode node, so nothing to suppress",
+        "{}: combines tensors with different ranges; run sextant quantize", graph_.label());
+  check(!options_.nms || graph_.decode(), "{}: has no decode node, which --nms needs",
         graph_.label());
   shapes_ = infer_shapes(graph_, options_.batch, options_.height, options_.width);
   values_.resize(graph_.tensors.size());
@@ -31,8 +32,8 @@ onnx::ModelProto OnnxExporter::build() {
   writer_.value(true, "images", TensorProto::FLOAT, {batch(), 3, options_.height, options_.width});
   for (const Node& node : graph_.nodes) {
     const OnnxExport* kind = onnx_export_of(node.kind());
-    check(kind != nullptr, "{}: node '{}': kind {} has no form in ONNX", graph_.label(), node.name,
-          name_of(node.kind()));
+    check(kind != nullptr, "{}: node '{}': kind {} cannot be exported to ONNX", graph_.label(),
+          node.name, name_of(node.kind()));
     kind->write(*this, node);
   }
   if (!graph_.decode()) plain_output();
@@ -60,7 +61,7 @@ void OnnxExporter::metadata(const OnnxTail* tail) {
   entry.set_value(json_text(j));
 }
 
-// ---- for the kinds
+// ---- for the exports of each kind
 
 void OnnxExporter::finish(const Node& node, const std::string& x) {
   const TensorInfo& t = info(node.output);
@@ -82,9 +83,9 @@ std::string OnnxExporter::constant(const std::string& name, const Tensor& t,
   return writer_.halves(name, dims, t.span<float>());
 }
 
-// Signed values are u8 around 128: the same steps, and the type that both runtimes' integer kernels
-// work in. (Given s8, ONNX Runtime falls back to float where a convolution's input is u8, and
-// OpenVINO rounds coarser.)
+// Signed values are exported as u8 around 128: the same steps, in the type for which both runtimes
+// have integer kernels. (Given s8, ONNX Runtime falls back to float where a convolution's input is
+// u8, and OpenVINO rounds coarser.)
 std::string OnnxExporter::pair(const std::string& name, const std::string& x, float scale,
                                bool is_unsigned) {
   const std::string s = writer_.scalar(name + "/scale", scale);
@@ -145,7 +146,7 @@ std::string to_onnx(const Graph& graph, const OnnxOptions& options) {
         inferred, onnx::OpSchemaRegistry::Instance(),
         onnx::ShapeInferenceOptions(/*check_type=*/true, /*strict_mode=*/1, /*data_prop=*/true));
   } catch (const std::exception& e) {
-    fail("onnx: the checker refuses the model: {}", one_line(e.what()));
+    fail("onnx: the ONNX checker rejects the model: {}", one_line(e.what()));
   }
   return model.SerializeAsString();
 }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A deploy graph as an ONNX model: opset 13, valid for ONNX's own checker.
 //
 // Input `images`: f32 [N,3,H,W], RGB in 0..1. With a decode node the output is `outputs`, f32
@@ -5,7 +6,7 @@
 // graph's last tensor as f32 [N,C,H,W], or [N,C] where it is one pixel. With `nms` the outputs are
 //   num_dets i32 [N,1] · det_boxes f32 [N,K,4] (x1 y1 x2 y2, pixels) · det_scores f32 [N,K] ·
 //   det_classes i32 [N,K]
-// best first; rows past num_dets hold zeros and class -1. docs/onnx.md says more.
+// best first; rows past num_dets hold zeros and class -1. See docs/onnx.md.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +21,7 @@ namespace sextant::deploy {
 enum class OnnxPrecision {
   kFloat32,
   kFloat16,  // weights and activations; input, decode and outputs stay f32
-  kInt8      // QuantizeLinear / DequantizeLinear with the ranges of the graph
+  kInt8      // QuantizeLinear / DequantizeLinear with the graph's ranges
 };
 constexpr auto enum_names(OnnxPrecision) {
   return make_enum_names<OnnxPrecision>("precision of an ONNX model",
@@ -29,28 +30,30 @@ constexpr auto enum_names(OnnxPrecision) {
                                          {OnnxPrecision::kInt8, "int8"}});
 }
 
-// kernels/detection/nms.h says what these mean.
+// As in kernels/detection/nms.h.
 struct OnnxNms {
   float conf = 0.25f;
   float iou = 0.45f;
-  int64_t max_det = 0;  // 0: 300, or all boxes of a model that has fewer
+  int64_t max_det = 0;  // 0: 300, or all boxes if the model has fewer
   bool multi_label = false;
 };
 
 struct OnnxOptions {
   OnnxPrecision precision = OnnxPrecision::kFloat32;
   int64_t batch = 1;
-  bool dynamic_batch = false;  // N is a symbol; `batch` then only names the size that is checked
+  bool dynamic_batch = false;  // N is symbolic; shapes are then checked at `batch`
   int64_t height = 640;
   int64_t width = 640;
   std::optional<OnnxNms> nms;
-  // int8: a Q/DQ pair also between a convolution and what is fused into it (SiLU, a residual),
-  // where our engine does not round. ONNX Runtime has integer convolutions only between two pairs.
+  // int8: also place a Q/DQ pair between a convolution and the operation fused into it (SiLU, a
+  // residual), where our engine does not round. ONNX Runtime has integer convolutions only between
+  // two pairs.
   bool for_onnxruntime = false;
 };
 
-// The serialized model. Throws Error naming the graph, and the node where there is one: not fused,
-// a size that does not fit, int8 without ranges, nms without a decode node, weights beyond fp16.
+// The serialized model. Throws Error naming the graph, and the node if one is at fault: not fused,
+// a size that does not fit, int8 without ranges, nms without a decode node, weights too large for
+// fp16.
 std::string to_onnx(const Graph& graph, const OnnxOptions& options);
 
 // Written under a temporary name and renamed.

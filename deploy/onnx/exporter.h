@@ -1,5 +1,6 @@
-// Writes a graph as an ONNX model, node by node. Internal to deploy/onnx; deploy/onnx/export.h is
-// the door. What each kind of node becomes is beside its import (deploy/onnx/nodes.h).
+// SPDX-License-Identifier: Apache-2.0
+// Writes a graph as an ONNX model, node by node. Internal to deploy/onnx; the public interface is
+// deploy/onnx/export.h. The export of each kind of node is beside its import (deploy/onnx/nodes.h).
 #pragma once
 
 #include <onnx/onnx_pb.h>
@@ -16,12 +17,12 @@ struct OnnxTail;
 
 class OnnxExporter {
  public:
-  // Both have to outlive it.
+  // Both arguments have to outlive it.
   OnnxExporter(const Graph& graph, const OnnxOptions& options)
       : graph_(graph), options_(options), writer_(*model_.mutable_graph()) {}
   onnx::ModelProto build();
 
-  // ---- for the kinds
+  // ---- for the exports of each kind
   const Graph& graph() const { return graph_; }
   const OnnxOptions& options() const { return options_; }
   OnnxWriter& writer() { return writer_; }
@@ -32,12 +33,12 @@ class OnnxExporter {
   const Shape& shape(int t) const { return shapes_[static_cast<size_t>(t)]; }
   bool quantized(int t) const { return int8() && info(t).has_range(); }
 
-  // What the readers of a tensor read: its value's name.
+  // The name of the value that readers of a tensor use.
   const std::string& value(int t) const { return values_[static_cast<size_t>(t)]; }
   const std::string& in(const Node& node, size_t i = 0) const { return value(node.inputs[i]); }
-  // x is the node's result: its readers see it, or the Q/DQ pair behind it.
+  // Declares x the node's result: readers use it, or the Q/DQ pair behind it.
   void finish(const Node& node, const std::string& x);
-  // One ONNX node that is the whole node.
+  // Exports the whole node as one ONNX node.
   void write(const std::string& type, const Node& node, const std::vector<std::string>& inputs,
              const std::vector<OnnxAttribute>& attributes = {});
 
@@ -48,7 +49,7 @@ class OnnxExporter {
   std::string activation(const std::string& name, const std::string& x, Activation a);
   // factor * x; x itself for 1.
   std::string scaled(const std::string& name, const std::string& x, float factor);
-  // The model's metadata; `tail` where it ends in a decode node.
+  // The model's metadata; `tail` if it ends in a decode node.
   void metadata(const OnnxTail* tail);
 
  private:
@@ -60,7 +61,7 @@ class OnnxExporter {
   onnx::ModelProto model_;
   OnnxWriter writer_;
   std::vector<Shape> shapes_;
-  std::vector<std::string> values_;  // of each tensor, as its readers see it
+  std::vector<std::string> values_;  // the name that readers of each tensor use
 };
 
 }  // namespace sextant::deploy

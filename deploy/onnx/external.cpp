@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "deploy/onnx/external.h"
 
 #include <charconv>
@@ -13,13 +14,13 @@ namespace {
 namespace fs = std::filesystem;
 using onnx::TensorProto;
 
-constexpr int64_t kMaxBytes = int64_t{1} << 32;  // of all tensors
+constexpr int64_t kMaxBytes = int64_t{1} << 32;  // in all tensors
 
 int64_t number(const std::string& text, const char* key) {
   int64_t value = -1;
   const auto end = std::from_chars(text.data(), text.data() + text.size(), value);
   check(end.ec == std::errc() && end.ptr == text.data() + text.size() && value >= 0,
-        "its {} is '{}', no number of bytes", key, one_line(text));
+        "its {} must be a number of bytes, not '{}'", key, one_line(text));
   return value;
 }
 
@@ -40,21 +41,22 @@ class Reader {
     check(!location.empty() && inside.is_relative() && *inside.begin() != "..",
           "its data is in '{}', which is not in the model's folder", one_line(location));
     const fs::path path = folder_ / inside;
-    check(fs::is_regular_file(path), "its data is in {}, which is no file", path.string());
-    // Links must not lead elsewhere: the model says which file is read, its user does not.
+    check(fs::is_regular_file(path), "its data is in {}, which is not a file", path.string());
+    // Links must not lead out of the folder: the model, not its user, chooses the file that is
+    // read.
     const fs::path real = fs::canonical(path).lexically_relative(fs::canonical(folder_));
     check(!real.empty() && *real.begin() != "..",
-          "its data is in {}, a link to what is not in the model's folder", path.string());
+          "its data is in {}, a link to a file outside the model's folder", path.string());
     const auto size = static_cast<int64_t>(fs::file_size(path));
     if (files_.insert(real).second) file_bytes_ += size;
     if (length < 0) length = size - offset;
     check(offset <= size && length >= 0 && length <= size - offset,
-          "its data are {} bytes from {} on in {}, which has {}", length, offset, path.string(),
+          "its data is {} bytes at offset {} of {}, which has {}", length, offset, path.string(),
           size);
-    check(length <= kMaxBytes - total_, "the data in other files are more than {} bytes",
-          kMaxBytes);
+    check(length <= kMaxBytes - total_, "the data in other files exceeds {} bytes", kMaxBytes);
     total_ += length;
-    check(total_ <= 2 * file_bytes_, "the data in other files are more than twice these files");
+    check(total_ <= 2 * file_bytes_,
+          "the data in other files exceeds twice the size of these files");
     std::string bytes(static_cast<size_t>(length), '\0');
     std::ifstream file(path, std::ios::binary);
     file.seekg(offset);

@@ -1,4 +1,5 @@
-// Weights that an ONNX model keeps in files beside it. Internal to deploy/onnx.
+// SPDX-License-Identifier: Apache-2.0
+// Weights that an ONNX model stores in separate files. Internal to deploy/onnx.
 #pragma once
 
 #include <onnx/onnx_pb.h>
@@ -7,8 +8,8 @@
 
 namespace sextant::deploy {
 
-// Reads what initializers and constants of the model have in other files, which have to lie in
-// `folder`, links included, into the model. Returns how many bytes that were. Throws Error naming
+// Loads the data that initializers and constants keep in other files into the model. The files have
+// to lie in `folder`, after following links. Returns the number of bytes read. Throws Error naming
 // the tensor.
 int64_t read_external_data(onnx::GraphProto& graph, const std::filesystem::path& folder);
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "deploy/onnx/import.h"
 
 #include <algorithm>
@@ -36,12 +37,12 @@ class ModelReader {
     const bool fits = bytes.size() <= static_cast<size_t>(std::numeric_limits<int>::max());
     check(fits && model_.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())) &&
               model_.has_graph() && model_.graph().node_size() > 0,
-          "{}: is no ONNX model", source_);
-    check(model_.graph().node_size() <= kMaxNodes, "{}: has {} nodes", source_,
+          "{}: is not an ONNX model", source_);
+    check(model_.graph().node_size() <= kMaxNodes, "{}: has {} nodes, too many", source_,
           model_.graph().node_size());
   }
 
-  // Weights in files of this folder; returns their bytes.
+  // Loads weights from files in this folder; returns their size in bytes.
   int64_t read_external(const std::filesystem::path& folder) {
     int64_t bytes = 0;
     named("external data", [&] { bytes = read_external_data(*model_.mutable_graph(), folder); });
@@ -68,7 +69,7 @@ class ModelReader {
   }
 
  private:
-  // Runs f; its Error gets the file and `what` in front.
+  // Runs f and prefixes its Error with the file and `what`.
   template <class F>
   void named(const std::string& what, const F& f) const {
     try {
@@ -84,7 +85,7 @@ class ModelReader {
     return tail_ && name.starts_with(tail_->name + "/");
   }
 
-  // ---- what stands beside the nodes
+  // ---- everything but the nodes
 
   void read_metadata() {
     for (const onnx::StringStringEntryProto& p : model_.metadata_props()) {
@@ -108,7 +109,7 @@ class ModelReader {
       return;
     }
   }
-  // Not even at an end of the model that is left out: such sizes overflow.
+  // Checked even in parts of the model that are left out: such sizes overflow.
   void check_pads() const {
     constexpr int64_t kMost = int64_t{1} << 32;
     std::map<std::string, const TensorProto*> constants;
@@ -125,7 +126,8 @@ class ModelReader {
           if (a.name() == "pads") pads.assign(a.ints().begin(), a.ints().end());
         const auto given = n.input_size() > 1 ? constants.find(n.input(1)) : constants.end();
         if (given != constants.end()) pads = OnnxConstant(*given->second).ints();
-        for (const int64_t p : pads) check(p >= -kMost && p <= kMost, "pads by {}", p);
+        for (const int64_t p : pads)
+          check(p >= -kMost && p <= kMost, "padding of {} is out of bounds", p);
       });
     }
   }
@@ -150,14 +152,14 @@ class ModelReader {
   int64_t image_side(const onnx::TensorShapeProto& shape, int dim) const {
     if (shape.dim(dim).has_dim_value() && shape.dim(dim).dim_value() > 0) {
       const int64_t size = shape.dim(dim).dim_value();
-      check(size <= 8192, "{}: its images have {} pixels a side, at most 8192 are known", source_,
-            size);
+      check(size <= 8192, "{}: its images have {} pixels a side, at most 8192 are supported",
+            source_, size);
       check(options_.image_size == 0 || options_.image_size == size,
-            "{}: is for images of {} pixels, not {}", source_, size, options_.image_size);
+            "{}: takes images of {} pixels, not {}", source_, size, options_.image_size);
       return size;
     }
     const int64_t size = options_.image_size > 0 ? options_.image_size : image_size_;
-    check(size > 0, "{}: does not say how large its images are; give the image size", source_);
+    check(size > 0, "{}: does not fix the size of its images; give the image size", source_);
     return size;
   }
 
@@ -165,20 +167,20 @@ class ModelReader {
     const onnx::TypeProto::Tensor& type = image.type().tensor_type();
     const std::string name = one_line(image.name());
     check(type.elem_type() == TensorProto::FLOAT || type.elem_type() == TensorProto::FLOAT16,
-          "{}: its input '{}' holds no floats", source_, name);
+          "{}: its input '{}' must hold floats", source_, name);
     check(type.shape().dim_size() == 4 &&
               (!type.shape().dim(1).has_dim_value() || type.shape().dim(1).dim_value() == 3),
-          "{}: its input '{}' is not an image [N,3,H,W]", source_, name);
+          "{}: its input '{}' must be an image [N,3,H,W]", source_, name);
     OnnxImporter importer(image_side(type.shape(), 2), image_side(type.shape(), 3), image.name());
     importer.graph.source = source_;
     const auto& batch = type.shape().dim(0);
     if (batch.has_dim_value()) importer.batch = std::max<int64_t>(batch.dim_value(), 1);
-    check(importer.batch <= kMaxBatch, "{}: its images come {} at a time, at most {} are known",
+    check(importer.batch <= kMaxBatch, "{}: takes {} images at a time, at most {} are supported",
           source_, importer.batch, kMaxBatch);
     importer.opset = 0;
     for (const onnx::OperatorSetIdProto& o : model_.opset_import())
       if (o.domain().empty() || o.domain() == "ai.onnx") importer.opset = o.version();
-    check(importer.opset >= 7, "{}: is of operator set {}, at least 7 is known", source_,
+    check(importer.opset >= 7, "{}: uses operator set {}, the oldest supported is 7", source_,
           importer.opset);
     return importer;
   }
@@ -198,8 +200,8 @@ class ModelReader {
           seen.size() > 20 ? fmt::format(" and {} more", seen.size() - 20) : "");
   }
 
-  // Those that can be: neither an operator without a place in a graph, nor what reads its result.
-  // Returns the first reason against one.
+  // Imports all nodes that can be imported, leaving out unsupported operators and the nodes that
+  // read their results. Returns the first reason for leaving one out.
   std::optional<Error> import_nodes(OnnxImporter& importer) const {
     std::optional<Error> first;
     std::set<std::string> without;  // values of nodes that were left out
@@ -220,7 +222,7 @@ class ModelReader {
       }
       if (!left_out) continue;
       if (!first)
-        first = Error(fmt::format("{}: operator '{}' is not known", source_, n.op_type()));
+        first = Error(fmt::format("{}: operator '{}' is not supported", source_, n.op_type()));
       without.insert(n.output().begin(), n.output().end());
     }
     return first;
@@ -248,7 +250,8 @@ class ModelReader {
     check_tail(shapes);
   }
 
-  // A detector of another tool. Where it is none, `first` is why it is no ordinary network either.
+  // A detector exported by another tool. If it is not one, `first` says why it is not an ordinary
+  // network either.
   void finish_detector(OnnxImporter& importer, const std::string& image,
                        const std::optional<Error>& first) const {
     describe(importer.graph, importer.shapes[0]);
@@ -296,10 +299,10 @@ class ModelReader {
     return shapes;
   }
 
-  // Whether the nodes that the metadata calls the end are what we would write there.
+  // Checks that the nodes which the metadata calls the end equal those that our export would write.
   void check_tail(const std::vector<Shape>& shapes) const {
     const std::string what =
-        source_ + ": its last nodes are not the decoding that its metadata says";
+        source_ + ": its last nodes are not the decoding that its metadata describes";
     int64_t anchors = 0;
     for (size_t i = 0; i < shapes.size(); i += tail_->attributes.maps_per_level())
       anchors += shapes[i][1] * shapes[i][2];
@@ -368,12 +371,12 @@ class ModelReader {
 
 namespace {
 
-// What a model of so many bytes may take as tensors: weights are held a few times while they are
-// rearranged, and one that many layers share once for each.
+// The memory that a model of this many bytes may take: a few copies of the weights while they are
+// rearranged, and one copy for each layer that shares a weight.
 AllocationBudget budget(size_t bytes, const std::string& source) {
   constexpr int64_t kCopies = 16, kSlack = int64_t{256} << 20;
   return {kCopies * static_cast<int64_t>(bytes) + kSlack,
-          source + ": asks for far more memory than its weights take"};
+          source + ": needs far more memory than its weights"};
 }
 
 }  // namespace

@@ -1,12 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
 // An ONNX model as a deploy graph: our own exports, and ordinary convolutional networks, float or
 // with QuantizeLinear / DequantizeLinear pairs.
 //
 // The model has one image input [N,3,H,W] and one output (or those of our own nms); the decoding of
-// a detector becomes our decode node, and a suppression behind it is left out. Constant
+// a detector becomes our decode node, and NMS behind it is left out. Constant
 // weights, batch-norm, padding, flattening and fully connected layers become convolutions; the
-// graph comes fused. Ranges of Q/DQ pairs become ranges of the graph: those of tensors that share
-// one (deploy/graph/ranges.h) are widened to the largest, zero points to the symmetric range around
-// them. docs/onnx.md lists the operators.
+// graph is returned fused. Ranges of Q/DQ pairs become ranges of the graph: tensors that share a
+// range (deploy/graph/ranges.h) get the largest of theirs, and asymmetric ranges are widened to
+// symmetric ones. docs/onnx.md lists the operators.
 #pragma once
 
 #include <cstdint>
@@ -26,11 +27,11 @@ struct OnnxImportOptions {
   bool head_maps = false;
 };
 
-// Throws one Error naming the file, and operator and node where there is one: no ONNX model,
-// weights in files that are not beside it, unsupported operators (all of them by name), shapes that
-// do not fit.
+// Throws Error naming the file, and operator and node if one is at fault: not an ONNX model,
+// weights in files outside its folder, unsupported operators (all of them by name), shapes that do
+// not match.
 Graph load_onnx(const std::filesystem::path& path, const OnnxImportOptions& options = {});
-// The same from memory, without weights in other files; `source` starts the messages.
+// The same from memory, without weights in other files; messages start with `source`.
 Graph from_onnx(const std::string& bytes, const std::string& source,
                 const OnnxImportOptions& options = {});
 

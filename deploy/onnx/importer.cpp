@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "deploy/onnx/importer.h"
 
 #include <algorithm>
@@ -32,7 +33,7 @@ bool OnnxImporter::knows(const onnx::NodeProto& node) {
 
 void OnnxImporter::import_node(const onnx::NodeProto& node) {
   now_ = &node;
-  check(node.output_size() >= 1, "it has no output");
+  check(node.output_size() >= 1, "has no output");
   onnx_import_of(node.op_type())->read(*this);
 }
 
@@ -54,15 +55,15 @@ void OnnxImporter::constant(const onnx::TensorProto& tensor) {
 
 int OnnxImporter::tensor_of(const std::string& name) {
   const auto found = values_.find(name);
-  check(found != values_.end(), "no node makes '{}'", one_line(name));
+  check(found != values_.end(), "'{}' is not made by any node", one_line(name));
   return plain(OnnxValue(found->second));
 }
 
 int OnnxImporter::plain(const OnnxValue& v) {
-  check(!v.is_constant(), "reads a constant where it needs a tensor");
-  check(v.zeros == std::array<int64_t, 4>{}, "padding is only known before a convolution");
+  check(!v.is_constant(), "its input must be a tensor, not a constant");
+  check(v.zeros == std::array<int64_t, 4>{}, "padding is only supported before a convolution");
   check(v.pending == OnnxValue::Pending::kNone,
-        "reads a HardSigmoid, Softplus or Tanh, known only as a part of HardSwish and Mish");
+        "reads a HardSigmoid, Softplus or Tanh, supported only in HardSwish and Mish");
   if (v.factor == 1.0f) return v.tensor;
   const size_t channels = static_cast<size_t>(shapes[static_cast<size_t>(v.tensor)][3]);
   return affine(v.tensor, std::vector<float>(channels, v.factor), {});
@@ -86,7 +87,7 @@ int OnnxImporter::add(Node node, const std::string& name) {
   info.name = node.name;
   info.shape = output_shape(graph, node, shapes);
   for (const int64_t d : info.shape.dims())
-    check(d >= 1 && d <= 1 << 24, "absurd output size {}", info.shape.str());
+    check(d >= 1 && d <= 1 << 24, "output size {} is out of bounds", info.shape.str());
   node.output = static_cast<int>(graph.tensors.size());
   shapes.push_back(info.shape);
   graph.tensors.push_back(std::move(info));
@@ -105,7 +106,7 @@ int OnnxImporter::affine(int tensor, const std::vector<float>& factor,
   return add(std::move(node), one_line(now_->name()));
 }
 
-// ---- what the current node says
+// ---- attributes and inputs of the current node
 
 const AttributeProto* OnnxOperator::attribute(const char* name) const {
   for (const AttributeProto& a : current().attribute())
@@ -136,10 +137,10 @@ std::vector<int64_t> OnnxOperator::integers(const char* name, std::vector<int64_
                                             int64_t low, int64_t high) const {
   const AttributeProto* a = attribute(name);
   if (!a) return standard;
-  check(a->ints_size() <= 64, "{} has {} values", name, a->ints_size());
+  check(a->ints_size() <= 64, "{} has {} values, at most 64 are supported", name, a->ints_size());
   const std::vector<int64_t> values(a->ints().begin(), a->ints().end());
   check(standard.empty() || values.size() == standard.size(),
-        "{} has {} values, expected {}; only 2-D layers are known", name, values.size(),
+        "{} has {} values, expected {}; only 2-D layers are supported", name, values.size(),
         standard.size());
   for (const int64_t v : values)
     check(v >= low && v <= high, "{} holds {}, must be in [{}, {}]", name, v, low, high);
@@ -168,9 +169,10 @@ std::vector<int64_t> OnnxOperator::integers_or_input(const char* name, int i) co
   if (attribute(name)) return integers(name, {}, -kAny, kAny);
   if (!has_input(i)) return {};
   const OnnxConstant& c = constant_input(i);
-  check(c.numel() <= 64, "{} has {} values", name, c.numel());
+  check(c.numel() <= 64, "{} has {} values, at most 64 are supported", name, c.numel());
   std::vector<int64_t> values = c.ints();
-  for (const int64_t v : values) check(v >= -kAny && v <= INT64_MAX, "{} holds {}", name, v);
+  for (const int64_t v : values)
+    check(v >= -kAny && v <= INT64_MAX, "{} holds {}, which is out of bounds", name, v);
   return values;
 }
 
@@ -187,7 +189,7 @@ OnnxWindow OnnxOperator::window(const Shape& x, int64_t kernel_h, int64_t kernel
   if (automatic == "NOTSET") return g;
   g.pads = {};
   if (automatic == "VALID") return g;
-  check(automatic == "SAME_UPPER" || automatic == "SAME_LOWER", "auto_pad '{}' is not known",
+  check(automatic == "SAME_UPPER" || automatic == "SAME_LOWER", "auto_pad '{}' is not supported",
         automatic);
   for (size_t d = 0; d < 2; ++d) {
     const int64_t size = x[static_cast<int>(d) + 1];

@@ -1,6 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
 // Turns the nodes of an ONNX model into nodes of a graph, one after the other. Internal to
-// deploy/onnx; deploy/onnx/import.h is the door. What is made of each operator is in the files of
-// deploy/onnx/nodes.h.
+// deploy/onnx; the public interface is deploy/onnx/import.h. The import of each operator is in the
+// files that deploy/onnx/nodes.h lists.
 #pragma once
 
 #include <onnx/onnx_pb.h>
@@ -19,19 +20,19 @@
 
 namespace sextant::deploy {
 
-// What a name of the ONNX graph stands for: a constant, or a tensor of ours with what still has to
-// be done to it, which the operator that reads it takes care of.
+// The meaning of a name in the ONNX graph: a constant, or one of our tensors with operations that
+// are still pending. The operator that reads it absorbs or performs these.
 struct OnnxValue {
   enum class Pending { kNone, kHardSigmoid, kSoftplus, kTanhOfSoftplus };
 
   std::shared_ptr<OnnxConstant> constant;
   std::shared_ptr<OnnxQuantized> weight;  // a constant behind DequantizeLinear
-  std::string constant_name;              // of the initializer, for a node's name
+  std::string constant_name;              // name of the initializer, used to name the node
 
   int tensor = -1;
   bool flat = false;               // read as [N, C * H * W]
   float factor = 1.0f;             // times this
-  std::array<int64_t, 4> zeros{};  // with zeros around it: top, left, bottom, right
+  std::array<int64_t, 4> zeros{};  // zero padding: top, left, bottom, right
   Pending pending = Pending::kNone;
 
   bool is_constant() const { return constant || weight; }
@@ -43,31 +44,32 @@ class OnnxImporter {
 
   // Whether import_node() knows the node's operator.
   static bool knows(const onnx::NodeProto& node);
-  // Throws Error about the node, without naming it.
+  // Throws Error that does not name the node; the caller does.
   void import_node(const onnx::NodeProto& node);
 
   void constant(const onnx::TensorProto& tensor);
-  // Our tensor of that name, done with all that was pending. Throws where there is none.
+  // Our tensor of that name, with all pending operations performed. Throws if it does not exist.
   int tensor_of(const std::string& name);
-  // The shape of the image or map of that name, [1,H,W,C]; null where there is none, or it is not
-  // done with what is pending.
+  // The shape [1,H,W,C] of the image or map of that name; null if it does not exist or has pending
+  // operations.
   const Shape* map_shape(const std::string& name) const;
-  // Puts `node` behind the others; returns its tensor. The name is made unique; "": by its kind.
+  // Appends `node` and returns its tensor. Its name is made unique; an empty one is chosen by its
+  // kind.
   int add(Node node, const std::string& name);
 
-  Graph graph;                // as far as it got; `output` is the caller's
-  std::vector<Shape> shapes;  // of its tensors, for one image
+  Graph graph;                // imported so far; the caller sets `output`
+  std::vector<Shape> shapes;  // the shapes of its tensors, for one image
   int64_t opset = 13;
-  int64_t batch = 1;  // that the model was written for
+  int64_t batch = 1;  // the batch size of the model
 
   // ---- for operators
   const onnx::NodeProto& current() const { return *now_; }
-  // Null for what no node before the current one makes.
+  // Null if no earlier node makes it.
   OnnxValue* find(const std::string& name);
   void define(const std::string& name, OnnxValue value);
-  // Memory for a constant that no initializer holds.
+  // Storage for a computed constant.
   onnx::TensorProto& own() { return owned_.emplace_back(); }
-  // The tensor of a value, done with what was pending.
+  // The tensor of a value, with pending operations performed.
   int plain(const OnnxValue& v);
   // factor * x + shift per channel: a depthwise 1x1 convolution, which fuse() folds where it can.
   int affine(int tensor, const std::vector<float>& factor, const std::vector<float>& shift);
@@ -80,21 +82,21 @@ class OnnxImporter {
   const onnx::NodeProto* now_ = nullptr;
 };
 
-// How a layer slides over an image.
+// The window of a convolution or pooling layer.
 struct OnnxWindow {
   int64_t stride = 1;
   std::array<int64_t, 2> dilation{1, 1};
   std::array<int64_t, 4> pads{};  // top, left, bottom, right
 };
 
-// One operator: what the importer's current node says, and what is made of it. Each family of
-// operators derives from it, with a member function each (imports()).
+// Access to the importer's current node, and ways to add nodes to the graph. Each family of
+// operators derives from it and has a member function for each operator (imports()).
 class OnnxOperator {
  public:
   explicit OnnxOperator(OnnxImporter& importer) : importer_(importer) {}
 
  protected:
-  // ---- what the node says
+  // ---- attributes and inputs
   const onnx::NodeProto& current() const { return importer_.current(); }
   std::string name_of_node() const;
   const onnx::AttributeProto* attribute(const char* name) const;
@@ -111,19 +113,19 @@ class OnnxOperator {
   // strides, dilations, pads and auto_pad of a layer that slides over x.
   OnnxWindow window(const Shape& x, int64_t kernel_h, int64_t kernel_w) const;
 
-  // ---- what is made of it
-  // The tensor of input i, or of a value, done with what was pending.
+  // ---- results
+  // The tensor of input i, or of a value, with pending operations performed.
   int plain(int i) { return plain(OnnxValue(input(i))); }
   int plain(const OnnxValue& v) { return importer_.plain(v); }
   const Shape& shape(int tensor) const { return importer_.shapes[static_cast<size_t>(tensor)]; }
   int affine(int tensor, const std::vector<float>& factor, const std::vector<float>& shift) {
     return importer_.affine(tensor, factor, shift);
   }
-  // Named as the ONNX node where `name` is empty.
+  // Named like the ONNX node if `name` is empty.
   int add(Node made, const std::string& name = "") {
     return importer_.add(std::move(made), name.empty() ? name_of_node() : name);
   }
-  // The node's first output, or output i.
+  // Sets the node's first output, or output i.
   void result(OnnxValue value) { result(0, std::move(value)); }
   void result(int tensor, bool flat = false);
   void result(int i, OnnxValue value) { importer_.define(current().output(i), std::move(value)); }
@@ -132,7 +134,7 @@ class OnnxOperator {
   OnnxImporter& importer_;
 };
 
-// The row of an operator that a member function of a family imports.
+// The table row of an operator that a member function of a family imports.
 template <class Family>
 void import_by(OnnxImporter& importer, void (Family::*method)()) {
   (Family(importer).*method)();

@@ -1,5 +1,6 @@
-// Nodes in both directions, a file for each family: the ONNX operators that its import knows, and
-// the kinds that its export writes, in two tables beside the code. Internal to deploy/onnx.
+// SPDX-License-Identifier: Apache-2.0
+// Import and export of nodes, one file per family: two tables beside the code list the ONNX
+// operators that it imports and the kinds that it exports. Internal to deploy/onnx.
 #pragma once
 
 #include <onnx/onnx_pb.h>
@@ -15,8 +16,8 @@ class OnnxExporter;
 class OnnxImporter;
 
 struct OnnxImport {
-  std::string_view type;  // of the operator
-  // Imports the importer's current node. Throws Error about it, without naming it.
+  std::string_view type;  // the operator's type
+  // Imports the importer's current node. Throws Error that does not name the node.
   void (*read)(OnnxImporter&);
 };
 
@@ -36,7 +37,7 @@ OnnxNodes pool_nodes();
 OnnxNodes quantization_nodes();
 OnnxNodes shape_nodes();
 
-// Null for what no family has.
+// Null if no family has it.
 const OnnxImport* onnx_import_of(std::string_view type);
 const OnnxExport* onnx_export_of(NodeKind kind);
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Pooling.
 #include <algorithm>
 
@@ -23,11 +24,12 @@ void Pools::max_pool() {
   const std::vector<int64_t> kernel = integers("kernel_shape", {0, 0}, 1, 64);
   const OnnxWindow g = window(shape(x), kernel[0], kernel[1]);
   check(kernel[0] >= 1 && kernel[0] == kernel[1] && g.dilation == std::array<int64_t, 2>{1, 1},
-        "only square kernels without dilation are known");
-  for (const int64_t p : g.pads) check(p == g.pads[0], "only equal padding on all sides is known");
+        "only square kernels without dilation are supported");
+  for (const int64_t p : g.pads)
+    check(p == g.pads[0], "only equal padding on all sides is supported");
   const auto rest = [&](int d) { return (shape(x)[d] + 2 * g.pads[0] - kernel[0]) % g.stride; };
   check(integer("ceil_mode", 0, 0, 1) == 0 || (rest(1) == 0 && rest(2) == 0),
-        "ceil_mode is not known");
+        "ceil_mode is not supported");
   Node node;
   node.inputs = {x};
   node.attributes =
@@ -46,7 +48,7 @@ void Pools::reduce_mean() {
   std::vector<int64_t> axes = integers_or_input("axes", 1);
   for (int64_t& a : axes) a += a < 0 ? 4 : 0;
   std::ranges::sort(axes);
-  check(!input(0).flat && axes == std::vector<int64_t>{2, 3}, "only axes 2 and 3 are known");
+  check(!input(0).flat && axes == std::vector<int64_t>{2, 3}, "only axes 2 and 3 are supported");
   global_average_pool();
   output().flat = integer("keepdims", 1, 0, 1) == 0;
 }

@@ -1,5 +1,6 @@
-// QuantizeLinear and DequantizeLinear: ranges and integer weights. Export writes them where they
-// belong (OnnxExporter::pair()).
+// SPDX-License-Identifier: Apache-2.0
+// Imports QuantizeLinear and DequantizeLinear: ranges and integer weights. Export writes them
+// around other nodes (OnnxExporter::pair()).
 #include <algorithm>
 #include <cmath>
 
@@ -9,7 +10,7 @@
 namespace sextant::deploy {
 namespace {
 
-// The range whose step is `scale` to the bit, as TensorInfo::scale() computes it.
+// The range for which TensorInfo::scale() gives exactly `scale`.
 float amax_of(float scale, float steps) {
   const float near = scale * steps;
   float candidate = std::nextafter(std::nextafter(near, 0.0f), 0.0f);
@@ -31,7 +32,7 @@ void Quantization::quantize() {
   q.scale = constant_input(1).floats();
   const int type = has_input(2) ? constant_input(2).type() : int{onnx::TensorProto::UINT8};
   check(type == onnx::TensorProto::UINT8 || type == onnx::TensorProto::INT8,
-        "only 8-bit integers are known");
+        "only 8-bit integers are supported");
   const float low = type == onnx::TensorProto::UINT8 ? 0.0f : -128.0f;
   const float high = low + 255.0f;
   q.zero_point.assign(q.scale.size(), 0);
@@ -40,7 +41,7 @@ void Quantization::quantize() {
         "scale and zero point differ in size");
   for (const float s : q.scale) check(s > 0, "a scale is {}", s);
   if (v.is_constant()) {
-    check(v.constant != nullptr, "quantizes what is quantized already");
+    check(v.constant != nullptr, "its input is already quantized");
     q.axis = integer("axis", 1, -4, 3);
     if (q.axis < 0) q.axis += std::ssize(v.constant->dims());
     const std::vector<float> w = v.constant->floats();
@@ -59,13 +60,13 @@ void Quantization::quantize() {
     constant.constant_name = v.constant_name;
     return result(std::move(constant));
   }
-  check(q.scale.size() == 1, "a scale per channel is only known for constants");
+  check(q.scale.size() == 1, "a scale per channel is only supported for constants");
   const int tensor = plain(v);
   const float zero = static_cast<float>(q.zero_point[0]);
   float amax = std::max(zero - low, high - zero) * q.scale[0];
   if (zero == low)
     amax = amax_of(q.scale[0], 255.0f);
-  else if (zero == low + 128.0f)  // -128 saturates, it is no part of the range
+  else if (zero == low + 128.0f)  // -128 saturates and is not part of the range
     amax = amax_of(q.scale[0], 127.0f);
   check(std::isfinite(amax) && amax < 1e30f, "a scale is {}", q.scale[0]);
   float& range = importer_.graph.tensors[static_cast<size_t>(tensor)].amax;
@@ -75,8 +76,8 @@ void Quantization::quantize() {
 
 void Quantization::dequantize() {
   const OnnxValue v = input(0);
-  if (!v.is_constant()) return result(v);  // its QuantizeLinear has told the range
-  check(v.constant != nullptr, "dequantizes what is not quantized");
+  if (!v.is_constant()) return result(v);  // its QuantizeLinear has set the range
+  check(v.constant != nullptr, "its input is not quantized");
   OnnxQuantized q;
   q.values = *v.constant;
   q.scale = constant_input(1).floats();
@@ -89,7 +90,7 @@ void Quantization::dequantize() {
   if (q.axis < 0) q.axis += rank;
   check(!q.scale.empty() && q.zero_point.size() == q.scale.size() &&
             (q.scale.size() == 1 || dims[static_cast<size_t>(q.axis)] == std::ssize(q.scale)),
-        "{} scales and {} zero points do not fit its input", q.scale.size(), q.zero_point.size());
+        "{} scales and {} zero points do not match its input", q.scale.size(), q.zero_point.size());
   q.values.ints();  // throws unless it holds integers
   OnnxValue weight;
   weight.weight = std::make_shared<OnnxQuantized>(std::move(q));

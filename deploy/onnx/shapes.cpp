@@ -1,4 +1,5 @@
-// What moves values and leaves them as they are, and what shapes are reckoned with.
+// SPDX-License-Identifier: Apache-2.0
+// Operators that move values without changing them, and operators that compute shapes.
 #include <algorithm>
 #include <cmath>
 
@@ -42,7 +43,7 @@ void Shapes::constant_node() {
     const auto* fs = attribute("value_floats");
     const auto* i = attribute("value_int");
     const auto* is = attribute("value_ints");
-    check(f || fs || i || is, "has no value that is known");
+    check(f || fs || i || is, "has no supported value");
     owned.set_data_type(f || fs ? onnx::TensorProto::FLOAT : onnx::TensorProto::INT64);
     if (f) owned.add_float_data(f->f());
     if (i) owned.add_int64_data(i->i());
@@ -55,7 +56,7 @@ void Shapes::constant_node() {
   result(std::move(v));
 }
 
-// A list of a few floats, the factors of a Resize say, out of several.
+// A short list of floats, such as the factors of a Resize, joined from several.
 OnnxValue Shapes::joined_floats() {
   onnx::TensorProto& owned = importer_.own();
   owned.set_data_type(onnx::TensorProto::FLOAT);
@@ -91,13 +92,14 @@ void Shapes::concat() {
   node.attributes = ConcatAttributes{};
   const bool flat = input(0).flat;
   for (int i = 0; i < current().input_size(); ++i) {
-    check(input(i).flat == flat, "joins images and matrices");
+    check(input(i).flat == flat, "concatenates images and matrices");
     node.inputs.push_back(plain(i));
     const Shape& s = shape(node.inputs.back());
-    check(!flat || (s[1] == 1 && s[2] == 1), "joining flattened images is not known");
+    check(!flat || (s[1] == 1 && s[2] == 1), "concatenating flattened images is not supported");
   }
   const int64_t axis = integer("axis", 1, -4, 3);
-  check(axis == 1 || axis == (flat ? -1 : -3), "axis {} is not known, only the channels'", axis);
+  check(axis == 1 || axis == (flat ? -1 : -3),
+        "axis {} is not supported, only that of the channels", axis);
   result(add(std::move(node)), flat);
 }
 
@@ -108,14 +110,14 @@ void Shapes::slice() {
   if (axes.empty()) axes = {0};
   const OnnxValue x = input(0);
   for (const int64_t step : has_input(4) ? constant_input(4).ints() : std::vector<int64_t>{1})
-    check(step == 1, "step {} is not known", step);
-  check(starts.size() == 1 && ends.size() == 1 && axes.size() == 1, "only one axis is known");
+    check(step == 1, "step {} is not supported", step);
+  check(starts.size() == 1 && ends.size() == 1 && axes.size() == 1, "only one axis is supported");
   const bool folds = x.constant != nullptr;
-  check(!x.weight && axes[0] == (folds ? 0 : 1), "axis {} is not known", axes[0]);
+  check(!x.weight && axes[0] == (folds ? 0 : 1), "axis {} is not supported", axes[0]);
   const int64_t size = folds ? x.constant->numel() : shape(plain(x))[3];
   const auto index = [&](int64_t v) { return std::clamp<int64_t>(v < 0 ? v + size : v, 0, size); };
   if (folds) {
-    check(size <= 64 && index(starts[0]) <= index(ends[0]), "is not a list of a few numbers");
+    check(size <= 64 && index(starts[0]) <= index(ends[0]), "must be a short list of numbers");
     const std::vector<int64_t> all = x.constant->ints();
     std::vector<int64_t> part(all.begin() + index(starts[0]), all.begin() + index(ends[0]));
     const int64_t n = std::ssize(part);
@@ -123,7 +125,7 @@ void Shapes::slice() {
     v.constant = std::make_shared<OnnxConstant>(OnnxConstant::of(std::move(part), {n}));
     return result(std::move(v));
   }
-  check(!x.flat, "slices a matrix");
+  check(!x.flat, "slicing a matrix is not supported");
   Node node;
   node.inputs = {plain(x)};
   node.attributes = SliceAttributes{.begin = index(starts[0]), .end = index(ends[0])};
@@ -133,11 +135,11 @@ void Shapes::slice() {
 void Shapes::split() {
   const int x = plain(0);
   const int64_t axis = integer("axis", 0, -4, 3);
-  check(!input(0).flat && (axis == 1 || axis == -3), "axis {} is not known", axis);
+  check(!input(0).flat && (axis == 1 || axis == -3), "axis {} is not supported", axis);
   std::vector<int64_t> sizes = integers_or_input("split", 1);
   const int64_t parts = current().output_size();
   if (sizes.empty()) {
-    check(shape(x)[3] % parts == 0, "{} channels in {} parts", shape(x)[3], parts);
+    check(shape(x)[3] % parts == 0, "{} channels do not split into {} parts", shape(x)[3], parts);
     sizes.assign(static_cast<size_t>(parts), shape(x)[3] / parts);
   }
   check(std::ssize(sizes) == parts, "{} sizes for {} outputs", sizes.size(), parts);
@@ -158,7 +160,7 @@ void Shapes::split() {
 
 void Shapes::flatten() {
   const int64_t axis = integer("axis", 1, -4, 4);
-  check(axis == 1 || axis == (input(0).flat ? -1 : -3), "axis {} is not known, only 1", axis);
+  check(axis == 1 || axis == (input(0).flat ? -1 : -3), "axis {} is not supported, only 1", axis);
   result(plain(0), true);
 }
 
@@ -171,7 +173,7 @@ void Shapes::reshape() {
   std::vector<int64_t> to = integers_or_input("shape", 1);
   const bool images =
       !to.empty() && (to[0] == 0 || to[0] == 1 || to[0] == -1 || to[0] == importer_.batch);
-  // -1 stands for what is left, 0 for what there was
+  // -1 stands for the remaining size, 0 for the input's size
   const auto is = [&](size_t d, int64_t size) {
     return to[d] == size || to[d] == -1 || (to[d] == 0 && !x.flat);
   };
@@ -179,7 +181,7 @@ void Shapes::reshape() {
     if (to.size() == 2 && (to[1] == all || to[1] == -1)) return result(tensor, true);
     if (to.size() == 4 && is(1, s[3]) && is(2, s[1]) && is(3, s[2])) return result(tensor, false);
   }
-  fail("only [N, C, H, W] to [N, C * H * W] is known");
+  fail("only [N, C, H, W] to [N, C * H * W] is supported");
 }
 
 void Shapes::squeeze() {
@@ -191,7 +193,7 @@ void Shapes::squeeze() {
   std::ranges::sort(axes);
   check((axes.empty() || axes == std::vector<int64_t>{2, 3}) && shape(tensor)[1] == 1 &&
             shape(tensor)[2] == 1,
-        "only height and width of one pixel are known");
+        "only height and width of size 1 are supported");
   result(tensor, true);
 }
 
@@ -209,15 +211,15 @@ void Shapes::unsqueeze() {
   const int tensor = plain(x);
   check(x.flat && axes == std::vector<int64_t>{2, 3} && shape(tensor)[1] == 1 &&
             shape(tensor)[2] == 1,
-        "only to one pixel is known");
+        "only one pixel is supported");
   result(tensor, false);
 }
 
 void Shapes::resize() {
   const OnnxValue x = input(0);
-  check(!x.flat, "its input is not an image");
+  check(!x.flat, "its input must be an image");
   const int tensor = plain(x);
-  check(text("mode", "nearest") == "nearest", "mode '{}' is not known, only nearest",
+  check(text("mode", "nearest") == "nearest", "mode '{}' is not supported, only nearest",
         text("mode", ""));
   const bool upsample = current().op_type() == "Upsample" || importer_.opset < 11;
   const Shape s = shape(tensor);
@@ -236,17 +238,17 @@ void Shapes::resize() {
   }
   check(scales.size() == 4 && scales[0] == 1 && scales[1] == 1 && scales[2] == scales[3] &&
             scales[2] >= 1 && scales[2] <= 64 && scales[2] == std::floor(scales[2]),
-        "only one whole factor for height and width is known");
+        "only one whole factor for height and width is supported");
   const std::string where = text("coordinate_transformation_mode", "half_pixel");
   const std::string rounding = text("nearest_mode", "round_prefer_floor");
-  // what repeats each pixel `scale` times
+  // the modes that repeat each pixel `scale` times
   const bool repeats =
       upsample || scales[2] == 1 ||
       (where == "asymmetric" &&
        (rounding == "floor" || (rounding == "round_prefer_floor" && scales[2] == 2))) ||
       (where == "half_pixel" && rounding.starts_with("round_prefer")) ||
       (where == "pytorch_half_pixel" && rounding.starts_with("round_prefer"));
-  check(repeats, "{} with {} is not known", where, rounding);
+  check(repeats, "{} with {} is not supported", where, rounding);
   Node node;
   node.inputs = {tensor};
   node.attributes = UpsampleAttributes{.scale = static_cast<int64_t>(scales[2])};
@@ -255,7 +257,7 @@ void Shapes::resize() {
 
 void Shapes::shape_of() {
   const OnnxValue x = input(0);
-  check(!x.is_constant(), "reads a constant");
+  check(!x.is_constant(), "its input must not be a constant");
   const Shape& s = shape(plain(x));
   std::vector<int64_t> dims{1, s[3], s[1], s[2]};
   if (x.flat) dims = {1, s[1] * s[2] * s[3]};
@@ -270,12 +272,12 @@ void Shapes::gather() {
   const OnnxConstant& index = constant_input(1);
   check(list.numel() <= 64 && index.numel() <= 64 && list.dims().size() == 1 &&
             integer("axis", 0, -1, 0) <= 0,
-        "is only known for lists of a few numbers");
+        "is only supported for short lists of numbers");
   const std::vector<int64_t> all = list.ints();
   std::vector<int64_t> out;
   for (int64_t i : index.ints()) {
     if (i < 0) i += std::ssize(all);
-    check(i >= 0 && i < std::ssize(all), "index {} of {} numbers", i, all.size());
+    check(i >= 0 && i < std::ssize(all), "index {} is out of range for {} numbers", i, all.size());
     out.push_back(all[static_cast<size_t>(i)]);
   }
   OnnxValue v;
@@ -283,18 +285,18 @@ void Shapes::gather() {
   result(std::move(v));
 }
 
-// What follows takes the zeros up into a convolution.
+// The node that follows absorbs the zeros into a convolution.
 void Shapes::pad() {
   OnnxValue v = input(0);
-  check(!v.is_constant() && !v.flat, "its input is not an image");
+  check(!v.is_constant() && !v.flat, "its input must be an image");
   v.tensor = plain(v);
   v.factor = 1.0f;
-  check(text("mode", "constant") == "constant", "mode '{}' is not known", text("mode", ""));
+  check(text("mode", "constant") == "constant", "mode '{}' is not supported", text("mode", ""));
   const float value = has_input(2) ? constant_input(2).item() : number("value", 0.0f);
-  check(value == 0.0f, "only zeros are known, not {}", value);
+  check(value == 0.0f, "only padding with 0 is supported, not {}", value);
   const std::vector<int64_t> pads = integers_or_input("pads", 1);
   check(pads.size() == 8 && !has_input(3), "needs begin and end of all four dimensions");
-  for (const int64_t p : pads) check(p >= 0 && p <= 64, "pads hold {}", p);
+  for (const int64_t p : pads) check(p >= 0 && p <= 64, "pads hold {}, which is out of bounds", p);
   check(pads[0] == 0 && pads[1] == 0 && pads[4] == 0 && pads[5] == 0,
         "only height and width can be padded");
   v.zeros = {pads[2], pads[3], pads[6], pads[7]};

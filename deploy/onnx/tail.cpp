@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "deploy/onnx/tail.h"
 
 #include "deploy/graph/attribute_json.h"
@@ -51,7 +52,7 @@ class TailWriter {
       value = op("Cast", name + "_float", {value}, {{"to", int64_t{TensorProto::FLOAT}}});
     return op("Reshape", name, {value, shape});
   }
-  // All levels one after the other along the last dimension.
+  // All levels, concatenated along the last dimension.
   std::string joined(size_t first, const std::string& name, const std::string& shape,
                      int64_t axis) {
     Names maps;
@@ -65,7 +66,7 @@ class TailWriter {
     const std::string shape = ints("cls_shape", {0, tail_.attributes.num_classes, -1});
     return op("Sigmoid", "scores", {joined(0, "cls", shape, 2)});
   }
-  // Of a detection: [N,C,A].
+  // The scores of detections: [N,C,A].
   std::string detection_scores(const std::string& scores) {
     if (!tail_.attributes.objectness) return scores;
     return op("Mul", "detection_scores", {scores, objectness()});
@@ -130,7 +131,7 @@ class TailWriter {
       op("Concat", "rows", {boxes, object, by_anchor}, {{"axis", int64_t{2}}}, "outputs");
       return;
     }
-    // the objectness, 1, in front of the scores
+    // the objectness of 1 in front of the scores
     const std::string with_one =
         op("Pad", "scores_with_one",
            {by_anchor, ints("pads", {0, 0, 1, 0, 0, 0}), w_.scalar(at("one"), 1.0f)});
@@ -149,7 +150,7 @@ class TailWriter {
           op("ArgMax", "best_class", {scores}, {{"axis", int64_t{1}}, {"keepdims", int64_t{0}}});
       candidates = op("ReduceMax", "best_score", {scores},
                       {{"axes", std::vector<int64_t>{1}}, {"keepdims", int64_t{1}}});
-      // boxes of different classes are kept apart by moving them
+      // boxes of different classes are kept apart by an offset
       const std::string number =
           op("Cast", "class_number", {best_class}, {{"to", int64_t{TensorProto::FLOAT}}});
       const std::string move =
@@ -219,7 +220,7 @@ Json tail_to_json(const OnnxTail& tail) {
   AttributeWriter writer(attributes, NodeKind::kDecode);
   visit_attributes(tail.attributes, writer);
   for (const auto& [key, value] : attributes.items()) {
-    if (key == "objectness") j["half"] = tail.half;  // files hold them in this order
+    if (key == "objectness") j["half"] = tail.half;  // the order of keys in files
     j[key] = value;
   }
   j["half"] = tail.half;
@@ -232,7 +233,7 @@ Json tail_to_json(const OnnxTail& tail) {
 }
 
 OnnxTail tail_from_json(const Json& json, const std::string& where) {
-  check(json.is_object(), "{}: 'tail' in its metadata is not an object", where);
+  check(json.is_object(), "{}: 'tail' in its metadata must be an object", where);
   ConfigReader r(json, where, "tail.");
   OnnxTail tail;
   r.require("name", tail.name);
@@ -251,7 +252,7 @@ OnnxTail tail_from_json(const Json& json, const std::string& where) {
     ConfigReader n = r.child("nms");
     OnnxNms nms;
     check(n.has("max_det") && n.json().at("max_det").is_number_integer(),
-          "{}: 'tail.nms.max_det' in its metadata is not an integer", where);
+          "{}: 'tail.nms.max_det' in its metadata must be an integer", where);
     n.number("conf", nms.conf, 0, 1);
     n.number("iou", nms.iou, 0, 1);
     n.number("max_det", nms.max_det, 1, 1 << 20);

@@ -1,7 +1,8 @@
-// The end of a detector as ONNX operators: decode, and suppression where it is wanted.
+// SPDX-License-Identifier: Apache-2.0
+// The end of a detector as ONNX operators: decoding, and optionally NMS.
 //
-// Internal to deploy/onnx. The importer knows the end of our own models by writing it anew from
-// what the file's metadata claims and comparing node by node, so metadata is never believed.
+// Internal to deploy/onnx. The importer recognises the end of our own models by writing it again
+// from the file's metadata and comparing node by node, so metadata is never trusted.
 #pragma once
 
 #include <optional>
@@ -16,8 +17,8 @@
 namespace sextant::deploy {
 
 struct OnnxTail {
-  std::string name;                 // of the decode node; all nodes and constants begin "<name>/"
-  std::vector<std::string> inputs;  // ONNX values: what decode reads, level by level
+  std::string name;  // of the decode node; names of nodes and constants begin with "<name>/"
+  std::vector<std::string> inputs;  // the ONNX values that decode reads, level by level
   DecodeAttributes attributes;
   bool half = false;  // the values are f16
   std::optional<OnnxNms> nms;
@@ -31,7 +32,7 @@ void write_tail(OnnxWriter& writer, const OnnxTail& tail, const std::vector<Shap
 std::vector<std::string> tail_outputs(const OnnxTail& tail);
 
 Json tail_to_json(const OnnxTail& tail);
-// Throws Error naming the key; `where` starts its messages.
+// Throws Error naming the key; messages start with `where`.
 OnnxTail tail_from_json(const Json& json, const std::string& where);
 
 }  // namespace sextant::deploy

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "deploy/onnx/weights.h"
 
 #include <cmath>
@@ -38,7 +39,7 @@ IntegerWeight integer_weight(const Node& node, float input_scale) {
   const std::vector<int8_t> q = quantize_weight(node.weight, r.scale);
   Tensor integers(node.weight.shape());
   std::copy(q.begin(), q.end(), integers.f32());
-  const Tensor file = to_file(node, integers);  // the span does not keep it
+  const Tensor file = to_file(node, integers);  // a span does not own its memory
   for (const float v : file.span<float>()) r.weight.push_back(static_cast<int8_t>(v));
   return r;
 }

@@ -1,4 +1,5 @@
-// Weights of a node as ONNX holds them. Internal to deploy/onnx.
+// SPDX-License-Identifier: Apache-2.0
+// The weights of a node as ONNX stores them. Internal to deploy/onnx.
 #pragma once
 
 #include <cstdint>
@@ -15,18 +16,18 @@ std::vector<int64_t> onnx_weight_dims(const Node& node);
 
 // The integers of a quantized node: weights in ONNX's layout, -127..127, one scale per output
 // channel, and biases as multiples of input scale * weight scale, as integer kernels add them. A
-// channel whose bias would not fit into 32 bits that way, because its weights are next to nothing,
-// gets a larger scale.
+// channel whose bias would not fit into 32 bits, because its weights are close to 0, gets a larger
+// scale.
 struct IntegerWeight {
   std::vector<int8_t> weight;
   std::vector<float> scale;
-  std::vector<int32_t> bias;  // empty without a bias
+  std::vector<int32_t> bias;  // empty if the node has no bias
   std::vector<float> bias_scale;
 };
 IntegerWeight integer_weight(const Node& node, float input_scale);
 
-// The text with line breaks and what is not printable ASCII replaced, cut to 200 characters: names
-// and messages from files end up in one-line errors and in JSON.
+// The text with line breaks and characters outside printable ASCII replaced, cut to 200 characters,
+// for names and messages from files that appear in one-line errors and JSON.
 std::string one_line(const std::string& text);
 
 }  // namespace sextant::deploy

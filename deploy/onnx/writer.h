@@ -1,5 +1,6 @@
-// Puts nodes and constants into an ONNX graph. Internal to deploy/onnx: the only headers that
-// show protobuf.
+// SPDX-License-Identifier: Apache-2.0
+// Adds nodes and constants to an ONNX graph. Internal to deploy/onnx, whose headers are the only
+// ones that expose protobuf.
 #pragma once
 
 #include <onnx/onnx_pb.h>

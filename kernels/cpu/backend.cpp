@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The CPU's kernels as a Backend.
 #include "kernels/backend.h"
 

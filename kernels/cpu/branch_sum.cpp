@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/branch_sum.h"
 
 #include <algorithm>
@@ -9,7 +10,7 @@
 namespace sextant::kernels::SEXTANT_CPU {
 namespace {
 
-// How the first summand is taken, and how each further one is added.
+// How the first summand is stored, and how the others are added.
 template <bool kFirst>
 void take(const float* x, const float* scale, float* y, int64_t n) {
   if (scale) {

@@ -1,4 +1,5 @@
-// What the CPU's kernels say of types that only a device computes with.
+// SPDX-License-Identifier: Apache-2.0
+// Checks in the CPU's kernels against types that only a device supports.
 #pragma once
 
 #include "core/dtype.h"

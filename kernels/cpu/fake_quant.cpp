@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/fake_quant.h"
 
 #include <algorithm>
@@ -44,7 +45,7 @@ void for_each_row(int64_t outer, int64_t channels, int64_t inner, const Row& row
     parallel_for(outer, std::max<int64_t>(1, kGrain / channels), last);
     return;
   }
-  // A row may be the whole tensor (per-tensor scale) or 27 weights: the split is over elements.
+  // A row may be the whole tensor (per-tensor scale) or 27 weights, so the split is by elements.
   const int64_t rows = outer * channels;
   parallel_for(rows * inner, kGrain, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin / inner; r * inner < end; ++r) {
@@ -59,7 +60,7 @@ void fake_quant_forward(const FakeQuantForward& p) {
   const Levels levels = levels_of(p);
   const float bound = levels.high;
   const auto channels = static_cast<size_t>(p.channels);
-  // A range of zero: every x * 0 is level 0, and 0 / 1 its value.
+  // With a range of zero every x * 0 is level 0, whose value is 0 / 1.
   std::vector<float> scales(channels);
   std::vector<float> backs(channels);
   for (size_t c = 0; c < channels; ++c) {
@@ -92,7 +93,7 @@ void fake_quant_forward(const FakeQuantForward& p) {
 }
 
 void fake_quant_backward(const FakeQuantBackward& p) {
-  // Unsigned: what lies below 0 is clipped to 0, so nothing flows there.
+  // Unsigned: values below 0 are clipped to 0, so no gradient flows there.
   const float lowest = p.is_unsigned ? 0.0f : -1.0f;
   for_each_row(
       p.outer, p.channels, p.inner,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Counting has to run at memory speed: bin numbers are computed in vectors, a block at a time, and
 // added into four tables in turn (after a ReLU half the values fall into bin 0, and increments of
 // one counter wait for each other).

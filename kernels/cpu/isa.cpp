@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/isa.h"
 
 #include <algorithm>
@@ -40,7 +41,7 @@ Isa first_isa() {
   if (std::ranges::find(usable, wanted) == usable.end()) {
     std::vector<std::string> names;
     for (const Isa i : usable) names.emplace_back(name_of(i));
-    fail("SEXTANT_ISA={}: this processor has {}", name, one_of_list(names));
+    fail("SEXTANT_ISA={}: must be {} on this processor", name, one_of_list(names));
   }
   return wanted;
 }

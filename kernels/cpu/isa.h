@@ -1,8 +1,9 @@
-// Instruction sets that kernels are compiled for, and the one in use.
+// SPDX-License-Identifier: Apache-2.0
+// The instruction sets that kernels are compiled for, and the one in use.
 //
-// The program as a whole is compiled for x86-64-v3 (AVX2, FMA, F16C) on x86. Kernels that gain from
-// more, and the portable form of 16-byte vectors that other processors use, are compiled once for
-// each set from the same source (kernels/cpu/simd/target.h), and chosen while running.
+// The program as a whole is compiled for x86-64-v3 (AVX2, FMA, F16C) on x86. Kernels that benefit
+// from more are compiled once for each set from the same source (kernels/cpu/simd/target.h) and
+// selected at run time, as is the portable form with 16-byte vectors for other processors.
 #pragma once
 
 #include <vector>
@@ -21,15 +22,15 @@ constexpr auto enum_names(Isa) {
                                                   {Isa::kAvx512Vnni, "avx512_vnni"}});
 }
 
-// Those that this processor and system have, from the least to the best.
+// The sets that this processor and system support, from least to best.
 const std::vector<Isa>& usable_isas();
 
-// The best, or the one that $SEXTANT_ISA names. Throws Error for a name that is not one, or one that
+// The best set, or the one named by $SEXTANT_ISA. Throws Error for an unknown name or a set that
 // this processor lacks.
 Isa isa();
 
-// Another for the length of a scope, for tests: what is made or called inside runs on it. Not for
-// several threads.
+// Selects another set while it lives, for tests: everything created or called meanwhile uses it.
+// Not thread-safe.
 class ForcedIsa {
  public:
   explicit ForcedIsa(Isa isa);

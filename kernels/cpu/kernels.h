@@ -1,5 +1,6 @@
-// The CPU's kernels: those of the list in kernels/backend.h, declared for kernels that use others.
-// Code outside kernels/cpu calls them through kernels::backend().
+// SPDX-License-Identifier: Apache-2.0
+// The CPU's kernels, as listed in kernels/backend.h, declared for kernels that use others. Code
+// outside kernels/cpu calls them through kernels::backend().
 #pragma once
 
 #include "kernels/backend.h"

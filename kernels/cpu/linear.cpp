@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Matrix products as pointwise convolutions.
 #include "kernels/linear.h"
 

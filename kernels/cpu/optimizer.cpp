@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/optimizer.h"
 
 #include <algorithm>
@@ -20,7 +21,7 @@ void each_piece(const UpdateList& list, const F& f) {
   });
 }
 
-// The gradient as the rule gets it; the factor, which is 1 at compile time where there is none.
+// The gradient passed to the rule; its factor is a compile-time 1 if there is none.
 template <bool kMultiplied, bool kScaled>
 struct Gradient {
   const float* grad;

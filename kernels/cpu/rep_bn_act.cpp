@@ -1,5 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
 // Memory traffic, in passes over one [rows, channels] tensor for k branches: forward k (statistics)
-// + k + 1, backward (k + 1) + (k + 1) + k. Nothing in between is stored.
+// + k + 1, backward (k + 1) + (k + 1) + k. No intermediate tensor is stored.
 #include "kernels/rep_bn_act.h"
 
 #include <algorithm>
@@ -15,8 +16,8 @@ namespace {
 
 // Rows are cut into chunks by their number alone, each chunk is summed in double, the chunks are
 // added in order: the result does not depend on the threads. Double costs nothing here (the loops
-// wait for memory), and f32 sums would be felt: a deep network in training mode amplifies an error
-// of 1e-6 in a variance to 1e-2 in a gradient.
+// are bound by memory), and f32 sums would matter: a deep network in training mode amplifies an
+// error of 1e-6 in a variance to 1e-2 in a gradient.
 struct Chunks {
   explicit Chunks(int64_t n) : rows(n), count(std::clamp<int64_t>(n / 512, 1, 256)) {}
   int64_t begin(int64_t c) const { return rows * c / count; }
@@ -102,8 +103,8 @@ void keep_running_statistics(const RepBnActForward& p, int b) {
   }
 }
 
-// pre = sum_b scale_b * (x_b - mean_b) + shift. The means are taken off first: folded into the
-// shift they would cancel in f32 where a mean is much larger than its deviation.
+// pre = sum_b scale_b * (x_b - mean_b) + shift. The means are subtracted first: folded into the
+// shift they would cancel in f32 when a mean is much larger than its deviation.
 struct Affine {
   std::array<std::vector<float>, kMaxBranches> scale, mean;
   std::vector<float> shift;

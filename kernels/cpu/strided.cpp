@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/strided.h"
 
 #include <algorithm>
@@ -15,7 +16,7 @@
 namespace sextant::kernels::SEXTANT_CPU {
 namespace {
 
-// Rows for a thread to be worth waking: about 32 KiB.
+// The number of rows that justifies waking a thread: about 32 KiB.
 int64_t grain(int64_t bytes_per_row) { return 1 + 32768 / std::max<int64_t>(bytes_per_row, 1); }
 
 // Calls f with a value of the element type.

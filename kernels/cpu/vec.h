@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Sixteen floats at a time, through the compiler's vector extension: one 512-bit register where the
 // machine has them, two or four smaller ones elsewhere.
 #pragma once

@@ -1,5 +1,6 @@
-// Letterboxing and augmentation from raw bytes: a thread a result pixel, all steps in registers.
-// Neighbouring pixels read neighbouring bytes, which the caches bring together.
+// SPDX-License-Identifier: Apache-2.0
+// Letterboxing and augmentation from raw bytes: one thread per result pixel, all steps in
+// registers. Neighbouring pixels read neighbouring bytes, which the caches combine.
 #include "kernels/cuda/device/each.cuh"
 #include "kernels/math/augment.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Our CUDA kernels as a Backend, after the libraries.
 #include "core/device.h"
 #include "kernels/backend.h"
@@ -7,7 +8,7 @@
 namespace sextant::kernels::cuda {
 namespace {
 
-// Whether a library has done it.
+// Whether a library has run it.
 template <class Params>
 bool taken_by_library(const Params& p, Stream stream) {
   if constexpr (requires { conv_library()->run(p, stream); })  // where it was measured to be faster

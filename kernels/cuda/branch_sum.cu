@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Sums of scaled branches, and the gradient of their scales.
 #include "kernels/branch_sum.h"
 #include "kernels/cuda/device/each.cuh"

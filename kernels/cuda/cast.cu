@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Casts between f32 and 16-bit types: four elements an item, where the pointers allow.
 #include "kernels/cast.h"
 #include "kernels/cuda/conv/mma.cuh"

@@ -1,4 +1,5 @@
-// Three max-pools in a row in one kernel (SPPF): what lies between them stays in shared memory.
+// SPDX-License-Identifier: Apache-2.0
+// Three chained max-pools in one kernel (SPPF): intermediate results stay in shared memory.
 #include "kernels/cuda/device/half.cuh"
 #include "kernels/cuda/kernels.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The elementwise family. Bound by memory: each thread moves two packs of 16 bytes per turn, with
 // all loads of a turn before its stores, so that enough of them are in flight.
 #include "kernels/cuda/device/pack.cuh"

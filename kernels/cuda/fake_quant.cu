@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Fake quantization. Bound by memory; what costs besides is finding an element's channel, so the
 // index arithmetic is 32-bit with a precomputed multiplier wherever the tensor allows.
 #include "kernels/cuda/device/pack.cuh"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The largest |x| and histograms of |x|. Bound by memory. All sums and maxima are of integers, so
 // atomics give one result in any order.
 #include "kernels/cuda/device/pack.cuh"

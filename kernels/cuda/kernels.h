@@ -1,5 +1,5 @@
-// Our CUDA kernels: those of the list in kernels/backend.h. Each starts its work on `stream` and
-// returns.
+// SPDX-License-Identifier: Apache-2.0
+// Our CUDA kernels, as listed in kernels/backend.h. Each starts its work on `stream` and returns.
 //
 // `workspace` is device memory of workspace_bytes(p) bytes, aligned to 256, contents undefined;
 // null where that is 0.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Linear layers as 1x1 convolutions, which the backend may leave to a library.
 #include "core/device.h"
 #include "kernels/backend.h"

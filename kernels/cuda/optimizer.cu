@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The optimizer's step over all tensors in one launch, a block a piece. Bound by memory: each value
 // is read and written once, whatever of loss scale, multiplier and average takes part.
 #include "kernels/cuda/device/pack.cuh"

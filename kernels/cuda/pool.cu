@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Pooling, up-sampling, channel copies. Bound by memory: an item is a pixel's neighbouring
 // channels, 16 bytes of them, or one where the channels are not a multiple of that. Nothing is
 // scattered: backward, an input pixel adds up the windows that contain it, in the order in which

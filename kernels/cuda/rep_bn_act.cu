@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // rep_bn_act on the device: shapes of the launches; the kernels are in rep_bn_act.cuh.
 //
 // Memory traffic, in passes over one [rows, channels] tensor for k branches: forward k (moments) +

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The kernels behind rep_bn_act. Forward in training: moments_kernel (each block reduces a chunk of
 // rows), finish_moments_kernel (the chunks), apply_kernel. Backward: gradient_sums_kernel,
 // finish_sums_kernel, input_gradient_kernel. No atomics: the order of every sum is fixed by the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Quantization-aware training. Bound by memory: a block takes a chunk of neighbouring values, a
 // thread four of them a turn, as one load where they are aligned. Which thread adds what to a
 // gradient of a scale depends on the sizes alone.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/cuda/runtime.h"
 
 #include <nvtx3/nvToolsExt.h>
@@ -68,11 +69,11 @@ class CudaAccelerator final : public Accelerator {
   }
   void release_pinned(void* p) noexcept override { static_cast<void>(cudaFreeHost(p)); }
 
-  // From ordinary memory the runtime copies into a buffer of its own before it returns.
+  // The runtime copies from pageable memory into its own buffer before it returns.
   void upload(void* to, const void* from, int64_t bytes, Stream stream) override {
     move(to, from, bytes, cudaMemcpyHostToDevice, stream);
   }
-  // Into ordinary memory it returns when all is there.
+  // For pageable memory it returns when the copy is complete.
   void download(void* to, const void* from, int64_t bytes, Stream stream) override {
     move(to, from, bytes, cudaMemcpyDeviceToHost, stream);
     if (!pinned(to)) synchronize(stream);
@@ -209,7 +210,7 @@ void start_cuda() {
     try {
       set_conv_library(cuda::cudnn_convolutions(cuda::conv_cache_folder()).release());
     } catch (const Error& e) {  // one of its many libraries absent, or made for another driver
-      fmt::print(stderr, "convolutions are ours alone: {}\n", e.what());
+      fmt::print(stderr, "cuDNN is not used for convolutions: {}\n", e.what());
     }
   }
 #endif

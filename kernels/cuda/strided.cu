@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Rows with a pitch: moved in pieces of up to 16 bytes, worked on in groups of neighbouring
 // channels as wide as sizes, pitches and addresses allow.
 #include "kernels/cuda/conv/mma.cuh"

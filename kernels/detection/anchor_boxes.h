@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The raw boxes of an anchor-based branch to boxes in cells (official effidehead_fuseab.py). Of the
 // four channels of each anchor the first two, the centre, pass; the others become
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Anchor points of a detector's feature maps: the middle of each cell.
 //
 // Order: level after level, row-major (h, then w) inside a level, the whole level repeated

@@ -1,9 +1,10 @@
-// Label assignment: what box each anchor is trained towards, and with what target score.
+// SPDX-License-Identifier: Apache-2.0
+// Label assignment: the box that each anchor is trained to predict, and its target score.
 //
-// LabelAssign is what the three assigners share. None waits for the device or reads its memory on
-// the host. Computed in double; each image by itself, so the
-// result does not depend on threads. Where equal values compete for the last places, the lower
-// anchor index wins (PyTorch leaves that open).
+// LabelAssign is common to the three assigners. None waits for the device or reads its memory on
+// the host. Computed in double, each image separately, so the result does not depend on threads.
+// When equal values compete for the last places, the lower anchor index wins (PyTorch does not
+// specify this).
 //
 // Task-aligned assignment (TOOD, Feng et al. 2021, section 3.2; the official
 // yolov6/assigners/tal_assigner.py): for box g and anchor a, with s the predicted score of g's
@@ -37,7 +38,7 @@ struct ScoreBlock {
 
 inline constexpr int kMaxScoreBlocks = 3 * kMaxLevels;
 
-// Anchors and the boxes that they may find.
+// Anchors and the boxes that may be assigned to them.
 struct AnchorsAndBoxes {
   const double* points = nullptr;       // [A,2] pixels
   const double* gt_boxes = nullptr;     // [boxes,4] x1 y1 x2 y2, pixels, those of image 0 first

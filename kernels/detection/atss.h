@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Adaptive training sample selection (ATSS, Zhang et al. 2020, algorithm 1; the official
 // yolov6/assigners/atss_assigner.py), a label assignment that needs no trained predictions.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Distillation of class scores, each class for itself: the divergence of two Bernoulli
 // distributions with its gradient. With t = sigmoid(teacher / T) and s = sigmoid(student / T) of
 // the logits,

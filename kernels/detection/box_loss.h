@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The losses of the boxes at anchors that have one to find, with their gradient, in one pass over
 // the maps: box decoding, IoU loss, distribution focal loss and its distillation.
 //

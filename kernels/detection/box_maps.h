@@ -1,4 +1,5 @@
-// The boxes in a detector's maps: where each one's cell is, and in which form it is written down.
+// SPDX-License-Identifier: Apache-2.0
+// The boxes in a detector's maps: the cell of each box, and the form in which it is stored.
 //
 // Anchors of an image run level by level, within a level all cells for the first of the per_cell
 // boxes, then for the next (the order of kernels/detection/anchors.h).

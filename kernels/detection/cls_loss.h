@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Classification losses of dense detectors, summed, with their gradients.
 //
 // At row r (an anchor) with label l and target score q, each class c has probability p and target

@@ -1,4 +1,5 @@
-// From the head's outputs to boxes: the last step of a detector.
+// SPDX-License-Identifier: Apache-2.0
+// Decodes the head's outputs to boxes: the last step of a detector.
 //
 // Per level: class logits [N,H,W,classes], distances [N,H,W,4*max(1, reg_max+1)] (l t r b in cells;
 // with reg_max > 0 four softmax distributions) and, of heads that predict it, objectness logits
@@ -28,7 +29,7 @@ struct DecodeLevel {
   int64_t obj_pitch = 0;
 };
 
-// What a head wrote.
+// The outputs of a head.
 struct HeadMaps {
   std::array<DecodeLevel, kMaxLevels> level;
   int levels = 0;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Boxes as four distances from an anchor point, and the distribution focal loss over them
 // (Generalized Focal Loss, Li et al. 2020, equation 6).
 //

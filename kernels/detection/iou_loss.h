@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Box losses of the IoU family, 1 - similarity, with their gradient:
 //
 //   iou   u                                                            (UnitBox, Yu et al. 2016)

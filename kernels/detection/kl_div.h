@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Distillation by Kullback-Leibler divergence of tempered softmaxes, fused with its gradient.
 //
 // x [outer, axis, inner], softmax along the middle axis. For each of the outer * inner columns

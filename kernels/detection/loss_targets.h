@@ -1,4 +1,5 @@
-// An assignment of boxes to anchors (kernels/detection/assign.h) as what the losses read: a label
+// SPDX-License-Identifier: Apache-2.0
+// Converts an assignment of boxes to anchors (kernels/detection/assign.h) for the losses: a label
 // for each row of the class maps, and the sum of the target scores, which divides the losses.
 #pragma once
 

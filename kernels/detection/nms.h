@@ -1,4 +1,5 @@
-// Non-maximum suppression with the semantics of the official yolov6/utils/nms.py, to the row.
+// SPDX-License-Identifier: Apache-2.0
+// Non-maximum suppression that gives exactly the rows of the official yolov6/utils/nms.py.
 #pragma once
 
 #include <cstdint>
@@ -36,7 +37,7 @@ struct NmsOptions {
 // asked for are taken, of those the max_candidates best; they are suppressed greedily, by falling
 // score, equal scores by anchor and class. IoU in float32, of the offset boxes, without any eps.
 //
-// On CUDA a box may fall to the other side where an IoU is within rounding of the limit.
+// On CUDA the decision may differ when an IoU is within rounding of the limit.
 struct NonMaxSuppression {
   const float* predictions = nullptr;
   int64_t batch = 0;

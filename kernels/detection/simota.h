@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // SimOTA (YOLOX, Ge et al. 2021, section 2.1), a label assignment that takes for each box as many
 // of the cheapest anchors as the overlaps of its predictions suggest.
 //

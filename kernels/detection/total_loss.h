@@ -1,4 +1,6 @@
-// The ends of a loss: its parts put together, and gradients times what comes in from above.
+// SPDX-License-Identifier: Apache-2.0
+// The final step of a loss: combining its parts, and multiplying gradients by the incoming
+// gradient.
 #pragma once
 
 #include <array>

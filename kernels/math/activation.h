@@ -1,10 +1,9 @@
-// The activation functions: the list of them, and of each its function, its derivative and what the
-// rest of the program has to know of it. One definition for the CPU, CUDA and the quantized
-// simulation.
+// SPDX-License-Identifier: Apache-2.0
+// The activation functions: their list, and for each its value, its derivative and the traits that
+// the rest of the program needs. One definition for the CPU, CUDA and the quantized simulation.
 //
 // A new activation is a row of SEXTANT_ACTIVATIONS and an ActivationOf beside the others. Outside
-// this file only other people's formats name activations one by one: ONNX (deploy/onnx) and, where it
-// has them, cuDNN.
+// this file only foreign formats list activations individually: ONNX (deploy/onnx) and cuDNN.
 #pragma once
 
 #include <bit>
@@ -86,7 +85,7 @@ SEXTANT_HD T sigmoid(T x) {
   return 1.0f / (1.0f + fast_exp(-x));
 }
 
-// What code that does not evaluate an activation has to know of it.
+// The traits of an activation for code that does not evaluate it.
 struct ActivationTraits {
   // act(a x) = a act(x) for a > 0: two straight lines that meet at zero.
   bool homogeneous = false;
@@ -209,7 +208,7 @@ struct ActivationOf<Activation::kMish> {
   }
 };
 
-// --- what follows from the list -----------------------------------------------------------------
+// --- derived from the list -----------------------------------------------------------------------
 
 template <Activation A, class T>
 SEXTANT_HD T activate(T x) {
@@ -220,7 +219,7 @@ SEXTANT_HD T activate_grad(T x) {
   return ActivationOf<A>::slope(x);
 }
 
-// Chosen at run time, where that choice costs nothing beside the rest.
+// Selected at run time, for code where that cost does not matter.
 SEXTANT_HD float activate(Activation a, float x) {
   switch (a) {
 #define SEXTANT_CASE(value, name) \

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the label assigners share, one definition for the CPU and CUDA.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One pixel of kernels/augment.h, one definition for the CPU and CUDA.
 #pragma once
 

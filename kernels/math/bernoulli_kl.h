@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The terms of kernels/detection/bernoulli_kl.h, one definition for the CPU and CUDA.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The arithmetic of kernels/detection/box_maps.h and kernels/detection/box_loss.h, one definition
 // for the CPU and CUDA. It goes side by side: what belongs to number `side` of the four of a box
 // depends on the others only through the box, so that four lanes can share an anchor.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The arithmetic of image preprocessing and augmentation on bytes, one definition for the CPU and
 // CUDA: resizing, affine warping and colour jitter, in integers as OpenCV has them
 // (data/image/resize.h, data/augment/affine.h and data/augment/hsv.h say what is matched).

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The box similarities of kernels/detection/iou_loss.h, one definition for the CPU and CUDA:
 // forward-mode differentiation over the four numbers of the predicted box.
 #pragma once

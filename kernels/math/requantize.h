@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The arithmetic of kernels/requantize.h, one definition for the CPU and CUDA.
 #pragma once
 

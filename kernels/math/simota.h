@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // SimOTA's arithmetic, one definition for the CPU and CUDA.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // kernels/cuda/runtime.h in a build without CUDA.
 #include "kernels/cuda/runtime.h"
 

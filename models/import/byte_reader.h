@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Reads little-endian numbers and runs of bytes from untrusted memory: every read is
 // bounds-checked.
 #pragma once

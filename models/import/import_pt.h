@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Reads weights from files of the official YOLOv6 project.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Parameter counts as the official project counts them, to compare with its tables.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Pickles as inert values. Reading one builds a tree of numbers, strings and containers. Where
 // Python would import a name or call it, the tree holds the name and the arguments. Nothing is
 // resolved and nothing is executed.

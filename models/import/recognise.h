@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Which YOLOv6 a state dict belongs to, from its names and shapes alone.
 #pragma once
 

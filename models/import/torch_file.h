@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Files written by torch.save: a zip of one pickle and the storages its tensors refer to.
 // https://pytorch.org/docs/stable/notes/serialization.html, "Serialized file format for
 // torch.save".

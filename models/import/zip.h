@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Zip archives whose entries are stored uncompressed, as PyTorch writes its files. A compressed or
 // encrypted entry is refused.
 //

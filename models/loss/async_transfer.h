@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Copies of a training step to the device and back, without waiting for it.
 #pragma once
 
@@ -53,7 +54,8 @@ class AsyncTransfer {
   bool arrived_ = true;
 };
 
-// Hands out transfers that are no longer held, round-robin, so their last copies are long done.
+// Reuses transfers that are no longer held, round-robin, so that their last copies are long
+// complete.
 class AsyncTransfers {
  public:
   std::shared_ptr<AsyncTransfer> next();

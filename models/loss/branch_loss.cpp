@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "models/loss/branch_loss.h"
 
 #include "kernels/backend.h"
@@ -158,7 +159,7 @@ class Evaluation {
       b.teacher[l] = m.teacher_reg;
       b.grad[l] = m.reg_grad;
     });
-    // The three lie next to each other.
+    // The three are allocated next to each other.
     b.sums = sums_.add(kIou, 1, b.scale[0], &scores_->divisor);
     sums_.add(kDfl, 1, b.scale[1], &scores_->divisor);
     sums_.add(kDfl, 1, b.scale[2], &scores_->divisor);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The arithmetic of DetectionLoss for one branch of a head. It runs on the device of the maps, by
 // that device's kernels, without waiting for them.
 #pragma once
@@ -45,7 +46,7 @@ struct Branch {
   int64_t anchors = 0;  // per image
   int64_t per_cell = 1;
   BoxForm form = BoxForm::kDistances;
-  int64_t reg_channels = 4;  // of one box
+  int64_t reg_channels = 4;  // per box
   Assigner assigner = Assigner::kTaskAligned;
   int64_t topk = 13;
   double undivided = 1.0;      // a sum of target scores up to this does not divide the loss
@@ -56,7 +57,7 @@ struct Branch {
 kernels::BoxMaps box_maps(const LossConfig& config, const Branch& branch);
 
 // Ground-truth boxes by image, in pixels.
-struct Truth {
+struct GroundTruth {
   std::vector<double> boxes;  // [M,4] x1 y1 x2 y2
   std::vector<int32_t> classes;
   std::vector<int64_t> begin;  // [N+1]
@@ -65,28 +66,28 @@ struct Truth {
 
 // `targets` as DetectionLoss takes them. Rows keep their order within an image. Throws Error naming
 // the row for anything DetectionLoss refuses.
-Truth read_targets(const Tensor& targets, int64_t batch, int64_t num_classes, int64_t image_h,
-                   int64_t image_w);
+GroundTruth read_targets(const Tensor& targets, int64_t batch, int64_t num_classes, int64_t image_h,
+                         int64_t image_w);
 
 // The same in memory of the maps' device.
 struct TruthView {
   const double* boxes = nullptr;
   const int32_t* classes = nullptr;
   const int64_t* begin = nullptr;
-  int64_t count = 0;  // begin[N], or more: the capacity
+  int64_t count = 0;  // begin[N], or the capacity if larger
 };
 
-// Memory on `device` for a Truth of up to `room` boxes.
+// Memory on `device` for a GroundTruth of up to `room` boxes.
 struct PlacedBoxes {
   PlacedBoxes(Device device, int64_t batch, int64_t room);
   // Copies at most view.count boxes, in one transfer taken from `transfers`.
-  void put(const Truth& truth, AsyncTransfers& transfers);
+  void upload(const GroundTruth& truth, AsyncTransfers& transfers);
 
   Device device;
   int64_t batch;
   TruthView view;
   Tensor memory;  // U8
-  // Of the last put(), for the values to come back; null on the host.
+  // The transfer of the last upload(), also used to copy the values back; null on the host.
   std::shared_ptr<AsyncTransfer> transfer;
 };
 
@@ -96,7 +97,7 @@ struct Assignment {
   Tensor target;  // F64 [N,A]: target score of that box's class
 };
 
-// By the branch's assigner.
+// Assigns anchors by the branch's assigner.
 Assignment assign_boxes(const LossConfig& config, const Branch& branch, const TruthView& truth);
 
 // The parts of the loss, in the order of LossItems.
@@ -112,7 +113,7 @@ class LossSums {
   double* add(Part part, int count, double factor, const double* divisor = nullptr);
   // Sums that are not part of the loss.
   double* ignore(int count);
-  // Of the main branch (0) or the anchor-aided one (1).
+  // The target scores of the main branch (0) or the anchor-aided one (1).
   kernels::TargetScores* scores(int branch) const;
 
   // F32 [1]. Fills values().

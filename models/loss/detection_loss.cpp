@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "models/loss/detection_loss.h"
 
 #include <algorithm>
@@ -307,21 +308,21 @@ DetectionLoss::DetectionLoss(LossConfig config)
 
 PlacedTargets DetectionLoss::place(const Tensor& targets, int64_t batch, const LossStep& step,
                                    Device device, int64_t room) const {
-  const loss_detail::Truth truth =
+  const loss_detail::GroundTruth truth =
       loss_detail::read_targets(targets, batch, config_.num_classes, step.image_h, step.image_w);
   PlacedTargets placed;
   placed.boxes_ =
       std::make_shared<loss_detail::PlacedBoxes>(device, batch, std::max(room, truth.count()));
-  placed.boxes_->put(truth, *transfers_);
+  placed.boxes_->upload(truth, *transfers_);
   return placed;
 }
 
 bool DetectionLoss::replace(PlacedTargets& placed, const Tensor& targets,
                             const LossStep& step) const {
-  const loss_detail::Truth truth = loss_detail::read_targets(
+  const loss_detail::GroundTruth truth = loss_detail::read_targets(
       targets, placed.boxes_->batch, config_.num_classes, step.image_h, step.image_w);
   if (truth.count() > placed.boxes_->view.count) return false;
-  placed.boxes_->put(truth, *transfers_);
+  placed.boxes_->upload(truth, *transfers_);
   return true;
 }
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The training loss of a YOLOv6 detector: label assignment, then classification, box and
 // distribution focal loss, optionally objectness, the anchor-aided branch and distillation.
 //
@@ -105,8 +106,8 @@ class LossValues {
 };
 
 // The boxes of a batch on the device of the maps, as placed by DetectionLoss::place(). On a device
-// there may be room for more, so that the next batch's boxes can be put at the same address, where
-// recorded work (core/device.h) reads them.
+// there may be room for more, so that the next batch's boxes can be stored at the same address,
+// where recorded work (core/device.h) reads them.
 class PlacedTargets {
  public:
   PlacedTargets() = default;
@@ -144,8 +145,8 @@ class DetectionLoss {
   // Targets of `batch` images of the step's size, on `device`, with room for at least `room` boxes.
   PlacedTargets place(const Tensor& targets, int64_t batch, const LossStep& step, Device device,
                       int64_t room = 0) const;
-  // Puts another batch's boxes where those of `placed` are. Returns false and changes nothing if
-  // there is no room.
+  // Replaces the boxes of `placed` by another batch's, in place. Returns false and changes nothing
+  // if there is no room.
   bool replace(PlacedTargets& placed, const Tensor& targets, const LossStep& step) const;
   LossResult operator()(const LossInput& input, const PlacedTargets& targets, const LossStep& step,
                         const TeacherOutput* teacher = nullptr) const;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cmath>
 #include <span>
@@ -149,9 +150,9 @@ class Assigning {
 
 }  // namespace
 
-Truth read_targets(const Tensor& targets, int64_t batch, int64_t num_classes, int64_t image_h,
-                   int64_t image_w) {
-  Truth truth;
+GroundTruth read_targets(const Tensor& targets, int64_t batch, int64_t num_classes, int64_t image_h,
+                         int64_t image_w) {
+  GroundTruth truth;
   truth.begin.assign(batch + 1, 0);
   if (!targets.defined() || targets.numel() == 0) return truth;
   check(targets.dtype() == DType::kF32 && targets.shape().rank() == 2 && targets.dim(1) == 6 &&
@@ -207,7 +208,7 @@ PlacedBoxes::PlacedBoxes(Device where, int64_t images, int64_t room)
   view.count = room;
 }
 
-void PlacedBoxes::put(const Truth& truth, AsyncTransfers& transfers) {
+void PlacedBoxes::upload(const GroundTruth& truth, AsyncTransfers& transfers) {
   if (device != Device::kCpu) transfer = transfers.next();
   std::byte* to =
       transfer ? transfer->upload_buffer(memory.bytes()) : static_cast<std::byte*>(memory.raw());

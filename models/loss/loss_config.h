@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The config of the training loss, as described in JSON under "loss".
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "quant/layers/float_layers.h"
 
 #include <algorithm>
@@ -13,7 +14,7 @@ using deploy::Node;
 using deploy::Precision;
 
 void drop_unread_ranges(Graph& graph) {
-  std::vector<bool> read(graph.tensors.size(), false);     // by an int8 layer
+  std::vector<bool> read(graph.tensors.size(), false);     // read by an int8 layer
   std::vector<bool> touched(graph.tensors.size(), false);  // made or read by a float layer
   const auto group = [&](int t) {
     const deploy::TensorInfo& info = graph.tensors[static_cast<size_t>(t)];
@@ -58,7 +59,7 @@ Graph with_float_layers(const Graph& graph, const std::vector<int>& layers, cons
   for (const int l : layers) {
     check(l >= 0 && l < static_cast<int>(graph.nodes.size()) &&
               graph.nodes[static_cast<size_t>(l)].has_weight(),
-          "float layers: node {} is no convolution", l);
+          "float layers: node {} is not a convolution", l);
     Node& node = result.nodes[static_cast<size_t>(l)];
     node.precision = Precision::kFloat32;
     if (exact == nullptr) continue;
@@ -78,7 +79,7 @@ std::vector<int> other_layers(const Graph& graph, const std::vector<int>& layers
 
 bool matches_pattern(const std::string& pattern, const std::string& name) {
   size_t p = 0, n = 0;
-  size_t star = std::string::npos, resume = 0;  // the last '*', and where it would end
+  size_t star = std::string::npos, resume = 0;  // the last '*', and the end of its current match
   while (n < name.size()) {
     if (p < pattern.size() && pattern[p] == '*') {
       star = p++;
@@ -99,7 +100,7 @@ bool matches_pattern(const std::string& pattern, const std::string& name) {
 
 namespace {
 
-// Those of `layers` that a name or pattern means.
+// The layers that a name or pattern matches.
 std::vector<int> find_among(const Graph& graph, const std::vector<int>& layers,
                             const std::vector<std::string>& names) {
   std::vector<bool> wanted(graph.nodes.size(), false);

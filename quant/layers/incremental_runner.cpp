@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "quant/layers/incremental_runner.h"
 
 #include <algorithm>
@@ -15,7 +16,7 @@ bool same_range(const deploy::TensorInfo& a, const deploy::TensorInfo& b) {
   return a.amax == b.amax && a.is_unsigned == b.is_unsigned;
 }
 
-// Those of the nodes that lead to one of the tensors.
+// The nodes on which one of the tensors depends.
 std::vector<bool> leading_to(const Graph& graph, const std::vector<int>& tensors) {
   std::vector<bool> wanted(graph.tensors.size(), false);
   for (const int t : tensors) wanted.at(static_cast<size_t>(t)) = true;
@@ -63,19 +64,19 @@ Tensor IncrementalRunner::base_values(int tensor) const {
   return deploy::view_of(base_, program_, bases_, tensor).values();
 }
 
-// Nodes that compute something else than in the base, or from something else.
+// Nodes whose computation or inputs differ from the base.
 std::vector<bool> IncrementalRunner::changed_nodes(const Graph& variant) const {
   check(
       variant.nodes.size() == base_.nodes.size() && variant.tensors.size() == base_.tensors.size(),
       "variants: the graphs have {} and {} nodes", base_.nodes.size(), variant.nodes.size());
   std::vector<bool> changed(variant.nodes.size(), false);
-  std::vector<bool> moved(variant.tensors.size(), false);  // tensors with other values
+  std::vector<bool> moved(variant.tensors.size(), false);  // tensors whose values differ
   for (size_t i = 0; i < variant.nodes.size(); ++i) {
     const Node& node = variant.nodes[i];
     const Node& before = base_.nodes[i];
     check(node.attributes == before.attributes && node.inputs == before.inputs &&
               node.output == before.output,
-          "variants: node '{}' is another one in the base", node.name);
+          "variants: node '{}' differs from the base", node.name);
     const auto other_range = [&](int t) {
       const size_t k = static_cast<size_t>(t);
       return moved[k] || !same_range(variant.tensors[k], base_.tensors[k]);
@@ -96,8 +97,8 @@ std::vector<Tensor> IncrementalRunner::run(const Graph& variant, const std::vect
   nodes_run_ = std::count(options.nodes.begin(), options.nodes.end(), true);
   const deploy::Program program = deploy::build_program(variant, config_, options);
 
-  // Tensors lie in the same storages as in the base. A storage stays the base's unless something is
-  // written into it here.
+  // Tensors use the same storages as in the base. A variant shares a storage with the base unless
+  // it writes to it.
   deploy::Bases bases = deploy::bases_in(program, grown(spare_, program.stats.arena_bytes));
   std::vector<bool> written(bases.size(), false);
   std::vector<bool> made(variant.tensors.size(), false);
@@ -113,10 +114,10 @@ std::vector<Tensor> IncrementalRunner::run(const Graph& variant, const std::vect
     const size_t storage = static_cast<size_t>(place.storage);
     check(place.storage == before.storage && place.byte_offset == before.byte_offset &&
               place.dtype == before.dtype,
-          "variants: tensor '{}' lies elsewhere than in the base", variant.tensors[t].name);
+          "variants: tensor '{}' is stored elsewhere than in the base", variant.tensors[t].name);
     if (!written[storage]) bases[storage] = bases_[storage];
   }
-  // a concat's buffer of which only a part is written here takes the rest from the base
+  // if only a part of a concat's buffer is written here, the rest is copied from the base
   for (size_t t = 0; t < made.size(); ++t) {
     const Place& place = program.tensors[t];
     if (made[t] || !written[static_cast<size_t>(place.storage)]) continue;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "quant/layers/layer_times.h"
 
 #include <algorithm>
@@ -16,8 +17,8 @@ using deploy::Node;
 using deploy::Place;
 using deploy::Precision;
 
-// What other programs take from a run only ever adds to its time, so the lower quartile is nearer
-// to an idle machine's than the median, and steadier than the minimum.
+// Other programs only ever add to the time of a run, so the lower quartile is closer to an idle
+// machine's time than the median, and more stable than the minimum.
 double typical(std::vector<double> v) {
   const auto quartile = v.begin() + static_cast<int64_t>(v.size() / 4);
   std::ranges::nth_element(v, quartile);
@@ -39,7 +40,7 @@ deploy::EngineConfig config_for(const Tensor& images, Precision precision) {
           .precision = precision};
 }
 
-// Samples of each step's time, and their medians summed by node.
+// Samples of each step's time, and their lower quartiles summed by node.
 class Profile {
  public:
   Profile(const Graph& graph, const Tensor& images, Precision precision)
@@ -67,7 +68,7 @@ class Profile {
   std::vector<std::vector<double>> samples_;
 };
 
-// Conversions of one map of 80 x 80 x 64 values, there and back.
+// Conversions of one map of 80 x 80 x 64 values in both directions.
 void measure_conversions(int runs, LayerTimes& times) {
   constexpr int64_t kRows = 6400, kChannels = 64;
   constexpr double kValues = kRows * kChannels;
@@ -114,7 +115,8 @@ LayerTimes measure_layer_times(const Graph& graph, const Tensor& images, int run
 double predict_ms(const Graph& graph, const LayerTimes& times, int64_t batch, int64_t height,
                   int64_t width) {
   check(times.fp32.size() == graph.nodes.size() && times.int8.size() == graph.nodes.size(),
-        "layer times: of {} nodes for a graph of {}", times.fp32.size(), graph.nodes.size());
+        "layer times: measured for {} nodes, but the graph has {}", times.fp32.size(),
+        graph.nodes.size());
   const std::vector<Shape> shapes = deploy::infer_shapes(graph, batch, height, width);
   const auto held_as_integers = [&](int t) {
     return graph.tensors[static_cast<size_t>(t)].has_range();

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "quant/layers/outliers.h"
 
 #include <algorithm>
@@ -12,7 +13,7 @@ namespace {
 
 using deploy::Node;
 
-// Adds batch after batch up.
+// Accumulates over batches.
 struct Moments {
   double largest = 0, squares = 0;
   int64_t values = 0;
@@ -54,7 +55,7 @@ double channel_ratio(const Tensor& weight) {
 std::vector<LayerOutliers> measure_outliers(const deploy::Graph& graph,
                                             const std::function<Tensor()>& source) {
   std::vector<LayerOutliers> layers;
-  std::vector<int> layer_of(graph.tensors.size(), -1);  // by output tensor
+  std::vector<int> layer_of(graph.tensors.size(), -1);  // indexed by output tensor
   for (const Node& node : graph.nodes) {
     if (!node.has_weight()) continue;
     layer_of[static_cast<size_t>(node.output)] = static_cast<int>(layers.size());
@@ -76,7 +77,7 @@ std::vector<LayerOutliers> measure_outliers(const deploy::Graph& graph,
       moments[static_cast<size_t>(layer)].add(values.f32(), values.numel());
     });
   }
-  check(engine != nullptr, "spread: no images");
+  check(engine != nullptr, "outliers: no images");
   for (size_t i = 0; i < layers.size(); ++i) layers[i].activation = moments[i].spread();
   return layers;
 }

@@ -1,5 +1,6 @@
-// How far the largest value of a tensor is from its typical one, which is what quantization with
-// one step per tensor suffers from.
+// SPDX-License-Identifier: Apache-2.0
+// The ratio of a tensor's largest value to its typical value, which determines the loss from
+// quantization with one step per tensor.
 //
 // A step is the largest magnitude over 127 (255 unsigned), and rounding to it adds noise of
 // step^2 / 12. So with r = largest / root mean square, a signed tensor is left with a
@@ -21,16 +22,16 @@ struct PeakToRms {
 };
 
 struct LayerOutliers {
-  std::string name;      // of a convolution or transposed convolution
-  PeakToRms weight;      // of the whole weight
-  PeakToRms activation;  // of its output, after the activation, over all images
-  // Largest over smallest range of its output channels' weights, channels of zeros left out: what a
-  // scale per channel absorbs.
+  std::string name;      // of the convolution or transposed convolution
+  PeakToRms weight;      // over the whole weight
+  PeakToRms activation;  // over its output, after the activation, of all images
+  // Largest over smallest range of its output channels' weights, without all-zero channels: the
+  // factor that a scale per channel absorbs.
   double channel_ratio = 1;
 };
 
-// In node order. `graph` must be fused; `source` gives batches as quant/ptq/ptq.h says. Throws
-// Error without images.
+// In node order. `graph` must be fused; `source` yields batches as in quant/ptq/ptq.h. Throws Error
+// if it yields none.
 std::vector<LayerOutliers> measure_outliers(const deploy::Graph& graph,
                                             const std::function<Tensor()>& source);
 

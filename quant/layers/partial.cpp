@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "quant/layers/partial.h"
 
 #include <algorithm>
@@ -23,21 +24,21 @@ bool contains(const std::vector<int>& layers, int layer) {
   return std::ranges::binary_search(layers, layer);
 }
 
-// The two models.
+// The models of noise and time.
 class Model {
  public:
   Model(const Graph& graph, const Sensitivity& sensitivity, const PartialMeasures& measures)
       : graph_(graph), measures_(measures), layers_(quantizable_layers(graph)) {
     check(!sensitivity.config.all_but && !sensitivity.config.own_output &&
               sensitivity.config.metric != Metric::kMap,
-          "partial: wants the sensitivity of each layer alone, at the network's outputs");
+          "partial: needs the sensitivity of each layer alone, at the network's outputs");
     noise_.assign(graph.nodes.size(), 0.0);
     size_t known = 0;
     for (const LayerScore& s : sensitivity.layers) {
       noise_.at(static_cast<size_t>(s.node)) = s.error.noise;
       known += std::ranges::count(layers_, s.node);
     }
-    check(known == layers_.size(), "partial: the sensitivity is of another model");
+    check(known == layers_.size(), "partial: the sensitivity was measured on another model");
     float_ms_ = std::accumulate(measures.times.fp32.begin(), measures.times.fp32.end(), 0.0);
   }
 
@@ -58,7 +59,8 @@ class Model {
     return p;
   }
 
-  // The layer with the most noise per millisecond among those that `allowed` takes; -1 for none.
+  // The layer with the most noise per millisecond among those that `allowed` accepts; -1 if none
+  // is.
   template <class Allowed>
   int best_addition(const std::vector<int>& layers, const Allowed& allowed) const {
     const double now = ms(layers);
@@ -178,7 +180,7 @@ class Chooser {
       (good(path_[middle].layers) ? high : low) = middle;
     }
     std::vector<int> layers = path_[high].layers;
-    // the path is greedy: some layers may not be needed beside those that came later
+    // the path is greedy: later layers may have made some earlier ones unnecessary
     std::vector<std::pair<double, int>> saved;
     for (const int l : layers)
       if (!contains(always_, l))
@@ -201,7 +203,7 @@ class Chooser {
           wanted, always_.empty() ? "every layer in int8" : "the named layers in float", most);
     if (wanted <= 1) return path_.back().layers;
     size_t low = 0, high = path_.size() - 1;  // fast enough, too slow
-    size_t next = 0;                          // first where the prediction ends, then bisection
+    size_t next = 0;                          // first the predicted end, then bisection
     while (next + 1 < path_.size() && path_[next + 1].predicted_speedup >= wanted) ++next;
     while (high - low > 1) {
       const size_t middle = std::clamp(next, low + 1, high - 1);
@@ -209,7 +211,8 @@ class Chooser {
       next = (low + high) / 2;
     }
     const std::vector<int>& prefix = path_[low].layers;
-    // what fits into the time left, in predicted time corrected by what this set really took
+    // the layers that fit into the remaining time, by predictions corrected by the time measured
+    // for this set
     const double correction = speedup(prefix) / path_[low].predicted_speedup;
     const double budget = model_.float_ms() * correction / wanted;
     std::vector<int> filled = prefix;
@@ -222,7 +225,7 @@ class Chooser {
     return filled != prefix && speedup(filled) >= wanted ? filled : prefix;
   }
 
-  // Sets spread evenly along the path, for the curve.
+  // Sets at even distances along the path, for the curve.
   void measure_extra_points() {
     const int n = config_.extra_points;
     for (int i = 1; i <= n; ++i)
@@ -253,9 +256,10 @@ std::vector<PartialPoint> float_path(const Graph& graph, const Sensitivity& sens
 
 PartialResult choose_float_layers(const Graph& graph, const Sensitivity& sensitivity,
                                   const PartialMeasures& measures, const PartialConfig& config) {
-  check(measures.accuracy && measures.speedup, "partial: wants accuracy and speed measured");
+  check(measures.accuracy && measures.speedup,
+        "partial: needs functions that measure accuracy and speed");
   check(!config.max_drop || !config.min_speedup,
-        "partial: either a drop or a speed-up is the target, not both");
+        "partial: give either a drop or a speed-up as the target, not both");
   return Chooser(graph, sensitivity, measures, config).run();
 }
 

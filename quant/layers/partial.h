@@ -1,12 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
 // Partial quantization: which layers to keep in float.
 //
-// Two models steer the choice. Noise: rounding errors of different layers are independent, so what
-// is left with a set of layers in float is about the sum of the others' noise, each measured alone
-// (rank_layers). Time: predict_ms(). A path of sets, from none to all layers, takes at each step
-// the layer with the most noise per millisecond that it costs where it now stands, conversions at
-// its borders counted; one that costs nothing, because its neighbours are in float already, comes
-// first. Along the path accuracy rises and speed falls. The models only order the sets: whether one
-// meets the target is measured.
+// Two models guide the choice. Noise: rounding errors of different layers are independent, so the
+// noise with a set of layers in float is about the sum of the other layers' noise, each measured
+// alone (rank_layers). Time: predict_ms(). A path of sets leads from no layers to all. Each step
+// adds the layer with the most noise per additional millisecond, including conversions at its
+// borders; layers that cost nothing because their neighbours are already in float come first. Along
+// the path accuracy rises and speed falls. The models only order the sets: whether a set meets the
+// target is measured.
 #pragma once
 
 #include <functional>
@@ -18,27 +19,27 @@
 
 namespace sextant::quant {
 
-// What choose_float_layers() asks for.
+// The measurements that choose_float_layers() uses.
 struct PartialMeasures {
-  // Of a graph with ranges run in int8.
+  // Accuracy of a graph with ranges, run in int8.
   Accuracy accuracy;
-  // Times as fast as the float engine.
+  // Speed-up over the float engine.
   std::function<double(const deploy::Graph&)> speedup;
   LayerTimes times;
-  int64_t batch = 1, height = 640, width = 640;  // that the times are of
+  int64_t batch = 1, height = 640, width = 640;  // at which the times were measured
 };
 
 struct PartialConfig {
-  // At most one of the two. Neither: the layers in `always`, no more.
+  // Give at most one of the two. With neither, only the layers in `always` are in float.
   std::optional<double> max_drop;        // of accuracy, from the float graph's
   std::optional<double> min_speedup;     // over the float engine
-  std::vector<int> always;               // layers (node indices) in float in any case
-  int trials = 6;                        // max_drop: layers of the set that are tried in int8 again
-  int extra_points = 3;                  // sets along the path measured for the curve's sake
-  const deploy::Graph* exact = nullptr;  // as with_float_layers() takes it
+  std::vector<int> always;               // layers (node indices) that are always in float
+  int trials = 6;                        // max_drop: layers of the set to try in int8 again
+  int extra_points = 3;                  // more sets along the path to measure for the curve
+  const deploy::Graph* exact = nullptr;  // see with_float_layers()
 };
 
-// A set of float layers and what is known of it.
+// A set of float layers with its predicted and measured properties.
 struct PartialPoint {
   std::vector<int> layers;  // node indices, ascending
   double noise = 0;         // predicted, as OutputError::noise
@@ -50,21 +51,23 @@ struct PartialPoint {
 
 struct PartialResult {
   deploy::Graph graph;  // with the chosen layers in float
-  // Those measured, fastest predicted first; all int8 (but `always`) and all float are among them.
+  // The measured sets, by rising predicted time; they include all layers in int8 (except `always`)
+  // and all in float.
   std::vector<PartialPoint> curve;
-  size_t chosen = 0;  // in curve
+  size_t chosen = 0;  // index in curve
   double float_accuracy = 0;
-  double float_ms = 0;      // predicted for the float engine: the sum of its layers' times
-  int64_t evaluations = 0;  // accuracies measured
+  double float_ms = 0;      // predicted for the float engine: the sum of its layer times
+  int64_t evaluations = 0;  // number of accuracies measured
 };
 
-// `sensitivity` of `graph`, each layer alone, by any metric but kMap; the path takes its noise.
+// `sensitivity` is that of each layer of `graph` alone, by any metric except kMap; the path uses
+// its noise.
 //
-// max_drop: bisection along the path for the first set that loses at most so much (about log2 of
-// the number of layers evaluations), then `trials` of its layers, those that cost most time first,
-// are put back into int8 where the target still holds.
-// min_speedup: bisection along the path by measured speed for the last set that is fast enough,
-// then those further on that fit into what time is left. Throws Error when int8 everywhere is too
+// max_drop: bisects along the path for the first set within the drop, with about log2(number of
+// layers) evaluations. Then tries to move `trials` of its layers back to int8, those that cost most
+// time first, keeping each move that still meets the target.
+// min_speedup: bisects along the path by measured speed for the last set that is fast enough, then
+// adds later layers that fit into the remaining time. Throws Error when int8 everywhere is too
 // slow.
 PartialResult choose_float_layers(const deploy::Graph& graph, const Sensitivity& sensitivity,
                                   const PartialMeasures& measures, const PartialConfig& config);

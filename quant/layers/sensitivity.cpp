@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "quant/layers/sensitivity.h"
 
 #include <algorithm>
@@ -15,7 +16,7 @@ namespace {
 
 using deploy::Graph;
 
-// Sums over the images for one output.
+// Sums of one output over the images.
 struct ErrorSums {
   double signal = 0, noise = 0, product = 0, other = 0;
   double values = 0;
@@ -67,13 +68,13 @@ Tensor part_of(const Tensor& images, int64_t begin, int64_t end) {
   return part;
 }
 
-// The graph by which a layer is judged.
+// The graph that measures a layer.
 Graph variant(const Graph& graph, const SensitivityConfig& config, int layer) {
   const std::vector<int> one{layer};
   return with_float_layers(graph, config.all_but ? one : other_layers(graph, one), config.exact);
 }
 
-// What is run for each layer, and what it is compared with.
+// The graphs to run for each layer, and the graph to compare them with.
 class Scorer {
  public:
   Scorer(const Graph& graph, const SensitivityConfig& config)
@@ -105,7 +106,7 @@ class Scorer {
       const int64_t end = std::min(begin + batch, n);
       if (end - begin != runner_batch) {
         runner_batch = end - begin;
-        runner.reset();  // its memory, before that of the next
+        runner.reset();  // frees its memory before the next runner allocates
         runner = std::make_unique<IncrementalRunner>(config_.all_but ? all_int8_ : all_float_,
                                                      runner_batch, height, width);
       }
@@ -122,7 +123,7 @@ class Scorer {
 
  private:
   void score(IncrementalRunner& runner, Progress& progress, int64_t begin, int64_t end) {
-    // the float values of the outputs, and those with all in int8, are the base or a variant
+    // the outputs in float and with all layers in int8 come from the base and from a variant
     std::vector<Tensor> base, other;
     if (!config_.own_output) {
       for (const int t : outputs_) base.push_back(runner.base_values(t));
@@ -145,7 +146,7 @@ class Scorer {
   std::vector<int> layers_, outputs_;
   Graph all_float_, all_int8_;
   std::vector<Graph> variants_;           // one per layer
-  std::vector<std::vector<int>> judged_;  // tensors to compare, per layer
+  std::vector<std::vector<int>> judged_;  // tensors to compare, for each layer
   std::vector<std::vector<ErrorSums>> sums_;
   std::vector<ErrorSums> int8_sums_;
 };
@@ -201,12 +202,12 @@ Sensitivity rank_layers(const Graph& graph, const Tensor& images, const Sensitiv
   const std::vector<int> layers = quantizable_layers(graph);
   check(!layers.empty(), "{}: no layer can run in int8; quantize the model first", graph.label());
   check(!config.own_output || (!config.all_but && config.metric != Metric::kMap),
-        "sensitivity: a layer's own output tells nothing about {}",
+        "sensitivity: a layer's own output cannot measure {}",
         config.all_but ? "all but that layer" : "mAP");
   Sensitivity result;
   result.config = config;
   if (config.metric == Metric::kMap) {
-    check(accuracy != nullptr, "sensitivity: metric map needs an evaluation");
+    check(accuracy != nullptr, "sensitivity: metric map needs an evaluation function");
     score_by_accuracy(graph, accuracy, result);
   } else {
     check(images.defined() && images.shape().rank() == 4 && images.dim(0) > 0,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "quant/ptq/bias_correction.h"
 
 #include <cmath>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "quant/ptq/channel_sets.h"
 
 #include <numeric>
@@ -73,7 +74,7 @@ class Finder {
   void fix(int t) {
     for (int64_t c = 0; c < channels(t); ++c) fixed_[at(t, c)] = true;
   }
-  // Channels [0, count) of a from `begin` on are those of b from `other` on.
+  // Declares `count` channels of a, from `begin` on, to be those of b from `other` on.
   void join(int a, int64_t begin, int b, int64_t other, int64_t count) {
     for (int64_t c = 0; c < count; ++c) parent_[root(at(a, begin + c))] = root(at(b, other + c));
   }
@@ -83,7 +84,7 @@ class Finder {
     if (node.has_residual()) join(node.inputs[1], 0, node.output, 0, channels(node.output));
     if (node.has_weight()) return;
     const auto links = deploy::rules_of(node).channels;
-    if (!links) {  // the image, the decoder, what is not fused
+    if (!links) {  // the image, the decoder, nodes that are not fused
       for (const int t : node.inputs) fix(t);
       return fix(node.output);
     }

@@ -1,4 +1,5 @@
-// Which channels of a graph are the same one under another name.
+// SPDX-License-Identifier: Apache-2.0
+// Finds the channels of different tensors that hold the same values, up to a positive scale.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +9,7 @@
 
 namespace sextant::quant {
 
-// A channel of a conv or deconv: row o of its weight, or column i of its input.
+// A channel of a conv or deconv: an output (row o of its weight) or an input (column i).
 struct ChannelUse {
   int node = -1;
   int64_t channel = 0;
@@ -20,10 +21,10 @@ struct ChannelSet {
 };
 
 struct ChannelSets {
-  // The sets that may be scaled: made by convolutions with a positively homogeneous activation and
-  // read by convolutions, and by nothing else; in the order of the graph.
+  // The sets that may be scaled: made only by convolutions with a positively homogeneous activation
+  // and read only by convolutions; in the order of the graph.
   std::vector<ChannelSet> sets;
-  // For each tensor of rank 4 the set of each channel, or -1.
+  // For each tensor of rank 4, the set of each channel, or -1.
   std::vector<std::vector<int>> of_tensor;
 };
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "quant/ptq/equalize.h"
 
 #include <algorithm>
@@ -16,7 +17,7 @@ namespace {
 using deploy::Graph;
 using deploy::Node;
 
-// The largest |w| over the taps, [O, I / groups]: all that equalization needs of a weight.
+// The largest |w| over the taps, [O, I / groups]: equalization needs nothing else of a weight.
 struct Extent {
   int64_t rows = 0, columns = 0;
   int64_t rows_per_group = 0;
@@ -137,7 +138,7 @@ class Equalizer {
     return r;
   }
 
-  // Returns how far from 1 the largest factor was.
+  // Returns the largest distance of a factor from 1.
   double sweep() {
     rows_.clear();
     if (!observed_.empty()) {
@@ -156,7 +157,7 @@ class Equalizer {
       else
         first = observed_[k] / scale_[k];
       for (const ChannelUse& r : set.readers) next = std::max(next, column_range(r));
-      if (first <= 0.0 || next <= 0.0) continue;  // dead: nothing to even out
+      if (first <= 0.0 || next <= 0.0) continue;  // a dead channel: nothing to equalize
       const double wanted =
           std::clamp(scale_[k] * std::sqrt(first / next), 1.0 / config_.limit, config_.limit);
       moved = std::max(moved, std::abs(wanted / scale_[k] - 1.0));
@@ -171,7 +172,7 @@ class Equalizer {
   std::vector<double> scale_;              // s of each set
   std::vector<double> observed_;           // largest |x| of each set; empty: data-free
   std::vector<Extent> extents_;            // by node
-  std::vector<std::vector<double>> rows_;  // by node: the range of each row, at the sweep's start
+  std::vector<std::vector<double>> rows_;  // by node: row ranges at the start of the sweep
 };
 
 }  // namespace

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "quant/ptq/layer_correction.h"
 
 #include <algorithm>
@@ -29,7 +30,7 @@ int64_t weights_per_channel(const Node& node) {
                                              : node.weight.numel() / node.weight.dim(0);
 }
 
-// deconv_as_pointwise() the other way round.
+// The inverse of deconv_as_pointwise().
 Tensor pointwise_as_deconv(const Tensor& rows, const Shape& shape) {
   Tensor weight(shape);
   const int64_t o = shape[0], i = shape[3];
@@ -39,7 +40,7 @@ Tensor pointwise_as_deconv(const Tensor& rows, const Shape& shape) {
   return weight;
 }
 
-// Puts learned integers (times scale) into the node's weight.
+// Stores learned integers (times scale) in the node's weight.
 void round_layer(Node& node, const QuantizedSample& sample, const Tensor& targets,
                  const RoundingConfig& config, LayerCorrectionReport& report) {
   const deploy::ConvForm form(node);
@@ -59,7 +60,7 @@ void round_layer(Node& node, const QuantizedSample& sample, const Tensor& target
       p.scale.push_back(node.weight_scale[static_cast<size_t>(m % o)]);
       p.bias.push_back(node.bias.defined() ? node.bias.f32()[m % o] : 0.0f);
     }
-    // What is added before the activation is not part of the sample.
+    // The sample does not include a residual that is added before the activation.
     const bool adds_before =
         form.attributes.residual_place() == deploy::ResidualPlace::kBeforeActivation;
     p.activation = adds_before ? Activation::kIdentity : form.attributes.activation;

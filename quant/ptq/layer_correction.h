@@ -1,5 +1,6 @@
-// Learned rounding and bias correction, layer by layer in the order of the graph, each on what the
-// quantized layers before it hand over.
+// SPDX-License-Identifier: Apache-2.0
+// Learned rounding and bias correction, layer by layer in the order of the graph, each on the
+// outputs of the quantized layers before it.
 #pragma once
 
 #include <cstdint>
@@ -13,23 +14,23 @@ struct LayerCorrectionConfig {
   bool learned_rounding = false;
   bool bias_correction = false;
   RoundingConfig rounding = {};
-  uint64_t seed = 1;  // of the pixels that are looked at
+  uint64_t seed = 1;  // for choosing the sampled pixels
 };
 
 struct LayerCorrectionReport {
   int64_t layers_rounded = 0;
-  int64_t weights = 0;          // of the layers rounded
-  int64_t weights_moved = 0;    // not at their nearest integer
-  double rounding_gain_db = 0;  // how much less error of the layer's result, mean over the layers
+  int64_t weights = 0;          // in the layers with learned rounding
+  int64_t weights_moved = 0;    // not rounded to their nearest integer
+  double rounding_gain_db = 0;  // reduction of the error of a layer's result, mean over the layers
   int64_t layers_corrected = 0;
   double largest_shift =
-      0;  // of a mean that bias correction took away (root mean square of a layer)
+      0;  // of a mean that bias correction removed (root mean square over a layer)
 };
 
-// `graph` has ranges and weight scales; `exact` is the same graph without rounding, whose results
-// are to be met. Only nodes that run in int8 change: weights become integers times their scale,
-// biases move. Progress on stderr. Does nothing when both switches are off. Throws Error without
-// images.
+// `graph` has ranges and weight scales; `exact` is the same graph without rounding, which provides
+// the target results. Only nodes that run in int8 change: weights become integers times their
+// scale, biases are corrected. Shows progress on stderr. Does nothing when both switches are off.
+// Throws Error without images.
 LayerCorrectionReport correct_layers(deploy::Graph& graph, const deploy::Graph& exact,
                                      const Images& images, const LayerCorrectionConfig& config);
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "quant/ptq/layer_samples.h"
 
 #include <algorithm>
@@ -24,7 +25,7 @@ int new_tensor(Graph& g, const TensorInfo& like, const std::string& name) {
   return static_cast<int>(g.tensors.size()) - 1;
 }
 
-// Appends `node` to `out` as a linear convolution, whose result becomes a tensor of its own, and
+// Appends `node` to `out` as a linear convolution with a result tensor of its own, followed by
 // nodes for the residual (unless dropped) and the activation.
 void append_split(Graph& g, std::vector<Node>& out, Node node, bool keep_residual) {
   const deploy::ConvAttributes a = deploy::conv_attributes(node);
@@ -34,7 +35,7 @@ void append_split(Graph& g, std::vector<Node>& out, Node node, bool keep_residua
   const int other = a.residual ? node.inputs[1] : -1;
   TensorInfo& info = g.tensors[static_cast<size_t>(result)];
   info.name = name + " (all)";
-  const TensorInfo like = info;  // new tensors move the others
+  const TensorInfo like = info;  // a copy: adding tensors reallocates them
   *deploy::activation_of(node.attributes) = Activation::kIdentity;
   if (a.residual) node.as<deploy::ConvAttributes>().residual = false;
   node.inputs.resize(1);
@@ -55,7 +56,7 @@ void append_split(Graph& g, std::vector<Node>& out, Node node, bool keep_residua
   if (place == ResidualPlace::kAfterActivation) then(sum, true);
 }
 
-// The pixel of each row that image `i` of `count` gives.
+// The pixels sampled from image `i` of `count`, one per row.
 std::vector<int64_t> pixels_of(uint64_t seed, int node, int64_t i, int64_t count, int64_t rows,
                                int64_t pixels) {
   Rng rng(seed, static_cast<uint64_t>(node) << 32 | static_cast<uint64_t>(i));
@@ -173,7 +174,7 @@ class InputCollector {
 };
 
 deploy::EngineConfig config_for(const Images& images) {
-  check(!images.empty() && images[0].shape().rank() == 4, "ptq: no images for the layers' samples");
+  check(!images.empty() && images[0].shape().rank() == 4, "ptq: no images to sample the layers on");
   const Shape shape{1, images[0].dim(1), images[0].dim(2), 3};
   for (const Tensor& image : images)
     check(image.shape() == shape && image.dtype() == DType::kU8,
@@ -182,7 +183,7 @@ deploy::EngineConfig config_for(const Images& images) {
   return {.batch = 1, .height = images[0].dim(1), .width = images[0].dim(2)};
 }
 
-// What a program's own scratch lies in, and bases for it and for what is bound to them.
+// Scratch memory of a program, and the base addresses of its storages.
 struct Scratch {
   explicit Scratch(const deploy::Program& program)
       : arena(Shape{std::max<int64_t>(program.stats.arena_bytes, 1)}, DType::kU8),
@@ -256,7 +257,7 @@ std::byte* QuantizedPass::storage_of(size_t image, int tensor) const {
   return static_cast<std::byte*>(t.raw());
 }
 
-// Lets a program find the tensors where they are. It numbers its storages as it likes.
+// Binds a program's storages, which it numbers in its own way, to the memory of the tensors.
 void QuantizedPass::bind(deploy::Bases& bases, const deploy::Program& program,
                          const std::vector<int>& tensors, size_t image) const {
   for (const int tensor : tensors) {
@@ -265,7 +266,7 @@ void QuantizedPass::bind(deploy::Bases& bases, const deploy::Program& program,
     const deploy::Place& here = plan_.tensors[t];
     check(there.byte_offset == here.byte_offset && there.pitch == here.pitch &&
               there.dtype == here.dtype,
-          "ptq: tensor {} lies otherwise in a changed graph", tensor);
+          "ptq: tensor {} is stored differently in the changed graph", tensor);
     bases[static_cast<size_t>(there.storage)] = storage_of(image, tensor);
   }
 }
@@ -273,7 +274,7 @@ void QuantizedPass::bind(deploy::Bases& bases, const deploy::Program& program,
 QuantizedSample QuantizedPass::sample(const Graph& graph, int64_t rows) const {
   const Node& layer = graph.nodes.at(static_cast<size_t>(next_));
   check(deploy::runs_in_int8(graph, layer), "ptq: node '{}' does not run in int8", layer.name);
-  // The same graph, but this node's own result is left f32 and without residual.
+  // The same graph, but with this node's result in f32 and without its residual.
   Graph split = graph;
   split.nodes.resize(static_cast<size_t>(next_));
   append_split(split, split.nodes, layer, false);

@@ -1,9 +1,10 @@
-// What the layer-by-layer methods see of a network: the result of each convolution before residual
-// and activation, exact and quantized, and the inputs that made it, at some pixels.
+// SPDX-License-Identifier: Apache-2.0
+// Samples of a network for the layer-by-layer methods: the result of each convolution before
+// residual and activation, exact and quantized, and its inputs, at some pixels.
 //
-// Pixels are drawn by seed, layer and image alone, so that the exact and the quantized pass see the
-// same ones. Row r is of image r % images. For a deconv a pixel is one of its input, and its row
-// holds the four results it makes, ordered (row, column, channel).
+// The pixels depend on seed, layer and image only, so the exact and the quantized pass sample the
+// same ones. Row r comes from image r % images. For a deconv the pixels are those of its input, and
+// a row holds the four results of one pixel, ordered (row, column, channel).
 #pragma once
 
 #include <cstdint>
@@ -14,15 +15,15 @@
 namespace sextant::quant {
 
 struct LayerSample {
-  std::vector<double> mean;  // of each output channel, over all pixels of all images
+  std::vector<double> mean;  // per output channel, over all pixels of all images
   Tensor outputs;  // f32 [R, M] at the sampled pixels, M = O (deconv: 4 O); empty for R = 0
 };
 
 // One batch of one image each, u8 [1,H,W,3], all of one size.
 using Images = std::vector<Tensor>;
 
-// The f32 engine's results of every conv and deconv, by node; others are empty. rows[n] is R of
-// node n.
+// The f32 engine's results of every conv and deconv, indexed by node; other entries are empty.
+// rows[n] is R for node n.
 std::vector<LayerSample> sample_exact(const deploy::Graph& graph, const Images& images,
                                       const std::vector<int64_t>& rows, uint64_t seed);
 
@@ -33,20 +34,19 @@ struct QuantizedSample {
   std::vector<Tensor> inputs;
 };
 
-// The network as the int8 engine runs it, over all images, advanced node by node, so that each
-// layer can be looked at, and changed, before anything behind it runs, and no layer runs again for
-// a later one. Of the activations, those of all images are in memory that a node still to come
-// reads.
+// Runs the network over all images as the int8 engine does, node by node, so that each layer can be
+// inspected and changed before later layers run, and no layer runs twice. Keeps the activations of
+// all images that a later node reads.
 class QuantizedPass {
  public:
-  // Stands before the first node. The graphs that the others are given may differ from this one in
+  // Starts before the first node. The graphs passed to other members may differ from this one in
   // weights, weight scales and biases only; `images` has to outlive the pass.
   QuantizedPass(const deploy::Graph& graph, const Images& images, uint64_t seed);
 
   int next() const { return next_; }
-  // Results and inputs of the next node, in the same way as sample_exact(); it runs in int8.
+  // Results and inputs of the next node, which runs in int8, sampled as by sample_exact().
   QuantizedSample sample(const deploy::Graph& graph, int64_t rows) const;
-  // Runs the next node as it is in `graph`. A decode node only is passed.
+  // Runs the next node as defined in `graph`. A decode node is skipped.
   void advance(const deploy::Graph& graph);
 
  private:
@@ -58,9 +58,9 @@ class QuantizedPass {
   const Images& images_;
   uint64_t seed_;
   deploy::EngineConfig config_;
-  deploy::Program plan_;                     // where the tensors are
+  deploy::Program plan_;                     // the storage of each tensor
   std::vector<int> last_reader_;             // node, per storage
-  std::vector<std::vector<Tensor>> memory_;  // of each image, per storage
+  std::vector<std::vector<Tensor>> memory_;  // for each image, by storage
   int next_ = 0;
 };
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "quant/ptq/ptq.h"
 
 #include <algorithm>
@@ -15,7 +16,7 @@
 namespace sextant::quant {
 namespace {
 
-// Tensors whose values are new: pooling, concat and the like only pass on what their inputs had.
+// Tensors with new values: pooling, concat and similar nodes only pass on values of their inputs.
 std::vector<bool> tensors_to_watch(const deploy::Graph& graph) {
   const std::vector<bool> wanted = deploy::groups_to_quantize(graph);
   std::vector<bool> watched(graph.tensors.size(), false);
@@ -34,7 +35,7 @@ struct Calibration {
   int64_t images = 0;
 };
 
-// Runs the f32 engine on the images and counts every tensor that is watched where it lies.
+// Runs the f32 engine on the images and counts every watched tensor in place, on its device.
 Calibration calibrate(const deploy::Graph& graph, const ImageSource& source,
                       const PtqConfig& config, const std::vector<bool>& watched) {
   Calibration result;
@@ -73,7 +74,7 @@ Calibration calibrate(const deploy::Graph& graph, const ImageSource& source,
   return result;
 }
 
-// Ranges of all groups from what was counted; fills the report's groups.
+// Chooses the ranges of all groups from the histograms; fills the report's groups.
 void choose_ranges(deploy::Graph& graph, const Calibration& seen, Method method,
                    const PtqConfig& config, const std::vector<bool>& watched, PtqReport& report) {
   const std::vector<bool> wanted = deploy::groups_to_quantize(graph);
@@ -101,7 +102,7 @@ void choose_ranges(deploy::Graph& graph, const Calibration& seen, Method method,
   }
 }
 
-// The first images of a source, kept; replay() gives all batches again, then the rest.
+// Keeps the first images of a source; replay() yields these batches again, then the rest.
 class KeptImages {
  public:
   KeptImages(const ImageSource& source, int64_t count) : source_(source) {
@@ -116,7 +117,8 @@ class KeptImages {
         Tensor one({1, batch.dim(1), batch.dim(2), batch.dim(3)}, DType::kU8);
         std::memcpy(one.raw(), batch.data<uint8_t>() + i * bytes, static_cast<size_t>(bytes));
         if (!images_.empty() && !(one.shape() == images_[0].shape()))
-          fail("ptq: images of sizes {} and {}", images_[0].shape().str(), one.shape().str());
+          fail("ptq: images must be of one size, not {} and {}", images_[0].shape().str(),
+               one.shape().str());
         images_.push_back(one);
       }
     }

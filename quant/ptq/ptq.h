@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Post-training quantization: choose a range for every activation group and a scale for every
 // channel of the weights, and, by switches, make the network easier to quantize first and round it
 // better afterwards. No training: images without labels are all it needs.
@@ -17,8 +18,8 @@
 
 namespace sextant::quant {
 
-// Cross-layer equalization (quant/ptq/equalize.h): by the ranges of the weights alone, or of the
-// activations too.
+// Cross-layer equalization (quant/ptq/equalize.h): by the ranges of the weights alone, or also of
+// the activations.
 enum class Equalization { kNone, kWeights, kActivations };
 constexpr auto enum_names(Equalization) {
   return make_enum_names<Equalization>("equalization",
@@ -34,65 +35,65 @@ constexpr auto enum_names(Rounding) {
 }
 
 struct PtqConfig {
-  Method method = Method::kMse;  // of activations
+  Method method = Method::kMse;  // for activations
   double percentile = 99.99;     // of |x|, for Method::kPercentile
-  int64_t images = 64;           // at most; the source may end before
+  int64_t images = 64;           // at most; the source may have fewer
   int64_t bins = 2048;
-  // Of the calibration. Equalization by activations, correction, learned rounding and the report's
-  // noise run on the host.
+  // The device for calibration. Equalization by activations, correction, learned rounding and the
+  // report's noise run on the host.
   Device device = Device::kCpu;
-  WeightMethod weights = WeightMethod::kMax;  // of a channel
-  // One scale per weight tensor, activations by max: what the field means by naive PTQ. `method`
-  // does not count then.
+  WeightMethod weights = WeightMethod::kMax;  // for each channel
+  // One scale per weight tensor, activations by max: the usual meaning of naive PTQ. `method` is
+  // ignored then.
   bool naive = false;
   bool split_identity = true;  // quant/ptq/split_identity.h; not when naive
   Equalization equalize = Equalization::kNone;
   bool bias_correction = false;
   Rounding rounding = Rounding::kNearest;
-  std::vector<std::string> float_layers = {};  // names, with * and ?, of layers that stay in float
+  std::vector<std::string> float_layers = {};  // names or patterns (* and ?) of float layers
   EqualizeConfig equalization = {};
   RoundingConfig adaround = {};
-  int64_t layer_images = 64;  // the first of `images`, kept in memory for the layer-wise methods
-  uint64_t seed = 1;          // of the pixels learned rounding looks at
+  int64_t layer_images = 64;  // of `images`, kept in memory for the layer-wise methods
+  uint64_t seed = 1;          // for the pixels that learned rounding samples
 };
 
-// The next batch: u8 [N,H,W,3], letterboxed exactly as in deployment (clean, not augmented); all of
-// one size. An empty Tensor ends the calibration. How the images are split into batches, and their
-// order, do not matter to the ranges.
+// Returns the next batch: u8 [N,H,W,3], letterboxed exactly as in deployment (clean, not
+// augmented); all of one size. An empty Tensor ends the calibration. Batch size and order of the
+// images do not affect the ranges.
 using ImageSource = std::function<Tensor()>;
 
 struct PtqGroup {
   std::vector<std::string> tensors;
   bool is_unsigned = false;
-  float amax = 0;      // chosen: the largest of its tensors' choices
+  float amax = 0;      // the chosen range: the largest of its tensors' choices
   float observed = 0;  // largest |x| seen
 };
 
 struct PtqReport {
   std::vector<PtqGroup> groups;
   int64_t images = 0;
-  int64_t layers = 0, float_layers = 0;  // convolutions and transposed ones; of these, in float
-  int64_t requantizations = 0;           // steps that rescale integers between convolutions: 0
+  int64_t layers = 0, float_layers = 0;  // convolutions and transposed ones; those of them in float
+  int64_t requantizations = 0;           // steps that rescale integers between convolutions; 0
   SplitReport split;
   EqualizeReport equalization;       // zeros unless asked for
   LayerCorrectionReport refinement;  // zeros unless asked for
-  // Of the head's outputs on layer_images, in dB: with rounding to nearest and no correction, and
-  // at the end. quant/ptq/layer_correction.h.
+  // SQNR of the head's outputs on layer_images, in dB, with rounding to nearest and no correction,
+  // and at the end; see quant/ptq/layer_correction.h.
   double sqnr_before = 0;
   double sqnr = 0;
   double equalize_seconds = 0, calibrate_seconds = 0, refine_seconds = 0;
-  // The float graph that the result rounds: equalized and with identities split, but neither
-  // corrected nor rounded.
+  // The float graph behind the result: equalized and with identities split, but neither corrected
+  // nor rounded.
   deploy::Graph exact;
 };
 
-// `graph` must be fused. Returns it with a range on every tensor but those that decode reads, and
+// `graph` must be fused. Returns it with a range on every tensor except the inputs of decode, and
 // weight scales on every convolution. Each tensor has a collector of its own; a group takes the
 // largest of its tensors' choices, since clipping one of a concat's inputs for the sake of another
-// costs more than a coarser step. Nodes of precision kFloat32 and those that config.float_layers
-// names keep their weights and biases but for equalization and the split. Progress on stderr.
-// Throws Error for a name that fits no layer, no images, or values that are not finite (naming the
-// tensor).
+// costs more than a coarser step. In nodes of precision kFloat32 and those matched by
+// config.float_layers, only equalization and the split change weights and biases. Shows progress on
+// stderr. Throws Error for a name that matches no layer, no images, or values that are not finite
+// (naming the tensor).
 deploy::Graph quantize(const deploy::Graph& graph, const ImageSource& source,
                        const PtqConfig& config, PtqReport* report = nullptr);
 

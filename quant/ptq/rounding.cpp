@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "quant/ptq/rounding.h"
 
 #include <algorithm>
@@ -14,7 +15,7 @@ constexpr float kZeta = 1.1f;
 constexpr float kGamma = -0.1f;
 constexpr int kBetaStart = 20;
 constexpr int kBetaEnd = 2;
-constexpr float kFirstDecay = 0.9f;  // Adam's
+constexpr float kFirstDecay = 0.9f;  // of Adam
 constexpr float kSecondDecay = 0.999f;
 constexpr float kEpsilon = 1e-8f;
 constexpr float kFrozen = -20.0f;  // v of a weight that cannot go up: h and its gradient are 0
@@ -24,7 +25,7 @@ inline float rectified(float sigmoid) {
   return h < 0.0f ? 0.0f : (h > 1.0f ? 1.0f : h);
 }
 
-// Rows of `width` values that are worth a thread.
+// The number of rows of `width` values that make a thread worthwhile.
 int64_t grain(int64_t width) { return std::max<int64_t>(1, 32768 / width); }
 
 // x^n for n in [0, 31].
@@ -105,7 +106,7 @@ class Learner {
     }
   }
 
-  // Integers times scale: of w / s rounded to nearest, or of v.
+  // Integers times scale, by rounding w / s to nearest or from v.
   Tensor hard(bool nearest) const {
     Tensor w({m_, k_});
     for (int64_t m = 0; m < m_; ++m) {
@@ -123,7 +124,7 @@ class Learner {
 
   kernels::ConvShape shape(int64_t rows) const { return {.w = rows, .ic = k_, .oc = m_}; }
 
-  // z = inputs w^T + bias for `rows` rows from `begin` on.
+  // z = inputs w^T + bias for `rows` rows, starting at `begin`.
   void multiply(int64_t begin, int64_t rows, const Tensor& w, const float* bias, float* z) const {
     kernels::backend(Device::kCpu)
         .conv_forward({.shape = shape(rows),
@@ -133,7 +134,7 @@ class Learner {
                        .y = z});
   }
 
-  // (w_nearest - w) x squared, mean over the rows, per channel: what nearest rounding costs.
+  // The cost of rounding to nearest: ((w_nearest - w) x)^2 per channel, mean over the rows.
   std::vector<double> costs_of_nearest(const Tensor& nearest) const {
     Tensor difference({m_, k_});
     for (int64_t i = 0; i < m_ * k_; ++i)
@@ -177,7 +178,7 @@ class Learner {
                                .dw = gradient_.f32()});
   }
 
-  // One step of Adam on v, and the soft weights it makes.
+  // One step of Adam on v, and the resulting soft weights.
   void step_weights(int64_t t, float lambda, int beta) {
     const float first_left = 1.0f - static_cast<float>(std::pow(kFirstDecay, t));
     const float second_left = 1.0f - static_cast<float>(std::pow(kSecondDecay, t));
@@ -211,7 +212,7 @@ class Learner {
     });
   }
 
-  // Squared errors of act(z), per channel, on the rows held out.
+  // Squared errors of act(z) per channel on the held-out rows.
   std::vector<double> held_out(const Tensor& w) const {
     const int64_t rows = p_.inputs.dim(0) - training_;
     Tensor z({rows, m_});

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "quant/ptq/split_identity.h"
 
 #include <algorithm>
@@ -11,9 +12,9 @@ namespace {
 
 using deploy::Node;
 
-constexpr double kLeastGain = 2.0;  // of the noise's power
+constexpr double kLeastGain = 2.0;  // minimum reduction of the noise power
 
-// A weight with the same channels in and out, seen from its diagonal.
+// A weight with equal input and output channels, split into its diagonal and the rest.
 class Centre {
  public:
   explicit Centre(const Tensor& weight) : weight_(weight), off_(channels()), on_(channels()) {
@@ -37,7 +38,7 @@ class Centre {
     return sum;
   }
 
-  // noise() is convex: golden sections.
+  // Golden-section search: noise() is convex.
   float best() const {
     auto [left, right] = std::ranges::minmax(on_);
     constexpr double kRatio = 0.6180339887498949;
@@ -65,7 +66,7 @@ class Centre {
   }
 
   Tensor weight_;
-  std::vector<double> off_, on_;  // by channel: the largest but for the diagonal, the diagonal
+  std::vector<double> off_, on_;  // by channel: the largest off the diagonal, and the diagonal
 };
 
 bool keeps_shape(const Node& node) {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "quant/ranges/calibrator.h"
 
 #include <algorithm>
@@ -10,14 +11,15 @@ namespace sextant::quant {
 namespace {
 
 constexpr double kMaxBins = 1 << 22;
-// Ranges below this would make bins / range overflow; no activation has them.
+// Smaller ranges would make bins / range overflow; no activation has them.
 constexpr float kLeastRange = 0x1p-100f;
 
 void check_growth(double bins, float from, float to) {
-  check(bins <= kMaxBins,
-        "calibration: range grew from {} to {}, too far for bins of the first batch's width; use "
-        "nested or fixed binning",
-        from, to);
+  check(
+      bins <= kMaxBins,
+      "calibration: the range grew from {} to {}, too far for bins of the first batch's width; use "
+      "nested or fixed binning",
+      from, to);
 }
 
 // start + k * width with one rounding after the product and one after the sum (no fused
@@ -73,7 +75,7 @@ void HistogramCollector::collect(std::span<const float> x, Device device) {
   }
 }
 
-// A copy of the collector has counts of its own.
+// Each copy of a collector has its own counts.
 void HistogramCollector::count(std::span<const float> x, float range, Device device) {
   if (device == Device::kCpu) return count_linear(x, range, histogram_.counts);
   if (!there_.defined())
@@ -101,7 +103,7 @@ void HistogramCollector::fetch_counts() {
 // powers of two, so bin numbers are exact, and halving the resolution is a shift.
 void HistogramCollector::collect_nested(std::span<const float> x, float largest, Device device) {
   auto& counts = histogram_.counts;
-  // Above the largest value, so that it is not on the edge.
+  // Strictly above the largest value, so that no value lies on the edge.
   const auto range_of = [](float value) {
     return std::ldexp(1.0f, std::ilogb(std::max(value, kLeastRange)) + 1);
   };

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "quant/ranges/histogram.h"
 
 #include <algorithm>
@@ -65,7 +66,7 @@ void count_by_edges(std::span<const float> x, std::span<const double> edges,
     const double v = std::fabs(value);
     if (!(v >= first && v <= last)) continue;
     auto bin = std::min(static_cast<int64_t>((v - first) * per_bin), bins - 1);
-    // The guess is at most a few bins off.
+    // The guess is off by a few bins at most.
     while (bin > 0 && v < edges[static_cast<size_t>(bin)]) --bin;
     while (bin + 1 < bins && v >= edges[static_cast<size_t>(bin + 1)]) ++bin;
     ++counts[static_cast<size_t>(bin)];

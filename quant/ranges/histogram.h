@@ -1,8 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
 // Histograms of |x|, counted fast (kernels/histogram.h): a calibration counts every activation of a
 // detector on every image, some 10 million values per image at 640 px.
 //
-// Where a function takes a device, x lies in its memory and is counted there: what comes back to
-// the host is the maximum.
+// If a function takes a device, x lies in its memory and is counted there; only the maximum is
+// copied to the host.
 #pragma once
 
 #include <cstdint>
@@ -13,9 +14,9 @@
 
 namespace sextant::quant {
 
-// counts[k] values lie in [edges[k], edges[k + 1]), the last bin's upper edge included. Bins are of
-// equal width but for rounding; edges has one entry more than counts, both are empty before any
-// value other than 0 was seen. Edges are double only for numpy's sake; all others hold f32 values.
+// counts[k] values lie in [edges[k], edges[k + 1]), the last bin's upper edge included. Bins have
+// equal width up to rounding; edges has one entry more than counts, and both are empty until a
+// value other than 0 was seen. Edges are double only for kNumpy; otherwise they hold f32 values.
 struct Histogram {
   std::vector<int64_t> counts;
   std::vector<double> edges;
@@ -39,11 +40,12 @@ void count_by_edges(std::span<const float> x, std::span<const double> edges,
                     std::span<int64_t> counts);
 
 // amax[c] = max(amax[c], largest |x| of channel c) for x of [outer, amax.size(), inner]: the max
-// calibrator along an axis. Throws Error when x does not divide so, or has a NaN or an infinity.
+// calibrator along an axis. Throws Error when the size of x does not match, or it has a NaN or an
+// infinity.
 void update_channel_max(std::span<const float> x, int64_t outer, int64_t inner,
                         std::span<float> amax, Device device = Device::kCpu);
 
-// x, of a device's memory, on the host.
+// A copy on the host of x, which lies in a device's memory.
 std::vector<float> to_host(std::span<const float> x, Device device);
 
 }  // namespace sextant::quant

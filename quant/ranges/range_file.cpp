@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "quant/ranges/range_file.h"
 
 #include <cmath>
@@ -9,7 +10,7 @@ namespace sextant::quant {
 namespace {
 
 struct Wanted {
-  std::string tensor;  // that asked for it
+  std::string tensor;  // the tensor whose entry gave it
   float amax = 0.0f;
 };
 
@@ -35,11 +36,11 @@ float amax_of(const Json& entry, const deploy::TensorInfo& info, const std::stri
     r.get("unsigned", is_unsigned);
     r.finish();
     check(group == info.group && is_unsigned == info.is_unsigned,
-          "{}: tensor '{}' is of group {} and {}; only amax can be edited", where, info.name,
+          "{}: tensor '{}' has group {} and is {}; only amax can be edited", where, info.name,
           info.group, info.is_unsigned ? "unsigned" : "signed");
   }
   float value = 0;
-  check(amax.is_number(), "{}: amax of tensor '{}' is no number: {}", where, info.name,
+  check(amax.is_number(), "{}: amax of tensor '{}' must be a number, not {}", where, info.name,
         short_json(amax));
   check(read_value(amax, value) && value > deploy::kTinyAmax && value < 1e30f,
         "{}: amax of tensor '{}' is {}, must be positive and finite", where, info.name,
@@ -69,7 +70,7 @@ int64_t apply_ranges(deploy::Graph& graph, const Json& json, const std::string& 
   std::map<int, Wanted> wanted;  // by group
   for (const auto& [name, entry] : tensors.items()) {
     const deploy::TensorInfo& info = find(graph, name, where);
-    check(info.has_range(), "{}: tensor '{}' stays in float, it has no range", where, name);
+    check(info.has_range(), "{}: tensor '{}' is in float and has no range", where, name);
     const float amax = amax_of(entry, info, where);
     check(info.group != image.group || amax == image.amax,
           "{}: the range of '{}', the image, is fixed at {}", where, name, image.amax);

@@ -1,4 +1,5 @@
-// The searches over a histogram, in O(levels) per candidate.
+// SPDX-License-Identifier: Apache-2.0
+// The searches over a histogram, in O(levels) for each candidate.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -34,7 +35,7 @@ std::vector<double> costs_of(int64_t first, int64_t last, const Cost& cost) {
   return costs;
 }
 
-// What the entropy of a candidate needs, for bins cleaned of their zeros.
+// Precomputed sums for the entropy of a candidate, after the zeros were replaced.
 struct EntropySums {
   std::vector<double> counts;   // per bin
   std::vector<double> below;    // prefix sums of counts
@@ -42,9 +43,9 @@ struct EntropySums {
   std::vector<double> filled;   // prefix sums of [count > 0]
 };
 
-// KL(p || q) of the first `bins` bins: p the counts with all that lies beyond added to the last
-// one, q the counts averaged within each of `levels` equal groups over the group's filled bins;
-// both normalised. With T, S the sums of p and q, m the mean of a bin's group:
+// KL(p || q) of the first `bins` bins. p are the counts, with everything beyond added to the last
+// bin; q the counts averaged within each of `levels` equal groups over the group's filled bins;
+// both are normalised. With T, S the sums of p and q, m the mean of a bin's group:
 //   sum_j p_j / T * (log p_j - log T - log m_j + log S)
 // where the sum over a group of p_j log m_j is its count times log m.
 double divergence(const EntropySums& s, int64_t bins, int64_t levels) {
@@ -54,9 +55,9 @@ double divergence(const EntropySums& s, int64_t bins, int64_t levels) {
   const double beyond = total - inside;
   const double top = s.counts[last];
   const double infinity = std::numeric_limits<double>::infinity();
-  // The reference divides 0 by 0 here, and numpy's argmin takes NaN for the least.
+  // The reference divides 0 by 0 here, and numpy's argmin treats NaN as the minimum.
   if (inside <= 0) return -infinity;
-  if (top <= 0 && beyond > 0) return infinity;  // p where q has nothing
+  if (top <= 0 && beyond > 0) return infinity;  // p > 0 where q is 0
   double cross = 0;
   double mean = 1;
   for (int64_t g = 0; g < levels; ++g) {
@@ -68,7 +69,7 @@ double divergence(const EntropySums& s, int64_t bins, int64_t levels) {
     mean = count / (s.filled[end] - s.filled[begin]);
     cross += count * std::log(mean);
   }
-  // `mean` is now that of the last filled group; where `top` is filled, that is top's.
+  // `mean` now belongs to the last filled group, which is top's if `top` is filled.
   if (beyond > 0) cross += beyond * std::log(mean);
   const double own = s.n_log_n[last] + n_log_n(top + beyond);
   return (own - cross) / total + std::log(inside) - std::log(total);
@@ -109,7 +110,7 @@ double entropy_amax(const Histogram& h, const AmaxOptions& options) {
   s.filled = prefix_sums(bins, [&](int64_t k) { return count(k) > 0 ? 1.0 : 0.0; });
   const int64_t first = std::clamp<int64_t>(options.start_bin, 1, bins);
   const auto costs = costs_of(first, bins + 1, [&](int64_t k) { return divergence(s, k, levels); });
-  // The last of equal minima: the first from behind.
+  // The last of equal minima: searches from the end.
   const auto best = std::min_element(costs.rbegin(), costs.rend());
   return h.edges[static_cast<size_t>(first + (costs.rend() - best) - 1)];
 }
@@ -134,12 +135,12 @@ double mse_amax(const Histogram& h, const AmaxOptions& options) {
   const double width = (h.edges.back() - start) / static_cast<double>(bins);
   const auto cost = [&](int64_t candidate) {
     const double amax = centre(candidate);
-    if (amax <= 0x1p-24) return m.ncc.back();  // the reference quantizes all to 0 then
+    if (amax <= 0x1p-24) return m.ncc.back();  // the reference then quantizes everything to 0
     const double step = amax / static_cast<double>(top);
     double error = 0;
     size_t begin = 0;
     for (int64_t level = 0; level <= top; ++level) {
-      // The first bin whose centre is nearer to the next level; the top one takes all the rest.
+      // The first bin whose centre is nearer to the next level; the top level takes all the rest.
       auto end = static_cast<size_t>(bins);
       if (level < top) {
         const double edge = (static_cast<double>(level) + 0.5) * step;

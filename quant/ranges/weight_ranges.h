@@ -1,4 +1,5 @@
-// The step of each output channel's weights.
+// SPDX-License-Identifier: Apache-2.0
+// Chooses the step of each output channel's weights.
 #pragma once
 
 #include <vector>
@@ -10,8 +11,8 @@ namespace sextant::quant {
 
 enum class WeightMethod {
   kMax,  // the largest |w|
-  kMse,  // least squared error, among 61 from the largest |w| down to 0.4 of it; of equal ones the
-         // largest
+  kMse,  // the least squared error of 61 ranges from the largest |w| down to 0.4 of it; the largest
+         // of equal ones
 };
 constexpr auto enum_names(WeightMethod) {
   return make_enum_names<WeightMethod>("weight method",
@@ -20,7 +21,7 @@ constexpr auto enum_names(WeightMethod) {
 
 struct WeightRangeOptions {
   WeightMethod method = WeightMethod::kMax;
-  bool per_tensor = false;  // one scale for all channels of a weight: what naive PTQ does
+  bool per_tensor = false;  // one scale for all channels of a weight: naive PTQ
 };
 
 // One scale per output channel of `weight` [O, ...], its range / 127; 1 for a channel of zeros.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "quant/training/distillation_teacher.h"
 
 namespace sextant::quant {

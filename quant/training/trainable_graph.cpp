@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "quant/training/trainable_graph.h"
 
 #include <algorithm>
@@ -13,9 +14,9 @@ namespace {
 
 using deploy::Node;
 
-constexpr float kLeastShare = 1e-3f;  // of a learned scale's start
+constexpr float kLeastShare = 1e-3f;  // lower limit of a learned scale, relative to its start
 
-// Bytes as numbers 0..255.
+// Bytes as floats 0..255.
 Tensor image_to_integers(const Tensor& bytes) {
   const Tensor y = f32_like(bytes, bytes.shape());
   const int64_t row = bytes.numel() / bytes.dim(0);
@@ -29,7 +30,7 @@ Tensor image_to_integers(const Tensor& bytes) {
   return y;
 }
 
-// Tensors of one device, F32, on the host; host tensors are themselves. Waits once.
+// F32 tensors of one device, copied to the host; host tensors are returned as they are. Waits once.
 std::vector<Tensor> on_host(const std::vector<Tensor>& tensors) {
   if (tensors.empty() || tensors[0].device() == Device::kCpu) return tensors;
   int64_t total = 0;
@@ -51,7 +52,7 @@ std::vector<Tensor> on_host(const std::vector<Tensor>& tensors) {
   return out;
 }
 
-// Of each weight's output channels the largest |w| / 127, on the host. Waits once.
+// The largest |w| / 127 of each output channel of each weight, on the host. Waits once.
 std::vector<Tensor> largest_weights(const std::vector<Tensor>& weights) {
   if (weights.empty()) return {};
   int64_t total = 0;
@@ -73,7 +74,7 @@ std::vector<Tensor> largest_weights(const std::vector<Tensor>& weights) {
   return scales;
 }
 
-// Raises what is not above `least`; whether anything was.
+// Raises values below `least` to it; returns whether any were raised.
 bool raise(const Tensor& scale, const float* least) {
   bool raised = false;
   for (float& s : scale.span<float>()) {
@@ -90,7 +91,7 @@ bool has_part(const std::string& name, const std::string& part) {
   return ("." + name + ".").find("." + part + ".") != std::string::npos;
 }
 
-// Which tensors `tensor` depends on, itself included.
+// The tensors on which `tensor` depends, including itself.
 std::vector<bool> ancestors(const deploy::Graph& graph, int tensor) {
   std::vector<bool> found(graph.tensors.size(), false);
   found[static_cast<size_t>(tensor)] = true;
@@ -104,7 +105,7 @@ std::vector<bool> ancestors(const deploy::Graph& graph, int tensor) {
 
 std::vector<int> neck_outputs(const deploy::Graph& graph) {
   const Node* decode = graph.decode();
-  check(decode != nullptr, "{}: has no decode node, so the neck's outputs are not known",
+  check(decode != nullptr, "{}: has no decode node, so the neck's outputs are unknown",
         graph.label());
   const std::vector<int>& maps = decode->inputs;
   const size_t per_level = decode->as<deploy::DecodeAttributes>().maps_per_level();
@@ -129,7 +130,7 @@ TrainableGraph::TrainableGraph(deploy::Graph graph, TrainableOptions options)
   quantized_ = graph_.quantized();
   deploy::check_weight_scales(graph_);
   check(deploy::count_requantizations(graph_) == 0,
-        "{}: nodes join tensors of different ranges; run sextant quantize", graph_.label());
+        "{}: nodes combine tensors with different ranges; run sextant quantize", graph_.label());
   last_reader_.assign(graph_.tensors.size(), -1);
   for (size_t n = 0; n < graph_.nodes.size(); ++n)
     for (const int t : graph_.nodes[n].inputs)
@@ -138,7 +139,7 @@ TrainableGraph::TrainableGraph(deploy::Graph graph, TrainableOptions options)
   register_weights();
   to(options_.device);
   for (const QuantRange& r : ranges_)
-    if (r.amax.defined()) r.amax.data().move_to(options_.device);  // the image's is no buffer
+    if (r.amax.defined()) r.amax.data().move_to(options_.device);  // not a buffer
   read_ranges();
 }
 
@@ -152,7 +153,7 @@ void TrainableGraph::register_ranges() {
     QuantRange& r = ranges_.at(static_cast<size_t>(info.group));
     if (r.amax.defined()) {
       check(r.amax.f32()[0] == info.amax && r.is_unsigned == info.is_unsigned,
-            "{}: tensor '{}' has another range than its group", graph_.source, info.name);
+            "{}: the range of tensor '{}' differs from its group's", graph_.source, info.name);
       continue;
     }
     const Tensor amax = Tensor::full(Shape{1}, info.amax);
@@ -248,7 +249,7 @@ TrainableGraph::Output TrainableGraph::forward(const Tensor& images,
     if (observer) observer(node.output, y);
     for (size_t f = 0; f < options_.features.size(); ++f)
       if (options_.features[f] == node.output) out.features[f] = real(values, node.output);
-    // What nobody reads any more is not held here; backward keeps what it needs.
+    // Releases tensors after their last reader; backward keeps what it needs.
     for (const int t : node.inputs)
       if (last_reader_[static_cast<size_t>(t)] == static_cast<int>(n) && t != graph_.output)
         values[static_cast<size_t>(t)] = Variable();
@@ -308,7 +309,7 @@ deploy::Graph TrainableGraph::graph() const {
     node.weight = p.weight.data().clone().to(Device::kCpu);
     if (p.bias.defined()) node.bias = p.bias.data().clone().to(Device::kCpu);
     if (!p.weight_scale.defined()) continue;
-    // From the weights themselves: they may be averages whose scales nobody has taken yet.
+    // Computed from the weights: they may be averages, for which update_scales() has not run.
     const Tensor scale = options_.weights == WeightRanges::kFollow
                              ? largest_weights({node.weight})[0]
                              : p.weight_scale.data().to(Device::kCpu);

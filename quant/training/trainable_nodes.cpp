@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "quant/training/trainable_nodes.h"
 
 #include "deploy/graph/conv_layers.h"
@@ -69,8 +70,8 @@ Variable slice(const TrainableNode& n) {
   return slice_channels(n.inputs[0], a.begin, a.end);
 }
 
-// Detectors only: the image and what decode reads are TrainableGraph's, and a global average or a
-// softmax ends a classifier, which has no decode node to train by.
+// The kinds in detectors: TrainableGraph handles the image and the decode node itself, and global
+// average and softmax belong to classifiers, which have no decode node and cannot be trained.
 struct Row {
   NodeKind kind;
   Variable (*run)(const TrainableNode&);
@@ -85,7 +86,7 @@ constexpr Row kFunctions[] = {{NodeKind::kConv, convolution},     {NodeKind::kDe
 Variable run_trainable(const TrainableNode& n) {
   const NodeKind kind = n.node.kind();
   const Row* row = deploy::row_of(kFunctions, kind);
-  check(row != nullptr, "trainable graph: node '{}' of kind {} cannot be run", n.node.name,
+  check(row != nullptr, "trainable graph: node '{}' of kind {} cannot be trained", n.node.name,
         sextant::name_of(kind));
   return row->run(n);
 }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A small quantized detector without class names, for images of 64 x 64.
 #pragma once
 

@@ -1,10 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
 // examples/embed, built as programs of their own against an installed Sextant.
 #include <cstdlib>
 
+#include "api/small_detector.h"
 #include "core/file.h"
 #include "data/image/image.h"
 #include "deploy/graph/file.h"
-#include "api/small_detector.h"
 
 // Not in a build with sanitizers, whose libraries other programs cannot load.
 #ifndef SEXTANT_SANITIZED
@@ -56,7 +57,8 @@ TEST_CASE("library: the examples build and run against an installed prefix") {
   CHECK(output_of(build + "/detect_c" + arguments, log) == found);
 
   if (has("pkg-config")) {
-    const std::string environment = "PKG_CONFIG_PATH=$(dirname $(find " + prefix + " -name sextant.pc)) ";
+    const std::string environment =
+        "PKG_CONFIG_PATH=$(dirname $(find " + prefix + " -name sextant.pc)) ";
     const std::string program = (folder / "by_pkg_config").string();
     output_of("flags=$(" + environment + "pkg-config --cflags --libs sextant) && " + "${CC:-cc} " +
                   source + "/detect.c -o " + program + " $flags",
@@ -70,7 +72,8 @@ TEST_CASE("library: the examples build and run against an installed prefix") {
     const std::string docs = read_text(fs::path(SEXTANT_SOURCE_DIR) / "docs/library.md");
     const size_t begin = docs.find("```python\n") + 10;
     REQUIRE(begin > 10);
-    std::string script = "width, height = 64, 48\npixels = open('" + (folder / "picture.ppm").string() +
+    std::string script = "width, height = 64, 48\npixels = open('" +
+                         (folder / "picture.ppm").string() +
                          "', 'rb').read()[-3 * width * height:]\n" +
                          docs.substr(begin, docs.find("```", begin) - begin);
     const auto replace = [&](const std::string& from, const std::string& to) {

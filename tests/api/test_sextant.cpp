@@ -1,13 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
 // The C and C++ interfaces of libsextant, beside the engine's own detector.
 #include <atomic>
 #include <cmath>
 #include <cstddef>
 #include <thread>
 
+#include "api/small_detector.h"
 #include "core/file.h"
 #include "deploy/detect/detector.h"
 #include "deploy/graph/file.h"
-#include "api/small_detector.h"
 #include "sextant/detector.h"
 
 namespace sextant::test {
@@ -78,7 +79,7 @@ std::string library_error(const std::function<void()>& f) {
 
 }  // namespace
 
-TEST_CASE("library: pixels of every format and stride give the engine's own boxes") {
+TEST_CASE("library: pixels of every format and stride give the engine's boxes") {
   const Sample sample;
   const auto expected = sample.expected(sample.image);
   REQUIRE(!expected.empty());
@@ -94,7 +95,8 @@ TEST_CASE("library: pixels of every format and stride give the engine's own boxe
   CHECK(equal(detector.detect({sample.image.pixels.data(), w, h}), expected));
   for (const int gap : {0, 5}) {
     const auto bgr = rows_of(sample.image, {2, 1, 0}, 3, gap);
-    CHECK(equal(detector.detect({bgr.data(), w, h, Pixels::kBgr, gap ? 3 * w + gap : 0}), expected));
+    CHECK(
+        equal(detector.detect({bgr.data(), w, h, Pixels::kBgr, gap ? 3 * w + gap : 0}), expected));
     const auto rgba = rows_of(sample.image, {0, 1, 2}, 4, gap);
     CHECK(equal(detector.detect({rgba.data(), w, h, Pixels::kRgba, 4 * w + gap}), expected));
     const auto bgra = rows_of(sample.image, {2, 1, 0}, 4, gap);
@@ -106,7 +108,7 @@ TEST_CASE("library: pixels of every format and stride give the engine's own boxe
   CHECK(equal(detector.detect({one.data(), w, h, Pixels::kGrey, w + 2}), sample.expected(grey)));
 }
 
-TEST_CASE("library: batches of different images, and room for fewer boxes than there are") {
+TEST_CASE("library: batches of different images, and too little room for all boxes") {
   const Sample sample;
   data::Image other = data::make_image(kSize, 40, 17);
   std::copy_n(sample.image.pixels.begin(), sample.image.pixels.size(), other.pixels.begin());
@@ -136,7 +138,7 @@ TEST_CASE("library: batches of different images, and room for fewer boxes than t
   sextant_close(nullptr);
 }
 
-TEST_CASE("library: several threads, on detectors of their own and on a shared one") {
+TEST_CASE("library: several threads, with separate detectors and with a shared one") {
   const Sample sample;
   const auto expected = sample.expected(sample.image);
   Detector shared(sample.path, options());
@@ -156,7 +158,7 @@ TEST_CASE("library: several threads, on detectors of their own and on a shared o
   CHECK(right == 20);
 }
 
-TEST_CASE("library: each mistake is one line that names what is wrong") {
+TEST_CASE("library: each mistake gives one line that names it") {
   const Sample sample;
   CHECK(library_error([&] { Detector("absent.st"); }).find("absent.st") != std::string::npos);
   const auto junk = sample.folder / "junk.st";
@@ -170,7 +172,7 @@ TEST_CASE("library: each mistake is one line that names what is wrong") {
   CHECK(with([](auto&) {}).empty());
   CHECK(with([](auto& o) { o.device = "tpu"; }).find("tpu") != std::string::npos);
   CHECK(with([](auto& o) { o.precision = "int4"; }).find("int4") != std::string::npos);
-  CHECK(with([](auto& o) { o.image_size = 63; }).find("options.image_size 63") == 0);
+  CHECK(with([](auto& o) { o.image_size = 63; }).find("options.image_size is 63") == 0);
   CHECK(with([](auto& o) { o.image_size = -32; }).find("options.image_size -32") == 0);
   CHECK(with([](auto& o) { o.threads = -1; }).find("options.threads -1") == 0);
   CHECK(with([](auto& o) { o.max_boxes = 0; }).find("options.max_boxes 0") == 0);
@@ -202,7 +204,7 @@ TEST_CASE("library: each mistake is one line that names what is wrong") {
 }
 
 // A program compiled when the options had fewer fields.
-TEST_CASE("library: options of an older program keep the defaults of what they lack") {
+TEST_CASE("library: fields missing from an older program's options keep their defaults") {
   const Sample sample;
   sextant_options o;
   sextant_default_options(&o, offsetof(sextant_options, image_size));

@@ -1,5 +1,5 @@
-// The tables of config keys in docs/: every key is there, none that does not exist, and defaults
-// that are written down are the program's.
+// SPDX-License-Identifier: Apache-2.0
+// The tables of config keys in docs/ list exactly the existing keys, with the program's defaults.
 #include <map>
 #include <sstream>
 
@@ -69,10 +69,11 @@ void check_documented(const std::string& file, const Json& config, int words) {
   const Defaults docs = documented(file);
   Defaults keys;
   flatten(config, "", keys);
+  // "`a.*`" stands for all keys below a.
   const auto all_below = [&](const std::string& key) {
-    for (size_t dot = key.rfind('.'); dot != std::string::npos && dot > 0;
-         dot = key.rfind('.', dot - 1))
-      if (docs.contains(key.substr(0, dot) + ".*")) return true;
+    for (size_t end = key.size(); end != std::string::npos && end > 0;
+         end = key.rfind('.', end - 1))
+      if (docs.contains(key.substr(0, end) + ".*")) return true;
     return false;
   };
   int in_words = 0;
@@ -98,13 +99,13 @@ TEST_CASE("docs/config.md has every key of a training config, with its default")
   Json config = fields_to_json(TrainConfig{}, true);
   config["model"] = fields_to_json(Yolov6Config{}, true);
   config["loss"] = fields_to_json(LossConfig{}, true);
-  check_documented("config.md", config, 21);
+  check_documented("config.md", config, 22);
 }
 
 TEST_CASE("docs/qat.md has every key of a QAT config, with its default") {
-  check_documented("qat.md", fields_to_json(QatConfig{}, true), 60);
+  check_documented("qat.md", fields_to_json(QatConfig{}, true), 20);
 }
 
 TEST_CASE("docs/ladder.md has every key of a ladder's config, with its default") {
-  check_documented("ladder.md", fields_to_json(LadderConfig{}, true), 60);
+  check_documented("ladder.md", fields_to_json(LadderConfig{}, true), 15);
 }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Enum names, and configs whose keys are spelt once.
 #include "core/config_fields.h"
 #include "core/device.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // safetensors, atomic writing, configs.
 #include <fstream>
 
@@ -82,7 +83,7 @@ TEST_CASE("a failed write leaves the old file and no temporary behind") {
   write_atomically(folder / "a", std::string_view("old"));
   std::filesystem::create_directory(folder / "taken");
   CHECK(contains(error_of([&] { write_atomically(folder / "taken", std::string_view("x")); }),
-                 "taken: cannot be written"));
+                 "taken: is a folder, not a file"));
   CHECK(contains(error_of([&] { write_atomically(folder / "a" / "b", std::string_view("x")); }),
                  "cannot be created"));
   CHECK(read_text(folder / "a") == "old");

@@ -1,5 +1,5 @@
-// No shared fixture of post/, data/ and optim/ goes unused: each is claimed by a test that names
-// it.
+// SPDX-License-Identifier: Apache-2.0
+// Every shared fixture of post/, data/ and optim/ is claimed by a test that names it.
 #include <algorithm>
 #include <array>
 

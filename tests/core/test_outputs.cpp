@@ -1,4 +1,5 @@
-// What is read and what is written are kept apart; links and devices stay what they are.
+// SPDX-License-Identifier: Apache-2.0
+// Outputs never overwrite inputs; links and devices are preserved.
 #include <sys/stat.h>
 
 #include <filesystem>
@@ -30,7 +31,7 @@ struct Folder {
 
 }  // namespace
 
-TEST_CASE("outputs: an input is not overwritten, whatever it is called") {
+TEST_CASE("outputs: an input is not overwritten, by whatever path") {
   const Folder f;
   const std::string model = f.file("m.safetensors"), other = f.name_of("new.safetensors");
   fs::create_symlink("m.safetensors", f.folder / "link");

@@ -1,8 +1,8 @@
-#include "core/process.h"
-
+// SPDX-License-Identifier: Apache-2.0
 #include <string>
 
 #include "core/error.h"
+#include "core/process.h"
 #include "support/support.h"
 
 using namespace sextant;
@@ -34,8 +34,9 @@ TEST_CASE("Process: output, exit codes and the last line of stderr") {
 
   CHECK(has_program("sh"));
   CHECK_FALSE(has_program("no-such-program"));
-  CHECK(test::error_of([] { Process({"no-such-program"}, Process::Pipe::kReadFrom); })
-            .find("no-such-program: cannot be started") == 0);
+  CHECK(test::error_of([] {
+          Process({"no-such-program"}, Process::Pipe::kReadFrom);
+        }).find("no-such-program: cannot be started") == 0);
 }
 
 TEST_CASE("Process: input, and a program that stops reading") {

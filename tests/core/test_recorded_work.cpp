@@ -1,4 +1,5 @@
-// RecordedWork on a device made of host memory that records what it is given.
+// SPDX-License-Identifier: Apache-2.0
+// RecordedWork on a fake device in host memory that records its calls.
 #include <cstdlib>
 #include <cstring>
 

@@ -1,8 +1,8 @@
-#include "core/task_pool.h"
-
+// SPDX-License-Identifier: Apache-2.0
 #include <atomic>
 
 #include "core/error.h"
+#include "core/task_pool.h"
 #include "support/support.h"
 
 using namespace sextant;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <set>
 
 #include "core/allocator.h"
@@ -19,7 +20,7 @@ TEST_CASE("layout conversions are inverses and put values where they belong") {
   CHECK(test::max_difference(ohwi_to_iohw(w), t) == 0);
 }
 
-TEST_CASE("tensors say what is wrong") {
+TEST_CASE("errors of tensors name the mistake") {
   const Tensor t(Shape{2, 3});
   CHECK(test::error_of([&] { t.data<int8_t>(); }) == "tensor: data of dtype F32 requested as I8");
   CHECK(test::error_of([&] { t.reshape(Shape{7}); }) == "reshape: [2,3] to [7]");

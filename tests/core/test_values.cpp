@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Limits of what a model may hold: values, memory, class names.
 #include <cmath>
 #include <limits>
@@ -12,7 +13,7 @@ using namespace sextant;
 using Catch::Matchers::Contains;
 using sextant::test::error_of;
 
-TEST_CASE("values: what is not finite or beyond all models is named") {
+TEST_CASE("values: non-finite and impossible values are named") {
   const auto error = [](float v, const char* name) {
     const Tensor t = Tensor::from<float>({3}, std::vector<float>{1, v, 2});
     return error_of([&] { check_values(t, name, "m.safetensors"); });
@@ -29,7 +30,7 @@ TEST_CASE("values: what is not finite or beyond all models is named") {
   check_values(Tensor::from<int8_t>({1}, std::vector<int8_t>{-128}), "q", "m");
 }
 
-TEST_CASE("allocation budget: bounds what a thread takes, less what it gives back") {
+TEST_CASE("allocation budget: bounds a thread's allocations minus what it frees") {
   const auto take = [](int64_t floats) { return Tensor(Shape{floats}); };
   const AllocationBudget outer(1 << 20, "more than a megabyte");
   for (int k = 0; k < 10; ++k) take(100'000);  // given back each time
@@ -44,12 +45,12 @@ TEST_CASE("allocation budget: bounds what a thread takes, less what it gives bac
   take(1 << 16);
 }
 
-TEST_CASE("class names: what every reader asks of them") {
+TEST_CASE("class names: the requirements of every reader") {
   const auto error = [](const std::vector<std::string>& names) {
     return error_of([&] { check_class_names(names, "data.yaml"); });
   };
   CHECK(error({"a", "Größe", ""}) == "no error");
-  CHECK(error({"a", "b", "a"}) == "data.yaml: the class name 'a' is there twice");
+  CHECK(error({"a", "b", "a"}) == "data.yaml: duplicate class name 'a'");
   CHECK_THAT(error({"Gr\xf6\xdf"
                     "e"}),
              Contains("data.yaml") && Contains("not UTF-8"));

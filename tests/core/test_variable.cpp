@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The autograd graph itself.
 #include "core/variable.h"
 #include "support/gradcheck.h"
@@ -37,7 +38,7 @@ TEST_CASE("gradients of a variable used several times add up") {
   CHECK(!x.grad().defined());
 }
 
-TEST_CASE("adding up gradients never writes into a tensor that somebody else holds") {
+TEST_CASE("adding up gradients never writes into a shared tensor") {
   const Tensor shared = values({1, 2});
   const Variable x(values({5, 7}), true);
   const auto identity = [&] {
@@ -53,7 +54,7 @@ TEST_CASE("adding up gradients never writes into a tensor that somebody else hol
   CHECK(shared.f32()[1] == 2);
 }
 
-TEST_CASE("only what needs a gradient gets one, and nothing is recorded without need") {
+TEST_CASE("only variables that need a gradient get one, and nothing else is recorded") {
   const Variable x(values({2}), true), c(values({3}));
   const Variable y = multiply(x, c);
   CHECK(y.requires_grad());

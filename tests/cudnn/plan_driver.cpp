@@ -1,9 +1,10 @@
-// A CUDA driver that is there and does nothing, so that cuDNN makes plans where there is no GPU.
+// SPDX-License-Identifier: Apache-2.0
+// A CUDA driver stub, so that cuDNN makes plans on a machine without a GPU.
 //
 // cuDNN compiles a plan's kernel by NVRTC, which needs no driver, and then loads it, which does.
 // The toolkit's stub of libcuda refuses that (CUDA_ERROR_STUB_LIBRARY). Here loading succeeds, and
-// everything else says CUDA_ERROR_NOT_SUPPORTED (801): a plan can be built and stored, not run.
-// Built as libcuda.so.1 in a folder of its own; test_cudnn loads it by path.
+// everything else returns CUDA_ERROR_NOT_SUPPORTED (801): a plan can be built and stored, but not
+// run. Built as libcuda.so.1 in a separate folder; test_cudnn loads it by path.
 
 namespace {
 constexpr int kNotSupported = 801;

@@ -1,5 +1,6 @@
-// cuDNN's plans, made for the device that h100.json describes. Nothing is run: what the plans give
-// is checked on a device, in tests/gpu.
+// SPDX-License-Identifier: Apache-2.0
+// cuDNN's plans for the device described by h100.json. Nothing is run: tests/gpu checks results on
+// a device.
 #include "support/support.h"
 
 #if !defined(SEXTANT_CUDNN)

@@ -1,4 +1,5 @@
-// Small pictures for the tests of this folder.
+// SPDX-License-Identifier: Apache-2.0
+// Small images for the tests of this folder.
 #pragma once
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Tiny picture files, byte by byte.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Networks for the deploy tests, made of the project's own layers.
 #pragma once
 

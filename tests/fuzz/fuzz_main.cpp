@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // libFuzzer's door: the reader is named by SEXTANT_FUZZ_READER. With SEXTANT_FUZZ_SEEDS set, seeds are
 // written there instead and the program ends.
 #include <omp.h>

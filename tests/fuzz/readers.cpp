@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "fuzz/readers.h"
 
 #include <unistd.h>
@@ -103,8 +104,9 @@ void read_coco(Bytes bytes) {
   }();
   (void)images;
   const fs::path file = scratch() / "annotations.json";
-  std::ofstream(file, std::ios::binary).write(reinterpret_cast<const char*>(bytes.data()),
-                                              static_cast<std::streamsize>(bytes.size()));
+  std::ofstream(file, std::ios::binary)
+      .write(reinterpret_cast<const char*>(bytes.data()),
+             static_cast<std::streamsize>(bytes.size()));
   data::DatasetDescription description;
   description.where = kName;
   description.format = data::DatasetFormat::kCoco;

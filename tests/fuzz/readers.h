@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The readers of files from outside, each as a function of bytes, for fuzzing and for the corpus of
 // what it found.
 #pragma once

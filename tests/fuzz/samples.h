@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Small good files, to be mutated or to be read beside what is.
 #pragma once
 

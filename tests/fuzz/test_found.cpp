@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What fuzzing has found, and the seeds that it starts from.
 #include <filesystem>
 

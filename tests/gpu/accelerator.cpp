@@ -1,4 +1,5 @@
-// The device of the tests that test_simt runs on the runner's: here a GPU.
+// SPDX-License-Identifier: Apache-2.0
+// The device for tests that test_simt runs on the SIMT runner: here a GPU.
 #include "simt/accelerator.h"
 
 #include "kernels/cuda/runtime.h"

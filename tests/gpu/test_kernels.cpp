@@ -1,4 +1,6 @@
-// The device, where tests/simt/cases run too: each case twice, and it has to repeat bit for bit.
+// SPDX-License-Identifier: Apache-2.0
+// Runs tests/simt/cases on the device: each case twice, with results that have to repeat bit for
+// bit.
 #include <cuda_runtime_api.h>
 
 #include "simt/cases/cases.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The CUDA runtime and its libraries on a device: memory, streams, recorded work, cuBLAS, cuDNN.
 #include <set>
 
@@ -52,7 +53,7 @@ TEST_CASE("tensors on the device: copies, zeros, sums", "[gpu]") {
   CHECK(twice.to(Device::kCpu).f32()[5] == 0.0f);
 }
 
-TEST_CASE("more memory than the device has is one line", "[gpu]") {
+TEST_CASE("running out of device memory gives one line", "[gpu]") {
   if (!device()) return;
   CHECK_THROWS_WITH(device_allocate(int64_t{1} << 46), Catch::Contains("out of memory"));
   CHECK(Tensor::full({4}, 1.0f, Device::kCuda).to(Device::kCpu).f32()[3] == 1.0f);

@@ -1,4 +1,5 @@
-// The table of which convolution is taken, and its keys.
+// SPDX-License-Identifier: Apache-2.0
+// The table of convolution choices, and its keys.
 #include "kernels/conv_choice.h"
 #include "support/support.h"
 
@@ -7,7 +8,7 @@ namespace {
 
 using namespace kernels;
 
-TEST_CASE("keys of convolutions tell apart what is measured apart") {
+TEST_CASE("convolutions that are measured separately have different keys") {
   float f = 0;
   ConvForward p;
   p.shape = {1, 80, 80, 32, 64, 3, 3, 2, 1, 1};
@@ -64,7 +65,7 @@ TEST_CASE("keys of convolutions tell apart what is measured apart") {
   CHECK(std::ranges::adjacent_find(keys) == keys.end());
 }
 
-TEST_CASE("the table of choices goes through JSON; what is none is refused by name") {
+TEST_CASE("the table of choices survives JSON; malformed tables are refused by name") {
   ConvChoices choices;
   choices.set("a", {true, 12.5, 8.0, ""});
   choices.set("b", {false, 3.0, 0, "cuDNN has no plan for it"});

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Kernels on rows against plain loops, with pitches on both sides.
 #include <algorithm>
 #include <limits>

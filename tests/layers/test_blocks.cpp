@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Every file of fixtures/blocks against the official implementation: outputs in both modes,
 // gradients, running statistics.
 #include <algorithm>

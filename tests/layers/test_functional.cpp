@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Every differentiable function against central differences, and against a plain reference where
 // one is short.
 #include "core/trace.h"
@@ -160,7 +161,7 @@ TEST_CASE("rep_bn_act keeps its variance when the mean is far from zero") {
   CHECK(y.f32()[0] == Approx((x.f32()[0] - 1000.0 - mean) / std::sqrt(var + 1e-3)).margin(5e-4));
 }
 
-TEST_CASE("rep_vgg equals the chain of functions it stands for") {
+TEST_CASE("rep_vgg equals the chain of functions that it replaces") {
   for (const int64_t stride : {1, 2})
     for (const bool identity : {false, true}) {
       if (identity && stride == 2) continue;

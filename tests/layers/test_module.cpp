@@ -1,4 +1,5 @@
-// What a Module does for all below it: modes, freezing, finding a part by its path.
+// SPDX-License-Identifier: Apache-2.0
+// Operations of a Module on its submodules: modes, freezing, lookup by path.
 #include <cstring>
 
 #include "layers/blocks.h"
@@ -53,7 +54,8 @@ TEST_CASE("a frozen module stays in evaluation mode, below it too") {
   }
 }
 
-TEST_CASE("a frozen module takes no gradients and keeps its statistics, what is around it learns") {
+TEST_CASE(
+    "a frozen module takes no gradients and keeps its statistics while its surroundings learn") {
   Net net;
   net.train(true);
   net.first->freeze();

@@ -1,4 +1,5 @@
-// Functions on quantized tensors against the same made of plain functions, and by hand.
+// SPDX-License-Identifier: Apache-2.0
+// Functions on quantized tensors against compositions of plain functions, and by hand.
 #include <cmath>
 
 #include "layers/quantized.h"
@@ -195,7 +196,7 @@ TEST_CASE("adding in one range saturates, and stops gradients there") {
   CHECK(test::max_difference(b.grad(), values({0, 0, 1, 1}).data()) == 0);
 }
 
-TEST_CASE("what quantized functions refuse") {
+TEST_CASE("quantized functions refuse shapes and ranges that do not fit") {
   const auto zeros = [](const Shape& shape) { return Variable(Tensor::zeros(shape)); };
   const Variable x = zeros({1, 4, 4, 3});
   // A convolution that fits, but for one thing.
@@ -234,7 +235,7 @@ TEST_CASE("what quantized functions refuse") {
     CHECK(refusal([&](auto& c) { c.params.groups = 3; }) == start + "[4,3,3,3] in 3 groups" + end);
     CHECK(refusal([&](auto& c) {
             c.weight = zeros({4, 3, 3, 1});
-            c.params.groups = 3;  // 4 channels are no three groups
+            c.params.groups = 3;  // 4 channels cannot form three groups
           }) == start + "[4,3,3,1] in 3 groups" + end);
     CHECK(refusal([&](auto& c) {
             c.weight = zeros({4, 27});

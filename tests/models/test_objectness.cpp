@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The head's objectness: its parameters, its gradients, what it does to predictions and the loss.
 #include <cmath>
 
@@ -40,7 +41,7 @@ Yolov6Config small_config(Json json) {
 
 }  // namespace
 
-TEST_CASE("objectness: one map a level, with the class predictions' prior and no other change") {
+TEST_CASE("objectness: one map per level, with the class predictions' prior and no other change") {
   Rng rng(1), same(1);
   HeadConfig without = head_config();
   without.objectness = false;

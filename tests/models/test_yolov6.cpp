@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Every model of fixtures/models against the official implementation, with formula weights.
 #include <cstdio>
 #include <cstdlib>
@@ -66,7 +67,7 @@ TEST_CASE("every preset makes a model, and its JSON makes the same one") {
   CHECK(c.block().act == Activation::kMish);
 }
 
-TEST_CASE("a model that makes no sense is refused with the key and the reason") {
+TEST_CASE("an impossible model is refused with the key and the reason") {
   const auto error = [](const Json& j) {
     return test::error_of([&] { read_yolov6_config(ConfigReader(j, "c.json", "model."), 3); });
   };
@@ -105,7 +106,7 @@ TEST_CASE("metadata of older checkpoints is read") {
   CHECK(c.neck == NeckKind::kRepPAN);
 }
 
-TEST_CASE("an input that is no multiple of the largest stride is refused") {
+TEST_CASE("an input size that is not a multiple of the largest stride is refused") {
   Yolov6Config c;
   c.num_classes = 3;
   const Yolov6 model(c, 1);

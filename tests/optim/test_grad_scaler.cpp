@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Loss scaling and the average in the optimizer's pass, on the host.
 #include "optim/adam.h"
 #include "optim/ema.h"
@@ -50,7 +51,7 @@ TEST_CASE("a scaled loss gives scaled gradients, and the same steps") {
   }
 }
 
-TEST_CASE("an overflow leaves the step out, and the next ones go on") {
+TEST_CASE("an overflow skips the step, and training continues") {
   for (const float bad :
        {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
     const auto parameters = some_parameters(), before = some_parameters();
@@ -70,7 +71,7 @@ TEST_CASE("an overflow leaves the step out, and the next ones go on") {
   }
 }
 
-TEST_CASE("the scale continues from its state, and nonsense is refused") {
+TEST_CASE("the scale continues from its state, and invalid states are refused") {
   GradScaler scaler(Device::kCpu, {.scale = 8.0f, .interval = 2});
   Sgd sgd(some_parameters(), {});
   scaler.step(sgd, {0, 0, 0}, 0);
@@ -85,7 +86,7 @@ TEST_CASE("the scale continues from its state, and nonsense is refused") {
         std::string::npos);
 }
 
-TEST_CASE("an average in the optimizer's pass has the bits of one after it") {
+TEST_CASE("an average in the optimizer's pass equals one after it, bit for bit") {
   const auto one = some_parameters(), two = some_parameters();
   const auto model = [](const std::vector<NamedParameter>& parameters) {
     NamedTensors out;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // SGD, Adam and AdamW against PyTorch's steps, resuming, grouping.
 #include <cmath>
 #include <map>
@@ -257,7 +258,7 @@ TEST_CASE("parameters without a gradient and frozen ones do not move") {
   CHECK(test::max_difference(parameters[1].variable.data(), gamma) == 0.0);
 }
 
-TEST_CASE("the optimizer refuses what it cannot use") {
+TEST_CASE("the optimizer refuses invalid options and parameters") {
   const Variable v(Tensor::zeros({4}));
   CHECK(test::error_of([&] {
           Sgd({{"w", v}, {"w", Variable(Tensor::zeros({2}))}}, {});

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The claim of RepOptimizer: a block of constant-scaled linear branches under a plain optimizer and
 // its single operator under the optimizer with multipliers are the same training. Here through the
 // engine in f32; test_rep_reference.cpp does it in double, where the difference can be rounding

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // RepOptimizer against the official implementations: re-initialised weights, gradient multipliers
 // and five steps, for every recorded run.
 #include "core/config.h"
@@ -11,8 +12,8 @@ using namespace sextant::optim;
 
 namespace {
 
-// A recorded weight in our layout. Of parameters that are no target (a transposed convolution among
-// them) the layout does not matter: they are updated element by element.
+// A recorded weight in our layout. Of parameters that are not targets (a transposed convolution
+// among them) the layout does not matter: they are updated element by element.
 Tensor ours(const Tensor& t) { return t.shape().rank() == 4 ? nchw_to_nhwc(t) : t.clone(); }
 
 std::vector<NamedParameter> fixture_parameters(const SafeTensors& f) {

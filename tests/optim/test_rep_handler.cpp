@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Handlers: the single operator computes what the branches compute; mistakes are named.
 #include "layers/blocks.h"
 #include "optim/rep_handler.h"

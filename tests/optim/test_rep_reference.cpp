@@ -1,5 +1,6 @@
-// RepOptimizer's equivalence in double, with a convolution and update rules of its own: what is
-// left is the mathematics and the multipliers. Which claims hold for AdamW, and which do not.
+// SPDX-License-Identifier: Apache-2.0
+// RepOptimizer's equivalence in double, with a separate convolution and update rules: tests only
+// the mathematics and the multipliers, and which claims hold for AdamW.
 #include <cmath>
 
 #include "optim/rep_handler.h"
@@ -220,7 +221,8 @@ TEST_CASE("AdamW: one scaled branch is the same training whatever eps is, in dou
   check_equal({3, 5, 2, {5}, false, {true, 1e-8}}, 1e-12);
 }
 
-TEST_CASE("AdamW: several branches with positive scales are, but for eps, in double") {
+TEST_CASE(
+    "AdamW: several branches with positive scales are the same training up to eps, in double") {
   const Trial identity{4, 4, 1, {3, 1}, true, {true, 1e-30}};
   const Trial plain{3, 5, 2, {5, 3, 1}, false, {true, 1e-30}};
   check_equal(identity, 1e-9);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Scales: found, stored and matched by name.
 #include <limits>
 
@@ -84,7 +85,7 @@ void erase(SafeTensors& file, const std::string& name) {
 
 }  // namespace
 
-TEST_CASE("scales survive a checkpoint and a file of their own") {
+TEST_CASE("scales survive a checkpoint and a scales file") {
   const auto model = search_model(3);
   SafeTensors checkpoint;
   checkpoint.path = "search.safetensors";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <cmath>
 #include <numbers>
 
@@ -141,7 +142,7 @@ TEST_CASE("no warm-up, accumulation across epochs") {
   }
 }
 
-TEST_CASE("the schedule refuses nonsense") {
+TEST_CASE("the schedule refuses invalid values") {
   CHECK(from_name<ScheduleShape>("cosine") == ScheduleShape::kCosine);
   CHECK(from_name<ScheduleShape>("constant") == ScheduleShape::kConstant);
   CHECK(test::error_of([] { from_name<ScheduleShape>("step"); }) ==

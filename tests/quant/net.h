@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A small network for the tests of quantization: a RepVGG stem, pooling, a deconv of a stride-2
 // convolution, a concat, a grouped convolution, and heads.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Deploy graphs written by hand, for tests that reason about single nodes.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Quantized layers against pytorch-quantization, and that every shared fixture has a test.
 #include <algorithm>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "simt/accelerator.h"
 
 #include <sys/mman.h>

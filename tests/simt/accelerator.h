@@ -1,10 +1,11 @@
-// A CUDA device made of the SIMT runner, for tests of what is built on core/device.h and
-// kernels/backend.h: layers, training steps and engines run as they would on a GPU.
+// SPDX-License-Identifier: Apache-2.0
+// A CUDA device emulated by the SIMT runner, for tests of code on core/device.h and
+// kernels/backend.h: layers, training steps and engines run as on a GPU.
 //
-// Device memory is a region of its own that the host may not touch: pages are inaccessible but
-// while a kernel or a copy runs, so host code that reads a device tensor's memory dies there and
-// then. Blocks lie between guards that AddressSanitizer knows, and are filled with 0xFF when given
-// out (floats NaN).
+// Device memory is a separate region that the host may not touch: its pages are accessible only
+// while a kernel or a copy runs, so host code that reads a device tensor's memory crashes
+// immediately. Blocks lie between guards that AddressSanitizer knows, and are filled with 0xFF when
+// given out (floats NaN).
 #pragma once
 
 #include "core/device.h"

@@ -1,5 +1,6 @@
-// What the SIMT runner stands on: stacks for the fibers, memory for the blocks, and telling
-// AddressSanitizer about both.
+// SPDX-License-Identifier: Apache-2.0
+// Memory of the SIMT runner: stacks for the fibers and memory for the blocks, both announced to
+// AddressSanitizer.
 #pragma once
 
 #include <boost/context/stack_context.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The 16-bit floating-point types under the names that the runner gives them.
 #pragma once
 

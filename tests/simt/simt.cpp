@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "simt/simt.h"
 
 #include <boost/context/fiber.hpp>
@@ -381,7 +382,7 @@ void Runner::finish_shuffle(int first, int lane) const {
   e.result = threads_[static_cast<size_t>(first + source)]->exchange->value;
 }
 
-// Threads wait and none can go on: says how many wait where.
+// All threads wait and none can continue: reports how many wait where.
 void Runner::report_stuck() const {
   struct Group {
     const Thread* example;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The host SIMT runner: the part of CUDA C++ that our kernels use, for the host compiler.
 //
 // Each CUDA thread is a fiber. A block's threads run one at a time, in an order shuffled by a seed;

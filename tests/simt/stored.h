@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Tensors of the types that kernels store: values as floats here, f32, f16 or bf16 on the device.
 #pragma once
 

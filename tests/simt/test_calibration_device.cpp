@@ -1,4 +1,5 @@
-// Calibration on the device: the engine's tensors are counted where they lie.
+// SPDX-License-Identifier: Apache-2.0
+// Calibration on the device: the engine's tensors are counted in device memory.
 #include <cmath>
 #include <string>
 
@@ -20,7 +21,7 @@ Graph mixed_graph(Activation act) {
   return fuse(traced(MixedNet(act, 7), {1, kHeight, kWidth, 3}));
 }
 
-TEST_CASE("engine on the device: an observer is shown the tensors there") {
+TEST_CASE("engine on the device: an observer sees the tensors in device memory") {
   const TestDevice device;
   if (!device.usable()) return;
   const Tensor images = random_images({2, kHeight, kWidth, 3}, 3);
@@ -57,7 +58,7 @@ TEST_CASE("engine on the device: an observer is shown the tensors there") {
   }
 }
 
-TEST_CASE("calibration on the device: only maxima come over, counts when they are asked for") {
+TEST_CASE("calibration on the device: only maxima are copied, counts on request") {
   const TestDevice device;
   if (!device.usable()) return;
   HistogramCollector c;
@@ -69,7 +70,7 @@ TEST_CASE("calibration on the device: only maxima come over, counts when they ar
   const int64_t before = device.host_waits();
   for (uint64_t seed = 2; seed < 5; ++seed) collect(c, seed, 0.9);
   CHECK(device.host_waits() - before <= 3);
-  HistogramCollector other = c;  // from here on each for itself
+  HistogramCollector other = c;  // independent from here on
   collect(other, 5, 3.0);        // the range grows
   CHECK(c.histogram().total() == 16000);
   CHECK(other.histogram().total() == 20000);
@@ -78,7 +79,7 @@ TEST_CASE("calibration on the device: only maxima come over, counts when they ar
 }
 
 // Ranges by both engines; and by the device's tensors, counted there and here.
-TEST_CASE("calibration on the device: the ranges of the host") {
+TEST_CASE("calibration on the device: gives the ranges of the host") {
   const TestDevice device;
   if (!device.usable()) return;
   for (const Activation act : {Activation::kReLU, Activation::kSiLU}) {

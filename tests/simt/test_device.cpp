@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Tensors and autograd's sums on the device of the SIMT runner.
 #include "core/variable.h"
 #include "simt/accelerator.h"

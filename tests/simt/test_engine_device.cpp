@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The CUDA engine against the CPU's, on the device of the SIMT runner.
 #include <cmath>
 #include <cstdlib>
@@ -120,7 +121,7 @@ TEST_CASE("engine on the device: int8 has the CPU's integers") {
   }
 }
 
-TEST_CASE("engine on the device: int8 with ranges of their own for every tensor") {
+TEST_CASE("engine on the device: int8 with a separate range for every tensor") {
   const TestDevice device;
   if (!device.usable()) return;
   const Tensor images = random_images({1, kHeight, kWidth, 3}, 10);
@@ -236,7 +237,7 @@ TEST_CASE("engine on the device: images and result there, no allocation, times o
   CHECK(max_difference(y.to(Device::kCpu), expected) == 0);
 }
 
-TEST_CASE("engine on the device: what it refuses") {
+TEST_CASE("engine on the device: refuses unsupported configurations") {
   const TestDevice device;
   if (!device.usable()) return;
   const Tensor images = random_images({1, kHeight, kWidth, 3}, 16);
@@ -261,7 +262,7 @@ TEST_CASE("engine on the device: what it refuses") {
 TEST_CASE("without a device there is no engine on it") {
   const Graph g = mixed_graph(Activation::kReLU, 15);
   CHECK(error_of([&] { Engine(g, config_for(Precision::kFloat32, Device::kCuda)); }) ==
-        "no CUDA device is in use");
+        "no CUDA device has been started");
 }
 #endif
 

@@ -1,4 +1,5 @@
-// The host SIMT runner, where tests/simt/cases run.
+// SPDX-License-Identifier: Apache-2.0
+// Runs tests/simt/cases on the host SIMT runner.
 #include <cstdlib>
 #include <new>
 

@@ -1,5 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
 // Every differentiable function on the device against the same function on the host: results, all
-// gradients, and what it changes.
+// gradients, and side effects.
 #include <functional>
 
 #include "layers/autocast.h"
@@ -267,7 +268,7 @@ TEST_CASE("device: inputs on two devices are refused by name") {
         "score_distillation: inputs on cuda and on cpu, expected one device");
 }
 
-TEST_CASE("device: a module goes there and back, with its identity and its state dict") {
+TEST_CASE("device: a module moves there and back, keeping its parameters and state dict") {
   const TestDevice device;
   if (!device.usable()) return;
   Rng rng(3);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/conv_choice.h"
 #include "kernels/linear_cases.h"
 #include "simt/accelerator.h"

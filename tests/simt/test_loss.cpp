@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The detection loss on the device of the SIMT runner, against the CPU's and the official one.
 #include <cstring>
 
@@ -16,8 +17,8 @@ double error_of_gradient(const Tensor& a, const Tensor& b) {
 void require_same_choices(const LossSample& host, const LossSample& device, bool aided) {
   using namespace loss_detail;
   const Branch b = branch_of(host, aided), on = branch_of(device, aided);
-  const Truth truth = read_targets(host.targets, b.batch, host.config.num_classes,
-                                   host.step.image_h, host.step.image_w);
+  const GroundTruth truth = read_targets(host.targets, b.batch, host.config.num_classes,
+                                         host.step.image_h, host.step.image_w);
   const Assignment want = assign_boxes(host.config, b, placed_boxes(truth, b.batch).view);
   // With room for more, as recorded steps have it.
   const PlacedBoxes there = placed_boxes(truth, b.batch, Device::kCuda, truth.count() + 5);
@@ -136,7 +137,7 @@ TEST_CASE("detection loss on the device matches the official one") {
 }
 
 #if defined(SEXTANT_SIMT)
-TEST_CASE("detection loss on the device does not wait for it until its items are asked for") {
+TEST_CASE("detection loss does not wait for the device until its items are requested") {
   const TestDevice device;
   if (!device.usable()) return;
   const LossSample s = sample_of(kLossKinds[6], 8).on(Device::kCuda);

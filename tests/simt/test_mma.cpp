@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The warp-level matrix functions and the tile loads of kernels/cuda, against plain products.
 #include <cmath>
 
@@ -179,7 +180,7 @@ double raw_error(Function function, Place (*place_a)(int, int), Place (*place_b)
   return worst;
 }
 
-TEST_CASE("mma: registers hold what the PTX ISA says") {
+TEST_CASE("mma: registers have the layout of the PTX ISA") {
   CHECK(raw_error<__half, __half, float>(simt::mma_f16, a_16bit, b_16bit) < 1e-6);
   CHECK(raw_error<__nv_bfloat16, __nv_bfloat16, float>(simt::mma_bf16, a_16bit, b_16bit) < 1e-6);
   CHECK(raw_error<float, float, float>(simt::mma_tf32, a_tf32, b_tf32) < 1e-6);
@@ -263,7 +264,7 @@ __global__ void half_a_warp_multiplies() {
   if (threadIdx.x < 16) mma_f16(d, a, b);
 }
 
-TEST_CASE("mma: all lanes have to come") {
+TEST_CASE("mma: all lanes have to participate") {
   CHECK_THAT(error_of([] { launch(SEXTANT_KERNEL(half_a_warp_multiplies), 1, 32, 0, {}); }),
              Contains("lane 16 has exited") || Contains("wait at mma") || Contains("has exited"));
 }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // YOLOv6-N whole on the device, in f32, against the official implementation's outputs and
 // gradients.
 #include "simt/accelerator.h"

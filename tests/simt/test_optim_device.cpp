@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The optimizers, the average of the weights and loss scaling on the device against the host.
 #include "optim/adam.h"
 #include "optim/ema.h"
@@ -102,7 +103,7 @@ TEST_CASE("device: three steps of each optimizer and the average as on the host"
   }
 }
 
-TEST_CASE("device: a step with an overflow is left out and the loss scale halved") {
+TEST_CASE("device: a step with an overflow is skipped and the loss scale halved") {
   const TestDevice device;
   if (!device.usable()) return;
   for (const auto& [name, make] : kOptimizers) {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Augmentation and resizing on the device against the host's.
 #include "data/image/resize.h"
 #include "data/images.h"
@@ -28,7 +29,7 @@ struct Pictures {
   }
 };
 
-TEST_CASE("device painter: what the host paints, from images uploaded once") {
+TEST_CASE("device painter: equals the host's painting, from images uploaded once") {
   const TestDevice device;
   if (!device.usable()) return;
   constexpr int kSize = 40;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A whole run of quantization-aware training on the device beside the same run on the host:
 // calibration, teacher, student, losses, optimizer, average, evaluation in int8, resuming.
 #include <cstring>

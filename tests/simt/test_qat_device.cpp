@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A step of quantization-aware training on the device as on the host: losses, all gradients, the
 // optimizer, scales.
 #include <cmath>
@@ -162,7 +163,7 @@ TEST_CASE("device: a step of quantization-aware training as on the host") {
   CHECK(there.waits <= (learned ? 2 : weights == WeightRanges::kFollow ? 1 : 0));
 }
 
-TEST_CASE("device: learned scales are kept positive, ranges are read anew") {
+TEST_CASE("device: learned scales are kept positive, ranges are read again") {
   const TestDevice device;
   if (!device.usable()) return;
   const Tensor images = random_images({1, kHeight, kWidth, 3}, 5);

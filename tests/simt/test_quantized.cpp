@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Quantized layers and calibration on the device of the SIMT runner, against the host's.
 #include <cmath>
 

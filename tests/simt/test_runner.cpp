@@ -1,4 +1,5 @@
-// The SIMT runner itself: what it computes, and that it catches the mistakes it is there for.
+// SPDX-License-Identifier: Apache-2.0
+// Tests of the SIMT runner: its results, and the mistakes that it has to catch.
 #include <sys/wait.h>
 #include <unistd.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The whole training loop on the device: images, augmentation, model, assignment, losses,
 // optimizer, averages, evaluation and the files of a run, beside the same run on the host.
 #include "apps/training/trainer.h"

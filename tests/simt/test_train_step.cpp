@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Training steps that are recorded and replayed, against the same steps started kernel by kernel:
 // equal to the bit.
 #include <cstring>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A small YOLOv6 in training on the device, against the host: one pass with all gradients, a curve
 // of ten steps, with the average of the weights and with loss scaling.
 #include "layers/autocast.h"

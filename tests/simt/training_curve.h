@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A training of a few steps, for comparing the device with the host.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The tensor-core vocabulary of kernels/cuda/conv/mma.cuh on the host: asynchronous copies,
 // ldmatrix and mma with the fragment layouts of the PTX ISA ("Matrix multiply-accumulate
 // instructions").

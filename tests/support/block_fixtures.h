@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The blocks of fixtures/blocks, made from the files' own names, shapes and structure.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The sums of an integer convolution from their definition.
 #pragma once
 

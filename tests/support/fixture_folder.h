@@ -1,5 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
 // The files of a folder of shared fixtures, each claimed by one kind of test through the start of
-// its name, so that another set of files with other sizes runs unchanged and none is left out.
+// its name, so that another set of files with other sizes runs unchanged and no file is left out.
 #pragma once
 
 #include <algorithm>

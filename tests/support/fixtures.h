@@ -1,6 +1,7 @@
-// The shared reference data by what is there, not by a list: a test runs on whatever files of its
-// kind it finds and takes counts and sizes from them. What looks for data here skips the running
-// test when it finds none.
+// SPDX-License-Identifier: Apache-2.0
+// The shared reference data, found by listing the folder: a test runs on all files of its kind it
+// finds and takes counts and sizes from them. These functions skip the running test if they find no
+// data.
 #pragma once
 
 #include <algorithm>

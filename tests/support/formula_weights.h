@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The formula weights of the reference models: each value is a function of its name.
 // (fixtures README, "Formula weights".)
 #pragma once

@@ -1,5 +1,6 @@
-// A model with the weights of its fixture against the fixture's numbers, on the device that the
-// model is on. Each check allows what PyTorch's own float32 needs.
+// SPDX-License-Identifier: Apache-2.0
+// Compares a model that has the weights of its fixture with the fixture's numbers, on the model's
+// device. Each check allows what PyTorch's own float32 needs.
 #pragma once
 
 #include "support/model_fixtures.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The models of fixtures/models: which config a file means, and models with its formula weights.
 #pragma once
 

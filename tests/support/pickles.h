@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Pickles and files of torch.save written byte by byte, valid and hostile.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Catch 2 declares its listeners only where this is defined before its header.
 #define CATCH_CONFIG_EXTERNAL_INTERFACES
 

@@ -1,4 +1,5 @@
-// What the tests share.
+// SPDX-License-Identifier: Apache-2.0
+// Common helpers of the tests.
 #pragma once
 
 #if CATCH_MAJOR == 2
@@ -23,7 +24,7 @@ namespace sextant::test {
 std::optional<std::filesystem::path> shared_folder();
 
 // A file under the shared folder's fixtures ("blocks/repvgg_identity"), or, when absent, under
-// tests/fixtures of the source tree; nothing when neither is there.
+// tests/fixtures of the source tree; empty if neither exists.
 std::optional<SafeTensors> fixture(const std::string& name);
 
 // Reports the running test as skipped, unless one of its assertions fails. The caller returns.

@@ -49,12 +49,13 @@ struct ImageView {
 using Box = sextant_box;
 
 struct DetectorOptions {
-  std::string device = "auto";     // a CUDA device where there is one; "cpu"; "cuda"
-  std::string precision = "auto";  // int8 for a quantized file, else fp32; or fp32, fp16, int8, integer
-  int image_size = 0;              // side of the square that the network sees; 0: as trained
-  int threads = 0;                 // of the CPU, for one call; 0: all
-  int max_boxes = 300;             // of an image
-  bool multi_label = false;        // every class of a box above min_score, not only its best
+  std::string device = "auto";  // a CUDA device where there is one; "cpu"; "cuda"
+  std::string precision =
+      "auto";                // int8 for a quantized file, else fp32; or fp32, fp16, int8, integer
+  int image_size = 0;        // side of the square that the network sees; 0: as trained
+  int threads = 0;           // of the CPU, for one call; 0: all
+  int max_boxes = 300;       // of an image
+  bool multi_label = false;  // every class of a box above min_score, not only its best
   float min_score = 0.4f;
   float max_iou = 0.45f;  // of two boxes of a class: above it the lesser one is dropped
 };

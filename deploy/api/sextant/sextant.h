@@ -54,15 +54,16 @@ typedef struct sextant_box {
 
 /* Fill it by sextant_default_options(), then change what should differ. */
 typedef struct sextant_options {
-  size_t size;           /* of this struct, as the program was compiled */
-  const char* device;    /* "auto" (a CUDA device where there is one), "cpu" or "cuda" */
-  const char* precision; /* "auto" (int8 for a quantized file, else fp32), fp32, fp16, int8, integer */
-  int32_t image_size;    /* side of the square that the network sees; 0: as trained */
-  int32_t threads;       /* of the CPU, for one call; 0: all */
-  int32_t max_boxes;     /* of an image */
-  int32_t multi_label;   /* not 0: every class of a box above min_score, not only its best */
-  float min_score;       /* 0 to 1 */
-  float max_iou;         /* of two boxes of a class, 0 to 1: above it the lesser one is dropped */
+  size_t size;        /* of this struct, as the program was compiled */
+  const char* device; /* "auto" (a CUDA device where there is one), "cpu" or "cuda" */
+  const char*
+      precision;      /* "auto" (int8 for a quantized file, else fp32), fp32, fp16, int8, integer */
+  int32_t image_size; /* side of the square that the network sees; 0: as trained */
+  int32_t threads;    /* of the CPU, for one call; 0: all */
+  int32_t max_boxes;  /* of an image */
+  int32_t multi_label; /* not 0: every class of a box above min_score, not only its best */
+  float min_score;     /* 0 to 1 */
+  float max_iou;       /* of two boxes of a class, 0 to 1: above it the lesser one is dropped */
 } sextant_options;
 
 typedef struct sextant_detector sextant_detector;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The gradients of the convolution in f32 behind their contracts.
 #include "kernels/cpu/conv/bias_gradient.h"
 #include "kernels/cpu/conv/data_gradient.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The convolution in f32 behind its contract: which algorithm, groups, pitches.
 #include "kernels/cpu/conv/f32.h"
 #include "kernels/cpu/f32_only.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The convolution in int8 behind its contract: which algorithm, groups, pitches.
 #include "kernels/cpu/conv/int8.h"
 #include "kernels/cpu/conv/winograd_cost.h"

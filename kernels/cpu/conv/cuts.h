@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How a direct convolution is cut into jobs. A result does not depend on it.
 #pragma once
 

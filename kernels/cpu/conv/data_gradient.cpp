@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/conv/data_gradient.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The data gradient in f32: of a convolution, and, since it is the same sum, a transposed convolution.
 #pragma once
 

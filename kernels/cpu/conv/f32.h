@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The convolutions in f32 as the instruction sets offer them: weights packed once, run many times.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How the sum over pixels of a weight gradient is cut: by the shape alone, so that results depend on
 // nothing else.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The convolutions in int8 as the instruction sets offer them: weights packed once, run many times.
 // Sums are exact in all of them.
 #pragma once

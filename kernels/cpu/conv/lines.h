@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Input lines with their padding.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A transposed convolution y of x is the data gradient of the convolution that makes an x of a y: of
 // window k x k, stride k, from oc to ic channels. So its own gradients are that convolution, and that
 // convolution's weight gradient with the two exchanged.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What algorithms cost, to choose one: in multiply-adds.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/detection/anchor_boxes.h"
 
 #include "core/error.h"

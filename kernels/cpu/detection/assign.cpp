@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/detection/assign.h"
 
 #include <algorithm>
@@ -12,7 +13,7 @@ namespace {
 
 using namespace assigning;
 
-// One image's assignment. The vectors are kept from image to image.
+// The assignment of one image. The vectors are reused for the next image.
 class ImageAssigner {
  public:
   explicit ImageAssigner(const TaskAlignedAssign& p) : p_(p) {}
@@ -116,7 +117,7 @@ class ImageAssigner {
   int32_t* assigned_ = nullptr;
   double* target_ = nullptr;
   std::vector<Aligned> aligned_;
-  std::vector<Aligned> zeros_;  // value: its place among all anchors of alignment 0
+  std::vector<Aligned> zeros_;  // value: its position among all anchors of alignment 0
   std::vector<int64_t> positives_;
   std::vector<int64_t> conflicts_;
   std::vector<double> max_overlap_;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/detection/atss.h"
 
 #include <algorithm>
@@ -14,7 +15,7 @@ namespace {
 
 using namespace assigning;
 
-// One image's assignment. The vectors are kept from image to image.
+// The assignment of one image. The vectors are reused for the next image.
 class AtssImage {
  public:
   explicit AtssImage(const AtssAssign& p) : p_(p) {}

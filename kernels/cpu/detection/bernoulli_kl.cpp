@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/math/bernoulli_kl.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/detection/cls_loss.h"
 
 #include <algorithm>
@@ -40,7 +41,7 @@ double logits_block(const ClassLoss& p, int64_t begin, int64_t end) {
   float* grad = p.grad ? p.grad + begin * p.classes : nullptr;
   const int64_t n = (end - begin) * p.classes;
   double sum = 0.0;
-  // All as negatives first; the few positives are put right afterwards.
+  // First treats all as negatives, then corrects the few positives.
   if (grad) {
 #pragma omp simd reduction(+ : sum)
     for (int64_t i = 0; i < n; ++i) {

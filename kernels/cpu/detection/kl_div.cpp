@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/detection/kl_div.h"
 
 #include <algorithm>
@@ -11,14 +12,14 @@
 namespace sextant::kernels::SEXTANT_CPU {
 namespace {
 
-// Columns are taken in groups, read into memory of their own side by side, so that the exponentials
-// are one long loop for any shape.
+// Columns are processed in groups, copied side by side into separate memory, so that the
+// exponentials form one long loop for any shape.
 constexpr int64_t kWidth = 32;
 // Groups are summed in blocks of about this many elements, whatever the number of threads.
 constexpr int64_t kBlockElements = 1 << 12;
 
-// Where the columns are: element a of column c of batch o at o * axis * columns + c * column_step +
-// a * axis_step. With inner 1 all columns count as one batch.
+// The positions of the columns: element a of column c of batch o is at o * axis * columns + c *
+// column_step + a * axis_step. With inner 1 all columns form one batch.
 struct ColumnLayout {
   int64_t batches;
   int64_t columns;
@@ -69,7 +70,7 @@ void exponentials_of_nonpositive(double* x, int64_t n) {
   for (int64_t i = 0; i < n; ++i) x[i] = exp_nonpositive(x[i]);
 }
 
-// Works through groups of columns; its memory is kept from group to group.
+// Processes groups of columns; its memory is reused for the next group.
 class Columns {
  public:
   Columns(const KlDiv& p, const ColumnLayout& layout)

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/detection/loss_targets.h"
 
 #include "core/parallel.h"

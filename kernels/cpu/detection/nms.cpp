@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/detection/nms.h"
 
 #include <algorithm>
@@ -45,7 +46,7 @@ class Kept {
   std::vector<float> x1_, y1_, x2_, y2_, area_;
 };
 
-// Grows as the score falls, and with the index among equal scores.
+// Increases with falling score, and with the index for equal scores.
 uint64_t sort_key(float score, size_t index) {
   const auto bits = std::bit_cast<uint32_t>(score);
   const uint32_t rising = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
@@ -66,7 +67,7 @@ void append_candidates(const float* row, int64_t classes, const NmsOptions& opti
   const float objectness = row[4];
   const float* scores = row + 5;
   if (!(objectness > conf)) return;
-  int any = 0;  // nearly always none, so this loop counts: it runs in vectors, a search does not
+  int any = 0;  // almost always none, so counting, which vectorizes, is faster than searching
 #pragma omp simd reduction(| : any)
   for (int64_t c = 0; c < classes; ++c) any |= scores[c] > conf ? 1 : 0;
   if (!any) return;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/math/simota.h"
 
 #include <algorithm>
@@ -24,7 +25,7 @@ bool is_candidate(const SimOtaAssign& p, int64_t n, int64_t a) {
   return false;
 }
 
-// One image's assignment. The vectors are kept from image to image.
+// The assignment of one image. The vectors are reused for the next image.
 class SimOtaImage {
  public:
   explicit SimOtaImage(const SimOtaAssign& p) : p_(p) {}

@@ -1,5 +1,6 @@
-// Code for one instruction set. CMake compiles each file in a folder named simd/ or simd_int8/ once for
-// each set, with SEXTANT_SIMD the set's name and namespace:
+// SPDX-License-Identifier: Apache-2.0
+// Code for one instruction set. CMake compiles each file in a folder named simd/ or simd_int8/ once
+// for each set; SEXTANT_SIMD is the set's name and namespace:
 //
 //   #include ...
 //
@@ -9,9 +10,9 @@
 //   }  // namespace sextant::kernels::cpu::SEXTANT_SIMD
 //   SEXTANT_SIMD_END();
 //
-// What is included before is compiled for the base set: no inline function of the library is compiled
-// for a set that the processor may lack and then taken by the linker for the whole program. No lambdas
-// in between: clang compiles them for the base set.
+// Headers included before are compiled for the base set, so that the linker cannot pick, for the
+// whole program, an inline library function compiled for a set that the processor may lack. Use no
+// lambdas in between: clang compiles them for the base set.
 #pragma once
 
 #if defined(SEXTANT_SIMD_AVX512_VNNI)
@@ -37,7 +38,7 @@
   SEXTANT_SEMICOLON
 #define SEXTANT_SIMD_END() _Pragma("clang attribute pop") SEXTANT_SEMICOLON
 #else
-// Vectors here have the size that the code says, whatever width the compiler prefers.
+// Vectors have the size written in the code, whatever width the compiler prefers.
 #define SEXTANT_GCC_TARGET(features) SEXTANT_PRAGMA(GCC target(features))
 #define SEXTANT_SIMD_BEGIN() \
   _Pragma("GCC push_options") SEXTANT_GCC_TARGET(SEXTANT_SIMD_FEATURES) SEXTANT_SEMICOLON

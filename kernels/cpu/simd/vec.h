@@ -1,4 +1,5 @@
-// Floats as many as a register holds, through the compiler's vector extension.
+// SPDX-License-Identifier: Apache-2.0
+// As many floats as a register holds, through the compiler's vector extension.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,8 @@
-// The data gradient as matrix products that gather: input pixels x input channels, summed over taps
+// SPDX-License-Identifier: Apache-2.0
+// The data gradient as gathering matrix products: input pixels x input channels, summed over taps
 // and output channels. With a stride, the input pixels fall into stride^2 phases by their
-// coordinates modulo it; a phase meets only every stride-th tap, so each is a product of its own
-// over just those, and no term that is zero by construction is computed.
+// coordinates modulo it; a phase uses only every stride-th tap, so each phase is a separate product
+// over these taps, and no term that is zero by construction is computed.
 #include "kernels/cuda/conv/launch.cuh"
 
 namespace sextant::kernels::cuda {
@@ -31,7 +32,7 @@ void run_phase(const ConvBackwardData& p, const PhaseAxis& y, const PhaseAxis& x
   const auto* w = static_cast<const T*>(p.w);
   auto* dx = static_cast<T*>(p.dx);
   const int64_t k = y.taps * x.taps * s.oc;
-  const int64_t columns = std::max<int64_t>(x.taps, 1);  // a divisor, also where there are no taps
+  const int64_t columns = std::max<int64_t>(x.taps, 1);  // a divisor, so at least 1
   const PixelsByTaps<T> a{{dy,
                            piece_of(dy, s.oc),
                            {.height = static_cast<int>(s.oh()),

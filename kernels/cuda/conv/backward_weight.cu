@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The weight gradient as a matrix product: output channels x (tap, input channel), summed over the
 // output's pixels. There are few tiles and many pixels, so the pixels are divided into slices; the
 // slices' sums go to the workspace and a second kernel adds them in order.

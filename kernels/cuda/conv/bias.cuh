@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Sums over the slices of a product, and the gradient of a bias: sums over all pixels.
 #pragma once
 

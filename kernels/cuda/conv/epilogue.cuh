@@ -1,4 +1,5 @@
-// What becomes of a convolution's sums, eight neighbouring columns at a time.
+// SPDX-License-Identifier: Apache-2.0
+// The epilogue of a convolution's sums, eight neighbouring columns at a time.
 #pragma once
 
 #include "kernels/cuda/conv/tile.cuh"

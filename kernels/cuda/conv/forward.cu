@@ -1,5 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
 // Convolution forward as a matrix product: output pixels x output channels, summed over taps and
-// input channels, gathered from the input as it goes.
+// input channels, with the operand gathered from the input on the fly.
 #include "kernels/cuda/conv/launch.cuh"
 
 namespace sextant::kernels::cuda {
@@ -8,7 +9,7 @@ void conv_forward(const ConvForward& p, void*, Stream stream) {
   const ConvShape& s = p.shape;
   check_conv_shape("conv_forward", s);
   check(!p.accumulate || (!p.bias && !p.residual && p.epilogue == Epilogue{}),
-        "conv_forward: accumulate goes without bias, residual and activation");
+        "conv_forward: accumulate excludes bias, residual and activation");
   check(p.epilogue.activation_scale == 1.0f, "conv_forward: activation_scale {}, must be 1",
         p.epilogue.activation_scale);
   dispatch_math("conv_forward", p.dtype, p.precision, [&](auto math) {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // int8 convolution: the product of kernels/cuda/conv/tile.cuh on s8 or u8 by s8, and an epilogue
 // that rounds exactly as kernels/conv_int8.h says.
 #include "kernels/conv_int8.h"

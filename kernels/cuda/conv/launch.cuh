@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Which tile a convolution's matrix product runs with, and its launch.
 #pragma once
 
@@ -74,7 +75,7 @@ void dispatch_math(const char* name, DType dtype, ConvPrecision precision, F&& f
   f(FmaMath{});
 }
 
-// Throws Error for what the kernels do not do.
+// Throws Error for parameters that the kernels do not support.
 inline void check_conv_shape(const char* name, const ConvShape& s) {
   check(s.groups == 1, "{}: {} groups, must be 1", name, s.groups);
   check(s.n >= 1 && s.h >= 1 && s.w >= 1 && s.ic >= 1 && s.oc >= 1 && s.kh >= 1 && s.kw >= 1 &&

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The tensor-core instructions, each under one name: matrix multiply-accumulate of a warp's
 // 16 x 8 tile, ldmatrix, and asynchronous copies to shared memory. sm_80 and later; on the SIMT
 // runner simt/warp_matrix.h supplies the same functions, where they are also described.

@@ -1,7 +1,8 @@
-// Where the operands of a convolution's matrix product come from. A source gives the address of its
-// element (i, k); i is the output's row or column, k the index summed over. One of the two is fixed
-// for a thread, the other moves with the loop, so each has a state of its own: at(fixed(i),
-// moving(k)). An address outside the tensor (padding, the edges of i and k) is null: a zero.
+// SPDX-License-Identifier: Apache-2.0
+// The operands of a convolution's matrix product. A source gives the address of its element (i, k);
+// i is the output's row or column, k the index summed over. One of the two is fixed for a thread,
+// the other moves with the loop, so each has a state of its own: at(fixed(i), moving(k)). An
+// address outside the tensor (padding, the edges of i and k) is null: a zero.
 //
 // kAlongK: neighbours in memory are neighbours in k, else in i. `piece`: bytes that can be copied
 // at once: 16, 8, 4, or 0 for single elements.

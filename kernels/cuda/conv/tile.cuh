@@ -1,9 +1,10 @@
-// The convolution's matrix product: out(i, j) = sum over k of a(i, k) b(j, k), one block a tile.
+// SPDX-License-Identifier: Apache-2.0
+// The convolution's matrix product: out(i, j) = sum over k of a(i, k) b(j, k), one block per tile.
 //
 // Operand tiles pass through kStages buffers in shared memory, filled by cp.async while earlier
-// ones are multiplied; one barrier a tile. The accumulators go through shared memory once more, so
-// that the epilogue sees eight neighbouring columns a thread and writes whole lines. Each sum runs
-// over k in ascending order in the same steps for every tile shape.
+// ones are multiplied, with one barrier per tile. The accumulators go through shared memory once
+// more, so that the epilogue sees eight neighbouring columns a thread and writes whole lines. Each
+// sum runs over k in ascending order in the same steps for every tile shape.
 #pragma once
 
 #include "kernels/cuda/conv/tile_mma.cuh"
@@ -166,7 +167,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
   for (int index = 0; index < Tile::kStages - 1; ++index) start_tile(index);
   for (int index = 0; index < tiles; ++index) {
     cp_async_wait<Tile::kStages - 2>();
-    __syncthreads();  // the tile is there, and the one before has been read by all
+    __syncthreads();  // the tile has arrived, and all threads have read the previous one
     start_tile(index + Tile::kStages - 1);
     const unsigned char* stage = shared + index % Tile::kStages * Tile::kStageBytes;
     const OperandTile<Element, SourceA::kAlongK, Tile::kM> tile_a{stage};

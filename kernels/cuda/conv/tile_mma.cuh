@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A warp's part of a block's matrix product, from operand tiles in shared memory.
 //
 // An operand tile is an array of 16-byte chunks, swizzled so that no access has a bank conflict:

@@ -1,7 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
 // A transposed convolution is the data gradient of the convolution that goes the other way, from
 // the large tensor to the small one; its data gradient is that convolution, and its weight gradient
-// that one's, with the roles of the tensors exchanged. So the products of the convolutions do the
-// work. Their weights have the two channel dimensions exchanged: [ic, k, k, oc].
+// that one's, with the roles of the tensors exchanged. So it runs on the matrix products of the
+// convolutions. Their weights have the two channel dimensions exchanged: [ic, k, k, oc].
 #include "kernels/cuda/conv/bias.cuh"
 #include "kernels/cuda/device/each.cuh"
 #include "kernels/cuda/kernels.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Boxes of the anchor-based branch, an element an item.
 #include "kernels/cuda/device/each.cuh"
 #include "kernels/detection/anchor_boxes.h"

@@ -1,6 +1,7 @@
-// Task-aligned assignment: everything is cleared; a block a box finds its best anchors and claims
-// them; a thread an anchor settles conflicts and finds each box's maxima; targets are normalised.
-// Maxima of non-negative doubles are those of their bits, so they need no order.
+// SPDX-License-Identifier: Apache-2.0
+// Task-aligned assignment: everything is cleared; one block per box finds its best anchors and
+// claims them; one thread per anchor resolves conflicts and updates each box's maxima; targets are
+// normalised. Maxima of non-negative doubles are those of their bits, so they need no order.
 #include <cstring>
 
 #include "kernels/cuda/detection/assign_topk.cuh"
@@ -77,8 +78,8 @@ __global__ void __launch_bounds__(kBlock) select_kernel(Tal p) {
   const auto g = static_cast<int32_t>(box - p.gt_begin[n]);
   int32_t* assigned = p.assigned + n * p.anchors;
   if (static_cast<int>(threadIdx.x) < found) claim(assigned + taken[threadIdx.x], g);
-  // Places are left: they go to the first anchors of alignment 0, which are all but those taken, as
-  // far as they are inside.
+  // Remaining places go to the first anchors of alignment 0: all that are not taken yet, if they
+  // are inside.
   const int64_t left = p.topk - found;
   const int64_t end = left + found < p.anchors ? left + found : p.anchors;
   for (int64_t a = threadIdx.x; left > 0 && a < end; a += kBlock) {

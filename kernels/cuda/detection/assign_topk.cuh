@@ -1,5 +1,6 @@
-// What the assigners on the device share: the largest few of many values, found by one block, and
-// how boxes claim anchors.
+// SPDX-License-Identifier: Apache-2.0
+// Shared by the assigners on the device: finding the largest few of many values with one block, and
+// claiming anchors for boxes.
 #pragma once
 
 #include "kernels/cuda/device/launch.h"
@@ -13,7 +14,7 @@ inline constexpr int kTopThreads = 256;
 inline constexpr int32_t kConflict = -2;  // claimed by several boxes
 inline constexpr int32_t kNobody = 0x7fffffff;
 
-// A value and its anchor; of equal values that of the lower anchor counts as better.
+// A value and its anchor; of equal values the lower anchor is better.
 struct Ranked {
   double value;
   int32_t anchor;

@@ -1,5 +1,6 @@
-// Adaptive training sample selection: a block a box finds its candidates level by level, their
-// threshold, and claims; a thread an anchor settles conflicts.
+// SPDX-License-Identifier: Apache-2.0
+// Adaptive training sample selection: one block per box finds its candidates level by level and
+// their threshold, and claims anchors; one thread per anchor resolves conflicts.
 #include "kernels/cuda/detection/assign_topk.cuh"
 #include "kernels/cuda/device/each.cuh"
 #include "kernels/detection/atss.h"

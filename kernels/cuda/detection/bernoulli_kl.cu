@@ -1,5 +1,6 @@
-// Distillation of class scores: divergence and gradient in one pass over each map, a block a run of
-// values that the sizes alone decide; then one block adds up and makes loss and factor.
+// SPDX-License-Identifier: Apache-2.0
+// Distillation of class scores: divergence and gradient in one pass over each map, one block per
+// run of values, split by size alone; then one block adds up the sums and computes loss and factor.
 #include "kernels/cuda/device/pack.cuh"
 #include "kernels/cuda/device/reduce.cuh"
 #include "kernels/math/bernoulli_kl.h"

@@ -1,6 +1,7 @@
-// Decoding of boxes and their losses, four lanes an anchor: each has one of the four numbers of the
-// box, and its distribution. Blocks in which no anchor is wanted return at once; the others are
-// summed in double, in an order that the shape decides.
+// SPDX-License-Identifier: Apache-2.0
+// Decoding of boxes and their losses, four lanes per anchor: each handles one of the four numbers
+// of the box and its distribution. Blocks without a positive anchor return at once; the others are
+// summed in double, in an order that depends on the shape alone.
 #include "kernels/cuda/device/pack.cuh"
 #include "kernels/cuda/device/reduce.cuh"
 #include "kernels/math/box.h"

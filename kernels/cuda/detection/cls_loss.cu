@@ -1,5 +1,6 @@
-// Classification losses with their gradients in one pass. A block sums a run of elements that the
-// shape alone decides.
+// SPDX-License-Identifier: Apache-2.0
+// Classification losses with their gradients in one pass. Each block sums a run of elements, split
+// by shape alone.
 #include "kernels/cuda/device/pack.cuh"
 #include "kernels/cuda/device/reduce.cuh"
 #include "kernels/math/cls_loss.h"

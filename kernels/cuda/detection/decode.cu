@@ -1,4 +1,5 @@
-// Anchor points, and the head's outputs as boxes and scores: a warp an anchor.
+// SPDX-License-Identifier: Apache-2.0
+// Anchor points, and decoding of the head's outputs to boxes and scores: one warp per anchor.
 #include "kernels/cuda/conv/mma.cuh"
 #include "kernels/cuda/device/each.cuh"
 #include "kernels/detection/decode.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Distributions over bins: expectation and distribution focal loss.
 #include "kernels/cuda/device/pack.cuh"
 #include "kernels/detection/dfl.h"
@@ -11,8 +12,8 @@ constexpr int64_t kSharedBytes = 48 * 1024;
 __device__ __forceinline__ float exponential(float x) { return fast_exp(x); }
 __device__ __forceinline__ double exponential(double x) { return exp(x); }
 
-// A thread a row. The block's rows lie next to each other: they pass through shared memory, so that
-// global memory is read and written in order. An odd number of bins has no bank conflicts.
+// One thread per row. The block's rows are adjacent and pass through shared memory, so that global
+// memory is read and written in order. An odd number of bins has no bank conflicts.
 template <class T>
 __global__ void __launch_bounds__(kThreads) expectation_kernel(Expectation<T> p) {
   SEXTANT_DYNAMIC_SHARED(T, tile);  // [kThreads][bins]
@@ -45,7 +46,7 @@ __global__ void __launch_bounds__(kThreads) expectation_kernel(Expectation<T> p)
     p.prob[first * bins + i] = tile[i];
 }
 
-// A thread a side; the four of a row are neighbours in a warp.
+// One thread per side; the four sides of a row are neighbours in a warp.
 template <int kBlock>
 __global__ void __launch_bounds__(kBlock) dfl_kernel(DflLoss p) {
   const int64_t side = static_cast<int64_t>(blockIdx.x) * kBlock + threadIdx.x;

@@ -1,4 +1,5 @@
-// Box losses, a thread a row.
+// SPDX-License-Identifier: Apache-2.0
+// Box losses, one thread per row.
 #include "kernels/cuda/device/each.cuh"
 #include "kernels/math/iou.h"
 

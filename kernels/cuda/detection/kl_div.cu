@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Kullback-Leibler distillation: loss and gradient in one kernel that reads both tensors twice. The
 // softmaxes' maxima and sums are found in one pass, the sums so far being rescaled whenever a
 // larger value comes (Milakov and Gimelshein 2018).

@@ -1,4 +1,6 @@
-// An assignment as rows of labels, a thread an anchor; the sums of its target scores by blocks.
+// SPDX-License-Identifier: Apache-2.0
+// Converts an assignment to rows of labels, one thread per anchor, and sums its target scores by
+// blocks.
 #include "kernels/cuda/device/pack.cuh"
 #include "kernels/cuda/device/reduce.cuh"
 #include "kernels/detection/loss_targets.h"

@@ -1,7 +1,8 @@
-// Non-maximum suppression. A warp an anchor collects the candidates as sort keys, in any order;
-// then a block an image sorts them, which brings one order about, and keeps boxes greedily: of a
-// run of candidates those that no kept box suppresses are found at once, then the best of these is
-// kept and suppresses others, until none is left.
+// SPDX-License-Identifier: Apache-2.0
+// Non-maximum suppression. One warp per anchor collects the candidates as sort keys, in any order.
+// Then one block per image sorts them, which fixes the order, and keeps boxes greedily: it finds
+// all candidates of a run that no kept box suppresses in parallel, then repeatedly keeps the best
+// of these and lets it suppress the others.
 #include <cmath>
 #include <limits>
 
@@ -35,7 +36,7 @@ struct Nms {
   }
 };
 
-// Grows as the score falls, and with the index among equal scores.
+// Increases with falling score, and with the index for equal scores.
 __device__ __forceinline__ Key sort_key(float score, int64_t index) {
   const auto bits = static_cast<uint32_t>(__float_as_int(score));
   const uint32_t rising = (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
@@ -82,8 +83,8 @@ __global__ void __launch_bounds__(kBlock) collect_kernel(Nms p) {
     add(best_class);
 }
 
-// Sorts by a block: a bitonic network whose comparisons all put the smaller key first, so that what
-// lies beyond n needs no place.
+// Sorts with one block: a bitonic network whose comparisons all put the smaller key first, so that
+// no padding beyond n is needed.
 template <int kBlock>
 __device__ __forceinline__ void sort_keys(Key* keys, int64_t n) {
   const auto order = [&](int64_t i, int64_t j) {
@@ -195,7 +196,7 @@ float float_below(double x) {
 
 }  // namespace
 
-// Room for all candidates that there might be.
+// Room for the largest possible number of candidates.
 int64_t workspace_bytes(const NonMaxSuppression& p) {
   return p.batch *
          (places_of(p) * static_cast<int64_t>(sizeof(Key)) + static_cast<int64_t>(sizeof(int32_t)));

@@ -1,6 +1,7 @@
-// SimOTA: a thread an anchor decides whether it is a candidate and what its classes cost; a block a
-// box finds how many anchors it takes, and claims the cheapest; a thread an anchor settles
-// conflicts.
+// SPDX-License-Identifier: Apache-2.0
+// SimOTA: one thread per anchor decides whether it is a candidate and computes its class costs; one
+// block per box finds how many anchors it takes and claims the cheapest; one thread per anchor
+// resolves conflicts.
 #include "kernels/cuda/detection/assign_topk.cuh"
 #include "kernels/cuda/device/each.cuh"
 #include "kernels/math/simota.h"

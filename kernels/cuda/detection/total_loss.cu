@@ -1,4 +1,6 @@
-// The parts of a loss put together by one small block, and gradients times a scalar of the device.
+// SPDX-License-Identifier: Apache-2.0
+// Combines the parts of a loss with one small block, and multiplies gradients by a scalar in device
+// memory.
 #include "kernels/cuda/device/pack.cuh"
 #include "kernels/detection/total_loss.h"
 

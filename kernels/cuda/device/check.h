@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Host-side calls to CUDA's libraries, checked. For files compiled by the host compiler only.
 #pragma once
 

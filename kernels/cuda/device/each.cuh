@@ -1,4 +1,5 @@
-// Kernels that do one thing for every item: op(i) for i < n, in any order.
+// SPDX-License-Identifier: Apache-2.0
+// Kernels that call op(i) for every i < n, in any order.
 #pragma once
 
 #include "kernels/cuda/device/pack.cuh"

@@ -1,4 +1,5 @@
-// Tensors in f32 or a 16-bit type, computed with in f32.
+// SPDX-License-Identifier: Apache-2.0
+// Tensors in f32 or a 16-bit type, with arithmetic in f32.
 #pragma once
 
 #include "core/dtype.h"

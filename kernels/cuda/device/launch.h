@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Starting CUDA kernels, on the device or on the host SIMT runner.
 //
 // Kernels are never started with <<<>>>: every .cu file is valid C++ as well. nvcc compiles it for

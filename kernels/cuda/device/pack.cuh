@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Several neighbouring values as one load or store (16 bytes: the widest a thread can do), and the
 // small arithmetic that goes with them.
 #pragma once

@@ -1,5 +1,6 @@
-// Sums in double whose order the shape alone decides: a partial result for each block, which one
-// block then adds up.
+// SPDX-License-Identifier: Apache-2.0
+// Sums in double whose order depends on the shape alone: one partial result per block, added up by
+// a single block.
 #pragma once
 
 #include "kernels/cuda/device/launch.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/cuda/libraries/choose_conv.h"
 
 #include <algorithm>
@@ -265,7 +266,7 @@ ConvVerdict compare(const P& form, const std::optional<cudnn::Plan>& plan, const
     };
     const auto theirs = trial.result_of(run_theirs);
     if (!of_ours.empty() && trial.excess(theirs, of_ours) > 0) {
-      v.note = "cuDNN's result is not ours";
+      v.note = "cuDNN's result differs from ours";
       return v;
     }
     v.library_us = microseconds([&] { run_theirs(trial.p); }, stream);
@@ -377,7 +378,7 @@ class CudnnLibrary final : public ConvLibrary {
     return plan;
   }
 
-  // The cache is a help only: without it all is measured anew.
+  // The cache is optional: without it everything is measured again.
   template <class F>
   static void attempt(const std::string& path, const F& f) {
     try {

@@ -1,5 +1,6 @@
-// cuDNN's convolutions beside ours: measured, checked against each other, the faster one
-// remembered.
+// SPDX-License-Identifier: Apache-2.0
+// Chooses between cuDNN's convolutions and ours: measures both, checks them against each other, and
+// remembers the faster one.
 #pragma once
 
 #include <memory>
@@ -9,18 +10,18 @@
 
 namespace sextant::kernels::cuda {
 
-// The convolutions of cuDNN on the current device, for set_conv_library(). What it learns is kept
-// in `folder` (created; empty: nothing is kept): choices.json, and the built plans, which cost
-// seconds each to build and milliseconds to read. A file there that cannot be read is ignored with
-// a line on stderr, and written anew.
+// The convolutions of cuDNN on the current device, for set_conv_library(). Its choices are stored
+// in `folder` (which is created; if empty, nothing is stored): choices.json, and the built plans,
+// which take seconds each to build and milliseconds to read. An unreadable file is ignored with a
+// line on stderr, and rewritten.
 //
-// A shape that it has not met is measured on memory of its own, which takes seconds; while a CUDA
-// graph is recorded nothing is measured, and ours is taken. A plan whose result is not ours, to the
-// integer in int8, within rounding in float, is never taken.
+// A new shape is measured on separate memory, which takes seconds; while a CUDA graph is recorded
+// nothing is measured and our kernel is used. A plan is never used if its result differs from ours:
+// at all in int8, beyond rounding in float.
 std::unique_ptr<ConvLibrary> cudnn_convolutions(const std::string& folder);
 
-// The same measurement without a memory: for benchmarks and tests. Null pointers of `p` say what is
-// not fused; the others are not read.
+// The same measurement without storing the result, for benchmarks and tests. Null pointers in `p`
+// tell which operands are not fused; the others are not read.
 ConvVerdict measure(const ConvForward& p, Stream stream);
 ConvVerdict measure(const ConvBackwardData& p, Stream stream);
 ConvVerdict measure(const ConvBackwardWeight& p, Stream stream);

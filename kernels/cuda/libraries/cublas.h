@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // cuBLAS, checked and owned. For files compiled by the host compiler only.
 #pragma once
 

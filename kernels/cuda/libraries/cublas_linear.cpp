@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/cuda/libraries/cublas_linear.h"
 
 #include <mutex>
@@ -15,7 +16,8 @@ cudaDataType_t type_of(DType t) {
   return t == DType::kF16 ? CUDA_R_16F : t == DType::kBF16 ? CUDA_R_16BF : CUDA_R_32F;
 }
 
-// cuBLAS counts by columns: to it our [rows, in] is a matrix of `in` rows. All sizes below are its.
+// cuBLAS is column-major: our [rows, in] is a matrix with `in` rows for it. All sizes below are in
+// its terms.
 class CublasLinear final : public LinearLibrary {
  public:
   bool run(const LinearForward& p, Stream stream) override {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/cuda/libraries/cudnn_conv.h"
 
 namespace sextant::kernels::cudnn {

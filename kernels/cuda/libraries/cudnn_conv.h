@@ -1,9 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
 // The convolutions of kernels/conv.h and kernels/conv_int8.h as cuDNN plans.
 //
-// plan_...() gives nothing for what cuDNN cannot do, or not in the precision of our contract: f32
-// is multiplied as f32 (not as TF32), no Winograd, no sums in half precision, and no engine whose
-// result depends on timing. Pointers do not matter to a plan, only which of them are null;
-// run_...() wants them aligned to 16 bytes.
+// plan_...() returns nothing if cuDNN cannot do it in the precision of our contract: f32 is
+// multiplied as f32 (not as TF32), no Winograd, no sums in half precision, and no engine whose
+// result depends on timing. A plan depends only on which pointers are null; run_...() needs them
+// aligned to 16 bytes.
 #pragma once
 
 #include <optional>

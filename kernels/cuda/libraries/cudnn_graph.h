@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // cuDNN's graph API (cudnn_graph.h), as far as convolutions and what follows them need it.
 //
 //   OperationGraph g;

@@ -1,4 +1,5 @@
-// What every command refuses before it does anything, and what it says when it cannot write.
+// SPDX-License-Identifier: Apache-2.0
+// Mistakes that every command refuses before it starts, and errors of output.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -68,7 +69,7 @@ bool refused(const Result& r, const std::string& part) {
 
 }  // namespace
 
-TEST_CASE("command line: outputs are not inputs") {
+TEST_CASE("command line: an output must not be an input") {
   const test::TemporaryFolder folder;
   const std::string model = (folder / "m.safetensors").string();
   const std::string other = (folder / "o.safetensors").string();
@@ -102,18 +103,18 @@ TEST_CASE("command line: NAME=FILE counts as the file") {
   CHECK_FALSE(ran);
 }
 
-TEST_CASE("command line: empty names and numbers that are none") {
+TEST_CASE("command line: empty names and malformed numbers are refused") {
   CHECK(refused(run({"m", "--out", ""}), "--out"));
   for (const char* ratio : {"nan", "inf", "-inf", "x", "2"})
     CHECK(refused(run({"m", "--ratio", ratio}), "--ratio"));
   CHECK(run({"m", "--ratio", "0.25"}).ran);
 }
 
-TEST_CASE("command line: every failure is one line without a stranger's words") {
+TEST_CASE("command line: every failure is one line without messages of other libraries") {
   Result r = run({"m"}, [] { fail("m: a\nb"); });
   CHECK(r.code == 2);
   CHECK(r.said == "test: m: a\\nb\n");
-  r = run({"m"}, [] { std::filesystem::file_size("/nowhere/file"); });
+  r = run({"m"}, [] { (void)std::filesystem::file_size("/nowhere/file"); });
   CHECK(r.code == 2);
   CHECK(r.said == "test: /nowhere/file: No such file or directory\n");
   r = run({"m"}, [] { throw std::bad_alloc(); });

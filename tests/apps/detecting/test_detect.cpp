@@ -1,10 +1,12 @@
-#include "apps/detecting/detect.h"
-
+// SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <csignal>
 
 #include "api/small_detector.h"
+#include "apps/detecting/detect.h"
 #include "apps/detecting/video.h"
 #include "core/file.h"
+#include "core/interrupt.h"
 #include "core/json.h"
 
 using namespace sextant;
@@ -52,7 +54,7 @@ int64_t lines_of(const fs::path& file) {
 
 }  // namespace
 
-TEST_CASE("detect: every form of the results holds the detector's boxes") {
+TEST_CASE("detect: every result format holds the detector's boxes") {
   Scene scene;
   scene.outputs.formats = {ResultFormat::kCoco, ResultFormat::kJsonLines, ResultFormat::kCsv,
                            ResultFormat::kYolo};
@@ -100,10 +102,10 @@ TEST_CASE("detect: every form of the results holds the detector's boxes") {
   CHECK(drawn.pixels == by_hand.pixels);
 }
 
-TEST_CASE("detect: nothing of the user's is overwritten") {
+TEST_CASE("detect: no file of the user is overwritten") {
   Scene scene;
   scene.outputs.folder = scene.shots().string();
-  CHECK_THAT(test::error_of([&] { scene.run(); }), Contains("p0.png") && Contains("overwritten"));
+  CHECK_THAT(test::error_of([&] { scene.run(); }), Contains("shots/") && Contains("overwritten"));
   CHECK(data::load_image(scene.shots() / "p0.png").pixels == Scene::noise(0).pixels);
   CHECK_FALSE(fs::exists(scene.shots() / "detections.json"));
 }
@@ -118,11 +120,12 @@ TEST_CASE("detect: JPEG pictures, none at all, and no image that can be read") {
   scene.run();
   CHECK(std::distance(fs::directory_iterator(scene.outputs.folder), {}) == 1);
   scene.inputs = expand_inputs({(scene.shots() / "broken.png").string()}, false);
-  CHECK_THAT(test::error_of([&] { scene.run(); }), Contains("no image could be read"));
+  CHECK_THAT(test::error_of([&] { scene.run(); }), Contains("none of the images could be read"));
 }
 
 TEST_CASE("detect: a video gives a video and a line for each frame") {
-  if (!has_program("ffmpeg") || !has_program("ffprobe")) return test::skip("ffmpeg is not installed");
+  if (!has_program("ffmpeg") || !has_program("ffprobe"))
+    return test::skip("ffmpeg is not installed");
   Scene scene;
   const fs::path clip = scene.folder / "clip.mp4";
   {
@@ -146,4 +149,23 @@ TEST_CASE("detect: a video gives a video and a line for each frame") {
 
   write_atomically(clip, "not a video");
   CHECK_THAT(test::error_of([&] { scene.run(); }), Contains("clip.mp4: ffmpeg cannot open it"));
+}
+
+TEST_CASE("detect: a signal ends it in good order") {
+  Scene scene;
+  catch_interrupts("test");
+  std::string message;
+  try {
+    const InterruptScope scope;
+    ::raise(SIGTERM);
+    scene.run();
+  } catch (const Interrupted& e) {
+    message = e.what();
+    CHECK(e.exit_code() == 143);
+  }
+  CHECK(message ==
+        "interrupted (SIGTERM) after 0 pictures, whose boxes are in " + scene.outputs.folder);
+  CHECK(Json::parse(read_text(scene.out("detections.json"))) == Json::array());
+  CHECK_FALSE(fs::exists(scene.out("p0.png")));
+  CHECK(scene.run().pictures == 2);
 }

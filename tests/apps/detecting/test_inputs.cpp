@@ -1,8 +1,8 @@
-#include "apps/detecting/inputs.h"
-
+// SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 
 #include "apps/detecting/encoded_stream.h"
+#include "apps/detecting/inputs.h"
 #include "core/file.h"
 #include "support/support.h"
 
@@ -48,8 +48,11 @@ std::vector<uint8_t> joined(const std::vector<fs::path>& files) {
 }
 
 // The images in these bytes, as a stream.
-std::vector<std::vector<uint8_t>> images_in(std::vector<uint8_t> bytes) {
-  std::FILE* stream = ::fmemopen(bytes.data(), std::max<size_t>(bytes.size(), 1), "r");
+std::vector<std::vector<uint8_t>> images_in(const std::vector<uint8_t>& bytes) {
+  std::FILE* stream = std::tmpfile();
+  REQUIRE(stream != nullptr);
+  REQUIRE(std::fwrite(bytes.data(), 1, bytes.size(), stream) == bytes.size());
+  std::rewind(stream);
   std::vector<std::vector<uint8_t>> images(1);
   try {
     while (read_encoded_image(stream, images.back(), "stream")) images.emplace_back();
@@ -64,7 +67,7 @@ std::vector<std::vector<uint8_t>> images_in(std::vector<uint8_t> bytes) {
 
 }  // namespace
 
-TEST_CASE("detect inputs: files, folders, globs, lists, videos, and names for what they give") {
+TEST_CASE("detect inputs: files, folders, globs, lists, videos, and the names of their outputs") {
   const Shots shots;
   const std::string& p = shots.path;
   using List = std::vector<std::string>;
@@ -73,32 +76,34 @@ TEST_CASE("detect inputs: files, folders, globs, lists, videos, and names for wh
   CHECK(names(expand_inputs({p + "/*.png", p + "/sub/a.png"}, false)) ==
         List{"a.png=a", "a.png=a_2"});
   CHECK(names(expand_inputs({p + "/list.txt"}, false)) == List{"a.png=a", "a.png=a_2"});
-  const auto others = expand_inputs({p + "/clip.mp4", "rtsp://camera/1", "/dev/video0", "-"}, false);
-  CHECK(names(others) ==
-        List{"clip.mp4=clip", "1=stream", "video0=video0", "-=stdin"});
+  const auto others =
+      expand_inputs({p + "/clip.mp4", "rtsp://camera/1", "/dev/video0", "-"}, false);
+  CHECK(names(others) == List{"clip.mp4=clip", "1=stream", "video0=video0", "-=stdin"});
   CHECK(std::ranges::count(others, Input::Kind::kVideo, &Input::kind) == 3);
 
   const auto complaint = [](const std::vector<std::string>& given) {
     return test::error_of([&] { expand_inputs(given, false); });
   };
   CHECK_THAT(complaint({p + "/absent.png"}), Contains("absent.png: no such file or folder"));
-  CHECK_THAT(complaint({p + "/*.bmp"}), Contains("*.bmp: matches no file"));
+  CHECK_THAT(complaint({p + "/*.bmp"}), Contains("*.bmp: matches no files"));
   CHECK_THAT(complaint({p + "/broken.txt"}), Contains("broken.txt:2: ") && Contains("missing.png"));
   CHECK_THAT(complaint({"-", "-"}), Contains("standard input"));
   fs::create_directory(shots.folder / "empty");
-  CHECK_THAT(complaint({p + "/empty"}), Contains("empty: has no image") && Contains("--recursive"));
+  CHECK_THAT(complaint({p + "/empty"}),
+             Contains("empty: contains no images") && Contains("--recursive"));
 }
 
 TEST_CASE("detect inputs: sizes of raw frames") {
   const RawFrames raw = parse_raw_frames("640x48", "--raw");
   CHECK(raw.width == 640);
   CHECK(raw.height == 48);
-  for (const char* bad : {"640", "x48", "640x", "0x48", "640x-1", "640x48x", "99999x1", "32768x32768"})
+  for (const char* bad :
+       {"640", "x48", "640x", "0x48", "640x-1", "640x48x", "99999x1", "32768x32768"})
     CHECK_THAT(test::error_of([&] { parse_raw_frames(bad, "--raw"); }),
                Contains(std::string("--raw ") + bad) && Contains("WIDTHxHEIGHT"));
 }
 
-TEST_CASE("detect inputs: a source of images gives each with its name, and decodes later") {
+TEST_CASE("detect inputs: a source of images names each image, and decodes it later") {
   const Shots shots;
   const auto inputs = expand_inputs({shots.path}, true);
   const auto source = open_source(inputs, std::nullopt);
@@ -115,7 +120,7 @@ TEST_CASE("detect inputs: a source of images gives each with its name, and decod
   CHECK(values[2] == 40);
 }
 
-TEST_CASE("encoded stream: JPEG and PNG images one behind the other") {
+TEST_CASE("encoded stream: concatenated JPEG and PNG images") {
   const Shots shots;
   const fs::path a = shots.folder / "a.png", b = shots.folder / "b.jpg";
   const auto images = images_in(joined({a, b, b, a}));
@@ -134,6 +139,8 @@ TEST_CASE("encoded stream: JPEG and PNG images one behind the other") {
     const std::vector<uint8_t> part(whole.begin(), whole.begin() + static_cast<int64_t>(cut));
     CHECK_THAT(test::error_of([&] { images_in(part); }), Contains("stream: "));
   }
-  CHECK_THAT(test::error_of([] { images_in({'G', 'I', 'F', '8'}); }),
+  CHECK_THAT(test::error_of([] {
+               images_in({'G', 'I', 'F', '8'});
+             }),
              Contains("neither JPEG nor PNG") && Contains("--raw"));
 }

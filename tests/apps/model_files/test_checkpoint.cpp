@@ -1,4 +1,5 @@
-// Checkpoints that others have written, or that somebody has changed.
+// SPDX-License-Identifier: Apache-2.0
+// Checkpoints from other programs, and modified ones.
 #include <cmath>
 
 #include "apps/model_files/checkpoint.h"
@@ -29,7 +30,12 @@ std::unique_ptr<Yolov6> tiny(int64_t classes, uint64_t seed) {
 
 SafeTensors checkpoint(const std::vector<std::string>& names, uint64_t seed = 1) {
   SafeTensors state;
-  tiny(std::ssize(names), seed)->save_state(state);
+  const auto model = tiny(std::ssize(names), seed);
+  // Class predictions start as zeros; here each class is to differ.
+  for (const auto& s : model->state())
+    if (s.name.find("cls_preds") != std::string::npos)
+      s.tensor.copy_from(test::random_tensor(s.tensor.shape(), seed + 1));
+  model->save_state(state);
   SafeTensors file = with_metadata(std::move(state), info_of(names));
   file.path = "c.safetensors";
   return file;
@@ -52,7 +58,7 @@ double largest_difference(const Yolov6& a, const Yolov6& b, const std::string& p
 
 }  // namespace
 
-TEST_CASE("checkpoint: values that no model has are refused by the tensor's name") {
+TEST_CASE("checkpoint: impossible values are refused, naming the tensor") {
   const std::string name = "backbone.stem.rbr_dense.bn.running_var";
   for (const float bad : {NAN, INFINITY, -1.0f, 1e20f}) {
     SafeTensors file = checkpoint({"a", "b"});
@@ -71,7 +77,7 @@ TEST_CASE("checkpoint: values that no model has are refused by the tensor's name
   }
 }
 
-TEST_CASE("checkpoint: a model larger than its file is refused before it is made") {
+TEST_CASE("checkpoint: a model larger than its file is refused before it is created") {
   for (const auto& [key, value] : {std::pair<const char*, Json>{"width_multiple", 4.0},
                                    {"depth_multiple", 4.0},
                                    {"backbone_repeats", Json::array({1, 8000, 8000, 8000, 8000})},
@@ -90,13 +96,13 @@ TEST_CASE("checkpoint: a model larger than its file is refused before it is made
   CHECK(load_checkpoint(checkpoint({"a", "b"})).model != nullptr);
 }
 
-TEST_CASE("checkpoint: metadata of another form") {
+TEST_CASE("checkpoint: malformed metadata is refused") {
   SafeTensors file = checkpoint({"a", "b"});
   set_meta(file, "format", 3);
   CHECK_THAT(error_of([&] { load_checkpoint(file); }), Contains("c.safetensors: is neither"));
   file = checkpoint({"a", "b"});
   set_meta(file, "class_names", {"a", "a"});
-  CHECK_THAT(error_of([&] { load_checkpoint(file); }), Contains("'a' is there twice"));
+  CHECK_THAT(error_of([&] { load_checkpoint(file); }), Contains("duplicate class name 'a'"));
   file = checkpoint({"a", "b"});
   set_meta(file, "image_size", 64.5);
   CHECK_THAT(error_of([&] { load_checkpoint(file); }), Contains("'image_size' is 64.5"));
@@ -106,7 +112,7 @@ TEST_CASE("checkpoint: metadata of another form") {
   CHECK_THAT(error_of([&] { load_model_file("/dev/null"); }), Contains("/dev/null"));
 }
 
-TEST_CASE("checkpoint: a start takes class predictions by name") {
+TEST_CASE("checkpoint: initialization matches class predictions by name") {
   const SafeTensors file = checkpoint({"cat", "dog", "cow"});
   const auto original = load_checkpoint(file);
   const auto straight = tiny(3, 7), turned = tiny(3, 7), other = tiny(3, 7), fresh = tiny(3, 7);
@@ -115,7 +121,7 @@ TEST_CASE("checkpoint: a start takes class predictions by name") {
   CHECK(initialise_from(file, *turned, {"cow", "cat", "dog"}) == 0);
   CHECK(largest_difference(*turned, *original.model, "backbone") == 0);
   CHECK(largest_difference(*turned, *original.model, "cls_preds") > 0);
-  // Turned back it is the original.
+  // Turned back it is the original: row i goes to the number beside it.
   reorder_classes(*turned, {2, 0, 1});
   CHECK(largest_difference(*turned, *original.model, "") == 0);
   // Other classes: their predictions start anew, also where they are as many.
@@ -125,7 +131,7 @@ TEST_CASE("checkpoint: a start takes class predictions by name") {
   CHECK(initialise_from(file, *other, {"0", "1", "2"}) == 0);
 }
 
-TEST_CASE("import: what it writes is read again, or nothing is written") {
+TEST_CASE("import: writes a readable file or none") {
   const test::TemporaryFolder folder;
   const auto from = folder / "theirs.safetensors", to = folder / "ours.safetensors";
   SafeTensors state;
@@ -152,8 +158,7 @@ TEST_CASE("import: what it writes is read again, or nothing is written") {
   bad.tensors[0].second = bad.tensors[0].second.clone();
   bad.tensors[0].second.f32()[0] = NAN;
   CHECK_THAT(import_state(bad), Contains("theirs.safetensors: tensor") && Contains("nan"));
-  CHECK_THAT(import_state(state, {"a", "a"}),
-             Contains("--names: the class name 'a' is there twice"));
-  CHECK_THAT(error_of([&] { import_checkpoint(from, to, {-32, {}}); }), Contains("--img -32"));
+  CHECK_THAT(import_state(state, {"a", "a"}), Contains("--names: duplicate class name 'a'"));
+  CHECK_THAT(error_of([&] { import_checkpoint(from, to, {-32, {}}); }), Contains("image size -32"));
   CHECK_FALSE(std::filesystem::exists(to));
 }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // From an official file to our checkpoint, and back to a file for PyTorch.
 #include <cstring>
 
@@ -29,7 +30,7 @@ void check_same(const SafeTensors& a, const SafeTensors& b) {
 
 }  // namespace
 
-TEST_CASE("a checkpoint goes to PyTorch's format and comes back as it was") {
+TEST_CASE("a checkpoint survives the round trip to PyTorch's format") {
   const test::TemporaryFolder folder;
   const Yolov6Config config = read_yolov6_config(ConfigReader(Json::object(), "model"), 3);
   const Yolov6 model(config, 1);
@@ -77,7 +78,7 @@ TEST_CASE("a checkpoint goes to PyTorch's format and comes back as it was") {
   CHECK(contains(test::error_of([&] { load_checkpoint(plain); }), "is neither a checkpoint"));
 }
 
-TEST_CASE("each official checkpoint becomes a checkpoint of ours") {
+TEST_CASE("each official checkpoint is converted") {
   const test::TemporaryFolder folder;
   for (const auto& path : test::shared_files("checkpoints", ".pt")) {
     INFO(path.string());

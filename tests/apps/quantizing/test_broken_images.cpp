@@ -1,4 +1,6 @@
-// An image that does not decode is left out of evaluation and calibration alike; classes go by name.
+// SPDX-License-Identifier: Apache-2.0
+// Images that cannot be decoded are left out of evaluation and calibration; classes are matched by
+// name.
 #include <filesystem>
 
 #include "apps/model_files/checkpoint.h"
@@ -55,7 +57,7 @@ int64_t images_of(quant::ImageSource source) {
 
 }  // namespace
 
-TEST_CASE("evaluation: images that do not decode are left out") {
+TEST_CASE("evaluation: images that cannot be decoded are left out") {
   const Set s;
   const auto evaluate = [&](const data::Dataset& d) {
     return deploy::evaluate(s.graph, d, 64, deploy::Precision::kFloat32);
@@ -73,7 +75,7 @@ TEST_CASE("evaluation: images that do not decode are left out") {
   CHECK_THAT(error_of([&] { evaluate(s.open()); }), Contains("no image of split 'val' decodes"));
 }
 
-TEST_CASE("calibration: images that do not decode are replaced or left out") {
+TEST_CASE("calibration: images that cannot be decoded are replaced or left out") {
   const Set s;
   s.ruin(1);
   const data::Dataset d = s.open();
@@ -87,7 +89,8 @@ TEST_CASE("calibration: images that do not decode are replaced or left out") {
              Contains("no image of split 'val' decodes"));
 }
 
-TEST_CASE("evaluation: classes go by name, a model that does not detect is told apart") {
+TEST_CASE(
+    "evaluation: classes are matched by name, and a model that is not a detector is refused") {
   Set s;
   s.graph.class_names = {"block", "disc"};
   const data::Dataset d = s.open();
@@ -100,13 +103,13 @@ TEST_CASE("evaluation: classes go by name, a model that does not detect is told 
     write_atomically(s.folder / fmt::format("labels/val/{}.txt", i), std::string_view(""));
   const data::Dataset empty = s.open();
   CHECK_THAT(error_of([&] { deploy::evaluate(s.graph, empty, 64, deploy::Precision::kFloat32); }),
-             Contains("not a single box"));
+             Contains("and no boxes"));
   s.graph.nodes.pop_back();
   CHECK_THAT(error_of([&] { deploy::evaluate(s.graph, d, 64, deploy::Precision::kFloat32); }),
              Contains("m.safetensors: is not a detector"));
 }
 
-TEST_CASE("engine: a file of some kilobytes does not get gigabytes of activations") {
+TEST_CASE("engine: a file of a few kilobytes cannot allocate gigabytes of activations") {
   Set s;
   s.graph.image_size = 8192;
   CHECK_THAT(

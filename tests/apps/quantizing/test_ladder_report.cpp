@@ -1,4 +1,5 @@
-// What the ladder shows, and what its config refuses.
+// SPDX-License-Identifier: Apache-2.0
+// The ladder's report, and the refusals of its config.
 #include "apps/quantizing/ladder.h"
 #include "core/file.h"
 #include "support/support.h"
@@ -60,7 +61,7 @@ TEST_CASE("a ladder as text, JSON and HTML") {
   CHECK(contains(html, "0.4875"));
 }
 
-TEST_CASE("a rung comes back from its JSON") {
+TEST_CASE("a rung survives the round trip through JSON") {
   const Rung r = two_rungs().rungs[1];
   const Rung back = rung_from_json(rung_json(r), "x.json");
   CHECK(rung_json(back) == rung_json(r));
@@ -68,7 +69,7 @@ TEST_CASE("a rung comes back from its JSON") {
   CHECK(contains(test::error_of([] { rung_from_json(Json::array({1}), "x.json"); }), "x.json: "));
 }
 
-TEST_CASE("a ladder's config: defaults, and what is refused") {
+TEST_CASE("a ladder's config: defaults and refusals") {
   const test::TemporaryFolder folder;
   const auto load = [&](const std::string& text) {
     return parse_ladder_config(Json::parse(text), "c.json", folder.path().string());

@@ -1,5 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
 // Quantization-aware training on a handful of drawn shapes.
 #include <cmath>
+#include <map>
 
 #include "apps/model_files/checkpoint.h"
 #include "apps/quantizing/ladder.h"
@@ -82,7 +84,7 @@ std::vector<double> last_row(const std::filesystem::path& out) {
 
 }  // namespace
 
-TEST_CASE("qat: a run is resumed bit for bit, keeps its ranges, and writes int8 models") {
+TEST_CASE("qat: a run resumes bit for bit, keeps its ranges, and writes int8 models") {
   const test::TemporaryFolder folder;
   make_shapes(folder / "data");
   const bool learned = GENERATE(false, true);
@@ -145,7 +147,7 @@ TEST_CASE("qat: blocks with an identity train with it as a residual") {
   const deploy::Graph start = quant::split_identity(g, &split);
   CHECK(split.layers > 3);
   check_same_structure(g, start);
-  CHECK(error_of([&] { check_same_structure(start, g); }).find("is not the model of") !=
+  CHECK(error_of([&] { check_same_structure(start, g); }).find("does not belong to the model") !=
         std::string::npos);
 
   deploy::save_deploy(folder / "float.safetensors", g);
@@ -160,7 +162,7 @@ TEST_CASE("qat: blocks with an identity train with it as a residual") {
   CHECK(residuals("best.safetensors") == split.layers);
 }
 
-TEST_CASE("qat: SiLU, RepOptimizer and DFL models, float layers, a start of one's own") {
+TEST_CASE("qat: SiLU, RepOptimizer and DFL models, float layers, a given start") {
   const test::TemporaryFolder folder;
   make_shapes(folder / "data");
   int count = 0;
@@ -212,7 +214,7 @@ TEST_CASE("qat: SiLU, RepOptimizer and DFL models, float layers, a start of one'
         }).find("predicts no objectness") != std::string::npos);
 }
 
-TEST_CASE("qat: features of an equalized start are compared in the teacher's sizes") {
+TEST_CASE("qat: features of an equalized start are compared at the teacher's scale") {
   const test::TemporaryFolder folder;
   make_shapes(folder / "data");
   const std::string path = make_model(folder / "model.safetensors", Json::object());
@@ -249,17 +251,19 @@ TEST_CASE("qat: features of an equalized start are compared in the teacher's siz
   }
 }
 
-TEST_CASE("qat: one class, images without boxes, an epoch without any") {
+TEST_CASE("qat: one class, images without boxes, batches without any") {
   const test::TemporaryFolder folder;
   make_shapes(folder / "data");
   write_atomically(folder / "data" / "classes.json", std::string_view(R"({"names": ["circle"]})"));
-  int files = 0;
-  const bool none_at_all = GENERATE(false, true);
+  std::map<std::string, int> files;  // by split
+  const bool only_one = GENERATE(false, true);
   for (const auto& e : std::filesystem::recursive_directory_iterator(folder / "data" / "labels")) {
     if (!e.is_regular_file()) continue;
     std::string text = read_text(e.path());
     for (size_t at = 0; at < text.size(); at = text.find('\n', at) + 1) text[at] = '0';
-    write_atomically(e.path(), none_at_all || files++ % 2 == 0 ? std::string() : text);
+    const int number = files[e.path().parent_path().string()]++;
+    const bool keep = only_one ? number == 0 : number % 2 == 1;
+    write_atomically(e.path(), keep ? text : std::string());
   }
   Json json = tiny_json(folder, make_model(folder / "model.safetensors", Json::object(), 1));
   json["learn_scales"] = true;
@@ -275,7 +279,7 @@ TEST_CASE("qat: one class, images without boxes, an epoch without any") {
         if (!std::isfinite(v)) FAIL(name);
 }
 
-TEST_CASE("qat: what the config refuses, and what follows from the model's training") {
+TEST_CASE("qat: refusals of the config, and defaults from the model's training") {
   const test::TemporaryFolder folder;
   make_shapes(folder / "data");
   const std::string model = make_model(folder / "model.safetensors", Json::object());
@@ -330,7 +334,7 @@ TEST_CASE("qat: what the config refuses, and what follows from the model's train
       make_model(folder / "wide.safetensors", {{"neck_channels", {512, 256, 256, 512, 512, 1024}}});
   CHECK(error_of([&] {
           check_same_structure(load_model_graph(model), load_model_graph(wide));
-        }).find("is not the model of") != std::string::npos);
+        }).find("does not belong to the model") != std::string::npos);
   deploy::save_deploy(folder / "float.safetensors", load_model_graph(model));
   CHECK(run_error({{"start", (folder / "float.safetensors").string()}})
             .find("has no activation ranges") != std::string::npos);
@@ -368,6 +372,24 @@ TEST_CASE("a ladder: files of each rung, resuming, and sizes that do not fit") {
   CHECK(error_of([&] {
           climb(parse({{"verify_images", 2}}), out, true);
         }).find("has another 'verify_images'") != std::string::npos);
+
+  // More rungs come beside those that are there; fewer, or another start of the last, do not.
+  const Ladder longer = climb(parse({{"rungs", {"fp32", "naive", "ptq", "qat"}}}), out, true);
+  CHECK(longer.rungs.size() == 4);
+  CHECK(read_text(out / "qat.json") == before);
+  CHECK(load_json(out / "config.json").at("rungs").size() == 4);
+  const auto resumed_with = [&](const std::vector<std::string>& rungs) {
+    return error_of([&] { climb(parse({{"rungs", rungs}}), out, true); });
+  };
+  CHECK(resumed_with({"fp32", "ptq", "qat"}).find("has the rung 'naive', which the config lacks") !=
+        std::string::npos);
+  CHECK(resumed_with({"fp32", "naive", "ptq", "ptq_plus", "qat"}).find("choose another folder") !=
+        std::string::npos);
+  {
+    const FolderLock lock(out);
+    CHECK(error_of([&] { climb(parse(Json::object()), out, true); }).find("is in use") !=
+          std::string::npos);
+  }
 
   const auto refused = [&](const Json& more) {
     return error_of([&] { climb(parse(more), folder / "refused", false); });

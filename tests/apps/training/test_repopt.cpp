@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A RepOptimizer run from search to target: stopped and resumed on both sides of the boundary, with
 // the scales of another run, and what it refuses.
 #include "apps/model_files/checkpoint.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A run and its folder: one process at a time, signals, more epochs, and the config that it leaves.
 #include <sys/wait.h>
 #include <unistd.h>
@@ -155,8 +156,7 @@ TEST_CASE("run: its config.json starts it again, from any folder") {
   const fs::path file = s.folder / "run/config.json";
   const Json json = load_json(file);
   CHECK(fs::path(json.at("data").at("path").get<std::string>()).is_absolute());
-  const TrainConfig again =
-      parse_train_config(json, file.string(), file.parent_path().string());
+  const TrainConfig again = parse_train_config(json, file.string(), file.parent_path().string());
   train(again, s.folder / "again", false);
   check_same_weights(s.folder / "run/last.safetensors", s.folder / "again/last.safetensors");
   CHECK(load_json(s.folder / "again/config.json") == json);

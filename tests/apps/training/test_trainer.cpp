@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The whole training path on a handful of drawn shapes.
 #include <fstream>
 

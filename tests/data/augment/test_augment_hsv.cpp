@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Colour conversions and jitter against OpenCV's.
 #include <algorithm>
 #include <cmath>

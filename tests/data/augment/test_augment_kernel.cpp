@@ -1,4 +1,6 @@
-// The kernels that make a result pixel by pixel against the steps of this room.
+// SPDX-License-Identifier: Apache-2.0
+// The kernels that compute each result pixel independently, against the step-by-step code in
+// data/augment.
 #include "data/augment/augment.h"
 #include "data/augment/hsv.h"
 #include "data/image/letterbox.h"

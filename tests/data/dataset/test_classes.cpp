@@ -1,4 +1,6 @@
-// One list of classes for everything: a data set follows another split's, or a model's.
+// SPDX-License-Identifier: Apache-2.0
+// Matching the classes of a dataset with those of another split or a model.
+#include "core/json.h"
 #include "data/dataset/dataset.h"
 #include "data/images.h"
 #include "support/support.h"
@@ -78,14 +80,14 @@ TEST_CASE("classes: other names are refused in one line that names them") {
              Contains("instances_val.json: the class 'dog' is not among those of the model"));
 }
 
-TEST_CASE("classes: a COCO file may list fewer than there are") {
+TEST_CASE("classes: a COCO file may list fewer classes") {
   const Coco coco({"dog"});
   const Dataset d = coco.open({"cat", "dog"});
   CHECK(d.num_classes() == 2);
   CHECK(categories(d) == std::vector<int>{1});
 }
 
-TEST_CASE("classes: a model that knows only numbers goes by number") {
+TEST_CASE("classes: a model without class names is matched by number") {
   const Yolo yolo({"cat", "dog"});
   const Dataset d = yolo.open({"0", "1"});
   CHECK(d.names == std::vector<std::string>{"cat", "dog"});

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // COCO JSON datasets.
 #include "core/config.h"
 #include "data/dataset/dataset.h"
@@ -134,7 +135,7 @@ TEST_CASE("dataset coco: image ids that are strings") {
   CHECK(d.samples[1].labels.at(0).area == 444);
 }
 
-TEST_CASE("dataset coco: files of another form") {
+TEST_CASE("dataset coco: malformed files are refused") {
   Coco c;
   c.json.erase("annotations");
   CHECK_THAT(error_of([&] { c.open(); }), Contains("has no list 'annotations'"));
@@ -143,7 +144,7 @@ TEST_CASE("dataset coco: files of another form") {
   CHECK_THAT(error_of([&] { c.open(); }), Contains("no valid 'id'"));
   c.json = Json::parse(R"({"images": [], "annotations": [],
                            "categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]})");
-  CHECK_THAT(error_of([&] { c.open(); }), Contains("id 1 is there twice"));
+  CHECK_THAT(error_of([&] { c.open(); }), Contains("duplicate category id 1"));
 }
 
 TEST_CASE("dataset coco: the same as YOLO text on the shared set") {

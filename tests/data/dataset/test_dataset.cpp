@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Datasets as folders, JSON and data.yaml, and every mistake that labels can hold.
 #include <set>
 #include <sstream>
@@ -116,7 +117,7 @@ TEST_CASE("dataset: each label mistake once, with its line") {
   CHECK(issue.line == 3);
 }
 
-TEST_CASE("dataset: a box that hardly leaves the image is clipped") {
+TEST_CASE("dataset: a box that barely leaves the image is clipped") {
   Folder f;
   f.image("a.png");
   f.labels("a.txt", "0 0.1 0.5 0.2009 1\n");
@@ -147,13 +148,13 @@ TEST_CASE("dataset: broken and missing images") {
              Contains("3 mistakes") && Contains("lost.txt: labels without an image"));
 }
 
-TEST_CASE("dataset: wrong descriptions") {
+TEST_CASE("dataset: wrong descriptions are refused") {
   Folder f;
   f.image("a.png");
   CHECK_THAT(error_of([&] { open_dataset(f.folder.path(), "tran"); }),
              Contains("no split 'tran'") && Contains("nearest is 'train'"));
   CHECK_THAT(error_of([&] { open_dataset(f.folder / "absent", "train"); }),
-             Contains("absent: is not there"));
+             Contains("absent: no such file or folder"));
   write_file(f.folder / "notes.md", "x");
   CHECK_THAT(error_of([&] { open_dataset(f.folder / "notes.md", "train"); }), Contains("a folder"));
   auto json = [&](const std::string& text) {
@@ -164,16 +165,17 @@ TEST_CASE("dataset: wrong descriptions") {
   CHECK_THAT(json(R"({"names": ["a"], "trian": "images/train"})"),
              Contains("d.json") && Contains("trian") && Contains("'train'"));
   CHECK_THAT(json(R"({"train": "images/train"})"), Contains("'names' is missing"));
-  CHECK_THAT(json(R"({"names": ["a", "a"], "train": "images/train"})"), Contains("there twice"));
+  CHECK_THAT(json(R"({"names": ["a", "a"], "train": "images/train"})"),
+             Contains("duplicate class name 'a'"));
   CHECK_THAT(json(R"({"names": [], "train": "images/train"})"), Contains("'names' is empty"));
   CHECK_THAT(json(R"({"names": ["a"], "train": "images/val"})"),
-             Contains("images/val is not there"));
+             Contains("images/val does not exist"));
   CHECK_THAT(json(R"({"names": ["a"], "train": 5})"), Contains("'train' has the wrong type"));
   CHECK_THAT(json(R"({"names": ["a"], "format": "pascal", "train": "x"})"),
-             Contains("yolo, coco, voc"));
+             Contains("yolo, coco or voc"));
   CHECK_THAT(json(R"({"names": ["a"], "root": "gone", "train": "x"})"), Contains("no folder"));
   CHECK_THAT(json(R"({"names": ["a"], "train": "images/train", "labels": {"train": "none"}})"),
-             Contains("folder of labels"));
+             Contains("label folder"));
   CHECK_THAT(json("{"), Contains("d.json: line 1"));
   std::filesystem::create_directories(f.folder / "images/val");
   CHECK_THAT(error_of([&] { open_dataset(f.folder.path(), "val"); }), Contains("no usable image"));

@@ -1,4 +1,5 @@
-// Every form that a data set comes in, with the oddities that tools write.
+// SPDX-License-Identifier: Apache-2.0
+// Every dataset format, with the peculiarities of the tools that write them.
 #include <filesystem>
 
 #include "core/class_names.h"
@@ -45,7 +46,7 @@ std::string voc(const std::string& objects) {
 
 }  // namespace
 
-TEST_CASE("forms: polygons become the boxes around them") {
+TEST_CASE("forms: polygons become their bounding boxes") {
   const Set s;
   s.text("classes.json", R"({"names": ["cat", "dog"]})");
   s.image("images/train/a.png");
@@ -59,7 +60,7 @@ TEST_CASE("forms: polygons become the boxes around them") {
   CHECK(l.w == Approx(0.3));
   CHECK(l.h == Approx(0.4));
   CHECK(l.area == Approx(0.3 * 20 * 0.4 * 10));
-  // Two points are no polygon, nor is half a point.
+  // Two points are not a polygon, and neither is half a point.
   s.text("labels/train/a.txt", "1 0.1 0.2 0.4\n");
   CHECK_THAT(error_of([&] { s.open(); }), Contains("4 columns"));
   s.text("labels/train/a.txt", "1 0.1 0.2 0.4 0.2 0.4 0.6 0.1\n");
@@ -119,7 +120,7 @@ TEST_CASE("forms: COCO categories of the same name are refused") {
          R"({"images": [{"id": 1, "file_name": "a.png"}], "annotations": [],
              "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "cat"}]})");
   CHECK_THAT(error_of([&] { s.open(); }),
-             Contains("instances_train.json: the class name 'cat' is there twice"));
+             Contains("instances_train.json: duplicate class name 'cat'"));
 }
 
 TEST_CASE("forms: Pascal VOC, beside the images' folders") {
@@ -148,7 +149,7 @@ TEST_CASE("forms: Pascal VOC, beside the images' folders") {
   }
 }
 
-TEST_CASE("forms: Pascal VOC in the layout of the challenge, classes of one's own") {
+TEST_CASE("forms: Pascal VOC in the layout of the challenge, with given classes") {
   const Set s;
   s.image("JPEGImages/a.png");
   s.image("JPEGImages/b.png");
@@ -160,7 +161,7 @@ TEST_CASE("forms: Pascal VOC in the layout of the challenge, classes of one's ow
   CHECK(s.open().samples.at(0).labels.at(0).category == 1);
   CHECK(s.open("val").samples.at(0).image.filename() == "b.png");
   s.text("ImageSets/Main/train.txt", "a\nlost\n");
-  CHECK_THAT(error_of([&] { s.open(); }), Contains("train.txt:2: there is no image lost"));
+  CHECK_THAT(error_of([&] { s.open(); }), Contains("train.txt:2: image lost does not exist"));
 }
 
 TEST_CASE("forms: mistakes in Pascal VOC") {
@@ -175,7 +176,7 @@ TEST_CASE("forms: mistakes in Pascal VOC") {
   CHECK_THAT(error("<annotation>"), Contains("a.xml: line 1: the file ends inside <annotation>"));
   CHECK_THAT(error(voc("<object></name>")), Contains("</name> where <object> is open"));
   CHECK_THAT(error(voc("<object><name>x</name></object>")), Contains("no number 'ymax'"));
-  CHECK_THAT(error(voc("&unknown;")), Contains("'&unknown;' is not known"));
+  CHECK_THAT(error(voc("&unknown;")), Contains("unknown entity '&unknown;'"));
   std::string other = voc(kObject);
   other.replace(other.find("<width>20"), 9, "<width>30");
   CHECK_THAT(error(other), Contains("says 30x10"));
@@ -207,14 +208,15 @@ TEST_CASE("forms: data.yaml as tools write it") {
   CHECK(yaml("\xEF\xBB\xBFtrain: train/images\nnames: [cat, dog]\n") == "no error");
   CHECK(yaml("train: train/images\nnames: [Größe, 箱子]\n") == "no error");
   CHECK_THAT(yaml("train: train/images\nnames: [cat, dog]\nnames: [dog, cat]\n"),
-             Contains("data.yaml: the key 'names' is there twice"));
+             Contains("data.yaml: duplicate key 'names'"));
   CHECK_THAT(yaml("train: train/images\nnames: {0: cat, 1: dog, 1: cow}\n"),
-             Contains("'1' is there"));
+             Contains("duplicate key '1'"));
   CHECK_THAT(yaml("train: train/images\nnames: {0: cat, 1: dog, 01: cow}\n"), Contains("twice"));
   CHECK_THAT(yaml("train: train/images\nnames: [Gr\xf6\xdf"
                   "e, dog]\n"),
              Contains("data.yaml"));
-  CHECK_THAT(yaml("train: train/images\nnames: [dog, dog]\n"), Contains("'dog' is there twice"));
+  CHECK_THAT(yaml("train: train/images\nnames: [dog, dog]\n"),
+             Contains("duplicate class name 'dog'"));
   CHECK_THAT(yaml("train: train/images\nnames: " + std::string(100000, '[') + "\n"),
              Contains("data.yaml"));
   // Aliases that say a long text very often.
@@ -236,7 +238,7 @@ TEST_CASE("forms: lists name images beside them, or in the current folder") {
   fs::current_path(before);
   CHECK(d.samples.at(0).labels.size() == 1);
   CHECK_THAT(error_of([&] { open_dataset(s.folder / "d.json", "train", {OnError::kStop}); }),
-             Contains("lists/images/all/a.png is not there"));
+             Contains("lists/images/all/a.png does not exist"));
 }
 
 TEST_CASE("forms: byte order marks in labels and descriptions") {
@@ -273,7 +275,7 @@ TEST_CASE("folders: links are followed, loops and hidden files are not") {
   CHECK(d.images_without_boxes() == 1);
 }
 
-TEST_CASE("labels: what cannot be used is left out, not trained as background") {
+TEST_CASE("labels: images without a valid label are left out, not trained as background") {
   const Set s;
   s.text("classes.json", R"({"names": ["cat", "dog"]})");
   for (const char* name : {"a", "b", "c", "d"}) s.image(fmt::format("images/train/{}.png", name));
@@ -286,16 +288,16 @@ TEST_CASE("labels: what cannot be used is left out, not trained as background") 
   CHECK(d.samples[0].image.filename() == "a.png");
   CHECK(d.samples[1].image.filename() == "d.png");
   CHECK(d.samples[1].image_id == 1);
-  CHECK_THAT(d.report.summary(), Contains("b.png: left out, since none of its labels can be used"));
+  CHECK_THAT(d.report.summary(), Contains("b.png: left out, since none of its labels is valid"));
   CHECK_THAT(d.report.summary(), Contains("c.txt: is a folder"));
   CHECK_THAT(error_of([&] { check_has_boxes(d); }), Contains("no error"));
   s.text("labels/train/a.txt", "");
   const Dataset none = open_dataset(s.folder.path(), "train");
   CHECK_THAT(error_of([&] { check_has_boxes(none); }),
-             Contains("2 images and not a single box") && Contains("labels/train/a.txt"));
+             Contains("2 images and no boxes") && Contains("labels/train/a.txt"));
 }
 
-TEST_CASE("labels: a row for each of many boxes") {
+TEST_CASE("labels: many boxes, one row each") {
   const Set s;
   s.text("classes.json", R"({"names": ["cat"]})");
   s.image("images/train/a.png");

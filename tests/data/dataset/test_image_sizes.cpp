@@ -1,4 +1,5 @@
-// Sizes of many images: read side by side, kept, and never stale.
+// SPDX-License-Identifier: Apache-2.0
+// Sizes of many images: read in parallel, cached, and never stale.
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -69,7 +70,7 @@ void settle() { std::this_thread::sleep_for(std::chrono::milliseconds(2300)); }
 
 }  // namespace
 
-TEST_CASE("image sizes: kept from one start to the next, and read anew where a file has changed") {
+TEST_CASE("image sizes: cached between runs, and read again if a file has changed") {
   const Images images;
   images.read();
   // Too young to be kept.
@@ -88,7 +89,7 @@ TEST_CASE("image sizes: kept from one start to the next, and read anew where a f
   CHECK(images.read().at(8)->width == 25);
 }
 
-TEST_CASE("image sizes: a damaged cache is none") {
+TEST_CASE("image sizes: a damaged cache is ignored") {
   const Images images;
   settle();
   images.read();
@@ -104,7 +105,7 @@ TEST_CASE("image sizes: a damaged cache is none") {
   }
 }
 
-TEST_CASE("image sizes: broken headers are reported in order, and not kept") {
+TEST_CASE("image sizes: broken headers are reported in order, and not cached") {
   Images images;
   for (const int broken : {250, 3})
     test::write_file(images.files[static_cast<size_t>(broken)], "x");
@@ -119,7 +120,7 @@ TEST_CASE("image sizes: broken headers are reported in order, and not kept") {
   }
 }
 
-TEST_CASE("image sizes: where no cache can be made there is none") {
+TEST_CASE("image sizes: works without a cache if none can be created") {
   const Images images;
   ::setenv("SEXTANT_CACHE", "/proc/nowhere", 1);
   CHECK(images.read().at(0)->width == 20);
@@ -129,7 +130,7 @@ TEST_CASE("image sizes: where no cache can be made there is none") {
   CHECK(again.read().at(0)->width == 20);
 }
 
-TEST_CASE("broken images: said once, remembered by copies of the data set, or an error") {
+TEST_CASE("broken images: reported once, also across copies of the dataset, or an error") {
   const TemporaryFolder folder;
   test::write_file(folder / "classes.json", R"({"names": ["cat"]})");
   for (const char* name : {"a.png", "b.png"})

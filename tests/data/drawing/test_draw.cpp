@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <cmath>
 #include <limits>
 #include <set>
@@ -60,7 +61,7 @@ TEST_CASE("primitives cover parts of pixels and clip") {
   CHECK(from_hsv(0.4, 0, 0.5) == Color{128, 128, 128});
 }
 
-TEST_CASE("text stays in its line and each glyph is another picture") {
+TEST_CASE("text stays in its line and all glyphs differ") {
   std::set<std::string> pictures;
   for (char c = '!'; c <= '~'; ++c) {
     INFO(c);
@@ -98,7 +99,7 @@ TEST_CASE("text outside ASCII becomes question marks") {
   CHECK(text_width("ab", 24) == Approx(2 * text_width("ab", 12)).margin(4));
 }
 
-TEST_CASE("detections change their frame and their tag only") {
+TEST_CASE("detections change only the pixels of their frame and tag") {
   Image image = filled_image(320, 240, kGround);
   const std::vector<LabelledBox> boxes{{{100, 80, 200, 160}, 2, "cell", 0.5}};
   const DrawStyle style = resolve_style({}, 320, 240);

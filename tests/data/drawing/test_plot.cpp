@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <cmath>
 #include <limits>
 
@@ -28,7 +29,7 @@ std::pair<int, int> rows_of(const Image& image, int x, Color c, int from) {
 
 }  // namespace
 
-TEST_CASE("a line plot is a PNG of the asked size with the curves in it") {
+TEST_CASE("a line plot is a PNG of the requested size that shows the curves") {
   PlotSpec spec;
   spec.title = "Loss";
   spec.x_label = "epoch";
@@ -109,7 +110,7 @@ TEST_CASE("bars are as high as their values") {
   CHECK(b.second - b.first == Approx(2 * (a.second - a.first)).margin(2));
 }
 
-TEST_CASE("plots name what does not fit") {
+TEST_CASE("plots refuse data that does not fit, by name") {
   PlotSpec spec;
   spec.series = {{"loss", {1, 2}, {1, 2, 3}}};
   CHECK(test::error_of([&] { draw_line_plot(spec); }) ==
@@ -117,7 +118,7 @@ TEST_CASE("plots name what does not fit") {
   spec.series = {};
   spec.width = 100;
   CHECK(test::error_of([&] { draw_line_plot(spec); }) ==
-        "plot: a picture of 100 x 540 is too small, 160 x 120 is the least");
+        "plot: a picture of 100 x 540 is too small, must be at least 160 x 120");
   BarSpec bars;
   bars.groups = {"a"};
   bars.series = {{"drop", {}, {}}};
@@ -125,7 +126,7 @@ TEST_CASE("plots name what does not fit") {
         "plot: series 'drop' has 0 values for 1 groups");
 }
 
-TEST_CASE("a rank plot has one bar for each name, as long as its value") {
+TEST_CASE("a rank plot has one bar for each name, with the length of its value") {
   RankSpec spec;
   spec.title = "Sensitivity";
   spec.x_label = "noise";

@@ -1,4 +1,5 @@
-// Orientation, the further formats, and files that ask for more than they hold.
+// SPDX-License-Identifier: Apache-2.0
+// Orientation, other image formats, and files that claim more pixels than they hold.
 #include <array>
 #include <cstring>
 
@@ -195,7 +196,7 @@ TEST_CASE("image: the eight orientations") {
   for (int o = 1; o <= 8; ++o) CHECK(text(upright(stored, o)) == expected[o - 1]);
 }
 
-TEST_CASE("image: a photograph is turned as its camera was held") {
+TEST_CASE("image: a photograph is turned upright") {
   const Image stored = decode_image(test::kJpeg, "plain.jpg");
   for (int o = 1; o <= 8; ++o)
     for (const bool big_endian : {false, true}) {
@@ -212,7 +213,7 @@ TEST_CASE("image: a photograph is turned as its camera was held") {
   CHECK(largest_difference(decode_file(turned_png(large, 6, true)), upright(large, 6)) == 0);
 }
 
-TEST_CASE("image: broken Exif is none") {
+TEST_CASE("image: broken Exif metadata is ignored") {
   for (size_t n = 0; n <= exif(6, true).size(); ++n) {
     const Bytes whole = exif(6, true);
     const int o = exif_orientation(std::span(whole).first(n));
@@ -239,7 +240,7 @@ TEST_CASE("image: BMP") {
         Contains("b.bmp: the BMP file is cut off"));
 }
 
-TEST_CASE("image: TIFF and WebP, where the build has their libraries") {
+TEST_CASE("image: TIFF and WebP, if the build has their libraries") {
   if (!built_with("libtiff")) {
     CHECK_THAT(error_of([] { decode_image(tiff(2, 2, 1), "a.tif"); }), Contains("without libtiff"));
     WARN("skipped: built without libtiff");
@@ -284,7 +285,7 @@ TEST_CASE("image: a file that cannot hold its pixels is refused before they are 
              Contains("bomb.jpg: the JPEG file is cut off") && Contains("8000x8000"));
 }
 
-TEST_CASE("image: a JPEG of more scans than any picture has is refused") {
+TEST_CASE("image: a JPEG with too many scans is refused") {
   Bytes b(std::begin(test::kJpeg), std::end(test::kJpeg));
   const std::array<uint8_t, 2> scan{0xFF, 0xDA};
   const auto at = std::ranges::search(b, scan);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The one preprocessing function, against the official letterbox.
 #include "core/json.h"
 #include "data/image/letterbox.h"
@@ -47,10 +48,10 @@ TEST_CASE("letterbox: a grey border") {
   CHECK_THAT(test::error_of([] {
                letterbox_geometry(9, 9, {16, 16, true, 114, 8});
              }),
-             Contains("leaves nothing of a canvas 16x16"));
+             Contains("leaves no room on a canvas of 16x16"));
 }
 
-TEST_CASE("letterbox: boxes go there and back") {
+TEST_CASE("letterbox: boxes survive the round trip") {
   const LetterboxGeometry g = letterbox_geometry(31, 640, {320, 320, true, 114});
   const Box box{3.5f, 100.25f, 20.0f, 600.0f};
   const Box back = g.to_image(g.to_canvas(box));
@@ -151,7 +152,7 @@ TEST_CASE("letterbox: official image loading, bit for bit") {
   }
 }
 
-TEST_CASE("letterbox: official way back") {
+TEST_CASE("letterbox: official mapping back to the image") {
   SEXTANT_REQUIRE_FIXTURE(f, "post/rescale_boxes");
   const auto cases = Json::parse(f.meta("cases"));
   CHECK_FALSE(cases.empty());

@@ -1,4 +1,5 @@
-// The loader: the same batches whatever the threads, other ones each epoch.
+// SPDX-License-Identifier: Apache-2.0
+// The loader: the same batches for any number of threads, different ones in each epoch.
 #include <cstring>
 #include <set>
 
@@ -115,7 +116,7 @@ TEST_CASE("loader: epochs and seeds differ, an epoch does not depend on those be
   CHECK(everything(loader, {0}) == zero);
 }
 
-TEST_CASE("loader: going on in the middle of an epoch") {
+TEST_CASE("loader: continuing in the middle of an epoch") {
   const Pictures p;
   Loader loader(p.dataset, training(2));
   std::vector<std::string> whole;
@@ -136,7 +137,7 @@ TEST_CASE("loader: going on in the middle of an epoch") {
   CHECK_THAT(error_of([&] { loader.begin_epoch_at(3, true, 4); }), Contains("batch 4 of 3"));
 }
 
-TEST_CASE("loader: every sample once an epoch, and batches of the right form") {
+TEST_CASE("loader: every sample once per epoch, and batches of the right shape") {
   const Pictures p;
   LoaderConfig c = training(2);
   Loader loader(p.dataset, c);
@@ -215,7 +216,7 @@ TEST_CASE("loader: without augmentation, letterboxed in order, equal to load_bat
   CHECK_THAT(error_of([&] { load_batch(p.dataset, 5, 12, 48); }), Contains("[5, 12) of 11"));
 }
 
-TEST_CASE("loader: broken pictures are replaced in training, left out in evaluation, or stop") {
+TEST_CASE("loader: broken images are replaced in training, left out in evaluation, or an error") {
   Pictures p;
   p.ruin(4);
   p.ruin(5);
@@ -262,7 +263,7 @@ TEST_CASE("loader: broken pictures are replaced in training, left out in evaluat
   CHECK_FALSE(none.next(batch));
 }
 
-TEST_CASE("loader: a picture that changed its size since the dataset was opened") {
+TEST_CASE("loader: an image whose size has changed since the dataset was opened") {
   Pictures p;
   save_png(p.dataset.samples[0].image, make_image(5, 5));
   p.dataset.stop_on_error = true;
@@ -270,7 +271,7 @@ TEST_CASE("loader: a picture that changed its size since the dataset was opened"
              Contains("is 5x5, it was 30x60"));
 }
 
-TEST_CASE("loader: wrong configs") {
+TEST_CASE("loader: wrong configs are refused") {
   const Pictures p;
   auto message = [&](const std::function<void(LoaderConfig&)>& change) {
     LoaderConfig c = training(1);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 
 #include <algorithm>
 #include <cmath>
@@ -209,7 +210,8 @@ TEST_CASE("coco map does not depend on the number of threads") {
 TEST_CASE("coco map names bad input") {
   ImageEval image = one_image({{0, kBox, {}, false}}, {{0, kBox, 0.9}, {2, kBox, 0.9}});
   const auto run = [&] { evaluate_coco({&image, 1}, 2); };
-  CHECK(test::error_of(run) == "evaluate_coco: image 0, detection 1: class 2 of 2");
+  CHECK(test::error_of(run) ==
+        "evaluate_coco: image 0, detection 1: class 2 is out of range, there are 2");
   image.detections[1] = {1, kBox, std::nan("")};
   CHECK(test::error_of(run) == "evaluate_coco: image 0, detection 1: a value is not finite");
   image.detections.pop_back();

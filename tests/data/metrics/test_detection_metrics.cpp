@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Precision, recall, AP and the confusion matrix against the official metrics.py.
 #include "data/metrics/detection_metrics.h"
 #include "support/fixtures.h"

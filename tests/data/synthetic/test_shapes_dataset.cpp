@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 
 #include <algorithm>
 #include <cmath>
@@ -78,7 +79,7 @@ TEST_CASE("shape boxes lie in the picture and every class occurs") {
   CHECK(most >= 4);
 }
 
-TEST_CASE("shape bounds are tight and its distance is one") {
+TEST_CASE("bounds of a shape are tight and its distance function is exact") {
   Rng rng(11);
   for (int k = 0; k < 30; ++k) {
     const int class_id = k % static_cast<int>(shape_names().size());
@@ -105,7 +106,7 @@ TEST_CASE("shape bounds are tight and its distance is one") {
   }
 }
 
-TEST_CASE("shapes are written as a YOLO dataset, alike for any number of threads") {
+TEST_CASE("shapes are written as a YOLO dataset, the same for any number of threads") {
   const test::TemporaryFolder folder;
   ShapesConfig c = small_config();
   c.train = 4;

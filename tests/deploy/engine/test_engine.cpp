@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Tracing, fusing and the two engines, on a small network of every node kind.
 #include <cmath>
 #include <map>
@@ -74,7 +75,7 @@ TEST_CASE("the fp32 engine computes what the model computes, at any size and bat
   }
 }
 
-TEST_CASE("an observer sees every tensor of every node, unspoilt by in-place work") {
+TEST_CASE("an observer sees every tensor of every node, before in-place operations change it") {
   const MixedNet net(Activation::kReLU, 5);
   const Tensor images = test::random_images({1, 32, 32, 3}, 6);
   const Graph raw = test::traced(net, {1, 32, 32, 3});
@@ -246,7 +247,7 @@ TEST_CASE("the simulation is quantize-dequantize around the float network") {
       }
 }
 
-TEST_CASE("int8 stays close to fp32; nodes kept in float are converted around") {
+TEST_CASE("int8 stays close to fp32, with conversions around float nodes") {
   const MixedNet net(Activation::kReLU, 14);
   const Tensor images = test::random_images({1, 32, 32, 3}, 15);
   Graph g = test::with_ranges(fuse(test::traced(net, {1, 32, 32, 3})), images);
@@ -268,11 +269,13 @@ TEST_CASE("int8 stays close to fp32; nodes kept in float are converted around") 
   }
 }
 
-TEST_CASE("what an engine refuses") {
+TEST_CASE("an engine refuses graphs and sizes that it cannot run") {
   const MixedNet net(Activation::kReLU, 16);
   const Graph raw = test::traced(net, {1, 32, 32, 3});
   Graph g = fuse(raw);
-  CHECK(test::error_of([&] { Engine(raw, {1, 32, 32}); }).find("not fused") != std::string::npos);
+  CHECK(test::error_of([&] {
+          Engine(raw, {1, 32, 32});
+        }).find("has not been fused") != std::string::npos);
   g.source = "model.safetensors";
   CHECK(test::error_of([&] {
           Engine(g, {1, 32, 32, Precision::kInt8});

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The fully integer engine: against its plain kernels, against the int8 engine, and without a
 // float.
 
@@ -165,7 +166,7 @@ TEST_CASE("integer engine: YOLOv6-N") {
   CHECK(result.shape() == int8.run(images).shape());
 }
 
-TEST_CASE("integer engine: what it refuses") {
+TEST_CASE("integer engine: refuses graphs that it cannot run") {
   const Tensor images = test::random_images({1, 32, 32, 3}, 14);
   Graph g = mixed(Activation::kReLU, 15, images);
   g.source = "m.safetensors";
@@ -173,10 +174,9 @@ TEST_CASE("integer engine: what it refuses") {
   Graph part = g;
   for (Node& n : part.nodes)
     if (n.name == "down.block.conv") n.precision = Precision::kFloat32;
-  CHECK(
-      test::error_of([&] { Engine(part, config); }) ==
-      "m.safetensors: node 'down.block.conv' is kept in float; the integer mode needs every layer "
-      "in int8");
+  CHECK(test::error_of([&] { Engine(part, config); }) ==
+        "m.safetensors: node 'down.block.conv' is in float; the integer mode needs every layer "
+        "in int8");
   Graph without = g;
   for (TensorInfo& t : without.tensors) t.amax = 0;
   CHECK(test::error_of([&] { Engine(without, config); }) ==

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The memory plan: no two blocks alive at once overlap, and sharing pays.
 #include <algorithm>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Every block of fixtures/blocks, traced and fused: the official deploy form's weights, one
 // convolution for each block that is one, and both engines.
 #include <algorithm>

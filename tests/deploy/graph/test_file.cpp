@@ -1,4 +1,5 @@
-// The deploy file: what is written comes back; what is broken is named.
+// SPDX-License-Identifier: Apache-2.0
+// The deploy file: round trips, and errors that name the fault.
 #include <cmath>
 
 #include "core/config.h"
@@ -25,7 +26,7 @@ Tensor run(const Graph& g, Precision precision) {
 
 }  // namespace
 
-TEST_CASE("a deploy file comes back as it was") {
+TEST_CASE("a deploy file survives the round trip") {
   const test::TemporaryFolder folder;
   const Graph g = small_graph(false);
   save_deploy(folder / "f.safetensors", g, {{"note", "kept"}});
@@ -107,24 +108,25 @@ TEST_CASE("broken deploy files are refused with one line that names the fault") 
     return j["nodes"][0];
   };
   using F = SafeTensors;
-  says(error([](Json& j, F& f) { j = Json(), f.metadata.clear(); }), "not a deploy file");
+  says(error([](Json& j, F& f) { j = Json(), f.metadata.clear(); }), "is not a deploy file");
   says(error([](Json& j, F& f) { j = Json(), f.metadata["sextant"] = "{"; }), "not valid JSON");
   says(error([](Json& j, F& f) { j = Json(), f.metadata["sextant"] = std::string(100000, '['); }),
        "nested more than");
-  says(error([](Json& j, F&) { j["class_names"] = {"a", "b", "a"}; }), "'a' is there twice");
-  says(error([](Json& j, F&) { j["version"] = 9; }), "version 9 is not known");
+  says(error([](Json& j, F&) { j["class_names"] = {"a", "b", "a"}; }), "duplicate class name 'a'");
+  says(error([](Json& j, F&) { j["version"] = 9; }), "version 9 is not supported");
   says(error([](Json& j, F&) { j["extra"] = 1; }), "extra");
   says(error([](Json& j, F&) { j["nodes"] = 3; }), "arrays of equal length");
   says(error([](Json& j, F&) { j["nodes"].erase(4); }), "arrays of equal length");
-  says(error([](Json& j, F&) { j["nodes"][2] = "x"; }), "node 2 is not an object");
+  says(error([](Json& j, F&) { j["nodes"][2] = "x"; }), "node 2 must be an object");
   says(error([](Json& j, F&) { std::swap(j["nodes"][3], j["nodes"][6]); }), "before any node");
   says(error([&](Json& j, F&) { node(j, "c1.block.conv")["inputs"][1] = "c1.block.conv"; }),
        "node 'c1.block.conv' reads tensor 'c1.block.conv' before");
   says(error([&](Json& j, F&) { node(j, "c1.block.conv")["inputs"][0] = "nobody"; }),
-       "node 'c1.block.conv' names tensor 'nobody'");
+       "node 'c1.block.conv' refers to tensor 'nobody'");
   says(error([&](Json& j, F&) { node(j, "c1.block.conv")["kind"] = "magic"; }),
        "node 'c1.block.conv': unknown node kind 'magic'; use input, conv, ");
-  says(error([&](Json& j, F&) { node(j, "c1.block.conv")["stride"] = 1e300; }), "not an integer");
+  says(error([&](Json& j, F&) { node(j, "c1.block.conv")["stride"] = 1e300; }),
+       "must be an integer");
   says(error([&](Json& j, F&) { node(j, "c1.block.conv")["stride"] = 0; }), "must be in [1,");
   says(error([&](Json& j, F&) { node(j, "c1.block.conv")["padding"] = 60000; }), "padding");
   says(error([&](Json& j, F&) { node(j, "c1.block.conv")["groups"] = 7; }), "7 groups");
@@ -136,7 +138,7 @@ TEST_CASE("broken deploy files are refused with one line that names the fault") 
          j["tensors"][1]["shape"] = {1, 2, 3, 4};
        }),
        "expected [1,16,16,16]");
-  says(error([](Json& j, F&) { j["tensors"][1]["shape"] = {1, -2, 3, 4}; }), "absurd shape");
+  says(error([](Json& j, F&) { j["tensors"][1]["shape"] = {1, -2, 3, 4}; }), "is out of bounds");
   says(error([](Json& j, F&) { j["tensors"][1]["name"] = j["tensors"][2]["name"]; }), "twice");
   says(error([](Json& j, F&) { j["class_names"] = {"only"}; }), "1 class names for 3 classes");
   says(error([](Json& j, F&) { j["output"] = "images"; }), "decode");
@@ -146,7 +148,8 @@ TEST_CASE("broken deploy files are refused with one line that names the fault") 
     return f.tensors[0].second;
   };
   says(error([](Json&, F& f) { f.tensors[0].first = "gone"; }), "has no tensor");
-  says(error([](Json&, F& f) { f.add("more", Tensor::zeros({1})); }), "'more' belongs to no node");
+  says(error([](Json&, F& f) { f.add("more", Tensor::zeros({1})); }),
+       "'more' does not belong to any node");
   says(error([&](Json&, F& f) {
          tensor(f, "c1.block.conv.weight") = Tensor::zeros({16, 15, 3, 3}, DType::kI8);
        }),

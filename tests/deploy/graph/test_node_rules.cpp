@@ -1,4 +1,5 @@
-// The table of kinds of nodes: whatever is in it is checked here, rows that are added later too.
+// SPDX-License-Identifier: Apache-2.0
+// The table of node kinds: checks every row, including rows added later.
 #include <set>
 
 #include "deploy/engine/engine.h"
@@ -79,7 +80,7 @@ Attributes read(NodeKind kind, const Json& json) {
 
 }  // namespace
 
-TEST_CASE("kinds of nodes: attributes come back from JSON") {
+TEST_CASE("kinds of nodes: attributes survive the round trip through JSON") {
   for (const NodeKind kind : all_kinds()) {
     CAPTURE(name_of(kind));
     const Attributes attributes = changed(kind);
@@ -109,13 +110,13 @@ TEST_CASE("kinds of nodes: a number out of bounds is named") {
     }
 }
 
-TEST_CASE("kinds of nodes: what is missing or of another type is named, with the file") {
+TEST_CASE("kinds of nodes: missing and mistyped attributes are named, with the file") {
   Json json = written(changed(NodeKind::kMaxPool));
   const auto error = [&] { return test::error_of([&] { read(NodeKind::kMaxPool, json); }); };
   json["stride"] = 1.5;
-  CHECK(error() == "f.json: 'stride' is not an integer: 1.5");
+  CHECK(error() == "f.json: 'stride' must be an integer, not 1.5");
   json["stride"] = "x";
-  CHECK(error() == "f.json: 'stride' is not an integer: \"x\"");
+  CHECK(error() == "f.json: 'stride' must be an integer, not \"x\"");
   json.erase("stride");
   CHECK(error() == "f.json: 'stride' is missing");
   json["stride"] = 1;
@@ -145,7 +146,7 @@ TEST_CASE("kinds of nodes: each operation of a trace is one kind") {
   CHECK_FALSE(kind_traced_as("conv3d").has_value());
 }
 
-TEST_CASE("kinds of nodes: channels that are linked are those of the shapes") {
+TEST_CASE("kinds of nodes: linked channels match the shapes") {
   const Graph g = fuse(test::traced(test::MixedNet(Activation::kReLU, 3), {1, 32, 32, 3}));
   std::set<NodeKind> seen;
   for (const Node& node : g.nodes) {
@@ -170,7 +171,7 @@ TEST_CASE("kinds of nodes: channels that are linked are those of the shapes") {
   CHECK(seen.size() == 6);
 }
 
-TEST_CASE("kinds of nodes: what cannot be negative") {
+TEST_CASE("kinds of nodes: outputs that are never negative") {
   const auto positive = [](const Attributes& attributes, const std::vector<bool>& inputs) {
     Node node;
     node.attributes = attributes;
@@ -222,7 +223,7 @@ std::string shown_precision(const ResidualCase& c) {
 
 }  // namespace
 
-TEST_CASE("a layer runs in int8 where its operands allow it, and everybody says so") {
+TEST_CASE("a layer runs in int8 if its operands allow it, and all callers agree") {
   const Tensor images = test::random_images({1, 32, 32, 3}, 22);
   ResidualCase c = residual_case(images);
   CHECK(runs_in_int8(c.graph, c.conv()));
@@ -265,7 +266,7 @@ TEST_CASE("a layer runs in int8 where its operands allow it, and everybody says 
   }
 }
 
-TEST_CASE("the steps of weights") {
+TEST_CASE("steps of weights are their largest magnitude over 127") {
   CHECK(weight_step(127.0f) == 1.0f);
   CHECK(weight_step(kTinyAmax) == 1.0f);
   CHECK(weight_step(2 * kTinyAmax) == 2 * kTinyAmax / 127);

@@ -1,4 +1,5 @@
-// A head with objectness through everything after training: graph, engines, file, ONNX.
+// SPDX-License-Identifier: Apache-2.0
+// A head with objectness after training: graph, engines, file, ONNX.
 #include <cmath>
 
 #include "core/config.h"
@@ -41,7 +42,7 @@ std::vector<float> objectness_of(const Tensor& rows) {
 
 }  // namespace
 
-TEST_CASE("objectness: the graph decodes three maps a level as the model does") {
+TEST_CASE("objectness: the graph decodes three maps per level like the model") {
   const MixedNet net(Activation::kReLU, 41, true);
   const Graph g = traced_graph(Activation::kReLU);
   const Node& decode = g.nodes.back();
@@ -93,7 +94,7 @@ TEST_CASE("objectness: int8 engine, simulation and integers only agree") {
   CHECK(apart_integer < 0.1);
 }
 
-TEST_CASE("objectness: the deploy file is of version 2, one without stays of version 1") {
+TEST_CASE("objectness: the deploy file has version 2, and version 1 without objectness") {
   const test::TemporaryFolder folder;
   const auto path = folder / "m.safetensors";
   const Graph g = test::with_ranges(traced_graph(Activation::kReLU), images());
@@ -108,8 +109,9 @@ TEST_CASE("objectness: the deploy file is of version 2, one without stays of ver
   Json later = meta();
   later["version"] = 3;
   file.metadata["sextant"] = later.dump();
-  CHECK(
-      test::error_of([&] { load_deploy(file); }).ends_with("version 3 is not known, only up to 2"));
+  CHECK(test::error_of([&] {
+          load_deploy(file);
+        }).ends_with("version 3 is not supported, only versions up to 2"));
   later["version"] = 2;
   later["nodes"].back()["inputs"].erase(5);
   file.metadata["sextant"] = later.dump();
@@ -123,7 +125,7 @@ TEST_CASE("objectness: the deploy file is of version 2, one without stays of ver
   CHECK_FALSE(load_deploy(path).nodes.back().as<DecodeAttributes>().objectness);
 }
 
-TEST_CASE("objectness: maps that are none are refused") {
+TEST_CASE("objectness: maps of the wrong shape are refused") {
   Graph g = traced_graph(Activation::kReLU);
   std::swap(g.nodes.back().inputs[0], g.nodes.back().inputs[2]);
   CHECK(test::error_of([&] { validate(g); }).find("do not fit 3 classes") != std::string::npos);
@@ -134,7 +136,7 @@ TEST_CASE("objectness: maps that are none are refused") {
         }).ends_with("level 0: objectness [1,16,16,3] does not fit classes [1,16,16,3]"));
 }
 
-TEST_CASE("objectness: ONNX models come back as the same graph") {
+TEST_CASE("objectness: ONNX models are imported as the same graph") {
   for (const OnnxPrecision precision :
        {OnnxPrecision::kFloat32, OnnxPrecision::kFloat16, OnnxPrecision::kInt8})
     for (const bool nms : {false, true}) {

@@ -1,4 +1,5 @@
-// Ranges that were not unified: requantizing steps, and the table of what passes do.
+// SPDX-License-Identifier: Apache-2.0
+// Ranges that were not unified: requantizing steps, and the table of the effects of passes.
 #include "deploy/engine/engine.h"
 #include "deploy/engine/pass_report.h"
 #include "deploy/engine/simulate.h"
@@ -35,7 +36,7 @@ int64_t steps_of_kind(Engine& engine, const Tensor& images, const std::string& k
 
 }  // namespace
 
-TEST_CASE("ranges of every tensor's own: requantized where they meet, and simulated equally") {
+TEST_CASE("separate ranges: requantized where they meet, and simulated equally") {
   const float shrink = GENERATE(1.0f, 0.6f);
   const MixedNet net(Activation::kReLU, 21);
   const Tensor images = test::random_images({2, 16, 24, 3}, 22);

@@ -1,5 +1,6 @@
-// Sums with a factor, subtraction among them: folded into one convolution, made a convolution's
-// residual or left alone, each with its sign, in floats and in integers; and read from ONNX.
+// SPDX-License-Identifier: Apache-2.0
+// Sums with a factor, including subtraction: folded into one convolution, turned into a residual or
+// left alone, with the right sign, in floats and integers; and imported from ONNX.
 #include "deploy/engine/engine.h"
 #include "deploy/networks.h"
 #include "deploy/onnx/export.h"
@@ -104,7 +105,7 @@ TEST_CASE("sums keep the sign of their factor when they are folded, and in integ
   }
 }
 
-TEST_CASE("a sum is unsigned only where a factor above 0 adds what is never negative") {
+TEST_CASE("a sum is unsigned only if all terms are never negative and have positive factors") {
   const float factor = GENERATE(-1.0f, -0.4f, 0.0f, 0.7f);
   for (const Form& form : kForms) {
     CAPTURE(form.name, factor);

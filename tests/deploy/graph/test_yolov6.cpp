@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The models, traced and fused, against the official implementation and in int8.
 #include <algorithm>
 #include <cstdio>

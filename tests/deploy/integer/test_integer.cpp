@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The parts of the fully integer mode against exact arithmetic.
 #include <cmath>
 #include <limits>
@@ -97,7 +98,7 @@ TEST_CASE("multiplying rounds once, half to even, also of negative numbers and a
   CHECK(worst < 0x1.1p-18);
 }
 
-TEST_CASE("rounding a product to 24 bits is what f32 does") {
+TEST_CASE("rounding a product to 24 bits equals f32") {
   Rng rng(9);
   for (int i = 0; i < 50000; ++i) {
     const int64_t p = int64_t{any_int(rng)} * any_int(rng);
@@ -199,7 +200,7 @@ TEST_CASE("adding in integers rounds half to even and saturates") {
   CHECK(std::vector<int>(y, y + 6) == std::vector<int>{127, -128, 4, 4, -4, 0});
 }
 
-TEST_CASE("sums: the fast step gives the plain definition's, however large") {
+TEST_CASE("sums: the fast step equals the plain definition, for all magnitudes") {
   struct Case {
     Shape x, w;
     int64_t stride, padding, groups;

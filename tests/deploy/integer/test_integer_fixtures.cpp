@@ -1,6 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
 // pytorch-quantization-demo's integer networks: asymmetric u8 activations and weights. Every
-// layer's integers are met exactly, with the frozen integers it stores and with those made here
-// from its float parameters and ranges.
+// layer's integers are reproduced exactly, from its stored integers and from its float parameters
+// and ranges.
 #include <cmath>
 #include <cstring>
 #include <sstream>

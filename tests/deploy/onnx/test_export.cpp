@@ -1,4 +1,5 @@
-// What is exported to ONNX comes back as the same graph; what is broken is refused.
+// SPDX-License-Identifier: Apache-2.0
+// Exported ONNX models are imported as the same graph; broken ones are refused.
 #include <cmath>
 
 #include "core/convert.h"
@@ -83,7 +84,7 @@ std::string replaced(std::string bytes, const std::string& from, const std::stri
 
 }  // namespace
 
-TEST_CASE("float ONNX models come back as the same graph") {
+TEST_CASE("float ONNX models are imported as the same graph") {
   for (const Activation act : {Activation::kReLU, Activation::kSiLU, Activation::kHardswish,
                                Activation::kLeakyReLU, Activation::kMish, Activation::kSigmoid}) {
     CAPTURE(name_of(act));
@@ -95,7 +96,7 @@ TEST_CASE("float ONNX models come back as the same graph") {
   }
 }
 
-TEST_CASE("fp16, dynamic batch and suppression change nothing of the graph") {
+TEST_CASE("fp16, dynamic batch and NMS do not change the imported graph") {
   const Graph g = mixed(Activation::kSiLU, false);
   const Tensor exact = run(g, Precision::kFloat32);
   const Graph half = there_and_back(g, options(OnnxPrecision::kFloat16));
@@ -113,7 +114,7 @@ TEST_CASE("fp16, dynamic batch and suppression change nothing of the graph") {
   }
 }
 
-TEST_CASE("QDQ models come back with the same ranges and integers") {
+TEST_CASE("QDQ models are imported with the same ranges and integers") {
   for (const Activation act : {Activation::kReLU, Activation::kSiLU})
     for (const bool for_onnxruntime : {false, true}) {
       CAPTURE(name_of(act), for_onnxruntime);
@@ -154,7 +155,7 @@ TEST_CASE("QDQ models come back with the same ranges and integers") {
     }
 }
 
-TEST_CASE("a channel of next to no weight keeps its bias in 32 bits") {
+TEST_CASE("a channel with weights close to 0 keeps its bias in 32 bits") {
   Graph g = mixed(Activation::kReLU, false);
   for (Node& n : g.nodes)
     if (n.name == "linear") {
@@ -167,7 +168,7 @@ TEST_CASE("a channel of next to no weight keeps its bias in 32 bits") {
   CHECK(test::relative_difference(run(back, Precision::kInt8), run(g, Precision::kInt8)) < 0.03);
 }
 
-TEST_CASE("exports that cannot be are refused") {
+TEST_CASE("impossible exports are refused") {
   Graph g = mixed(Activation::kReLU, false);
   g.source = "g";
   const auto error = [](const Graph& graph, const OnnxOptions& o) {
@@ -183,7 +184,7 @@ TEST_CASE("exports that cannot be are refused") {
   CHECK(error(g, o) == "onnx: max_det 400 must be in [1, 320]");
   const test::MixedNet net(Activation::kReLU, 31);
   CHECK(error(test::traced(net, {1, 32, 32, 3}), options(OnnxPrecision::kFloat32))
-            .ends_with("is not fused; fuse() first"));
+            .ends_with("has not been fused; call fuse() first"));
   Graph large = g;
   for (Node& n : large.nodes)
     if (n.name == "linear") n.weight.f32()[5] = 7e4f;
@@ -191,13 +192,14 @@ TEST_CASE("exports that cannot be are refused") {
         "onnx: 'linear.weight' holds 70000, too large for fp16");
 }
 
-TEST_CASE("metadata is not believed") {
+TEST_CASE("metadata is not trusted") {
   const Graph g = mixed(Activation::kReLU, false);
   const std::string good = to_onnx(g, options(OnnxPrecision::kFloat32));
   const auto error = [&](const std::string& from, const std::string& to) {
     return test::error_of([&] { from_onnx(replaced(good, from, to), "m.onnx"); });
   };
-  const std::string differs = "m.onnx: its last nodes are not the decoding that its metadata says";
+  const std::string differs =
+      "m.onnx: its last nodes are not the decoding that its metadata describes";
   CHECK(error("\"num_classes\":3", "\"num_classes\":4").find("decode") != std::string::npos);
   CHECK(error("\"grid_cell_offset\":0.5", "\"grid_cell_offset\":0.7") == differs);
   CHECK(error("\"strides\":[2,4]", "\"strides\":[4,2]").find("at stride 4") != std::string::npos);
@@ -220,7 +222,7 @@ TEST_CASE("metadata is not believed") {
         }).starts_with("m.onnx: unsupported operators: Transpose (node 'decode_0/"));
 }
 
-TEST_CASE("a broken ONNX file gives one line, whatever is broken") {
+TEST_CASE("any broken ONNX file gives one line") {
   const std::string good = to_onnx(mixed(Activation::kSiLU, true), options(OnnxPrecision::kInt8));
   int refused = 0;
   const auto attempt = [&](const std::string& bytes) {
@@ -234,7 +236,7 @@ TEST_CASE("a broken ONNX file gives one line, whatever is broken") {
       ++refused;
     }
   };
-  CHECK(test::error_of([] { from_onnx("", "m.onnx"); }) == "m.onnx: is no ONNX model");
+  CHECK(test::error_of([] { from_onnx("", "m.onnx"); }) == "m.onnx: is not an ONNX model");
   for (size_t n = 0; n < good.size(); n += good.size() / 60 + 1) attempt(good.substr(0, n));
   CHECK(refused >= 55);  // cut inside the constants that nothing reads, a file may still be whole
   Rng rng(35);

@@ -1,4 +1,5 @@
-// ONNX models as other tools write them (tests/fixtures/onnx/make.py), against ONNX Runtime.
+// SPDX-License-Identifier: Apache-2.0
+// ONNX models of other tools (tests/fixtures/onnx/make.py), compared with ONNX Runtime.
 #include <cmath>
 
 #include "core/file.h"
@@ -124,7 +125,7 @@ TEST_CASE("ranges of foreign Q/DQ pairs become ranges of the graph") {
   CHECK(test::relative_difference(run(g, c.images, Precision::kInt8), c.output) < 0.05);
 }
 
-TEST_CASE("what cannot be imported is named") {
+TEST_CASE("unsupported operators are named") {
   const std::string kept = error_with("residual", "MaxPool", "LogPool");
   CHECK(kept.starts_with("m.onnx: unsupported operators: LogPool (node '/"));
   const std::string both = error_with("mobile", "ReduceMean", "ReduceMaxi");
@@ -133,11 +134,11 @@ TEST_CASE("what cannot be imported is named") {
         "no error");  // both places: only a name
   CHECK(error_with("plain", "classifier.0.bias", "classifier.0.bais") == "no error");
   CHECK(error_with("mobile", "count_include_pad", "count_exclude_pad")
-            .find("padding that does not count is not known") != std::string::npos);
+            .find("count_include_pad 0 with padding is not supported") != std::string::npos);
   CHECK(error_with("pieces", "half_pixel", "align_corn").find("align_corn") != std::string::npos);
   CHECK(test::error_of([] {
           load_onnx(model_path("residual"), {32, {}});
-        }).ends_with("is for images of 16 pixels, not 32"));
+        }).ends_with("takes images of 16 pixels, not 32"));
   CHECK(test::error_of([] { load_onnx("nowhere.onnx"); }).find("nowhere.onnx") == 0);
 }
 
@@ -189,7 +190,7 @@ TEST_CASE("PyTorch: the official decoding is recognised by what it computes") {
   }
 }
 
-TEST_CASE("PyTorch: maps of a head as outputs, decoded where that is asked for") {
+TEST_CASE("PyTorch: maps of a head as outputs, decoded on request") {
   CHECK(test::error_of([] {
           load_onnx(model_path("torch_detector_maps"));
         }).ends_with("if they are the maps of a YOLOv6 head, import them as maps"));
@@ -209,7 +210,7 @@ TEST_CASE("PyTorch: maps of a head as outputs, decoded where that is asked for")
         }).find("is not a map") != std::string::npos);
 }
 
-TEST_CASE("a decoding that is not ours is not taken for it") {
+TEST_CASE("a different decoding is not mistaken for ours") {
   // Other strides, another offset, another activation: each is a number or a name in the file.
   const std::string file = read_text(model_path("torch_detector_dynamo"));
   const auto error = [&](const std::string& from, const std::string& to) {
@@ -242,7 +243,7 @@ TEST_CASE("weights in other files are read from the model's folder only") {
   const auto copy = [&](const std::string& text) { write_atomically(model, text); };
   const auto error = [&] { return test::error_of([&] { load_onnx(model); }); };
   copy(bytes);
-  CHECK(error().ends_with("torch_classifier_dynamo.data, which is no file"));
+  CHECK(error().ends_with("torch_classifier_dynamo.data, which is not a file"));
   std::filesystem::copy_file(model_path("torch_classifier_dynamo").replace_extension(".data"),
                              data);
   CHECK(error() == "no error");
@@ -261,5 +262,5 @@ TEST_CASE("weights in other files are read from the model's folder only") {
   CHECK(error().find("which has 100") != std::string::npos);
   CHECK(test::error_of([&] {
           from_onnx(bytes, "m.onnx");
-        }).find("its data is in another file, which is not read") != std::string::npos);
+        }).find("its data is in another file, which cannot be read here") != std::string::npos);
 }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Convolutions in f32 from their definition, in double.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The f32 convolutions on every instruction set that this processor has, by every algorithm.
 #include <cmath>
 #include <cstdlib>
@@ -100,7 +101,7 @@ void check_everywhere(Problem& problem) {
 
 }  // namespace
 
-TEST_CASE("f32 convolution: shapes, as they come and as slices of wider tensors") {
+TEST_CASE("f32 convolution: shapes, dense and as slices of wider tensors") {
   const ConvShape s =
       GENERATE(ConvShape{1, 1, 1, 1, 1, 1, 1, 1, 0}, ConvShape{1, 20, 20, 32, 48, 3, 3, 1, 1},
                ConvShape{2, 13, 17, 5, 19, 3, 3, 1, 1}, ConvShape{2, 13, 17, 5, 19, 3, 3, 2, 1},
@@ -137,7 +138,7 @@ TEST_CASE("f32 convolution: every epilogue") {
   check_everywhere(problem);
 }
 
-TEST_CASE("f32 convolution: the residual may be what is overwritten; accumulate adds to it") {
+TEST_CASE("f32 convolution: the residual may be the output; accumulate adds to it") {
   const ConvShape s{1, 10, 9, 8, 24, 3, 3, 1, 1};
   Problem problem{.shape = s, .residual = true};
   problem.fill();
@@ -180,7 +181,7 @@ TEST_CASE("f32 convolution: results depend neither on threads nor on the batch")
   }
 }
 
-TEST_CASE("f32 convolution: exact sums are taken where asked for") {
+TEST_CASE("f32 convolution: exact sums are used on request") {
   const ConvShape s{1, 20, 20, 32, 32, 3, 3, 1, 1};
   const auto w = test::random_floats(s.w_numel(), 1);
   const bool everywhere = std::getenv("SEXTANT_EXACT") != nullptr;
@@ -190,7 +191,7 @@ TEST_CASE("f32 convolution: exact sums are taken where asked for") {
   CHECK(cpu::ConvF32(s, w.data()).algorithm() == ConvAlgorithm::kDirect);
 }
 
-TEST_CASE("f32 convolution: what it refuses") {
+TEST_CASE("f32 convolution: refuses unsupported parameters") {
   const ConvShape s{1, 4, 4, 2, 2, 3, 3, 2, 1};
   const std::vector<float> w(static_cast<size_t>(s.w_numel())), x(64);
   std::vector<float> y(64);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The gradients of the f32 convolutions on every instruction set that this processor has.
 #include <cmath>
 
@@ -58,7 +59,7 @@ double relative_error(const std::vector<float>& got, const std::vector<double>& 
 
 }  // namespace
 
-TEST_CASE("f32 convolution: gradients, by every way") {
+TEST_CASE("f32 convolution: gradients, by every algorithm") {
   const ConvShape s = GENERATE(
       ConvShape{1, 1, 1, 1, 1, 1, 1, 1, 0}, ConvShape{2, 20, 20, 32, 24, 3, 3, 1, 1},
       ConvShape{2, 13, 17, 5, 19, 3, 3, 1, 1}, ConvShape{2, 13, 17, 5, 19, 3, 3, 2, 1},
@@ -90,7 +91,7 @@ TEST_CASE("f32 convolution: gradients, by every way") {
     check_all(6e-6);
     const cpu::ExactSums exact;
     check_all(2e-6);
-    // added to what is there
+    // added to the existing contents
     std::vector<double> twice = expected.dx;
     for (double& v : twice) v *= 2;
     kernel.conv_backward_data(

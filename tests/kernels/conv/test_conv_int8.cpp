@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The int8 convolutions on every instruction set that this processor has, by every algorithm: the
 // same integers as from their definition.
 #include <algorithm>
@@ -72,7 +73,7 @@ constexpr ConvShape kShapes[] = {
 
 }  // namespace
 
-TEST_CASE("int8 convolution: sums are exact, for every way that a layer is cut") {
+TEST_CASE("int8 convolution: sums are exact, for every way of splitting a layer") {
   const ConvShape s = GENERATE(from_range(std::begin(kShapes), std::end(kShapes)));
   CAPTURE(s.n, s.h, s.w, s.ic, s.oc, s.kh, s.stride, s.groups);
   const auto x = integers(s.x_numel(), -128, 127, 2), u = integers(s.x_numel(), 0, 255, 3);
@@ -212,7 +213,7 @@ TEST_CASE("int8 convolution: every epilogue and type of result") {
   check_epilogue<float>(s, epilogue, residual > 0);
 }
 
-TEST_CASE("int8 convolution: what it refuses") {
+TEST_CASE("int8 convolution: refuses unsupported parameters") {
   const ConvShape s{1, 2, 2, 1, 2};
   const std::vector<int8_t> w = {1, 1}, x(4);
   std::vector<float> y(8);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Label assignment problems with the memory behind a contract's pointers, from a random stream or a
 // fixture.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -210,7 +211,7 @@ TEST_CASE("task-aligned assignment breaks ties by the lower index") {
   }
 }
 
-TEST_CASE("task-aligned assignment survives predictions that are not numbers") {
+TEST_CASE("task-aligned assignment survives NaN predictions") {
   TalProblem q = random_problem(6, 8, 2, 2, 5);
   for (size_t i = 0; i < q.scores.size(); i += 3) q.scores[i] = std::nanf("");
   for (size_t i = 0; i < q.pred_boxes.size(); i += 7) q.pred_boxes[i] = std::nan("");

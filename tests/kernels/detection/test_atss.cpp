@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <cmath>
 #include <numeric>
 
@@ -135,7 +136,7 @@ TEST_CASE("adaptive training sample selection prefers the lower index and the fi
   REQUIRE(positives == 4);
 }
 
-TEST_CASE("adaptive training sample selection survives predictions that are not numbers") {
+TEST_CASE("adaptive training sample selection survives NaN predictions") {
   AtssProblem q(random_problem(6, {{{8, 8, 8.0}}, 2, 2, 3, 6}));
   for (size_t i = 0; i < q.pred_boxes.size(); i += 3) q.pred_boxes[i] = std::nan("");
   q.run();

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <cmath>
 
 #include "core/config.h"
@@ -127,7 +128,7 @@ TEST_CASE("box losses in centre form match the official ones") {
 }
 
 TEST_CASE("box loss gradients are those of the losses") {
-  // ciou is looked at by itself below: it holds a part of its value constant.
+  // ciou is checked separately below: it holds a part of its value constant.
   Rng rng(11);
   for (const IouType type : {IouType::kIoU, IouType::kGIoU, IouType::kDIoU, IouType::kSIoU,
                              IouType::kAlphaIoU, IouType::kAlphaGIoU, IouType::kAlphaDIoU})

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <cmath>
 #include <numeric>
 
@@ -166,7 +167,7 @@ TEST_CASE("simota reads predicted boxes at candidates only") {
   REQUIRE(q.target == target);
 }
 
-TEST_CASE("simota survives certainty and predictions that are not numbers") {
+TEST_CASE("simota survives certain and NaN predictions") {
   SimOtaProblem q(random_problem(6, {{{8, 8, 8.0}}, 2, 3, 2, 6}));
   for (size_t i = 0; i < q.scores.size(); ++i)
     q.scores[i] = i % 3 == 0 ? 200.0f : (i % 3 == 1 ? -200.0f : 1e4f);

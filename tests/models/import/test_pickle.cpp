@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Pickles that Python would act on, and malformed ones: each is refused in one line.
 #include "models/import/pickle.h"
 #include "support/pickles.h"
@@ -51,7 +52,7 @@ TEST_CASE("a pickle becomes values, names and calls") {
   CHECK(at("outside").kind == Kind::kPersistent);
 }
 
-TEST_CASE("a pickle that would run something is refused by the name it asks for") {
+TEST_CASE("a pickle that would run code is refused, naming the function") {
   const auto call = [](const char* module, const char* name) {
     return document(global(module, name) + text("echo harm") + "\x85R");
   };
@@ -127,7 +128,7 @@ TEST_CASE("a malformed pickle is refused") {
   CHECK(contains(error(std::string(17 << 20, 'N')), "too large"));
 }
 
-TEST_CASE("cycles, a million levels and shared containers take no more than their bytes") {
+TEST_CASE("cycles, deep nesting and shared containers take no more memory than their bytes") {
   // A list that holds itself, twice over.
   const Pickle cycle =
       parse(document("]q\x01h\x01"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Zip archives and the tensors in them, valid and hostile.
 #include <cmath>
 #include <cstring>
@@ -42,7 +43,7 @@ void put(std::vector<uint8_t>& bytes, size_t at, uint64_t v, int size) {
 
 }  // namespace
 
-TEST_CASE("a state dict written for PyTorch reads back as it was") {
+TEST_CASE("a state dict written for PyTorch survives the round trip") {
   const test::TemporaryFolder folder;
   SafeTensors s;
   s.add("a.weight", test::random_tensor(Shape{3, 2, 5, 4}, 1));
@@ -201,7 +202,7 @@ TEST_CASE("a damaged or unusual zip is refused, naming file and entry") {
   CHECK(contains(error_of_file({legacy.begin(), legacy.end()}), "before PyTorch 1.6"));
 }
 
-TEST_CASE("a 64-bit directory is read, and its lies are refused") {
+TEST_CASE("a 64-bit directory is read, and false values in it are refused") {
   const std::string pickle = document(tensor({.count = 4, .size = {4}, .stride = {1}}));
   const std::vector<uint8_t> plain = file(pickle, {floats(4)});
   uint32_t begin = 0, size = 0;

@@ -1,4 +1,5 @@
-// The fixtures of losses/ as samples, and what their results have to be.
+// SPDX-License-Identifier: Apache-2.0
+// The fixtures of losses/ as samples, with their expected results.
 #pragma once
 
 #include "models/loss/loss_sample.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Inputs of DetectionLoss for tests, at random or from a fixture.
 #pragma once
 
@@ -164,11 +165,11 @@ inline void add_teacher(LossSample& s, uint64_t seed) {
   s.config.temperature = 4;
 }
 
-inline loss_detail::PlacedBoxes placed_boxes(const loss_detail::Truth& truth, int64_t batch,
+inline loss_detail::PlacedBoxes placed_boxes(const loss_detail::GroundTruth& truth, int64_t batch,
                                              Device device = Device::kCpu, int64_t room = 0) {
   loss_detail::PlacedBoxes placed(device, batch, std::max(room, truth.count()));
   loss_detail::AsyncTransfers transfers;
-  placed.put(truth, transfers);
+  placed.upload(truth, transfers);
   return placed;
 }
 

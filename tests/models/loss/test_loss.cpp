@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cmath>
 
@@ -18,7 +19,7 @@ TEST_CASE("detection loss gradients are those of the loss for a fixed assignment
     REQUIRE((result.items().positives_ab > 0) == (kind.boxes > 0 && kind.per_cell > 0));
     backward(result.loss);
 
-    const Truth listed = read_targets(s.targets, 3, s.config.num_classes, 80, 64);
+    const GroundTruth listed = read_targets(s.targets, 3, s.config.num_classes, 80, 64);
     const PlacedBoxes placed = placed_boxes(listed, 3);
     const TruthView& truth = placed.view;
     std::vector<Branch> branches = {branch_of(s)};
@@ -34,7 +35,7 @@ TEST_CASE("detection loss gradients are those of the loss for a fixed assignment
     };
     REQUIRE(value() + result.items().cwd == Approx(result.loss.data().item()).epsilon(1e-6));
 
-    // The features are no part of a branch; test_loss_fixtures and layers/distill check them.
+    // The features are not part of a branch; test_loss_fixtures and layers/distill check them.
     const std::vector<Variable> all = s.inputs();
     Rng rng(5);
     for (size_t k = 0; k < all.size() - s.input.features.size(); ++k) {
@@ -157,7 +158,7 @@ TEST_CASE("objectness is cross-entropy to one at assigned anchors") {
   REQUIRE(s.run().items().objectness == 0.0);
 }
 
-TEST_CASE("detection loss scales its gradients and does without when none are wanted") {
+TEST_CASE("detection loss scales its gradients and skips them if none are needed") {
   for (const LossKind& kind : {kLossKinds[0], kLossKinds[6], kLossKinds[8]}) {
     LossSample s = sample_of(kind, 4);
     const LossResult once = s.run();
@@ -216,7 +217,7 @@ TEST_CASE("detection loss does not depend on the order of images in the targets"
   REQUIRE(s.run().loss.data().item() == before);
 }
 
-TEST_CASE("detection loss of two maps a level is the whole one's short form") {
+TEST_CASE("detection loss of two maps per level equals the full form") {
   LossSample s = random_loss_sample(10, 16, 3);
   s.config.atss_warmup_epochs = 2;
   s.step.epoch = 2;
@@ -228,7 +229,7 @@ TEST_CASE("detection loss of two maps a level is the whole one's short form") {
   REQUIRE(at(0) != at(2));
 }
 
-TEST_CASE("detection loss names what does not fit") {
+TEST_CASE("detection loss names inputs that do not fit") {
   const auto message = [](const std::function<void(LossSample&)>& spoil) {
     LossSample s = random_loss_sample(9, 0, 3);
     return error_of([&] {

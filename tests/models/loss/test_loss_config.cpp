@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "models/loss/detection_loss.h"
 #include "support/support.h"
 
@@ -13,7 +14,7 @@ LossConfig read(const char* text, const LossConfig& defaults = {}) {
 
 }  // namespace
 
-TEST_CASE("loss config reads what is given and keeps the rest") {
+TEST_CASE("loss config reads the given keys and keeps the defaults of others") {
   LossConfig defaults;
   defaults.num_classes = 3;
   defaults.iou_type = kernels::IouType::kSIoU;

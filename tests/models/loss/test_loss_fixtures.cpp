@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The variants of the loss against the official ones.
 #include "models/loss/loss_fixture.h"
 

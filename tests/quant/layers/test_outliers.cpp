@@ -1,4 +1,5 @@
-// The spread of weights and activations.
+// SPDX-License-Identifier: Apache-2.0
+// Peak-to-RMS ratios of weights and activations.
 #include <cmath>
 
 #include "quant/layers/outliers.h"
@@ -37,7 +38,7 @@ Tensor image(int64_t batch, uint8_t value) {
 
 }  // namespace
 
-TEST_CASE("spread: largest value, root mean square and channels apart") {
+TEST_CASE("outliers: largest value, root mean square and range of channels") {
   int next = 0;
   const auto layers = quant::measure_outliers(two_channels(), [&]() -> Tensor {
     // two batches of different size: the moments must be of all 3 images
@@ -54,7 +55,7 @@ TEST_CASE("spread: largest value, root mean square and channels apart") {
   CHECK(layers[0].activation.ratio() == Approx(4 / std::sqrt(4.5)));
 }
 
-TEST_CASE("spread: no images is an error") {
+TEST_CASE("outliers: no images is an error") {
   CHECK(test::error_of([] {
           quant::measure_outliers(two_channels(), [] { return Tensor(); });
         }).find("no images") != std::string::npos);

@@ -1,4 +1,5 @@
-// Partial quantization: what float layers do to a graph, and how they are chosen.
+// SPDX-License-Identifier: Apache-2.0
+// Partial quantization: the effect of float layers on a graph, and their choice.
 #include <numeric>
 
 #include "deploy/engine/simulate.h"
@@ -249,7 +250,7 @@ TEST_CASE("the predicted time counts each border") {
   CHECK(ms({"cls", "reg"}) == Approx(6 + 110));
 }
 
-TEST_CASE("the path takes noise per millisecond, and what its neighbours made free") {
+TEST_CASE("the path follows noise per millisecond, layers without cost first") {
   // c2 and c4 first; c3 between them then saves a conversion of 2 ms and costs 1
   const Toy toy({1e-9, 10, 0.1, 10, 1, 1e-9}, {1, 1, 1, 1, 1, 1}, 2);
   const auto path = float_path(toy.graph, toy.sensitivity, toy.measures, {});
@@ -267,7 +268,7 @@ TEST_CASE("the path takes noise per millisecond, and what its neighbours made fr
   CHECK(forced[0].layers == nodes(toy.graph, {"reg"}));
 }
 
-TEST_CASE("for a drop, the chosen set meets it and cannot do without any of its layers") {
+TEST_CASE("for a drop, the chosen set meets it and needs all of its layers") {
   const double target = GENERATE(0.0, 0.055, 0.11, 0.21, 0.36, 0.61, 0.9);
   const Toy toy({0.3, 0.02, 0.1, 0.2, 0.05, 0.07}, {3, 0.1, 1, 1, 0.5, 2});
   PartialConfig config;
@@ -310,7 +311,7 @@ TEST_CASE("for a drop with equal costs, as few layers as any set needs") {
   }
 }
 
-TEST_CASE("for a speed, all that fits is in float and the measured speed counts") {
+TEST_CASE("for a speed, all layers that fit are in float and the measured speed counts") {
   const double honesty = GENERATE(1.0, 0.8, 1.25);  // measured / predicted speed
   Toy toy({0.3, 0.02, 0.1, 0.2, 0.05, 0.07}, {3, 0.1, 1, 1, 0.5, 2});
   int measured = 0;
@@ -343,7 +344,7 @@ TEST_CASE("for a speed, all that fits is in float and the measured speed counts"
   CHECK(toy.choose(config).curve[0].layers.empty());
 }
 
-TEST_CASE("named layers are in float whatever the target") {
+TEST_CASE("named layers are in float for any target") {
   const Toy toy({0.3, 0.02, 0.1, 0.2, 0.05, 0.07}, {3, 0.1, 1, 1, 0.5, 2});
   PartialConfig config;
   config.always = nodes(toy.graph, {"reg", "c2"});
@@ -364,7 +365,7 @@ TEST_CASE("named layers are in float whatever the target") {
   CHECK(test::error_of([&] { toy.choose(config); }) == "partial: node 0 cannot be in int8");
   config.min_speedup = 2;
   CHECK(test::error_of([&] { toy.choose(config); }) ==
-        "partial: either a drop or a speed-up is the target, not both");
+        "partial: give either a drop or a speed-up as the target, not both");
 }
 
 TEST_CASE("times and a choice of a real engine") {

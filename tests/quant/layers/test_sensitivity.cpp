@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Sensitivity: scores against whole simulations, rankings whose answer is known.
 #include <cmath>
 
@@ -144,7 +145,7 @@ TEST_CASE("only what a variant changes is run") {
   CHECK(runner.nodes_run() == 0);
 }
 
-TEST_CASE("a variant must be of the base's graph") {
+TEST_CASE("a variant must match the base graph") {
   const deploy::Graph g = test::calibrated(test::chain_graph());
   IncrementalRunner runner(g, 1, 16, 16);
   CHECK(test::error_of([&] {
@@ -154,7 +155,7 @@ TEST_CASE("a variant must be of the base's graph") {
         "variants: the graphs have 8 and 16 nodes");
 }
 
-TEST_CASE("what a ranking refuses") {
+TEST_CASE("a ranking refuses unsupported combinations") {
   const deploy::Graph g = test::calibrated(test::chain_graph());
   const Tensor images = test::noise_images(1, 1);
   CHECK(test::error_of([&] { rank_layers(test::chain_graph(), images, {}); }) ==
@@ -163,11 +164,11 @@ TEST_CASE("what a ranking refuses") {
   SensitivityConfig config;
   config.own_output = config.all_but = true;
   CHECK(test::error_of([&] { rank_layers(g, images, config); }) ==
-        "sensitivity: a layer's own output tells nothing about all but that layer");
+        "sensitivity: a layer's own output cannot measure all but that layer");
   config = {};
   config.metric = Metric::kMap;
   CHECK(test::error_of([&] { rank_layers(g, images, config); }) ==
-        "sensitivity: metric map needs an evaluation");
+        "sensitivity: metric map needs an evaluation function");
   CHECK(test::error_of([&] { from_name<Metric>("mape"); }) ==
         "unknown metric 'mape'; use sqnr, mse, cosine or map");
 }

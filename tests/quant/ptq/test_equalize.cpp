@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Channel sets and cross-layer equalization.
 #include <algorithm>
 #include <cmath>
@@ -84,7 +85,7 @@ TEST_CASE("a chain's weight ranges meet") {
     }
 }
 
-TEST_CASE("ranges of channels are evened out by activations") {
+TEST_CASE("ranges of channels are equalized by activations") {
   test::GraphBuilder b;
   const int mid = b.conv(b.g.input, 8, 3, Activation::kReLU);
   deploy::Graph g = b.finish(b.conv(mid, 4, 1, Activation::kIdentity));
@@ -100,7 +101,7 @@ TEST_CASE("ranges of channels are evened out by activations") {
   CHECK(spread() < before / 2);
 }
 
-TEST_CASE("channel sets end where a factor would not pass") {
+TEST_CASE("channel sets end at operations that do not commute with a factor") {
   const deploy::Graph g = tangled(Activation::kReLU);
   const ChannelSets found = find_channel_sets(g);
   const auto of = [&](const std::string& name) {

@@ -1,4 +1,5 @@
-// What the layer-by-layer methods see, and what they do to a network.
+// SPDX-License-Identifier: Apache-2.0
+// The samples of the layer-by-layer methods, and their effect on a network.
 #include <algorithm>
 #include <cmath>
 
@@ -178,7 +179,7 @@ TEST_CASE("nodes kept in float keep their weights and biases") {
         "ptq: node '" + kept.name + "' does not run in int8");
 }
 
-TEST_CASE("layers named for float are so from the start") {
+TEST_CASE("layers named as float are in float from the start") {
   const deploy::Graph g = mixed();
   PtqConfig config{.naive = true, .bias_correction = true, .rounding = Rounding::kAdaRound};
   config.adaround.iterations = 20;

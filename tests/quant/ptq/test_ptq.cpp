@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Post-training quantization of a small network.
 #include <algorithm>
 #include <cmath>
@@ -47,7 +48,7 @@ TEST_CASE("max ranges are the largest values of each group") {
     }
 }
 
-TEST_CASE("every method gives ranges within what was seen, and an int8 engine near fp32") {
+TEST_CASE("every method gives ranges within the observed ones, and an int8 engine near fp32") {
   const Method method = GENERATE(Method::kMax, Method::kPercentile, Method::kMse, Method::kEntropy);
   const test::QuantNet net;
   PtqReport report;
@@ -70,7 +71,7 @@ TEST_CASE("every method gives ranges within what was seen, and an int8 engine ne
   for (const auto& d : deploy::compare_engines(engine, simulation, images)) CHECK(d.max_steps == 0);
 }
 
-TEST_CASE("what calibration refuses") {
+TEST_CASE("calibration refuses bad options and images") {
   const deploy::Graph g = test::QuantNet().graph();
   CHECK(test::error_of([&] { quantize(g, test::source_of({}), {}); }) ==
         "ptq: no images to calibrate on");

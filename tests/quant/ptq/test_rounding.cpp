@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Learned rounding of one layer.
 #include <cmath>
 #include <limits>
@@ -123,7 +124,7 @@ TEST_CASE("learned weights lie on the grid and no channel is worse on the rows h
   CHECK(test::max_difference(again.weight, r.weight) == 0.0);
 }
 
-TEST_CASE("learned rounding refuses what does not fit") {
+TEST_CASE("learned rounding refuses shapes that do not fit") {
   RoundingProblem p = problem_of(20, 4, 2, Activation::kIdentity, 7);
   p.bias.pop_back();
   CHECK(test::error_of([&] { learn_rounding(p); }).starts_with("rounding: inputs [20,4]"));

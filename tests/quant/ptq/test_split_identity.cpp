@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The identity of a block as a residual.
 #include <cmath>
 
@@ -70,7 +71,8 @@ PtqReport report_of(const deploy::Graph& g, bool split, deploy::Graph* quantized
 
 }  // namespace
 
-TEST_CASE("split identity: the same function, the least noise, and only where there is one") {
+TEST_CASE(
+    "split identity: the same function, the least noise, and only for layers with an identity") {
   const deploy::Graph g = with_identity({"c2", "c4"});
   SplitReport report;
   const deploy::Graph split = split_identity(g, &report);
@@ -111,7 +113,8 @@ TEST_CASE("split identity: not where x and the result cannot share a range") {
   CHECK_FALSE(node(split, "c3").has_residual());
 }
 
-TEST_CASE("split identity: quantized, there is less noise, and every engine has the integers") {
+TEST_CASE(
+    "split identity: quantization causes less noise, and all engines give the same integers") {
   const deploy::Graph g = with_identity({"c2", "c3", "c4"});
   deploy::Graph q, whole;
   const PtqReport with = report_of(g, true, &q), without = report_of(g, false, &whole);

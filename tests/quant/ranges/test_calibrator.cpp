@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Histograms and ranges against pytorch-quantization, and against their definitions.
 #include <algorithm>
 #include <cmath>
@@ -303,7 +304,7 @@ TEST_CASE("a fixed histogram counts larger values in its last bin") {
   CHECK(c.amax(Method::kMax) == 7.0);
 }
 
-TEST_CASE("zeros alone give no range, and count once there is one") {
+TEST_CASE("zeros alone give no range, and are counted once there is a range") {
   const Binning binning =
       GENERATE(Binning::kNested, Binning::kFixed, Binning::kTorch, Binning::kNumpy);
   HistogramCollector c({.binning = binning, .bins = 2, .range = 1.0f});
@@ -319,7 +320,7 @@ TEST_CASE("zeros alone give no range, and count once there is one") {
   CHECK(c.histogram().counts[0] >= 11);
 }
 
-TEST_CASE("the collector refuses what it cannot use") {
+TEST_CASE("the collector refuses invalid options and values") {
   HistogramCollector c;
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const float infinity = std::numeric_limits<float>::infinity();

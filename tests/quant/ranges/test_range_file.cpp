@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Ranges as JSON, read and edited; ranges of weights.
 #include <cmath>
 
@@ -8,7 +9,7 @@
 using namespace sextant;
 using namespace sextant::quant;
 
-TEST_CASE("ranges go to JSON and back, and an edit reaches its whole group") {
+TEST_CASE("ranges survive JSON, and an edit changes the whole group") {
   const deploy::Graph g =
       quantize(test::QuantNet().graph(), test::source_of({test::random_images(2, 1)}), {});
   const Json json = ranges_to_json(g);
@@ -25,7 +26,7 @@ TEST_CASE("ranges go to JSON and back, and an edit reaches its whole group") {
   }
 }
 
-TEST_CASE("what an edit of ranges may not do") {
+TEST_CASE("invalid edits of ranges are refused") {
   deploy::Graph g =
       quantize(test::QuantNet().graph(), test::source_of({test::random_images(2, 1)}), {});
   g.tensors[static_cast<size_t>(g.output)].amax = 0.0f;  // as a head's outputs are
@@ -45,9 +46,9 @@ TEST_CASE("what an edit of ranges may not do") {
   CHECK(refused(one("concat_0", -1)).find("must be positive") != std::string::npos);
   CHECK(refused(one("concat_0", 1e39)).find("must be positive and finite") != std::string::npos);
   CHECK(refused(one("concat_0", "wide")) ==
-        "r.json: amax of tensor 'concat_0' is no number: \"wide\"");
+        "r.json: amax of tensor 'concat_0' must be a number, not \"wide\"");
   CHECK(refused(one("images", 2.0)) == "r.json: the range of 'images', the image, is fixed at 1");
-  CHECK(refused(one(last, 2.0)) == "r.json: tensor '" + last + "' stays in float, it has no range");
+  CHECK(refused(one(last, 2.0)) == "r.json: tensor '" + last + "' is in float and has no range");
   Json two = one("concat_0", 2.0);
   two["tensors"]["max_pool_0"] = 3.0;
   CHECK(refused(two).starts_with(

@@ -1,10 +1,12 @@
-// The trainable graph against the engines that run what it becomes.
+// SPDX-License-Identifier: Apache-2.0
+// The trainable graph against the engines that run its result.
 #include <cmath>
 
 #include "deploy/engine/engine.h"
 #include "deploy/engine/simulate.h"
 #include "deploy/graph/file.h"
 #include "deploy/networks.h"
+#include "kernels/conv.h"
 #include "layers/distill.h"
 #include "quant/training/distillation_teacher.h"
 #include "quant/training/trainable_graph.h"
@@ -66,6 +68,7 @@ TEST_CASE("the trainable graph computes what the int8 engine's simulation comput
   const Activation act = GENERATE(Activation::kReLU, Activation::kSiLU, Activation::kHardswish);
   const bool some_float = GENERATE(false, true);
   CAPTURE(name_of(act), some_float);
+  const kernels::cpu::ExactSums exact;  // of integers, as the engine's
   const Tensor images = test::random_images({2, 32, 64, 3}, 5);
   Graph g = test::with_ranges(mixed_graph(act, 11), images, 0.7f);
   if (some_float)
@@ -236,7 +239,9 @@ std::pair<double, double> train_towards(TrainableGraph& student, const Graph& fu
 
 }  // namespace
 
-TEST_CASE("training a badly quantized graph brings it nearer to the float one; scales do as told") {
+TEST_CASE(
+    "training a badly quantized graph brings it nearer to the float one, with every mode of "
+    "scales") {
   const Activation act = GENERATE(Activation::kReLU, Activation::kSiLU);
   const bool learned = GENERATE(false, true);
   const WeightRanges weights =
@@ -284,10 +289,10 @@ TEST_CASE("training a badly quantized graph brings it nearer to the float one; s
   CHECK(a.steps == 0);
 }
 
-TEST_CASE("a trainable graph refuses what the engine would refuse") {
+TEST_CASE("a trainable graph refuses graphs that the engine would refuse") {
   const Tensor images = test::random_images({1, 32, 32, 3}, 8);
   const Graph traced = test::traced(test::MixedNet(Activation::kReLU, 4), {1, 32, 32, 3});
-  CHECK(test::error_of([&] { TrainableGraph t(traced); }).find("is not fused") !=
+  CHECK(test::error_of([&] { TrainableGraph t(traced); }).find("has not been fused") !=
         std::string::npos);
   Graph g = test::with_ranges(deploy::fuse(traced), images);
   Graph no_scales = g;

@@ -1,4 +1,5 @@
-// Decoded boxes, rows of targets, box losses, and the ends of a loss.
+// SPDX-License-Identifier: Apache-2.0
+// Decoded boxes, rows of targets, box losses, and the final step of a loss.
 #include "kernels/detection/box_loss.h"
 
 #include <cmath>

@@ -1,6 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
 // The cases of the CUDA kernels, the same on the host SIMT runner (test_simt) and on a device
-// (test_gpu): each compares with a plain double-precision reference and with the CPU kernel. A case
-// stands in a file of this folder, which registers it for both:
+// (test_gpu): each compares with a plain double-precision reference and with the CPU kernel. A file
+// of this folder defines a case and registers it for both:
 //
 //   KERNEL_CASE("cast kernels") {
 //     for (const uint64_t seed : gpu.seeds()) {

@@ -1,9 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <cmath>
 
 #include "kernels/conv_int8.h"
 #include "simt/cases/cases.h"
 #include "simt/cases/conv_reference.h"
-#include "simt/cases/rows.h"
+#include "simt/cases/strided.h"
 
 namespace sextant::test {
 namespace {
@@ -182,7 +183,7 @@ KERNEL_CASE("convolution kernels refuse bad parameters") {
   CHECK(forward() == "conv_forward: activation_scale 0.5, must be 1");
   f.accumulate = true;
   f.epilogue.activation = Activation::kReLU;
-  CHECK(forward() == "conv_forward: accumulate goes without bias, residual and activation");
+  CHECK(forward() == "conv_forward: accumulate excludes bias, residual and activation");
   ConvBackwardData d;
   d.shape.groups = 3;
   CHECK(error_of([&] { start(gpu, cuda::conv_backward_data, d); }) ==

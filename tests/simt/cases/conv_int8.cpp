@@ -1,10 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/conv_int8.h"
 
 #include <cmath>
 
 #include "simt/cases/cases.h"
 #include "simt/cases/conv_reference.h"
-#include "simt/cases/rows.h"
+#include "simt/cases/strided.h"
 #include "support/conv_sums.h"
 
 namespace sextant::test {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A convolution problem with random data, and its results in double from the definition.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/conv.h"
 #include "simt/cases/cases.h"
 #include "simt/cases/conv_reference.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "simt/cases/rep_bn_act_reference.h"
 
 #include <algorithm>

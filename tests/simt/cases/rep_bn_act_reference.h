@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // rep_bn_act in double precision, written from the contract's formulas, and its test problems.
 #pragma once
 

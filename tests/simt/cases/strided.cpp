@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/strided.h"
 
 #include <cmath>
@@ -6,7 +7,7 @@
 
 #include "core/half.h"
 #include "simt/cases/cases.h"
-#include "simt/cases/rows.h"
+#include "simt/cases/strided.h"
 
 namespace sextant::test {
 namespace {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The sizes of the micro-kernels: kTile pixels by kBlock channels, whose sums fit the registers.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Of one constant for each activation, that of the one at hand: ForActivation<A>::value.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Depthwise convolutions in f32: one input and one output channel to each group, so that channels lie
 // in vectors throughout, and their weight gradients.
 #include <algorithm>

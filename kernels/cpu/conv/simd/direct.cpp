@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Direct convolutions in f32. The lines that a band of output rows reads are copied with their
 // padding, so that for each kernel row a pixel's values follow each other; a pointwise convolution
 // reads its source as it lies. Each value of the result is one sum in one order, however the layer

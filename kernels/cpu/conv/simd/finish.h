@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What follows the sums of a block of channels where the micro-kernel does not do it itself: any
 // activation, and blocks that end within a vector.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The micro-kernel of the weight gradients: sums of outer products of two series of vectors. A step
 // takes one pixel: values of up to kTile output channels are broadcast, times a block of inputs.
 #pragma once

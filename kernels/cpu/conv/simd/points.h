@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The transforms of F(m x m, 3x3) along one axis, for sums y[j] = sum of d[j + k] g[k] over k < 3,
 // j < m: y = A^T ((G g) . (B^T d)) (Toom-Cook; Lavin and Gray 2016, "Fast Algorithms for
 // Convolutional Neural Networks"). With points p and infinity, m(x) the product of x - p, row p of

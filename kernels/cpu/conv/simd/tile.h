@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The micro-kernel of the f32 convolutions: sums of up to kTile pixels by a block of channels, held
 // in registers. A step takes one input channel: the weights of the block are loaded, each pixel's
 // value is broadcast. On AVX2 that is 6 pixels by 16 channels, 12 multiply-adds for 8 loads.

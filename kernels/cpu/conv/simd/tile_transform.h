@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The input transform of F(m x m, 3x3) in f32.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Weight gradients in f32, directly: dw(o, ky, kx, i) is the sum over the pixels of dy(pixel, o)
 // x(pixel * stride + (ky, kx), i). Input lines are copied with their padding, so that the values of a
 // kernel row, kx and i, follow each other. Bands of rows that fit the second cache are summed into

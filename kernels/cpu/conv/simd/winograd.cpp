@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // 3x3 convolutions of stride 1 in f32 by F(m x m, 3x3), m 2 or 4 (points.h, winograd_jobs.h).
 #include <algorithm>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Weight gradients of 3x3 convolutions of stride 1 in f32 by F(4x4, 3x3): at each of the 36 positions
 // of transformed tiles, a sum of outer products of dy's and x's channels; the sums are transformed
 // back to 3x3.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How the work of F(m x m, 3x3) is shared out. Tiles of m + 2 x m + 2 pixels are transformed, channel
 // by channel; at each of the (m + 2)^2 positions the tiles are multiplied with the transformed
 // weights, a matrix product over the channels; what comes out is transformed back to m x m pixels.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Depthwise convolutions in int8: one input and one output channel to each group, so that channels
 // lie in vectors throughout. Sums of up to kh kw products of bytes, in 32 bits.
 #include <algorithm>

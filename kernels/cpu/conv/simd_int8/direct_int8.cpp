@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Direct convolutions in int8. The lines that a band of output rows reads are copied with their
 // padding, widened to 16 bits, or, where there is VNNI, as bytes; then tiles of pixels by a block of
 // channels are summed in registers (dot.h). On AVX2 a step of a full tile is 12 vpmaddwd and 12

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Products of small integers, summed into 32 bits: the step of the int8 convolutions.
 #pragma once
 

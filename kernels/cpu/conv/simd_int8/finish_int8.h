@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What follows the integer sums of a block of channels (kernels/conv_int8.h).
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What each instruction set defines in its namespace; kernels/cpu/conv/int8.cpp chooses.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // F(m x m, 3x3) in integers, along one axis (kernels/cpu/conv/simd/points.h), and why it is exact.
 //
 // With points 0, 1, -1 (m = 2) and also 2, -2 (m = 4) all coefficients are integers once the fractions

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // 3x3 convolutions of stride 1 in int8 by F(m x m, 3x3) in integers, exactly (points_int8.h,
 // winograd_jobs.h).
 #include <algorithm>

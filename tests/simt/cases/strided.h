@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Tensors with a pitch in the cases of kernels.
 #pragma once
 
