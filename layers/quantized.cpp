@@ -188,6 +188,7 @@ class Operation {
     } else {
       const kernels::ConvShape s = conv_shape(xs, ws, c_.params);
       sums_ = tensor(Shape{s.n, s.oh(), s.ow(), s.oc});
+      const kernels::cpu::ExactSums exact;  // integers, like the int8 engine's
       on(x_).conv_forward({s, x_.f32(), levels_.f32(), nullptr, sums_.f32()});
     }
     form_.sums = sums_.f32();

@@ -169,16 +169,18 @@ def compare(args):
             for runtime, file in (("torch", "fp32_pnnx.py"), ("ncnn", "one.ncnn")):
                 sides[f"{runtime} fp32"] = [sys.executable, __file__, "time", runtime, folder / file]
         figures = {side: [] for side in sides}
-        for _ in range(args.rounds):
+        for turn in range(args.rounds):
             for side, command in sides.items():
                 if side.startswith("sextant"):
                     result = measure(command, threads, folder / "ours.json")
                     row = result["results"][side.split()[1]]
                     figures[side].append((row["ms_median"], row["ms_min"]))
-                    continue
-                options = [*common, "--repeats", str(args.repeats), "--threads", str(threads)]
-                result = measure([*command, *options], threads)
-                figures[side].append((result["median_ms"], result["min_ms"]))
+                else:
+                    options = [*common, "--repeats", str(args.repeats), "--threads", str(threads)]
+                    result = measure([*command, *options], threads)
+                    figures[side].append((result["median_ms"], result["min_ms"]))
+                median, least = figures[side][-1]
+                print(f"round {turn + 1}: {side:20s} {median:8.2f} ms, min {least:.2f}", flush=True)
     record = {"threads": threads, "batch": args.batch, "img": args.img, "rounds": args.rounds}
     record["sides"] = {}
     for side, rounds in figures.items():
