@@ -93,7 +93,8 @@ constexpr auto enum_names(ConvAlgorithm) {
                                                       {ConvAlgorithm::kWinograd4, "winograd 4x4"}});
 }
 
-// Forces direct sums while it lives, for tests. Not thread-safe.
+// Forces direct sums while it lives: for the integers of quantization-aware training, and for tests.
+// Not thread-safe.
 class ExactSums {
  public:
   ExactSums();
