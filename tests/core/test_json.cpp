@@ -98,7 +98,8 @@ TEST_CASE("config: numbers that another reader would change are refused by their
   CHECK(error_at(R"({"n": 3.7})", int64_t{1}) ==
         "c.json: 'n' is 3.7, must be a whole number in [1, 4096]");
   CHECK_THAT(error_at(R"({"n": 4294967360})", 1), Contains("'n' is 4294967360, must be"));
-  CHECK_THAT(error_at(R"({"n": 99999999999999999999999})", int64_t{1}), Contains("'n' is 1e+23"));
+  CHECK_THAT(error_at(R"({"n": 99999999999999999999999})", int64_t{1}),
+             Contains("e+22, must be a whole number in [1, 4096]"));
   CHECK_THAT(error_at(R"({"n": true})", 1), Contains("wrong type: true"));
   CHECK(error_at(R"({"n": 8})", 1) == "no error");
   CHECK(error_at(R"({"n": 8.5})", 1.0) == "no error");
