@@ -15,6 +15,7 @@ namespace fs = std::filesystem;
 TEST_CASE("folder lock: one at a time, and the folder is left as it was") {
   const test::TemporaryFolder folder;
   const fs::path run = folder / "a/run";
+  fs::create_directories(run);
   {
     const FolderLock lock(run);
     CHECK(fs::exists(run / "lock"));
@@ -22,6 +23,7 @@ TEST_CASE("folder lock: one at a time, and the folder is left as it was") {
           run.string() + ": is in use by process " + std::to_string(::getpid()) +
               "; wait for its end, or choose another folder");
     CHECK(test::error_of([&] { const FolderLock other(folder / "b"); }) == "no error");
+    CHECK_FALSE(fs::exists(folder / "b"));  // it made it, and left it empty
   }
   CHECK_FALSE(fs::exists(run));
   CHECK(test::error_of([&] { const FolderLock again(run); }) == "no error");
