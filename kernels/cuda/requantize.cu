@@ -257,7 +257,8 @@ void quantize_backward(const QuantizeBackward& p, void* workspace, Stream stream
     else
       start(SEXTANT_KERNEL(quantize_gradient_kernel<false>));
   }
-  if (partial != nullptr) sum_partials(partial, chunks, 1.0, p.dscale, stream, f.channels);
+  if (p.dscale != nullptr && f.channels > 0)
+    sum_partials(partial, chunks, 1.0, p.dscale, stream, f.channels);
 }
 
 void dequantize(const Dequantize& p, void*, Stream stream) {
@@ -321,7 +322,8 @@ void requantize_backward(const RequantizeBackward& p, void* workspace, Stream st
     else
       start(SEXTANT_KERNEL(requantize_gradient_kernel<kAct, false>));
   });
-  if (partial != nullptr) sum_partials(partial, chunks_of(n), 1.0, p.dscale, stream);
+  // The sum of nothing is written too.
+  if (p.dscale != nullptr) sum_partials(partial, chunks_of(n), 1.0, p.dscale, stream);
 }
 
 }  // namespace sextant::kernels::cuda

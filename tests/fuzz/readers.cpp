@@ -64,7 +64,11 @@ void read_pt(Bytes bytes) {
   const ImportedWeights w = import_torch({bytes.begin(), bytes.end()}, kName);
   std::vector<std::pair<std::string, Shape>> shapes;
   for (const auto& [name, t] : w.state.tensors) shapes.emplace_back(name, t.shape());
-  recognise_yolov6(shapes, kName, w.block);
+  try {
+    recognise_yolov6(shapes, kName, w.block);
+  } catch (const Error&) {
+    // A sound file of another model.
+  }
 }
 
 void read_onnx(Bytes bytes) { deploy::from_onnx(text(bytes), kName, {}); }

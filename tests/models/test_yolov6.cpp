@@ -71,7 +71,8 @@ TEST_CASE("an impossible model is refused with the key and the reason") {
   const auto error = [](const Json& j) {
     return test::error_of([&] { read_yolov6_config(ConfigReader(j, "c.json", "model."), 3); });
   };
-  CHECK(error({{"type", "yolov6q"}}).find("c.json: 'model.type' is 'yolov6q'") == 0);
+  CHECK(error({{"type", "yolov6q"}})
+            .find("c.json: 'model.type': unknown model type 'yolov6q'; use") == 0);
   CHECK(error({{"type", "yolov6n"}, {"neck", "RepBiFPANNeck6"}}) ==
         "c.json: 'model.neck' is RepBiFPANNeck6, for 4 levels, but backbone EfficientRep has 3");
   CHECK(error({{"type", "yolov6n"}, {"backbone", "EfficientRep6"}, {"neck", "RepBiFPANNeck6"}}) ==

@@ -90,7 +90,7 @@ TEST_CASE("checkpoint: a model larger than its file is refused before it is crea
     host_reset_peak();
     const int64_t before = host_stats().peak_bytes;
     CHECK_THAT(error_of([&] { load_checkpoint(file); }),
-               Contains("c.safetensors: 'model' in its metadata is of a larger model"));
+               Contains("c.safetensors: 'model' in its metadata describes a larger model"));
     CHECK(host_stats().peak_bytes - before < (int64_t{32} << 20));
   }
   CHECK(load_checkpoint(checkpoint({"a", "b"})).model != nullptr);

@@ -72,7 +72,8 @@ TEST_CASE("evaluation: images that cannot be decoded are left out") {
   CHECK_THAT(error_of([&] { evaluate(s.open(data::OnError::kStop)); }),
              Contains("1.png: the image does not"));
   for (const int i : {0, 2, 3}) s.ruin(i);
-  CHECK_THAT(error_of([&] { evaluate(s.open()); }), Contains("no image of split 'val' decodes"));
+  CHECK_THAT(error_of([&] { evaluate(s.open()); }),
+             Contains("none of the images of split 'val' can be decoded"));
 }
 
 TEST_CASE("calibration: images that cannot be decoded are replaced or left out") {
@@ -86,7 +87,7 @@ TEST_CASE("calibration: images that cannot be decoded are replaced or left out")
   CHECK(spread_batch(s.open(), 1, 64, 0).dim(0) == 1);
   for (const int i : {2, 3}) s.ruin(i);
   CHECK_THAT(error_of([&] { spread_batch(s.open(), 2, 64, 0); }),
-             Contains("no image of split 'val' decodes"));
+             Contains("none of the images of split 'val' can be decoded"));
 }
 
 TEST_CASE(

@@ -317,7 +317,7 @@ TEST_CASE("qat: refusals of the config, and defaults from the model's training")
   CHECK(error({{"loss", {{"iuo", "siou"}}}}) ==
         "q.json: unknown key 'loss.iuo'; nearest is 'loss.iou'");
   CHECK(error({{"loss_weight", 0}, {"distill", {{"cwd_weight", 0}, {"logits_weight", 0}}}})
-            .find("nothing to train by") != std::string::npos);
+            .find("no loss is left to train by") != std::string::npos);
   CHECK(error({{"calibration", {{"method", "median"}}}}) ==
         "q.json: 'calibration.method': unknown calibration method 'median'; use mse, percentile, "
         "entropy or max");
@@ -371,7 +371,7 @@ TEST_CASE("a ladder: files of each rung, resuming, and sizes that do not fit") {
   CHECK(read_text(out / "qat.json") == before);
   CHECK(error_of([&] {
           climb(parse({{"verify_images", 2}}), out, true);
-        }).find("has another 'verify_images'") != std::string::npos);
+        }).find("holds a ladder with a different 'verify_images'") != std::string::npos);
 
   // More rungs come beside those that are there; fewer, or another start of the last, do not.
   const Ladder longer = climb(parse({{"rungs", {"fp32", "naive", "ptq", "qat"}}}), out, true);

@@ -173,7 +173,8 @@ TEST_CASE("dataset: wrong descriptions are refused") {
   CHECK_THAT(json(R"({"names": ["a"], "train": 5})"), Contains("'train' has the wrong type"));
   CHECK_THAT(json(R"({"names": ["a"], "format": "pascal", "train": "x"})"),
              Contains("yolo, coco or voc"));
-  CHECK_THAT(json(R"({"names": ["a"], "root": "gone", "train": "x"})"), Contains("no folder"));
+  CHECK_THAT(json(R"({"names": ["a"], "root": "gone", "train": "x"})"),
+             Contains("is not a folder"));
   CHECK_THAT(json(R"({"names": ["a"], "train": "images/train", "labels": {"train": "none"}})"),
              Contains("label folder"));
   CHECK_THAT(json("{"), Contains("d.json: line 1"));

@@ -250,9 +250,13 @@ TEST_CASE("image: TIFF and WebP, if the build has their libraries") {
     CHECK(image.row(1)[0] == 15);
     CHECK(largest_difference(decode_file(tiff(5, 4, 6)), upright(image, 6)) == 0);
     const Bytes whole = tiff(5, 4, 1);
-    for (size_t n = 4; n < whole.size(); n += 3)
-      CHECK_THAT(error_of([&] { decode_image(std::span(whole).first(n), "a.tif"); }),
-                 Contains("a.tif: "));
+    for (size_t n = 4; n < whole.size(); n += 3) {
+      Image part;
+      const std::string message =
+          error_of([&] { part = decode_image(std::span(whole).first(n), "a.tif"); });
+      // libtiff does not miss what is cut off behind the pixels.
+      CHECK((message.starts_with("a.tif: ") || part.pixels == image.pixels));
+    }
   }
   if (!built_with("libwebp")) {
     WARN("skipped: built without libwebp");

@@ -139,7 +139,8 @@ TEST_CASE("broken deploy files are refused with one line that names the fault") 
        }),
        "expected [1,16,16,16]");
   says(error([](Json& j, F&) { j["tensors"][1]["shape"] = {1, -2, 3, 4}; }), "is out of bounds");
-  says(error([](Json& j, F&) { j["tensors"][1]["name"] = j["tensors"][2]["name"]; }), "twice");
+  says(error([](Json& j, F&) { j["tensors"][1]["name"] = j["tensors"][2]["name"]; }),
+       "duplicate tensor");
   says(error([](Json& j, F&) { j["class_names"] = {"only"}; }), "1 class names for 3 classes");
   says(error([](Json& j, F&) { j["output"] = "images"; }), "decode");
   const auto tensor = [](F& f, const std::string& name) -> Tensor& {
