@@ -6,9 +6,11 @@
 #include <cstdint>
 #include <cstring>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "core/error.h"
+#include "core/text.h"
 
 namespace sextant {
 
@@ -44,13 +46,10 @@ class ByteReader {
   size_t position_ = 0;
 };
 
-// Text from such a file, made safe for a message: anything but printable ASCII becomes '?', and it
-// is cut after 80 characters.
-inline std::string printable(std::string_view text) {
-  std::string out(text.substr(0, 80));
-  for (char& c : out)
-    if (c < ' ' || c > '~') c = '?';
-  return text.size() > 80 ? out + "..." : out;
+// Text from such a file for a message: as printable(), and cut after 80 bytes.
+inline std::string excerpt(std::string_view text) {
+  constexpr size_t kMost = 80;
+  return printable(text.substr(0, kMost)) + (text.size() > kMost ? "..." : "");
 }
 
 }  // namespace sextant

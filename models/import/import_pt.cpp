@@ -95,7 +95,7 @@ class Collector {
       });
       check(key.kind == Kind::kString && plain && !key.text.empty() &&
                 prefix.size() + key.text.size() <= kMaxName,
-            "{}: '{}' has a member with the name '{}'", file_.path(), prefix, printable(key.text));
+            "{}: '{}' has a member with the name '{}'", file_.path(), prefix, excerpt(key.text));
       f(key.text, value);
     }
   }

@@ -208,7 +208,7 @@ void Parser::global() {
     if (end_of_part) name += end_of_part;
   }
   check(names_.allow(name), "{}: names '{}', which a checkpoint does not hold; nothing was run",
-        where_, printable(name));
+        where_, excerpt(name));
   push_new(Kind::kGlobal).text = std::move(name);
 }
 

@@ -65,8 +65,8 @@ TorchFile::TorchFile(std::vector<uint8_t> bytes, std::string path, PickleNames n
   std::string pickle;
   for (const auto& [name, entry] : zip_.entries()) {
     if (!name.ends_with(kPickle)) continue;
-    check(pickle.empty(), "{}: holds two pickles, '{}' and '{}'", path_, printable(pickle),
-          printable(name));
+    check(pickle.empty(), "{}: holds two pickles, '{}' and '{}'", path_, excerpt(pickle),
+          excerpt(name));
     pickle = name;
   }
   check(!pickle.empty(), "{}: is a zip file, but not one written by torch.save (no data.pkl)",

@@ -123,7 +123,7 @@ void ZipArchive::read_entry(ByteReader& r, uint64_t limit) {
     if (packed == kMax32) packed = field.number<uint64_t>();
     if (header == kMax32) header = field.number<uint64_t>();
   }
-  const std::string shown = printable(name);
+  const std::string shown = excerpt(name);
   check((flags & 0x2041) == 0, "{}: entry '{}' is encrypted", path_, shown);
   check(method == 0 && packed == e.size, "{}: entry '{}' is compressed; PyTorch stores its entries",
         path_, shown);
@@ -158,12 +158,12 @@ void ZipArchive::check_overlap() const {
 
 std::span<const uint8_t> ZipArchive::read(const std::string& name) {
   const auto it = entries_.find(name);
-  check(it != entries_.end(), "{}: has no entry '{}'", path_, printable(name));
+  check(it != entries_.end(), "{}: has no entry '{}'", path_, excerpt(name));
   Entry& e = it->second;
   const auto data = view(e.offset, e.size);
   if (!e.verified) {
     check(crc32(data) == e.crc, "{}: entry '{}' is damaged (its CRC differs)", path_,
-          printable(name));
+          excerpt(name));
     e.verified = true;
   }
   return data;
