@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <optional>
 #include <string>
 
 #if defined(__x86_64__)
@@ -11,6 +12,9 @@
 
 namespace sextant::kernels::cpu {
 namespace {
+
+// The sets above it have been compiled, but not run on a processor that has them.
+constexpr Isa kLastTried = Isa::kAvx2;
 
 #if defined(__x86_64__)
 bool has_avx2_vnni() {
@@ -33,28 +37,34 @@ std::vector<Isa> find_isas() {
 std::vector<Isa> find_isas() { return {Isa::kPortable}; }
 #endif
 
-Isa first_isa() {
-  const auto& usable = usable_isas();
+// What $SEXTANT_ISA names, if anything.
+std::optional<Isa> named_isa() {
   const char* name = std::getenv("SEXTANT_ISA");
-  if (!name || !*name) return usable.back();
+  if (!name || !*name) return std::nullopt;
+  const std::vector<Isa> found = find_isas();
   const Isa wanted = from_name<Isa>(name);
-  if (std::ranges::find(usable, wanted) == usable.end()) {
+  if (std::ranges::find(found, wanted) == found.end()) {
     std::vector<std::string> names;
-    for (const Isa i : usable) names.emplace_back(name_of(i));
+    for (const Isa i : found) names.emplace_back(name_of(i));
     fail("SEXTANT_ISA={}: must be {} on this processor", name, one_of_list(names));
   }
   return wanted;
 }
 
 Isa& current() {
-  static Isa isa = first_isa();
+  static Isa isa = named_isa().value_or(usable_isas().back());
   return isa;
 }
 
 }  // namespace
 
 const std::vector<Isa>& usable_isas() {
-  static const std::vector<Isa> isas = find_isas();
+  static const std::vector<Isa> isas = [] {
+    std::vector<Isa> found = find_isas();
+    const std::optional<Isa> named = named_isa();
+    std::erase_if(found, [&](Isa i) { return i > kLastTried && i != named; });
+    return found;
+  }();
   return isas;
 }
 
