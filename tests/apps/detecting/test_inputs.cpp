@@ -51,8 +51,7 @@ std::vector<uint8_t> joined(const std::vector<fs::path>& files) {
 std::vector<std::vector<uint8_t>> images_in(const std::vector<uint8_t>& bytes) {
   std::FILE* stream = std::tmpfile();
   REQUIRE(stream != nullptr);
-  if (!bytes.empty())
-    REQUIRE(std::fwrite(bytes.data(), 1, bytes.size(), stream) == bytes.size());
+  if (!bytes.empty()) REQUIRE(std::fwrite(bytes.data(), 1, bytes.size(), stream) == bytes.size());
   std::rewind(stream);
   std::vector<std::vector<uint8_t>> images(1);
   try {
