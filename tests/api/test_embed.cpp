@@ -48,7 +48,7 @@ TEST_CASE("library: the examples build and run against an installed prefix") {
   output_of("cmake --install " SEXTANT_BINARY_DIR " --prefix " + prefix, log);
   const std::string source = std::string(SEXTANT_SOURCE_DIR) + "/examples/embed";
   const std::string build = (folder / "build").string();
-  output_of("cmake -S " + source + " -B " + build + " -DCMAKE_PREFIX_PATH=" + prefix, log);
+  output_of("cmake -G Ninja -S " + source + " -B " + build + " -DCMAKE_PREFIX_PATH=" + prefix, log);
   output_of("cmake --build " + build, log);
   const std::string arguments = " " + model + " " + (folder / "picture.ppm").string();
   const std::string found = output_of(build + "/detect_cpp" + arguments, log);
