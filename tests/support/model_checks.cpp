@@ -169,7 +169,10 @@ GradientCheck measure_gradients(const Yolov6& model, const SafeTensors& f,
 double compare_gradients(const GradientCheck& g) {
   INFO("gradients: median " << g.median << ", worst " << g.worst);
   CHECK(g.median <= g.median_limit);
-  CHECK(g.worst <= g.worst_limit);
+  // Where all else agrees to rounding, a ReLU whose input is within rounding of zero may still pass a
+  // gradient that the recorded run blocks, or the reverse.
+  constexpr double kRounding = 1e-5, kOneReLU = 5e-3;
+  CHECK(g.worst <= (g.median <= kRounding ? std::max(g.worst_limit, kOneReLU) : g.worst_limit));
   return g.median;
 }
 
