@@ -15,13 +15,8 @@ int main(int argc, char** argv) {
   sextant::apps::DetectOptions options;
   sextant::apps::add_detect_options(app, options, "sextant-infer");
   app.callback([&] {
-    sextant::apps::run_detect(options, [](const std::string& path) {
-      const sextant::SafeTensors file = sextant::load_safetensors(path);
-      sextant::check(sextant::deploy::is_deploy_file(file),
-                     "{}: is not a deploy file; `sextant export` or `sextant quantize` makes one",
-                     path);
-      return sextant::deploy::load_deploy(file);
-    });
+    sextant::apps::run_detect(
+        options, [](const std::string& path) { return sextant::deploy::load_deploy(path); });
   });
   return app.run(argc, argv);
 }

@@ -12,6 +12,7 @@
 #include "core/npy.h"
 #include "data/image/image.h"
 #include "data/image/letterbox.h"
+#include "deploy/detect/detector.h"
 #include "deploy/engine/engine.h"
 
 namespace sextant::apps {
@@ -70,10 +71,8 @@ void print_classes(const Tensor& scores, const deploy::Graph& graph) {
     std::partial_sort(order.begin(), order.begin() + shown, order.end(),
                       [&](int64_t a, int64_t b) { return row[a] > row[b]; });
     for (int64_t k = 0; k < shown; ++k) {
-      const auto id = static_cast<size_t>(order[static_cast<size_t>(k)]);
-      const std::string name =
-          id < graph.class_names.size() ? graph.class_names[id] : std::to_string(id);
-      fmt::print("image {}: {:<24} {:.6g}\n", n, name, row[id]);
+      const int64_t id = order[static_cast<size_t>(k)];
+      fmt::print("image {}: {:<24} {:.6g}\n", n, deploy::class_name(graph, id), row[id]);
     }
   }
 }

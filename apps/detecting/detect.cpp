@@ -20,11 +20,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string class_name(const deploy::Graph& graph, int id) {
-  const auto i = static_cast<size_t>(id);
-  return i < graph.class_names.size() ? graph.class_names[i] : std::to_string(id);
-}
-
 // The folder name for a class.
 std::string folder_name(std::string name) {
   std::ranges::replace(name, '/', '_');
@@ -181,7 +176,7 @@ class Detection {
                   .boxes = {}};
     for (const auto& d : detector_.run(seen.image))
       seen.found.boxes.push_back(
-          {{d.x1, d.y1, d.x2, d.y2}, d.class_id, class_name(graph_, d.class_id), d.score});
+          {{d.x1, d.y1, d.x2, d.y2}, d.class_id, deploy::class_name(graph_, d.class_id), d.score});
     writers_.add(seen.found);
     ++summary_.pictures;
     summary_.boxes += std::ssize(seen.found.boxes);

@@ -14,6 +14,7 @@
 #include "apps/detecting/video.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "core/text.h"
 #include "data/dataset/description.h"
 #include "data/dataset/folder.h"
 
@@ -24,10 +25,7 @@ namespace fs = std::filesystem;
 using Kind = Input::Kind;
 
 bool is_video_name(const fs::path& path) {
-  std::string extension = path.extension().string();
-  std::ranges::transform(extension, extension.begin(), [](unsigned char c) {
-    return static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c);
-  });
+  const std::string extension = lower_ascii(path.extension().string());
   constexpr std::array<std::string_view, 12> kExtensions{".mp4", ".avi",  ".mov", ".mkv",
                                                          ".m4v", ".webm", ".mpg", ".mpeg",
                                                          ".wmv", ".ts",   ".flv", ".gif"};
@@ -51,8 +49,7 @@ void add_list(const fs::path& list, std::vector<Input>& out) {
   const auto lines = data::list_lines(read_text(list));
   check(!lines.empty(), "{}: the list is empty", list.string());
   for (const auto& [number, line] : lines) {
-    fs::path image = list.parent_path() / line;
-    if (!fs::exists(image) && fs::exists(line)) image = line;
+    const fs::path image = data::listed_file(list, line);
     check(fs::exists(image), "{}:{}: {} does not exist", list.string(), number, image.string());
     out.push_back(file_input(image.string()));
   }

@@ -54,6 +54,9 @@ void read_voc_split(const DatasetDescription& description, const std::string& sp
 
 // The non-blank lines of a list of images, with their line numbers from 1.
 std::vector<std::pair<int64_t, std::string>> list_lines(std::string_view text);
+// The file that a line of a list names: relative to the list, or, as older tools write it, to the
+// current folder where only that one exists.
+std::filesystem::path listed_file(const std::filesystem::path& list, const std::string& line);
 
 class SampleBoxes;
 // The labels of one image in YOLO text, as read_yolo_split() takes them. A row of five columns is a

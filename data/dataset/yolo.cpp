@@ -121,14 +121,12 @@ std::vector<ImageEntry> gather_folder(const fs::path& folder,
   return entries;
 }
 
-// A path in a list is relative to the list, or, in older tools, to the working directory.
 std::vector<ImageEntry> gather_list(const fs::path& list,
                                     const std::optional<fs::path>& label_folder,
                                     LabelReport& report) {
   std::vector<ImageEntry> entries;
   for (const auto& [number, line] : list_lines(read_text(list))) {
-    fs::path image = list.parent_path() / line;
-    if (!fs::exists(image) && fs::exists(line)) image = line;
+    const fs::path image = listed_file(list, line);
     if (!fs::exists(image)) {
       report.add({list.string(), number, false, "image",
                   fmt::format("the image {} does not exist", image.string())});
@@ -174,6 +172,11 @@ std::vector<std::pair<int64_t, std::string>> list_lines(std::string_view text) {
     if (end != std::string_view::npos) lines.emplace_back(number, line.substr(0, end + 1));
   });
   return lines;
+}
+
+fs::path listed_file(const fs::path& list, const std::string& line) {
+  fs::path file = list.parent_path() / line;
+  return !fs::exists(file) && fs::exists(line) ? fs::path(line) : file;
 }
 
 void parse_yolo_labels(std::string_view text, const std::string& file, SampleBoxes& boxes,

@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/text.h"
 #include "data/image/codecs.h"
 #include "data/image/exif.h"
 #include "data/image/jpeg.h"
@@ -138,10 +139,7 @@ ImageSize image_size(const std::filesystem::path& path) {
 }
 
 bool is_image_name(const std::filesystem::path& path) {
-  std::string extension = path.extension().string();
-  std::ranges::transform(extension, extension.begin(), [](unsigned char c) {
-    return static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c);
-  });
+  const std::string extension = lower_ascii(path.extension().string());
   constexpr std::array<std::string_view, 7> kExtensions{".jpg", ".jpeg", ".png", ".bmp",
                                                         ".tif", ".tiff", ".webp"};
   return std::ranges::find(kExtensions, extension) != kExtensions.end();

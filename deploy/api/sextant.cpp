@@ -27,7 +27,7 @@ std::vector<std::string> names_of(const deploy::Graph& graph) {
   const deploy::Node* decode = graph.decode();
   const int64_t classes =
       decode == nullptr ? 0 : decode->as<deploy::DecodeAttributes>().num_classes;
-  while (std::ssize(names) < classes) names.push_back(std::to_string(names.size()));
+  while (std::ssize(names) < classes) names.push_back(deploy::class_name(graph, std::ssize(names)));
   return names;
 }
 
@@ -137,10 +137,7 @@ int sextant_open(const char* path, const sextant_options* options, sextant_detec
     });
     const sextant_options chosen = complete(options);
     const sextant::ThreadLimit limit(chosen.threads);
-    const sextant::SafeTensors file = sextant::load_safetensors(path);
-    check(deploy::is_deploy_file(file),
-          "{}: is not a deploy file; `sextant export` or `sextant quantize` makes one", path);
-    deploy::Graph graph = deploy::load_deploy(file);
+    deploy::Graph graph = deploy::load_deploy(std::filesystem::path(path));
     const deploy::DetectorConfig config = config_for(chosen, graph);
     // NOLINTNEXTLINE: the caller owns it, until sextant_close().
     *detector = new sextant_detector{std::move(graph), config, chosen.threads};

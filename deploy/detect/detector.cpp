@@ -24,6 +24,11 @@ void check_detects(const Graph& graph) {
   check(graph.decode() != nullptr, "{}: is not a detector: it has no decode node", graph.label());
 }
 
+std::string class_name(const Graph& graph, int64_t id) {
+  return id < std::ssize(graph.class_names) ? graph.class_names[static_cast<size_t>(id)]
+                                            : std::to_string(id);
+}
+
 Detector::Detector(const Graph& graph, const DetectorConfig& config)
     : config_((check_detects(graph), config)),
       canvas_{config.image_size, config.image_size, true, 114, static_cast<int>(graph.gray_border)},

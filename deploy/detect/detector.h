@@ -24,6 +24,9 @@ struct DetectorConfig {
 // Throws Error naming the model unless it ends in a decode node.
 void check_detects(const Graph& graph);
 
+// The name of a class; its number where it has none.
+std::string class_name(const Graph& graph, int64_t id);
+
 // Seconds spent, summed over all images so far.
 struct DetectorTimes {
   double preprocess = 0;   // letterbox

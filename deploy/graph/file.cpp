@@ -315,7 +315,8 @@ bool is_deploy_file(const SafeTensors& file) {
 }
 
 Graph load_deploy(const SafeTensors& file) {
-  check(is_deploy_file(file), "{}: is not a deploy file", file.path);
+  check(is_deploy_file(file),
+        "{}: is not a deploy file; `sextant export` or `sextant quantize` makes one", file.path);
   return Loader(file).load();
 }
 
