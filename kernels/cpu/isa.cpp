@@ -16,21 +16,25 @@ namespace {
 // The sets above it have been compiled, but not run on a processor that has them.
 constexpr Isa kLastTried = Isa::kAvx2;
 
-#if defined(__x86_64__)
+#if defined(SEXTANT_WIDE)
 bool has_avx2_vnni() {
   unsigned a = 0, b = 0, c = 0, d = 0;
   return __builtin_cpu_supports("avx2") && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
 }
+#endif
 
+#if defined(__x86_64__)
 std::vector<Isa> find_isas() {
   std::vector<Isa> isas = {Isa::kPortable};
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) isas.push_back(Isa::kAvx2);
+#if defined(SEXTANT_WIDE)
   if (has_avx2_vnni()) isas.push_back(Isa::kAvx2Vnni);
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
     isas.push_back(Isa::kAvx512);
     if (__builtin_cpu_supports("avx512vnni")) isas.push_back(Isa::kAvx512Vnni);
   }
+#endif
   return isas;
 }
 #else

@@ -28,7 +28,7 @@ bool can_winograd_int8(const Window& win, const int8_t* w, int m) {
 
 bool has_vnni() { return isa() == Isa::kAvx2Vnni || isa() == Isa::kAvx512Vnni; }
 
-#if defined(__x86_64__)
+#if defined(SEXTANT_WIDE)
 #define SEXTANT_CALL(name, ...)              \
   switch (isa()) {                           \
     case Isa::kPortable:                     \
@@ -42,6 +42,10 @@ bool has_vnni() { return isa() == Isa::kAvx2Vnni || isa() == Isa::kAvx512Vnni; }
     case Isa::kAvx512Vnni:                   \
       return avx512_vnni::name(__VA_ARGS__); \
   }                                          \
+  return portable::name(__VA_ARGS__)
+#elif defined(__x86_64__)
+#define SEXTANT_CALL(name, ...)                            \
+  if (isa() >= Isa::kAvx2) return avx2::name(__VA_ARGS__); \
   return portable::name(__VA_ARGS__)
 #else
 #define SEXTANT_CALL(name, ...) return portable::name(__VA_ARGS__)
