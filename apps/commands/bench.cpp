@@ -125,7 +125,7 @@ void run(const Options& o) {
   const int size = o.image_size.choose(graph);
   std::vector<Candidate> candidates = build_engines(graph, size, o);
   const Tensor images(Shape{o.batch, size, size, 3}, DType::kU8);
-  std::fill_n(images.data<uint8_t>(), images.numel(), uint8_t{114});
+  std::fill_n(images.data<uint8_t>(), images.numel(), data::kPadValue);
   time_runs(candidates, images, o.runs);
 
   Json j = {{"model", o.model}, {"image_size", size},       {"batch", o.batch},

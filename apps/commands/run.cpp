@@ -49,7 +49,7 @@ Tensor read_array(const std::string& file, bool floats) {
 
 Tensor read_images(const std::vector<std::string>& files, int size, int border) {
   Tensor images(Shape{std::ssize(files), size, size, 3}, DType::kU8);
-  const data::LetterboxOptions canvas{size, size, true, 114, border};
+  const data::LetterboxOptions canvas{size, size, true, data::kPadValue, border};
   for (size_t i = 0; i < files.size(); ++i) {
     const data::Image image = data::load_image(files[i]);
     data::letterbox_into(image, data::letterbox_geometry(image.width, image.height, canvas),

@@ -260,7 +260,7 @@ class Climber {
           deploy::load_deploy(file_of(kind)),
           deploy::EngineConfig{config_.bench_batch, bench_size_, bench_size_, precision_of(kind)});
     const Tensor images(Shape{config_.bench_batch, bench_size_, bench_size_, 3}, DType::kU8);
-    std::fill_n(images.data<uint8_t>(), images.numel(), uint8_t{114});
+    std::fill_n(images.data<uint8_t>(), images.numel(), data::kPadValue);
     std::vector<std::vector<double>> times(engines.size());
     for (int run = -2; run < config_.bench_runs; ++run)
       for (size_t e = 0; e < engines.size(); ++e) {

@@ -51,7 +51,7 @@ AffineMatrix inverse(const AffineMatrix& matrix);
 void warp_affine_into(const Image& source, const AffineMatrix& matrix, int width, int height,
                       uint8_t border, uint8_t* out);
 Image warp_affine(const Image& source, const AffineMatrix& matrix, int width, int height,
-                  uint8_t border = 114);
+                  uint8_t border = kPadValue);
 
 struct BoxThresholds {
   double side = 2.0;     // pixels; both sides must be larger

@@ -13,8 +13,6 @@
 namespace sextant::data {
 namespace {
 
-constexpr uint8_t kPad = 114;
-
 AffineRanges ranges_of(const AugmentConfig& c) {
   return {c.degrees, c.translate, c.scale, c.shear};
 }
@@ -63,7 +61,7 @@ void Planner::mosaic(int64_t index) const {
 void Planner::single(int64_t index) const {
   LoadedSample sample = source.load(index);
   const LetterboxGeometry g = letterbox_geometry(sample.image->width, sample.image->height,
-                                                 {size, size, true, kPad, source.border});
+                                                 {size, size, true, kPadValue, source.border});
   if (g.resized_width != g.image_width || g.resized_height != g.image_height) {
     sample.image = std::make_shared<const Image>(
         resize_bilinear(*sample.image, g.resized_width, g.resized_height));
@@ -77,7 +75,7 @@ void paint_picture(const AugmentPlan::Picture& picture, int size, Image& canvas,
   std::vector<CanvasTile> tiles;
   for (const auto& t : picture.tiles) tiles.push_back({t.image.get(), t.left, t.top});
   paint_canvas(tiles, picture.canvas_width, picture.canvas_height, canvas);
-  warp_affine_into(canvas, picture.matrix, size, size, kPad, out);
+  warp_affine_into(canvas, picture.matrix, size, size, kPadValue, out);
 }
 
 }  // namespace

@@ -42,10 +42,9 @@ std::vector<PixelLabel> mosaic_labels(const MosaicTiles& tiles, const MosaicPlac
 }
 
 void paint_canvas(std::span<const CanvasTile> tiles, int width, int height, Image& canvas) {
-  constexpr uint8_t kPad = 114;
   canvas.width = width;
   canvas.height = height;
-  canvas.pixels.assign(static_cast<size_t>(canvas.pitch() * height), kPad);
+  canvas.pixels.assign(static_cast<size_t>(canvas.pitch() * height), kPadValue);
   for (const CanvasTile& tile : tiles) {
     const int x1 = std::max(tile.left, 0);
     const int x2 = std::min(tile.left + tile.image->width, width);

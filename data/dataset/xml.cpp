@@ -9,7 +9,7 @@
 namespace sextant::data {
 namespace {
 
-constexpr std::string_view kBlank = " \t\r\n";
+constexpr std::string_view kXmlSpace = " \t\r\n";
 
 void append_utf8(uint32_t c, std::string& out) {
   const auto put = [&](uint32_t byte) { out += static_cast<char>(byte); };
@@ -95,12 +95,12 @@ class Parser {
   }
 
   void close(std::string_view tag, std::vector<XmlElement*>& open) {
-    const auto name = tag.substr(0, tag.find_last_not_of(kBlank) + 1);
+    const auto name = tag.substr(0, tag.find_last_not_of(kXmlSpace) + 1);
     require(open.size() > 1 && open.back()->name == name,
             fmt::format("</{}> where <{}> is open", name, open.back()->name));
     std::string& text = open.back()->text;
-    text.erase(text.find_last_not_of(kBlank) + 1);
-    text.erase(0, std::min(text.find_first_not_of(kBlank), text.size()));
+    text.erase(text.find_last_not_of(kXmlSpace) + 1);
+    text.erase(0, std::min(text.find_first_not_of(kXmlSpace), text.size()));
     open.pop_back();
   }
 

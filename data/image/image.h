@@ -24,6 +24,9 @@ struct Image {
   const uint8_t* row(int y) const { return pixels.data() + y * pitch(); }
 };
 
+// The grey around an image that does not fill its canvas, as in the official training.
+inline constexpr uint8_t kPadValue = 114;
+
 // An image of one grey level. Throws Error unless both sides are positive.
 Image make_image(int width, int height, uint8_t value = 0);
 

@@ -25,7 +25,7 @@ bool huffman_tables_fit(std::span<const uint8_t> segment) {
 }
 
 // The contents of an APP1 segment, which may be something else (XMP).
-int orientation_of(std::span<const uint8_t> contents) {
+int jpeg_orientation(std::span<const uint8_t> contents) {
   constexpr std::array<uint8_t, 6> kTitle{'E', 'x', 'i', 'f', 0, 0};
   if (contents.size() < kTitle.size() ||
       !std::equal(kTitle.begin(), kTitle.end(), contents.begin()))
@@ -86,7 +86,7 @@ JpegLook look_at_jpeg(std::span<const uint8_t> bytes, bool header_only) {
     const auto contents = bytes.subspan(at + 4, length - 2);
     if (marker == kHuffman && !huffman_tables_fit(contents)) return ends(JpegState::kBroken);
     if (marker == kExif && !frame_seen && look.orientation == 1)
-      look.orientation = orientation_of(contents);
+      look.orientation = jpeg_orientation(contents);
     if (is_frame(marker)) {
       if (header_only) return ends(JpegState::kGood);
       if (frame_seen) return ends(JpegState::kBroken);

@@ -23,7 +23,7 @@ struct LetterboxOptions {
   int width = 640;  // of the canvas
   int height = 640;
   bool scale_up = true;  // false: small images keep their size
-  uint8_t pad = 114;
+  uint8_t pad = kPadValue;
   // Grey pixels on every side: the image is scaled to fit inside them (the official "shrink size",
   // 2 * border; 640 with 3 is its 634 + 3 + 3).
   int border = 0;

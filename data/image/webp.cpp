@@ -27,7 +27,7 @@ bool is_webp(std::span<const uint8_t> bytes) {
 namespace {
 
 // From the EXIF chunk of the RIFF container, which some writers start with a JPEG's header.
-int orientation_of(std::span<const uint8_t> bytes) {
+int webp_orientation(std::span<const uint8_t> bytes) {
   constexpr std::string_view kTitle("Exif\0\0", 6);
   for (size_t at = 12; at + 8 <= bytes.size();) {
     size_t length = 0;
@@ -50,7 +50,7 @@ ImageHeader webp_header(std::span<const uint8_t> bytes, const std::string& name)
   check(WebPGetFeatures(bytes.data(), bytes.size(), &features) == VP8_STATUS_OK,
         "{}: the image header is broken", name);
   check(features.has_animation == 0, "{}: the WebP file is an animation", name);
-  return {features.width, features.height, orientation_of(bytes)};
+  return {features.width, features.height, webp_orientation(bytes)};
 }
 
 Image webp_decode(std::span<const uint8_t> bytes, const ImageHeader& header,

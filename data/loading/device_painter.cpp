@@ -8,11 +8,7 @@
 #include "kernels/backend.h"
 
 namespace sextant::data {
-namespace {
-
-constexpr uint8_t kPad = 114;
-
-}  // namespace
+namespace {}  // namespace
 
 Tensor DevicePainter::upload(const AugmentPlan::Tile& tile) {
   if (const auto found = images_.find(tile.index); found != images_.end()) return found->second;
@@ -61,8 +57,8 @@ Tensor DevicePainter::paint(std::span<const AugmentPlan* const> plans, int size)
   const Tensor list = device_bytes(std::span<const kernels::AugmentSample>(samples));
   Tensor out(Shape{batch, size, size, 3}, DType::kU8, Device::kCuda);
   kernels::backend(Device::kCuda)
-      .augment({static_cast<const kernels::AugmentSample*>(list.raw()), batch, size, size, kPad,
-                out.data<uint8_t>()});
+      .augment({static_cast<const kernels::AugmentSample*>(list.raw()), batch, size, size,
+                kPadValue, out.data<uint8_t>()});
   return out;
 }
 
@@ -79,7 +75,7 @@ Tensor resize_device_batch(const Tensor& images, int height, int width) {
   Tensor out(Shape{batch, height, width, 3}, DType::kU8, Device::kCuda);
   kernels::backend(Device::kCuda)
       .letterbox({static_cast<const kernels::LetterboxImage*>(there.raw()), batch, width, height,
-                  kPad, out.data<uint8_t>()});
+                  kPadValue, out.data<uint8_t>()});
   return out;
 }
 

@@ -19,8 +19,6 @@
 namespace sextant::data {
 namespace {
 
-constexpr uint8_t kPad = 114;
-
 // One sample of a batch under construction.
 struct Slot {
   int64_t index = 0;
@@ -99,7 +97,7 @@ struct Loader::State {
   State(const Dataset& d, LoaderConfig c)
       : dataset(d),
         config(std::move(c)),
-        store(d, {config.size, config.size, true, kPad, config.border}, config.cache_bytes),
+        store(d, {config.size, config.size, true, kPadValue, config.border}, config.cache_bytes),
         source{d.size(), [this](int64_t index) { return store.load_good(index); }, config.border},
         painter(config.cache_bytes) {
     try {
@@ -176,7 +174,7 @@ void Loader::State::make_sample(const Epoch& e, int64_t position, Slot& slot, Im
   slot.good = image != nullptr;
   if (!slot.good) return;
   slot.geometry = store.geometry(slot.index);
-  letterbox_into(*image, slot.geometry, kPad, out);
+  letterbox_into(*image, slot.geometry, kPadValue, out);
   slot.labels =
       canvas_labels(dataset.samples[static_cast<size_t>(slot.index)].labels, slot.geometry);
 }
@@ -296,11 +294,11 @@ Batch load_batch(const Dataset& dataset, int64_t begin, int64_t end, int size, i
     slot.index = begin + k;
     const Sample& sample = dataset.samples[static_cast<size_t>(slot.index)];
     slot.geometry =
-        letterbox_geometry(sample.width, sample.height, {size, size, true, kPad, border});
+        letterbox_geometry(sample.width, sample.height, {size, size, true, kPadValue, border});
     const auto image = load_resized(dataset, slot.index, slot.geometry);
     slot.good = image.has_value();
     if (!slot.good) continue;
-    letterbox_into(*image, slot.geometry, kPad, images.data<uint8_t>() + k * bytes);
+    letterbox_into(*image, slot.geometry, kPadValue, images.data<uint8_t>() + k * bytes);
     slot.labels = canvas_labels(sample.labels, slot.geometry);
   }
   return assemble(std::move(images), slots, size, true);

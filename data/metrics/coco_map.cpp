@@ -11,7 +11,7 @@
 namespace sextant::data {
 namespace {
 
-constexpr int kThresholds = 10;
+constexpr int kCocoThresholds = 10;
 constexpr int kRecallPoints = 101;
 constexpr int kMaxDetections = 100;
 constexpr std::array<int, 3> kRankLimits{1, 10, kMaxDetections};
@@ -32,7 +32,7 @@ constexpr std::array<double, N> linspace(double start, double stop) {
   v[N - 1] = stop;
   return v;
 }
-constexpr auto kIouThresholds = linspace<kThresholds>(0.5, 0.95);
+constexpr auto kCocoIous = linspace<kCocoThresholds>(0.5, 0.95);
 constexpr auto kRecalls = linspace<kRecallPoints>(0.0, 1.0);
 
 // The ground truth and the best detections of one class in one image.
@@ -125,11 +125,11 @@ int64_t match(const Cell& cell, const std::array<double, 2>& range, std::vector<
   for (size_t d = 0; d < cell.detections.size(); ++d)
     out.push_back({cell.detections[d]->score, static_cast<int>(d), 0, 0});
   std::vector<bool> taken(n);
-  for (int t = 0; t < kThresholds; ++t) {
+  for (int t = 0; t < kCocoThresholds; ++t) {
     const uint16_t bit = static_cast<uint16_t>(1u << t);
     taken.assign(n, false);
     for (size_t d = 0; d < cell.detections.size(); ++d) {
-      double best = kIouThresholds[static_cast<size_t>(t)];
+      double best = kCocoIous[static_cast<size_t>(t)];
       size_t found = n;
       for (const size_t g : order) {
         if (taken[g] && !cell.truths[g]->crowd) continue;
@@ -157,9 +157,9 @@ int64_t match(const Cell& cell, const std::array<double, 2>& range, std::vector<
 
 // The curve of one class and one area range.
 struct Curve {
-  int64_t truths = 0;                           // if 0, the rest is undefined
-  std::array<double, kThresholds> precision{};  // mean over the recall points
-  std::array<std::array<double, kThresholds>, kRankLimits.size()> recall{};
+  int64_t truths = 0;                               // if 0, the rest is undefined
+  std::array<double, kCocoThresholds> precision{};  // mean over the recall points
+  std::array<std::array<double, kCocoThresholds>, kRankLimits.size()> recall{};
 };
 
 double mean_precision(const std::vector<Judged>& judged, uint16_t bit, double truths,
@@ -194,7 +194,7 @@ Curve accumulate(const std::vector<const Cell*>& cells, const std::array<double,
                    [](const Judged& a, const Judged& b) { return a.score > b.score; });
   std::vector<double> recall, precision;
   const double truths = static_cast<double>(curve.truths);
-  for (size_t t = 0; t < kThresholds; ++t) {
+  for (size_t t = 0; t < kCocoThresholds; ++t) {
     const uint16_t bit = static_cast<uint16_t>(1u << t);
     for (size_t m = 0; m < kRankLimits.size(); ++m) {
       const auto tp = std::count_if(judged.begin(), judged.end(), [&](const Judged& j) {
@@ -207,8 +207,8 @@ Curve accumulate(const std::vector<const Cell*>& cells, const std::array<double,
   return curve;
 }
 
-double mean_of(const std::array<double, kThresholds>& v) {
-  return std::accumulate(v.begin(), v.end(), 0.0) / kThresholds;
+double mean_of(const std::array<double, kCocoThresholds>& v) {
+  return std::accumulate(v.begin(), v.end(), 0.0) / kCocoThresholds;
 }
 
 // The mean of `f` over the classes that have ground truth; -1 if none has.

@@ -7,7 +7,7 @@
 namespace sextant::data {
 namespace {
 
-double iou_of(const CocoBox& a, const CocoBox& b) {
+double overlap(const CocoBox& a, const CocoBox& b) {
   const double w = std::min(a.x + a.w, b.x + b.w) - std::max(a.x, b.x);
   const double h = std::min(a.y + a.h, b.y + b.h) - std::max(a.y, b.y);
   if (w <= 0 || h <= 0) return 0;
@@ -87,7 +87,7 @@ std::vector<MatchedDetection> match_detections(const ImageEval& image,
     for (size_t t = 0; t < image.truths.size(); ++t) {
       if (image.truths[t].crowd || image.truths[t].class_id != d.class_id) continue;
       // Of equal overlaps the last, as in the official code, which reverses its sort.
-      if (const double iou = iou_of(image.truths[t].box, d.box); iou >= b.iou) b = {t, iou};
+      if (const double iou = overlap(image.truths[t].box, d.box); iou >= b.iou) b = {t, iou};
     }
     best.push_back(b);
     out.push_back({d.class_id, d.score, {}});
@@ -138,7 +138,7 @@ void ConfusionMatrix::add(const ImageEval& image, double conf, double iou) {
     if (image.detections[d].score <= conf) continue;
     Pair best{iou, 0, d};
     for (size_t t = 0; t < image.truths.size(); ++t)
-      if (const double v = iou_of(image.truths[t].box, image.detections[d].box);
+      if (const double v = overlap(image.truths[t].box, image.detections[d].box);
           !image.truths[t].crowd && v > best.iou)
         best = {v, t, d};
     if (best.iou > iou) pairs.push_back(best);

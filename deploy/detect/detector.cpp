@@ -31,7 +31,8 @@ std::string class_name(const Graph& graph, int64_t id) {
 
 Detector::Detector(const Graph& graph, const DetectorConfig& config)
     : config_((check_detects(graph), config)),
-      canvas_{config.image_size, config.image_size, true, 114, static_cast<int>(graph.gray_border)},
+      canvas_{config.image_size, config.image_size, true, data::kPadValue,
+              static_cast<int>(graph.gray_border)},
       engine_(graph, {.batch = 1,
                       .height = config.image_size,
                       .width = config.image_size,

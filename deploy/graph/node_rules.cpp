@@ -12,7 +12,6 @@ namespace {
 
 using Stored = Key::Stored;
 
-constexpr int64_t kMaxChannels = 1 << 16;
 constexpr Key kActivationKey{"activation", " {}"};
 constexpr Key kResidualScaleKey{.name = "residual_scale", .stored = Stored::kUnlessDefault};
 

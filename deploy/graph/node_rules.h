@@ -16,6 +16,8 @@
 
 namespace sextant::deploy {
 
+inline constexpr int64_t kMaxChannels = 1 << 16;  // of any tensor
+
 // ---- attributes, key by key
 
 // How visitors see an attribute.

@@ -8,7 +8,6 @@
 namespace sextant::deploy {
 namespace {
 
-constexpr int64_t kMaxChannels = 1 << 16;
 constexpr int64_t kMaxSide = 1 << 16;
 constexpr int64_t kMaxBatch = 1 << 16;
 constexpr int64_t kMaxElements = int64_t{1} << 36;

@@ -25,7 +25,7 @@ PickleNames allowed_names() {
 constexpr int kMaxDepth = 32;
 constexpr size_t kMaxTensors = 20000;
 constexpr size_t kMaxSteps = 2'000'000;
-constexpr size_t kMaxName = 256;
+constexpr size_t kMaxTensorName = 256;
 
 class Collector {
  public:
@@ -60,7 +60,7 @@ class Collector {
       const PickleValue& name = p_[i];
       const bool plain =
           std::ranges::none_of(name.text, [](unsigned char ch) { return ch < ' ' || ch == 0x7f; });
-      check(name.kind == Kind::kString && name.text.size() <= kMaxName && plain,
+      check(name.kind == Kind::kString && name.text.size() <= kMaxTensorName && plain,
             "{}: 'names' of the model holds something that is not a class name", file_.path());
       out_.class_names.push_back(name.text);
     }
@@ -94,7 +94,7 @@ class Collector {
                c == '_' || c == '.' || c == '-';
       });
       check(key.kind == Kind::kString && plain && !key.text.empty() &&
-                prefix.size() + key.text.size() <= kMaxName,
+                prefix.size() + key.text.size() <= kMaxTensorName,
             "{}: '{}' has a member with the name '{}'", file_.path(), prefix, excerpt(key.text));
       f(key.text, value);
     }

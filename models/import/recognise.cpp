@@ -13,17 +13,17 @@ enum class Stage { kRepBlock, kBepC3, kMbla };
 enum class Neck { kRepPan, kBiFpan };
 
 // What distinguishes the kinds; the rest of a model follows from its kind.
-struct Kind {
+struct Structure {
   const char* type;
   Stage stage;
   Neck neck;
   int64_t levels;
   int64_t stem;    // output channels of the stem: 64 * width_multiple
   int64_t blocks;  // in ERBlock_4, which determines depth_multiple
-  bool operator==(const Kind&) const = default;
+  bool operator==(const Structure&) const = default;
 };
 
-constexpr std::array<Kind, 15> kKinds{{
+constexpr std::array<Structure, 15> kKinds{{
     {"yolov6n_opt", Stage::kRepBlock, Neck::kRepPan, 3, 16, 6},
     {"yolov6t_opt", Stage::kRepBlock, Neck::kRepPan, 3, 24, 6},
     {"yolov6s_opt", Stage::kRepBlock, Neck::kRepPan, 3, 32, 6},
@@ -107,8 +107,8 @@ const Mode& mode_of(const State& s, const std::string& where, const std::string&
   return *found;
 }
 
-Kind structure_of(const State& s, int64_t stem) {
-  Kind k{nullptr, Stage::kRepBlock, Neck::kRepPan, s.count("detect.cls_preds."), stem, 0};
+Structure structure_of(const State& s, int64_t stem) {
+  Structure k{nullptr, Stage::kRepBlock, Neck::kRepPan, s.count("detect.cls_preds."), stem, 0};
   if (s.has_prefix("neck.Bifusion0.")) k.neck = Neck::kBiFpan;
   std::string blocks = kFourth;
   if (s.has_prefix(blocks + "m.0.")) {
@@ -131,8 +131,8 @@ RecognisedModel recognise_yolov6(const std::vector<std::pair<std::string, Shape>
                                  const std::string& where, const std::string& block) {
   const State s(state, where);
   const Mode& mode = mode_of(s, where, block);
-  Kind found = structure_of(s, s.outputs(kStem + std::string(mode.dense)));
-  const auto kind = std::ranges::find_if(kKinds, [&](const Kind& k) {
+  Structure found = structure_of(s, s.outputs(kStem + std::string(mode.dense)));
+  const auto kind = std::ranges::find_if(kKinds, [&](const Structure& k) {
     found.type = k.type;
     return k == found;
   });

@@ -25,13 +25,13 @@ ExactSums::ExactSums() : before_(exact()) { exact() = true; }
 ExactSums::~ExactSums() { exact() = before_; }
 
 #if defined(SEXTANT_WIDE)
-#define SEXTANT_CALL(name, ...)                                        \
-  if (isa() >= Isa::kAvx512) return avx512::name(__VA_ARGS__);         \
-  if (isa() >= Isa::kAvx2) return avx2::name(__VA_ARGS__);             \
+#define SEXTANT_CALL(name, ...)                                \
+  if (isa() >= Isa::kAvx512) return avx512::name(__VA_ARGS__); \
+  if (isa() >= Isa::kAvx2) return avx2::name(__VA_ARGS__);     \
   return portable::name(__VA_ARGS__)
 #elif defined(__x86_64__)
-#define SEXTANT_CALL(name, ...)                                \
-  if (isa() >= Isa::kAvx2) return avx2::name(__VA_ARGS__);     \
+#define SEXTANT_CALL(name, ...)                            \
+  if (isa() >= Isa::kAvx2) return avx2::name(__VA_ARGS__); \
   return portable::name(__VA_ARGS__)
 #else
 #define SEXTANT_CALL(name, ...) return portable::name(__VA_ARGS__)

@@ -94,7 +94,7 @@ std::vector<double> run(const Json& j, const std::string& kind) {
 
 }  // namespace
 
-TEST_CASE("the loss of ten training steps follows PyTorch's") {
+TEST_CASE("the loss of ten training steps follows PyTorch's", "[numbers]") {
   const Json j =
       load_json(std::filesystem::path(SEXTANT_SOURCE_DIR) / "tests/fixtures/loss_curve.json");
   const auto expected = j.at("regression").at("float64").get<std::vector<double>>();

@@ -120,7 +120,8 @@ TEST_CASE("YOLOv6-N fuses to convolutions, deconvolutions, pools, concats and de
   CHECK(summary_to_json(s)["nodes"].size() == g.nodes.size());
 }
 
-TEST_CASE("every model's deploy form has the official parameters, operations and predictions") {
+TEST_CASE("every model's deploy form has the official parameters, operations and predictions",
+          "[numbers]") {
   for (const auto& fixture : test::model_fixtures()) {
     INFO("model " << fixture.name);
     const auto f = fixture.numbers();
@@ -155,7 +156,7 @@ TEST_CASE("every model's deploy form has the official parameters, operations and
   }
 }
 
-TEST_CASE("the presets have the published numbers of parameters and operations") {
+TEST_CASE("the presets have the published numbers of parameters and operations", "[numbers]") {
   struct Published {  // README of the official project: millions, GFLOPs at this image size
     const char* type;
     double parameters, flops;
@@ -192,7 +193,7 @@ TEST_CASE("the presets have the published numbers of parameters and operations")
   }
 }
 
-TEST_CASE("every preset traces, fuses and runs in fp32 and int8") {
+TEST_CASE("every preset traces, fuses and runs in fp32 and int8", "[numbers]") {
   for (const std::string& type : yolov6_preset_names()) {
     CAPTURE(type);
     const auto model = small_model({{"type", type}});

@@ -63,7 +63,7 @@ double error_of(const RoundingProblem& p, const float* w, int64_t o, int64_t beg
 
 }  // namespace
 
-TEST_CASE("learned rounding comes near the best of all roundings") {
+TEST_CASE("learned rounding comes near the best of all roundings", "[numbers]") {
   const Activation act = GENERATE(Activation::kIdentity, Activation::kReLU);
   const RoundingProblem p = problem_of(500, 10, 6, act, 7);
   const RoundingResult r = learn_rounding(p, {.iterations = 600, .batch = 100});
