@@ -89,6 +89,14 @@ void write_through(const std::filesystem::path& path,
   if (file.get() < 0 || !write_parts(file.get(), parts)) fail_writing(path, errno);
 }
 
+// Of a file that this process has open already, perhaps by a shell's redirection: a regular file, too,
+// is then written where it is.
+bool is_descriptor(const std::filesystem::path& path) {
+  const std::string name = path.lexically_normal().string();
+  return name.starts_with("/dev/fd/") || name.starts_with("/proc/") || name == "/dev/stdout" ||
+         name == "/dev/stderr";
+}
+
 }  // namespace
 
 std::filesystem::path link_target(std::filesystem::path path) {
@@ -116,13 +124,10 @@ std::vector<uint8_t> read_bytes(const std::filesystem::path& path) {
 void write_atomically(const std::filesystem::path& path,
                       std::span<const std::span<const std::byte>> parts) {
   const std::filesystem::path target = link_target(path);
-  // Of /dev/stdout, too, where it is a regular file: a shell has it open.
-  const std::string first = target.has_root_path() ? (++target.begin())->string() : "";
   struct stat info {};
   const bool there = ::stat(path.c_str(), &info) == 0;
   check(!there || !S_ISDIR(info.st_mode), "{}: is a folder, not a file", path.string());
-  if ((there && !S_ISREG(info.st_mode)) || first == "dev" || first == "proc" ||
-      path.string().starts_with("/dev/"))
+  if ((there && !S_ISREG(info.st_mode)) || is_descriptor(path))
     return write_through(path, parts);
   std::error_code ec;
   if (target.has_parent_path()) {

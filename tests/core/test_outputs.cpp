@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Outputs never overwrite inputs; links and devices are preserved.
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <filesystem>
 
@@ -93,6 +95,23 @@ TEST_CASE("files: a device or pipe is written to, not replaced") {
   CHECK(fs::is_character_file("/dev/null"));
   CHECK_THAT(error_of([] { write_atomically("/dev/full", std::string_view("x")); }),
              Contains("/dev/full: cannot be written"));
+}
+
+TEST_CASE("files: a file that a shell has open is written to, one in shared memory like any other") {
+  const Folder f;
+  f.file("open");
+  const int fd = ::open((f.folder / "open").c_str(), O_WRONLY | O_TRUNC);
+  const std::string name = "/dev/fd/" + std::to_string(fd);
+  write_atomically(name, std::string_view("one"));
+  CHECK(read_text(f.folder / "open") == "one");
+  ::close(fd);
+  if (!fs::is_directory("/dev/shm")) return;
+  const fs::path shared = "/dev/shm/sextant-test-" + std::to_string(::getpid());
+  for (const std::string text : {"first", "second"}) {
+    write_atomically(shared, text);
+    CHECK(read_text(shared) == text);
+  }
+  fs::remove(shared);
 }
 
 TEST_CASE("files: text comes without a byte order mark, pipes are read to their end") {

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // libFuzzer's door: the reader is named by SEXTANT_FUZZ_READER. With SEXTANT_FUZZ_SEEDS set, seeds are
 // written there instead and the program ends.
-#include <omp.h>
-
 #include <cstdio>
 #include <cstdlib>
 
+#include "core/parallel.h"
 #include "fuzz/readers.h"
 
 namespace {
@@ -13,7 +12,7 @@ const sextant::fuzz::Reader* reader = nullptr;
 }
 
 extern "C" int LLVMFuzzerInitialize(int* /*argc*/, char*** /*argv*/) {
-  omp_set_num_threads(1);
+  sextant::set_num_threads(1);
   if (const char* seeds = std::getenv("SEXTANT_FUZZ_SEEDS")) {
     sextant::fuzz::write_seeds(seeds);
     std::exit(0);
