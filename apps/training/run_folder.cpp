@@ -15,7 +15,7 @@ namespace {
 
 // The config without what does not change the result, and with all its keys (an older run may have
 // been written with fewer).
-Json decisive(Json config) {
+Json decisive(Json config, const std::string& where) {
   for (const char* key : {"workers", "device", "cache_mb", "patience"}) config.erase(key);
   if (!config.contains("precision"))
     config["precision"] = std::string(name_of(TrainConfig{}.precision));
@@ -23,7 +23,7 @@ Json decisive(Json config) {
     config["solver"]["optimizer"] = std::string(name_of(SolverConfig{}.optimizer));
   if (config["model"].is_object())
     config["model"] =
-        read_yolov6_config(ConfigReader(config["model"], "config", "model."), 1).json();
+        read_yolov6_config(ConfigReader(config["model"], where, "config.model."), 1).json();
   return with_absolute_paths(std::move(config));
 }
 
@@ -213,7 +213,7 @@ RunState run_state_from_json(const Json& meta, const Json& config, const std::st
   check(run_config.is_object() && run_config.contains("solver") && run_config.contains("model"),
         "{}: 'config' is not that of a training run", where);
   r.number("epoch", state.epoch, 0, kMostEpochs);
-  check_same_config(decisive(run_config), decisive(config), state.epoch, where);
+  check_same_config(decisive(run_config, where), decisive(config, where), state.epoch, where);
   r.number("best_epoch", state.best_epoch, -1, kMostEpochs);
   r.number("best_map50", state.best_map50, -1, 1);
   r.number("best_map50_95", state.best_map50_95, -1, 1);

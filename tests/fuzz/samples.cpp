@@ -3,7 +3,9 @@
 
 #include <unistd.h>
 
+#include <cstdlib>
 #include <filesystem>
+#include <map>
 
 #include "apps/model_files/checkpoint.h"
 #include "apps/training/run_folder.h"
@@ -11,8 +13,12 @@
 #include "core/file.h"
 #include "data/image/image.h"
 #include "deploy/graph/file.h"
+#include "deploy/graph/passes.h"
+#include "deploy/graph/trace.h"
 #include "deploy/onnx/export.h"
 #include "fuzz/readers.h"
+#include "layers/functional.h"
+#include "layers/stages.h"
 #include "models/import/torch_file.h"
 #include "quant/ptq/ptq.h"
 #include "quant/ranges/range_file.h"
@@ -38,6 +44,31 @@ Yolov6& model() {
   static Yolov6 model(read_yolov6_config(ConfigReader(info().model, "sample", "model."), 2), 1);
   return model;
 }
+
+// Some kinds of nodes in a file small enough for a fuzzer to cover.
+class SmallNet : public Module {
+ public:
+  SmallNet() {
+    Rng rng(1);
+    stem_ =
+        register_module("stem", std::make_shared<ConvBNAct>(3, 4, 3, 2, Activation::kReLU, rng));
+    pools_ = register_module("pools", std::make_shared<SimSPPF>(4, 4, Activation::kSiLU, rng));
+    up_ = register_module("up", std::make_shared<Transpose>(4, 4, rng));
+    last_ = register_module("last", std::make_shared<Conv2d>(8, 3, 1, ConvParams{}, true, rng));
+    train(false);
+  }
+  Variable predict(const Variable& x) const {
+    const Variable a = stem_->forward(x);
+    const Variable b = add(pools_->forward(a), a, Variable(Tensor::full(Shape{1}, 0.5f)));
+    return last_->forward(concat({up_->forward(b), upsample_nearest(slice_channels(b, 0, 4), 2)}));
+  }
+
+ private:
+  std::shared_ptr<ConvBNAct> stem_;
+  std::shared_ptr<SimSPPF> pools_;
+  std::shared_ptr<Transpose> up_;
+  std::shared_ptr<Conv2d> last_;
+};
 
 // What `write` writes, as it is read back.
 template <class F>
@@ -87,6 +118,27 @@ constexpr const char* kVoc = R"(<?xml version="1.0"?><!DOCTYPE annotation [<!ENT
 constexpr const char* kYaml =
     "path: .\ntrain: ../train/images\nval: [a, b]\nnc: 2\nnames: &n {0: cat, 1: 'dog'}\nx: *n\n";
 
+deploy::Graph small_graph() {
+  const SmallNet net;
+  deploy::NamedVariables named;
+  for (const ParameterRef& p : net.parameters()) named.emplace_back(p.name, p.variable);
+  return deploy::fuse(deploy::trace_model([&](const Variable& x) { return net.predict(x); }, named,
+                                          {1, 32, 32, 3}));
+}
+
+deploy::Graph quantized(const deploy::Graph& graph) {
+  bool given = false;
+  const auto images = [&]() -> Tensor {
+    if (given) return {};
+    given = true;
+    const Tensor t(Shape{1, 64, 64, 3}, DType::kU8);
+    for (int64_t i = 0; i < t.numel(); ++i)
+      t.data<uint8_t>()[i] = static_cast<uint8_t>(i * 37 % 251);
+    return t;
+  };
+  return quant::quantize(graph, images, {});
+}
+
 }  // namespace
 
 const SafeTensors& sample_checkpoint() {
@@ -96,18 +148,7 @@ const SafeTensors& sample_checkpoint() {
 }
 
 const deploy::Graph& sample_quantized_graph() {
-  static const deploy::Graph graph = [] {
-    bool given = false;
-    const auto images = [&]() -> Tensor {
-      if (given) return {};
-      given = true;
-      const Tensor t(Shape{1, 64, 64, 3}, DType::kU8);
-      for (int64_t i = 0; i < t.numel(); ++i)
-        t.data<uint8_t>()[i] = static_cast<uint8_t>(i * 37 % 251);
-      return t;
-    };
-    return quant::quantize(apps::to_graph(model(), info()), images, {});
-  }();
+  static const deploy::Graph graph = quantized(apps::to_graph(model(), info()));
   return graph;
 }
 
@@ -122,7 +163,31 @@ const Json& sample_run_config() {
   return config;
 }
 
+namespace {
+
+// Files of the reference data that are small enough, by their extension.
+void copy_shared(const fs::path& folder) {
+  constexpr uintmax_t kLargest = 1 << 16;  // as `./run fuzz` cuts them
+  const std::map<std::string, std::string> readers{{".onnx", "onnx"},  {".jpg", "image"},
+                                                   {".png", "image"},  {".tif", "image"},
+                                                   {".webp", "image"}, {".pt", "pt"}};
+  const char* shared = std::getenv("SEXTANT_SHARED");
+  std::error_code ec;
+  const fs::path cases = fs::path(shared ? shared : "../shared") / "cases";
+  int number = 0;
+  for (const auto& entry : fs::recursive_directory_iterator(cases, ec)) {
+    const auto reader = readers.find(entry.path().extension().string());
+    if (reader == readers.end() || !entry.is_regular_file() || entry.file_size() > kLargest)
+      continue;
+    const std::string name = fmt::format("shared{}{}", number++, reader->first);
+    write_atomically(folder / reader->second / name, read_text(entry.path()));
+  }
+}
+
+}  // namespace
+
 void write_seeds(const std::string& folder) {
+  copy_shared(folder);
   const auto write = [&](const char* reader, const char* name, std::string_view bytes) {
     write_atomically(fs::path(folder) / reader / name, bytes);
   };
@@ -140,14 +205,12 @@ void write_seeds(const std::string& folder) {
   write("checkpoint", "tiny.json", sample_checkpoint().meta("sextant"));
   save_torch_state_dict(made / "state.pt", small);
   copy("pt", made / "state.pt");
-  save_torch_state_dict(made / "model.pt", sample_checkpoint());
-  copy("pt", made / "model.pt");
   deploy::OnnxOptions onnx;
   onnx.height = onnx.width = 64;
-  deploy::save_onnx(made / "float.onnx", apps::to_graph(model(), info()), onnx);
+  deploy::save_onnx(made / "float.onnx", small_graph(), onnx);
   copy("onnx", made / "float.onnx");
   onnx.precision = deploy::OnnxPrecision::kInt8;
-  deploy::save_onnx(made / "int8.onnx", sample_quantized_graph(), onnx);
+  deploy::save_onnx(made / "int8.onnx", quantized(small_graph()), onnx);
   copy("onnx", made / "int8.onnx");
   write("train_config", "tiny.json", json_text(tiny_config()));
   write("train_config", "whole.json", json_text(sample_run_config(), 1));
@@ -160,6 +223,8 @@ void write_seeds(const std::string& folder) {
   write("voc", "a.xml", kVoc);
   data::save_png(made / "a.png", data::make_image(9, 7, 100));
   copy("image", made / "a.png");
+  data::save_jpeg(made / "a.jpg", data::make_image(9, 7, 100));
+  copy("image", made / "a.jpg");
   write("ranges", "ranges.json", json_text(quant::ranges_to_json(sample_quantized_graph())));
 }
 
