@@ -10,6 +10,7 @@
 namespace {
 
 using namespace sextant;
+using test::contains;
 using test::error_of;
 
 void write_raw(const std::filesystem::path& path, const std::string& header,
@@ -18,10 +19,6 @@ void write_raw(const std::filesystem::path& path, const std::string& header,
   const uint64_t n = header.size();
   out.write(reinterpret_cast<const char*>(&n), 8);
   out << header << data;
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 }  // namespace

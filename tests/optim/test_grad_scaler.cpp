@@ -11,7 +11,7 @@ using namespace sextant::optim;
 
 namespace {
 
-std::vector<NamedParameter> some_parameters() {
+std::vector<NamedParameter> scaler_parameters() {
   return {named_parameter("a.conv.weight", Variable(test::random_tensor({33, 3, 3, 70}, 1), true)),
           named_parameter("a.bn.weight", Variable(test::random_tensor({37}, 2), true)),
           named_parameter("a.alpha", Variable(test::random_tensor({1}, 3), true))};
@@ -33,7 +33,7 @@ double distance(const std::vector<NamedParameter>& a, const std::vector<NamedPar
 }  // namespace
 
 TEST_CASE("a scaled loss gives scaled gradients, and the same steps") {
-  const auto plain = some_parameters(), scaled = some_parameters();
+  const auto plain = scaler_parameters(), scaled = scaler_parameters();
   Sgd reference(plain, {.weight_decay = 1e-3}), optimizer(scaled, {.weight_decay = 1e-3});
   GradScaler scaler(Device::kCpu, {.scale = 4096.0f, .interval = 2});
   const Variable loss(Tensor::full({1}, 0.5f), true);
@@ -54,7 +54,7 @@ TEST_CASE("a scaled loss gives scaled gradients, and the same steps") {
 TEST_CASE("an overflow skips the step, and training continues") {
   for (const float bad :
        {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
-    const auto parameters = some_parameters(), before = some_parameters();
+    const auto parameters = scaler_parameters(), before = scaler_parameters();
     Adam adam(parameters, {.decoupled = true});
     GradScaler scaler(Device::kCpu, {.scale = 8.0f});
     set_gradients(parameters, 1, 8.0f);
@@ -73,7 +73,7 @@ TEST_CASE("an overflow skips the step, and training continues") {
 
 TEST_CASE("the scale continues from its state, and invalid states are refused") {
   GradScaler scaler(Device::kCpu, {.scale = 8.0f, .interval = 2});
-  Sgd sgd(some_parameters(), {});
+  Sgd sgd(scaler_parameters(), {});
   scaler.step(sgd, {0, 0, 0}, 0);
   SafeTensors file;
   for (const auto& [name, t] : scaler.state("scaler.")) file.add(name, t.clone());
@@ -87,7 +87,7 @@ TEST_CASE("the scale continues from its state, and invalid states are refused") 
 }
 
 TEST_CASE("an average in the optimizer's pass equals one after it, bit for bit") {
-  const auto one = some_parameters(), two = some_parameters();
+  const auto one = scaler_parameters(), two = scaler_parameters();
   const auto model = [](const std::vector<NamedParameter>& parameters) {
     NamedTensors out;
     for (const NamedParameter& p : parameters) out.emplace_back(p.name, p.variable.data());

@@ -5,6 +5,7 @@
 
 #include "core/parallel.h"
 #include "optim/adam.h"
+#include "optim/parameters.h"
 #include "optim/sgd.h"
 #include "support/fixtures.h"
 
@@ -15,18 +16,6 @@ namespace {
 
 // A parameter that has a gradient: adds `grad` the way backward() leaves it.
 void set_grad(const Variable& v, const Tensor& grad) { v.meta()->grad = grad; }
-
-// input.param.* of an optimizer fixture, with the kinds its names imply.
-std::vector<NamedParameter> fixture_parameters(const SafeTensors& f) {
-  std::vector<NamedParameter> parameters;
-  const std::string prefix = "input.param.";
-  for (const auto& [name, tensor] : f.tensors) {
-    if (name.rfind(prefix, 0) != 0) continue;
-    parameters.push_back(
-        named_parameter(name.substr(prefix.size()), Variable(tensor.clone(), true)));
-  }
-  return parameters;
-}
 
 // Steps that the file has, at least one: output.step<n>, of a parameter where it names them.
 int steps_of(const SafeTensors& f, const std::string& parameter = "") {
@@ -82,7 +71,7 @@ void some_gradients(const std::vector<NamedParameter>& parameters, uint64_t seed
 
 TEST_CASE("SGD takes the official implementation's steps") {
   SEXTANT_REQUIRE_FIXTURE(f, "optim/yolov6_sgd");
-  const auto parameters = fixture_parameters(f);
+  const auto parameters = test::fixture_parameters(f);
   Sgd sgd(parameters, {.weight_decay = std::stod(f.meta("weight_decay")),
                        .nesterov = f.meta("nesterov") == "True"});
   const double worst =
@@ -93,7 +82,7 @@ TEST_CASE("SGD takes the official implementation's steps") {
 
 TEST_CASE("Adam takes the official implementation's steps") {
   SEXTANT_REQUIRE_FIXTURE(f, "optim/yolov6_adam");
-  const auto parameters = fixture_parameters(f);
+  const auto parameters = test::fixture_parameters(f);
   Adam adam(parameters, adam_options(f, "adam_eps"));
   const double worst = run_fixture(f, parameters, adam, std::stod(f.meta("lr")), 0.5);
   INFO("max difference " << worst);

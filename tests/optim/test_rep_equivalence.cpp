@@ -5,9 +5,9 @@
 // only.
 #include "layers/blocks.h"
 #include "optim/adam.h"
+#include "optim/parameters.h"
 #include "optim/rep_handler.h"
 #include "optim/sgd.h"
-#include "support/support.h"
 
 using namespace sextant;
 using namespace sextant::optim;
@@ -15,17 +15,11 @@ using namespace sextant::optim;
 namespace {
 
 constexpr double kTolerance = 1e-5;
-constexpr int kSteps = 50;
 
 struct Geometry {
   int64_t in, out, kernel, stride;
   bool identity;
 };
-
-// Positive, since AdamW's rule needs it.
-Tensor scales_of(int64_t channels, uint64_t seed) {
-  return test::random_tensor({channels}, seed, 0.4, 1.6);
-}
 
 // What stands in front of batch-norm and activation: branches, or one operator.
 class Block : public Module {
@@ -65,10 +59,10 @@ class ParallelBlock : public Block {
       convs_.push_back(register_module(
           fmt::format("conv_{0}x{0}", k),
           std::make_shared<Conv2d>(g.in, g.out, k, ConvParams{g.stride, k / 2, 1}, false, rng)));
-      add_scale(Variable(scales_of(g.out, seed + static_cast<uint64_t>(k))));
+      add_scale(Variable(test::random_scales(g.out, seed + static_cast<uint64_t>(k))));
     }
     if (g.identity)
-      add_scale(register_parameter("scale_identity.weight", scales_of(g.out, seed + 99)));
+      add_scale(register_parameter("scale_identity.weight", test::random_scales(g.out, seed + 99)));
     add_bn(g.out);
   }
   Variable linear(const Variable& x) const override {
@@ -105,7 +99,7 @@ class ParallelBlock : public Block {
 };
 
 template <class B>
-class Net : public Module {
+class BlockChain : public Module {
  public:
   void push(std::shared_ptr<B> block) {
     blocks.push_back(register_module(std::to_string(blocks.size()), std::move(block)));
@@ -122,7 +116,7 @@ class Net : public Module {
   std::vector<std::shared_ptr<B>> blocks;
 };
 
-struct Trial {
+struct F32Trial {
   std::vector<Geometry> geometry;
   bool adam = false;
   double wrong_factor = 1;  // of one multiplier
@@ -134,9 +128,9 @@ std::unique_ptr<Optimizer> make_optimizer(const std::vector<NamedParameter>& p, 
 }
 
 // The largest difference of weights and of outputs over the steps, relative to the largest value.
-double divergence(const Trial& trial) {
-  Net<ParallelBlock> parallel;
-  Net<SingleBlock> single;
+double f32_divergence(const F32Trial& trial) {
+  BlockChain<ParallelBlock> parallel;
+  BlockChain<SingleBlock> single;
   Rng rng(1);
   std::vector<RepHandler> handlers;
   for (size_t i = 0; i < trial.geometry.size(); ++i) {
@@ -153,6 +147,7 @@ double divergence(const Trial& trial) {
   const auto multiplied = make_optimizer(parameters, trial.adam);
 
   double worst = 0;
+  constexpr int kSteps = 50;
   const double lr = trial.adam ? 1e-3 : 0.05;
   const auto step = [&](const Variable& y, Optimizer& optimizer) {
     // Half the squared distance to a constant target.
@@ -190,10 +185,10 @@ TEST_CASE("branches and single operator train alike, in f32 through the engine")
       {{6, 6, 5, 1, true}},
       {{4, 6, 3, 2, false}, {6, 6, 3, 1, true}, {6, 8, 3, 2, false}},
   }));
-  const Trial trial{geometry, adam, 1.0};
-  Trial wrong = trial;
+  const F32Trial trial{geometry, adam, 1.0};
+  F32Trial wrong = trial;
   wrong.wrong_factor = 1.1;
-  const double same = divergence(trial), other = divergence(wrong);
+  const double same = f32_divergence(trial), other = f32_divergence(wrong);
   INFO((adam ? "AdamW" : "SGD") << ", " << geometry.size() << " blocks, kernel "
                                 << geometry[0].kernel << ": " << same
                                 << "; with a multiplier 10% wrong " << other);

@@ -3,6 +3,7 @@
 // and five steps, for every recorded run.
 #include "core/config.h"
 #include "optim/adam.h"
+#include "optim/parameters.h"
 #include "optim/rep_scales.h"
 #include "optim/sgd.h"
 #include "support/fixtures.h"
@@ -15,16 +16,6 @@ namespace {
 // A recorded weight in our layout. Of parameters that are not targets (a transposed convolution
 // among them) the layout does not matter: they are updated element by element.
 Tensor ours(const Tensor& t) { return t.shape().rank() == 4 ? nchw_to_nhwc(t) : t.clone(); }
-
-std::vector<NamedParameter> fixture_parameters(const SafeTensors& f) {
-  const std::string prefix = "input.param.";
-  std::vector<NamedParameter> parameters;
-  for (const auto& [name, tensor] : f.tensors)
-    if (name.starts_with(prefix))
-      parameters.push_back(
-          named_parameter(name.substr(prefix.size()), Variable(ours(tensor), true)));
-  return parameters;
-}
 
 // Which of the two official implementations recorded the run: it decides the names of a few things.
 struct Recorded {
@@ -112,7 +103,7 @@ void take_step(const SafeTensors& f, int64_t step, Optimizer& optimizer) {
 }
 
 void run_recorded(const SafeTensors& f, const Recorded& r) {
-  auto parameters = fixture_parameters(f);
+  auto parameters = test::fixture_parameters(f, ours);
   const RepScales scales = recorded_scales(f, r.blocks);
   REQUIRE(scales.blocks.size() == r.blocks.size());
   std::vector<RepHandler> handlers = rep_handlers(scales, scales, parameters);

@@ -1,17 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Handlers: the single operator computes what the branches compute; mistakes are named.
 #include "layers/blocks.h"
+#include "optim/parameters.h"
 #include "optim/rep_handler.h"
-#include "support/support.h"
 
 using namespace sextant;
 using namespace sextant::optim;
 
 namespace {
-
-Tensor scales_of(int64_t channels, uint64_t seed) {
-  return test::random_tensor({channels}, seed, 0.3, 1.5);
-}
 
 // y[...,c] * scale[c], added into `sum`.
 void add_scaled(const Tensor& y, const Tensor& scale, const Tensor& sum) {
@@ -36,7 +32,7 @@ TEST_CASE("the re-initialised operator computes the sum of the branches") {
   Tensor sum;
   for (int64_t k = 1; k <= c.kernel; k += 2) {
     const auto seed = static_cast<uint64_t>(10 + k);
-    const Tensor scale = scales_of(c.out, seed);
+    const Tensor scale = test::random_scales(c.out, seed);
     const Tensor w =
         k == c.kernel ? target : test::random_tensor({c.out, k, k, c.in / c.groups}, seed + 50);
     handler.branches.push_back(conv_branch(k, scale, k == c.kernel ? Tensor() : w));
@@ -45,7 +41,7 @@ TEST_CASE("the re-initialised operator computes the sum of the branches") {
     add_scaled(y, scale, sum);
   }
   if (c.identity) {
-    handler.branches.push_back(identity_branch(scales_of(c.out, 99)));
+    handler.branches.push_back(identity_branch(test::random_scales(c.out, 99)));
     add_scaled(x, handler.branches.back().scale, sum);
   }
   Rng rng(1);

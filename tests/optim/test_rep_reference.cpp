@@ -8,21 +8,17 @@
 
 using namespace sextant;
 using namespace sextant::optim;
+using test::doubles;
 
 namespace {
 
 using Values = std::vector<double>;
-constexpr int kSteps = 50;
 
 Values random_values(int64_t n, uint64_t seed) {
   Rng rng(seed);
   Values v(static_cast<size_t>(n));
   for (double& x : v) x = rng.uniform(-1, 1);
   return v;
-}
-Values doubles(const Tensor& t) {
-  const auto s = t.span<float>();
-  return {s.begin(), s.end()};
 }
 double largest(const Values& v) {
   double m = 0;
@@ -90,7 +86,7 @@ struct Rule {
   }
 };
 
-struct Trial {
+struct DoubleTrial {
   int64_t in, out, stride;
   std::vector<int64_t> kernels;  // of the branches, the target's first
   bool identity;
@@ -100,7 +96,7 @@ struct Trial {
 };
 
 // Sixteenths: exact in float, and so are their squares and sums.
-Tensor scales_of(int64_t channels, uint64_t seed, double sign) {
+Tensor sixteenths(int64_t channels, uint64_t seed, double sign) {
   Rng rng(seed);
   Tensor t(Shape{channels});
   for (float& v : t.span<float>())
@@ -120,7 +116,7 @@ Values output_gradient(const Values& linear, const Values& goal) {
 
 // The largest difference between the branches' sum and the operator, weights and outputs, over the
 // steps, relative to the largest value.
-double divergence(const Trial& t) {
+double double_divergence(const DoubleTrial& t) {
   const int64_t n = 2, size = 6, kernel = t.kernels[0];
   const Conv target{n, size, t.in, t.out, kernel, t.stride};
   std::vector<Conv> convs;
@@ -130,7 +126,7 @@ double divergence(const Trial& t) {
   for (size_t b = 0; b < t.kernels.size(); ++b) {
     convs.push_back({n, size, t.in, t.out, t.kernels[b], t.stride});
     branches.emplace_back(random_values(static_cast<int64_t>(convs[b].numel_w()), 20 + b));
-    const Tensor scale = scales_of(t.out, 40 + b, b == 1 ? t.sign : 1);
+    const Tensor scale = sixteenths(t.out, 40 + b, b == 1 ? t.sign : 1);
     scales.push_back(doubles(scale));
     handler.branches.push_back(conv_branch(t.kernels[b], scale));
   }
@@ -162,6 +158,7 @@ double divergence(const Trial& t) {
   factors[3] *= t.wrong_factor;
 
   double worst = 0;
+  constexpr int kSteps = 50;
   const Values goal = random_values(static_cast<int64_t>(target.numel_y()), 7);
   for (int step = 1; step <= kSteps; ++step) {
     const Values x = random_values(n * size * size * t.in, 1000 + static_cast<uint64_t>(step));
@@ -195,10 +192,10 @@ double divergence(const Trial& t) {
 }
 
 // Also shows that a wrong multiplier would be noticed.
-void check_equal(Trial t, double tolerance) {
-  const double same = divergence(t);
+void check_equal(DoubleTrial t, double tolerance) {
+  const double same = double_divergence(t);
   t.wrong_factor = 1.1;
-  const double other = divergence(t);
+  const double other = double_divergence(t);
   INFO("kernel " << t.kernels[0] << ", stride " << t.stride << ", identity " << t.identity << ": "
                  << same << "; with a multiplier 10% wrong " << other);
   CHECK(same < tolerance);
@@ -223,19 +220,19 @@ TEST_CASE("AdamW: one scaled branch is the same training whatever eps is, in dou
 
 TEST_CASE(
     "AdamW: several branches with positive scales are the same training up to eps, in double") {
-  const Trial identity{4, 4, 1, {3, 1}, true, {true, 1e-30}};
-  const Trial plain{3, 5, 2, {5, 3, 1}, false, {true, 1e-30}};
+  const DoubleTrial identity{4, 4, 1, {3, 1}, true, {true, 1e-30}};
+  const DoubleTrial plain{3, 5, 2, {5, 3, 1}, false, {true, 1e-30}};
   check_equal(identity, 1e-9);
   check_equal(plain, 1e-9);
   // With PyTorch's eps the difference is in its order; with a large one it is no longer the same.
-  for (Trial t : {identity, plain}) {
+  for (DoubleTrial t : {identity, plain}) {
     t.rule.eps = 1e-8;
-    CHECK(divergence(t) < 1e-5);
+    CHECK(double_divergence(t) < 1e-5);
     t.rule.eps = 1e-2;
-    CHECK(divergence(t) > 1e-4);
+    CHECK(double_divergence(t) > 1e-4);
   }
 }
 
 TEST_CASE("AdamW: scales of two signs in one element are not the same training") {
-  CHECK(divergence({4, 4, 1, {3, 1}, true, {true, 1e-30}, -1}) > 1e-3);
+  CHECK(double_divergence({4, 4, 1, {3, 1}, true, {true, 1e-30}, -1}) > 1e-3);
 }

@@ -8,6 +8,7 @@
 #include "quant/ptq/ptq.h"
 #include "quant/ranges/calibrator.h"
 #include "simt/accelerator.h"
+#include "simt/mixed_graph.h"
 
 namespace sextant::test {
 namespace {
@@ -15,22 +16,16 @@ namespace {
 using namespace sextant::deploy;
 using namespace sextant::quant;
 
-constexpr int64_t kHeight = 16, kWidth = 24;
-
-Graph mixed_graph(Activation act) {
-  return fuse(traced(MixedNet(act, 7), {1, kHeight, kWidth, 3}));
-}
-
 TEST_CASE("engine on the device: an observer sees the tensors in device memory") {
   const TestDevice device;
   if (!device.usable()) return;
-  const Tensor images = random_images({2, kHeight, kWidth, 3}, 3);
-  const Graph g = with_ranges(mixed_graph(Activation::kReLU), images);
+  const Tensor images = random_images({2, kMixedHeight, kMixedWidth, 3}, 3);
+  const Graph g = with_ranges(mixed_graph(Activation::kReLU, 7), images);
   for (const Precision precision : {Precision::kFloat32, Precision::kFloat16, Precision::kInt8}) {
     CAPTURE(name_of(precision));
     Engine engine(g, {.batch = 2,
-                      .height = kHeight,
-                      .width = kWidth,
+                      .height = kMixedHeight,
+                      .width = kMixedWidth,
                       .precision = precision,
                       .device = Device::kCuda});
     std::vector<Tensor> here, there;
@@ -84,10 +79,10 @@ TEST_CASE("calibration on the device: gives the ranges of the host") {
   if (!device.usable()) return;
   for (const Activation act : {Activation::kReLU, Activation::kSiLU}) {
     CAPTURE(name_of(act));
-    const Graph g = mixed_graph(act);
+    const Graph g = mixed_graph(act, 7);
     std::vector<Tensor> batches;
     for (uint64_t seed = 11; seed < 13; ++seed)
-      batches.push_back(random_images({1, kHeight, kWidth, 3}, seed));
+      batches.push_back(random_images({1, kMixedHeight, kMixedWidth, 3}, seed));
     const auto quantized = [&](Method method, Device where) {
       const ImageSource source = [&batches, next = size_t{0}]() mutable {
         return next < batches.size() ? batches[next++] : Tensor();
@@ -110,7 +105,7 @@ TEST_CASE("calibration on the device: gives the ranges of the host") {
         CHECK(there.nodes[n].weight_scale == host.nodes[n].weight_scale);
     }
 
-    Engine engine(g, {.height = kHeight, .width = kWidth, .device = Device::kCuda});
+    Engine engine(g, {.height = kMixedHeight, .width = kMixedWidth, .device = Device::kCuda});
     std::vector<HistogramCollector> there(g.tensors.size()), here(g.tensors.size());
     for (const Tensor& images : batches)
       engine.run_on_device(images, [&](const TensorView& v) {
@@ -132,7 +127,7 @@ TEST_CASE("calibration on the device: gives the ranges of the host") {
 TEST_CASE("calibration on the device names a tensor that is not finite") {
   const TestDevice device;
   if (!device.usable()) return;
-  Graph g = mixed_graph(Activation::kReLU);
+  Graph g = mixed_graph(Activation::kReLU, 7);
   for (Node& n : g.nodes)
     if (n.has_weight()) {
       n.bias.f32()[0] = INFINITY;
@@ -142,7 +137,7 @@ TEST_CASE("calibration on the device names a tensor that is not finite") {
   const ImageSource source = [&] {
     if (given) return Tensor();
     given = true;
-    return random_images({1, kHeight, kWidth, 3}, 3);
+    return random_images({1, kMixedHeight, kMixedWidth, 3}, 3);
   };
   const std::string error = error_of([&] { quantize(g, source, {.device = Device::kCuda}); });
   CHECK(error.starts_with("ptq: tensor '"));

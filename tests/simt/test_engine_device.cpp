@@ -8,26 +8,21 @@
 #include "deploy/engine/simulate.h"
 #include "deploy/networks.h"
 #include "simt/accelerator.h"
+#include "simt/mixed_graph.h"
 
 namespace sextant::test {
 namespace {
 
 using namespace sextant::deploy;
 
-constexpr int64_t kHeight = 16, kWidth = 24;
-
 EngineConfig config_for(Precision precision, Device device, int64_t batch = 1,
-                        int64_t height = kHeight, int64_t width = kWidth) {
+                        int64_t height = kMixedHeight, int64_t width = kMixedWidth) {
   return {
       .batch = batch, .height = height, .width = width, .precision = precision, .device = device};
 }
 
-Graph mixed_graph(Activation act, uint64_t seed) {
-  return fuse(traced(MixedNet(act, seed), {1, kHeight, kWidth, 3}));
-}
-
 // Everything YOLOv6 has, with few channels.
-Graph tiny_yolov6() {
+Graph tiny_yolov6_graph() {
   Yolov6Config config;
   config.width_multiple = 0.0625;
   config.depth_multiple = 0.25;
@@ -39,7 +34,7 @@ Graph tiny_yolov6() {
 }
 
 // The largest relative difference of any tensor, as floats.
-double apart(Engine& engine, Engine& reference, const Tensor& images) {
+double tensors_apart(Engine& engine, Engine& reference, const Tensor& images) {
   std::vector<Tensor> expected;
   reference.run(images, [&](const TensorView& v) { expected.push_back(v.values()); });
   size_t next = 0;
@@ -77,7 +72,8 @@ TEST_CASE("engine on the device: fp32 is the CPU's within 1e-5 at every tensor")
     Engine cuda(g, config_for(Precision::kFloat32, Device::kCuda, batch));
     for (uint64_t seed = 3; seed <= 5 - static_cast<uint64_t>(batch); ++seed)
       // the second time: nothing may stay behind in the arena
-      CHECK(apart(cuda, cpu, random_images({batch, kHeight, kWidth, 3}, seed)) < 1e-5);
+      CHECK(tensors_apart(cuda, cpu, random_images({batch, kMixedHeight, kMixedWidth, 3}, seed)) <
+            1e-5);
     // Convolutions read and write with a pitch here: what a concat takes once lies in its buffer.
     CHECK(cuda.stats().concats_in_place == 10);
     CHECK(cuda.stats().concat_copies == 0);
@@ -91,7 +87,7 @@ TEST_CASE("engine on the device: fp16 is near fp32") {
   const Graph g = mixed_graph(Activation::kSiLU, 5);
   Engine fp32(g, config_for(Precision::kFloat32, Device::kCpu));
   Engine fp16(g, config_for(Precision::kFloat16, Device::kCuda));
-  const double d = apart(fp16, fp32, random_images({1, kHeight, kWidth, 3}, 6));
+  const double d = tensors_apart(fp16, fp32, random_images({1, kMixedHeight, kMixedWidth, 3}, 6));
   CAPTURE(d);
   CHECK(d < 1e-2);
   CHECK(d > 1e-5);  // it is not f32
@@ -100,7 +96,7 @@ TEST_CASE("engine on the device: fp16 is near fp32") {
 TEST_CASE("engine on the device: int8 has the CPU's integers") {
   const TestDevice device;
   if (!device.usable()) return;
-  const Tensor images = random_images({2, kHeight, kWidth, 3}, 8);
+  const Tensor images = random_images({2, kMixedHeight, kMixedWidth, 3}, 8);
   for (const Activation act : {Activation::kReLU, Activation::kLeakyReLU, Activation::kSiLU}) {
     CAPTURE(name_of(act));
     const Graph g = with_ranges(mixed_graph(act, 7), images, 0.7f);  // clips
@@ -124,7 +120,7 @@ TEST_CASE("engine on the device: int8 has the CPU's integers") {
 TEST_CASE("engine on the device: int8 with a separate range for every tensor") {
   const TestDevice device;
   if (!device.usable()) return;
-  const Tensor images = random_images({1, kHeight, kWidth, 3}, 10);
+  const Tensor images = random_images({1, kMixedHeight, kMixedWidth, 3}, 10);
   Graph g = mixed_graph(Activation::kReLU, 9);
   separate_ranges(g);
   std::vector<float> amax(g.tensors.size(), 0.0f);
@@ -145,7 +141,7 @@ TEST_CASE("engine on the device: int8 with a separate range for every tensor") {
 TEST_CASE("engine on the device: layers kept in float inside an int8 graph") {
   const TestDevice device;
   if (!device.usable()) return;
-  const Tensor images = random_images({1, kHeight, kWidth, 3}, 12);
+  const Tensor images = random_images({1, kMixedHeight, kMixedWidth, 3}, 12);
   const Graph whole = with_ranges(mixed_graph(Activation::kReLU, 11), images);
   for (const int every : {1, 2}) {
     Graph g = whole;
@@ -190,8 +186,8 @@ TEST_CASE("engine on the device: means and softmax, floats between integers") {
   Engine cpu(g, config(Precision::kFloat32, Device::kCpu));
   Engine fp32(g, config(Precision::kFloat32, Device::kCuda));
   Engine fp16(g, config(Precision::kFloat16, Device::kCuda));
-  CHECK(apart(fp32, cpu, images) < 1e-5);
-  CHECK(apart(fp16, cpu, images) < 3e-3);
+  CHECK(tensors_apart(fp32, cpu, images) < 1e-5);
+  CHECK(tensors_apart(fp16, cpu, images) < 3e-3);
   const Graph q = with_ranges(g, images);
   Engine cpu8(q, config(Precision::kInt8, Device::kCpu));
   Engine cuda8(q, config(Precision::kInt8, Device::kCuda));
@@ -202,13 +198,13 @@ TEST_CASE("engine on the device: YOLOv6 in fp32, fp16 and int8") {
   const TestDevice device;
   if (!device.usable()) return;
   const Tensor images = random_images({1, 32, 64, 3}, 14);
-  const Graph fused = tiny_yolov6();
+  const Graph fused = tiny_yolov6_graph();
   const auto config = [](Precision p, Device d) { return config_for(p, d, 1, 32, 64); };
   Engine cpu(fused, config(Precision::kFloat32, Device::kCpu));
   Engine fp32(fused, config(Precision::kFloat32, Device::kCuda));
-  CHECK(apart(fp32, cpu, images) < 1e-5);
+  CHECK(tensors_apart(fp32, cpu, images) < 1e-5);
   Engine fp16(fused, config(Precision::kFloat16, Device::kCuda));
-  CHECK(apart(fp16, cpu, images) < 2e-2);
+  CHECK(tensors_apart(fp16, cpu, images) < 2e-2);
   const Graph g = with_ranges(fused, images, 0.8f);
   Engine cpu8(g, config(Precision::kInt8, Device::kCpu));
   Engine cuda8(g, config(Precision::kInt8, Device::kCuda));
@@ -218,7 +214,7 @@ TEST_CASE("engine on the device: YOLOv6 in fp32, fp16 and int8") {
 TEST_CASE("engine on the device: images and result there, no allocation, times of steps") {
   const TestDevice device;
   if (!device.usable()) return;
-  const Tensor images = random_images({1, kHeight, kWidth, 3}, 20);
+  const Tensor images = random_images({1, kMixedHeight, kMixedWidth, 3}, 20);
   const Graph g = with_ranges(mixed_graph(Activation::kReLU, 19), images);
   Engine engine(g, config_for(Precision::kInt8, Device::kCuda));
   const Tensor expected = engine.run(images);
@@ -240,7 +236,7 @@ TEST_CASE("engine on the device: images and result there, no allocation, times o
 TEST_CASE("engine on the device: refuses unsupported configurations") {
   const TestDevice device;
   if (!device.usable()) return;
-  const Tensor images = random_images({1, kHeight, kWidth, 3}, 16);
+  const Tensor images = random_images({1, kMixedHeight, kMixedWidth, 3}, 16);
   const Graph g = with_ranges(mixed_graph(Activation::kReLU, 15), images);
   const auto refusal = [&](EngineConfig config) { return error_of([&] { Engine(g, config); }); };
   CHECK(refusal(config_for(Precision::kFloat16, Device::kCpu)) ==

@@ -16,7 +16,7 @@ namespace {
 using Variables = std::vector<Variable>;
 using Tensors = std::vector<Tensor>;
 
-struct Case {
+struct LayerCase {
   Tensors inputs;                // want gradients
   Tensors fixed = {};            // do not; may be changed by the function
   double tolerance = 0;          // of relative_difference(); 0: equal
@@ -25,7 +25,7 @@ struct Case {
 using Function = std::function<Variable(const Variables& inputs, const Tensors& fixed)>;
 
 // The result, the gradients, the fixed tensors as they are after it; all on the host.
-Tensors run(const Function& f, const Case& c, Device device) {
+Tensors run_layer(const Function& f, const LayerCase& c, Device device) {
   Variables inputs;
   for (size_t i = 0; i < c.inputs.size(); ++i)
     inputs.emplace_back(c.inputs[i].clone().to(device), c.wants.empty() || c.wants[i]);
@@ -43,9 +43,9 @@ Tensors run(const Function& f, const Case& c, Device device) {
   return out;
 }
 
-void check_alike(const char* name, const Case& c, const Function& f) {
+void check_alike(const char* name, const LayerCase& c, const Function& f) {
   CAPTURE(name);
-  const Tensors host = run(f, c, Device::kCpu), device = run(f, c, Device::kCuda);
+  const Tensors host = run_layer(f, c, Device::kCpu), device = run_layer(f, c, Device::kCuda);
   REQUIRE(host.size() == device.size());
   for (size_t i = 0; i < host.size(); ++i) {
     CAPTURE(i, host[i].shape().str());
@@ -75,10 +75,10 @@ TEST_CASE("device: convolutions as on the host") {
                 [&](const Variables& v, const Tensors&) { return conv2d(v[0], v[1], {}, c.p); });
   }
   for (const int64_t channels : {1, 3, 16}) {
-    const Case c{{random_tensor({2, 3, 4, channels}, 4), random_tensor({5, 2, 2, channels}, 5),
-                  random_tensor({5}, 6)},
-                 {},
-                 kProducts};
+    const LayerCase c{{random_tensor({2, 3, 4, channels}, 4), random_tensor({5, 2, 2, channels}, 5),
+                       random_tensor({5}, 6)},
+                      {},
+                      kProducts};
     check_alike("transposed", c, [](const Variables& v, const Tensors&) {
       return conv_transpose2d(v[0], v[1], v[2]);
     });
@@ -86,7 +86,7 @@ TEST_CASE("device: convolutions as on the host") {
 }
 
 // gamma and beta of `count` batch-norms after the branches; running statistics among the fixed.
-void add_norms(Case& c, size_t count, int64_t channels) {
+void add_norms(LayerCase& c, size_t count, int64_t channels) {
   for (size_t b = 0; b < count; ++b) {
     c.inputs.push_back(random_tensor({channels}, 20 + b, 0.5, 1.5));
     c.inputs.push_back(random_tensor({channels}, 30 + b, -0.5, 0.5));
@@ -110,7 +110,7 @@ TEST_CASE("device: batch-norm and RepVGG blocks as on the host, running statisti
       for (const int64_t channels : {3, 16}) {
         CAPTURE(training, branches, channels);
         const BatchNormParams params{.training = training};
-        Case c;
+        LayerCase c;
         c.tolerance = 1e-5;
         for (size_t b = 0; b < branches; ++b)
           c.inputs.push_back(random_tensor({2, 5, 4, channels}, 10 + b));
@@ -121,7 +121,7 @@ TEST_CASE("device: batch-norm and RepVGG blocks as on the host, running statisti
         });
         if (branches == 1) continue;
         const int64_t out = branches == 3 ? channels : 8;
-        Case block;
+        LayerCase block;
         block.tolerance = 2e-5;
         block.inputs = {random_tensor({2, 6, 4, channels}, 60),
                         random_tensor({out, 3, 3, channels}, 61),
@@ -142,7 +142,7 @@ TEST_CASE("device: activations, pools and copies as on the host") {
     check_alike("activation", {{random_tensor({3, 5, 7, 3}, 1, -4, 4)}, {}, kRounding},
                 [&](const Variables& v, const Tensors&) { return activation(v[0], act); });
   for (const Shape& s : {Shape{1, 1, 1, 1}, Shape{3, 5, 4, 17}, Shape{1, 8, 8, 68}}) {
-    const Case c{{random_tensor(s, 2)}};
+    const LayerCase c{{random_tensor(s, 2)}};
     if (s[1] > 1)
       check_alike("max_pool2d", c, [](const Variables& v, const Tensors&) {
         return max_pool2d(v[0], {3, 2, 1});
@@ -155,8 +155,8 @@ TEST_CASE("device: activations, pools and copies as on the host") {
                 [](const Variables& v, const Tensors&) { return upsample_nearest(v[0], 2); });
     check_alike("scale", c, [](const Variables& v, const Tensors&) { return scale(v[0], -1.5f); });
   }
-  const Case parts{{random_tensor({2, 3, 3, 4}, 3), random_tensor({2, 3, 3, 5}, 4),
-                    random_tensor({2, 3, 3, 1}, 5)}};
+  const LayerCase parts{{random_tensor({2, 3, 3, 4}, 3), random_tensor({2, 3, 3, 5}, 4),
+                         random_tensor({2, 3, 3, 1}, 5)}};
   check_alike("concat", parts, [](const Variables& v, const Tensors&) { return concat(v); });
   check_alike("slice", {{parts.inputs[1]}},
               [](const Variables& v, const Tensors&) { return slice_channels(v[0], 1, 4); });
@@ -208,9 +208,9 @@ TEST_CASE("device: under autocast functions compute in 16 bit, near f32") {
   const TestDevice device;
   if (!device.usable()) return;
   // Results and gradients of a chain with everything that a network is made of.
-  const Case c{{random_tensor({2, 6, 4, 3}, 1), random_tensor({8, 3, 3, 3}, 2),
-                random_tensor({8, 2, 2, 8}, 3), random_tensor({8}, 4), Tensor::full({1}, 0.7f),
-                random_tensor({8}, 5), random_tensor({8}, 6)}};
+  const LayerCase c{{random_tensor({2, 6, 4, 3}, 1), random_tensor({8, 3, 3, 3}, 2),
+                     random_tensor({8, 2, 2, 8}, 3), random_tensor({8}, 4), Tensor::full({1}, 0.7f),
+                     random_tensor({8}, 5), random_tensor({8}, 6)}};
   const auto chain = [](DType type) {
     return [type](const Variables& v, const Tensors&) {
       const Autocast autocast(type);
@@ -225,9 +225,9 @@ TEST_CASE("device: under autocast functions compute in 16 bit, near f32") {
       return cast(y, DType::kF32);
     };
   };
-  const Tensors exact = run(chain(DType::kF32), c, Device::kCuda);
+  const Tensors exact = run_layer(chain(DType::kF32), c, Device::kCuda);
   for (const auto& [type, bound] : {std::pair{DType::kF16, 4e-3}, std::pair{DType::kBF16, 3e-2}}) {
-    const Tensors rounded = run(chain(type), c, Device::kCuda);
+    const Tensors rounded = run_layer(chain(type), c, Device::kCuda);
     REQUIRE(rounded.size() == exact.size());
     double worst = 0;
     for (size_t i = 0; i < exact.size(); ++i) {

@@ -12,11 +12,11 @@ using namespace sextant::kernels::cuda;
 using Catch::Contains;
 
 // The value of a stored element, and a random element.
-double value(float v) { return v; }
-double value(__half v) { return simt::to_float(v); }
-double value(__nv_bfloat16 v) { return simt::to_float(v); }
-double value(int8_t v) { return v; }
-double value(uint8_t v) { return v; }
+double as_double(float v) { return v; }
+double as_double(__half v) { return simt::to_float(v); }
+double as_double(__nv_bfloat16 v) { return simt::to_float(v); }
+double as_double(int8_t v) { return v; }
+double as_double(uint8_t v) { return v; }
 template <class T>
 T random_element(Rng& rng) {
   if constexpr (std::is_integral_v<T>)
@@ -79,7 +79,7 @@ double product_error() {
       for (size_t j = 0; j < 16; ++j) {
         double sum = 0, magnitude = 0;
         for (size_t k = 0; k < kK; ++k) {
-          const double p = value(a[(16 + i) * kK + k]) * value(b[(32 + j) * kK + k]);
+          const double p = as_double(a[(16 + i) * kK + k]) * as_double(b[(32 + j) * kK + k]);
           sum += p;
           magnitude += std::abs(p);
         }
@@ -158,11 +158,11 @@ double raw_error(Function function, Place (*place_a)(int, int), Place (*place_b)
   for (int lane = 0; lane < 32; ++lane) {
     for (int i = 0; i < 4 * kPer; ++i) {
       const Place p = place_a(lane, i);
-      ma[p.row][p.column] = value(a[static_cast<size_t>(lane * 4 * kPer + i)]);
+      ma[p.row][p.column] = as_double(a[static_cast<size_t>(lane * 4 * kPer + i)]);
     }
     for (int i = 0; i < 2 * kPer; ++i) {
       const Place p = place_b(lane, i);
-      mb[p.row][p.column] = value(b[static_cast<size_t>(lane * 2 * kPer + i)]);
+      mb[p.row][p.column] = as_double(b[static_cast<size_t>(lane * 2 * kPer + i)]);
     }
   }
   launch(SEXTANT_KERNEL(raw_mma<D>), 1, 32, 0, {}, function,

@@ -13,11 +13,11 @@ namespace {
 using namespace sextant::optim;
 
 // Parameters of all kinds, one with a multiplier, one that is frozen, and a running mean.
-struct Problem {
+struct OptimizerProblem {
   std::vector<NamedParameter> parameters;
   NamedTensors model;  // parameters and the running mean
 
-  explicit Problem(Device device) {
+  explicit OptimizerProblem(Device device) {
     const auto add = [&](const std::string& name, Shape shape, uint64_t seed) {
       parameters.push_back(
           named_parameter(name, Variable(random_tensor(shape, seed).to(device), true)));
@@ -46,7 +46,7 @@ struct Problem {
   }
 };
 
-double worst_of(const NamedTensors& a, const NamedTensors& b) {
+double worst_absolute_difference(const NamedTensors& a, const NamedTensors& b) {
   REQUIRE(a.size() == b.size());
   double worst = 0;
   for (size_t i = 0; i < a.size(); ++i) {
@@ -60,13 +60,13 @@ double worst_of(const NamedTensors& a, const NamedTensors& b) {
   return worst;
 }
 
-using Make = std::function<std::unique_ptr<Optimizer>(const Problem&)>;
+using Make = std::function<std::unique_ptr<Optimizer>(const OptimizerProblem&)>;
 const std::vector<std::pair<const char*, Make>> kOptimizers = {
     {"SGD",
-     [](const Problem& p) {
+     [](const OptimizerProblem& p) {
        return std::make_unique<Sgd>(p.parameters, SgdOptions{.weight_decay = 5e-4});
      }},
-    {"AdamW", [](const Problem& p) {
+    {"AdamW", [](const OptimizerProblem& p) {
        return std::make_unique<Adam>(p.parameters,
                                      AdamOptions{.weight_decay = 1e-2, .decoupled = true});
      }}};
@@ -77,7 +77,7 @@ TEST_CASE("device: three steps of each optimizer and the average as on the host"
   if (!device.usable()) return;
   for (const auto& [name, make] : kOptimizers) {
     CAPTURE(name);
-    const Problem here(Device::kCpu), there(Device::kCuda);
+    const OptimizerProblem here(Device::kCpu), there(Device::kCuda);
     const auto host = make(here), on_device = make(there);
     ModelEma host_ema(here.model, 0.9, 3.0), ema(there.model, 0.9, 3.0);
     on_device->average_into(ema);
@@ -90,16 +90,16 @@ TEST_CASE("device: three steps of each optimizer and the average as on the host"
       host->zero_grad();
       on_device->zero_grad();
     }
-    CHECK(worst_of(there.values(), here.values()) < 1e-6);
-    CHECK(worst_of(on_device->state("o."), host->state("o.")) < 1e-6);
-    CHECK(worst_of(ema.state("ema."), host_ema.state("ema.")) < 1e-6);
+    CHECK(worst_absolute_difference(there.values(), here.values()) < 1e-6);
+    CHECK(worst_absolute_difference(on_device->state("o."), host->state("o.")) < 1e-6);
+    CHECK(worst_absolute_difference(ema.state("ema."), host_ema.state("ema.")) < 1e-6);
 
     const NamedTensors model = there.values();
     {
       const EmaScope scope(ema);
-      CHECK(worst_of(there.values(), host_ema.tensors()) < 1e-6);
+      CHECK(worst_absolute_difference(there.values(), host_ema.tensors()) < 1e-6);
     }
-    CHECK(worst_of(there.values(), model) == 0);
+    CHECK(worst_absolute_difference(there.values(), model) == 0);
   }
 }
 
@@ -108,7 +108,7 @@ TEST_CASE("device: a step with an overflow is skipped and the loss scale halved"
   if (!device.usable()) return;
   for (const auto& [name, make] : kOptimizers) {
     CAPTURE(name);
-    const Problem plain(Device::kCpu), there(Device::kCuda);
+    const OptimizerProblem plain(Device::kCpu), there(Device::kCuda);
     const auto reference = make(plain), optimizer = make(there);
     GradScaler scaler(Device::kCuda, {.scale = 1024.0f, .interval = 2});
     const auto good_step = [&](uint64_t seed, float scale) {
@@ -116,7 +116,7 @@ TEST_CASE("device: a step with an overflow is skipped and the loss scale halved"
       there.set_gradients(seed, scale);
       reference->step(kRates, 0.9);
       scaler.step(*optimizer, kRates, 0.9);
-      CHECK(worst_of(there.values(), plain.values()) < 1e-6);
+      CHECK(worst_absolute_difference(there.values(), plain.values()) < 1e-6);
     };
     good_step(10, 1024.0f);
     CHECK(scaler.scale().item() == 1024);
@@ -126,8 +126,8 @@ TEST_CASE("device: a step with an overflow is skipped and the loss scale halved"
     grad.f32()[36] = std::numeric_limits<float>::infinity();
     there.parameters[2].variable.meta()->grad = grad.to(Device::kCuda);
     scaler.step(*optimizer, kRates, 0.9);
-    CHECK(worst_of(there.values(), before) == 0);
-    CHECK(worst_of(optimizer->state(""), reference->state("")) < 1e-6);
+    CHECK(worst_absolute_difference(there.values(), before) == 0);
+    CHECK(worst_absolute_difference(optimizer->state(""), reference->state("")) < 1e-6);
     CHECK(scaler.scale().item() == 512);
     good_step(60, 512.0f);
     good_step(70, 512.0f);
@@ -141,12 +141,12 @@ TEST_CASE("device: optimizer, average and loss scale continue from their state")
   const TemporaryFolder folder;
   for (const auto& [name, make] : kOptimizers) {
     CAPTURE(name);
-    const Problem first(Device::kCuda), second(Device::kCuda);
+    const OptimizerProblem first(Device::kCuda), second(Device::kCuda);
     const auto one = make(first), two = make(second);
     ModelEma ema(first.model), other_ema(second.model);
     GradScaler scaler(Device::kCuda, {.scale = 64.0f, .interval = 3}),
         other_scaler(Device::kCuda, {.scale = 1.0f, .interval = 3});
-    const auto step = [](const Problem& p, Optimizer& o, ModelEma& e, GradScaler& s,
+    const auto step = [](const OptimizerProblem& p, Optimizer& o, ModelEma& e, GradScaler& s,
                          uint64_t seed) {
       p.set_gradients(seed);
       s.step(o, kRates, 0.9);
@@ -169,8 +169,8 @@ TEST_CASE("device: optimizer, average and loss scale continue from their state")
     }
     CHECK(scaler.scale().item() == 128);
     CHECK(other_scaler.scale().item() == 128);
-    CHECK(worst_of(first.values(), second.values()) == 0);
-    CHECK(worst_of(ema.state(""), other_ema.state("")) == 0);
+    CHECK(worst_absolute_difference(first.values(), second.values()) == 0);
+    CHECK(worst_absolute_difference(ema.state(""), other_ema.state("")) == 0);
   }
 }
 

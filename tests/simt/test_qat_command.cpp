@@ -28,7 +28,7 @@ void make_model(const std::filesystem::path& path) {
 }
 
 // The largest difference of two weights, relative to the largest weight of the layer.
-double apart(const deploy::Graph& a, const deploy::Graph& b) {
+double weights_apart(const deploy::Graph& a, const deploy::Graph& b) {
   double worst = 0;
   REQUIRE(a.nodes.size() == b.nodes.size());
   for (size_t n = 0; n < b.nodes.size(); ++n) {
@@ -70,8 +70,8 @@ TEST_CASE("device: quantization-aware training as on the host, and it can be res
   run("cuda", "cuda", 0, true, false);
   const deploy::Graph host = last("cpu"), there = last("cuda");
   // Deployed weights are rounded: what differs by rounding is one step of 1/127 apart.
-  CHECK(apart(there, host) < 0.02);
-  CHECK(apart(there, deploy::load_deploy(folder / "cuda" / "start.safetensors")) > 0);
+  CHECK(weights_apart(there, host) < 0.02);
+  CHECK(weights_apart(there, deploy::load_deploy(folder / "cuda" / "start.safetensors")) > 0);
   for (size_t t = 0; t < host.tensors.size(); ++t)
     CHECK(there.tensors[t].amax == Approx(host.tensors[t].amax).epsilon(1e-5));
   // Unrounded, in the state of the run.

@@ -12,6 +12,7 @@
 #include "quant/training/trainable_graph.h"
 #include "simt/accelerator.h"
 #include "simt/training_curve.h"
+#include "simt/worst_difference.h"
 
 namespace sextant::test {
 namespace {
@@ -29,15 +30,15 @@ Graph fused_yolov6() {
   return fuse(traced(model, {1, kHeight, kWidth, 3}));
 }
 
-struct Step {
+struct QatStep {
   std::vector<double> losses;  // channel-wise, scores, detection
   std::vector<std::pair<std::string, Tensor>> maps, gradients;
   Graph after;
   int64_t waits = 0;
 };
 
-Step step_on(Device where, const Graph& fused, const Graph& start, const Tensor& images,
-             TrainableOptions options, const std::function<int64_t()>& waits) {
+QatStep step_on(Device where, const Graph& fused, const Graph& start, const Tensor& images,
+                TrainableOptions options, const std::function<int64_t()>& waits) {
   options.device = where;
   options.features = neck_outputs(fused);
   TrainableGraph student(start, options);
@@ -67,7 +68,7 @@ Step step_on(Device where, const Graph& fused, const Graph& start, const Tensor&
   Variable total = losses[0];
   for (size_t i = 1; i < losses.size(); ++i) total = add(total, losses[i]);
   backward(total);
-  Step step;
+  QatStep step;
   for (const ParameterRef& p : student.parameters()) {
     REQUIRE(p.variable.grad().defined());
     step.gradients.emplace_back(p.name, p.variable.grad());
@@ -84,28 +85,6 @@ Step step_on(Device where, const Graph& fused, const Graph& start, const Tensor&
   }
   step.after = student.graph();
   return step;
-}
-
-double largest(const Tensor& t) {
-  double m = 0;
-  for (const float v : t.span<float>()) m = std::max(m, std::abs(static_cast<double>(v)));
-  return m;
-}
-
-// Relative to the largest value of each pair, or to 1e-3 of the largest of all.
-double worst_of(const std::vector<std::pair<std::string, Tensor>>& a,
-                const std::vector<std::pair<std::string, Tensor>>& b) {
-  REQUIRE(a.size() == b.size());
-  double floor = 0, worst = 0;
-  for (const auto& [name, t] : b) floor = std::max(floor, 1e-3 * largest(t));
-  for (size_t i = 0; i < a.size(); ++i) {
-    REQUIRE(a[i].first == b[i].first);
-    const double d =
-        max_difference(a[i].second, b[i].second) / std::max(largest(b[i].second), floor);
-    if (!(d <= worst)) UNSCOPED_INFO(a[i].first << " differs by " << d);
-    worst = std::isnan(d) ? INFINITY : std::max(worst, d);
-  }
-  return worst;
 }
 
 void check_same(const Graph& there, const Graph& host, bool scales_equal) {
@@ -147,7 +126,7 @@ TEST_CASE("device: a step of quantization-aware training as on the host") {
   const auto run = [&](Device where) {
     return step_on(where, fused, start, images, options, [&] { return device.host_waits(); });
   };
-  const Step host = run(Device::kCpu), there = run(Device::kCuda);
+  const QatStep host = run(Device::kCpu), there = run(Device::kCuda);
   REQUIRE(there.losses.size() == host.losses.size());
   for (size_t i = 0; i < host.losses.size(); ++i) {
     CAPTURE(i, host.losses[i], there.losses[i]);
@@ -155,8 +134,8 @@ TEST_CASE("device: a step of quantization-aware training as on the host") {
     CHECK(std::abs(there.losses[i] - host.losses[i]) < 1e-5 * host.losses[i]);
   }
   // The same integers; those behind layers in float may be a level apart.
-  CHECK(worst_of(there.maps, host.maps) <= (some_float ? 1e-2 : 1e-5));
-  CHECK(worst_of(there.gradients, host.gradients) < (some_float ? 2e-2 : 1e-4));
+  CHECK(worst_difference(there.maps, host.maps, 1e-3) <= (some_float ? 1e-2 : 1e-5));
+  CHECK(worst_difference(there.gradients, host.gradients, 1e-3) < (some_float ? 2e-2 : 1e-4));
   check_same(there.after, host.after, !learned && weights == WeightRanges::kFrozen);
   // Frozen: it does not wait at all. Else once for what the scales are, learned ranges once more.
   CHECK(there.waits <= (learned ? 2 : weights == WeightRanges::kFollow ? 1 : 0));

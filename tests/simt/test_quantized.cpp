@@ -10,23 +10,23 @@
 namespace sextant::test {
 namespace {
 
-Tensor levels(Shape shape, uint64_t seed) {
+Tensor random_levels(Shape shape, uint64_t seed) {
   const Tensor t(shape);
   Rng rng(seed);
   for (float& v : t.span<float>()) v = static_cast<float>(rng.below(256) - 128);
   return t;
 }
 
-struct Case {
+struct QuantizedConvCase {
   Activation act;
   bool residual, before, transposed;
 };
 
 // The result, then the gradients of x, weight, weight_scale, bias, residual and amax.
-std::vector<Tensor> quantized_conv_on(Device device, const Case& c) {
+std::vector<Tensor> quantized_conv_on(Device device, const QuantizedConvCase& c) {
   const auto leaf = [&](const Tensor& t) { return Variable(t.to(device), true); };
   const int64_t kernel = c.transposed ? 2 : 3;
-  const Variable x = leaf(levels(Shape{2, 5, 6, 4}, 5));
+  const Variable x = leaf(random_levels(Shape{2, 5, 6, 4}, 5));
   const Variable amax = leaf(Tensor::full(Shape{1}, 1.1f));
   QuantizedConv conv;
   conv.weight = leaf(random_tensor(Shape{6, kernel, kernel, 4}, 1));
@@ -38,7 +38,7 @@ std::vector<Tensor> quantized_conv_on(Device device, const Case& c) {
       .activation = c.act, .residual_scale = 0.75f, .residual_before_activation = c.before};
   conv.source = {Variable(Tensor::full(Shape{1}, 1.5f, device)), false};
   conv.destination = QuantRange{amax, false};
-  if (c.residual) conv.residual = leaf(levels(Shape{2, 5, 6, 6}, 6));
+  if (c.residual) conv.residual = leaf(random_levels(Shape{2, 5, 6, 6}, 6));
   const Variable y = quantized_conv(x, conv);
   backward({{y, random_tensor(y.shape(), 7).to(device)}});
   std::vector<Tensor> out{y.data(),           x.grad(),
@@ -52,7 +52,7 @@ std::vector<Tensor> quantized_conv_on(Device device, const Case& c) {
 // Both ways through real numbers, and a sum.
 std::vector<Tensor> rounded_sum_on(Device device) {
   const Variable a(random_tensor(Shape{2, 3, 5, 3}, 1, -1, 1).to(device), true);
-  const Variable b(levels(Shape{2, 3, 5, 3}, 2).to(device), true);
+  const Variable b(random_levels(Shape{2, 3, 5, 3}, 2).to(device), true);
   const QuantRange range{Variable(Tensor::full(Shape{1}, 0.7f, device), true), false};
   const Variable y = dequantize(quantized_add(quantize(a, range), b, 0.5f, range), range);
   backward({{y, random_tensor(y.shape(), 3).to(device)}});
@@ -61,7 +61,7 @@ std::vector<Tensor> rounded_sum_on(Device device) {
   return out;
 }
 
-double apart(const Tensor& a, const Tensor& b) {
+double values_apart(const Tensor& a, const Tensor& b) {
   double worst = a.shape() == b.shape() ? 0 : 1e300;
   for (int64_t i = 0; i < std::min(a.numel(), b.numel()); ++i) {
     const double error = std::abs(double{a.f32()[i]} - b.f32()[i]) / (1 + std::abs(b.f32()[i]));
@@ -71,18 +71,20 @@ double apart(const Tensor& a, const Tensor& b) {
 }
 
 TEST_CASE("quantized convolutions on a device") {
-  const Case c = GENERATE(
-      Case{Activation::kReLU, false, false, false}, Case{Activation::kIdentity, true, false, false},
-      Case{Activation::kReLU, true, true, false}, Case{Activation::kLeakyReLU, false, false, true});
+  const QuantizedConvCase c =
+      GENERATE(QuantizedConvCase{Activation::kReLU, false, false, false},
+               QuantizedConvCase{Activation::kIdentity, true, false, false},
+               QuantizedConvCase{Activation::kReLU, true, true, false},
+               QuantizedConvCase{Activation::kLeakyReLU, false, false, true});
   CAPTURE(name_of(c.act), c.residual, c.before, c.transposed);
   const TestDevice device;
   if (!device.usable()) return;
   const std::vector<Tensor> host = quantized_conv_on(Device::kCpu, c),
                             there = quantized_conv_on(Device::kCuda, c);
-  CHECK(apart(there[0], host[0]) == 0);  // integers
+  CHECK(values_apart(there[0], host[0]) == 0);  // integers
   for (size_t i = 1; i < host.size(); ++i) {
     CAPTURE(i);
-    CHECK(apart(there[i], host[i]) < 1e-5);
+    CHECK(values_apart(there[i], host[i]) < 1e-5);
   }
 }
 
@@ -93,7 +95,7 @@ TEST_CASE("quantization and sums of quantized tensors on a device") {
                             there = rounded_sum_on(Device::kCuda);
   for (size_t i = 0; i < host.size(); ++i) {
     CAPTURE(i);
-    CHECK(apart(there[i], host[i]) <= (i == 3 ? 1e-5 : 0));
+    CHECK(values_apart(there[i], host[i]) <= (i == 3 ? 1e-5 : 0));
   }
 }
 

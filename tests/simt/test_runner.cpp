@@ -18,12 +18,12 @@ constexpr unsigned kAll = 0xffffffffu;
 constexpr int kSeeds = 16;
 
 // Runs `work` in a child process; its exit status and what it wrote to stderr.
-struct Outcome {
+struct ChildOutcome {
   int status = 0;
   std::string output;
   bool mentions(const std::string& text) const { return output.find(text) != std::string::npos; }
 };
-Outcome in_child(const std::function<void()>& work) {
+ChildOutcome in_child(const std::function<void()>& work) {
   int ends[2];
   REQUIRE(::pipe(ends) == 0);
   const pid_t child = ::fork();
@@ -35,7 +35,7 @@ Outcome in_child(const std::function<void()>& work) {
     ::_exit(0);
   }
   ::close(ends[1]);
-  Outcome outcome;
+  ChildOutcome outcome;
   char buffer[4096];
   for (ssize_t n; (n = ::read(ends[0], buffer, sizeof buffer)) > 0;)
     outcome.output.append(buffer, static_cast<size_t>(n));
@@ -279,30 +279,30 @@ __global__ void uninitialised(float* out) {
 
 TEST_CASE("runner: accesses out of bounds end the process with a report") {
   const int n = 32;
-  const Outcome write = in_child([&] {
+  const ChildOutcome write = in_child([&] {
     const std::unique_ptr<float[]> p(new float[n]);
     launch(SEXTANT_KERNEL(write_past_end), 1, n, 0, {}, p.get(), n);
   });
   CHECK(write.status != 0);
   CHECK(write.mentions("heap-buffer-overflow"));
   CHECK(write.mentions("write_past_end"));
-  const Outcome read = in_child([&] {
+  const ChildOutcome read = in_child([&] {
     const std::unique_ptr<float[]> p(new float[n]()), out(new float[n]);
     launch(SEXTANT_KERNEL(read_past_end), 1, n, 0, {}, p.get(), out.get(), n);
   });
   CHECK(read.status != 0);
   CHECK(read.mentions("heap-buffer-overflow"));
   std::vector<float> out(n);
-  const Outcome dynamic = in_child(
+  const ChildOutcome dynamic = in_child(
       [&] { launch(SEXTANT_KERNEL(past_dynamic), 1, n, n * sizeof(float), {}, out.data()); });
   CHECK(dynamic.status != 0);
   CHECK(dynamic.mentions("heap-buffer-overflow"));
   CHECK(dynamic.mentions("past_dynamic"));
-  const Outcome fixed =
+  const ChildOutcome fixed =
       in_child([&] { launch(SEXTANT_KERNEL(past_static), 1, n, 0, {}, out.data()); });
   CHECK(fixed.status != 0);
   CHECK(fixed.mentions("past_static"));
-  const Outcome pack = in_child([&] {
+  const ChildOutcome pack = in_child([&] {
     alignas(16) static float p[4 * (n + 1)] = {};
     launch(SEXTANT_KERNEL(misaligned), 1, n, 0, {}, p, out.data());
   });

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Training steps that are recorded and replayed, against the same steps started kernel by kernel:
 // equal to the bit.
-#include <cstring>
 
 #include "apps/training/train_step.h"
 #include "core/rng.h"
 #include "optim/sgd.h"
 #include "simt/accelerator.h"
 #include "simt/training_curve.h"
+#include "support/same_tensors.h"
 #include "support/support.h"
 
 namespace sextant::test {
@@ -27,7 +27,7 @@ struct Kind {
   DType type = DType::kF32;
   bool teacher = false;
 };
-struct Outcome {
+struct TrainingOutcome {
   SafeTensors state;
   std::vector<double> losses;
   std::vector<bool> replayed;
@@ -51,8 +51,8 @@ Tensor images_of(const Step& step, uint64_t seed) {
   return t.to(Device::kCuda);
 }
 
-Outcome train(const TestDevice& device, const Kind& kind, const std::vector<Step>& steps,
-              bool record) {
+TrainingOutcome train(const TestDevice& device, const Kind& kind, const std::vector<Step>& steps,
+                      bool record) {
   Yolov6Config config = tiny_yolov6("yolov6n_opt");
   config.training_mode = TrainingMode::kRepOpt;
   const auto model = make_tiny_yolov6(config, 5), teacher = make_tiny_yolov6(config, 6);
@@ -71,7 +71,7 @@ Outcome train(const TestDevice& device, const Kind& kind, const std::vector<Step
   const bool scaled = kind.type == DType::kF16;
   TrainStep step(*model, loss, kind.teacher ? teacher.get() : nullptr, scaled ? &scaler : nullptr,
                  {.type = kind.type, .record = record});
-  Outcome outcome;
+  TrainingOutcome outcome;
   uint64_t seed = 100;
   for (const Step& s : steps) {
     const Tensor images = images_of(s, ++seed);
@@ -92,21 +92,14 @@ Outcome train(const TestDevice& device, const Kind& kind, const std::vector<Step
   return outcome;
 }
 
-void require_equal(const Outcome& a, const Outcome& b) {
+void require_equal(const TrainingOutcome& a, const TrainingOutcome& b) {
   REQUIRE(a.losses.size() == b.losses.size());
   for (size_t i = 0; i < a.losses.size(); ++i) {
     CAPTURE(i);
     CHECK(std::isfinite(a.losses[i]));
     CHECK(a.losses[i] == b.losses[i]);
   }
-  REQUIRE(a.state.tensors.size() == b.state.tensors.size());
-  for (size_t i = 0; i < a.state.tensors.size(); ++i) {
-    const auto& [name, x] = a.state.tensors[i];
-    const Tensor& y = b.state.tensors[i].second;
-    INFO(name);
-    REQUIRE(x.bytes() == y.bytes());
-    CHECK(std::memcmp(x.raw(), y.raw(), static_cast<size_t>(x.bytes())) == 0);
-  }
+  check_same_tensors(a.state, b.state);
 }
 
 // More boxes in the fourth step than the recording has room for; a smaller batch in the sixth.
@@ -117,8 +110,8 @@ std::vector<Step> some_steps() {
 TEST_CASE("device: recorded training steps equal those started kernel by kernel") {
   const TestDevice device;
   if (!device.usable()) return;
-  const Outcome recorded = train(device, {}, some_steps(), true),
-                plain = train(device, {}, some_steps(), false);
+  const TrainingOutcome recorded = train(device, {}, some_steps(), true),
+                        plain = train(device, {}, some_steps(), false);
   require_equal(recorded, plain);
   CHECK(recorded.replayed == std::vector<bool>{false, true, true, false, true, false});
   CHECK(plain.replayed == std::vector<bool>(6, false));
@@ -130,8 +123,8 @@ TEST_CASE("device: recorded training steps with a teacher and a loss scale") {
   if (!device.usable()) return;
   const Kind kind{DType::kF16, true};
   const std::vector<Step> steps = {{3, 0}, {2, 0}, {2, 1}, {1, 1}};
-  const Outcome recorded = train(device, kind, steps, true),
-                plain = train(device, kind, steps, false);
+  const TrainingOutcome recorded = train(device, kind, steps, true),
+                        plain = train(device, kind, steps, false);
   require_equal(recorded, plain);
   // What the teacher counts changes with the epoch.
   CHECK(recorded.replayed == std::vector<bool>{false, true, false, true});
@@ -141,7 +134,8 @@ TEST_CASE("device: steps that cannot be recorded are done all the same") {
   TestDevice device;
   if (!device.usable() || !device.refuse_recordings()) return;
   const std::vector<Step> steps = {{3, 0}, {0, 0, false}, {2, 0}};
-  const Outcome refused = train(device, {}, steps, true), plain = train(device, {}, steps, false);
+  const TrainingOutcome refused = train(device, {}, steps, true),
+                        plain = train(device, {}, steps, false);
   require_equal(refused, plain);
   CHECK(refused.replayed == std::vector<bool>(3, false));
 }

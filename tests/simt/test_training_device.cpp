@@ -7,6 +7,7 @@
 #include "optim/sgd.h"
 #include "simt/accelerator.h"
 #include "simt/training_curve.h"
+#include "simt/worst_difference.h"
 #include "support/support.h"
 
 namespace sextant::test {
@@ -52,40 +53,15 @@ Pass pass_on(Device device, const Yolov6Config& config) {
   return pass;
 }
 
-// The largest difference of a pair relative to the largest value in it. A pair whose values are
-// below 1e-5 of the largest of all is measured against that: before a batch-norm the gradient of a
-// bias is zero but for rounding.
-double worst_of(const std::vector<std::pair<std::string, Tensor>>& a,
-                const std::vector<std::pair<std::string, Tensor>>& b) {
-  REQUIRE(a.size() == b.size());
-  const auto largest = [](const Tensor& t) {
-    double m = 0;
-    for (const float v : t.span<float>()) m = std::max(m, std::abs(static_cast<double>(v)));
-    return m;
-  };
-  double floor = 0, worst = 0;
-  for (const auto& [name, t] : b)
-    if (t.dtype() == DType::kF32) floor = std::max(floor, 1e-5 * largest(t));
-  for (size_t i = 0; i < a.size(); ++i) {
-    REQUIRE(a[i].first == b[i].first);
-    if (a[i].second.dtype() != DType::kF32) continue;
-    const double d =
-        max_difference(a[i].second, b[i].second) / std::max(largest(b[i].second), floor);
-    if (d > worst) UNSCOPED_INFO(a[i].first << " differs by " << d);
-    worst = std::max(worst, d);
-  }
-  return worst;
-}
-
 TEST_CASE("device: a YOLOv6 forward and backward in training mode as on the host") {
   const TestDevice device;
   if (!device.usable()) return;
   const Yolov6Config config = tiny_yolov6();
   const Pass host = pass_on(Device::kCpu, config), there = pass_on(Device::kCuda, config);
   CHECK(there.gradients.size() > 150);
-  CHECK(worst_of(there.outputs, host.outputs) < 1e-4);
-  CHECK(worst_of(there.state.tensors, host.state.tensors) < 1e-4);
-  CHECK(worst_of(there.gradients, host.gradients) < 1e-3);
+  CHECK(worst_difference(there.outputs, host.outputs, 1e-5) < 1e-4);
+  CHECK(worst_difference(there.state.tensors, host.state.tensors, 1e-5) < 1e-4);
+  CHECK(worst_difference(there.gradients, host.gradients, 1e-5) < 1e-3);
 }
 
 TEST_CASE("device: the anchor-aided head and DFL distances as on the host") {
@@ -118,7 +94,7 @@ TEST_CASE("device: the anchor-aided head and DFL distances as on the host") {
     for (const Variable& v : x) tensors.emplace_back("dx", v.grad().to(Device::kCpu));
     return tensors;
   };
-  CHECK(worst_of(pass(Device::kCuda), pass(Device::kCpu)) < 1e-4);
+  CHECK(worst_difference(pass(Device::kCuda), pass(Device::kCpu), 1e-5) < 1e-4);
 }
 
 // Gradients of one pass under autocast, the loss scaled and the scale taken out again. The loss,
@@ -223,7 +199,7 @@ TEST_CASE("device: steps of training as on the host, average of the weights too"
   CHECK(host.back() < host.front());
   INFO("first loss " << host.front() << ", last " << host.back());
   CHECK(distance(there) < 1e-4);
-  CHECK(worst_of(average.tensors, host_average.tensors) < 1e-3);
+  CHECK(worst_difference(average.tensors, host_average.tensors, 1e-5) < 1e-3);
   CHECK(distance(scaled) < 1e-4);
 }
 

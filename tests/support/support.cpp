@@ -39,17 +39,20 @@ Tensor random_tensor(Shape shape, uint64_t seed, double low, double high) {
   return t;
 }
 
-namespace {
-double value(const Tensor& t, int64_t i) {
+double number_at(const Tensor& t, int64_t i) {
   return t.dtype() == DType::kF64 ? t.data<double>()[i] : static_cast<double>(t.f32()[i]);
 }
-}  // namespace
+
+std::vector<double> doubles(const Tensor& t) {
+  const auto s = t.span<float>();
+  return {s.begin(), s.end()};
+}
 
 double max_difference(const Tensor& a, const Tensor& b) {
   check(a.shape() == b.shape(), "shapes differ: {} and {}", a.shape().str(), b.shape().str());
   double worst = 0;
   for (int64_t i = 0; i < a.numel(); ++i) {
-    const double d = std::abs(value(a, i) - value(b, i));
+    const double d = std::abs(number_at(a, i) - number_at(b, i));
     if (std::isnan(d)) return std::numeric_limits<double>::infinity();
     worst = std::max(worst, d);
   }
@@ -58,7 +61,7 @@ double max_difference(const Tensor& a, const Tensor& b) {
 
 double relative_difference(const Tensor& a, const Tensor& b) {
   double largest = 1e-30;
-  for (int64_t i = 0; i < b.numel(); ++i) largest = std::max(largest, std::abs(value(b, i)));
+  for (int64_t i = 0; i < b.numel(); ++i) largest = std::max(largest, std::abs(number_at(b, i)));
   return max_difference(a, b) / largest;
 }
 
@@ -81,6 +84,10 @@ std::string error_of(const std::function<void()>& f) {
     return e.what();
   }
   return "no error";
+}
+
+bool contains(std::string_view text, std::string_view part) {
+  return text.find(part) != std::string_view::npos;
 }
 
 }  // namespace sextant::test

@@ -12,6 +12,8 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "core/rng.h"
 #include "core/safetensors.h"
@@ -41,6 +43,11 @@ void skip(const std::string& reason);
 // Uniform in [low, high).
 Tensor random_tensor(Shape shape, uint64_t seed, double low = -1.0, double high = 1.0);
 
+// Of a tensor in f32 or f64.
+double number_at(const Tensor& t, int64_t i);
+// The elements of a tensor in f32.
+std::vector<double> doubles(const Tensor& t);
+
 // max |a - b| / max(max |b|, tiny); both f32 (or f64), equal shapes. NaN anywhere gives infinity.
 double relative_difference(const Tensor& a, const Tensor& b);
 double max_difference(const Tensor& a, const Tensor& b);
@@ -61,5 +68,6 @@ class TemporaryFolder {
 
 // The message of the Error that `f` throws; "no error" when it throws none.
 std::string error_of(const std::function<void()>& f);
+bool contains(std::string_view text, std::string_view part);
 
 }  // namespace sextant::test

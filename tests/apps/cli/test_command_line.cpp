@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Options, their mistakes, and what --help shows.
-#include <fcntl.h>
-#include <unistd.h>
-
-#include <iostream>
 #include <sstream>
 
 #include "apps/cli/run_options.h"
+#include "apps/cli/run_program.h"
 #include "apps/commands/commands.h"
 #include "core/file.h"
 #include "support/support.h"
@@ -15,39 +12,12 @@ namespace {
 
 using namespace sextant;
 using namespace sextant::apps;
+using test::contains;
+using test::Outcome;
 
 enum class Size { kSmall, kLarge };
 constexpr auto enum_names(Size) {
   return make_enum_names<Size>("size", {{Size::kSmall, "small"}, {Size::kLarge, "large"}});
-}
-
-struct Outcome {
-  int code = 0;
-  std::string out, error;
-};
-
-// With stdout and stderr caught.
-Outcome run(Program& app, std::vector<std::string> words) {
-  words.insert(words.begin(), "program");
-  std::vector<char*> argv;
-  for (std::string& w : words) argv.push_back(w.data());
-  const test::TemporaryFolder folder;
-  std::ostringstream out;
-  std::streambuf* const shown = std::cout.rdbuf(out.rdbuf());
-  std::fflush(stderr);
-  const int saved = dup(2);
-  const int file = open((folder / "error").c_str(), O_CREAT | O_WRONLY, 0600);
-  dup2(file, 2);
-  Outcome outcome;
-  outcome.code = app.run(static_cast<int>(argv.size()), argv.data());
-  std::fflush(stderr);
-  dup2(saved, 2);
-  close(saved);
-  close(file);
-  std::cout.rdbuf(shown);
-  outcome.out = out.str();
-  outcome.error = read_text(folder / "error");
-  return outcome;
 }
 
 struct Sample {
@@ -59,7 +29,7 @@ struct Sample {
   bool ran = false;
 };
 
-Outcome run(const std::vector<std::string>& words, Sample& s) {
+Outcome run_sample(const std::vector<std::string>& words, Sample& s) {
   Program app("Tests options", "program");
   app.add_option("--size NAME", s.size, "how large");
   app.add_option("--other NAME", s.other, "another size", {Size::kSmall});
@@ -68,42 +38,37 @@ Outcome run(const std::vector<std::string>& words, Sample& s) {
   app.add_option("--count N", s.count, "how many").range(1, 9).show_default();
   app.examples({"program --size small"});
   app.callback([&] { s.ran = true; });
-  return run(app, words);
+  return test::run_program(app, words);
 }
 
 Outcome run_sextant(const std::vector<std::string>& words) {
   Program app("Sextant", "sextant");
   add_commands(app);
   app.require_command();
-  return run(app, words);
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
+  return test::run_program(app, words);
 }
 
 }  // namespace
 
 TEST_CASE("an option accepts an enum by its names") {
   Sample s;
-  CHECK(
-      run({"--size", "small", "--other", "small", "--sizes", "large,small", "--packed"}, s).code ==
-      0);
+  CHECK(run_sample({"--size", "small", "--other", "small", "--sizes", "large,small", "--packed"}, s)
+            .code == 0);
   CHECK(s.ran);
   CHECK(s.size == Size::kSmall);
   CHECK(s.other == Size::kSmall);
   CHECK(s.sizes == std::vector{Size::kLarge, Size::kSmall});
   CHECK(s.packed == Size::kSmall);
   Sample none;
-  CHECK(run(std::vector<std::string>{}, none).code == 0);
+  CHECK(run_sample(std::vector<std::string>{}, none).code == 0);
   CHECK((none.size == Size::kLarge && !none.other && none.packed == Size::kLarge));
-  CHECK(run({"--packed=large"}, none).code == 0);
+  CHECK(run_sample({"--packed=large"}, none).code == 0);
 }
 
 TEST_CASE("a mistake in an option is one line that names it, and exit code 2") {
   const auto error = [](const std::vector<std::string>& words) {
     Sample s;
-    const Outcome o = run(words, s);
+    const Outcome o = run_sample(words, s);
     CHECK(o.code == 2);
     CHECK_FALSE(s.ran);
     return o.error;
@@ -119,7 +84,7 @@ TEST_CASE("a mistake in an option is one line that names it, and exit code 2") {
 
 TEST_CASE("the help of an option: its value, its names, its default") {
   Sample s;
-  const std::string help = run({"--help"}, s).out;
+  const std::string help = run_sample({"--help"}, s).out;
   CAPTURE(help);
   CHECK(
       contains(help, "  --size NAME                 how large: small or large (default: large)\n"));

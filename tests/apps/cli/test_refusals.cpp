@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "apps/cli/command_line.h"
+#include "apps/cli/run_program.h"
 #include "core/file.h"
 #include "support/support.h"
 
@@ -15,17 +16,15 @@ using namespace sextant::apps;
 
 namespace {
 
-// Runs a program with one command that reads MODEL and --data and writes --out and --json. Exit code,
-// and what came on stderr.
 struct Result {
   int code = 0;
-  std::string said;
+  std::string said;  // on stderr
   bool ran = false;
 };
 
-Result run(
+// Runs a program with one command that reads MODEL and --data and writes --out and --json.
+Result run_command(
     std::vector<std::string> words, const std::function<void()>& body = [] {}) {
-  const test::TemporaryFolder folder;
   Result r;
   std::string model, data, out, json;
   std::vector<std::string> named;
@@ -43,19 +42,10 @@ Result run(
     r.ran = true;
     body();
   });
-  words.insert(words.begin(), {"test", "do"});
-  std::vector<char*> argv;
-  for (std::string& w : words) argv.push_back(w.data());
-  std::fflush(stderr);
-  const int before = ::dup(STDERR_FILENO);
-  const int file = ::open((folder / "err").c_str(), O_WRONLY | O_CREAT, 0600);
-  ::dup2(file, STDERR_FILENO);
-  r.code = program.run(static_cast<int>(argv.size()), argv.data());
-  std::fflush(stderr);
-  ::dup2(before, STDERR_FILENO);
-  ::close(before);
-  ::close(file);
-  r.said = read_text(folder / "err");
+  words.insert(words.begin(), "do");
+  const test::Outcome outcome = test::run_program(program, words);
+  r.code = outcome.code;
+  r.said = outcome.error;
   return r;
 }
 
@@ -75,12 +65,13 @@ TEST_CASE("command line: an output must not be an input") {
   const std::string other = (folder / "o.safetensors").string();
   write_atomically(model, std::string_view("x"));
   write_atomically(folder / "set/classes.json", std::string_view("x"));
-  CHECK(run({model, "--out", other}).ran);
-  CHECK(refused(run({model, "--out", model}), "m.safetensors"));
-  CHECK(refused(run({model, "--json", (folder / "./m.safetensors").string()}), "m.safetensors"));
-  CHECK(refused(run({model, "--out", other, "--json", other}), "written twice"));
-  CHECK(refused(run({model, "--data", (folder / "set").string(), "--json",
-                     (folder / "set/classes.json").string()}),
+  CHECK(run_command({model, "--out", other}).ran);
+  CHECK(refused(run_command({model, "--out", model}), "m.safetensors"));
+  CHECK(refused(run_command({model, "--json", (folder / "./m.safetensors").string()}),
+                "m.safetensors"));
+  CHECK(refused(run_command({model, "--out", other, "--json", other}), "written twice"));
+  CHECK(refused(run_command({model, "--data", (folder / "set").string(), "--json",
+                             (folder / "set/classes.json").string()}),
                 "classes.json"));
 }
 
@@ -104,22 +95,22 @@ TEST_CASE("command line: NAME=FILE counts as the file") {
 }
 
 TEST_CASE("command line: empty names and malformed numbers are refused") {
-  CHECK(refused(run({"m", "--out", ""}), "--out"));
+  CHECK(refused(run_command({"m", "--out", ""}), "--out"));
   for (const char* ratio : {"nan", "inf", "-inf", "x", "2"})
-    CHECK(refused(run({"m", "--ratio", ratio}), "--ratio"));
-  CHECK(run({"m", "--ratio", "0.25"}).ran);
+    CHECK(refused(run_command({"m", "--ratio", ratio}), "--ratio"));
+  CHECK(run_command({"m", "--ratio", "0.25"}).ran);
 }
 
 TEST_CASE("command line: every failure is one line without messages of other libraries") {
-  Result r = run({"m"}, [] { fail("m: a\nb"); });
+  Result r = run_command({"m"}, [] { fail("m: a\nb"); });
   CHECK(r.code == 2);
   CHECK(r.said == "test: m: a\\nb\n");
-  r = run({"m"}, [] { (void)std::filesystem::file_size("/nowhere/file"); });
+  r = run_command({"m"}, [] { (void)std::filesystem::file_size("/nowhere/file"); });
   CHECK(r.code == 2);
   CHECK(r.said == "test: /nowhere/file: No such file or directory\n");
-  r = run({"m"}, [] { throw std::bad_alloc(); });
+  r = run_command({"m"}, [] { throw std::bad_alloc(); });
   CHECK(r.said == "test: out of memory\n");
-  r = run({"m"}, [] { throw std::runtime_error("odd"); });
+  r = run_command({"m"}, [] { throw std::runtime_error("odd"); });
   CHECK(r.code == 2);
   CHECK(r.said == "test: odd\n");
 }
@@ -130,7 +121,7 @@ TEST_CASE("command line: a full standard output is an error") {
   const int full = ::open("/dev/full", O_WRONLY);
   REQUIRE(full >= 0);
   ::dup2(full, STDOUT_FILENO);
-  const Result r = run({"m"}, [] { std::fputs("a line\n", stdout); });
+  const Result r = run_command({"m"}, [] { std::fputs("a line\n", stdout); });
   std::clearerr(stdout);
   ::dup2(before, STDOUT_FILENO);
   ::close(before);

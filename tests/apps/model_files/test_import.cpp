@@ -1,34 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // From an official file to our checkpoint, and back to a file for PyTorch.
-#include <cstring>
-
 #include "apps/model_files/import.h"
 #include "models/import/import_pt.h"
 #include "models/import/torch_file.h"
 #include "support/fixtures.h"
-
-namespace {
+#include "support/same_tensors.h"
 
 using namespace sextant;
 using namespace sextant::apps;
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
-void check_same(const SafeTensors& a, const SafeTensors& b) {
-  REQUIRE(a.tensors.size() == b.tensors.size());
-  for (size_t i = 0; i < a.tensors.size(); ++i) {
-    const auto& [name, t] = a.tensors[i];
-    const auto& [name_b, u] = b.tensors[i];
-    REQUIRE(name == name_b);
-    REQUIRE(t.dtype() == u.dtype());
-    REQUIRE(t.shape() == u.shape());
-    REQUIRE(std::memcmp(t.raw(), u.raw(), static_cast<size_t>(t.bytes())) == 0);
-  }
-}
-
-}  // namespace
+using test::check_same_tensors;
+using test::contains;
 
 TEST_CASE("a checkpoint survives the round trip to PyTorch's format") {
   const test::TemporaryFolder folder;
@@ -50,7 +31,7 @@ TEST_CASE("a checkpoint survives the round trip to PyTorch's format") {
   CHECK(r.tensors == first.tensors.size());
   CHECK(r.info.model.at("type") == "yolov6n_opt");
   const SafeTensors second = load_safetensors(folder / "b.safetensors");
-  check_same(first, second);
+  check_same_tensors(first, second);
   const LoadedCheckpoint loaded = load_checkpoint(second);
   CHECK(loaded.info.class_names == info.class_names);
   CHECK(loaded.info.image_size == 64);
@@ -62,7 +43,7 @@ TEST_CASE("a checkpoint survives the round trip to PyTorch's format") {
       import_checkpoint(folder / "plain.safetensors", folder / "c.safetensors", {});
   CHECK(p.info.class_names == std::vector<std::string>{"0", "1", "2"});
   CHECK(p.info.image_size == 640);
-  check_same(first, load_safetensors(folder / "c.safetensors"));
+  check_same_tensors(first, load_safetensors(folder / "c.safetensors"));
 
   options.class_names = {"a"};
   CHECK(contains(test::error_of([&] {
@@ -88,6 +69,6 @@ TEST_CASE("each official checkpoint is converted") {
     CHECK(file.tensors.size() == r.tensors);
     CHECK(r.info.epoch >= 0);
     save_torch_state_dict(folder / "a.pt", file);
-    check_same(file, import_weights(folder / "a.pt").state);
+    check_same_tensors(file, import_weights(folder / "a.pt").state);
   }
 }

@@ -8,10 +8,7 @@ namespace {
 
 using namespace sextant;
 using namespace sextant::apps;
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
+using test::contains;
 
 Ladder two_rungs() {
   Rung a;

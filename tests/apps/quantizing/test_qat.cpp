@@ -7,23 +7,20 @@
 #include "apps/quantizing/ladder.h"
 #include "apps/quantizing/qat.h"
 #include "apps/quantizing/qat_source.h"
+#include "apps/training/tiny_run.h"
 #include "core/file.h"
 #include "data/synthetic/shapes_dataset.h"
 #include "deploy/detect/evaluation.h"
 #include "deploy/graph/file.h"
 #include "quant/ptq/split_identity.h"
 #include "quant/training/trainable_graph.h"
-#include "support/support.h"
+#include "support/same_tensors.h"
 
 namespace {
 
 using namespace sextant;
 using namespace sextant::apps;
 using test::error_of;
-
-void make_shapes(const std::filesystem::path& folder) {
-  data::generate_shapes(folder, {.train = 6, .val = 2, .width = 80, .height = 64});
-}
 
 // A model of a few thousand parameters as a checkpoint of its 20th epoch.
 std::string make_model(const std::filesystem::path& path, Json model, int classes = 6) {
@@ -49,7 +46,7 @@ std::string make_model(const std::filesystem::path& path, Json model, int classe
   return path.string();
 }
 
-Json tiny_json(const test::TemporaryFolder& folder, const std::string& model) {
+Json qat_json(const test::TemporaryFolder& folder, const std::string& model) {
   return {{"seed", 3},
           {"model", model},
           {"batch", 3},
@@ -59,16 +56,11 @@ Json tiny_json(const test::TemporaryFolder& folder, const std::string& model) {
           {"solver", {{"lr0", 0.01}}}};
 }
 
-void check_equal(const std::filesystem::path& a, const std::filesystem::path& b) {
+// Ranges are in the metadata.
+void check_same_quantized(const std::filesystem::path& a, const std::filesystem::path& b) {
   const SafeTensors x = load_safetensors(a), y = load_safetensors(b);
-  REQUIRE(x.tensors.size() == y.tensors.size());
-  CHECK(x.metadata.at("sextant") == y.metadata.at("sextant"));  // ranges are in there
-  for (size_t i = 0; i < x.tensors.size(); ++i) {
-    INFO(x.tensors[i].first);
-    REQUIRE(x.tensors[i].second.bytes() == y.tensors[i].second.bytes());
-    CHECK(std::memcmp(x.tensors[i].second.raw(), y.tensors[i].second.raw(),
-                      static_cast<size_t>(x.tensors[i].second.bytes())) == 0);
-  }
+  CHECK(x.metadata.at("sextant") == y.metadata.at("sextant"));
+  test::check_same_tensors(x, y);
 }
 
 // Columns of the last row of results.csv.
@@ -86,10 +78,10 @@ std::vector<double> last_row(const std::filesystem::path& out) {
 
 TEST_CASE("qat: a run resumes bit for bit, keeps its ranges, and writes int8 models") {
   const test::TemporaryFolder folder;
-  make_shapes(folder / "data");
+  test::make_shapes(folder / "data", 6, 2);
   const bool learned = GENERATE(false, true);
   CAPTURE(learned);
-  Json json = tiny_json(folder, make_model(folder / "model.safetensors", Json::object()));
+  Json json = qat_json(folder, make_model(folder / "model.safetensors", Json::object()));
   json["learn_scales"] = learned;
   json["solver"]["ema_decay"] = learned ? 0.9 : 0.0;
   json["calibration"]["equalize"] = learned ? "none" : "activations";
@@ -104,7 +96,7 @@ TEST_CASE("qat: a run resumes bit for bit, keeps its ranges, and writes int8 mod
   more_workers.workers = 3;  // must not matter
   train_qat(more_workers, folder / "parts", true);
   for (const char* name : {"start.safetensors", "last.safetensors", "best.safetensors"})
-    check_equal(folder / "whole" / name, folder / "parts" / name);
+    check_same_quantized(folder / "whole" / name, folder / "parts" / name);
   CHECK(std::ranges::count(read_text(folder / "parts" / "results.csv"), '\n') == 4);
   CHECK(load_json(folder / "parts" / "config.json").at("distill").at("cwd_weight") == 1.0);
 
@@ -133,7 +125,7 @@ TEST_CASE("qat: a run resumes bit for bit, keeps its ranges, and writes int8 mod
 
 TEST_CASE("qat: blocks with an identity train with it as a residual") {
   const test::TemporaryFolder folder;
-  make_shapes(folder / "data");
+  test::make_shapes(folder / "data", 6, 2);
   deploy::Graph g =
       load_model_graph(make_model(folder / "model.safetensors", {{"type", "yolov6n_opt"}}));
   for (deploy::Node& n : g.nodes) {
@@ -151,7 +143,7 @@ TEST_CASE("qat: blocks with an identity train with it as a residual") {
         std::string::npos);
 
   deploy::save_deploy(folder / "float.safetensors", g);
-  Json json = tiny_json(folder, (folder / "float.safetensors").string());
+  Json json = qat_json(folder, (folder / "float.safetensors").string());
   json["epochs"] = 1;
   train_qat(parse_qat_config(json, "test", ""), folder / "run", false);
   const auto residuals = [&](const char* name) {
@@ -164,11 +156,11 @@ TEST_CASE("qat: blocks with an identity train with it as a residual") {
 
 TEST_CASE("qat: SiLU, RepOptimizer and DFL models, float layers, a given start") {
   const test::TemporaryFolder folder;
-  make_shapes(folder / "data");
+  test::make_shapes(folder / "data", 6, 2);
   int count = 0;
   const auto run = [&](const Json& model, const Json& more, const deploy::Graph* start = nullptr) {
     const std::string name = "m" + std::to_string(count++);
-    Json json = tiny_json(folder, make_model(folder / (name + ".safetensors"), model));
+    Json json = qat_json(folder, make_model(folder / (name + ".safetensors"), model));
     json["epochs"] = 1;
     json.update(more, true);
     train_qat(parse_qat_config(json, "test", ""), folder / name, false, 0, start);
@@ -216,9 +208,9 @@ TEST_CASE("qat: SiLU, RepOptimizer and DFL models, float layers, a given start")
 
 TEST_CASE("qat: features of an equalized start are compared at the teacher's scale") {
   const test::TemporaryFolder folder;
-  make_shapes(folder / "data");
+  test::make_shapes(folder / "data", 6, 2);
   const std::string path = make_model(folder / "model.safetensors", Json::object());
-  Json json = tiny_json(folder, path);
+  Json json = qat_json(folder, path);
   json["epochs"] = 1;
   json["solver"]["lr0"] = 1e-6;
   const auto divergence = [&](const char* name, const Json& more) {
@@ -253,7 +245,7 @@ TEST_CASE("qat: features of an equalized start are compared at the teacher's sca
 
 TEST_CASE("qat: one class, images without boxes, batches without any") {
   const test::TemporaryFolder folder;
-  make_shapes(folder / "data");
+  test::make_shapes(folder / "data", 6, 2);
   write_atomically(folder / "data" / "classes.json", std::string_view(R"({"names": ["circle"]})"));
   std::map<std::string, int> files;  // by split
   const bool only_one = GENERATE(false, true);
@@ -265,7 +257,7 @@ TEST_CASE("qat: one class, images without boxes, batches without any") {
     const bool keep = only_one ? number == 0 : number % 2 == 1;
     write_atomically(e.path(), keep ? text : std::string());
   }
-  Json json = tiny_json(folder, make_model(folder / "model.safetensors", Json::object(), 1));
+  Json json = qat_json(folder, make_model(folder / "model.safetensors", Json::object(), 1));
   json["learn_scales"] = true;
   json["solver"]["lr0"] = 0.05;
   const RunResult r = train_qat(parse_qat_config(json, "test", ""), folder / "out", false);
@@ -281,10 +273,10 @@ TEST_CASE("qat: one class, images without boxes, batches without any") {
 
 TEST_CASE("qat: refusals of the config, and defaults from the model's training") {
   const test::TemporaryFolder folder;
-  make_shapes(folder / "data");
+  test::make_shapes(folder / "data", 6, 2);
   const std::string model = make_model(folder / "model.safetensors", Json::object());
   const auto parse = [&](const Json& more) {
-    Json json = tiny_json(folder, model);
+    Json json = qat_json(folder, model);
     json.erase("epochs");
     json.erase("solver");
     json.update(more, true);
@@ -342,7 +334,7 @@ TEST_CASE("qat: refusals of the config, and defaults from the model's training")
 
 TEST_CASE("a ladder: files of each rung, resuming, and sizes that do not fit") {
   const test::TemporaryFolder folder;
-  make_shapes(folder / "data");
+  test::make_shapes(folder / "data", 6, 2);
   const Json json = {
       {"model", make_model(folder / "model.safetensors", Json::object())},
       {"data", {{"path", (folder / "data").string()}}},

@@ -49,7 +49,7 @@ double regression(const HeadOutput& head, std::vector<std::pair<Variable, Tensor
 }
 
 // The losses of ten steps of `kind`.
-std::vector<double> run(const Json& j, const std::string& kind) {
+std::vector<double> losses_of(const Json& j, const std::string& kind) {
   Yolov6Config config;
   config.num_classes = j.at("classes");
   Yolov6 model(config, 1);
@@ -101,7 +101,7 @@ TEST_CASE("the loss of ten training steps follows PyTorch's", "[numbers]") {
   const auto rounded = j.at("regression").at("float32").get<std::vector<double>>();
   REQUIRE(expected.size() == 10);
   CHECK(expected.back() < 0.9 * expected.front());  // the run does train
-  const auto losses = run(j, "regression");
+  const auto losses = losses_of(j, "regression");
   for (size_t i = 0; i < expected.size(); ++i) {
     const double off = std::abs(losses[i] - expected[i]) / expected[i];
     // Three times what rounding does to PyTorch's own float32 run, where that is above the floor.
@@ -113,7 +113,7 @@ TEST_CASE("the loss of ten training steps follows PyTorch's", "[numbers]") {
   // One anchor assigned otherwise moves this loss by about 1.5%, so only its start can be compared.
   // Direct sums, as PyTorch's: those of Winograd assign a few of this noise's anchors otherwise.
   const kernels::cpu::ExactSums exact;
-  const auto detection = run(j, "detection");
+  const auto detection = losses_of(j, "detection");
   CHECK(detection[0] == Approx(j.at("detection").at("float64").at(0).get<double>()).epsilon(1e-4));
   CHECK(detection[1] == Approx(j.at("detection").at("float64").at(1).get<double>()).epsilon(0.05));
   CHECK(detection[9] < 0.8 * detection[0]);

@@ -4,47 +4,26 @@
 #include "apps/model_files/checkpoint.h"
 #include "apps/training/repopt.h"
 #include "apps/training/solver.h"
+#include "apps/training/tiny_run.h"
 #include "core/file.h"
-#include "data/synthetic/shapes_dataset.h"
-#include "support/support.h"
+#include "support/same_tensors.h"
 
 namespace {
 
 using namespace sextant;
 using namespace sextant::apps;
+using test::check_same_tensors;
 using test::error_of;
+using test::make_shapes;
 
-Json tiny_json(const std::filesystem::path& data) {
-  return {{"seed", 7},
-          {"epochs", 3},
-          {"batch", 4},
-          {"image_size", 64},
-          {"close_mosaic", 1},
-          {"eval_interval", 2},
-          {"data", {{"path", data.string()}}},
-          {"model", {{"width_multiple", 0.05}, {"depth_multiple", 0.1}}},
-          {"training", {{"mode", "repopt"}, {"search", {{"epochs", 2}}}}},
-          {"solver", {{"nominal_batch", 8}, {"warmup_epochs", 1}}}};
+Json repopt_json(const std::filesystem::path& data) {
+  Json json = test::tiny_json(data);
+  json["training"] = {{"mode", "repopt"}, {"search", {{"epochs", 2}}}};
+  return json;
 }
 
-TrainConfig tiny_config(const std::filesystem::path& data) {
-  return parse_train_config(tiny_json(data), "test", "");
-}
-
-void make_shapes(const std::filesystem::path& folder) {
-  data::generate_shapes(folder, {.train = 10, .val = 4, .width = 80, .height = 64});
-}
-
-void check_equal(const std::filesystem::path& a, const std::filesystem::path& b) {
-  const SafeTensors x = load_safetensors(a), y = load_safetensors(b);
-  REQUIRE(x.tensors.size() == y.tensors.size());
-  for (size_t i = 0; i < x.tensors.size(); ++i) {
-    INFO(x.tensors[i].first);
-    REQUIRE(x.tensors[i].first == y.tensors[i].first);
-    REQUIRE(x.tensors[i].second.bytes() == y.tensors[i].second.bytes());
-    CHECK(std::memcmp(x.tensors[i].second.raw(), y.tensors[i].second.raw(),
-                      static_cast<size_t>(x.tensors[i].second.bytes())) == 0);
-  }
+TrainConfig repopt_config(const std::filesystem::path& data) {
+  return parse_train_config(repopt_json(data), "test", "");
 }
 
 }  // namespace
@@ -52,7 +31,7 @@ void check_equal(const std::filesystem::path& a, const std::filesystem::path& b)
 TEST_CASE("repopt by AdamW: multipliers of its own, resumed bit for bit") {
   const test::TemporaryFolder folder;
   make_shapes(folder / "data");
-  Json json = tiny_json(folder / "data");
+  Json json = repopt_json(folder / "data");
   json["epochs"] = 2;
   json["training"]["search"]["epochs"] = 1;
   json["solver"]["optimizer"] = "adamw";
@@ -64,13 +43,13 @@ TEST_CASE("repopt by AdamW: multipliers of its own, resumed bit for bit") {
   CHECK(train_repopt(config, whole, {}).complete);
   CHECK_FALSE(train_repopt(config, parts, {.stop_after = 2}).complete);
   CHECK(train_repopt(config, parts, {.resume = true}).complete);
-  check_equal(whole / "last.safetensors", parts / "last.safetensors");
+  check_same_tensors(whole / "last.safetensors", parts / "last.safetensors");
 }
 
 TEST_CASE("repopt: search and target in one folder, resumed bit for bit across the boundary") {
   const test::TemporaryFolder folder;
   make_shapes(folder / "data");
-  const TrainConfig config = tiny_config(folder / "data");
+  const TrainConfig config = repopt_config(folder / "data");
   const auto whole = folder / "whole", parts = folder / "parts";
   const RunResult r = train_repopt(config, whole, {});
   CHECK(r.complete);
@@ -90,13 +69,13 @@ TEST_CASE("repopt: search and target in one folder, resumed bit for bit across t
   CHECK(train_repopt(config, parts, {.resume = true}).complete);
   for (const char* name : {"search/last.safetensors", "scales.safetensors", "last.safetensors",
                            "best.safetensors", "model.safetensors"})
-    check_equal(whole / name, parts / name);
+    check_same_tensors(whole / name, parts / name);
 
   // One call over the boundary with an end in the target.
   const auto across = folder / "across";
   CHECK(train_repopt(config, across, {.stop_after = 3}).trained == 1);
   CHECK(train_repopt(config, across, {.resume = true}).trained == 2);
-  check_equal(whole / "last.safetensors", across / "last.safetensors");
+  check_same_tensors(whole / "last.safetensors", across / "last.safetensors");
 
   // The scales are those of the search's averaged weights, and they have been learned.
   const auto scales = optim::extract_scales(load_safetensors(whole / "scales.safetensors"));
@@ -110,7 +89,7 @@ TEST_CASE("repopt: search and target in one folder, resumed bit for bit across t
 TEST_CASE("repopt: the scales of another run take the place of the search") {
   const test::TemporaryFolder folder;
   make_shapes(folder / "data");
-  TrainConfig config = tiny_config(folder / "data");
+  TrainConfig config = repopt_config(folder / "data");
   config.epochs = 1;
   const auto first = folder / "first";
   train_repopt(config, first, {});
@@ -120,7 +99,7 @@ TEST_CASE("repopt: the scales of another run take the place of the search") {
     const auto out = folder / ("from" + std::to_string(from.size()));
     CHECK(train_repopt(config, out, {.from = first.string() + from}).complete);
     CHECK_FALSE(std::filesystem::exists(out / "search"));
-    check_equal(first / "last.safetensors", out / "last.safetensors");
+    check_same_tensors(first / "last.safetensors", out / "last.safetensors");
   }
   // Other scales are another run.
   SafeTensors other = load_safetensors(first / "scales.safetensors");
@@ -136,7 +115,7 @@ TEST_CASE("repopt: the scales of another run take the place of the search") {
 TEST_CASE("repopt: what does not fit is refused before anything is written") {
   const test::TemporaryFolder folder;
   make_shapes(folder / "data");
-  TrainConfig config = tiny_config(folder / "data");
+  TrainConfig config = repopt_config(folder / "data");
   config.epochs = config.training.search_epochs = 1;
   const auto first = folder / "first", out = folder / "out";
   train_repopt(config, first, {});
@@ -168,7 +147,7 @@ TEST_CASE("repopt: what does not fit is refused before anything is written") {
 }
 
 TEST_CASE("the training section of a config") {
-  Json json = tiny_json("data");
+  Json json = repopt_json("data");
   CHECK(parse_train_config(json, "test", "").training.search_epochs == 2);
   json["training"].erase("search");
   CHECK(parse_train_config(json, "test", "").training.search_epochs == 3);

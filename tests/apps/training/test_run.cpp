@@ -7,17 +7,18 @@
 #include <fstream>
 
 #include "apps/cli/run_options.h"
+#include "apps/training/tiny_run.h"
 #include "apps/training/trainer.h"
 #include "core/file.h"
 #include "core/interrupt.h"
-#include "data/synthetic/shapes_dataset.h"
-#include "support/support.h"
+#include "support/same_tensors.h"
 
 namespace {
 
 using namespace sextant;
 using namespace sextant::apps;
 using Catch::Matchers::Contains;
+using test::check_same_tensors;
 using test::error_of;
 
 namespace fs = std::filesystem;
@@ -27,7 +28,7 @@ struct Setup {
   TrainConfig config;
 
   Setup() {
-    data::generate_shapes(folder / "data", {.train = 8, .val = 4, .width = 80, .height = 64});
+    test::make_shapes(folder / "data", 8, 4);
     const Json json = {{"epochs", 2},
                        {"batch", 4},
                        {"image_size", 64},
@@ -45,17 +46,6 @@ struct Setup {
     return std::ranges::count(read_text(folder / name / "results.csv"), '\n') - 1;
   }
 };
-
-void check_same_weights(const fs::path& a, const fs::path& b) {
-  const SafeTensors x = load_safetensors(a), y = load_safetensors(b);
-  REQUIRE(x.tensors.size() == y.tensors.size());
-  for (size_t i = 0; i < x.tensors.size(); ++i) {
-    INFO(x.tensors[i].first);
-    REQUIRE(x.tensors[i].second.bytes() == y.tensors[i].second.bytes());
-    CHECK(std::memcmp(x.tensors[i].second.raw(), y.tensors[i].second.raw(),
-                      static_cast<size_t>(x.tensors[i].second.bytes())) == 0);
-  }
-}
 
 // The Interrupted that ends `f` when the signal waits from the start.
 std::string interrupted(int signal, const std::function<void()>& f) {
@@ -112,7 +102,7 @@ TEST_CASE("run: a signal ends it within an iteration, and it resumes bit for bit
   CHECK_FALSE(fs::exists(s.folder / "parts/lock"));
   CHECK(s.run("parts", true).trained == 1);
   for (const char* name : {"last.safetensors", "best.safetensors", "model.safetensors"})
-    check_same_weights(s.folder / "whole" / name, s.folder / "parts" / name);
+    check_same_tensors(s.folder / "whole" / name, s.folder / "parts" / name);
 }
 
 TEST_CASE("run: an epoch is saved before it is evaluated") {
@@ -130,7 +120,7 @@ TEST_CASE("run: an epoch is saved before it is evaluated") {
   CHECK(r.trained == 1);
   CHECK(s.rows("run") == 2);
   for (const char* name : {"last.safetensors", "best.safetensors"})
-    check_same_weights(s.folder / "whole" / name, s.folder / "run" / name);
+    check_same_tensors(s.folder / "whole" / name, s.folder / "run" / name);
 }
 
 TEST_CASE("run: a finished run takes more epochs, an unfinished one does not") {
@@ -158,7 +148,7 @@ TEST_CASE("run: its config.json starts it again, from any folder") {
   CHECK(fs::path(json.at("data").at("path").get<std::string>()).is_absolute());
   const TrainConfig again = parse_train_config(json, file.string(), file.parent_path().string());
   train(again, s.folder / "again", false);
-  check_same_weights(s.folder / "run/last.safetensors", s.folder / "again/last.safetensors");
+  check_same_tensors(s.folder / "run/last.safetensors", s.folder / "again/last.safetensors");
   CHECK(load_json(s.folder / "again/config.json") == json);
   train(again, s.folder / "run", true);  // the same run to it
 

@@ -3,50 +3,22 @@
 #include <fstream>
 
 #include "apps/model_files/checkpoint.h"
+#include "apps/training/tiny_run.h"
 #include "apps/training/trainer.h"
 #include "core/file.h"
-#include "data/synthetic/shapes_dataset.h"
 #include "deploy/detect/evaluation.h"
 #include "deploy/engine/simulate.h"
 #include "deploy/graph/file.h"
-#include "support/support.h"
+#include "support/same_tensors.h"
 
 namespace {
 
 using namespace sextant;
 using namespace sextant::apps;
+using test::check_same_tensors;
 using test::error_of;
-
-// A model of a few thousand parameters, so that an epoch takes a moment.
-TrainConfig tiny_config(const std::filesystem::path& data) {
-  const Json json = {{"seed", 7},
-                     {"epochs", 3},
-                     {"batch", 4},
-                     {"image_size", 64},
-                     {"close_mosaic", 1},
-                     {"eval_interval", 2},
-                     {"data", {{"path", data.string()}}},
-                     {"model", {{"width_multiple", 0.05}, {"depth_multiple", 0.1}}},
-                     // Accumulation over 2 of an epoch's 3 batches: one is left over, and dropped.
-                     {"solver", {{"nominal_batch", 8}, {"warmup_epochs", 1}}}};
-  return parse_train_config(json, "test", "");
-}
-
-void make_shapes(const std::filesystem::path& folder) {
-  data::generate_shapes(folder, {.train = 10, .val = 4, .width = 80, .height = 64});
-}
-
-void check_equal(const std::filesystem::path& a, const std::filesystem::path& b) {
-  const SafeTensors x = load_safetensors(a), y = load_safetensors(b);
-  REQUIRE(x.tensors.size() == y.tensors.size());
-  for (size_t i = 0; i < x.tensors.size(); ++i) {
-    INFO(x.tensors[i].first);
-    REQUIRE(x.tensors[i].first == y.tensors[i].first);
-    REQUIRE(x.tensors[i].second.bytes() == y.tensors[i].second.bytes());
-    CHECK(std::memcmp(x.tensors[i].second.raw(), y.tensors[i].second.raw(),
-                      static_cast<size_t>(x.tensors[i].second.bytes())) == 0);
-  }
-}
+using test::make_shapes;
+using test::tiny_config;
 
 }  // namespace
 
@@ -66,7 +38,7 @@ TEST_CASE("a run can be stopped after any epoch and goes on bit for bit") {
   std::ofstream(folder / "parts" / "results.csv", std::ios::app) << "9,nonsense\n";
   train(more_workers, folder / "parts", true);
   for (const char* name : {"last.safetensors", "best.safetensors", "model.safetensors"})
-    check_equal(folder / "whole" / name, folder / "parts" / name);
+    check_same_tensors(folder / "whole" / name, folder / "parts" / name);
 
   const std::string csv = read_text(folder / "parts" / "results.csv");
   CHECK(std::ranges::count(csv, '\n') == 4);
@@ -76,7 +48,7 @@ TEST_CASE("a run can be stopped after any epoch and goes on bit for bit") {
 
   // A finished run resumes to nothing; another config is refused by the key.
   train(config, folder / "whole", true);
-  check_equal(folder / "whole" / "last.safetensors", folder / "parts" / "last.safetensors");
+  check_same_tensors(folder / "whole" / "last.safetensors", folder / "parts" / "last.safetensors");
   TrainConfig other = config;
   other.solver.lr0 = 0.5;
   CHECK(error_of([&] { train(other, folder / "whole", true); }).find("solver.lr0") !=
@@ -333,7 +305,7 @@ TEST_CASE("adam and adamw by config, resumed bit for bit") {
   const SafeTensors state = load_safetensors(folder / "parts" / "resume.safetensors");
   CHECK(state.at("optimizer.step.backbone.stem.rbr_dense.conv.weight").data<int64_t>()[0] > 0);
   train(config(solver), folder / "parts", true);
-  check_equal(folder / "adamw" / "last.safetensors", folder / "parts" / "last.safetensors");
+  check_same_tensors(folder / "adamw" / "last.safetensors", folder / "parts" / "last.safetensors");
   // each setting counts
   solver["betas"] = {0.5, 0.9};
   train(config(solver), folder / "betas", false);
@@ -362,7 +334,7 @@ TEST_CASE("a run from before other optimizers were there goes on as SGD's") {
   state.metadata["sextant"] = meta.dump();
   save_safetensors(folder / "run" / "resume.safetensors", state);
   CHECK(train(config, folder / "run", true).trained == 2);
-  check_equal(folder / "whole" / "last.safetensors", folder / "run" / "last.safetensors");
+  check_same_tensors(folder / "whole" / "last.safetensors", folder / "run" / "last.safetensors");
 }
 
 TEST_CASE("a checkpoint evaluates like the graph made from it, and foreign files are refused") {

@@ -10,6 +10,7 @@ using namespace sextant;
 using namespace sextant::data;
 using Catch::Matchers::Contains;
 using sextant::test::largest_difference;
+using sextant::test::number_at;
 
 namespace {
 
@@ -18,14 +19,10 @@ AffineDraws draws_of(const Tensor& t, int64_t first) {
   return {d[2], d[5], d[8], d[11], d[14], d[17]};
 }
 
-double value(const Tensor& t, int64_t i) {
-  return t.dtype() == DType::kF64 ? t.data<double>()[i] : double{t.f32()[i]};
-}
-
 std::vector<PixelLabel> pixel_labels(const Tensor& t) {
   std::vector<PixelLabel> labels;
   for (int64_t r = 0; r < t.dim(0); ++r) {
-    auto v = [&](int64_t k) { return static_cast<float>(value(t, 5 * r + k)); };
+    auto v = [&](int64_t k) { return static_cast<float>(number_at(t, 5 * r + k)); };
     labels.push_back({static_cast<int>(v(0)), v(1), v(2), v(3), v(4)});
   }
   return labels;
@@ -102,10 +99,10 @@ TEST_CASE("affine: official random_affine") {
     const AffineMatrix m = affine_matrix(draws, c.at("img_w"), c.at("img_h"), width, height);
     double worst = 0;
     for (int64_t k = 0; k < 6; ++k)
-      worst =
-          std::max(worst, std::abs(m[static_cast<size_t>(k)] - value(f.at(name + ".output.M"), k)));
+      worst = std::max(
+          worst, std::abs(m[static_cast<size_t>(k)] - number_at(f.at(name + ".output.M"), k)));
     CHECK(worst < 1e-12);
-    CHECK(draws.scale == value(f.at(name + ".output.scale"), 0));
+    CHECK(draws.scale == number_at(f.at(name + ".output.scale"), 0));
     const auto labels =
         transform_labels(pixel_labels(f.at(name + ".input.labels")), m, draws.scale, width, height);
     CHECK(difference(labels, pixel_labels(f.at(name + ".output.labels"))) < 1e-4);
@@ -129,8 +126,8 @@ TEST_CASE("affine: official box_candidates") {
   const Tensor& b = f.at("input.box2");
   const int64_t n = a.dim(1);
   auto box = [&](const Tensor& t, int64_t i) {
-    return std::array<double, 4>{value(t, i), value(t, n + i), value(t, 2 * n + i),
-                                 value(t, 3 * n + i)};
+    return std::array<double, 4>{number_at(t, i), number_at(t, n + i), number_at(t, 2 * n + i),
+                                 number_at(t, 3 * n + i)};
   };
   int64_t kept = 0;
   for (int64_t i = 0; i < n; ++i) {
@@ -220,7 +217,7 @@ TEST_CASE("mixup: official mixup") {
     Image image = test::image_from_bgr(f.at("input.image1"));
     const Image other = test::image_from_bgr(f.at("input.image2"));
     mixup(image.pixels.data(), other.pixels.data(), static_cast<int64_t>(image.pixels.size()),
-          value(f.at("input." + id + ".r"), 0));
+          number_at(f.at("input." + id + ".r"), 0));
     CHECK(largest_difference(image, test::image_from_bgr(f.at("output." + id + ".image"))) == 0);
   }
 }

@@ -15,9 +15,9 @@ using sextant::test::write_file;
 namespace {
 
 // Two images, an object of each class of `names` in each.
-struct Yolo {
+struct YoloClasses {
   TemporaryFolder folder;
-  explicit Yolo(const std::vector<std::string>& names) {
+  explicit YoloClasses(const std::vector<std::string>& names) {
     write_file(folder / "classes.json", Json({{"names", names}}).dump());
     save_png(folder / "images/val/a.png", make_image(20, 10));
     std::string rows;
@@ -30,9 +30,9 @@ struct Yolo {
   }
 };
 
-struct Coco {
+struct CocoClasses {
   TemporaryFolder folder;
-  explicit Coco(const std::vector<std::string>& names) {
+  explicit CocoClasses(const std::vector<std::string>& names) {
     save_png(folder / "images/val/a.png", make_image(20, 10));
     Json json = {{"images", {{{"id", 1}, {"file_name", "a.png"}}}},
                  {"categories", Json::array()},
@@ -58,22 +58,22 @@ std::vector<int> categories(const Dataset& d) {
 }  // namespace
 
 TEST_CASE("classes: the same names in another order are matched") {
-  const Yolo yolo({"cat", "dog", "cow"});
+  const YoloClasses yolo({"cat", "dog", "cow"});
   const Dataset d = yolo.open({"cow", "cat", "dog"});
   CHECK(d.names == std::vector<std::string>{"cow", "cat", "dog"});
   CHECK(categories(d) == std::vector<int>{1, 2, 0});
-  const Coco coco({"cat", "dog", "cow"});
+  const CocoClasses coco({"cat", "dog", "cow"});
   CHECK(categories(coco.open({"cow", "cat", "dog"})) == std::vector<int>{1, 2, 0});
 }
 
 TEST_CASE("classes: other names are refused in one line that names them") {
-  const Yolo yolo({"cat", "dog"});
+  const YoloClasses yolo({"cat", "dog"});
   CHECK_THAT(error_of([&] {
                yolo.open({"cat", "cow"});
              }),
              Contains("other classes than the model: it has 'dog', it lacks 'cow'"));
   CHECK_THAT(error_of([&] { yolo.open({"cat", "dog", "cow"}); }), Contains("it lacks 'cow'"));
-  const Coco coco({"cat", "dog"});
+  const CocoClasses coco({"cat", "dog"});
   CHECK_THAT(error_of([&] {
                coco.open({"cat", "cow"});
              }),
@@ -81,14 +81,14 @@ TEST_CASE("classes: other names are refused in one line that names them") {
 }
 
 TEST_CASE("classes: a COCO file may list fewer classes") {
-  const Coco coco({"dog"});
+  const CocoClasses coco({"dog"});
   const Dataset d = coco.open({"cat", "dog"});
   CHECK(d.num_classes() == 2);
   CHECK(categories(d) == std::vector<int>{1});
 }
 
 TEST_CASE("classes: a model without class names is matched by number") {
-  const Yolo yolo({"cat", "dog"});
+  const YoloClasses yolo({"cat", "dog"});
   const Dataset d = yolo.open({"0", "1"});
   CHECK(d.names == std::vector<std::string>{"cat", "dog"});
   CHECK(categories(d) == std::vector<int>{0, 1});

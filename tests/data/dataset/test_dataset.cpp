@@ -33,7 +33,7 @@ struct Folder {
   }
 };
 
-int64_t files_in(const std::filesystem::path& folder) {
+int64_t count_of_files(const std::filesystem::path& folder) {
   return std::distance(std::filesystem::directory_iterator(folder), {});
 }
 
@@ -241,7 +241,7 @@ TEST_CASE("dataset: shared sets of real photographs") {
       const Dataset d = open_dataset(set.path(), split, {OnError::kSkip});
       INFO(d.report.summary());
       CHECK(Json(d.names) == load_json(set.path() / "classes.json").at("names"));
-      CHECK(d.size() == files_in(folder.path()));
+      CHECK(d.size() == count_of_files(folder.path()));
       // Every line of an image's label file is a box, or a mistake that is named.
       int64_t boxes = 0, lines = 0;
       for (const Sample& sample : d.samples) {

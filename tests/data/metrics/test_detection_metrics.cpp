@@ -5,15 +5,13 @@
 
 using namespace sextant;
 using namespace sextant::data;
+using sextant::test::number_at;
 
 namespace {
 
-double value(const Tensor& t, int64_t i) {
-  return t.dtype() == DType::kF64 ? t.data<double>()[i] : double{t.f32()[i]};
-}
-
 CocoBox corners(const Tensor& t, int64_t at) {
-  return CocoBox::from_corners(value(t, at), value(t, at + 1), value(t, at + 2), value(t, at + 3));
+  return CocoBox::from_corners(number_at(t, at), number_at(t, at + 1), number_at(t, at + 2),
+                               number_at(t, at + 3));
 }
 
 }  // namespace
@@ -43,13 +41,13 @@ TEST_CASE("precision, recall and AP match the official ap_per_class") {
       CHECK(k.class_id == f.at("output.classes").data<int64_t>()[c]);
       for (size_t i = 0; i < PrecisionRecall::kPoints; ++i) {
         const auto at = static_cast<int64_t>(c * PrecisionRecall::kPoints + i);
-        for (const double d : {k.precision[i] - value(f.at("output.precision_curve"), at),
-                               k.recall[i] - value(f.at("output.recall_curve"), at),
-                               k.f1[i] - value(f.at("output.f1_curve"), at)})
+        for (const double d : {k.precision[i] - number_at(f.at("output.precision_curve"), at),
+                               k.recall[i] - number_at(f.at("output.recall_curve"), at),
+                               k.f1[i] - number_at(f.at("output.f1_curve"), at)})
           worst_curve = std::max(worst_curve, std::abs(d));
       }
       for (size_t t = 0; t < kThresholds; ++t) {
-        const double ap = value(f.at("output.ap"), static_cast<int64_t>(c * kThresholds + t));
+        const double ap = number_at(f.at("output.ap"), static_cast<int64_t>(c * kThresholds + t));
         worst_ap = std::max(worst_ap, std::abs(k.ap[t] - ap));
         map += k.ap[t] / static_cast<double>(kThresholds * r.classes.size());
       }
@@ -72,14 +70,14 @@ TEST_CASE("matching and the confusion matrix are those of the official code") {
   const Tensor &detections = f.at("input.detections"), &labels = f.at("input.labels");
   ImageEval image;
   for (int64_t i = 0; i < detections.dim(0); ++i)
-    image.detections.push_back({static_cast<int>(value(detections, 6 * i + 5)),
-                                corners(detections, 6 * i), value(detections, 6 * i + 4)});
+    image.detections.push_back({static_cast<int>(number_at(detections, 6 * i + 5)),
+                                corners(detections, 6 * i), number_at(detections, 6 * i + 4)});
   for (int64_t i = 0; i < labels.dim(0); ++i)
     image.truths.push_back(
-        {static_cast<int>(value(labels, 5 * i)), corners(labels, 5 * i + 1), {}, false});
+        {static_cast<int>(number_at(labels, 5 * i)), corners(labels, 5 * i + 1), {}, false});
   IouThresholds thresholds{};
   for (size_t t = 0; t < kThresholds; ++t)
-    thresholds[t] = value(f.at("input.iouv"), static_cast<int64_t>(t));
+    thresholds[t] = number_at(f.at("input.iouv"), static_cast<int64_t>(t));
   const auto matched = match_detections(image, thresholds);
   REQUIRE(static_cast<int64_t>(matched.size()) == detections.dim(0));
   const Tensor& correct = f.at("output.correct");
@@ -95,7 +93,7 @@ TEST_CASE("matching and the confusion matrix are those of the official code") {
   const Tensor& expected = f.at("output.confusion_matrix");
   REQUIRE(expected.shape() == Shape{classes + 1, classes + 1});
   for (int64_t i = 0; i < expected.numel(); ++i)
-    CHECK(static_cast<double>(m.counts[static_cast<size_t>(i)]) == value(expected, i));
+    CHECK(static_cast<double>(m.counts[static_cast<size_t>(i)]) == number_at(expected, i));
 }
 
 TEST_CASE("detections without boxes, boxes without detections, and crowds") {

@@ -27,7 +27,7 @@ ShapesConfig small_config() {
   return c;
 }
 
-std::vector<fs::path> files_in(const fs::path& folder) {
+std::vector<fs::path> sorted_files(const fs::path& folder) {
   std::vector<fs::path> out;
   for (const auto& e : fs::recursive_directory_iterator(folder))
     if (e.is_regular_file()) out.push_back(fs::relative(e.path(), folder));
@@ -118,8 +118,8 @@ TEST_CASE("shapes are written as a YOLO dataset, the same for any number of thre
   generate_shapes(folder / "b", c);
   set_num_threads(before);
 
-  const auto files = files_in(folder / "a");
-  REQUIRE(files == files_in(folder / "b"));
+  const auto files = sorted_files(folder / "a");
+  REQUIRE(files == sorted_files(folder / "b"));
   CHECK(files.size() == 13);
   for (const auto& f : files) {
     INFO(f.string());

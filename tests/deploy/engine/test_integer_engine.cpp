@@ -18,13 +18,13 @@ using test::MixedNet;
 
 namespace {
 
-struct Sums {
+struct Totals {
   int64_t steps = 0, differing = 0, values = 0;
   double floats = 0;
 };
 
-Sums sum(const std::vector<StepDifference>& found) {
-  Sums s;
+Totals totals_of(const std::vector<StepDifference>& found) {
+  Totals s;
   for (const StepDifference& d : found) {
     s.steps = std::max(s.steps, d.max_steps);
     s.differing += d.floats ? 0 : d.differing;
@@ -34,7 +34,7 @@ Sums sum(const std::vector<StepDifference>& found) {
   return s;
 }
 
-Graph mixed(Activation act, uint64_t seed, const Tensor& images, float shrink = 1.0f) {
+Graph graph_with_ranges(Activation act, uint64_t seed, const Tensor& images, float shrink = 1.0f) {
   const MixedNet net(act, seed);
   return test::with_ranges(fuse(test::traced(net, {1, 32, 32, 3})), images, shrink);
 }
@@ -58,7 +58,7 @@ Trace run_rounding(Engine& engine, const Tensor& images, int rounding) {
   return t;
 }
 
-int64_t differing(const Trace& a, const Trace& b) {
+int64_t differing_integers(const Trace& a, const Trace& b) {
   int64_t n = 0;
   REQUIRE(a.tensors.size() == b.tensors.size());
   for (size_t t = 0; t < a.tensors.size(); ++t)
@@ -75,7 +75,7 @@ TEST_CASE("integer engine: within a step of the int8 engine at every layer") {
   const float shrink = GENERATE(1.0f, 0.6f);  // the second saturates
   CAPTURE(name_of(act), shrink);
   const Tensor images = test::random_images({2, 16, 24, 3}, 10);
-  const Graph g = mixed(act, 9, images, shrink);
+  const Graph g = graph_with_ranges(act, 9, images, shrink);
   const EngineConfig config{2, 16, 24, Precision::kInteger};
   Engine engine(g, config);
   Engine int8(g, {2, 16, 24, Precision::kInt8});
@@ -92,7 +92,7 @@ TEST_CASE("integer engine: within a step of the int8 engine at every layer") {
   EngineConfig plain = config;
   plain.plain = true;
   Engine reference(g, plain);
-  const Sums s = sum(compare_engines(engine, reference, images));
+  const Totals s = totals_of(compare_engines(engine, reference, images));
   CHECK(s.differing == 0);
   CHECK(s.values > 100000);
   CHECK(test::max_difference(engine.run(images), reference.run(images)) == 0);
@@ -114,7 +114,7 @@ TEST_CASE("integer engine: no float operation between the pixels and the result"
   const Activation act = GENERATE(Activation::kReLU, Activation::kSiLU);
   CAPTURE(name_of(act));
   const Tensor images = test::random_images({1, 32, 32, 3}, 11);
-  const Graph g = mixed(act, 12, images);
+  const Graph g = graph_with_ranges(act, 12, images);
   Engine integer(g, {1, 32, 32, Precision::kInteger});
   Engine int8(g, {1, 32, 32, Precision::kInt8});
   integer.run(images);
@@ -123,12 +123,12 @@ TEST_CASE("integer engine: no float operation between the pixels and the result"
   const Trace upward = run_rounding(integer, images, FE_UPWARD);
   CHECK_FALSE(nearest.inexact);
   CHECK_FALSE(upward.inexact);
-  CHECK(differing(nearest, upward) == 0);
+  CHECK(differing_integers(nearest, upward) == 0);
   CHECK(nearest.tensors.size() == g.tensors.size());
   // what both would show of an engine that computes in float
   const Trace floats = run_rounding(int8, images, FE_TONEAREST);
   CHECK(floats.inexact);
-  CHECK(differing(floats, run_rounding(int8, images, FE_UPWARD)) > 0);
+  CHECK(differing_integers(floats, run_rounding(int8, images, FE_UPWARD)) > 0);
   set_num_threads(threads);
 }
 
@@ -139,7 +139,7 @@ TEST_CASE("integer engine: YOLOv6-N") {
   const Graph g = test::with_ranges(fuse(test::traced(*model, {1, 64, 64, 3})), images, 0.8f);
   Engine engine(g, {1, 128, 64, Precision::kInteger});
   Engine int8(g, {1, 128, 64, Precision::kInt8});
-  const Sums s = sum(compare_layers(engine, int8, images));
+  const Totals s = totals_of(compare_layers(engine, int8, images));
   CAPTURE(s.differing, s.values, s.floats);
   CHECK(s.steps <= 1);
   CHECK(s.differing * 50 <= s.values);
@@ -168,7 +168,7 @@ TEST_CASE("integer engine: YOLOv6-N") {
 
 TEST_CASE("integer engine: refuses graphs that it cannot run") {
   const Tensor images = test::random_images({1, 32, 32, 3}, 14);
-  Graph g = mixed(Activation::kReLU, 15, images);
+  Graph g = graph_with_ranges(Activation::kReLU, 15, images);
   g.source = "m.safetensors";
   const EngineConfig config{1, 32, 32, Precision::kInteger};
   Graph part = g;

@@ -3,12 +3,13 @@
 #include <cmath>
 
 #include "core/config.h"
-#include "deploy/engine/engine.h"
 #include "deploy/graph/file.h"
 #include "deploy/networks.h"
+#include "deploy/run_engine.h"
 
 using namespace sextant;
 using namespace sextant::deploy;
+using test::run_on_noise;
 
 namespace {
 
@@ -18,10 +19,6 @@ Graph small_graph(bool quantized) {
   g.class_names = {"a", "b", "c"};
   g.image_size = 320;
   return quantized ? test::with_ranges(g, test::random_images({1, 32, 32, 3}, 22)) : g;
-}
-
-Tensor run(const Graph& g, Precision precision) {
-  return Engine(g, {1, 32, 32, precision}).run(test::random_images({1, 32, 32, 3}, 23));
 }
 
 }  // namespace
@@ -44,22 +41,24 @@ TEST_CASE("a deploy file survives the round trip") {
   CHECK(back.class_names == g.class_names);
   CHECK(back.image_size == 320);
   CHECK(back.nodes.size() == g.nodes.size());
-  CHECK(test::max_difference(run(back, Precision::kFloat32), run(g, Precision::kFloat32)) == 0);
-  CHECK(test::error_of([&] { run(back, Precision::kInt8); }) ==
+  CHECK(test::max_difference(run_on_noise(back, Precision::kFloat32),
+                             run_on_noise(g, Precision::kFloat32)) == 0);
+  CHECK(test::error_of([&] { run_on_noise(back, Precision::kInt8); }) ==
         (folder / "f.safetensors").string() + ": has no activation ranges; run sextant quantize");
 }
 
 TEST_CASE("a quantized file is smaller and runs the same in int8, dequantized in fp32") {
   const test::TemporaryFolder folder;
   Graph g = small_graph(true);
-  const Tensor exact = run(g, Precision::kFloat32);
+  const Tensor exact = run_on_noise(g, Precision::kFloat32);
   save_deploy(folder / "i.safetensors", g);
   const SafeTensors file = load_safetensors(folder / "i.safetensors");
   CHECK(file.at("stem.rbr_reparam.weight").dtype() == DType::kI8);
   const Graph back = load_deploy(file);
   CHECK(back.quantized());
-  CHECK(test::max_difference(run(back, Precision::kInt8), run(g, Precision::kInt8)) == 0);
-  const double apart = test::relative_difference(run(back, Precision::kFloat32), exact);
+  CHECK(test::max_difference(run_on_noise(back, Precision::kInt8),
+                             run_on_noise(g, Precision::kInt8)) == 0);
+  const double apart = test::relative_difference(run_on_noise(back, Precision::kFloat32), exact);
   CHECK(apart > 0);
   CHECK(apart < 0.05);
   // again, through another file: nothing drifts
@@ -77,8 +76,8 @@ TEST_CASE("a quantized file is smaller and runs the same in int8, dequantized in
   save_deploy(folder / "p.safetensors", g);
   CHECK(load_safetensors(folder / "p.safetensors").at("stem.rbr_reparam.weight").dtype() ==
         DType::kF32);
-  CHECK(test::max_difference(run(load_deploy(folder / "p.safetensors"), Precision::kInt8),
-                             run(g, Precision::kInt8)) == 0);
+  CHECK(test::max_difference(run_on_noise(load_deploy(folder / "p.safetensors"), Precision::kInt8),
+                             run_on_noise(g, Precision::kInt8)) == 0);
 }
 
 TEST_CASE("broken deploy files are refused with one line that names the fault") {

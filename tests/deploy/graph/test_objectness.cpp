@@ -23,13 +23,13 @@ Graph traced_graph(Activation act) {
   return g;
 }
 
-const Tensor& images() {
+const Tensor& noise() {
   static const Tensor t = test::random_images({1, 32, 32, 3}, 42);
   return t;
 }
 
-Tensor run(const Graph& g, Precision precision) {
-  return Engine(g, {1, 32, 32, precision}).run(images());
+Tensor rows_of(const Graph& g, Precision precision) {
+  return Engine(g, {1, 32, 32, precision}).run(noise());
 }
 
 // The fifth number of every row.
@@ -53,8 +53,8 @@ TEST_CASE("objectness: the graph decodes three maps per level like the model") {
   for (size_t i = 0; i < 6; ++i)
     CHECK(g.tensors[static_cast<size_t>(decode.inputs[i])].name == expected[i]);
   const NoGrad no_grad;
-  const Tensor want = net.predict(Variable(test::as_float_images(images()))).data();
-  const Tensor rows = run(g, Precision::kFloat32);
+  const Tensor want = net.predict(Variable(test::as_float_images(noise()))).data();
+  const Tensor rows = rows_of(g, Precision::kFloat32);
   CHECK(test::relative_difference(rows, want) < 1e-5);
   const std::vector<float> o = objectness_of(rows);
   CHECK(*std::ranges::max_element(o) > *std::ranges::min_element(o));
@@ -64,26 +64,26 @@ TEST_CASE("objectness: the graph decodes three maps per level like the model") {
 
 TEST_CASE("objectness: int8 engine, simulation and integers only agree") {
   const Activation act = GENERATE(Activation::kReLU, Activation::kSiLU);
-  const Graph g = test::with_ranges(traced_graph(act), images());
+  const Graph g = test::with_ranges(traced_graph(act), noise());
   for (const int t : g.nodes.back().inputs)
     CHECK_FALSE(g.tensors[static_cast<size_t>(t)].has_range());
   const EngineConfig config{1, 32, 32, Precision::kInt8};
   Engine engine(g, config);
   Engine simulation = make_simulation(g, config);
-  for (const StepDifference& d : compare_engines(engine, simulation, images())) {
+  for (const StepDifference& d : compare_engines(engine, simulation, noise())) {
     CAPTURE(d.tensor);
     CHECK(d.max_steps <= 1);
     CHECK(d.max_float < (act == Activation::kReLU ? 1e-6 : 0.02));
   }
   Engine integer(g, {1, 32, 32, Precision::kInteger});
-  for (const StepDifference& d : compare_layers(integer, engine, images())) {
+  for (const StepDifference& d : compare_layers(integer, engine, noise())) {
     CAPTURE(d.tensor, d.max_float);
     CHECK(d.max_steps <= 1);
     CHECK(d.max_float < 2e-3);
   }
-  const std::vector<float> a = objectness_of(run(g, Precision::kInt8)),
-                           b = objectness_of(run(traced_graph(act), Precision::kFloat32)),
-                           c = objectness_of(run(g, Precision::kInteger));
+  const std::vector<float> a = objectness_of(rows_of(g, Precision::kInt8)),
+                           b = objectness_of(rows_of(traced_graph(act), Precision::kFloat32)),
+                           c = objectness_of(rows_of(g, Precision::kInteger));
   double apart = 0, apart_integer = 0;
   for (size_t i = 0; i < a.size(); ++i) {
     apart = std::max(apart, std::abs(double{a[i]} - b[i]));
@@ -97,13 +97,13 @@ TEST_CASE("objectness: int8 engine, simulation and integers only agree") {
 TEST_CASE("objectness: the deploy file has version 2, and version 1 without objectness") {
   const test::TemporaryFolder folder;
   const auto path = folder / "m.safetensors";
-  const Graph g = test::with_ranges(traced_graph(Activation::kReLU), images());
+  const Graph g = test::with_ranges(traced_graph(Activation::kReLU), noise());
   save_deploy(path, g);
   const auto meta = [&] { return Json::parse(load_safetensors(path).meta("sextant")); };
   CHECK(meta().at("version") == 2);
   const Graph back = load_deploy(path);
   CHECK(back.nodes.back().as<DecodeAttributes>().objectness);
-  CHECK(test::max_difference(run(back, Precision::kInt8), run(g, Precision::kInt8)) == 0);
+  CHECK(test::max_difference(rows_of(back, Precision::kInt8), rows_of(g, Precision::kInt8)) == 0);
 
   SafeTensors file = load_safetensors(path);
   Json later = meta();
@@ -143,7 +143,7 @@ TEST_CASE("objectness: ONNX models are imported as the same graph") {
       CAPTURE(static_cast<int>(precision), nms);
       const bool int8 = precision == OnnxPrecision::kInt8;
       Graph g = traced_graph(Activation::kReLU);
-      if (int8) g = test::with_ranges(g, images());
+      if (int8) g = test::with_ranges(g, noise());
       OnnxOptions o;
       o.precision = precision;
       o.height = o.width = 32;
@@ -158,13 +158,13 @@ TEST_CASE("objectness: ONNX models are imported as the same graph") {
       const Precision p = int8 ? Precision::kInt8 : Precision::kFloat32;
       if (int8)  // biases went through 32-bit integers
         for (size_t i = 0; i < g.nodes.size(); ++i) g.nodes[i].bias = back.nodes[i].bias;
-      CHECK(test::relative_difference(run(back, p), run(g, p)) < tolerance);
+      CHECK(test::relative_difference(rows_of(back, p), rows_of(g, p)) < tolerance);
       if (precision == OnnxPrecision::kFloat32 && !nms) {  // recognised without metadata
         std::string nameless = bytes;
         nameless.replace(nameless.find("sextant-onnx"), 12, "sextant-none");
         const Graph found = from_onnx(nameless, "m.onnx");
         CHECK(found.nodes.back().as<DecodeAttributes>().objectness);
-        CHECK(test::max_difference(run(found, p), run(g, p)) == 0);
+        CHECK(test::max_difference(rows_of(found, p), rows_of(g, p)) == 0);
       }
       // what the metadata says has to be what the nodes do
       std::string claim = bytes;

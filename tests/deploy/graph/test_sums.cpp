@@ -84,7 +84,7 @@ Tensor value_of(const Sums& net, const Tensor& images) {
   return net.predict(Variable(test::as_float_images(images))).data();
 }
 
-const Tensor& images() {
+const Tensor& sum_images() {
   static const Tensor t = test::random_images({1, 8, 10, 3}, 7);
   return t;
 }
@@ -96,12 +96,12 @@ TEST_CASE("sums keep the sign of their factor when they are folded, and in integ
   for (const Form& form : kForms) {
     CAPTURE(form.name, factor);
     const Sums net(form, factor);
-    const Tensor expected = value_of(net, images());
+    const Tensor expected = value_of(net, sum_images());
     const Graph g = fuse(test::traced(net, {1, 8, 10, 3}));
     CHECK(g.nodes.size() == form.nodes);
-    CHECK(test::relative_difference(Engine(g, {1, 8, 10}).run(images()), expected) < 1e-5);
-    Engine int8(test::with_ranges(g, images()), {1, 8, 10, Precision::kInt8});
-    CHECK(test::relative_difference(int8.run(images()), expected) < 0.03);
+    CHECK(test::relative_difference(Engine(g, {1, 8, 10}).run(sum_images()), expected) < 1e-5);
+    Engine int8(test::with_ranges(g, sum_images()), {1, 8, 10, Precision::kInt8});
+    CHECK(test::relative_difference(int8.run(sum_images()), expected) < 0.03);
   }
 }
 
@@ -133,7 +133,7 @@ TEST_CASE("a subtraction in an ONNX file, of a convolution and from one") {
     REQUIRE(bytes.find(from, at + 1) == std::string::npos);
     bytes.replace(at, from.size(), to);
     const Graph g = from_onnx(bytes, "sub.onnx");
-    CHECK(test::relative_difference(Engine(g, {1, 8, 10}).run(images()),
-                                    value_of(Sums(form, -1.0f), images())) < 1e-5);
+    CHECK(test::relative_difference(Engine(g, {1, 8, 10}).run(sum_images()),
+                                    value_of(Sums(form, -1.0f), sum_images())) < 1e-5);
   }
 }

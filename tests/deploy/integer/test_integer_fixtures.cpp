@@ -122,7 +122,7 @@ Tensor expected(const Fixture& f, size_t k, const std::string& layer) {
   return t.shape().rank() == 2 ? t.reshape({t.dim(0), 1, 1, t.dim(1)}) : nchw_to_nhwc(t);
 }
 
-int64_t differing(const Tensor& a, const Tensor& b) {
+int64_t differing_bytes(const Tensor& a, const Tensor& b) {
   REQUIRE(a.shape() == b.shape());
   int64_t n = 0;
   for (int64_t i = 0; i < a.numel(); ++i) n += a.data<uint8_t>()[i] != b.data<uint8_t>()[i];
@@ -195,7 +195,7 @@ void check_network(const SafeTensors& file, bool frozen) {
       }
       const int64_t groups = name == "qconv2" ? std::stoll(f.meta("conv2_groups")) : 1;
       y = run_conv(l, x, groups, 24);
-      const int64_t on_ties = differing(run_conv(l, x, groups, 0), y);
+      const int64_t on_ties = differing_bytes(run_conv(l, x, groups, 0), y);
       CHECK(on_ties <= (frozen ? 1 : 30));
       scale = l.out;
     } else if (name.starts_with("qrelu")) {
@@ -206,8 +206,8 @@ void check_network(const SafeTensors& file, bool frozen) {
       y = run_pool(x);
     }
     const Tensor want = expected(f, k + 1, name);
-    CHECK(differing(y, want) == 0);
-    CHECK(differing(y, Tensor::zeros(want.shape(), DType::kU8)) > 0);
+    CHECK(differing_bytes(y, want) == 0);
+    CHECK(differing_bytes(y, Tensor::zeros(want.shape(), DType::kU8)) > 0);
     x = y;
   }
   for (int64_t i = 0; i < x.numel(); ++i)

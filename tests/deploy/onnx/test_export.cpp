@@ -4,17 +4,18 @@
 
 #include "core/convert.h"
 #include "core/file.h"
-#include "deploy/engine/engine.h"
 #include "deploy/networks.h"
 #include "deploy/onnx/export.h"
 #include "deploy/onnx/import.h"
+#include "deploy/run_engine.h"
 
 using namespace sextant;
 using namespace sextant::deploy;
+using test::run_on_noise;
 
 namespace {
 
-Graph mixed(Activation act, bool quantized) {
+Graph mixed_graph(Activation act, bool quantized) {
   const test::MixedNet net(act, 31);
   Graph g = fuse(test::traced(net, {1, 32, 32, 3}));
   g.class_names = {"a", "b", "c"};
@@ -32,10 +33,6 @@ OnnxOptions options(OnnxPrecision precision) {
 
 Graph there_and_back(const Graph& g, const OnnxOptions& o) {
   return from_onnx(to_onnx(g, o), "m.onnx");
-}
-
-Tensor run(const Graph& g, Precision precision) {
-  return Engine(g, {1, 32, 32, precision}).run(test::random_images({1, 32, 32, 3}, 33));
 }
 
 // With the biases of `other`, which went through 32-bit integers.
@@ -88,20 +85,20 @@ TEST_CASE("float ONNX models are imported as the same graph") {
   for (const Activation act : {Activation::kReLU, Activation::kSiLU, Activation::kHardswish,
                                Activation::kLeakyReLU, Activation::kMish, Activation::kSigmoid}) {
     CAPTURE(name_of(act));
-    const Graph g = mixed(act, false);
+    const Graph g = mixed_graph(act, false);
     const Graph back = there_and_back(g, options(OnnxPrecision::kFloat32));
     check_same_structure(g, back);
-    CHECK(test::relative_difference(run(back, Precision::kFloat32), run(g, Precision::kFloat32)) <=
-          1e-6);
+    CHECK(test::relative_difference(run_on_noise(back, Precision::kFloat32),
+                                    run_on_noise(g, Precision::kFloat32)) <= 1e-6);
   }
 }
 
 TEST_CASE("fp16, dynamic batch and NMS do not change the imported graph") {
-  const Graph g = mixed(Activation::kSiLU, false);
-  const Tensor exact = run(g, Precision::kFloat32);
+  const Graph g = mixed_graph(Activation::kSiLU, false);
+  const Tensor exact = run_on_noise(g, Precision::kFloat32);
   const Graph half = there_and_back(g, options(OnnxPrecision::kFloat16));
   check_same_structure(g, half, 1e-3);
-  const double apart = test::relative_difference(run(half, Precision::kFloat32), exact);
+  const double apart = test::relative_difference(run_on_noise(half, Precision::kFloat32), exact);
   CHECK(apart > 0);
   CHECK(apart < 2e-3);
   for (const bool multi_label : {false, true}) {
@@ -110,7 +107,7 @@ TEST_CASE("fp16, dynamic batch and NMS do not change the imported graph") {
     o.nms = OnnxNms{0.3f, 0.5f, 20, multi_label};
     const Graph back = there_and_back(g, o);
     check_same_structure(g, back);
-    CHECK(test::max_difference(run(back, Precision::kFloat32), exact) <= 1e-4);
+    CHECK(test::max_difference(run_on_noise(back, Precision::kFloat32), exact) <= 1e-4);
   }
 }
 
@@ -118,7 +115,7 @@ TEST_CASE("QDQ models are imported with the same ranges and integers") {
   for (const Activation act : {Activation::kReLU, Activation::kSiLU})
     for (const bool for_onnxruntime : {false, true}) {
       CAPTURE(name_of(act), for_onnxruntime);
-      Graph g = mixed(act, true);
+      Graph g = mixed_graph(act, true);
       for (Node& n : g.nodes)  // a node kept in float
         if (n.name == "c3.block.conv") n.precision = Precision::kFloat32;
       OnnxOptions o = options(OnnxPrecision::kInt8);
@@ -150,13 +147,13 @@ TEST_CASE("QDQ models are imported with the same ranges and integers") {
           CHECK(std::abs(a.bias.f32()[c] - b.bias.f32()[c]) <= 0.51f * step);
         }
       }
-      CHECK(test::max_difference(run(back, Precision::kInt8),
-                                 run(with_biases_of(g, back), Precision::kInt8)) == 0);
+      CHECK(test::max_difference(run_on_noise(back, Precision::kInt8),
+                                 run_on_noise(with_biases_of(g, back), Precision::kInt8)) == 0);
     }
 }
 
 TEST_CASE("a channel with weights close to 0 keeps its bias in 32 bits") {
-  Graph g = mixed(Activation::kReLU, false);
+  Graph g = mixed_graph(Activation::kReLU, false);
   for (Node& n : g.nodes)
     if (n.name == "linear") {
       for (int64_t i = 0; i < 16; ++i) n.weight.f32()[3 * 16 + i] = i == 2 ? 1e-6f : 0.0f;
@@ -165,11 +162,12 @@ TEST_CASE("a channel with weights close to 0 keeps its bias in 32 bits") {
   g = test::with_ranges(g, test::random_images({1, 32, 32, 3}, 34));
   const Graph back = there_and_back(g, options(OnnxPrecision::kInt8));
   CHECK(back.find_node("linear")->bias.f32()[3] == Approx(2.0f).epsilon(1e-5));
-  CHECK(test::relative_difference(run(back, Precision::kInt8), run(g, Precision::kInt8)) < 0.03);
+  CHECK(test::relative_difference(run_on_noise(back, Precision::kInt8),
+                                  run_on_noise(g, Precision::kInt8)) < 0.03);
 }
 
 TEST_CASE("impossible exports are refused") {
-  Graph g = mixed(Activation::kReLU, false);
+  Graph g = mixed_graph(Activation::kReLU, false);
   g.source = "g";
   const auto error = [](const Graph& graph, const OnnxOptions& o) {
     return test::error_of([&] { to_onnx(graph, o); });
@@ -193,7 +191,7 @@ TEST_CASE("impossible exports are refused") {
 }
 
 TEST_CASE("metadata is not trusted") {
-  const Graph g = mixed(Activation::kReLU, false);
+  const Graph g = mixed_graph(Activation::kReLU, false);
   const std::string good = to_onnx(g, options(OnnxPrecision::kFloat32));
   const auto error = [&](const std::string& from, const std::string& to) {
     return test::error_of([&] { from_onnx(replaced(good, from, to), "m.onnx"); });
@@ -212,7 +210,8 @@ TEST_CASE("metadata is not trusted") {
   // without the metadata the end is what it computes
   const Graph nameless = from_onnx(replaced(good, "sextant-onnx", "sextant-none"), "m.onnx");
   CHECK(nameless.decode() != nullptr);
-  CHECK(test::max_difference(run(nameless, Precision::kFloat32), run(g, Precision::kFloat32)) == 0);
+  CHECK(test::max_difference(run_on_noise(nameless, Precision::kFloat32),
+                             run_on_noise(g, Precision::kFloat32)) == 0);
   // or operators that a graph has no place for
   OnnxOptions suppressed = options(OnnxPrecision::kFloat32);
   suppressed.nms = OnnxNms{0.3f, 0.5f, 20, false};
@@ -223,7 +222,8 @@ TEST_CASE("metadata is not trusted") {
 }
 
 TEST_CASE("any broken ONNX file gives one line") {
-  const std::string good = to_onnx(mixed(Activation::kSiLU, true), options(OnnxPrecision::kInt8));
+  const std::string good =
+      to_onnx(mixed_graph(Activation::kSiLU, true), options(OnnxPrecision::kInt8));
   int refused = 0;
   const auto attempt = [&](const std::string& bytes) {
     try {

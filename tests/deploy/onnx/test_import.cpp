@@ -10,9 +10,11 @@
 #include "deploy/networks.h"
 #include "deploy/onnx/export.h"
 #include "deploy/onnx/import.h"
+#include "deploy/run_engine.h"
 
 using namespace sextant;
 using namespace sextant::deploy;
+using test::run_engine;
 
 namespace {
 
@@ -34,10 +36,6 @@ Case load(const std::string& name, int64_t image_size = 0) {
   return c;
 }
 
-Tensor run(const Graph& g, const Tensor& images, Precision precision = Precision::kFloat32) {
-  return Engine(g, {images.dim(0), images.dim(1), images.dim(2), precision}).run(images);
-}
-
 int count(const Graph& g, NodeKind kind) {
   return static_cast<int>(std::ranges::count(g.nodes, kind, &Node::kind));
 }
@@ -55,18 +53,18 @@ TEST_CASE("ordinary networks compute what ONNX Runtime computes") {
   for (const std::string name : {"residual", "mobile", "plain", "pieces"}) {
     CAPTURE(name);
     const Case c = load(name);
-    CHECK(test::relative_difference(run(c.graph, c.images), c.output) < 2e-5);
+    CHECK(test::relative_difference(run_engine(c.graph, c.images), c.output) < 2e-5);
     CHECK(!c.graph.quantized());
     // and through our own files and back out
     const test::TemporaryFolder folder;
     save_deploy(folder / "g.safetensors", c.graph);
-    CHECK(test::relative_difference(run(load_deploy(folder / "g.safetensors"), c.images),
+    CHECK(test::relative_difference(run_engine(load_deploy(folder / "g.safetensors"), c.images),
                                     c.output) < 2e-5);
     OnnxOptions options;
     options.height = options.width = 16;
     const Graph again = from_onnx(to_onnx(c.graph, options), "again.onnx");
     CHECK(again.nodes.size() == c.graph.nodes.size());
-    CHECK(test::relative_difference(run(again, c.images), c.output) < 2e-5);
+    CHECK(test::relative_difference(run_engine(again, c.images), c.output) < 2e-5);
   }
 }
 
@@ -122,7 +120,7 @@ TEST_CASE("ranges of foreign Q/DQ pairs become ranges of the graph") {
     CHECK((n.precision == Precision::kFloat32) == n.weight_scale.empty());
   }
   CHECK(in_float == 1);
-  CHECK(test::relative_difference(run(g, c.images, Precision::kInt8), c.output) < 0.05);
+  CHECK(test::relative_difference(run_engine(g, c.images, Precision::kInt8), c.output) < 0.05);
 }
 
 TEST_CASE("unsupported operators are named") {
@@ -165,7 +163,7 @@ TEST_CASE("PyTorch: a classifier of either exporter, weights inside or beside") 
        {"torch_classifier", "torch_classifier_unfolded", "torch_classifier_dynamo"}) {
     CAPTURE(name);
     const TorchCase c = load_torch(name);
-    const Tensor y = run(c.graph, c.images);
+    const Tensor y = run_engine(c.graph, c.images);
     CHECK(test::relative_difference(y, c.output.reshape({1, 1, 1, 5})) < 2e-5);
   }
 }
@@ -183,10 +181,10 @@ TEST_CASE("PyTorch: the official decoding is recognised by what it computes") {
           (name.find("_bins") != std::string::npos || name == "torch_detector_nms" ? 4 : 0));
     CHECK(decode.strides == std::vector<int64_t>{4, 8});
     CHECK_FALSE(decode.objectness);
-    CHECK(test::relative_difference(run(c.graph, c.images), c.output) < 2e-5);
+    CHECK(test::relative_difference(run_engine(c.graph, c.images), c.output) < 2e-5);
     // It is a detector like ours from here on.
     const Graph g = test::with_ranges(c.graph, c.images);
-    CHECK(test::relative_difference(run(g, c.images, Precision::kInt8), c.output) < 0.1);
+    CHECK(test::relative_difference(run_engine(g, c.images, Precision::kInt8), c.output) < 0.1);
   }
 }
 
@@ -196,7 +194,7 @@ TEST_CASE("PyTorch: maps of a head as outputs, decoded on request") {
         }).ends_with("if they are the maps of a YOLOv6 head, import them as maps"));
   const TorchCase c = load_torch("torch_detector_maps", true);
   CHECK(c.graph.decode()->as<DecodeAttributes>().reg_max == 4);
-  CHECK(test::relative_difference(run(c.graph, c.images), c.output) < 2e-5);
+  CHECK(test::relative_difference(run_engine(c.graph, c.images), c.output) < 2e-5);
   OnnxImportOptions options;
   options.head_maps = true;
   options.class_names = {"a", "b"};

@@ -5,8 +5,8 @@
 #include <cstring>
 
 #include "core/parallel.h"
+#include "kernels/conv/conv_algorithms.h"
 #include "kernels/conv/conv_reference.h"
-#include "kernels/cpu/isa.h"
 #include "support/support.h"
 
 using namespace sextant;
@@ -18,14 +18,8 @@ namespace {
 // Of the largest result.
 double tolerance(ConvAlgorithm a) { return a == ConvAlgorithm::kWinograd4 ? 5e-6 : 3e-6; }
 
-std::vector<ConvAlgorithm> algorithms_for(const ConvShape& s) {
-  const bool depthwise = s.groups == s.ic;
-  if (s.kh != 3 || s.kw != 3 || s.stride != 1 || depthwise) return {ConvAlgorithm::kDirect};
-  return {ConvAlgorithm::kDirect, ConvAlgorithm::kWinograd2, ConvAlgorithm::kWinograd4};
-}
-
 // One call with everything around it: slices of wider tensors, guarded by what lies beside them.
-struct Problem {
+struct F32ConvProblem {
   ConvShape shape;
   Epilogue epilogue{};
   bool bias = false, residual = false;
@@ -86,17 +80,13 @@ struct Problem {
   }
 };
 
-void check_everywhere(Problem& problem) {
+void check_everywhere(F32ConvProblem& problem) {
   problem.fill();
   const ConvShape& s = problem.shape;
   CAPTURE(s.n, s.h, s.w, s.ic, s.oc, s.kh, s.kw, s.stride, s.pad, s.groups, problem.margin);
-  for (const cpu::Isa isa : cpu::usable_isas()) {
-    const cpu::ForcedIsa forced(isa);
-    for (const ConvAlgorithm algorithm : algorithms_for(s)) {
-      CAPTURE(name_of(isa), name_of(algorithm));
-      CHECK(problem.error(problem.run(algorithm)) < tolerance(algorithm));
-    }
-  }
+  test::each_algorithm(s, [&](ConvAlgorithm algorithm) {
+    CHECK(problem.error(problem.run(algorithm)) < tolerance(algorithm));
+  });
 }
 
 }  // namespace
@@ -115,7 +105,7 @@ TEST_CASE("f32 convolution: shapes, dense and as slices of wider tensors") {
                ConvShape{1, 5, 7, 300, 20, 3, 3, 1, 1}, ConvShape{1, 12, 10, 9, 31, 5, 5, 3, 2},
                ConvShape{1, 40, 40, 256, 16, 3, 3, 1, 1}, ConvShape{1, 4, 4, 20, 64, 1, 1, 1, 1});
   for (const int64_t margin : {0, 5}) {
-    Problem problem{.shape = s, .margin = margin};
+    F32ConvProblem problem{.shape = s, .margin = margin};
     check_everywhere(problem);
   }
 }
@@ -128,42 +118,38 @@ TEST_CASE("f32 convolution: every epilogue") {
   const ConvShape s =
       GENERATE(ConvShape{1, 9, 10, 6, 32, 3, 3, 1, 1}, ConvShape{1, 9, 10, 21, 21, 3, 3, 1, 1, 21},
                ConvShape{1, 9, 10, 6, 21, 3, 3, 1, 1}, ConvShape{1, 5, 7, 16, 37, 1, 1, 1, 0});
-  Problem problem{.shape = s,
-                  .epilogue = {.activation = activation,
-                               .residual_scale = residual ? 0.7f : 1.0f,
-                               .residual_before_activation = residual == 1},
-                  .bias = true,
-                  .residual = residual > 0,
-                  .margin = 3};
+  F32ConvProblem problem{.shape = s,
+                         .epilogue = {.activation = activation,
+                                      .residual_scale = residual ? 0.7f : 1.0f,
+                                      .residual_before_activation = residual == 1},
+                         .bias = true,
+                         .residual = residual > 0,
+                         .margin = 3};
   check_everywhere(problem);
 }
 
 TEST_CASE("f32 convolution: the residual may be the output; accumulate adds to it") {
   const ConvShape s{1, 10, 9, 8, 24, 3, 3, 1, 1};
-  Problem problem{.shape = s, .residual = true};
+  F32ConvProblem problem{.shape = s, .residual = true};
   problem.fill();
-  for (const cpu::Isa isa : cpu::usable_isas()) {
-    const cpu::ForcedIsa forced(isa);
-    for (const ConvAlgorithm algorithm : algorithms_for(s)) {
-      CAPTURE(name_of(isa), name_of(algorithm));
-      const cpu::ConvF32 conv(s, problem.w.data(), algorithm);
-      std::vector<float> y = problem.r;
-      conv({.shape = s, .x = problem.x.data(), .y = y.data(), .residual = y.data()});
-      CHECK(problem.error(y) < tolerance(algorithm));
-      y = problem.r;
-      conv({.shape = s, .x = problem.x.data(), .y = y.data(), .accumulate = true});
-      CHECK(problem.error(y) < tolerance(algorithm));
-    }
-  }
+  test::each_algorithm(s, [&](ConvAlgorithm algorithm) {
+    const cpu::ConvF32 conv(s, problem.w.data(), algorithm);
+    std::vector<float> y = problem.r;
+    conv({.shape = s, .x = problem.x.data(), .y = y.data(), .residual = y.data()});
+    CHECK(problem.error(y) < tolerance(algorithm));
+    y = problem.r;
+    conv({.shape = s, .x = problem.x.data(), .y = y.data(), .accumulate = true});
+    CHECK(problem.error(y) < tolerance(algorithm));
+  });
 }
 
 TEST_CASE("f32 convolution: results depend neither on threads nor on the batch") {
   const ConvShape s =
       GENERATE(ConvShape{3, 20, 20, 64, 48, 3, 3, 1, 1}, ConvShape{3, 10, 10, 256, 64, 3, 3, 1, 1},
                ConvShape{3, 21, 20, 16, 32, 3, 3, 2, 1}, ConvShape{3, 21, 20, 16, 32, 1, 1, 1, 0});
-  Problem problem{.shape = s};
+  F32ConvProblem problem{.shape = s};
   problem.fill();
-  for (const ConvAlgorithm algorithm : algorithms_for(s)) {
+  for (const ConvAlgorithm algorithm : test::algorithms_for(s)) {
     CAPTURE(name_of(algorithm), s.kh, s.stride, s.ic);
     const int before = num_threads();
     set_num_threads(1);

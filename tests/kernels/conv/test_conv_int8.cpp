@@ -6,6 +6,7 @@
 
 #include "core/parallel.h"
 #include "core/rng.h"
+#include "kernels/conv/conv_algorithms.h"
 #include "kernels/conv_int8.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/math/requantize.h"
@@ -15,6 +16,7 @@
 using namespace sextant;
 using namespace sextant::kernels;
 using cpu::ConvAlgorithm;
+using test::each_algorithm;
 using test::sums_of;
 
 namespace {
@@ -24,24 +26,6 @@ std::vector<int> integers(int64_t n, int low, int high, uint64_t seed) {
   std::vector<int> v(static_cast<size_t>(n));
   for (int& i : v) i = low + static_cast<int>(rng.below(static_cast<uint64_t>(high - low + 1)));
   return v;
-}
-
-std::vector<ConvAlgorithm> algorithms_for(const ConvShape& s) {
-  const bool depthwise = s.groups == s.ic;
-  if (s.kh != 3 || s.kw != 3 || s.stride != 1 || depthwise) return {ConvAlgorithm::kDirect};
-  return {ConvAlgorithm::kDirect, ConvAlgorithm::kWinograd2, ConvAlgorithm::kWinograd4};
-}
-
-// Calls body() for each instruction set and algorithm.
-template <class Body>
-void everywhere(const ConvShape& s, const Body& body) {
-  for (const cpu::Isa isa : cpu::usable_isas()) {
-    const cpu::ForcedIsa forced(isa);
-    for (const ConvAlgorithm algorithm : algorithms_for(s)) {
-      CAPTURE(name_of(isa), name_of(algorithm));
-      body(algorithm);
-    }
-  }
 }
 
 template <class X>
@@ -81,7 +65,7 @@ TEST_CASE("int8 convolution: sums are exact, for every way of splitting a layer"
   const auto w =
       s.ic > 100 ? integers(s.w_numel(), -40, 40, 1) : integers(s.w_numel(), -128, 127, 1);
   const auto expected_x = sums_of(s, x, w), expected_u = sums_of(s, u, w);
-  everywhere(s, [&](ConvAlgorithm algorithm) {
+  each_algorithm(s, [&](ConvAlgorithm algorithm) {
     for (const int threads : {1, 3}) {
       const int before = num_threads();
       set_num_threads(threads);
@@ -107,10 +91,10 @@ TEST_CASE("int8 convolution: the largest products do not saturate") {
   if (sign > 0)
     for (int& v : w) v = std::min(127, -v);
   const auto expected = sums_of(s, x, w);
-  everywhere(s, [&](ConvAlgorithm a) { CHECK(our_sums<uint8_t>(s, x, w, a) == expected); });
+  each_algorithm(s, [&](ConvAlgorithm a) { CHECK(our_sums<uint8_t>(s, x, w, a) == expected); });
   for (int& v : x) v -= 128;
   const auto shifted = sums_of(s, x, w);
-  everywhere(s, [&](ConvAlgorithm a) { CHECK(our_sums<int8_t>(s, x, w, a) == shifted); });
+  each_algorithm(s, [&](ConvAlgorithm a) { CHECK(our_sums<int8_t>(s, x, w, a) == shifted); });
 }
 
 TEST_CASE("int8 convolution: F(m x m) is taken only where its sums fit 32 bits") {
@@ -169,7 +153,7 @@ void check_epilogue(const ConvShape& s, const Epilogue& epilogue, bool with_resi
     });
   }
 
-  everywhere(s, [&](ConvAlgorithm algorithm) {
+  each_algorithm(s, [&](ConvAlgorithm algorithm) {
     std::vector<Y> y = residual;  // what is overwritten is the residual
     const cpu::ConvInt8 conv(s, weights.data(), algorithm);
     conv({.shape = s,

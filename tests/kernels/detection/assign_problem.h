@@ -20,11 +20,6 @@ struct Grid {
   double stride;
 };
 
-inline std::vector<double> doubles(const Tensor& t) {
-  const auto s = t.span<float>();
-  return {s.begin(), s.end()};
-}
-
 struct Problem {
   int64_t batch = 0, anchors = 0, classes = 0;
   std::vector<Grid> levels;  // random problems

@@ -33,8 +33,8 @@ TalProblem random_problem(uint64_t seed, int64_t grid, int64_t batch, int64_t cl
 }
 
 // The definition, written down over dense [boxes, anchors] matrices.
-void plain_assign(const TalProblem& q, std::vector<int32_t>& assigned,
-                  std::vector<double>& target) {
+void plain_task_aligned_assign(const TalProblem& q, std::vector<int32_t>& assigned,
+                               std::vector<double>& target) {
   const TalProblem& p = q;
   assigned.assign(p.batch * p.anchors, -1);
   target.assign(p.batch * p.anchors, 0.0);
@@ -166,7 +166,7 @@ TEST_CASE("task-aligned assignment equals its plain definition") {
       q.run();
       std::vector<int32_t> assigned;
       std::vector<double> target;
-      plain_assign(q, assigned, target);
+      plain_task_aligned_assign(q, assigned, target);
       REQUIRE(q.assigned == assigned);
       for (size_t i = 0; i < target.size(); ++i) {
         REQUIRE(std::abs(q.target[i] - target[i]) < 1e-12);

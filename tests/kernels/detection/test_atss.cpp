@@ -28,8 +28,8 @@ struct AtssProblem : Problem {
 };
 
 // The definition, box by box.
-void plain_assign(const AtssProblem& q, std::vector<int32_t>& assigned,
-                  std::vector<double>& target) {
+void plain_atss_assign(const AtssProblem& q, std::vector<int32_t>& assigned,
+                       std::vector<double>& target) {
   assigned.assign(q.batch * q.anchors, -1);
   target.assign(q.batch * q.anchors, 0.0);
   const auto overlap = [&](int64_t n, int64_t g, int64_t a) {
@@ -109,7 +109,7 @@ TEST_CASE("adaptive training sample selection equals its plain definition") {
       q.run();
       std::vector<int32_t> assigned;
       std::vector<double> target;
-      plain_assign(q, assigned, target);
+      plain_atss_assign(q, assigned, target);
       REQUIRE(q.assigned == assigned);
       for (size_t i = 0; i < target.size(); ++i) {
         REQUIRE(std::abs(q.target[i] - target[i]) < 1e-12);

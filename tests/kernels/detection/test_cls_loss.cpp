@@ -11,14 +11,14 @@ using namespace sextant::test;
 
 namespace {
 
-struct Case {
+struct ClassLossCase {
   std::vector<float> pred;
   std::vector<int32_t> label;
   std::vector<double> target;
   std::vector<float> grad;
   ClassLoss p;
 
-  Case(int64_t rows, int64_t classes, uint64_t seed, double low, double high) {
+  ClassLossCase(int64_t rows, int64_t classes, uint64_t seed, double low, double high) {
     Rng rng(seed);
     for (int64_t i = 0; i < rows * classes; ++i)
       pred.push_back(static_cast<float>(rng.uniform(low, high)));
@@ -52,8 +52,8 @@ double class_loss_logits(ClassLoss p) {
   return sum;
 }
 
-constexpr ClassLossType kTypes[] = {ClassLossType::kVarifocal, ClassLossType::kFocal,
-                                    ClassLossType::kQualityFocal, ClassLossType::kPoly};
+constexpr ClassLossType kClassLossTypes[] = {ClassLossType::kVarifocal, ClassLossType::kFocal,
+                                             ClassLossType::kQualityFocal, ClassLossType::kPoly};
 
 // The definition on one probability, given both logarithms.
 double plain_term(const ClassLoss& p, int64_t r, int64_t c, double prob, double log_p,
@@ -90,7 +90,7 @@ double plain_logits(const ClassLoss& p) {
 
 // Central differences of `f` by every prediction against the gradient.
 template <class F>
-double gradient_error(Case& k, float step, const F& f) {
+double gradient_error(ClassLossCase& k, float step, const F& f) {
   f(k.p);
   const std::vector<float> grad = k.grad;
   double worst = 0, largest = 0;
@@ -149,12 +149,12 @@ TEST_CASE("varifocal loss matches the official one") {
 }
 
 TEST_CASE("class loss gradients are those of the losses") {
-  for (const ClassLossType type : kTypes)
+  for (const ClassLossType type : kClassLossTypes)
     for (const double gamma : {2.0, 1.5}) {
       CAPTURE(name_of(type), gamma);
-      Case scores(9, 5, 1, 0.05, 0.95);
-      Case logits(9, 5, 2, -4, 4);
-      for (Case* k : {&scores, &logits}) {
+      ClassLossCase scores(9, 5, 1, 0.05, 0.95);
+      ClassLossCase logits(9, 5, 2, -4, 4);
+      for (ClassLossCase* k : {&scores, &logits}) {
         k->p.type = type;
         k->p.gamma = gamma;
         k->p.alpha = 0.3;
@@ -167,11 +167,11 @@ TEST_CASE("class loss gradients are those of the losses") {
 }
 
 TEST_CASE("class losses on logits equal their definition in double") {
-  for (const ClassLossType type : kTypes)
+  for (const ClassLossType type : kClassLossTypes)
     for (const double gamma : {2.0, 1.5})
       for (const int64_t classes : {1, 3, 80}) {
         CAPTURE(name_of(type), gamma, classes);
-        Case k(700, classes, 3, -12, 12);
+        ClassLossCase k(700, classes, 3, -12, 12);
         k.p.type = type;
         k.p.gamma = gamma;
         const double want = plain_logits(k.p);
@@ -182,7 +182,7 @@ TEST_CASE("class losses on logits equal their definition in double") {
 }
 
 TEST_CASE("poly without its polynomial is binary cross-entropy") {
-  Case k(40, 3, 8, -5, 5);
+  ClassLossCase k(40, 3, 8, -5, 5);
   k.p.type = ClassLossType::kPoly;
   k.p.epsilon = 0.0;
   class_loss_logits(k.p);
@@ -195,17 +195,18 @@ TEST_CASE("poly without its polynomial is binary cross-entropy") {
 }
 
 TEST_CASE("class losses have names") {
-  for (const ClassLossType type : kTypes) REQUIRE(from_name<ClassLossType>(name_of(type)) == type);
+  for (const ClassLossType type : kClassLossTypes)
+    REQUIRE(from_name<ClassLossType>(name_of(type)) == type);
   REQUIRE(test::error_of([] { from_name<ClassLossType>("hinge"); }).find("hinge") !=
           std::string::npos);
 }
 
 TEST_CASE("class losses on logits agree with the form on probabilities") {
-  for (const ClassLossType type : kTypes) {
+  for (const ClassLossType type : kClassLossTypes) {
     CAPTURE(name_of(type));
-    Case logits(50, 4, 4, -6, 6);
+    ClassLossCase logits(50, 4, 4, -6, 6);
     logits.p.type = type;
-    Case scores(50, 4, 4, -6, 6);
+    ClassLossCase scores(50, 4, 4, -6, 6);
     scores.p.type = type;
     for (float& v : scores.pred) v = 1.0f / (1.0f + std::exp(-v));
     const double a = class_loss_logits(logits.p);
@@ -221,9 +222,9 @@ TEST_CASE("class losses on logits agree with the form on probabilities") {
 }
 
 TEST_CASE("class losses stay finite at certainty") {
-  for (const ClassLossType type : kTypes) {
+  for (const ClassLossType type : kClassLossTypes) {
     CAPTURE(name_of(type));
-    Case k(2, 8, 5, 0, 1);
+    ClassLossCase k(2, 8, 5, 0, 1);
     k.p.type = type;
     k.label = {1, -1};
     k.target = {0.5, 0.0};
@@ -250,7 +251,7 @@ TEST_CASE("class losses stay finite at certainty") {
 }
 
 TEST_CASE("class losses do not depend on the number of threads") {
-  Case k(6000, 7, 6, -5, 5);
+  ClassLossCase k(6000, 7, 6, -5, 5);
   const int before = num_threads();
   set_num_threads(1);
   const double one = class_loss_logits(k.p);

@@ -11,11 +11,6 @@ using namespace sextant::test;
 
 namespace {
 
-std::vector<double> doubles(const Tensor& t) {
-  const auto s = t.span<float>();
-  return {s.begin(), s.end()};
-}
-
 struct DflRun {
   std::vector<double> loss, grad;
   DflRun(const std::vector<float>& logits, const std::vector<double>& target,

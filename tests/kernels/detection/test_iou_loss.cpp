@@ -11,8 +11,8 @@ using namespace sextant::test;
 
 namespace {
 
-constexpr IouType kTypes[] = {IouType::kIoU, IouType::kGIoU, IouType::kDIoU, IouType::kCIoU,
-                              IouType::kSIoU};
+constexpr IouType kIouTypes[] = {IouType::kIoU, IouType::kGIoU, IouType::kDIoU, IouType::kCIoU,
+                                 IouType::kSIoU};
 constexpr IouType kAlphaTypes[] = {IouType::kAlphaIoU, IouType::kAlphaGIoU, IouType::kAlphaDIoU,
                                    IouType::kAlphaCIoU};
 
@@ -193,11 +193,11 @@ TEST_CASE("alpha box losses raise every term to a power") {
     }
   const auto iou = run(pred, target, IouType::kIoU, 0).loss;
   for (size_t t = 0; t < std::size(kAlphaTypes); ++t) {
-    const auto plain = run(pred, target, kTypes[t], 0);
+    const auto plain = run(pred, target, kIouTypes[t], 0);
     const auto one = run(pred, target, kAlphaTypes[t], 0, false, 1.0);
     for (size_t i = 0; i < one.loss.size(); ++i) REQUIRE(one.loss[i] == Approx(plain.loss[i]));
     for (size_t i = 0; i < one.grad.size(); ++i) REQUIRE(far(one.grad[i], plain.grad[i]) < 1e-12);
-    if (kTypes[t] == IouType::kCIoU) continue;  // two terms; its gradient at 1 is above
+    if (kIouTypes[t] == IouType::kCIoU) continue;  // two terms; its gradient at 1 is above
     const auto cubed = run(pred, target, kAlphaTypes[t], 0);
     for (size_t i = 0; i < cubed.loss.size(); ++i) {
       const double u = 1 - iou[i], penalty = plain.loss[i] - iou[i];
@@ -217,7 +217,7 @@ TEST_CASE("box losses are finite on boxes without size, for both precisions") {
   const std::vector<float> pred(kEdgePred.begin(), kEdgePred.end());
   const std::vector<float> target(kEdgeTarget.begin(), kEdgeTarget.end());
   REQUIRE(pred.size() == target.size());
-  std::vector<IouType> types(std::begin(kTypes), std::end(kTypes));
+  std::vector<IouType> types(std::begin(kIouTypes), std::end(kIouTypes));
   types.insert(types.end(), std::begin(kAlphaTypes), std::end(kAlphaTypes));
   for (const IouType type : types)
     for (const double eps : {1e-7, 1e-10}) {
@@ -240,7 +240,7 @@ TEST_CASE("box losses are finite on boxes without size, for both precisions") {
 }
 
 TEST_CASE("iou types have names") {
-  for (const IouType type : kTypes) REQUIRE(from_name<IouType>(name_of(type)) == type);
+  for (const IouType type : kIouTypes) REQUIRE(from_name<IouType>(name_of(type)) == type);
   for (const IouType type : kAlphaTypes) REQUIRE(from_name<IouType>(name_of(type)) == type);
   REQUIRE(test::error_of([] { from_name<IouType>("eiou"); }).find("eiou") != std::string::npos);
 }

@@ -12,11 +12,11 @@ using namespace sextant::test;
 
 namespace {
 
-struct Case {
+struct KlDivCase {
   Tensor student, teacher, grad;
   KlDiv p;
 
-  Case(int64_t outer, int64_t axis, int64_t inner, uint64_t seed, double range)
+  KlDivCase(int64_t outer, int64_t axis, int64_t inner, uint64_t seed, double range)
       : student(random_tensor({outer, axis, inner}, seed, -range, range)),
         teacher(random_tensor({outer, axis, inner}, seed + 1, -range, range)),
         grad(student.shape()) {
@@ -37,7 +37,7 @@ double kl_div(KlDiv p) {
 }
 
 // The definition, column by column.
-double plain(const KlDiv& p) {
+double plain_kl_div(const KlDiv& p) {
   double sum = 0;
   for (int64_t o = 0; o < p.outer; ++o)
     for (int64_t i = 0; i < p.inner; ++i) {
@@ -71,11 +71,11 @@ TEST_CASE("kl divergence equals its plain definition, for each shape, and so doe
     for (const double temperature : {1.0, 4.0, 20.0, 0.5})
       for (const bool sigmoid : {false, true}) {
         CAPTURE(outer, axis, inner, temperature, sigmoid);
-        Case k(outer, axis, inner, 3, 2.5);
+        KlDivCase k(outer, axis, inner, 3, 2.5);
         k.p.temperature = temperature;
         k.p.sigmoid = sigmoid;
         k.p.grad_scale = 0.25;
-        const double want = plain(k.p), got = kl_div(k.p);
+        const double want = plain_kl_div(k.p), got = kl_div(k.p);
         REQUIRE(std::abs(got - want) < 1e-9 * want + 1e-12);
         double largest = 1e-12;
         for (const float g : k.grad.span<float>())
@@ -86,9 +86,9 @@ TEST_CASE("kl divergence equals its plain definition, for each shape, and so doe
           const auto i = &x - k.student.f32();
           const float x0 = x, step = 0x1p-9f;
           x = x0 + step;
-          const double up = plain(k.p);
+          const double up = plain_kl_div(k.p);
           x = x0 - step;
-          const double down = plain(k.p);
+          const double down = plain_kl_div(k.p);
           x = x0;
           const double width = static_cast<double>(x0 + step) - static_cast<double>(x0 - step);
           const double numeric = 0.25 * (up - down) / width;
@@ -98,7 +98,7 @@ TEST_CASE("kl divergence equals its plain definition, for each shape, and so doe
 }
 
 TEST_CASE("kl divergence adds to a gradient, or computes none") {
-  Case k(4, 7, 3, 5, 2.0);
+  KlDivCase k(4, 7, 3, 5, 2.0);
   const double value = kl_div(k.p);
   const Tensor once = k.grad.clone();
   k.p.accumulate = true;
@@ -110,12 +110,12 @@ TEST_CASE("kl divergence adds to a gradient, or computes none") {
 }
 
 TEST_CASE("kl divergence of equal inputs is zero, of far ones finite") {
-  Case same(2, 50, 8, 6, 3.0);
+  KlDivCase same(2, 50, 8, 6, 3.0);
   same.p.teacher = same.p.student;
   REQUIRE(kl_div(same.p) == 0.0);
   // Not exactly: the difference of two products may be fused.
   for (const float g : same.grad.span<float>()) REQUIRE(std::abs(g) < 1e-15f);
-  Case far(2, 50, 8, 7, 1e4);
+  KlDivCase far(2, 50, 8, 7, 1e4);
   for (const double temperature : {0.1, 1.0, 20.0}) {
     far.p.temperature = temperature;
     REQUIRE(std::isfinite(kl_div(far.p)));
@@ -124,7 +124,7 @@ TEST_CASE("kl divergence of equal inputs is zero, of far ones finite") {
 }
 
 TEST_CASE("kl divergence does not depend on the number of threads") {
-  Case k(5, 300, 70, 8, 2.0);
+  KlDivCase k(5, 300, 70, 8, 2.0);
   const int before = num_threads();
   set_num_threads(1);
   const double one = kl_div(k.p);

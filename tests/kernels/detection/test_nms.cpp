@@ -44,7 +44,7 @@ double iou(const Detection& a, const Detection& b) {
 }
 
 // Greedy suppression class by class, without offsets: each box against every kept one.
-std::vector<Detection> plain(std::vector<Detection> boxes, const NmsOptions& o) {
+std::vector<Detection> plain_nms(std::vector<Detection> boxes, const NmsOptions& o) {
   std::stable_sort(boxes.begin(), boxes.end(),
                    [](const Detection& a, const Detection& b) { return a.score > b.score; });
   std::vector<Detection> kept;
@@ -148,7 +148,7 @@ TEST_CASE("suppress equals plain greedy suppression") {
       o.max_det = seed % 2 ? 40 : 5000;
       const auto boxes = random_candidates(1500, seed, 3, 500);
       const auto found = suppress(boxes, o);
-      const auto want = plain(boxes, o);
+      const auto want = plain_nms(boxes, o);
       REQUIRE(std::equal(want.begin(), want.end(), found.begin(), found.end(), same));
       REQUIRE(found.size() >= 40);
       REQUIRE(found.size() < boxes.size());

@@ -45,8 +45,8 @@ struct SimOtaProblem : Problem {
 };
 
 // The definition over dense [boxes, candidates] matrices.
-void plain_assign(const SimOtaProblem& q, std::vector<int32_t>& assigned,
-                  std::vector<double>& target) {
+void plain_simota_assign(const SimOtaProblem& q, std::vector<int32_t>& assigned,
+                         std::vector<double>& target) {
   assigned.assign(q.batch * q.anchors, -1);
   target.assign(q.batch * q.anchors, 0.0);
   for (int64_t n = 0; n < q.batch; ++n) {
@@ -118,7 +118,7 @@ TEST_CASE("simota equals its plain definition") {
         q.run();
         std::vector<int32_t> assigned;
         std::vector<double> target;
-        plain_assign(q, assigned, target);
+        plain_simota_assign(q, assigned, target);
         REQUIRE(q.assigned == assigned);
         for (size_t i = 0; i < target.size(); ++i) {
           REQUIRE(std::abs(q.target[i] - target[i]) < 1e-12);

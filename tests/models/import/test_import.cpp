@@ -16,11 +16,8 @@ namespace {
 
 using namespace sextant;
 using namespace sextant::test::pickles;
+using test::contains;
 namespace fs = std::filesystem;
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 std::string zeros(size_t n) { return std::string(n, '\0'); }
 
@@ -68,7 +65,7 @@ std::vector<uint8_t> small_file(const std::string& pickle) {
               {std::string("\x00\x3c", 2) + zeros(14), zeros(8), std::string("\x07") + zeros(7)});
 }
 
-std::string error(const std::string& pickle) {
+std::string import_error(const std::string& pickle) {
   return test::error_of([&] { import_torch(small_file(pickle), "x.pt"); });
 }
 
@@ -105,26 +102,27 @@ TEST_CASE("a malformed module tree is refused, naming the place") {
     return document(module({"yolov6.models.yolo", "Model", {}, {}, modules, {}}));
   };
   const std::string t = tensor({.key = "1", .count = 2, .size = {2}, .stride = {1}});
-  CHECK(contains(error(holds({{"a", integer(1)}})), "x.pt: 'a.' is not a module"));
-  CHECK(contains(error(holds({{"a\nb", integer(1)}})), "the name 'a\\nb'"));
-  CHECK(
-      contains(error(holds({{std::string(300, 'a'), integer(1)}})), "has a member with the name"));
-  CHECK(contains(error(document(dict({{"x", integer(1)}}))), "'x' is not a tensor"));
-  CHECK(contains(error(document(dict({{"x", t}, {"x", t}}))), "duplicate tensor 'x'"));
+  CHECK(contains(import_error(holds({{"a", integer(1)}})), "x.pt: 'a.' is not a module"));
+  CHECK(contains(import_error(holds({{"a\nb", integer(1)}})), "the name 'a\\nb'"));
+  CHECK(contains(import_error(holds({{std::string(300, 'a'), integer(1)}})),
+                 "has a member with the name"));
+  CHECK(contains(import_error(document(dict({{"x", integer(1)}}))), "'x' is not a tensor"));
+  CHECK(contains(import_error(document(dict({{"x", t}, {"x", t}}))), "duplicate tensor 'x'"));
   const std::string escape = "](" + text("\x1b[2J") + "e";
-  CHECK(contains(error(document(small_model({{"names", escape}}))), "is not a class name"));
-  CHECK(contains(error(document("}")), "holds no tensors"));
-  CHECK(contains(error(document("N")), "is not a module"));
-  CHECK(contains(error(document(global("yolov6.models.yolo", "Model") + ")\x81N"
-                                                                        "b")),
+  CHECK(contains(import_error(document(small_model({{"names", escape}}))), "is not a class name"));
+  CHECK(contains(import_error(document("}")), "holds no tensors"));
+  CHECK(contains(import_error(document("N")), "is not a module"));
+  CHECK(contains(import_error(document(global("yolov6.models.yolo", "Model") + ")\x81N"
+                                                                               "b")),
                  "no tensors"));
-  CHECK(contains(error(document(global("torch.nn.modules.container", "X") + text("rm") + "\x85R")),
-                 "no tensors"));
-  CHECK(contains(error(document(global("torch.hub", "load") + ")R")), "'torch.hub.load'"));
+  CHECK(contains(
+      import_error(document(global("torch.nn.modules.container", "X") + text("rm") + "\x85R")),
+      "no tensors"));
+  CHECK(contains(import_error(document(global("torch.hub", "load") + ")R")), "'torch.hub.load'"));
   // A module that is its own child, under two names: 2^32 modules if it were followed.
   const std::string self = global("yolov6.models.yolo", "Model") + ")\x81q\x01" +
                            dict({{"_modules", dict({{"a", "h\x01"}, {"b", "h\x01"}})}}) + "b";
-  CHECK(contains(error(document(self)), "too deep"));
+  CHECK(contains(import_error(document(self)), "too deep"));
   // Without the cycle: each level holds the one below twice.
   std::string levels =
       "(" + module({"yolov6.models.yolo", "Model", {}, {}, {}, {}}) + "q" + number(0, 1);
@@ -134,8 +132,9 @@ TEST_CASE("a malformed module tree is refused, naming the place") {
               "q" + number(i, 1);
   }
   const std::string last = "h" + number(29, 1);
-  CHECK(contains(error(document("}(" + text("rest") + levels + "t" + text("model") + last + "u")),
-                 "more than any model does"));
+  CHECK(contains(
+      import_error(document("}(" + text("rest") + levels + "t" + text("model") + last + "u")),
+      "more than any model does"));
 }
 
 // Every mutation of a small file ends as tensors or as an Error, with memory bounded by the file.

@@ -8,16 +8,14 @@ namespace {
 
 using namespace sextant;
 using namespace sextant::test::pickles;
+using test::contains;
 using Kind = PickleValue::Kind;
 
 const PickleNames kNames{{"collections.OrderedDict", "a.B"}, {"allowed."}};
 
 Pickle parse(const std::string& whole) { return parse_pickle(bytes(whole), "x.pt", kNames); }
-std::string error(const std::string& whole) {
+std::string parse_error(const std::string& whole) {
   return test::error_of([&] { parse(whole); });
-}
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 std::string repeat(const std::string& text, size_t n) {
   std::string out;
@@ -56,14 +54,14 @@ TEST_CASE("a pickle that would run code is refused, naming the function") {
   const auto call = [](const char* module, const char* name) {
     return document(global(module, name) + text("echo harm") + "\x85R");
   };
-  CHECK(error(call("os", "system")) ==
+  CHECK(parse_error(call("os", "system")) ==
         "x.pt: names 'os.system', which a checkpoint does not hold; nothing was run");
-  CHECK(contains(error(call("builtins", "eval")), "'builtins.eval'"));
-  CHECK(contains(error(call("__builtin__", "exec")), "'__builtin__.exec'"));
-  CHECK(contains(error(call("allowed.x y", "z")), "'allowed.x y.z'"));
-  CHECK(contains(error(call("a.B", "C")), "'a.B.C'"));
-  CHECK(contains(error(call("\x1b[2J", "x")), R"('\x1b[2J.x')"));
-  CHECK(error(call("allowed", "thing")) == "no error");
+  CHECK(contains(parse_error(call("builtins", "eval")), "'builtins.eval'"));
+  CHECK(contains(parse_error(call("__builtin__", "exec")), "'__builtin__.exec'"));
+  CHECK(contains(parse_error(call("allowed.x y", "z")), "'allowed.x y.z'"));
+  CHECK(contains(parse_error(call("a.B", "C")), "'a.B.C'"));
+  CHECK(contains(parse_error(call("\x1b[2J", "x")), R"('\x1b[2J.x')"));
+  CHECK(parse_error(call("allowed", "thing")) == "no error");
 }
 
 TEST_CASE("a malformed pickle is refused") {
@@ -119,13 +117,13 @@ TEST_CASE("a malformed pickle is refused") {
       {document(repeat("N0", 10)), "opcode 0x30"},
   };
   for (const auto& c : cases) {
-    const std::string e = error(c.whole);
+    const std::string e = parse_error(c.whole);
     INFO(e << " for " << c.message);
     CHECK(contains(e, c.message));
     CHECK(e.starts_with("x.pt: "));
     CHECK(e.size() < 300);
   }
-  CHECK(contains(error(std::string(17 << 20, 'N')), "too large"));
+  CHECK(contains(parse_error(std::string(17 << 20, 'N')), "too large"));
 }
 
 TEST_CASE("cycles, deep nesting and shared containers take no more memory than their bytes") {
@@ -143,5 +141,5 @@ TEST_CASE("cycles, deep nesting and shared containers take no more memory than t
   std::string bomb = "]q" + number(0, 1);
   for (uint64_t i = 1; i <= 60; ++i)
     bomb += "(" + repeat("h" + number(i - 1, 1), 10) + "tq" + number(i, 1) + "\x86";
-  CHECK(error(document(bomb)) == "no error");
+  CHECK(parse_error(document(bomb)) == "no error");
 }

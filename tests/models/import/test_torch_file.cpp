@@ -13,10 +13,7 @@ namespace {
 
 using namespace sextant;
 using namespace sextant::test::pickles;
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
+using test::contains;
 
 std::string floats(int n) {
   std::string out;
@@ -28,12 +25,12 @@ std::string floats(int n) {
 }
 
 // The one tensor of a file, or the message.
-Tensor read(const TensorPickle& t, const std::string& storage) {
+Tensor read_tensor(const TensorPickle& t, const std::string& storage) {
   TorchFile f(file(document(tensor(t)), {storage}), "x.pt", {});
   return f.tensor(f.pickle().root(), "t");
 }
-std::string error(const TensorPickle& t, const std::string& storage) {
-  return test::error_of([&] { read(t, storage); });
+std::string read_error(const TensorPickle& t, const std::string& storage) {
+  return test::error_of([&] { read_tensor(t, storage); });
 }
 
 void put(std::vector<uint8_t>& bytes, size_t at, uint64_t v, int size) {
@@ -71,15 +68,17 @@ TEST_CASE("a state dict written for PyTorch survives the round trip") {
 TEST_CASE("strides are followed, and refused where they leave the storage or share elements") {
   const std::string data = floats(24);
   // [2,3,4] stored channels-last: strides of [2,4,3] memory.
-  const Tensor t = read({.count = 24, .size = {2, 3, 4}, .stride = {12, 1, 3}}, data);
+  const Tensor t = read_tensor({.count = 24, .size = {2, 3, 4}, .stride = {12, 1, 3}}, data);
   for (int64_t a = 0; a < 2; ++a)
     for (int64_t b = 0; b < 3; ++b)
       for (int64_t c = 0; c < 4; ++c)
         CHECK(t.f32()[(a * 3 + b) * 4 + c] == static_cast<float>(a * 12 + b + c * 3));
-  const Tensor part = read({.count = 24, .offset = 5, .size = {2, 2}, .stride = {10, 1}}, data);
+  const Tensor part =
+      read_tensor({.count = 24, .offset = 5, .size = {2, 2}, .stride = {10, 1}}, data);
   CHECK(std::vector<float>(part.f32(), part.f32() + 4) == std::vector<float>{5, 6, 15, 16});
-  CHECK(read({.count = 24, .offset = 23, .size = {}, .stride = {}}, data).f32()[0] == 23);
-  CHECK(read({.count = 24, .offset = 24, .size = {0, 9}, .stride = {9, 1}}, data).numel() == 0);
+  CHECK(read_tensor({.count = 24, .offset = 23, .size = {}, .stride = {}}, data).f32()[0] == 23);
+  CHECK(read_tensor({.count = 24, .offset = 24, .size = {0, 9}, .stride = {9, 1}}, data).numel() ==
+        0);
 
   const int64_t huge = int64_t{1} << 62;
   const std::vector<std::pair<TensorPickle, const char*>> bad{
@@ -105,7 +104,7 @@ TEST_CASE("strides are followed, and refused where they leave the storage or sha
       {{.key = "../x", .count = 24, .size = {4}, .stride = {1}}, "no entry"},
   };
   for (const auto& [pickle, message] : bad) {
-    const std::string e = error(pickle, data);
+    const std::string e = read_error(pickle, data);
     INFO(e << " for " << message);
     CHECK(contains(e, message));
     CHECK(e.starts_with("x.pt: "));
@@ -114,15 +113,15 @@ TEST_CASE("strides are followed, and refused where they leave the storage or sha
 
 TEST_CASE("half, bfloat and double become float, exactly") {
   const std::string halves("\x00\x3c\x01\x00\xff\x7b\x00\x80\x00\xfc\x55\x35\xff\x03\x00\x04", 16);
-  const Tensor h =
-      to_f32(read({.storage = "HalfStorage", .count = 8, .size = {8}, .stride = {1}}, halves));
+  const Tensor h = to_f32(
+      read_tensor({.storage = "HalfStorage", .count = 8, .size = {8}, .stride = {1}}, halves));
   const std::vector<float> expected{1.0f,      0x1p-24f,    65504.0f,        -0.0f,
                                     -INFINITY, 0x1.554p-2f, 1023 * 0x1p-24f, 0x1p-14f};
   for (size_t i = 0; i < 8; ++i) CHECK(h.f32()[i] == expected[i]);
   CHECK(std::signbit(h.f32()[3]));
   const Tensor b =
-      to_f32(read({.storage = "BFloat16Storage", .count = 2, .size = {2}, .stride = {1}},
-                  std::string("\x80\x3f\x49\xc0", 4)));
+      to_f32(read_tensor({.storage = "BFloat16Storage", .count = 2, .size = {2}, .stride = {1}},
+                         std::string("\x80\x3f\x49\xc0", 4)));
   CHECK(b.f32()[0] == 1.0f);
   CHECK(b.f32()[1] == -3.140625f);
   const Tensor d = to_f32(Tensor::from<double>(Shape{2}, std::vector<double>{0.1, -2.0}));

@@ -8,7 +8,7 @@ using Catch::Contains;
 
 namespace {
 
-LossConfig read(const char* text, const LossConfig& defaults = {}) {
+LossConfig read_loss(const char* text, const LossConfig& defaults = {}) {
   return read_loss_config(ConfigReader(Json::parse(text), "run.json", "loss."), defaults);
 }
 
@@ -19,10 +19,10 @@ TEST_CASE("loss config reads the given keys and keeps the defaults of others") {
   defaults.num_classes = 3;
   defaults.iou_type = kernels::IouType::kSIoU;
   defaults.iou_weight = 4.0;
-  const LossConfig same = read("{}", defaults);
+  const LossConfig same = read_loss("{}", defaults);
   REQUIRE(same.json() == defaults.json());
   REQUIRE(same.num_classes == 3);
-  const LossConfig c = read(
+  const LossConfig c = read_loss(
       R"({"cls": "poly", "iou": "alpha_ciou", "assigner": "simota", "atss_warmup_epochs": 4,
           "poly_epsilon": 0.5, "topk": 10, "distill_feat_weight": 10, "temperature": 4})",
       defaults);
@@ -54,22 +54,25 @@ TEST_CASE("loss config writes what it reads") {
     else
       value = value.get<double>() + 0.5;
   }
-  const LossConfig c = read(j.dump().c_str());
+  const LossConfig c = read_loss(j.dump().c_str());
   REQUIRE(c.json() == j);
   REQUIRE(DetectionLoss(c).config().json() == j);
 }
 
 TEST_CASE("loss config refuses unknown keys and values out of range by name") {
-  REQUIRE_THAT(error_of([] { read(R"({"class": 1})"); }), Contains("unknown key 'loss.class'"));
-  REQUIRE_THAT(error_of([] { read(R"({"cls": "hinge"})"); }),
+  REQUIRE_THAT(error_of([] { read_loss(R"({"class": 1})"); }),
+               Contains("unknown key 'loss.class'"));
+  REQUIRE_THAT(error_of([] { read_loss(R"({"cls": "hinge"})"); }),
                Contains("run.json: 'loss.cls': unknown class loss 'hinge'; use varifocal, focal, "
                         "quality_focal or poly"));
-  REQUIRE_THAT(error_of([] { read(R"({"iou": "eiou"})"); }),
+  REQUIRE_THAT(error_of([] { read_loss(R"({"iou": "eiou"})"); }),
                Contains("'loss.iou': unknown IoU type 'eiou'"));
-  REQUIRE_THAT(error_of([] { read(R"({"assigner": "max"})"); }), Contains("'loss.assigner'"));
-  REQUIRE_THAT(error_of([] { read(R"({"focal_gamma": 0.5})"); }), Contains("'loss.focal_gamma'"));
-  REQUIRE_THAT(error_of([] { read(R"({"temperature": 0})"); }), Contains("'loss.temperature'"));
-  REQUIRE_THAT(error_of([] { read(R"({"topk": "x"})"); }), Contains("wrong type"));
+  REQUIRE_THAT(error_of([] { read_loss(R"({"assigner": "max"})"); }), Contains("'loss.assigner'"));
+  REQUIRE_THAT(error_of([] { read_loss(R"({"focal_gamma": 0.5})"); }),
+               Contains("'loss.focal_gamma'"));
+  REQUIRE_THAT(error_of([] { read_loss(R"({"temperature": 0})"); }),
+               Contains("'loss.temperature'"));
+  REQUIRE_THAT(error_of([] { read_loss(R"({"topk": "x"})"); }), Contains("wrong type"));
   REQUIRE_THAT(error_of([] { from_name<Assigner>("max"); }),
                Contains("unknown assigner 'max'; use tal, atss or simota"));
 }

@@ -22,15 +22,15 @@ struct Level {
 };
 
 // Anchors of some levels, boxes of some images, predictions around them.
-struct Scene {
+struct AssignScene {
   std::vector<double> points, strides, anchor_boxes, pred_boxes, gt_boxes;
   std::vector<int64_t> level_anchors, gt_begin = {0};
   std::vector<int32_t> gt_classes;
   std::vector<std::vector<float>> scores, objectness;  // a block a level
   int64_t batch = 0, anchors = 0, classes = 0;
 
-  Scene(const std::vector<Level>& levels, const std::vector<int64_t>& boxes_of_image,
-        int64_t class_count, uint64_t seed)
+  AssignScene(const std::vector<Level>& levels, const std::vector<int64_t>& boxes_of_image,
+              int64_t class_count, uint64_t seed)
       : batch(static_cast<int64_t>(boxes_of_image.size())), classes(class_count) {
     Rng rng(seed);
     double width = 0, height = 0;
@@ -87,18 +87,18 @@ bool is_inside(const double* p, const double* box, double eps) {
   return p[0] - box[0] > eps && p[1] - box[1] > eps && box[2] - p[0] > eps && box[3] - p[1] > eps;
 }
 
-struct Assignment {
+struct AssignResult {
   std::vector<int32_t> assigned;
   std::vector<double> target;
-  explicit Assignment(const Scene& s)
+  explicit AssignResult(const AssignScene& s)
       : assigned(static_cast<size_t>(s.batch * s.anchors), -7),
         target(assigned.size(), std::nan("")) {}
 };
 
 // Boxes claim anchors (`claims` of each box); conflicts go to the largest `overlap(box, anchor)`.
 template <class Overlap>
-void settle(const Scene& s, const std::vector<std::vector<int64_t>>& claims, const Overlap& overlap,
-            Assignment& out) {
+void settle(const AssignScene& s, const std::vector<std::vector<int64_t>>& claims,
+            const Overlap& overlap, AssignResult& out) {
   std::fill(out.assigned.begin(), out.assigned.end(), -1);
   std::fill(out.target.begin(), out.target.end(), 0.0);
   for (int64_t n = 0; n < s.batch; ++n)
@@ -122,7 +122,7 @@ void settle(const Scene& s, const std::vector<std::vector<int64_t>>& claims, con
 }
 
 // Task-aligned assignment by sorting all anchors.
-Assignment reference_tal(const Scene& s, const TaskAlignedAssign& p) {
+AssignResult reference_tal(const AssignScene& s, const TaskAlignedAssign& p) {
   const auto alignment = [&](int64_t n, int64_t b, int64_t a) {
     int64_t at = a;
     size_t l = 0;
@@ -150,7 +150,7 @@ Assignment reference_tal(const Scene& s, const TaskAlignedAssign& p) {
                     [&](int64_t a) { return !is_inside(s.points.data() + 2 * a, s.gt(b), p.eps); });
       claims.push_back(order);
     }
-  Assignment out(s);
+  AssignResult out(s);
   const auto overlap = [&](int64_t n, int64_t b, int64_t a) {
     return overlap_of(s.gt(b), s.pred(n, a), p.eps);
   };
@@ -177,7 +177,7 @@ Assignment reference_tal(const Scene& s, const TaskAlignedAssign& p) {
   return out;
 }
 
-Assignment reference_atss(const Scene& s, const AtssAssign& p) {
+AssignResult reference_atss(const AssignScene& s, const AtssAssign& p) {
   const auto anchor_overlap = [&](int64_t, int64_t b, int64_t a) {
     return overlap_of(s.gt(b), s.anchor_boxes.data() + 4 * a, 0.0);
   };
@@ -211,7 +211,7 @@ Assignment reference_atss(const Scene& s, const AtssAssign& p) {
     });
     claims.push_back(candidates);
   }
-  Assignment out(s);
+  AssignResult out(s);
   settle(s, claims, anchor_overlap, out);
   for (int64_t i = 0; i < s.batch * s.anchors; ++i) {
     const int64_t n = i / s.anchors;
@@ -224,7 +224,7 @@ Assignment reference_atss(const Scene& s, const AtssAssign& p) {
 }
 
 // SimOTA by sorting all candidates.
-Assignment reference_simota(const Scene& s, const SimOtaAssign& p) {
+AssignResult reference_simota(const AssignScene& s, const SimOtaAssign& p) {
   const auto logistic = [](double x) { return 1 / (1 + std::exp(-x)); };
   const auto is_near = [&](int64_t b, int64_t a) {
     const double r = p.radius * s.strides[static_cast<size_t>(a)];
@@ -280,7 +280,7 @@ Assignment reference_simota(const Scene& s, const SimOtaAssign& p) {
       for (const auto& [value, a] : order) claims.back().push_back(a);
     }
   }
-  Assignment out(s);
+  AssignResult out(s);
   settle(
       s, claims, [&](int64_t n, int64_t b, int64_t a) { return -cost(n, b, a); }, out);
   for (int64_t i = 0; i < s.batch * s.anchors; ++i) {
@@ -311,7 +311,7 @@ struct DeviceScene {
   DeviceArrayOf<int32_t> assigned;
   DeviceArrayOf<double> target;
 
-  DeviceScene(TestGpu& b, const Scene& s)
+  DeviceScene(TestGpu& b, const AssignScene& s)
       : points(b, s.points),
         strides(b, s.strides),
         anchor_boxes(b, s.anchor_boxes),
@@ -319,8 +319,8 @@ struct DeviceScene {
         gt_boxes(b, s.gt_boxes),
         gt_begin(b, s.gt_begin),
         gt_classes(b, s.gt_classes),
-        assigned(b, Assignment(s).assigned),
-        target(b, Assignment(s).target) {
+        assigned(b, AssignResult(s).assigned),
+        target(b, AssignResult(s).target) {
     for (const auto& block : s.scores) scores.push_back(std::make_unique<DeviceArray>(b, block));
     for (const auto& block : s.objectness)
       objectness.push_back(std::make_unique<DeviceArray>(b, block));
@@ -338,7 +338,7 @@ struct DeviceScene {
   }
 };
 
-void point_to(LabelAssign& p, const Scene& s, Assignment& out) {
+void point_to(LabelAssign& p, const AssignScene& s, AssignResult& out) {
   p.pred_boxes = s.pred_boxes.data();
   p.points = s.points.data();
   p.gt_boxes = s.gt_boxes.data();
@@ -360,7 +360,7 @@ void point_to(LabelAssign& p, const DeviceScene& d) {
   p.target = d.target.data();
 }
 
-void check_results(const DeviceScene& d, const Assignment& ref, const Assignment& twin) {
+void check_results(const DeviceScene& d, const AssignResult& ref, const AssignResult& twin) {
   CHECK(twin.assigned == ref.assigned);
   CHECK(d.assigned.values() == ref.assigned);
   CHECK(worst_target(d.target.values(), ref.target) < 1e-12);
@@ -368,7 +368,7 @@ void check_results(const DeviceScene& d, const Assignment& ref, const Assignment
   d.require_unchanged();
 }
 
-void check_tal(TestGpu& gpu, const Scene& s, int64_t topk, bool logits, double beta) {
+void check_tal(TestGpu& gpu, const AssignScene& s, int64_t topk, bool logits, double beta) {
   CAPTURE(s.batch, s.anchors, s.boxes(), s.classes, topk, logits, beta);
   TaskAlignedAssign p;
   p.blocks = static_cast<int>(s.scores.size());
@@ -376,13 +376,13 @@ void check_tal(TestGpu& gpu, const Scene& s, int64_t topk, bool logits, double b
   p.topk = topk;
   p.logits = logits;
   p.beta = beta;
-  Assignment twin(s);
+  AssignResult twin(s);
   for (size_t l = 0; l < s.scores.size(); ++l)
     p.scores[l] = {s.scores[l].data(), s.level_anchors[l], s.level_anchors[l] * s.classes,
                    s.classes};
   point_to(p, s, twin);
   host_kernels().task_aligned_assign(p);
-  const Assignment ref = reference_tal(s, p);
+  const AssignResult ref = reference_tal(s, p);
   std::vector<uint8_t> inside(ref.assigned.size(), 9);
   host_kernels().anchors_inside({p, inside.data()});
 
@@ -399,17 +399,17 @@ void check_tal(TestGpu& gpu, const Scene& s, int64_t topk, bool logits, double b
   }
 }
 
-void check_atss(TestGpu& gpu, const Scene& s, int64_t topk) {
+void check_atss(TestGpu& gpu, const AssignScene& s, int64_t topk) {
   CAPTURE(s.batch, s.anchors, s.boxes(), topk);
   AtssAssign p;
   std::copy(s.level_anchors.begin(), s.level_anchors.end(), p.level_anchors.begin());
   p.levels = static_cast<int>(s.level_anchors.size());
   p.topk = topk;
-  Assignment twin(s);
+  AssignResult twin(s);
   point_to(p, s, twin);
   p.anchor_boxes = s.anchor_boxes.data();
   host_kernels().atss_assign(p);
-  const Assignment ref = reference_atss(s, p);
+  const AssignResult ref = reference_atss(s, p);
   for (const uint64_t seed : gpu.seeds()) {
     gpu.start(seed);
     const DeviceScene d(gpu, s);
@@ -420,14 +420,14 @@ void check_atss(TestGpu& gpu, const Scene& s, int64_t topk) {
   }
 }
 
-void check_simota(TestGpu& gpu, const Scene& s, int64_t dynamic_k, bool objectness) {
+void check_simota(TestGpu& gpu, const AssignScene& s, int64_t dynamic_k, bool objectness) {
   CAPTURE(s.batch, s.anchors, s.boxes(), s.classes, dynamic_k, objectness);
   SimOtaAssign p;
   p.classes = s.classes;
   p.dynamic_k = dynamic_k;
   p.has_objectness = objectness;
   p.strides = s.strides.data();
-  Assignment twin(s);
+  AssignResult twin(s);
   point_to(p, s, twin);
   for (size_t l = 0; l < s.scores.size(); ++l) {
     const int64_t count = s.level_anchors[l];
@@ -435,7 +435,7 @@ void check_simota(TestGpu& gpu, const Scene& s, int64_t dynamic_k, bool objectne
     if (objectness) p.objectness[l] = {s.objectness[l].data(), count, count, 1};
   }
   host_kernels().simota_assign(p);
-  const Assignment ref = reference_simota(s, p);
+  const AssignResult ref = reference_simota(s, p);
   std::vector<uint8_t> candidate(ref.assigned.size(), 9);
   host_kernels().simota_candidates({p, candidate.data()});
   for (const uint64_t seed : gpu.seeds()) {
@@ -461,25 +461,25 @@ void check_simota(TestGpu& gpu, const Scene& s, int64_t dynamic_k, bool objectne
 KERNEL_CASE("assignment kernels") {
   const std::vector<Level> one = {{1, 1, 32}};
   const std::vector<Level> three = {{16, 16, 8}, {8, 8, 16}, {4, 4, 32}};
-  std::vector<Scene> scenes;
+  std::vector<AssignScene> scenes;
   scenes.emplace_back(one, std::vector<int64_t>{1}, 1, 1);
   scenes.emplace_back(one, std::vector<int64_t>{0, 2}, 3, 2);
   scenes.emplace_back(three, std::vector<int64_t>{0, 17, 1}, 17, 3);
   scenes.emplace_back(three, std::vector<int64_t>{24}, 3, 4);  // many conflicts
   scenes.emplace_back(three, std::vector<int64_t>{0}, 1, 5);
   // Equal predictions: the lower anchors win. Scores of 0: places are left over.
-  Scene equal(three, {3, 2}, 2, 6);
+  AssignScene equal(three, {3, 2}, 2, 6);
   for (int64_t i = 0; i < equal.batch * equal.anchors; ++i)
     for (size_t k = 0; k < 4; ++k)
       equal.pred_boxes[4 * static_cast<size_t>(i) + k] = k < 2 ? 10.0 : 120.0;
   for (auto& block : equal.scores) std::fill(block.begin(), block.end(), 0.5f);
   scenes.push_back(equal);
-  Scene zero(three, {2, 1}, 2, 7);
+  AssignScene zero(three, {2, 1}, 2, 7);
   zero.gt_boxes[0] = zero.gt_boxes[1] = -1.0;  // the first anchors are inside
   for (auto& block : zero.scores)
     for (size_t i = 0; i < block.size(); ++i) block[i] = i % 97 == 5 ? 0.5f : 0.0f;
   scenes.push_back(zero);
-  for (const Scene& s : scenes) {
+  for (const AssignScene& s : scenes) {
     check_tal(gpu, s, 13, false, 6.0);
     check_atss(gpu, s, 9);
     check_simota(gpu, s, 10, false);

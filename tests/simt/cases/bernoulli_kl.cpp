@@ -11,7 +11,7 @@ namespace {
 
 using namespace sextant::kernels;
 
-struct Maps {
+struct BernoulliMaps {
   std::vector<int64_t> sizes;
   double temperature, spread;  // of the logits
   bool grad;
@@ -21,7 +21,7 @@ struct Maps {
 double softplus(double x) { return std::max(x, 0.0) + std::log1p(std::exp(-std::abs(x))); }
 
 // By the logarithms of both probabilities and of their complements.
-struct Reference {
+struct BernoulliReference {
   double divergence = 0, teacher = 0;
   double add(double student, double teacher_logit, double temperature) {
     const double x = student / temperature, y = teacher_logit / temperature;
@@ -36,11 +36,11 @@ struct HostMap {
   std::vector<float> student, teacher, grad;
 };
 
-void check(TestGpu& gpu, const Maps& c) {
+void check_bernoulli_kl(TestGpu& gpu, const BernoulliMaps& c) {
   CAPTURE(c.sizes, c.temperature, c.spread, c.grad, c.offset);
   std::vector<HostMap> host;
   std::vector<std::vector<double>> grads;
-  Reference reference;
+  BernoulliReference reference;
   BernoulliKl p;
   p.temperature = c.temperature;
   p.maps = static_cast<int>(c.sizes.size());
@@ -100,12 +100,12 @@ KERNEL_CASE("score divergence kernels") {
     for (const int64_t offset : {0, 1})
       for (const bool grad : {true, false}) {
         for (const int64_t n : {1, 3, 17, 68, 85, 4096, 9001})
-          check(gpu, {{n}, 1, 3, grad, offset});
-        check(gpu, {{85, 5000, 17}, 4, 8, grad, offset});
-        check(gpu, {{3, 0, 68, 1, 4, 8, 12, 16}, 0.5, 300, grad, offset});
+          check_bernoulli_kl(gpu, {{n}, 1, 3, grad, offset});
+        check_bernoulli_kl(gpu, {{85, 5000, 17}, 4, 8, grad, offset});
+        check_bernoulli_kl(gpu, {{3, 0, 68, 1, 4, 8, 12, 16}, 0.5, 300, grad, offset});
       }
-    check(gpu, {{2}, 1, 0.0, true, 0});  // sum t of 1: the floor of the divisor
-    check(gpu, {{}, 2, 1, true, 0});
+    check_bernoulli_kl(gpu, {{2}, 1, 0.0, true, 0});  // sum t of 1: the floor of the divisor
+    check_bernoulli_kl(gpu, {{}, 2, 1, true, 0});
   }
   BernoulliKl many;
   many.maps = kMaxScoreMaps + 1;

@@ -455,8 +455,8 @@ const std::vector<BoxKind> kForms = {{BoxForm::kDistances, 1, 1, false},
                                      {BoxForm::kDistribution, 2, 3, false},
                                      {BoxForm::kCentre, 1, 3, false},
                                      {BoxForm::kCentre, 1, 2, true}};
-const std::vector<std::vector<MapSize>> kSizes = {{{1, 1, 8}},
-                                                  {{10, 8, 8}, {5, 4, 16}, {5, 1, 32}}};
+const std::vector<std::vector<MapSize>> kBoxMapSizes = {{{1, 1, 8}},
+                                                        {{10, 8, 8}, {5, 4, 16}, {5, 1, 32}}};
 
 }  // namespace
 
@@ -465,7 +465,7 @@ KERNEL_CASE("box loss kernels") {
   for (const uint64_t seed : gpu.seeds()) {
     gpu.start(seed);
     for (const BoxKind& kind : kForms)
-      for (const auto& sizes : kSizes)
+      for (const auto& sizes : kBoxMapSizes)
         for (const int64_t batch : {1, 3}) {
           const BoxScene scene(sizes, batch, kind, sizes.size() == 1 ? 1 : 7, 31);
           check_decode_boxes(gpu, scene, batch % 2);
@@ -475,11 +475,12 @@ KERNEL_CASE("box loss kernels") {
         }
     // Every type; long runs of blocks without a box; none at all.
     for (int type = 0; type <= static_cast<int>(IouType::kAlphaCIoU); ++type)
-      check_box_loss(gpu, BoxScene(kSizes[1], 1, kForms[1], 29, 32), static_cast<IouType>(type),
-                     true, true, 0);
+      check_box_loss(gpu, BoxScene(kBoxMapSizes[1], 1, kForms[1], 29, 32),
+                     static_cast<IouType>(type), true, true, 0);
     check_box_loss(gpu, BoxScene({{40, 33, 8}}, 3, kForms[0], 501, 33), IouType::kDIoU, false, true,
                    1);
-    check_box_loss(gpu, BoxScene(kSizes[1], 3, kForms[1], 0, 34), IouType::kGIoU, true, true, 0);
+    check_box_loss(gpu, BoxScene(kBoxMapSizes[1], 3, kForms[1], 0, 34), IouType::kGIoU, true, true,
+                   0);
     BoxLoss many;
     many.maps.levels = 1;
     many.maps.per_cell = 4;
@@ -493,7 +494,7 @@ KERNEL_CASE("target row kernels") {
   for (const uint64_t seed : gpu.seeds()) {
     gpu.start(seed);
     for (const int64_t per_cell : {1, 3})
-      for (const auto& sizes : kSizes)
+      for (const auto& sizes : kBoxMapSizes)
         for (const int64_t batch : {1, 3})
           for (const int64_t every : {0, 1, 4})
             check_target_rows(

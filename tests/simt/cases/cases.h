@@ -105,8 +105,8 @@ void run_case(void (*kernel_case)(TestGpu& gpu));
   TEST_CASE(name, SEXTANT_CASE_TAGS) { run_case(function); } \
   static void function(TestGpu& gpu)
 #define SEXTANT_JOINED(a, b) a##b
-#define SEXTANT_NAMED_BY_LINE(a, line) SEXTANT_JOINED(a, line)
-#define KERNEL_CASE(name) SEXTANT_KERNEL_CASE(name, SEXTANT_NAMED_BY_LINE(kernel_case_, __LINE__))
+#define SEXTANT_NUMBERED(a, number) SEXTANT_JOINED(a, number)
+#define KERNEL_CASE(name) SEXTANT_KERNEL_CASE(name, SEXTANT_NUMBERED(kernel_case_, __COUNTER__))
 
 // Starts a CUDA kernel, its workspace between guards.
 template <class Params>

@@ -37,9 +37,9 @@ struct IntegerCase {
 int64_t integer_in(Rng& rng, bool is_unsigned) { return rng.below(256) - (is_unsigned ? 0 : 128); }
 
 // From the contract, one float operation after the other.
-std::vector<float> reference(const IntegerCase& c, const std::vector<int64_t>& sums,
-                             const std::vector<float>& bias, const std::vector<float>& factor,
-                             const std::vector<float>& residual) {
+std::vector<float> int8_reference(const IntegerCase& c, const std::vector<int64_t>& sums,
+                                  const std::vector<float>& bias, const std::vector<float>& factor,
+                                  const std::vector<float>& residual) {
   std::vector<float> out;
   for (size_t i = 0; i < sums.size(); ++i) {
     const size_t o = i % static_cast<size_t>(c.shape.oc);
@@ -61,9 +61,9 @@ std::vector<float> reference(const IntegerCase& c, const std::vector<int64_t>& s
 }
 
 template <class X, class Y>
-std::vector<float> run(TestGpu& gpu, const IntegerCase& c, const std::vector<int>& x,
-                       const std::vector<int>& w, const std::vector<float>& bias,
-                       const std::vector<float>& factor, const std::vector<float>& residual) {
+std::vector<float> run_int8(TestGpu& gpu, const IntegerCase& c, const std::vector<int>& x,
+                            const std::vector<int>& w, const std::vector<float>& bias,
+                            const std::vector<float>& factor, const std::vector<float>& residual) {
   const ConvShape& s = c.shape;
   const DeviceArrayOf<X> dx(gpu, spread<X>({x.begin(), x.end()}, s.ic, c.x_gap, static_cast<X>(55)),
                             c.offset);
@@ -105,9 +105,9 @@ template <class X>
 std::vector<float> run_typed(TestGpu& gpu, const IntegerCase& c, const std::vector<int>& x,
                              const std::vector<int>& w, const std::vector<float>& bias,
                              const std::vector<float>& factor, const std::vector<float>& residual) {
-  if (c.y_type == DType::kI8) return run<X, int8_t>(gpu, c, x, w, bias, factor, residual);
-  if (c.y_type == DType::kU8) return run<X, uint8_t>(gpu, c, x, w, bias, factor, residual);
-  return run<X, float>(gpu, c, x, w, bias, factor, residual);
+  if (c.y_type == DType::kI8) return run_int8<X, int8_t>(gpu, c, x, w, bias, factor, residual);
+  if (c.y_type == DType::kU8) return run_int8<X, uint8_t>(gpu, c, x, w, bias, factor, residual);
+  return run_int8<X, float>(gpu, c, x, w, bias, factor, residual);
 }
 
 template <class X, class Y>
@@ -150,7 +150,7 @@ std::vector<float> on_cpu(const IntegerCase& c, const std::vector<int>& x,
   return typed(float{});
 }
 
-void check(TestGpu& gpu, const IntegerCase& c) {
+void check_conv_int8(TestGpu& gpu, const IntegerCase& c) {
   const ConvShape& s = c.shape;
   CAPTURE(s.n, s.h, s.w, s.ic, s.oc, s.kh, s.kw, s.stride, s.pad, c.x_unsigned, name_of(c.y_type),
           c.bias, name_of(c.act), static_cast<int>(c.residual), c.residual_scale, c.offset, c.x_gap,
@@ -172,7 +172,7 @@ void check(TestGpu& gpu, const IntegerCase& c) {
   }
   std::vector<float> residual(sums.size());
   for (float& v : residual) v = static_cast<float>(integer_in(rng, c.y_type == DType::kU8));
-  const std::vector<float> expected = reference(c, sums, bias, factor, residual);
+  const std::vector<float> expected = int8_reference(c, sums, bias, factor, residual);
   CHECK(on_cpu(c, x, w, bias, factor, residual) == expected);
   for (const uint64_t seed : gpu.seeds()) {
     gpu.start(seed);
@@ -204,49 +204,50 @@ KERNEL_CASE("int8 convolution kernels") {
   shapes.push_back({2, 9, 14, 32, 48, 3, 3, 1, 1});  // 16 channels at once
   shapes.push_back({1, 25, 10, 80, 120, 1, 1, 1, 0});
   for (const ConvShape& s : shapes) {
-    check(gpu, {.shape = s, .x_unsigned = is_unsigned, .y_type = types[turn++ % 3]});
+    check_conv_int8(gpu, {.shape = s, .x_unsigned = is_unsigned, .y_type = types[turn++ % 3]});
     is_unsigned = !is_unsigned;
   }
   for (const ConvShape& s : {ConvShape{1, 5, 6, 16, 24, 3, 3, 1, 1}, {1, 5, 6, 3, 17, 3, 3, 2, 1}})
     for (const DType y : types)
       for (const bool u : {false, true}) {
-        check(gpu, {.shape = s, .x_unsigned = u, .y_type = y, .act = Activation::kReLU});
-        check(gpu, {.shape = s,
-                    .x_unsigned = u,
-                    .y_type = y,
-                    .bias = false,
-                    .act = Activation::kLeakyReLU,
-                    .residual = IntegerCase::kBefore,
-                    .residual_scale = 0.37f,
-                    .spread = 4});
-        check(gpu, {.shape = s,
-                    .x_unsigned = u,
-                    .y_type = y,
-                    .act = Activation::kReLU,
-                    .residual = IntegerCase::kInPlace,
-                    .residual_scale = 1.0f});
-        check(gpu, {.shape = s,
-                    .x_unsigned = u,
-                    .y_type = y,
-                    .act = Activation::kSiLU,
-                    .residual = IntegerCase::kAfter,
-                    .residual_scale = 0.7f,
-                    .activation_scale = 1.3f});
+        check_conv_int8(gpu, {.shape = s, .x_unsigned = u, .y_type = y, .act = Activation::kReLU});
+        check_conv_int8(gpu, {.shape = s,
+                              .x_unsigned = u,
+                              .y_type = y,
+                              .bias = false,
+                              .act = Activation::kLeakyReLU,
+                              .residual = IntegerCase::kBefore,
+                              .residual_scale = 0.37f,
+                              .spread = 4});
+        check_conv_int8(gpu, {.shape = s,
+                              .x_unsigned = u,
+                              .y_type = y,
+                              .act = Activation::kReLU,
+                              .residual = IntegerCase::kInPlace,
+                              .residual_scale = 1.0f});
+        check_conv_int8(gpu, {.shape = s,
+                              .x_unsigned = u,
+                              .y_type = y,
+                              .act = Activation::kSiLU,
+                              .residual = IntegerCase::kAfter,
+                              .residual_scale = 0.7f,
+                              .activation_scale = 1.3f});
       }
   for (const ConvShape& s : {ConvShape{1, 5, 6, 16, 24, 3, 3, 1, 1}, {3, 5, 6, 3, 17, 3, 3, 2, 1}})
     for (const int64_t gap : {1, 8, 16}) {
-      check(gpu, {.shape = s, .x_unsigned = true, .x_gap = gap, .y_gap = gap});
-      check(gpu, {.shape = s,
-                  .y_type = DType::kU8,
-                  .residual = IntegerCase::kBefore,
-                  .residual_scale = 0.37f,
-                  .y_gap = 2 * gap,
-                  .r_gap = gap});
-      check(gpu,
-            {.shape = s, .y_type = DType::kF32, .residual = IntegerCase::kInPlace, .y_gap = gap});
+      check_conv_int8(gpu, {.shape = s, .x_unsigned = true, .x_gap = gap, .y_gap = gap});
+      check_conv_int8(gpu, {.shape = s,
+                            .y_type = DType::kU8,
+                            .residual = IntegerCase::kBefore,
+                            .residual_scale = 0.37f,
+                            .y_gap = 2 * gap,
+                            .r_gap = gap});
+      check_conv_int8(
+          gpu,
+          {.shape = s, .y_type = DType::kF32, .residual = IntegerCase::kInPlace, .y_gap = gap});
     }
-  check(gpu, {.shape = {1, 5, 6, 16, 24, 3, 3, 1, 1}, .offset = 4});
-  check(gpu, {.shape = {1, 5, 6, 16, 24, 3, 3, 1, 1}, .x_unsigned = true, .offset = 1});
+  check_conv_int8(gpu, {.shape = {1, 5, 6, 16, 24, 3, 3, 1, 1}, .offset = 4});
+  check_conv_int8(gpu, {.shape = {1, 5, 6, 16, 24, 3, 3, 1, 1}, .x_unsigned = true, .offset = 1});
 }
 
 }  // namespace sextant::test

@@ -10,10 +10,10 @@ using namespace sextant::kernels;
 
 // A transposed convolution with random data that the type holds exactly, and its results in double
 // from the definition.
-struct Problem {
+struct TransposeProblem {
   ConvTransposeShape s;
   std::vector<float> x, w, dy, bias;
-  Problem(const ConvTransposeShape& shape, DType dtype)
+  TransposeProblem(const ConvTransposeShape& shape, DType dtype)
       : s(shape),
         x(random_of(dtype, s.n * s.h * s.w * s.ic, 1)),
         w(random_of(dtype, s.oc * s.k * s.k * s.ic, 2)),
@@ -36,19 +36,20 @@ struct Problem {
 };
 
 template <class T>
-void run(TestGpu& gpu, const Problem& p, const ConvType& type, bool biased, int64_t offset) {
+void check_transpose(TestGpu& gpu, const TransposeProblem& p, const ConvType& type, bool biased,
+                     int64_t offset) {
   const ConvTransposeShape& s = p.s;
   CAPTURE(s.n, s.h, s.w, s.ic, s.oc, s.k, name_of_type(type), biased, offset);
   const auto count = [](const std::vector<float>& v) { return static_cast<int64_t>(v.size()); };
   Sums y(s.y_numel()), dx(count(p.x)), dw(count(p.w)), db(s.oc);
   p.each_product([&](int64_t ix, int64_t iw, int64_t iy) {
-    y.add(iy, Problem::at(p.x, ix) * Problem::at(p.w, iw));
-    dx.add(ix, Problem::at(p.dy, iy) * Problem::at(p.w, iw));
-    dw.add(iw, Problem::at(p.dy, iy) * Problem::at(p.x, ix));
+    y.add(iy, TransposeProblem::at(p.x, ix) * TransposeProblem::at(p.w, iw));
+    dx.add(ix, TransposeProblem::at(p.dy, iy) * TransposeProblem::at(p.w, iw));
+    dw.add(iw, TransposeProblem::at(p.dy, iy) * TransposeProblem::at(p.x, ix));
   });
   for (int64_t i = 0; i < s.y_numel(); ++i) {
-    if (biased) y.add(i, Problem::at(p.bias, i % s.oc));
-    db.add(i % s.oc, Problem::at(p.dy, i));
+    if (biased) y.add(i, TransposeProblem::at(p.bias, i % s.oc));
+    db.add(i % s.oc, TransposeProblem::at(p.dy, i));
   }
   const DeviceArrayOf<T> xd(gpu, pack<T>(p.x), offset), wd(gpu, pack<T>(p.w)),
       dyd(gpu, pack<T>(p.dy)), yd(gpu, pack<T>(undefined(s.y_numel())), offset),
@@ -97,10 +98,10 @@ KERNEL_CASE("transposed convolution kernels") {
     gpu.start(seed);
     for (const ConvType& type : conv_types())
       for (const ConvTransposeShape& s : shapes) {
-        const Problem p(s, type.dtype);
+        const TransposeProblem p(s, type.dtype);
         with_type(type.dtype, [&](auto t) {
-          run<decltype(t)>(gpu, p, type, s.h != 2, 0);
-          if (s.ic == 16) run<decltype(t)>(gpu, p, type, false, 1);
+          check_transpose<decltype(t)>(gpu, p, type, s.h != 2, 0);
+          if (s.ic == 16) check_transpose<decltype(t)>(gpu, p, type, false, 1);
           return 0;
         });
       }

@@ -18,13 +18,13 @@ using namespace sextant::kernels;
 constexpr double kTolerance = 2e-6;
 // One element, around the pack of four, around a warp, a block; 20,001 reaches the second and third
 // turn of the loop on the SIMT runner, which claims two multiprocessors (60,001 in packs of eight).
-const std::vector<int64_t> kSizes = {1, 3, 4, 5, 31, 33, 1023, 1025, 20001};
-const std::vector<int64_t> kHalfSizes = {1, 7, 8, 9, 1025, 60001};
+const std::vector<int64_t> kLengths = {1, 3, 4, 5, 31, 33, 1023, 1025, 20001};
+const std::vector<int64_t> kHalfLengths = {1, 7, 8, 9, 1025, 60001};
 
 double sigmoid_of(double x) { return 1.0 / (1.0 + std::exp(-x)); }
 
 // From the textbook definitions, not from kernels/math/activation.h.
-double reference(Activation a, double x) {
+double activation_reference(Activation a, double x) {
   switch (a) {
     case Activation::kIdentity:
       return x;
@@ -43,7 +43,7 @@ double reference(Activation a, double x) {
   }
   return 0;
 }
-double reference_grad(Activation a, double x) {
+double activation_gradient(Activation a, double x) {
   const double s = sigmoid_of(x);
   switch (a) {
     case Activation::kIdentity:
@@ -80,8 +80,8 @@ void check_activation(TestGpu& gpu, Activation act, int64_t n, int64_t offset) {
                            dy = rounded<T>(random_values(n, 8, -2, 2));
   std::vector<double> y_ref, dx_ref;
   for (size_t i = 0; i < x.size(); ++i) {
-    y_ref.push_back(reference(act, x[i]));
-    dx_ref.push_back(dy[i] * reference_grad(act, x[i]));
+    y_ref.push_back(activation_reference(act, x[i]));
+    dx_ref.push_back(dy[i] * activation_gradient(act, x[i]));
   }
   std::vector<float> y_cpu = undefined(n), dx_cpu = undefined(n);
   host_kernels().act_forward({x.data(), y_cpu.data(), n, act});
@@ -156,7 +156,7 @@ KERNEL_CASE("elementwise kernels") {
     gpu.start(seed);
     each_type([&](auto type) {
       using T = decltype(type);
-      for (const int64_t n : sizeof(T) < 4 ? kHalfSizes : kSizes)
+      for (const int64_t n : sizeof(T) < 4 ? kHalfLengths : kLengths)
         for (const int64_t offset : {0, 1}) {
           check_add<T>(gpu, n, offset);
           for (const auto& [act, name] : enum_names(Activation{}).rows)

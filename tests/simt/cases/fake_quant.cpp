@@ -11,34 +11,35 @@ namespace {
 
 using namespace sextant::kernels;
 
-struct Case {
+struct FakeQuantCase {
   int64_t outer, channels, inner;
 };
 // Per tensor; weights by output channel (with and without a multiple of four after it); channels
 // last (likewise); in between, as a transposed convolution's.
-const std::vector<Case> kCases = {{1, 1, 1},   {1, 1, 4},    {1, 1, 1025}, {1, 1, 9001},
-                                  {1, 17, 27}, {1, 3, 36},   {1, 68, 9},   {1, 1, 33},
-                                  {33, 68, 1}, {1025, 3, 1}, {33, 17, 1},  {2, 64, 1},
-                                  {3, 5, 7},   {4, 17, 16},  {129, 8, 12}};
+const std::vector<FakeQuantCase> kFakeQuantCases = {
+    {1, 1, 1},   {1, 1, 4},  {1, 1, 1025}, {1, 1, 9001}, {1, 17, 27},
+    {1, 3, 36},  {1, 68, 9}, {1, 1, 33},   {33, 68, 1},  {1025, 3, 1},
+    {33, 17, 1}, {2, 64, 1}, {3, 5, 7},    {4, 17, 16},  {129, 8, 12}};
 
-struct Mode {
+struct FakeQuantMode {
   int bits;
   bool is_unsigned, narrow;
 };
-const std::vector<Mode> kModes = {
+const std::vector<FakeQuantMode> kFakeQuantModes = {
     {8, false, true}, {8, false, false}, {8, true, true}, {4, false, true}, {4, true, true}};
 
-struct Reference {
+struct FakeQuantReference {
   std::vector<double> y;
   std::vector<float> dx;
   std::vector<bool> tie;  // within rounding of a half: float32 may take the other level
 };
 
-Reference reference(const Case& c, const Mode& m, const std::vector<float>& x,
-                    const std::vector<float>& amax, const std::vector<float>& dy) {
+FakeQuantReference fake_quant_reference(const FakeQuantCase& c, const FakeQuantMode& m,
+                                        const std::vector<float>& x, const std::vector<float>& amax,
+                                        const std::vector<float>& dy) {
   const double bound = std::pow(2.0, m.is_unsigned ? m.bits : m.bits - 1) - 1;
   const double low = m.is_unsigned ? 0 : (m.narrow ? -bound : -bound - 1);
-  Reference r;
+  FakeQuantReference r;
   for (size_t i = 0; i < x.size(); ++i) {
     const auto channel = static_cast<int64_t>(i) / c.inner % c.channels;
     const double a = amax[static_cast<size_t>(channel)];
@@ -52,13 +53,14 @@ Reference reference(const Case& c, const Mode& m, const std::vector<float>& x,
   return r;
 }
 
-void check(TestGpu& gpu, const Case& c, const Mode& m, int64_t offset) {
+void check_fake_quant(TestGpu& gpu, const FakeQuantCase& c, const FakeQuantMode& m,
+                      int64_t offset) {
   CAPTURE(c.outer, c.channels, c.inner, m.bits, m.is_unsigned, m.narrow, offset);
   const int64_t n = c.outer * c.channels * c.inner;
   const std::vector<float> x = random_values(n, 11, -2.5, 2.5), dy = random_values(n, 12, -1, 1);
   std::vector<float> amax = random_values(c.channels, 13, 0.5, 2);
   if (c.channels > 2) amax[2] = 0x1p-24f;  // counts as zero
-  const Reference ref = reference(c, m, x, amax, dy);
+  const FakeQuantReference ref = fake_quant_reference(c, m, x, amax, dy);
   std::vector<float> y_cpu = undefined(n), dx_cpu = undefined(n);
   host_kernels().fake_quant_forward({x.data(), amax.data(), y_cpu.data(), c.outer, c.channels,
                                      c.inner, m.bits, m.is_unsigned, m.narrow});
@@ -90,9 +92,9 @@ void check(TestGpu& gpu, const Case& c, const Mode& m, int64_t offset) {
 KERNEL_CASE("fake_quant kernels") {
   for (const uint64_t seed : gpu.seeds()) {
     gpu.start(seed);
-    for (const Case& c : kCases)
-      for (const Mode& m : kModes)
-        for (const int64_t offset : {0, 1}) check(gpu, c, m, offset);
+    for (const FakeQuantCase& c : kFakeQuantCases)
+      for (const FakeQuantMode& m : kFakeQuantModes)
+        for (const int64_t offset : {0, 1}) check_fake_quant(gpu, c, m, offset);
   }
 }
 

@@ -19,25 +19,25 @@ const std::vector<Shape3> kShapes = {
     {1, 1, 1},  {3, 17, 1},   {33, 17, 1}, {9, 80, 1}, {1, 1025, 1}, {2, 32, 1}, {1, 1, 3},
     {3, 7, 17}, {1, 400, 68}, {3, 9, 8},   {2, 33, 9}, {1, 70, 4},   {0, 4, 4},  {2, 0, 3}};
 
-struct Mode {
+struct KlMode {
   double temperature, grad_scale;
   bool sigmoid, accumulate, grad;
   double spread;  // of the logits
 };
-const std::vector<Mode> kModes = {{1, 1, false, false, true, 2},
-                                  {4, 0.25, false, true, true, 5},
-                                  {1, 3, true, false, true, 3},
-                                  {2, 1, true, true, false, 3},
-                                  {0.5, 1, false, false, true, 200}};
+const std::vector<KlMode> kKlModes = {{1, 1, false, false, true, 2},
+                                      {4, 0.25, false, true, true, 5},
+                                      {1, 3, true, false, true, 3},
+                                      {2, 1, true, true, false, 3},
+                                      {0.5, 1, false, false, true, 200}};
 
-struct Result {
+struct KlResult {
   double sum = 0;
   std::vector<double> grad;
 };
 
-Result reference(const Shape3& s, const Mode& m, const std::vector<float>& student,
-                 const std::vector<float>& teacher, const std::vector<float>& before) {
-  Result r;
+KlResult kl_reference(const Shape3& s, const KlMode& m, const std::vector<float>& student,
+                      const std::vector<float>& teacher, const std::vector<float>& before) {
+  KlResult r;
   r.grad.assign(before.begin(), before.end());
   const auto score = [&](float x) {
     return m.sigmoid ? 1.0 / (1.0 + std::exp(-double{x})) : double{x};
@@ -71,13 +71,13 @@ Result reference(const Shape3& s, const Mode& m, const std::vector<float>& stude
   return r;
 }
 
-void check(TestGpu& gpu, const Shape3& s, const Mode& m, int64_t offset) {
+void check_kl_div(TestGpu& gpu, const Shape3& s, const KlMode& m, int64_t offset) {
   CAPTURE(s.outer, s.axis, s.inner, m.temperature, m.sigmoid, m.accumulate, m.spread, offset);
   const int64_t n = s.outer * s.axis * s.inner;
   const std::vector<float> student = random_values(n, 21, -m.spread, m.spread),
                            teacher = random_values(n, 22, -m.spread, m.spread),
                            before = m.accumulate ? random_values(n, 23, -1, 1) : undefined(n);
-  const Result ref = reference(s, m, student, teacher, before);
+  const KlResult ref = kl_reference(s, m, student, teacher, before);
   KlDiv p;
   p.outer = s.outer;
   p.axis = s.axis;
@@ -120,8 +120,8 @@ KERNEL_CASE("kl_div kernels") {
   for (const uint64_t seed : gpu.seeds()) {
     gpu.start(seed);
     for (const Shape3& s : kShapes)
-      for (const Mode& m : kModes)
-        for (const int64_t offset : {0, 1}) check(gpu, s, m, offset);
+      for (const KlMode& m : kKlModes)
+        for (const int64_t offset : {0, 1}) check_kl_div(gpu, s, m, offset);
   }
 }
 

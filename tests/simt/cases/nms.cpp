@@ -17,8 +17,8 @@ bool operator==(const Detection& a, const Detection& b) {
 }
 
 // Greedy suppression of one image, from the definition: IoUs of all pairs in double.
-std::vector<Detection> reference(const float* rows, int64_t anchors, int64_t classes,
-                                 const NmsOptions& o) {
+std::vector<Detection> nms_reference(const float* rows, int64_t anchors, int64_t classes,
+                                     const NmsOptions& o) {
   std::vector<Detection> all;
   for (int64_t a = 0; a < anchors; ++a) {
     const float* row = rows + a * (5 + classes);
@@ -53,12 +53,12 @@ std::vector<Detection> reference(const float* rows, int64_t anchors, int64_t cla
   return kept;
 }
 
-struct Shape {
+struct RowsShape {
   int64_t batch, anchors, classes;
 };
 
 // Boxes on whole pixels: sums and products are exact, equal scores are common.
-std::vector<float> predictions(const Shape& s, uint64_t seed) {
+std::vector<float> predictions(const RowsShape& s, uint64_t seed) {
   Rng rng(seed);
   std::vector<float> out;
   for (int64_t i = 0; i < s.batch * s.anchors; ++i) {
@@ -71,7 +71,7 @@ std::vector<float> predictions(const Shape& s, uint64_t seed) {
   return out;
 }
 
-void check(TestGpu& gpu, const Shape& s, const NmsOptions& o) {
+void check_nms(TestGpu& gpu, const RowsShape& s, const NmsOptions& o) {
   CAPTURE(s.batch, s.anchors, s.classes, o.conf, o.iou, o.multi_label, o.agnostic, o.max_det,
           o.max_candidates, o.classes.size());
   const std::vector<float> rows = predictions(s, 17);
@@ -93,7 +93,7 @@ void check(TestGpu& gpu, const Shape& s, const NmsOptions& o) {
   const std::vector<Detection> found = out.values();
   for (int64_t n = 0; n < s.batch; ++n) {
     const auto ref =
-        reference(rows.data() + n * s.anchors * (5 + s.classes), s.anchors, s.classes, o);
+        nms_reference(rows.data() + n * s.anchors * (5 + s.classes), s.anchors, s.classes, o);
     const auto of_cpu = twin.begin() + n * o.max_det;
     const auto from = found.begin() + n * o.max_det;
     REQUIRE(counts[static_cast<size_t>(n)] == static_cast<int32_t>(ref.size()));
@@ -118,26 +118,26 @@ KERNEL_CASE("non-maximum suppression kernels") {
     o.iou = 0.65;
     for (const bool multi_label : {false, true}) {
       o.multi_label = multi_label;
-      for (const Shape& s : {Shape{1, 1, 1}, Shape{3, 33, 3}, Shape{1, 600, 1}, Shape{1, 70, 17},
-                             Shape{2, 0, 3}, Shape{0, 5, 3}})
-        check(gpu, s, o);
+      for (const RowsShape& s : {RowsShape{1, 1, 1}, RowsShape{3, 33, 3}, RowsShape{1, 600, 1},
+                                 RowsShape{1, 70, 17}, RowsShape{2, 0, 3}, RowsShape{0, 5, 3}})
+        check_nms(gpu, s, o);
     }
-    const Shape s{2, 150, 3};
+    const RowsShape s{2, 150, 3};
     for (const bool agnostic : {false, true}) {
       NmsOptions other = o;
       other.agnostic = agnostic;
       other.iou = 0.3;
       other.conf = 0.25f;
-      check(gpu, s, other);
+      check_nms(gpu, s, other);
       other.max_det = 5;
-      check(gpu, s, other);
+      check_nms(gpu, s, other);
       other.max_candidates = 20;
       other.max_det = 300;
-      check(gpu, s, other);
+      check_nms(gpu, s, other);
       other.classes = {2, 0};
-      check(gpu, s, other);
+      check_nms(gpu, s, other);
       other.conf = 0.999f;  // nothing
-      check(gpu, s, other);
+      check_nms(gpu, s, other);
     }
     o.max_det = 3000;
     CHECK(error_of([&] {

@@ -15,28 +15,30 @@ namespace {
 
 using namespace sextant::kernels;
 
-struct Size {
+struct PoolSize {
   int64_t n, h, w, c;
   int64_t count() const { return n * h * w * c; }
 };
 // One pixel, 1, 3, 4, 16, 17 and 68 channels, one to three images, several tiles of the chained
 // pools (21 and 43 pixels), nothing.
-const std::vector<Size> kSizes = {{1, 1, 1, 1},  {1, 1, 1, 4},  {3, 5, 7, 17},
-                                  {1, 9, 6, 68}, {2, 4, 4, 3},  {1, 21, 43, 8},
-                                  {1, 13, 2, 1}, {2, 3, 5, 16}, {0, 4, 4, 4}};
+const std::vector<PoolSize> kPoolSizes = {{1, 1, 1, 1},  {1, 1, 1, 4},  {3, 5, 7, 17},
+                                          {1, 9, 6, 68}, {2, 4, 4, 3},  {1, 21, 43, 8},
+                                          {1, 13, 2, 1}, {2, 3, 5, 16}, {0, 4, 4, 4}};
 // In 16 bits: one pixel, ragged, packs, and tiles (of 16 channels).
-const std::vector<Size> kHalfSizes = {{1, 1, 1, 1}, {3, 5, 7, 17}, {2, 3, 5, 16}, {1, 1, 43, 24}};
+const std::vector<PoolSize> kHalfPoolSizes = {
+    {1, 1, 1, 1}, {3, 5, 7, 17}, {2, 3, 5, 16}, {1, 1, 43, 24}};
 template <class T>
-const std::vector<Size>& sizes_for() {
-  return sizeof(T) < 4 ? kHalfSizes : kSizes;
+const std::vector<PoolSize>& sizes_for() {
+  return sizeof(T) < 4 ? kHalfPoolSizes : kPoolSizes;
 }
-struct Window {
+struct PoolWindow {
   int64_t kernel, stride, pad;
 };
-const std::vector<Window> kWindows = {{1, 1, 0}, {2, 2, 0}, {3, 2, 1}, {5, 1, 2}, {2, 3, 1}};
+const std::vector<PoolWindow> kPoolWindows = {
+    {1, 1, 0}, {2, 2, 0}, {3, 2, 1}, {5, 1, 2}, {2, 3, 1}};
 
 // Few levels, so that windows have several maxima.
-std::vector<float> levels(int64_t n, uint64_t seed) {
+std::vector<float> few_levels(int64_t n, uint64_t seed) {
   std::vector<float> out = random_values(n, seed, -6, 6);
   for (float& v : out) v = std::nearbyint(v) / 2;
   return out;
@@ -67,12 +69,12 @@ void reference_max(const MaxPoolForward& p, std::vector<float>& y, std::vector<i
 }
 
 template <class T>
-void check_max_pool(TestGpu& gpu, const Size& s, const Window& w, int64_t offset) {
+void check_max_pool(TestGpu& gpu, const PoolSize& s, const PoolWindow& w, int64_t offset) {
   MaxPoolForward f{s.n, s.h, s.w, s.c, w.kernel, w.stride, w.pad};
   if (f.h + 2 * f.pad < f.kernel || f.w + 2 * f.pad < f.kernel) return;
   CAPTURE(s.n, s.h, s.w, s.c, w.kernel, w.stride, w.pad, offset);
   const int64_t n_out = s.n * f.oh() * f.ow() * s.c;
-  const std::vector<float> x = levels(s.count(), 31),
+  const std::vector<float> x = few_levels(s.count(), 31),
                            dy = rounded<T>(random_values(n_out, 32, -1, 1));
   std::vector<float> y = undefined(n_out), y_ref = y;
   std::vector<int32_t> index = no_index(n_out), index_ref = index;
@@ -127,9 +129,9 @@ void check_max_pool(TestGpu& gpu, const Size& s, const Window& w, int64_t offset
 }
 
 template <class T>
-void check_chain(TestGpu& gpu, const Size& s, int64_t kernel, bool indexed) {
+void check_chain(TestGpu& gpu, const PoolSize& s, int64_t kernel, bool indexed) {
   CAPTURE(s.n, s.h, s.w, s.c, kernel, indexed);
-  const std::vector<float> x = levels(s.count(), 41);
+  const std::vector<float> x = few_levels(s.count(), 41);
   ChainedMaxPools p{s.n, s.h, s.w, s.c, kernel, x.data(), {}, {}, DType::kF32};
   std::vector<std::vector<float>> y(3, undefined(s.count()));
   std::vector<std::vector<int32_t>> index(3, no_index(s.count()));
@@ -169,7 +171,7 @@ void check_chain(TestGpu& gpu, const Size& s, int64_t kernel, bool indexed) {
 }
 
 template <class T>
-void check_average(TestGpu& gpu, const Size& s, int64_t kernel, int64_t offset) {
+void check_average(TestGpu& gpu, const PoolSize& s, int64_t kernel, int64_t offset) {
   CAPTURE(s.n, s.h, s.w, s.c, kernel, offset);
   const std::vector<float> x = rounded<T>(random_values(s.count(), 51, -2, 2));
   std::vector<double> ref(x.size(), 0.0);
@@ -195,7 +197,7 @@ void check_average(TestGpu& gpu, const Size& s, int64_t kernel, int64_t offset) 
 }
 
 template <class T>
-void check_upsample(TestGpu& gpu, const Size& s, int64_t scale, int64_t offset) {
+void check_upsample(TestGpu& gpu, const PoolSize& s, int64_t scale, int64_t offset) {
   CAPTURE(s.n, s.h, s.w, s.c, scale, offset);
   const int64_t n_out = s.count() * scale * scale, ow = s.w * scale, oh = s.h * scale;
   const std::vector<float> x = rounded<T>(random_values(s.count(), 61, -2, 2)),
@@ -375,9 +377,9 @@ KERNEL_CASE("pooling kernels") {
     each_type([&](auto type) {
       using T = decltype(type);
       CAPTURE(name_of(Stored<T>::kType));
-      for (const Size& s : sizes_for<T>()) {
+      for (const PoolSize& s : sizes_for<T>()) {
         for (const int64_t offset : {0, 1}) {
-          for (const Window& w : kWindows) check_max_pool<T>(gpu, s, w, offset);
+          for (const PoolWindow& w : kPoolWindows) check_max_pool<T>(gpu, s, w, offset);
           for (const int64_t kernel : {1, 3, 5}) check_average<T>(gpu, s, kernel, offset);
         }
         for (const int64_t kernel : {1, 3, 5})
@@ -394,7 +396,7 @@ KERNEL_CASE("upsampling, channel copy and byte kernels") {
     gpu.start(seed);
     each_type([&](auto type) {
       CAPTURE(name_of(Stored<decltype(type)>::kType));
-      for (const Size& s : sizes_for<decltype(type)>())
+      for (const PoolSize& s : sizes_for<decltype(type)>())
         for (const int64_t scale : {1, 2, 3})
           for (const int64_t offset : {0, 1}) check_upsample<decltype(type)>(gpu, s, scale, offset);
     });

@@ -13,7 +13,7 @@ namespace {
 using namespace sextant::kernels;
 using Array = std::unique_ptr<DeviceArray>;
 
-struct Options {
+struct RepBnOptions {
   int64_t dy_offset = 0;
   int64_t x_offset = 0;    // floats, of the last branch's x
   int64_t out_offset = 0;  // of y and dx
@@ -21,7 +21,7 @@ struct Options {
   int dx_wanted = (1 << kMaxBranches) - 1;  // bit b: branch b
 };
 
-struct Results {
+struct RepBnResults {
   std::vector<float> y;
   std::array<std::vector<float>, kMaxBranches> mean, inv_std, running_mean, running_var, dx, dgamma,
       dbeta;
@@ -29,8 +29,8 @@ struct Results {
 
 size_t at(int b) { return static_cast<size_t>(b); }
 
-Results run_on_cpu(const RepBnProblem& p) {
-  Results r;
+RepBnResults run_on_cpu(const RepBnProblem& p) {
+  RepBnResults r;
   const int64_t c = p.channels, n = p.rows * c;
   RepBnActForward f;
   RepBnActBackward g;
@@ -66,7 +66,7 @@ Results run_on_cpu(const RepBnProblem& p) {
 }
 
 template <class T>
-Results run_on(TestGpu& gpu, const RepBnProblem& p, const Options& o) {
+RepBnResults run_on(TestGpu& gpu, const RepBnProblem& p, const RepBnOptions& o) {
   using Tensors = std::unique_ptr<DeviceArrayOf<T>>;
   const int64_t c = p.channels, n = p.rows * c;
   RepBnActForward f;
@@ -136,7 +136,7 @@ Results run_on(TestGpu& gpu, const RepBnProblem& p, const Options& o) {
   start(gpu, cuda::rep_bn_act_backward, g);
 
   for (const auto& a : inputs) a->require_unchanged();
-  Results r;
+  RepBnResults r;
   r.y = unpack(y->values());
   for (int b = 0; b < p.branches; ++b) {
     const auto get = [&](const Array& a) { return a ? a->values() : std::vector<float>(); };
@@ -157,7 +157,8 @@ constexpr double kForward = 5e-6;
 constexpr double kBackward = 4e-5;
 
 template <class T, class Expected>
-void check_close(const RepBnProblem& p, const Options& o, const Results& r, const Expected& e) {
+void check_close(const RepBnProblem& p, const RepBnOptions& o, const RepBnResults& r,
+                 const Expected& e) {
   CHECK(worst_error_as<T>(r.y, e.y) < kForward);
   for (int b = 0; b < p.branches; ++b) {
     CAPTURE(b);
@@ -180,7 +181,7 @@ void check_close(const RepBnProblem& p, const Options& o, const Results& r, cons
     }
 }
 
-bool identical(const Results& a, const Results& b) {
+bool identical(const RepBnResults& a, const RepBnResults& b) {
   bool same = same_bits(a.y, b.y);
   for (size_t i = 0; i < kMaxBranches; ++i)
     same = same && same_bits(a.mean[i], b.mean[i]) && same_bits(a.inv_std[i], b.inv_std[i]) &&
@@ -191,15 +192,15 @@ bool identical(const Results& a, const Results& b) {
 }
 
 template <class T>
-void check_as(TestGpu& gpu, const RepBnProblem& p, const Options& o) {
+void check_as(TestGpu& gpu, const RepBnProblem& p, const RepBnOptions& o) {
   CAPTURE(p.rows, p.channels, p.branches, name_of(p.act), p.training, name_of(p.dtype), o.dy_offset,
           o.x_offset, o.out_offset, o.running, o.dx_wanted);
   const RepBnReference reference(p);
-  const Results twin = run_on_cpu(p);
-  Results first;
+  const RepBnResults twin = run_on_cpu(p);
+  RepBnResults first;
   for (const uint64_t seed : gpu.seeds()) {
     gpu.start(seed);
-    const Results r = run_on<T>(gpu, p, o);
+    const RepBnResults r = run_on<T>(gpu, p, o);
     if (first.y.empty()) {
       first = r;
       check_close<T>(p, o, r, reference);
@@ -210,7 +211,7 @@ void check_as(TestGpu& gpu, const RepBnProblem& p, const Options& o) {
   }
 }
 
-void check(TestGpu& gpu, const RepBnProblem& p, const Options& o = {}) {
+void check_rep_bn_act(TestGpu& gpu, const RepBnProblem& p, const RepBnOptions& o = {}) {
   with_type(p.dtype, [&](auto type) { check_as<decltype(type)>(gpu, p, o); });
 }
 
@@ -226,11 +227,13 @@ KERNEL_CASE("rep_bn_act kernels") {
     for (const int64_t rows : {2, 33, 1025})
       for (const int branches : {1, 2, 3})
         for (const bool training : {true, false})
-          check(gpu, RepBnProblem(branches, rows, channels, acts[turn++ % acts.size()], training));
+          check_rep_bn_act(
+              gpu, RepBnProblem(branches, rows, channels, acts[turn++ % acts.size()], training));
   for (const Activation act : acts)
-    for (const bool training : {true, false}) check(gpu, RepBnProblem(3, 33, 8, act, training));
+    for (const bool training : {true, false})
+      check_rep_bn_act(gpu, RepBnProblem(3, 33, 8, act, training));
   for (const int branches : {1, 2, 3})  // eval: one row
-    check(gpu, RepBnProblem(branches, 1, 5, Activation::kSiLU, false));
+    check_rep_bn_act(gpu, RepBnProblem(branches, 1, 5, Activation::kSiLU, false));
 }
 
 // The same in f16 and bf16.
@@ -239,12 +242,12 @@ KERNEL_CASE("rep_bn_act kernels in 16 bits") {
     for (const int64_t channels : {1, 3, 17, 68, 64})
       for (const int64_t rows : {2, 33, 261})
         for (const int branches : {1, 2, 3})
-          check(gpu, RepBnProblem(branches, rows, channels, Activation::kSiLU,
-                                  rows != 33 || branches == 2, type));
+          check_rep_bn_act(gpu, RepBnProblem(branches, rows, channels, Activation::kSiLU,
+                                             rows != 33 || branches == 2, type));
     const RepBnProblem p(3, 131, 16, Activation::kReLU, true, type);
-    check(gpu, p, {.dy_offset = 1});
-    check(gpu, p, {.x_offset = 4, .out_offset = 3});
-    check(gpu, p, {.dx_wanted = 0b101});
+    check_rep_bn_act(gpu, p, {.dy_offset = 1});
+    check_rep_bn_act(gpu, p, {.x_offset = 4, .out_offset = 3});
+    check_rep_bn_act(gpu, p, {.dx_wanted = 0b101});
   }
 }
 
@@ -253,13 +256,13 @@ KERNEL_CASE("rep_bn_act kernels: alignment and optional outputs") {
   for (const int branches : {1, 3})
     for (const bool training : {true, false}) {
       const RepBnProblem p(branches, 131, 16, Activation::kSiLU, training);
-      check(gpu, p, {.dy_offset = 1});
-      check(gpu, p, {.x_offset = 1});
-      check(gpu, p, {.out_offset = 1});
-      check(gpu, p, {.x_offset = 2, .out_offset = 3});
-      check(gpu, p, {.running = false});
-      check(gpu, p, {.dx_wanted = 0});
-      check(gpu, p, {.dx_wanted = 0b101});
+      check_rep_bn_act(gpu, p, {.dy_offset = 1});
+      check_rep_bn_act(gpu, p, {.x_offset = 1});
+      check_rep_bn_act(gpu, p, {.out_offset = 1});
+      check_rep_bn_act(gpu, p, {.x_offset = 2, .out_offset = 3});
+      check_rep_bn_act(gpu, p, {.running = false});
+      check_rep_bn_act(gpu, p, {.dx_wanted = 0});
+      check_rep_bn_act(gpu, p, {.dx_wanted = 0b101});
     }
 }
 
@@ -280,7 +283,7 @@ KERNEL_CASE("rep_bn_act kernels: means far from zero, outliers, constant channel
   for (const uint64_t seed : gpu.seeds()) {
     gpu.start(seed);
     for (const int64_t offset : {0, 1}) {
-      const Results r = run_on<float>(gpu, p, {.x_offset = offset});
+      const RepBnResults r = run_on<float>(gpu, p, {.x_offset = offset});
       for (size_t c = 0; c < static_cast<size_t>(channels); ++c) {
         CAPTURE(c, offset, seed);
         // The chunks' means are float32: off by half a unit in their last place, or in that of the

@@ -35,10 +35,10 @@ std::vector<T> numbers(int64_t n, uint64_t seed) {
   }
   return out;
 }
-float value(float v) { return v; }
-float value(Half v) { return to_float(v); }
-float value(uint8_t v) { return v; }
-float value(int8_t v) { return v; }
+float as_float(float v) { return v; }
+float as_float(Half v) { return to_float(v); }
+float as_float(uint8_t v) { return v; }
+float as_float(int8_t v) { return v; }
 
 // `exact`: to the bit, else floats within 2e-6 (in f16 a rounding more) and integers within one.
 template <class T>
@@ -47,7 +47,7 @@ void compare(const std::vector<T>& got, const std::vector<T>& twin, bool exact) 
   int wrong = 0;
   for (size_t i = 0; i < got.size(); ++i) {
     if (std::memcmp(&got[i], &twin[i], sizeof(T)) == 0) continue;
-    const float a = value(got[i]), b = value(twin[i]);
+    const float a = as_float(got[i]), b = as_float(twin[i]);
     const float allowed = std::is_integral_v<T>     ? 1.0f
                           : std::is_same_v<T, Half> ? 1e-3f * (1 + std::abs(b))
                                                     : 2e-6f * (1 + std::abs(b));
@@ -171,7 +171,7 @@ void check_pool(TestGpu& gpu, const Channels& c) {
 }
 
 template <class T>
-void check_add(TestGpu& gpu, const Channels& c, float factor, float high) {
+void check_strided_add(TestGpu& gpu, const Channels& c, float factor, float high) {
   CAPTURE(c.count, c.x_gap, c.y_gap, c.offset, factor, high, name_of(type_of<T>()));
   constexpr int64_t kRows = 37;
   AddStrided p;
@@ -250,13 +250,13 @@ void check_map(TestGpu& gpu, const Channels& c, Activation act) {
   int wrong = 0;
   for (int64_t r = 0; r < kRows; ++r)
     for (int64_t i = 0; i < c.count; ++i) {
-      double v = double{value(x[static_cast<size_t>(r * p.x_pitch + i)])} * p.x_scale;
+      double v = double{as_float(x[static_cast<size_t>(r * p.x_pitch + i)])} * p.x_scale;
       if (!std::isfinite(v) || (std::is_same_v<To, Half> && std::abs(v) > 65504)) continue;
       if (act == Activation::kReLU) v = std::max(v, 0.0);
       if (act == Activation::kSiLU) v = v / (1 + std::exp(-v));
       const double step = p.round ? double{p.y_scale} : 1.0;
       if (p.round) v = std::min<double>(std::max<double>(v / step, p.low), p.high);
-      const double got = value(y[static_cast<size_t>(r * p.y_pitch + i)]);
+      const double got = as_float(y[static_cast<size_t>(r * p.y_pitch + i)]);
       const double allowed = p.round ? 0.5001 : 2e-3 * (1 + std::abs(v));
       wrong += !(std::abs(got - v) <= allowed);
     }
@@ -289,9 +289,9 @@ void check_mean(TestGpu& gpu, const Channels& c, int64_t batch, int64_t pixels) 
     for (int64_t i = 0; i < c.count; ++i) {
       double sum = 0;
       for (int64_t k = 0; k < pixels; ++k)
-        sum += value(x[static_cast<size_t>((n * pixels + k) * p.x_pitch + i)]);
+        sum += as_float(x[static_cast<size_t>((n * pixels + k) * p.x_pitch + i)]);
       sum /= static_cast<double>(pixels);
-      const double got = value(y[static_cast<size_t>(n * p.y_pitch + i)]);
+      const double got = as_float(y[static_cast<size_t>(n * p.y_pitch + i)]);
       wrong += !(std::abs(got - sum) <= (sizeof(T) == 2 ? 2e-3 : 1e-6));
     }
   CHECK(wrong == 0);
@@ -321,11 +321,11 @@ void check_softmax(TestGpu& gpu, const Channels& c, int64_t rows) {
   for (int64_t r = 0; r < rows; ++r) {
     double sum = 0;
     const auto e = [&](int64_t i) {
-      return std::exp(double{value(x[static_cast<size_t>(r * p.x_pitch + i)])});
+      return std::exp(double{as_float(x[static_cast<size_t>(r * p.x_pitch + i)])});
     };
     for (int64_t i = 0; i < c.count; ++i) sum += e(i);
     for (int64_t i = 0; i < c.count; ++i) {
-      const double got = value(y[static_cast<size_t>(r * p.y_pitch + i)]);
+      const double got = as_float(y[static_cast<size_t>(r * p.y_pitch + i)]);
       wrong += !(std::abs(got - e(i) / sum) <= (sizeof(T) == 2 ? 1e-3 : 1e-6));
     }
   }
@@ -333,7 +333,7 @@ void check_softmax(TestGpu& gpu, const Channels& c, int64_t rows) {
 }
 
 template <class F>
-void each_type(const F& f) {
+void each_strided_type(const F& f) {
   f(float{});
   f(Half{});
   f(uint8_t{});
@@ -353,7 +353,8 @@ KERNEL_CASE("row kernels: copies, scatter, upsampling") {
 KERNEL_CASE("row kernels: pooling") {
   for (const uint64_t seed : gpu.seeds()) {
     gpu.start(seed);
-    for (const Channels& c : kChannels) each_type([&](auto t) { check_pool<decltype(t)>(gpu, c); });
+    for (const Channels& c : kChannels)
+      each_strided_type([&](auto t) { check_pool<decltype(t)>(gpu, c); });
   }
 }
 
@@ -361,14 +362,14 @@ KERNEL_CASE("row kernels: addition, activations, conversions") {
   for (const uint64_t seed : gpu.seeds()) {
     gpu.start(seed);
     for (const Channels& c : kChannels) {
-      each_type([&](auto t) {
-        check_add<decltype(t)>(gpu, c, 1.0f, 0);
-        check_add<decltype(t)>(gpu, c, 0.37f, 0);
+      each_strided_type([&](auto t) {
+        check_strided_add<decltype(t)>(gpu, c, 1.0f, 0);
+        check_strided_add<decltype(t)>(gpu, c, 0.37f, 0);
       });
-      check_add<float>(gpu, c, 1.0f, 3);  // integers held as floats
+      check_strided_add<float>(gpu, c, 1.0f, 3);  // integers held as floats
       for (const Activation act : {Activation::kIdentity, Activation::kReLU, Activation::kSiLU})
-        each_type([&](auto from) {
-          each_type([&](auto to) { check_map<decltype(from), decltype(to)>(gpu, c, act); });
+        each_strided_type([&](auto from) {
+          each_strided_type([&](auto to) { check_map<decltype(from), decltype(to)>(gpu, c, act); });
         });
     }
     CHECK(error_of([&] {
