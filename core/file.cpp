@@ -99,6 +99,19 @@ bool is_descriptor(const std::filesystem::path& path) {
 
 }  // namespace
 
+bool file_exists(const std::filesystem::path& path) {
+  std::error_code ec;
+  return std::filesystem::exists(path, ec);
+}
+bool is_folder(const std::filesystem::path& path) {
+  std::error_code ec;
+  return std::filesystem::is_directory(path, ec);
+}
+bool is_plain_file(const std::filesystem::path& path) {
+  std::error_code ec;
+  return std::filesystem::is_regular_file(path, ec);
+}
+
 std::filesystem::path link_target(std::filesystem::path path) {
   constexpr int kMostLinks = 40;  // as the system's limit
   std::error_code ec;
@@ -127,8 +140,7 @@ void write_atomically(const std::filesystem::path& path,
   struct stat info {};
   const bool there = ::stat(path.c_str(), &info) == 0;
   check(!there || !S_ISDIR(info.st_mode), "{}: is a folder, not a file", path.string());
-  if ((there && !S_ISREG(info.st_mode)) || is_descriptor(path))
-    return write_through(path, parts);
+  if ((there && !S_ISREG(info.st_mode)) || is_descriptor(path)) return write_through(path, parts);
   std::error_code ec;
   if (target.has_parent_path()) {
     std::filesystem::create_directories(target.parent_path(), ec);

@@ -15,6 +15,12 @@ namespace sextant {
 std::string read_text(const std::filesystem::path& path);
 std::vector<uint8_t> read_bytes(const std::filesystem::path& path);
 
+// Whether there is a file or folder, a folder, or a regular file of this name. A name that the system
+// refuses, such as one that is too long, is not there.
+bool file_exists(const std::filesystem::path& path);
+bool is_folder(const std::filesystem::path& path);
+bool is_plain_file(const std::filesystem::path& path);
+
 // Where a symbolic link leads in the end, whether or not anything exists there; any other path
 // unchanged. Throws Error naming a link that leads to itself.
 std::filesystem::path link_target(std::filesystem::path path);

@@ -50,7 +50,7 @@ void add_list(const fs::path& list, std::vector<Input>& out) {
   check(!lines.empty(), "{}: the list is empty", list.string());
   for (const auto& [number, line] : lines) {
     const fs::path image = data::listed_file(list, line);
-    check(fs::exists(image), "{}:{}: {} does not exist", list.string(), number, image.string());
+    check(file_exists(image), "{}:{}: {} does not exist", list.string(), number, image.string());
     out.push_back(file_input(image.string()));
   }
 }
@@ -60,7 +60,7 @@ bool add_glob(const std::string& pattern, std::vector<Input>& out) {
   glob_t found{};
   const int status = ::glob(pattern.c_str(), 0, nullptr, &found);
   for (size_t i = 0; status == 0 && i < found.gl_pathc; ++i)
-    if (!fs::is_directory(found.gl_pathv[i])) out.push_back(file_input(found.gl_pathv[i]));
+    if (!is_folder(found.gl_pathv[i])) out.push_back(file_input(found.gl_pathv[i]));
   ::globfree(&found);
   check(status == 0, "{}: matches no files", pattern);
   return true;

@@ -108,7 +108,7 @@ class Climber {
     check_outputs(files);
     const fs::path file = out_ / "config.json";
     const Json wanted = config_.json();
-    if (fs::exists(file)) {
+    if (file_exists(file)) {
       check(resume_, "{}: already holds a ladder; give --resume, or choose another folder",
             out_.string());
       Json there = with_absolute_paths(load_json(file.string()));
@@ -147,7 +147,7 @@ class Climber {
   // Makes, evaluates and verifies a rung, or reads it from an earlier call. Speeds are measured
   // later.
   Rung rung(RungKind kind) {
-    if (resume_ && fs::exists(record_of(kind)) && fs::exists(file_of(kind))) {
+    if (resume_ && file_exists(record_of(kind)) && file_exists(file_of(kind))) {
       fmt::print("{}: already done\n", title_of(kind));
       return rung_from_json(load_json(record_of(kind).string()), record_of(kind).string());
     }

@@ -9,6 +9,7 @@
 #include "apps/model_files/checkpoint.h"
 #include "apps/quantizing/calibrate.h"
 #include "apps/quantizing/qat_config.h"
+#include "core/file.h"
 #include "deploy/detect/choices.h"
 #include "deploy/detect/evaluation.h"
 #include "deploy/graph/file.h"
@@ -23,7 +24,7 @@ namespace fs = std::filesystem;
 // Reads the config.json of the run folder that contains the model, if any.
 void read_training_beside(const fs::path& model, SourceModel& s) {
   const fs::path file = model.parent_path() / "config.json";
-  if (!fs::exists(file)) return;
+  if (!file_exists(file)) return;
   const Json json = load_json(file);
   const auto is_object = [&](const char* key) {
     return json.is_object() && json.contains(key) && json.at(key).is_object();

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "apps/training/solver.h"
+#include "core/file.h"
 #include "core/folder_lock.h"
 #include "models/yolov6.h"
 
@@ -26,9 +27,9 @@ TrainConfig search_config(TrainConfig c) {
 
 // The scales of an earlier run, or of a file.
 optim::RepScales earlier_scales(const fs::path& from) {
-  if (!fs::is_directory(from)) return optim::extract_scales(load_safetensors(from));
+  if (!is_folder(from)) return optim::extract_scales(load_safetensors(from));
   for (const char* name : {"scales.safetensors", "last.safetensors"})
-    if (fs::exists(from / name)) return optim::extract_scales(load_safetensors(from / name));
+    if (file_exists(from / name)) return optim::extract_scales(load_safetensors(from / name));
   fail("{}: holds neither scales.safetensors nor last.safetensors; is its hyper-search over?",
        from.string());
 }
@@ -54,12 +55,12 @@ void save_scales(const fs::path& path, const optim::RepScales& scales) {
 RunResult train_repopt(const TrainConfig& config, const fs::path& out,
                        const RepOptOptions& options) {
   const fs::path scales_file = out / "scales.safetensors", search = out / "search";
-  const bool begun = fs::exists(scales_file) || fs::exists(search / "config.json") ||
-                     fs::exists(out / "config.json");
+  const bool begun = file_exists(scales_file) || file_exists(search / "config.json") ||
+                     file_exists(out / "config.json");
   if (begun && !options.resume) fail_run_exists(out);
   int64_t stop_after = options.stop_after;
   std::optional<FolderLock> lock(out);  // until the run of the second stage takes it
-  if (!fs::exists(scales_file)) {
+  if (!file_exists(scales_file)) {
     optim::RepScales scales;
     if (options.from.empty()) {
       fmt::print("stage 1 of 2: hyper-search, {} epochs, in {}\n", config.training.search_epochs,

@@ -67,8 +67,8 @@ void fail_run_exists(const std::filesystem::path& folder) {
 
 RunFolder::RunFolder(std::filesystem::path path, bool resume)
     : path_(std::move(path)), lock_(path_) {
-  if (!resume && std::filesystem::exists(config())) fail_run_exists(path_);
-  resuming_ = resume && std::filesystem::exists(state());
+  if (!resume && file_exists(config())) fail_run_exists(path_);
+  resuming_ = resume && file_exists(state());
 }
 
 void RunFolder::check_inputs(const std::vector<std::string>& inputs) const {

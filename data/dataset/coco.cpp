@@ -9,6 +9,7 @@
 #include "core/class_names.h"
 #include "core/config.h"
 #include "core/error.h"
+#include "core/file.h"
 #include "data/dataset/boxes.h"
 #include "data/dataset/coco_segmentation.h"
 #include "data/dataset/description.h"
@@ -129,7 +130,7 @@ void Reading::images(const Json& list, const fs::path& folder) {
   std::vector<const Json*> there;
   for (const Json* entry : entries) {
     const fs::path file = folder / field<std::string>(*entry, "file_name", where_);
-    if (!fs::exists(file)) {
+    if (!file_exists(file)) {
       dataset_.report.add(
           {file.string(), 0, false, "image",
            fmt::format("the image is listed in {}, but the file does not exist", where_)});
@@ -244,7 +245,7 @@ void Reading::annotation(const Json& entry) {
 void read_coco_split(const DatasetDescription& description, const std::string& split,
                      Dataset& dataset) {
   const auto& folders = description.images.at(split);
-  check(folders.size() == 1 && fs::is_directory(folders[0]),
+  check(folders.size() == 1 && is_folder(folders[0]),
         "{}: split '{}' of a COCO dataset must be one folder of images", description.where, split);
   const fs::path file = description.annotations.at(split);
   dataset.labels_at = file.string();

@@ -33,7 +33,7 @@ std::vector<std::string> read_class_names(const fs::path& file) {
 // Whether a folder or its subfolders contain a file with that extension.
 bool holds(const fs::path& folder, const char* extension) {
   const auto wanted = [&](const fs::path& file) { return file.extension() == extension; };
-  return fs::is_directory(folder) && !files_under(folder, wanted).empty();
+  return is_folder(folder) && !files_under(folder, wanted).empty();
 }
 
 // The layout of the Pascal VOC challenge: JPEGImages, Annotations, ImageSets/Main/<split>.txt.
@@ -44,7 +44,7 @@ DatasetDescription from_voc_folder(const fs::path& root) {
   d.listed_in = root / "JPEGImages";
   for (const char* split : kSplits) {
     const fs::path list = root / "ImageSets" / "Main" / (std::string(split) + ".txt");
-    if (!fs::exists(list)) continue;
+    if (!file_exists(list)) continue;
     d.images[split] = {list};
     d.annotations[split] = root / "Annotations";
   }
@@ -55,20 +55,20 @@ DatasetDescription from_folder(const fs::path& root) {
   const fs::path classes = root / "classes.json", annotations = root / "annotations";
   DatasetDescription d;
   d.where = root.string();
-  if (fs::is_directory(root / "JPEGImages") && fs::is_directory(root / "Annotations")) {
+  if (is_folder(root / "JPEGImages") && is_folder(root / "Annotations")) {
     d = from_voc_folder(root);
-    if (fs::exists(classes)) d.names = read_class_names(classes);
+    if (file_exists(classes)) d.names = read_class_names(classes);
     return d;
   }
-  check(fs::is_directory(root / "images"), "{}: has no folder 'images'", d.where);
-  d.format = fs::is_directory(root / "labels") ? DatasetFormat::kYolo
-             : holds(annotations, ".json")     ? DatasetFormat::kCoco
-             : holds(annotations, ".xml")      ? DatasetFormat::kVoc
-             : fs::is_directory(annotations)   ? DatasetFormat::kCoco
-                                               : DatasetFormat::kYolo;
-  check(fs::exists(classes) || d.format != DatasetFormat::kYolo,
+  check(is_folder(root / "images"), "{}: has no folder 'images'", d.where);
+  d.format = is_folder(root / "labels")    ? DatasetFormat::kYolo
+             : holds(annotations, ".json") ? DatasetFormat::kCoco
+             : holds(annotations, ".xml")  ? DatasetFormat::kVoc
+             : is_folder(annotations)      ? DatasetFormat::kCoco
+                                           : DatasetFormat::kYolo;
+  check(file_exists(classes) || d.format != DatasetFormat::kYolo,
         "{}: has neither classes.json nor dataset.json nor data.yaml", d.where);
-  if (fs::exists(classes)) d.names = read_class_names(classes);
+  if (file_exists(classes)) d.names = read_class_names(classes);
   for (const auto& entry : fs::directory_iterator(root / "images")) {
     const std::string split = entry.path().filename().string();
     if (!entry.is_directory() || split.starts_with('.')) continue;
@@ -99,8 +99,7 @@ DatasetDescription from_json(const fs::path& file) {
   std::string root_name = ".";
   reader.get("root", root_name);
   const fs::path root = file.parent_path() / root_name;
-  check(fs::is_directory(root), "{}: 'root' is '{}', which is not a folder", d.where,
-        root.string());
+  check(is_folder(root), "{}: 'root' is '{}', which is not a folder", d.where, root.string());
   if (d.format == DatasetFormat::kYolo)
     reader.require("names", d.names);
   else
@@ -132,11 +131,11 @@ DatasetDescription from_json(const fs::path& file) {
 // Paths in a data.yaml are relative to the file, or, in older tools, to the working directory.
 // Labelling services write "../train/images" for "train/images" next to the file.
 fs::path resolve(const fs::path& base, const fs::path& path) {
-  if (path.is_absolute() || fs::exists(base / path)) return base / path;
-  if (fs::exists(path)) return path;
+  if (path.is_absolute() || file_exists(base / path)) return base / path;
+  if (file_exists(path)) return path;
   constexpr std::string_view kUp = "../";
   if (const std::string text = path.string(); text.starts_with(kUp))
-    if (fs::exists(base / text.substr(kUp.size()))) return base / text.substr(kUp.size());
+    if (file_exists(base / text.substr(kUp.size()))) return base / text.substr(kUp.size());
   return base / path;
 }
 
@@ -217,15 +216,15 @@ DatasetDescription parse_data_yaml(std::string_view text, const fs::path& file) 
 }
 
 DatasetDescription describe_dataset(const fs::path& path) {
-  check(fs::exists(path), "{}: no such file or folder", path.string());
+  check(file_exists(path), "{}: no such file or folder", path.string());
   fs::path file = path;
-  if (fs::is_directory(path) && !fs::exists(path / "classes.json")) {
+  if (is_folder(path) && !file_exists(path / "classes.json")) {
     for (const char* name : {"dataset.json", "data.yaml", "data.yml"})
-      if (file == path && fs::exists(path / name)) file = path / name;
+      if (file == path && file_exists(path / name)) file = path / name;
   }
   DatasetDescription d;
   const std::string extension = file.extension().string();
-  if (fs::is_directory(file))
+  if (is_folder(file))
     d = from_folder(file);
   else if (extension == ".json")
     d = from_json(file);

@@ -70,7 +70,7 @@ fs::path annotation_of(const fs::path& relative, const std::string& split, const
   fs::path name = relative;
   name.replace_extension(".xml");
   const fs::path in_split = folder / split / name;
-  return fs::exists(in_split) ? in_split : folder / name;
+  return file_exists(in_split) ? in_split : folder / name;
 }
 
 std::vector<Entry> gather(const DatasetDescription& d, const std::string& split,
@@ -78,8 +78,9 @@ std::vector<Entry> gather(const DatasetDescription& d, const std::string& split,
   const fs::path& folder = d.annotations.at(split);
   std::vector<Entry> entries;
   for (const fs::path& images : d.images.at(split)) {
-    check(fs::exists(images), "{}: split '{}': {} does not exist", d.where, split, images.string());
-    if (fs::is_directory(images)) {
+    check(file_exists(images), "{}: split '{}': {} does not exist", d.where, split,
+          images.string());
+    if (is_folder(images)) {
       for (const std::string& image : files_under(images, is_image_name))
         entries.push_back({image,
                            annotation_of(fs::path(image).lexically_relative(images), split, folder),
@@ -93,7 +94,7 @@ std::vector<Entry> gather(const DatasetDescription& d, const std::string& split,
       const std::string stem = line.substr(0, line.find_first_of(" \t"));
       fs::path image;
       for (const char* extension : {".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".bmp"})
-        if (image.empty() && fs::exists(d.listed_in / (stem + extension)))
+        if (image.empty() && file_exists(d.listed_in / (stem + extension)))
           image = d.listed_in / (stem + extension);
       if (image.empty())
         report.add({images.string(), number, false, "image",
@@ -176,7 +177,7 @@ VocAnnotation parse_voc(std::string_view text, const std::string& where) {
 void read_voc_split(const DatasetDescription& description, const std::string& split,
                     Dataset& dataset) {
   const fs::path& folder = description.annotations.at(split);
-  check(fs::is_directory(folder), "{}: the annotation folder {} does not exist", description.where,
+  check(is_folder(folder), "{}: the annotation folder {} does not exist", description.where,
         folder.string());
   dataset.labels_at = folder.string();
   std::vector<Entry> entries = gather(description, split, dataset.report);

@@ -117,7 +117,7 @@ std::vector<ImageEntry> gather_folder(const fs::path& folder,
   }
   const fs::path root =
       label_folder ? *label_folder : label_file_of((folder / "x").string()).parent_path();
-  if (root != folder && fs::is_directory(root)) report_orphans(root, entries, folder, report);
+  if (root != folder && is_folder(root)) report_orphans(root, entries, folder, report);
   return entries;
 }
 
@@ -127,7 +127,7 @@ std::vector<ImageEntry> gather_list(const fs::path& list,
   std::vector<ImageEntry> entries;
   for (const auto& [number, line] : list_lines(read_text(list))) {
     const fs::path image = listed_file(list, line);
-    if (!fs::exists(image)) {
+    if (!file_exists(image)) {
       report.add({list.string(), number, false, "image",
                   fmt::format("the image {} does not exist", image.string())});
       continue;
@@ -176,7 +176,7 @@ std::vector<std::pair<int64_t, std::string>> list_lines(std::string_view text) {
 
 fs::path listed_file(const fs::path& list, const std::string& line) {
   fs::path file = list.parent_path() / line;
-  return !fs::exists(file) && fs::exists(line) ? fs::path(line) : file;
+  return !file_exists(file) && file_exists(line) ? fs::path(line) : file;
 }
 
 void parse_yolo_labels(std::string_view text, const std::string& file, SampleBoxes& boxes,
@@ -214,15 +214,15 @@ void read_yolo_split(const DatasetDescription& description, const std::string& s
   std::optional<fs::path> label_folder;
   if (const auto at = description.labels.find(split); at != description.labels.end()) {
     label_folder = at->second;
-    check(fs::is_directory(*label_folder), "{}: the label folder {} does not exist",
-          description.where, label_folder->string());
+    check(is_folder(*label_folder), "{}: the label folder {} does not exist", description.where,
+          label_folder->string());
   }
   std::vector<ImageEntry> entries;
   for (const fs::path& images : description.images.at(split)) {
-    check(fs::exists(images), "{}: split '{}': {} does not exist", description.where, split,
+    check(file_exists(images), "{}: split '{}': {} does not exist", description.where, split,
           images.string());
-    auto found = fs::is_directory(images) ? gather_folder(images, label_folder, dataset.report)
-                                          : gather_list(images, label_folder, dataset.report);
+    auto found = is_folder(images) ? gather_folder(images, label_folder, dataset.report)
+                                   : gather_list(images, label_folder, dataset.report);
     std::ranges::move(found, std::back_inserter(entries));
   }
   if (!entries.empty()) dataset.labels_at = entries[0].labels.string();

@@ -59,7 +59,7 @@ ImageHeader header_of(std::span<const uint8_t> bytes, const std::string& name) {
   if (!is_png(bytes)) return stb_header(bytes, name);
   const auto read = [&](uint64_t at, std::span<uint8_t> to) {
     if (at > bytes.size() || bytes.size() - at < to.size()) return false;
-    std::memcpy(to.data(), bytes.data() + at, to.size());
+    std::ranges::copy(bytes.subspan(at, to.size()), to.begin());
     return true;
   };
   return png_header(read, bytes, name);

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/file.h"
 #include "deploy/onnx/weights.h"
 
 namespace sextant::deploy {
@@ -41,7 +42,7 @@ class Reader {
     check(!location.empty() && inside.is_relative() && *inside.begin() != "..",
           "its data is in '{}', which is not in the model's folder", one_line(location));
     const fs::path path = folder_ / inside;
-    check(fs::is_regular_file(path), "its data is in {}, which is not a file", path.string());
+    check(is_plain_file(path), "its data is in {}, which is not a file", path.string());
     // Links must not lead out of the folder: the model, not its user, chooses the file that is
     // read.
     const fs::path real = fs::canonical(path).lexically_relative(fs::canonical(folder_));
