@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <malloc.h>
-#include <zlib.h>
 
 #include <cstdlib>
 #include <memory>
 
 #include "core/error.h"
-#include "core/file.h"
 #include "data/image/codecs.h"
 #include "data/image/jpeg.h"
 #include "data/image/png.h"
@@ -38,23 +36,8 @@ void* limited_realloc(void* p, size_t size) {
   return moved;
 }
 
-// zlib instead of stb_image_write's own compressor, which takes ten times as long for the same
-// size.
-unsigned char* zlib_compress(unsigned char* data, int size, int* compressed, int /*level*/) {
-  uLongf most = compressBound(static_cast<uLong>(size));
-  auto* out = static_cast<unsigned char*>(std::malloc(most));
-  constexpr int kLevel = 3;
-  if (out == nullptr || compress2(out, &most, data, static_cast<uLong>(size), kLevel) != Z_OK) {
-    std::free(out);
-    return nullptr;
-  }
-  *compressed = static_cast<int>(most);
-  return out;
-}
-
 }  // namespace
 
-#define STBIW_ZLIB_COMPRESS zlib_compress
 #define STBI_ONLY_JPEG
 #define STBI_ONLY_PNG
 #define STBI_ONLY_BMP
@@ -66,13 +49,9 @@ unsigned char* zlib_compress(unsigned char* data, int size, int* compressed, int
 #define STBI_FREE(p) limited_free(p)
 #define STB_IMAGE_STATIC
 #define STB_IMAGE_IMPLEMENTATION
-#define STBI_WRITE_NO_STDIO
-#define STB_IMAGE_WRITE_STATIC
-#define STB_IMAGE_WRITE_IMPLEMENTATION
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-function"
 #include <stb/stb_image.h>
-#include <stb/stb_image_write.h>
 #pragma GCC diagnostic pop
 
 namespace sextant::data {
@@ -88,12 +67,6 @@ const char* reason() {
 struct StbFree {
   void operator()(uint8_t* p) const { stbi_image_free(p); }
 };
-
-void append(void* context, void* data, int size) {
-  auto& out = *static_cast<std::vector<uint8_t>*>(context);
-  const auto* bytes = static_cast<const uint8_t*>(data);
-  out.insert(out.end(), bytes, bytes + size);
-}
 
 // The decoder reads zeros past the end of a file.
 void check_bmp_is_whole(std::span<const uint8_t> bytes, const ImageHeader& header,
@@ -174,16 +147,6 @@ Image stb_decode(std::span<const uint8_t> bytes, const ImageHeader& header,
 
 bool is_bmp(std::span<const uint8_t> bytes) {
   return bytes.size() >= 2 && bytes[0] == 'B' && bytes[1] == 'M';
-}
-
-void save_png(const std::filesystem::path& path, const Image& image) {
-  check_can_be_saved(path, image);
-  std::vector<uint8_t> bytes;
-  const int ok = stbi_write_png_to_func(append, &bytes, image.width, image.height, 3,
-                                        image.pixels.data(), static_cast<int>(image.pitch()));
-  check(ok != 0, "{}: cannot encode the PNG", path.string());
-  write_atomically(path,
-                   std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
 }
 
 }  // namespace sextant::data
