@@ -7,6 +7,7 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <functional>
 
 namespace sextant::data {
 namespace {
@@ -18,22 +19,17 @@ constexpr int kLiteralSymbols = 286, kEndOfBlock = 256, kLongestCode = 15, kLong
 class BitWriter {
  public:
   explicit BitWriter(uint8_t* to) : to_(to) {}
-  // At most 32 bits.
-  void put(uint32_t bits, int count) {
-    held_ |= uint64_t{bits} << count_;
+  // At most 56 bits. Writes eight bytes, of which the next call overwrites those not full yet.
+  void put(uint64_t bits, int count) {
+    held_ |= bits << count_;
     count_ += count;
-    if (count_ < 32) return;
-    const auto low = static_cast<uint32_t>(held_);
-    std::memcpy(to_, &low, sizeof(low));
-    to_ += sizeof(low);
-    held_ >>= 32;
-    count_ -= 32;
+    std::memcpy(to_, &held_, sizeof(held_));
+    to_ += count_ >> 3;
+    held_ >>= count_ & 56;
+    count_ &= 7;
   }
   // The end, after bits to fill the last byte.
-  uint8_t* finish() {
-    for (; count_ > 0; count_ -= 8, held_ >>= 8) *to_++ = static_cast<uint8_t>(held_);
-    return to_;
-  }
+  uint8_t* finish() { return to_ + (count_ > 0); }
 
  private:
   uint8_t* to_;
@@ -76,23 +72,38 @@ RunSymbol run_symbol(int run) {
           static_cast<uint32_t>(from_three) & ((1u << bits) - 1)};
 }
 
-// Calls literal(byte) and run(length, of a byte that was just given), which together give `bytes`.
-template <class Literal, class Run>
-void split(std::span<const uint8_t> bytes, const Literal& literal, const Run& run) {
+// Whether one of the first four bytes behind `p` begins a run of the byte before it.
+bool run_is_near(const uint8_t* p) {
+  uint64_t eight = 0;
+  std::memcpy(&eight, p - 1, sizeof(eight));
+  const uint64_t differ = eight ^ eight >> 8;  // byte i: i and i + 1 differ
+  static_assert(kShortestRun == 4);
+  const auto run_at = [&](int i) { return static_cast<uint32_t>(differ >> 8 * i) == 0; };
+  return static_cast<int>(run_at(0)) + run_at(1) + run_at(2) + run_at(3) != 0;
+}
+
+// Calls literal(byte), literals(four bytes) and run(length, of the byte that was just given), which
+// together give `bytes`.
+template <class Literal, class Literals, class Run>
+void split(std::span<const uint8_t> bytes, const Literal& literal, const Literals& literals,
+           const Run& run) {
   const uint8_t* p = bytes.data();
   const uint8_t* const end = p + bytes.size();
   if (p == end) return;
   literal(*p++);
-  while (end - p >= kShortestRun) {
-    uint32_t four = 0;
-    std::memcpy(&four, p, sizeof(four));
-    if (four != p[-1] * 0x01010101u) {
-      literal(*p++);
+  while (end - p > kShortestRun + 4) {
+    if (!run_is_near(p)) {
+      literals(p);
+      p += 4;
       continue;
     }
     const uint8_t* const stop = std::min(end, p + kLongestRun);
-    const uint8_t* q = p + kShortestRun;
+    const uint8_t* q = p;
     while (q < stop && *q == p[-1]) ++q;
+    if (q - p < kShortestRun) {
+      literal(*p++);
+      continue;
+    }
     run(static_cast<int>(q - p));
     p = q;
   }
@@ -157,9 +168,18 @@ std::vector<uint8_t> huffman_lengths(std::span<const uint32_t> counts, int longe
 }
 
 std::vector<uint8_t> zlib_stream(std::span<const uint8_t> bytes) {
-  std::vector<uint32_t> counts(kLiteralSymbols, 0);
+  // Four counts in turn: one that is incremented twice in a row waits for itself.
+  std::array<std::vector<uint32_t>, 4> parts;
+  parts.fill(std::vector<uint32_t>(kLiteralSymbols, 0));
   split(
-      bytes, [&](uint8_t b) { ++counts[b]; }, [&](int run) { ++counts[run_symbol(run).symbol]; });
+      bytes, [&](uint8_t b) { ++parts[0][b]; },
+      [&](const uint8_t* b) {
+        for (size_t i = 0; i < 4; ++i) ++parts[i][b[i]];
+      },
+      [&](int run) { ++parts[0][static_cast<size_t>(run_symbol(run).symbol)]; });
+  std::vector<uint32_t> counts = parts[0];
+  for (size_t i = 1; i < 4; ++i)
+    std::ranges::transform(counts, parts[i], counts.begin(), std::plus{});
   ++counts[kEndOfBlock];
   const std::vector<uint8_t> lengths = huffman_lengths(counts, kLongestCode);
   const std::vector<Code> codes = canonical_codes(lengths);
@@ -176,6 +196,13 @@ std::vector<uint8_t> zlib_stream(std::span<const uint8_t> bytes) {
   put_code_lengths(lengths, writer);
   split(
       bytes, [&](uint8_t b) { writer.put(codes[b].bits, codes[b].length); },
+      [&](const uint8_t* b) {
+        for (size_t i = 0; i < 4; i += 2) {
+          const Code first = codes[b[i]], second = codes[b[i + 1]];
+          writer.put(first.bits | uint64_t{second.bits} << first.length,
+                     first.length + second.length);
+        }
+      },
       [&](int run) {
         const RunSymbol s = run_symbol(run);
         const Code code = codes[static_cast<size_t>(s.symbol)];
