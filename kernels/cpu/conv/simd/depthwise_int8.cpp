@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Depthwise convolutions in int8: one input and one output channel to each group, so that channels
-// lie in vectors throughout. Sums of up to kh kw products of bytes, in 32 bits.
+// lie in vectors throughout. Sums of up to kh kw products of bytes, in 32 bits, to which VNNI adds
+// nothing.
 #include <algorithm>
 
 #include "kernels/cpu/conv/cuts.h"
 #include "kernels/cpu/conv/scratch.h"
+#include "kernels/cpu/conv/simd/per_isa.h"
 #include "kernels/cpu/conv/simd_int8/finish_int8.h"
-#include "kernels/cpu/conv/simd_int8/per_isa.h"
 
 SEXTANT_SIMD_BEGIN();
 namespace sextant::kernels::cpu::SEXTANT_SIMD {
@@ -37,88 +38,74 @@ struct Row {
   const int32_t* weights;  // [taps, channels]
   const void* lines;
   int64_t line, channels;
-  int32_t* sums;  // [kPixels, channels], of a tile
 
-  template <class X, int P>
-  SEXTANT_SIMD_INLINE void sum_tile(int64_t x) const {
-    const int64_t step = win.stride * channels;
-    for (int64_t c = 0; c < channels; c += kLanes) {
-      VecI acc[P] = {};
-      const int32_t* w = weights + c;
-      for (int64_t ky = 0; ky < win.kh; ++ky) {
-        const X* from = static_cast<const X*>(lines) + ky * line + x * step + c;
-        for (int64_t kx = 0; kx < win.kw; ++kx, from += channels, w += channels) {
-          const VecI weight = load_ints(w);
+  template <class F, class Y, class X, int P>
+  SEXTANT_SIMD_INLINE void tile(const F& finish, Int8Target t, int64_t x, int64_t c) const {
+    const int64_t count = win.ic - c, step = win.stride * channels;
+    VecI acc[P] = {};
+    const int32_t* w = weights + c;
+    for (int64_t ky = 0; ky < win.kh; ++ky) {
+      const X* from = static_cast<const X*>(lines) + ky * line + x * step + c;
+      for (int64_t kx = 0; kx < win.kw; ++kx, from += channels, w += channels) {
+        const VecI weight = load_ints(w);
 #pragma GCC unroll 4
-          for (int i = 0; i < P; ++i) acc[i] += weight * load_bytes(from + i * step);
-        }
+        for (int i = 0; i < P; ++i) acc[i] += weight * load_bytes(from + i * step);
       }
-      for (int i = 0; i < P; ++i) store_ints(sums + i * channels + c, acc[i]);
+    }
+    const ChannelScales scales(p, c, count);
+    for (int i = 0; i < P; ++i) {
+      const Y* residual = static_cast<const Y*>(p.residual ? p.residual : p.y) + t.residual + c;
+      finish(acc[i], scales.bias, scales.factor, residual, static_cast<Y*>(p.y) + t.y + c, count);
+      t.y += p.y_at.pixel;
+      t.residual += p.residual_at.pixel;
     }
   }
+
+  template <class F, class Y, class X>
+  void run(int64_t n, int64_t y) const {
+    const F finish(p);
+    int64_t x = 0;
+    for (; x + kPixels <= win.ow; x += kPixels)
+      for (int64_t c = 0; c < win.ic; c += kLanes)
+        tile<F, Y, X, kPixels>(finish, Int8Target(p, n, y, x, 0), x, c);
+    for (; x < win.ow; ++x)
+      for (int64_t c = 0; c < win.ic; c += kLanes)
+        tile<F, Y, X, 1>(finish, Int8Target(p, n, y, x, 0), x, c);
+  }
 };
 
-// What follows the sums of a tile, on its own: one function for each way to finish, not one for
-// each type of x and size of a tile too.
-using FinishTile = void (*)(const Row& row, int64_t pixels, const Int8Target& first);
+using RunRow = void (*)(const Row& row, int64_t n, int64_t y);
 template <class F, class Y>
-void finish_tile(const Row& row, int64_t pixels, const Int8Target& first) {
-  const Int8Operands& p = row.p;
-  const F finish(p);
-  auto* const y = static_cast<Y*>(p.y) + first.y;
-  const auto* const residual =
-      static_cast<const Y*>(p.residual ? p.residual : p.y) + first.residual;
-  for (int64_t c = 0; c < row.win.ic; c += kLanes) {
-    const int64_t count = row.win.ic - c;
-    const ChannelScales scales(p, c, count);
-    for (int64_t i = 0; i < pixels; ++i)
-      finish(load_ints(row.sums + i * row.channels + c), scales.bias, scales.factor,
-             residual + i * p.residual_at.pixel + c, y + i * p.y_at.pixel + c, count);
-  }
+void run_row(const Row& row, int64_t n, int64_t y) {
+  if (row.p.x_type == DType::kI8)
+    row.run<F, Y, int8_t>(n, y);
+  else
+    row.run<F, Y, uint8_t>(n, y);
 }
 template <class F, class Y>
-struct FinishTileFor {
-  static constexpr FinishTile value = finish_tile<F, Y>;
+struct RunRowFor {
+  static constexpr RunRow value = run_row<F, Y>;
 };
-
-template <class X>
-void run_row(const Row& row, FinishTile finish, int64_t n, int64_t y) {
-  int64_t x = 0;
-  for (; x + kPixels <= row.win.ow; x += kPixels) {
-    row.sum_tile<X, kPixels>(x);
-    finish(row, kPixels, Int8Target(row.p, n, y, x, 0));
-  }
-  for (; x < row.win.ow; ++x) {
-    row.sum_tile<X, 1>(x);
-    finish(row, 1, Int8Target(row.p, n, y, x, 0));
-  }
-}
 
 struct BandJobs {
   const Window& win;
   const Int8Operands& p;
   const int32_t* weights;
   const BandCut& cut;
-  FinishTile finish;
+  RunRow run_row;
 
   void operator()(int64_t job) const {
     const int64_t n = cut.image(job), channels = whole_vectors(win.ic);
     const int64_t line = ((win.ow - 1) * win.stride + win.kw) * channels;
     const Share rows = cut.rows(job);
     const int64_t lines = (rows.size() - 1) * win.stride + win.kh;
-    auto* const sums = job_scratch_of<int32_t>(kPixels * channels + (lines * line + 3) / 4);
-    auto* const copied = reinterpret_cast<uint8_t*>(sums + kPixels * channels);
+    auto* const copied = job_scratch_of<uint8_t>(lines * line);
     std::fill_n(copied, lines * line, uint8_t{0});
     for (int64_t i = 0; i < lines; ++i)
       copy_line(n, rows.begin * win.stride - win.top + i, copied + i * line, line);
-    for (int64_t y = rows.begin; y < rows.end; ++y) {
-      const uint8_t* first = copied + (y - rows.begin) * win.stride * line;
-      const Row row{win, p, weights, first, line, channels, sums};
-      if (p.x_type == DType::kI8)
-        run_row<int8_t>(row, finish, n, y);
-      else
-        run_row<uint8_t>(row, finish, n, y);
-    }
+    for (int64_t y = rows.begin; y < rows.end; ++y)
+      run_row({win, p, weights, copied + (y - rows.begin) * win.stride * line, line, channels}, n,
+              y);
   }
 
   void copy_line(int64_t n, int64_t y, uint8_t* to, int64_t line) const {
@@ -144,8 +131,7 @@ class DepthwiseInt8 : public Int8Conv {
 
   void run(const Int8Operands& p) const override {
     const BandCut cut(win_, ((win_.ow - 1) * win_.stride + win_.kw) * whole_vectors(win_.ic), 1);
-    parallel_jobs(cut.jobs,
-                  BandJobs{win_, p, weights_.data(), cut, ForFinish<FinishTileFor>::of(p)});
+    parallel_jobs(cut.jobs, BandJobs{win_, p, weights_.data(), cut, ForFinish<RunRowFor>::of(p)});
   }
   int64_t weight_bytes() const override { return weights_.bytes(); }
 
