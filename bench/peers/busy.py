@@ -4,7 +4,7 @@
     python busy.py --build BUILD_FOLDER --model DEPLOY [--busy 0 1 2] [--rounds N] [--json FILE]
 
 Each round starts each side once for each number of busy programs; figures are medians of the rounds,
-in images per second. The first column's load average says whether the machine was quiet without them.
+in images per second. The load averages in the JSON say whether the machine was quiet without them.
 """
 
 import argparse
@@ -58,7 +58,9 @@ def main():
         for count in args.busy:
             for side, command in sides.items():
                 with busy_programs(count):
-                    rates[side][count].append(1e3 / milliseconds(run(command, args.threads)))
+                    rate = 1e3 / milliseconds(run(command, args.threads))
+                rates[side][count].append(rate)
+                print(f"{side}, {count} busy: {rate:.2f} images/s", flush=True)
     result = {"threads": args.threads, "load average at the start of rounds": loads}
     for side, by_count in rates.items():
         result[side] = {f"{n} busy": round(statistics.median(r), 2) for n, r in by_count.items()}
