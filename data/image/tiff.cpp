@@ -27,33 +27,47 @@ bool is_tiff(std::span<const uint8_t> bytes) {
 
 namespace {
 
+// A function of a library, of the type that it is assigned to.
+struct Symbol {
+  void* address;
+  template <class F>
+  operator F*() const {  // NOLINT: implicit
+    return reinterpret_cast<F*>(address);
+  }
+};
+
 // libtiff, opened by the first TIFF file: it and the libraries that it needs are as large as
 // sextant-infer, and few images are TIFF files.
-#define SEXTANT_TIFF_CALLS(X)                                                                  \
-  X(TIFFOpenOptionsAlloc)                                                                      \
-  X(TIFFOpenOptionsFree)                                                                       \
-  X(TIFFOpenOptionsSetErrorHandlerExtR) X(TIFFOpenOptionsSetWarningHandlerExtR)                \
-      X(TIFFOpenOptionsSetMaxSingleMemAlloc) X(TIFFClientOpenExt) X(TIFFClose) X(TIFFGetField) \
-          X(TIFFGetFieldDefaulted) X(TIFFSetField) X(TIFFRGBAImageOK) X(TIFFReadRGBAImageOriented)
-
-struct Library {
-#define SEXTANT_MEMBER(name) decltype(&::name) name = nullptr;
-  SEXTANT_TIFF_CALLS(SEXTANT_MEMBER)
-#undef SEXTANT_MEMBER
+class Library {
+ public:
   std::string missing;  // why it cannot be used
 
-  Library() {
-    void* const handle = dlopen(SEXTANT_TIFF, RTLD_NOW | RTLD_LOCAL);
-    if (handle == nullptr) {
-      missing = dlerror();
-      return;
-    }
-#define SEXTANT_FIND(name)                                       \
-  name = reinterpret_cast<decltype(name)>(dlsym(handle, #name)); \
-  if (name == nullptr) missing = #name " is not in " SEXTANT_TIFF;
-    SEXTANT_TIFF_CALLS(SEXTANT_FIND)
-#undef SEXTANT_FIND
+ private:
+  void* handle_ = dlopen(SEXTANT_TIFF, RTLD_NOW | RTLD_LOCAL);
+
+  Symbol find(const char* name) {
+    void* const address = handle_ != nullptr ? dlsym(handle_, name) : nullptr;
+    if (address == nullptr && missing.empty()) missing = dlerror();
+    return {address};
   }
+
+ public:
+  decltype(&::TIFFOpenOptionsAlloc) TIFFOpenOptionsAlloc = find("TIFFOpenOptionsAlloc");
+  decltype(&::TIFFOpenOptionsFree) TIFFOpenOptionsFree = find("TIFFOpenOptionsFree");
+  decltype(&::TIFFOpenOptionsSetErrorHandlerExtR) TIFFOpenOptionsSetErrorHandlerExtR =
+      find("TIFFOpenOptionsSetErrorHandlerExtR");
+  decltype(&::TIFFOpenOptionsSetWarningHandlerExtR) TIFFOpenOptionsSetWarningHandlerExtR =
+      find("TIFFOpenOptionsSetWarningHandlerExtR");
+  decltype(&::TIFFOpenOptionsSetMaxSingleMemAlloc) TIFFOpenOptionsSetMaxSingleMemAlloc =
+      find("TIFFOpenOptionsSetMaxSingleMemAlloc");
+  decltype(&::TIFFClientOpenExt) TIFFClientOpenExt = find("TIFFClientOpenExt");
+  decltype(&::TIFFClose) TIFFClose = find("TIFFClose");
+  decltype(&::TIFFGetField) TIFFGetField = find("TIFFGetField");
+  decltype(&::TIFFGetFieldDefaulted) TIFFGetFieldDefaulted = find("TIFFGetFieldDefaulted");
+  decltype(&::TIFFSetField) TIFFSetField = find("TIFFSetField");
+  decltype(&::TIFFRGBAImageOK) TIFFRGBAImageOK = find("TIFFRGBAImageOK");
+  decltype(&::TIFFReadRGBAImageOriented) TIFFReadRGBAImageOriented =
+      find("TIFFReadRGBAImageOriented");
 };
 
 const Library& libtiff(const std::string& name) {
