@@ -14,6 +14,7 @@
 
 #include "core/error.h"
 #include "core/interrupt.h"
+#include "core/unflushed_file.h"
 
 namespace sextant {
 namespace {
@@ -123,19 +124,10 @@ std::filesystem::path link_target(std::filesystem::path path) {
   fail("{}: is a link to itself", path.string());
 }
 
-std::string read_text(const std::filesystem::path& path) {
-  constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
-  std::string text = read_whole<std::string>(path);
-  if (text.starts_with(kByteOrderMark)) text.erase(0, kByteOrderMark.size());
-  return text;
-}
+namespace {
 
-std::vector<uint8_t> read_bytes(const std::filesystem::path& path) {
-  return read_whole<std::vector<uint8_t>>(path);
-}
-
-void write_atomically(const std::filesystem::path& path,
-                      std::span<const std::span<const std::byte>> parts) {
+void write_whole(const std::filesystem::path& path,
+                 std::span<const std::span<const std::byte>> parts, bool flush) {
   const std::filesystem::path target = link_target(path);
   struct stat info {};
   const bool there = ::stat(path.c_str(), &info) == 0;
@@ -151,7 +143,7 @@ void write_atomically(const std::filesystem::path& path,
       target.string() + std::string(kTemporary) + std::to_string(::getpid());
   const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (fd < 0) fail_writing(path, errno);
-  bool ok = write_parts(fd, parts) && ::fsync(fd) == 0;
+  bool ok = write_parts(fd, parts) && (!flush || ::fsync(fd) == 0);
   int why = errno;
   ok = ::close(fd) == 0 && ok;
   if (ok && ::rename(temporary.c_str(), target.c_str()) != 0) {
@@ -162,6 +154,28 @@ void write_atomically(const std::filesystem::path& path,
     ::unlink(temporary.c_str());
     fail_writing(path, why);
   }
+}
+
+}  // namespace
+
+std::string read_text(const std::filesystem::path& path) {
+  constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+  std::string text = read_whole<std::string>(path);
+  if (text.starts_with(kByteOrderMark)) text.erase(0, kByteOrderMark.size());
+  return text;
+}
+
+std::vector<uint8_t> read_bytes(const std::filesystem::path& path) {
+  return read_whole<std::vector<uint8_t>>(path);
+}
+
+void write_atomically(const std::filesystem::path& path,
+                      std::span<const std::span<const std::byte>> parts) {
+  write_whole(path, parts, true);
+}
+
+void write_unflushed(const std::filesystem::path& path, std::span<const std::byte> bytes) {
+  write_whole(path, {&bytes, 1}, false);
 }
 
 void write_atomically(const std::filesystem::path& path, std::string_view text) {

@@ -89,7 +89,8 @@ class Detection {
   Detection(const deploy::Graph& graph, const deploy::DetectorConfig& config,
             const DetectOutputs& outputs, const std::vector<ResultFormat>& formats)
       : graph_(graph), outputs_(outputs), detector_(graph, config), writers_(outputs, formats) {
-    detector_.warm_up();
+    // On a CPU the first image costs no more than the others.
+    if (config.device == Device::kCuda) detector_.warm_up();
   }
 
   // Reads ahead of the engine and writes behind it; returns when everything except the results is

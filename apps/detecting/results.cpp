@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/json.h"
+#include "core/unflushed_file.h"
 
 namespace sextant::apps {
 namespace {
@@ -105,7 +106,7 @@ class YoloWriter : public ResultWriter {
                           (b.box.x1 - b.box.x0) / f.width, (b.box.y1 - b.box.y0) / f.height);
       rows += confidences_ ? fmt::format(" {:.6g}\n", b.score) : "\n";
     }
-    write_atomically(folder_ / (f.stem + ".txt"), rows);
+    write_unflushed(folder_ / (f.stem + ".txt"), std::as_bytes(std::span(rows)));
   }
 
  private:

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <fstream>
 #include <string_view>
 
@@ -79,7 +78,7 @@ ImageHeader header_of(const std::filesystem::path& path, uint64_t file_bytes) {
   if (is_png(head)) {
     const auto read = [&](uint64_t at, std::span<uint8_t> to) {
       if (at + to.size() <= head.size()) {
-        std::memcpy(to.data(), head.data() + at, to.size());
+        std::ranges::copy(std::span(head).subspan(at, to.size()), to.begin());
         return true;
       }
       in.clear();

@@ -7,7 +7,7 @@
 #include <memory>
 
 #include "core/error.h"
-#include "core/file.h"
+#include "core/unflushed_file.h"
 #include "data/image/image.h"
 
 namespace sextant::data {
@@ -64,7 +64,7 @@ void save_jpeg(const std::filesystem::path& path, const Image& image, int qualit
   const std::unique_ptr<uint8_t, decltype(&std::free)> bytes(
       compress(image, quality, failure, size), &std::free);
   check(bytes != nullptr, "{}: cannot encode the JPEG ({})", path.string(), failure.why);
-  write_atomically(path, std::string_view(reinterpret_cast<const char*>(bytes.get()), size));
+  write_unflushed(path, std::as_bytes(std::span(bytes.get(), size)));
 }
 
 }  // namespace sextant::data

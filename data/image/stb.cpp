@@ -38,18 +38,24 @@ void* limited_realloc(void* p, size_t size) {
   return moved;
 }
 
-// zlib instead of stb_image_write's own compressor, which takes ten times as long for the same
-// size.
+// zlib instead of stb_image_write's own compressor, which takes ten times as long. What repeats in
+// photographs after a PNG filter is runs of one byte; looking for nothing else halves the time again.
 unsigned char* zlib_compress(unsigned char* data, int size, int* compressed, int /*level*/) {
-  uLongf most = compressBound(static_cast<uLong>(size));
+  constexpr int kFastest = 1, kWindowBits = 15, kMemory = 9;
+  z_stream z{};
+  if (deflateInit2(&z, kFastest, Z_DEFLATED, kWindowBits, kMemory, Z_RLE) != Z_OK) return nullptr;
+  const uLong most = deflateBound(&z, static_cast<uLong>(size));
   auto* out = static_cast<unsigned char*>(std::malloc(most));
-  constexpr int kLevel = 3;
-  if (out == nullptr || compress2(out, &most, data, static_cast<uLong>(size), kLevel) != Z_OK) {
-    std::free(out);
-    return nullptr;
-  }
-  *compressed = static_cast<int>(most);
-  return out;
+  z.next_in = data;
+  z.avail_in = static_cast<uInt>(size);
+  z.next_out = out;
+  z.avail_out = static_cast<uInt>(most);
+  const bool ok = out != nullptr && deflate(&z, Z_FINISH) == Z_STREAM_END;
+  *compressed = static_cast<int>(z.total_out);
+  deflateEnd(&z);
+  if (ok) return out;
+  std::free(out);
+  return nullptr;
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "data/image/codecs.h"
 
 #ifdef SEXTANT_TIFF
+#include <dlfcn.h>
 #include <tiffio.h>
 #endif
 
@@ -25,6 +26,56 @@ bool is_tiff(std::span<const uint8_t> bytes) {
 #ifdef SEXTANT_TIFF
 
 namespace {
+
+// A function of a library, of the type that it is assigned to.
+struct Symbol {
+  void* address;
+  template <class F>
+  operator F*() const {  // NOLINT: implicit
+    return reinterpret_cast<F*>(address);
+  }
+};
+
+// libtiff, opened by the first TIFF file: it and the libraries that it needs are as large as
+// sextant-infer, and few images are TIFF files.
+class Library {
+ public:
+  std::string missing;  // why it cannot be used
+
+ private:
+  void* handle_ = dlopen(SEXTANT_TIFF, RTLD_NOW | RTLD_LOCAL);
+
+  Symbol find(const char* name) {
+    void* const address = handle_ != nullptr ? dlsym(handle_, name) : nullptr;
+    if (address == nullptr && missing.empty()) missing = dlerror();
+    return {address};
+  }
+
+ public:
+  decltype(&::TIFFOpenOptionsAlloc) TIFFOpenOptionsAlloc = find("TIFFOpenOptionsAlloc");
+  decltype(&::TIFFOpenOptionsFree) TIFFOpenOptionsFree = find("TIFFOpenOptionsFree");
+  decltype(&::TIFFOpenOptionsSetErrorHandlerExtR) TIFFOpenOptionsSetErrorHandlerExtR =
+      find("TIFFOpenOptionsSetErrorHandlerExtR");
+  decltype(&::TIFFOpenOptionsSetWarningHandlerExtR) TIFFOpenOptionsSetWarningHandlerExtR =
+      find("TIFFOpenOptionsSetWarningHandlerExtR");
+  decltype(&::TIFFOpenOptionsSetMaxSingleMemAlloc) TIFFOpenOptionsSetMaxSingleMemAlloc =
+      find("TIFFOpenOptionsSetMaxSingleMemAlloc");
+  decltype(&::TIFFClientOpenExt) TIFFClientOpenExt = find("TIFFClientOpenExt");
+  decltype(&::TIFFClose) TIFFClose = find("TIFFClose");
+  decltype(&::TIFFGetField) TIFFGetField = find("TIFFGetField");
+  decltype(&::TIFFGetFieldDefaulted) TIFFGetFieldDefaulted = find("TIFFGetFieldDefaulted");
+  decltype(&::TIFFSetField) TIFFSetField = find("TIFFSetField");
+  decltype(&::TIFFRGBAImageOK) TIFFRGBAImageOK = find("TIFFRGBAImageOK");
+  decltype(&::TIFFReadRGBAImageOriented) TIFFReadRGBAImageOriented =
+      find("TIFFReadRGBAImageOriented");
+};
+
+const Library& libtiff(const std::string& name) {
+  static const Library library;
+  check(library.missing.empty(), "{}: is a TIFF file, and libtiff cannot be used ({})", name,
+        library.missing);
+  return library;
+}
 
 // A file in memory, and the last message of the library.
 struct Memory {
@@ -60,20 +111,18 @@ int keep_error(TIFF*, void* memory, const char* /*module*/, const char* format, 
 }
 int drop_warning(TIFF*, void*, const char*, const char*, va_list) { return 1; }
 
-struct Close {
-  void operator()(TIFF* tiff) const { TIFFClose(tiff); }
-};
-using Tiff = std::unique_ptr<TIFF, Close>;
+using Tiff = std::unique_ptr<TIFF, decltype(&TIFFClose)>;
 
-Tiff open(Memory& memory, int64_t largest_block, const std::string& name) {
-  const std::unique_ptr<TIFFOpenOptions, void (*)(TIFFOpenOptions*)> options(TIFFOpenOptionsAlloc(),
-                                                                             TIFFOpenOptionsFree);
-  TIFFOpenOptionsSetErrorHandlerExtR(options.get(), keep_error, &memory);
-  TIFFOpenOptionsSetWarningHandlerExtR(options.get(), drop_warning, nullptr);
-  TIFFOpenOptionsSetMaxSingleMemAlloc(options.get(), largest_block);
+Tiff open(const Library& lib, Memory& memory, int64_t largest_block, const std::string& name) {
+  const std::unique_ptr<TIFFOpenOptions, decltype(&TIFFOpenOptionsFree)> options(
+      lib.TIFFOpenOptionsAlloc(), lib.TIFFOpenOptionsFree);
+  lib.TIFFOpenOptionsSetErrorHandlerExtR(options.get(), keep_error, &memory);
+  lib.TIFFOpenOptionsSetWarningHandlerExtR(options.get(), drop_warning, nullptr);
+  lib.TIFFOpenOptionsSetMaxSingleMemAlloc(options.get(), largest_block);
   // m: not memory-mapped; the file is already in memory.
-  Tiff tiff(TIFFClientOpenExt("image", "rm", &memory, read, refuse_write, seek, close, size,
-                              nullptr, nullptr, options.get()));
+  Tiff tiff(lib.TIFFClientOpenExt("image", "rm", &memory, read, refuse_write, seek, close, size,
+                                  nullptr, nullptr, options.get()),
+            lib.TIFFClose);
   check(tiff != nullptr, "{}: the image header is broken ({})", name, memory.said);
   return tiff;
 }
@@ -81,34 +130,36 @@ Tiff open(Memory& memory, int64_t largest_block, const std::string& name) {
 }  // namespace
 
 ImageHeader tiff_header(std::span<const uint8_t> bytes, const std::string& name) {
+  const Library& lib = libtiff(name);
   Memory memory{bytes, 0, {}};
-  const Tiff tiff = open(memory, static_cast<int64_t>(bytes.size()) + (1 << 20), name);
+  const Tiff tiff = open(lib, memory, static_cast<int64_t>(bytes.size()) + (1 << 20), name);
   uint32_t width = 0, height = 0;
   uint16_t orientation = 1;
-  check(TIFFGetField(tiff.get(), TIFFTAG_IMAGEWIDTH, &width) == 1 &&
-            TIFFGetField(tiff.get(), TIFFTAG_IMAGELENGTH, &height) == 1,
+  check(lib.TIFFGetField(tiff.get(), TIFFTAG_IMAGEWIDTH, &width) == 1 &&
+            lib.TIFFGetField(tiff.get(), TIFFTAG_IMAGELENGTH, &height) == 1,
         "{}: the image header is broken (no size)", name);
-  TIFFGetFieldDefaulted(tiff.get(), TIFFTAG_ORIENTATION, &orientation);
+  lib.TIFFGetFieldDefaulted(tiff.get(), TIFFTAG_ORIENTATION, &orientation);
   return {width, height, orientation >= 1 && orientation <= 8 ? orientation : 1};
 }
 
 Image tiff_decode(std::span<const uint8_t> bytes, const ImageHeader& header,
                   const std::string& name) {
   constexpr int64_t kBytesPerPixel = 16;
+  const Library& lib = libtiff(name);
   Memory memory{bytes, 0, {}};
-  const Tiff tiff = open(memory,
+  const Tiff tiff = open(lib, memory,
                          kBytesPerPixel * header.width * header.height +
                              static_cast<int64_t>(bytes.size()) + (1 << 20),
                          name);
   // As stored; all formats are turned in one place.
-  TIFFSetField(tiff.get(), TIFFTAG_ORIENTATION, ORIENTATION_TOPLEFT);
+  lib.TIFFSetField(tiff.get(), TIFFTAG_ORIENTATION, ORIENTATION_TOPLEFT);
   std::array<char, 1024> why{};
-  check(TIFFRGBAImageOK(tiff.get(), why.data()) == 1, "{}: the image does not decode ({})", name,
-        why.data());
+  check(lib.TIFFRGBAImageOK(tiff.get(), why.data()) == 1, "{}: the image does not decode ({})",
+        name, why.data());
   std::vector<uint32_t> pixels(static_cast<size_t>(header.width * header.height));
-  const int ok = TIFFReadRGBAImageOriented(tiff.get(), static_cast<uint32_t>(header.width),
-                                           static_cast<uint32_t>(header.height), pixels.data(),
-                                           ORIENTATION_TOPLEFT, /*stop on error*/ 1);
+  const int ok = lib.TIFFReadRGBAImageOriented(tiff.get(), static_cast<uint32_t>(header.width),
+                                               static_cast<uint32_t>(header.height), pixels.data(),
+                                               ORIENTATION_TOPLEFT, /*stop on error*/ 1);
   check(ok == 1, "{}: the image does not decode ({})", name, memory.said);
   Image image = make_image(static_cast<int>(header.width), static_cast<int>(header.height));
   uint8_t* to = image.pixels.data();

@@ -252,9 +252,10 @@ class Loader {
       n.weight_scale = scales(n, ours.dim(0));
       n.weight = Tensor(ours.shape());
       const int64_t inner = ours.numel() / ours.dim(0);
-      for (int64_t i = 0; i < ours.numel(); ++i)
-        n.weight.f32()[i] = static_cast<float>(ours.data<int8_t>()[i]) *
-                            n.weight_scale[static_cast<size_t>(i / inner)];
+      const auto* from = ours.data<int8_t>();
+      float* to = n.weight.f32();
+      for (const float scale : n.weight_scale)
+        for (int64_t i = 0; i < inner; ++i) *to++ = static_cast<float>(*from++) * scale;
     }
     if (!bias) return;
     n.bias = stored(n.name + ".bias");

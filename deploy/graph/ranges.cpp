@@ -114,9 +114,10 @@ float weight_step(float amax) { return amax <= kTinyAmax ? 1.0f : amax / 127.0f;
 std::vector<float> weight_steps(const Tensor& weight) {
   std::vector<float> steps;
   const int64_t n = weight.numel() / weight.dim(0);
+  const float* w = weight.f32();
   for (int64_t o = 0; o < weight.dim(0); ++o) {
     float amax = 0.0f;
-    for (int64_t i = 0; i < n; ++i) amax = std::max(amax, std::abs(weight.f32()[o * n + i]));
+    for (int64_t i = 0; i < n; ++i) amax = std::max(amax, std::abs(w[o * n + i]));
     steps.push_back(weight_step(amax));
   }
   return steps;
@@ -130,11 +131,12 @@ void set_weight_scales(Graph& graph) {
 std::vector<int8_t> quantize_weight(const Tensor& weight, const std::vector<float>& scale) {
   const int64_t o = weight.dim(0);
   const int64_t n = weight.numel() / o;
+  const float* w = weight.f32();
   std::vector<int8_t> q(static_cast<size_t>(weight.numel()));
   for (int64_t i = 0; i < o; ++i) {
     const float inverse = 1.0f / scale[static_cast<size_t>(i)];
     for (int64_t j = 0; j < n; ++j) {
-      const float r = std::nearbyint(weight.f32()[i * n + j] * inverse);
+      const float r = std::nearbyint(w[i * n + j] * inverse);
       q[static_cast<size_t>(i * n + j)] =
           static_cast<int8_t>(std::min(127.0f, std::max(-127.0f, r)));
     }

@@ -24,21 +24,8 @@ bool& exact() {
 ExactSums::ExactSums() : before_(exact()) { exact() = true; }
 ExactSums::~ExactSums() { exact() = before_; }
 
-#if defined(SEXTANT_WIDE)
-#define SEXTANT_CALL(name, ...)                                \
-  if (isa() >= Isa::kAvx512) return avx512::name(__VA_ARGS__); \
-  if (isa() >= Isa::kAvx2) return avx2::name(__VA_ARGS__);     \
-  return portable::name(__VA_ARGS__)
-#elif defined(__x86_64__)
-#define SEXTANT_CALL(name, ...)                            \
-  if (isa() >= Isa::kAvx2) return avx2::name(__VA_ARGS__); \
-  return portable::name(__VA_ARGS__)
-#else
-#define SEXTANT_CALL(name, ...) return portable::name(__VA_ARGS__)
-#endif
-
 std::unique_ptr<F32Conv> make_direct(const Window& window, const WeightView& w) {
-  SEXTANT_CALL(make_direct, window, w);
+  SEXTANT_CALL_F32_ISA(make_direct, window, w);
 }
 
 std::unique_ptr<F32Conv> make_winograd(const Window& window, const WeightView& w, int m) {
@@ -46,11 +33,11 @@ std::unique_ptr<F32Conv> make_winograd(const Window& window, const WeightView& w
         "make_winograd: a {} x {} kernel of stride {} with m = {}, must be 3 x 3 of stride 1, m 2 "
         "or 4",
         window.kh, window.kw, window.stride, m);
-  SEXTANT_CALL(make_winograd, window, w, m);
+  SEXTANT_CALL_F32_ISA(make_winograd, window, w, m);
 }
 
 std::unique_ptr<F32Conv> make_depthwise(const Window& window, const WeightView& w) {
-  SEXTANT_CALL(make_depthwise, window, w);
+  SEXTANT_CALL_F32_ISA(make_depthwise, window, w);
 }
 
 ConvAlgorithm fastest(const Window& w) {
@@ -67,15 +54,15 @@ std::unique_ptr<F32Conv> make_conv(const Window& window, const WeightView& w, Co
 }
 
 void weight_gradient(const Window& window, const F32Gradient& p) {
-  SEXTANT_CALL(weight_gradient, window, p);
+  SEXTANT_CALL_F32_ISA(weight_gradient, window, p);
 }
 
 void winograd_weight_gradient(const Window& window, const F32Gradient& p) {
-  SEXTANT_CALL(winograd_weight_gradient, window, p);
+  SEXTANT_CALL_F32_ISA(winograd_weight_gradient, window, p);
 }
 
 void depthwise_weight_gradient(const Window& window, const F32Gradient& p) {
-  SEXTANT_CALL(depthwise_weight_gradient, window, p);
+  SEXTANT_CALL_F32_ISA(depthwise_weight_gradient, window, p);
 }
 
 }  // namespace sextant::kernels::cpu

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Depthwise convolutions in int8: one input and one output channel to each group, so that channels
-// lie in vectors throughout. Sums of up to kh kw products of bytes, in 32 bits.
+// lie in vectors throughout. Sums of up to kh kw products of bytes, in 32 bits, to which VNNI adds
+// nothing.
 #include <algorithm>
 
 #include "kernels/cpu/conv/cuts.h"
 #include "kernels/cpu/conv/scratch.h"
+#include "kernels/cpu/conv/simd/per_isa.h"
 #include "kernels/cpu/conv/simd_int8/finish_int8.h"
-#include "kernels/cpu/conv/simd_int8/per_isa.h"
 
 SEXTANT_SIMD_BEGIN();
 namespace sextant::kernels::cpu::SEXTANT_SIMD {
