@@ -76,7 +76,9 @@
   KERNEL(copy_strided, CopyStrided)                      \
   KERNEL(depth_to_space, DepthToSpace)                   \
   KERNEL(upsample_strided, UpsampleStrided)              \
+  KERNEL(gather_channels, GatherChannels)                \
   KERNEL(max_pool_strided, MaxPoolStrided)               \
+  KERNEL(multiply_strided, MultiplyStrided)              \
   KERNEL(add_strided, AddStrided)                        \
   KERNEL(convert_strided, ConvertStrided)                \
   KERNEL(global_average_strided, GlobalAverageStrided)   \

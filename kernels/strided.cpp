@@ -5,6 +5,16 @@
 
 namespace sextant::kernels {
 
+bool check_product(const MultiplyStrided& p) {
+  const auto byte = [](DType type) { return type == DType::kU8 || type == DType::kI8; };
+  const bool bytes = byte(p.a_type) && byte(p.b_type) && byte(p.y_type);
+  const bool floats = p.a_type == p.y_type && p.b_type == p.y_type &&
+                      (p.y_type == DType::kF32 || p.y_type == DType::kF16);
+  check(bytes || floats, "multiply_strided: {} times {} to {}, must be bytes, or F32 or F16",
+        name_of(p.a_type), name_of(p.b_type), name_of(p.y_type));
+  return bytes;
+}
+
 std::array<uint8_t, 256> convert_table(const ConvertStrided& p) {
   check(size_of(p.x_type) == 1 && size_of(p.y_type) == 1,
         "convert_table: {} to {}, must be bytes to bytes", name_of(p.x_type), name_of(p.y_type));

@@ -48,6 +48,17 @@ struct UpsampleStrided {
   int64_t source_pitch = 0, destination_pitch = 0;
 };
 
+// Channels by their numbers: element c of each row is element channels[c] of the source's row.
+// Elements of `bytes` bytes (1, 2 or 4); pitches in elements.
+struct GatherChannels {
+  const void* source = nullptr;
+  void* destination = nullptr;
+  const int32_t* channels = nullptr;  // [count], in the kernel's memory
+  int64_t rows = 0, count = 0;
+  int64_t bytes = 4;
+  int64_t source_pitch = 0, destination_pitch = 0;
+};
+
 // --- arithmetic; pitches in elements ------------------------------------------------------------
 
 // Max over kernel x kernel windows; outside the image does not count.
@@ -73,6 +84,25 @@ struct AddStrided {
   float low = 0, high = 0;
   float factor = 1.0f;
 };
+
+// y = a * b * factor; b is as large as a, or with `b_per_image` one row for all rows of an image.
+// Floats are of one type; each of three byte tensors has its own. With `round` the product is rounded
+// half to even and clamped to [low, high]; bytes always are.
+struct MultiplyStrided {
+  const void* a = nullptr;
+  const void* b = nullptr;
+  void* y = nullptr;
+  DType a_type = DType::kF32, b_type = DType::kF32, y_type = DType::kF32;
+  int64_t batch = 0, pixels = 0, channels = 0;
+  bool b_per_image = false;
+  int64_t a_pitch = 0, b_pitch = 0, y_pitch = 0;
+  float factor = 1.0f;
+  bool round = false;
+  float low = 0, high = 0;
+};
+
+// Whether all three tensors are bytes. Throws Error unless they are, or are floats of one type.
+bool check_product(const MultiplyStrided& p);
 
 // y = act(x * x_scale), or with `round` clamp(round_half_even(act(x * x_scale) / y_scale), low,
 // high), where NaN becomes low: an activation on its own, and with the identity every conversion.

@@ -1,15 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apps/cli/common_options.h"
 
+#include <charconv>
+
 namespace sextant::apps {
 
+std::array<int, 2> height_and_width(const std::string& text, const std::string& option) {
+  std::array<int, 2> sides{};
+  const char* at = text.data();
+  const char* end = at + text.size();
+  for (size_t i = 0; i < sides.size() && at != end; ++i) {
+    const auto [next, error] = std::from_chars(at, end, sides[i]);
+    const bool good = error == std::errc() && sides[i] >= 1 && sides[i] <= 8192 &&
+                      (next == end || (*next == ',' && i == 0 && next + 1 != end));
+    check(good, "{} '{}': must be SIZE or HEIGHT,WIDTH, each in [1, 8192]", option, text);
+    at = next == end ? end : next + 1;
+  }
+  return sides;
+}
+
+int ImageSize::choose(deploy::Graph& graph) const {
+  const auto [height, width] = height_and_width(text, "--img");
+  if (width != 0) {
+    graph.image_size = height;
+    graph.image_width = width == height ? 0 : width;
+  }
+  return deploy::choose_image_size(height, graph, "--img");
+}
+
 int ImageSize::choose(const deploy::Graph& graph) const {
-  return deploy::choose_image_size(value, graph, "--img");
+  const auto [height, width] = height_and_width(text, "--img");
+  check(width == 0, "--img {}: this command takes one size", text);
+  return deploy::choose_image_size(height, graph, "--img");
 }
 
 Option add_image_size_option(Command command, ImageSize& size) {
-  return command.add_option("--img SIZE", size.value, "image size")
-      .range(1, 8192)
+  return command
+      .add_option("--img SIZE", size.text, "image size, or height and width, separated by a comma")
       .default_text("as trained");
 }
 

@@ -2,6 +2,7 @@
 // Options shared by several commands.
 #pragma once
 
+#include <array>
 #include <optional>
 #include <string>
 
@@ -10,12 +11,17 @@
 
 namespace sextant::apps {
 
-// --img SIZE; 0: as trained.
+// --img SIZE or HEIGHT,WIDTH; empty: as trained.
 struct ImageSize {
-  int value = 0;
-  // Throws Error naming the option for a size that does not fit the graph.
+  std::string text;
+  // The height, which Graph::width_for() takes: "HEIGHT,WIDTH" becomes the graph's own size. Throws
+  // Error naming the option for a size that does not fit the graph.
+  int choose(deploy::Graph& graph) const;
+  // For commands that only take squares, unless the model's own size is none.
   int choose(const deploy::Graph& graph) const;
 };
+// Throws Error naming the option. {0, 0}: empty; {SIZE, 0}: a square.
+std::array<int, 2> height_and_width(const std::string& text, const std::string& option);
 Option add_image_size_option(Command command, ImageSize& size);
 // MODEL
 Option add_model_argument(Command command, std::string& path);

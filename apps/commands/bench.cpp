@@ -66,7 +66,7 @@ std::vector<Candidate> build_engines(const deploy::Graph& graph, int size, const
     const auto start = std::chrono::steady_clock::now();
     deploy::Engine engine(graph, {.batch = o.batch,
                                   .height = size,
-                                  .width = size,
+                                  .width = graph.width_for(size),
                                   .precision = precision,
                                   .device = device});
     candidates.push_back({precision, device, std::move(engine), milliseconds_since(start)});
@@ -121,16 +121,20 @@ Json describe(Candidate& c, const Tensor& images, const Options& o) {
 }
 
 void run(const Options& o) {
-  const deploy::Graph graph = load_model_graph(o.model);
+  deploy::Graph graph = load_model_graph(o.model);
   const int size = o.image_size.choose(graph);
+  const int64_t width = graph.width_for(size);
   std::vector<Candidate> candidates = build_engines(graph, size, o);
-  const Tensor images(Shape{o.batch, size, size, 3}, DType::kU8);
+  const Tensor images(Shape{o.batch, size, width, 3}, DType::kU8);
   std::fill_n(images.data<uint8_t>(), images.numel(), data::kPadValue);
   time_runs(candidates, images, o.runs);
 
   Json j = {{"model", o.model}, {"image_size", size},       {"batch", o.batch},
             {"runs", o.runs},   {"threads", num_threads()}, {"results", Json::object()}};
-  fmt::print("{} px, batch {}, {} threads, {} runs\n", size, o.batch, num_threads(), o.runs);
+  if (width != size) j["image_width"] = width;
+  const std::string pixels =
+      width == size ? fmt::to_string(size) : fmt::format("{}x{}", size, width);
+  fmt::print("{} px, batch {}, {} threads, {} runs\n", pixels, o.batch, num_threads(), o.runs);
   for (Candidate& c : candidates)
     j["results"][std::string(name_of(c.precision))] = describe(c, images, o);
   if (candidates.size() == 2) {

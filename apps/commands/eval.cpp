@@ -62,7 +62,7 @@ void add_eval_command(Command app) {
   c.examples({"sextant eval int8.safetensors --data /data/bccd --split test",
               "sextant eval model.safetensors --data /data/bccd --json eval_fp32.json"});
   c.callback([o] {
-    const deploy::Graph graph = load_model_graph(o->model);
+    deploy::Graph graph = load_model_graph(o->model);
     deploy::check_detects(graph);
     const data::Dataset dataset =
         deploy::open_dataset_for(graph, o->data, o->split, {.on_error = o->on_error});

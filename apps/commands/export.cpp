@@ -24,11 +24,12 @@ struct Options {
 };
 
 void write_onnx(Options& o) {
-  const deploy::Graph graph = load_model_graph(o.model);
+  deploy::Graph graph = load_model_graph(o.model);
   deploy::OnnxOptions& options = o.model_options;
   options.precision = o.precision.value_or(graph.quantized() ? deploy::OnnxPrecision::kInt8
                                                              : deploy::OnnxPrecision::kFloat32);
-  options.height = options.width = o.image_size.choose(graph);
+  options.height = o.image_size.choose(graph);
+  options.width = graph.width_for(options.height);
   if (o.suppress) options.nms = o.nms;
   deploy::save_onnx(o.onnx, graph, options);
 }

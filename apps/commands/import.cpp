@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "apps/cli/common_options.h"
 #include "apps/commands/commands.h"
 #include "deploy/graph/file.h"
 #include "deploy/onnx/import.h"
@@ -14,12 +15,15 @@ namespace sextant::apps {
 namespace {
 
 struct Options {
-  std::string file, out;
+  std::string file, out, size;
   bool maps = false;
   ImportOptions import;
 };
 
-void read_checkpoint(const Options& o) {
+void read_checkpoint(Options& o) {
+  const auto [size, width] = height_and_width(o.size, "--img");
+  check(width == 0, "--img {}: a checkpoint takes one size", o.size);
+  o.import.image_size = size;
   const ImportResult r = import_checkpoint(o.file, o.out, o.import);
   fmt::print("{} written: {}, training mode {}, {} classes, {} tensors\n", o.out,
              r.info.model["type"].get<std::string>(),
@@ -28,8 +32,9 @@ void read_checkpoint(const Options& o) {
 }
 
 void read_onnx(const Options& o) {
+  const auto sides = height_and_width(o.size, "--img");
   const deploy::Graph graph =
-      deploy::load_onnx(o.file, {o.import.image_size, o.import.class_names, o.maps});
+      deploy::load_onnx(o.file, {sides[0], o.import.class_names, o.maps, sides[1]});
   deploy::save_deploy(o.out, graph);
   const auto layers = std::ranges::count_if(graph.nodes, &deploy::Node::has_weight);
   fmt::print("{} written: {} nodes, {} of them with weights, {}\n", o.out, graph.nodes.size(),
@@ -49,8 +54,9 @@ void add_import_command(Command app) {
   c.add_option("--out FILE", o->out, "checkpoint to write; for an ONNX model, deploy file to write")
       .writes()
       .required();
-  c.add_option("--img SIZE", o->import.image_size, "image size the model was trained at")
-      .range(1, 8192)
+  c.add_option("--img SIZE", o->size,
+               "image size the model was trained at; of an ONNX model, also height and width, "
+               "separated by a comma")
       .default_text("640, 1280 for four levels, or what an ONNX model says");
   c.add_option("--names NAMES", o->import.class_names, "class names, separated by commas")
       .delimiter(',')

@@ -24,7 +24,8 @@ void print_packed_weights(const deploy::Graph& graph, int size) {
   std::vector<Precision> precisions = {Precision::kFloat32};
   if (graph.quantized()) precisions.push_back(Precision::kInt8);
   for (const Precision precision : precisions) {
-    const deploy::Engine engine(graph, {.height = size, .width = size, .precision = precision});
+    const deploy::Engine engine(
+        graph, {.height = size, .width = graph.width_for(size), .precision = precision});
     fmt::print("packed weights, {} on {}: {:.1f} MB\n", name_of(precision),
                name_of(kernels::cpu::isa()),
                static_cast<double>(engine.stats().weight_bytes) / 1e6);
@@ -56,17 +57,18 @@ void add_info_command(Command app) {
   c.add_option("--json FILE", o->json, "write the table to this file").writes();
   c.examples({"sextant info int8.safetensors", "sextant info best.safetensors --passes"});
   c.callback([o] {
-    const auto [graph, model] = load_model_file(o->model);
+    auto [graph, model] = load_model_file(o->model);
     const int size = o->image_size.choose(graph);
+    const int64_t width = graph.width_for(size);
     if (o->passes) {
       const auto report =
-          deploy::report_passes(model ? trace_graph(*model) : graph, {size, size, o->time});
+          deploy::report_passes(model ? trace_graph(*model) : graph, {size, width, o->time});
       fmt::print("{}", deploy::format_passes(report));
       if (!o->json.empty())
         write_atomically(o->json, json_text(deploy::passes_to_json(report), 2) + "\n");
       return;
     }
-    const auto summary = deploy::summarize(graph, size, size);
+    const auto summary = deploy::summarize(graph, size, width);
     fmt::print("{}", deploy::format_summary(summary));
     print_packed_weights(graph, size);
     if (model)

@@ -37,9 +37,8 @@ Model measure(const Options& o, const std::string& argument) {
   const deploy::Graph graph = load_model_graph(argument.substr(eq + 1));
   const int size = o.image_size.choose(graph);
   const data::Dataset dataset = deploy::open_dataset_for(graph, o.data, o.split);
-  return {
-      argument.substr(0, eq),
-      quant::measure_outliers(graph, spread_images(dataset, o.images, size, graph.gray_border))};
+  return {argument.substr(0, eq),
+          quant::measure_outliers(graph, spread_images(dataset, o.images, size, graph))};
 }
 
 template <class F>

@@ -138,7 +138,7 @@ void run(const Options& o) {
   config.trials = o.trials;
   config.extra_points = o.points;
   const data::Dataset dataset = deploy::open_dataset_for(graph, o.data, o.split);
-  const Tensor images = spread_batch(dataset, o.images, size, graph.gray_border);
+  const Tensor images = spread_batch(dataset, o.images, size, graph);
   const quant::Sensitivity sensitivity = quant::rank_layers(graph, images, {});
   const quant::PartialMeasures measures = partial_measures(graph, dataset, size, o.runs);
   const quant::PartialResult result =

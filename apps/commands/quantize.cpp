@@ -129,15 +129,14 @@ void add_quantize_command(Command app) {
        "sextant quantize best.safetensors --data /data/bccd --out int8.safetensors --equalize "
        "--rounding adaround"});
   c.callback([o] {
-    const deploy::Graph graph = load_model_graph(o->model);
+    deploy::Graph graph = load_model_graph(o->model);
     const int size = o->image_size.choose(graph);
     const data::Dataset dataset = deploy::open_dataset_for(graph, o->data, o->split);
     o->ptq.device = deploy::choose_device(o->device);
     o->ptq.split_identity = !o->keep_identity;
     quant::PtqReport report;
     const deploy::Graph quantized = quant::quantize(
-        graph, spread_images(dataset, o->ptq.images, size, graph.gray_border, o->batch), o->ptq,
-        &report);
+        graph, spread_images(dataset, o->ptq.images, size, graph, o->batch), o->ptq, &report);
     deploy::save_deploy(o->out, quantized);
     print_report(*o, report);
   });

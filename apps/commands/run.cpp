@@ -47,14 +47,16 @@ Tensor read_array(const std::string& file, bool floats) {
   return floats ? images : to_bytes(images, file);
 }
 
-Tensor read_images(const std::vector<std::string>& files, int size, int border) {
-  Tensor images(Shape{std::ssize(files), size, size, 3}, DType::kU8);
-  const data::LetterboxOptions canvas{size, size, true, data::kPadValue, border};
+Tensor read_images(const std::vector<std::string>& files, const deploy::Graph& graph, int height) {
+  const data::LetterboxOptions canvas{.width = static_cast<int>(graph.width_for(height)),
+                                      .height = height,
+                                      .border = static_cast<int>(graph.gray_border)};
+  Tensor images(Shape{std::ssize(files), height, canvas.width, 3}, DType::kU8);
   for (size_t i = 0; i < files.size(); ++i) {
     const data::Image image = data::load_image(files[i]);
-    data::letterbox_into(image, data::letterbox_geometry(image.width, image.height, canvas),
-                         canvas.pad,
-                         images.data<uint8_t>() + static_cast<int64_t>(i) * 3 * size * size);
+    data::letterbox_into(
+        image, data::letterbox_geometry(image.width, image.height, canvas), canvas.pad,
+        images.data<uint8_t>() + static_cast<int64_t>(i) * 3 * height * canvas.width);
   }
   return images;
 }
@@ -78,7 +80,7 @@ void print_classes(const Tensor& scores, const deploy::Graph& graph) {
 }
 
 void run(const Options& o) {
-  const deploy::Graph graph = load_model_graph(o.model);
+  deploy::Graph graph = load_model_graph(o.model);
   const auto is_array = [](const std::string& f) { return f.ends_with(".npy"); };
   const bool array = is_array(o.inputs.front());
   check(!array || o.inputs.size() == 1, "--input: takes one .npy file, or images");
@@ -86,9 +88,9 @@ void run(const Options& o) {
   config.precision = deploy::choose_precision(o.precision, graph);
   config.device = deploy::choose_device(o.device, config.precision, false);
   config.float_images = array && config.precision == deploy::Precision::kFloat32;
+  const int size = o.image_size.choose(graph);
   const Tensor images = array ? read_array(o.inputs.front(), config.float_images)
-                              : read_images(o.inputs, o.image_size.choose(graph),
-                                            static_cast<int>(graph.gray_border));
+                              : read_images(o.inputs, graph, size);
   config.batch = images.dim(0);
   config.height = images.dim(1);
   config.width = images.dim(2);

@@ -141,7 +141,7 @@ void run(const Options& o) {
   const deploy::Graph graph = with_ranges(model, o.data, size, o.calibration);
   data::Dataset dataset = deploy::open_dataset_for(graph, o.data, o.split);
   const auto start = std::chrono::steady_clock::now();
-  const Tensor images = spread_batch(dataset, o.images, size, graph.gray_border);
+  const Tensor images = spread_batch(dataset, o.images, size, graph);
   quant::Accuracy accuracy;
   if (config.metric == quant::Metric::kMap)
     accuracy = [&](const deploy::Graph& g) {

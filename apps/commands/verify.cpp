@@ -23,7 +23,7 @@ struct Options {
 };
 
 void run(const Options& o) {
-  const deploy::Graph graph = load_model_graph(o.model);
+  deploy::Graph graph = load_model_graph(o.model);
   const int size = o.image_size.choose(graph);
   const data::Dataset dataset = deploy::open_dataset_for(graph, o.data, o.split);
   const Verification v = verify(graph, dataset, o.images, size, o.precision);

@@ -16,11 +16,10 @@ namespace sextant::apps {
 namespace {
 
 // Loads the first readable image of samples [begin, end); an undefined Tensor if there is none.
-Tensor first_good(const data::Dataset& dataset, int64_t begin, int64_t end, int image_size,
-                  int64_t gray_border) {
+Tensor first_good(const data::Dataset& dataset, int64_t begin, int64_t end,
+                  const data::LetterboxOptions& canvas) {
   for (int64_t i = begin; i < end; ++i) {
-    const data::Batch batch =
-        data::load_batch(dataset, i, i + 1, image_size, static_cast<int>(gray_border));
+    const data::Batch batch = data::load_batch(dataset, i, i + 1, canvas);
     if (batch.size() == 1) return batch.images;
   }
   return {};
@@ -29,21 +28,23 @@ Tensor first_good(const data::Dataset& dataset, int64_t begin, int64_t end, int 
 }  // namespace
 
 quant::ImageSource spread_images(const data::Dataset& dataset, int64_t count, int image_size,
-                                 int64_t gray_border, int64_t batch) {
+                                 const deploy::Graph& graph, int64_t batch) {
   const int64_t total = std::min(count, dataset.size());
-  return [&dataset, total, image_size, gray_border, batch, next = int64_t{0},
-          found = int64_t{0}]() mutable {
+  const data::LetterboxOptions canvas{.width = static_cast<int>(graph.width_for(image_size)),
+                                      .height = image_size,
+                                      .border = static_cast<int>(graph.gray_border)};
+  return [&dataset, total, canvas, batch, next = int64_t{0}, found = int64_t{0}]() mutable {
     std::vector<Tensor> images;
     for (; next < total && std::ssize(images) < batch; ++next) {
       const Tensor one = first_good(dataset, next * dataset.size() / total,
-                                    (next + 1) * dataset.size() / total, image_size, gray_border);
+                                    (next + 1) * dataset.size() / total, canvas);
       if (one.defined()) images.push_back(one);
     }
     found += std::ssize(images);
     check(found > 0, "{}: none of the images of split '{}' can be decoded", dataset.path,
           dataset.split);
     if (images.empty()) return Tensor();
-    const Tensor result(Shape{std::ssize(images), image_size, image_size, 3}, DType::kU8);
+    const Tensor result(Shape{std::ssize(images), canvas.height, canvas.width, 3}, DType::kU8);
     uint8_t* to = result.data<uint8_t>();
     for (const Tensor& one : images) to = std::ranges::copy(one.span<uint8_t>(), to).out;
     return result;
@@ -51,8 +52,8 @@ quant::ImageSource spread_images(const data::Dataset& dataset, int64_t count, in
 }
 
 Tensor spread_batch(const data::Dataset& dataset, int64_t count, int image_size,
-                    int64_t gray_border) {
-  return spread_images(dataset, count, image_size, gray_border, count)();
+                    const deploy::Graph& graph) {
+  return spread_images(dataset, count, image_size, graph, count)();
 }
 
 deploy::Graph with_ranges(deploy::Graph graph, const std::string& data, int image_size,
@@ -68,9 +69,8 @@ deploy::Graph with_ranges(deploy::Graph graph, const std::string& data, int imag
     return graph;
   }
   const data::Dataset dataset = deploy::open_dataset_for(graph, data, calibration.split);
-  return quant::quantize(
-      graph, spread_images(dataset, calibration.ptq.images, image_size, graph.gray_border),
-      calibration.ptq);
+  return quant::quantize(graph, spread_images(dataset, calibration.ptq.images, image_size, graph),
+                         calibration.ptq);
 }
 
 }  // namespace sextant::apps

@@ -13,12 +13,13 @@ namespace sextant::apps {
 
 // At most `count` letterboxed images of a split in batches of `batch`, spread evenly over it, since
 // neighbours in a folder are often frames of one scene. An image that cannot be decoded is replaced
-// by the next one in its part of the split, or left out. Keeps a reference to the dataset.
+// by the next one in its part of the split, or left out. Keeps a reference to the dataset. The graph
+// tells the width for that height, and the grey border.
 quant::ImageSource spread_images(const data::Dataset& dataset, int64_t count, int image_size,
-                                 int64_t gray_border, int64_t batch = 1);
-// The same as one tensor u8 [count,S,S,3].
+                                 const deploy::Graph& graph, int64_t batch = 1);
+// The same as one tensor u8 [count,H,W,3].
 Tensor spread_batch(const data::Dataset& dataset, int64_t count, int image_size,
-                    int64_t gray_border);
+                    const deploy::Graph& graph);
 
 // How to calibrate a model without ranges.
 struct Calibration {

@@ -206,9 +206,8 @@ class Climber {
 
   Graph quantized(quant::PtqConfig config, quant::PtqReport* report = nullptr) const {
     config.device = device_;
-    return quant::quantize(model_,
-                           spread_images(train_set_, config.images, size_, model_.gray_border),
-                           config, report);
+    return quant::quantize(model_, spread_images(train_set_, config.images, size_, model_), config,
+                           report);
   }
   bool has_plus() const { return std::ranges::count(config_.rungs, RungKind::kPtqPlus) > 0; }
   // The start of partial quantization and training: the best graph without them. Not read back from
@@ -227,7 +226,7 @@ class Climber {
     quant::SensitivityConfig by_noise;
     by_noise.exact = &exact_;
     const quant::Sensitivity sensitivity =
-        quant::rank_layers(graph, spread_batch(train_set_, 16, size_, graph.gray_border), by_noise);
+        quant::rank_layers(graph, spread_batch(train_set_, 16, size_, graph), by_noise);
     quant::PartialConfig config;
     config.max_drop = config_.max_drop / 100;
     config.exact = &exact_;

@@ -135,7 +135,7 @@ class QatTask final : public TrainingTask {
 
   // Channel scales are measured against the file, also in a resumed run: its weights are rounded.
   void distil(const std::vector<int>& features, const RunData& data) {
-    const Tensor image = spread_batch(data.train, 1, config_.image_size, source_.graph.gray_border);
+    const Tensor image = spread_batch(data.train, 1, config_.image_size, source_.graph);
     distillation_.emplace(config_.distill, source_.graph, deploy::load_deploy(start_file_),
                           features, image, device_);
   }

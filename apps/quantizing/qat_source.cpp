@@ -105,8 +105,7 @@ deploy::Graph calibrated(const QatConfig& config, const deploy::Graph& model) {
   ptq.device = deploy::choose_device(config.device);
   ptq.float_layers.insert(ptq.float_layers.end(), config.float_layers.begin(),
                           config.float_layers.end());
-  return quant::quantize(
-      model, spread_images(dataset, ptq.images, config.image_size, model.gray_border), ptq);
+  return quant::quantize(model, spread_images(dataset, ptq.images, config.image_size, model), ptq);
 }
 
 // The factor for each channel of `x` that best matches it to `y`, [N,H,W,C]; 1 for a channel of

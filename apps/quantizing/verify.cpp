@@ -28,12 +28,12 @@ void merge(std::vector<deploy::StepDifference>& worst,
 Verification verify(const deploy::Graph& graph, const data::Dataset& dataset, int64_t count,
                     int image_size, deploy::Precision precision) {
   const bool integer = precision == deploy::Precision::kInteger;
-  deploy::EngineConfig config{1, image_size, image_size, deploy::Precision::kInt8};
+  deploy::EngineConfig config{1, image_size, graph.width_for(image_size), deploy::Precision::kInt8};
   deploy::Engine int8(graph, config);
   config.precision = precision;
   deploy::Engine other =
       integer ? deploy::Engine(graph, config) : deploy::make_simulation(graph, config);
-  const quant::ImageSource images = spread_images(dataset, count, image_size, graph.gray_border);
+  const quant::ImageSource images = spread_images(dataset, count, image_size, graph);
   Verification v;
   Progress progress("verify", std::min(count, dataset.size()));
   for (Tensor image = images(); image.defined(); image = images()) {

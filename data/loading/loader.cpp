@@ -47,11 +47,12 @@ struct Epoch {
 };
 
 // Moves the good slots to the front and collects their targets.
-Batch assemble(Tensor images, std::vector<Slot>& slots, int size, bool with_geometry) {
+Batch assemble(Tensor images, std::vector<Slot>& slots, bool with_geometry) {
   Batch batch;
   std::vector<float> rows;
-  const int64_t bytes = int64_t{3} * size * size;
-  const auto s = static_cast<float>(size);
+  const Shape all = images.shape();
+  const int64_t bytes = 3 * all[1] * all[2];
+  const auto height = static_cast<float>(all[1]), width = static_cast<float>(all[2]);
   for (size_t k = 0; k < slots.size(); ++k) {
     const Slot& slot = slots[k];
     if (!slot.good) continue;  // host images only: no augmentation
@@ -63,13 +64,13 @@ Batch assemble(Tensor images, std::vector<Slot>& slots, int size, bool with_geom
     batch.indices.push_back(slot.index);
     if (with_geometry) batch.geometry.push_back(slot.geometry);
     for (const PixelLabel& l : slot.labels) {
-      const float row[] = {static_cast<float>(n), static_cast<float>(l.category),
-                           (l.x1 + l.x2) / 2 / s, (l.y1 + l.y2) / 2 / s,
-                           (l.x2 - l.x1) / s,     (l.y2 - l.y1) / s};
+      const float row[] = {static_cast<float>(n),     static_cast<float>(l.category),
+                           (l.x1 + l.x2) / 2 / width, (l.y1 + l.y2) / 2 / height,
+                           (l.x2 - l.x1) / width,     (l.y2 - l.y1) / height};
       rows.insert(rows.end(), std::begin(row), std::end(row));
     }
   }
-  const Shape shape{batch.size(), size, size, 3};
+  const Shape shape{batch.size(), all[1], all[2], 3};
   if (batch.size() == images.dim(0)) {
     batch.images = images;
   } else {
@@ -276,32 +277,37 @@ bool Loader::next(Batch& batch) {
       for (const Slot& slot : pending->slots) plans.push_back(&slot.plan);
       images = s.painter.paint(plans, s.config.size);
     }
-    batch = assemble(images, pending->slots, s.config.size, !s.config.augment);
+    batch = assemble(images, pending->slots, !s.config.augment);
     batch.images = batch.images.to(s.config.device);
   } while (batch.size() == 0);  // every image of it was broken
   return true;
 }
 
 Batch load_batch(const Dataset& dataset, int64_t begin, int64_t end, int size, int border) {
+  return load_batch(dataset, begin, end, {size, size, true, kPad, border});
+}
+
+Batch load_batch(const Dataset& dataset, int64_t begin, int64_t end,
+                 const LetterboxOptions& canvas) {
   check(begin >= 0 && begin < end && end <= dataset.size(),
         "load_batch: samples [{}, {}) are out of range, there are {}", begin, end, dataset.size());
-  check(size > 0, "load_batch: size is {}, must be positive", size);
-  Tensor images(Shape{end - begin, size, size, 3}, DType::kU8);
+  check(canvas.height > 0 && canvas.width > 0, "load_batch: size is {}x{}, must be positive",
+        canvas.height, canvas.width);
+  Tensor images(Shape{end - begin, canvas.height, canvas.width, 3}, DType::kU8);
   std::vector<Slot> slots(static_cast<size_t>(end - begin));
-  const int64_t bytes = int64_t{3} * size * size;
+  const int64_t bytes = int64_t{3} * canvas.height * canvas.width;
   for (int64_t k = 0; k < end - begin; ++k) {
     Slot& slot = slots[static_cast<size_t>(k)];
     slot.index = begin + k;
     const Sample& sample = dataset.samples[static_cast<size_t>(slot.index)];
-    slot.geometry =
-        letterbox_geometry(sample.width, sample.height, {size, size, true, kPadValue, border});
+    slot.geometry = letterbox_geometry(sample.width, sample.height, canvas);
     const auto image = load_resized(dataset, slot.index, slot.geometry);
     slot.good = image.has_value();
     if (!slot.good) continue;
-    letterbox_into(*image, slot.geometry, kPadValue, images.data<uint8_t>() + k * bytes);
+    letterbox_into(*image, slot.geometry, canvas.pad, images.data<uint8_t>() + k * bytes);
     slot.labels = canvas_labels(sample.labels, slot.geometry);
   }
-  return assemble(std::move(images), slots, size, true);
+  return assemble(std::move(images), slots, true);
 }
 
 }  // namespace sextant::data

@@ -78,6 +78,9 @@ class Loader {
 
 // Letterboxed samples [begin, end) of a dataset, in order, on the calling thread: for calibration
 // and small evaluations. Images that cannot be decoded are left out (load_sample()).
+Batch load_batch(const Dataset& dataset, int64_t begin, int64_t end,
+                 const LetterboxOptions& canvas);
+// On a square of this size.
 Batch load_batch(const Dataset& dataset, int64_t begin, int64_t end, int size, int border = 0);
 
 }  // namespace sextant::data

@@ -36,6 +36,9 @@ int choose_image_size(int size, const Graph& graph, std::string_view name) {
   const int64_t multiple = size_multiple(graph);
   check(chosen >= multiple && chosen % multiple == 0 && chosen <= 8192,
         "{} is {}, must be a multiple of {} and at most 8192", name, chosen, multiple);
+  const int64_t width = graph.width_for(chosen);
+  check(width >= multiple && width % multiple == 0 && width <= 8192,
+        "{}: the width is {}, must be a multiple of {} and at most 8192", name, width, multiple);
   return static_cast<int>(chosen);
 }
 

@@ -43,7 +43,8 @@ std::string device_title(Device device);
 // `wanted` if given, else int8 for a quantized graph and fp32 for a float one.
 Precision choose_precision(std::optional<Precision> wanted, const Graph& graph);
 
-// `size`, or for 0 the size the model was trained at. Throws Error for a size that is not a
+// The height of images: `size`, or for 0 the size the model was trained at; Graph::width_for() gives
+// their width. Throws Error for a size that is not a
 // multiple of the model's largest stride; the message starts with `name`, the option or the
 // config's file and key.
 int choose_image_size(int size, const Graph& graph, std::string_view name);

@@ -31,16 +31,17 @@ std::string class_name(const Graph& graph, int64_t id) {
 
 Detector::Detector(const Graph& graph, const DetectorConfig& config)
     : config_((check_detects(graph), config)),
-      canvas_{config.image_size, config.image_size, true, data::kPadValue,
-              static_cast<int>(graph.gray_border)},
+      canvas_{.width = static_cast<int>(graph.width_for(config.image_size)),
+              .height = config.image_size,
+              .border = static_cast<int>(graph.gray_border)},
       engine_(graph, {.batch = 1,
                       .height = config.image_size,
-                      .width = config.image_size,
+                      .width = canvas_.width,
                       .precision = config.precision,
                       .float_images = false,
                       .simulate = config.simulate,
                       .device = config.device}),
-      input_(Shape{1, config.image_size, config.image_size, 3}, DType::kU8, config.device) {}
+      input_(Shape{1, canvas_.height, canvas_.width, 3}, DType::kU8, config.device) {}
 
 std::vector<kernels::Detection> Detector::run(const data::Image& image) {
   auto clock = std::chrono::steady_clock::now();

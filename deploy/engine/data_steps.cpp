@@ -139,6 +139,52 @@ std::unique_ptr<Step> make_add_step(const Backend& on, const Place& a, const Pla
   });
 }
 
+std::unique_ptr<Step> make_multiply_step(const Backend& on, const Place& a, const Meaning& a_means,
+                                         const Place& b, const Meaning& b_means, const Place& y,
+                                         const Meaning& y_means, int64_t batch, int64_t pixels,
+                                         bool b_per_image) {
+  kernels::MultiplyStrided product{.a_type = a.dtype,
+                                   .b_type = b.dtype,
+                                   .y_type = y.dtype,
+                                   .batch = batch,
+                                   .pixels = pixels,
+                                   .channels = y.channels,
+                                   .b_per_image = b_per_image,
+                                   .a_pitch = a.pitch,
+                                   .b_pitch = b.pitch,
+                                   .y_pitch = y.pitch};
+  if (y_means.quantized) {
+    product.factor = a_means.scale * b_means.scale / y_means.scale;
+    product.round = true;
+    product.low = y_means.low();
+    product.high = y_means.high();
+  }
+  return make_step("multiply", {a.storage, b.storage, y.storage}, [=, &on](const Bases& bases) {
+    kernels::MultiplyStrided p = product;
+    p.a = a.at(bases);
+    p.b = b.at(bases);
+    p.y = y.at(bases);
+    on.multiply_strided(p);
+  });
+}
+
+std::unique_ptr<Step> make_gather_step(const Backend& on, const Place& source,
+                                       const Place& destination, int64_t rows,
+                                       const std::vector<int64_t>& channels) {
+  const std::vector<int32_t> numbers(channels.begin(), channels.end());
+  const Tensor list = Tensor::from<int32_t>({std::ssize(numbers)}, numbers).to(on.device());
+  return make_step("gather", {source.storage, destination.storage}, [=, &on](const Bases& bases) {
+    on.gather_channels({.source = source.at(bases),
+                        .destination = destination.at(bases),
+                        .channels = list.data<int32_t>(),
+                        .rows = rows,
+                        .count = list.numel(),
+                        .bytes = size_of(source.dtype),
+                        .source_pitch = source.pitch,
+                        .destination_pitch = destination.pitch});
+  });
+}
+
 std::unique_ptr<Step> make_map_step(const Backend& on, const Place& source, const Meaning& from,
                                     const Place& destination, const Meaning& to, int64_t rows,
                                     Activation activation) {

@@ -57,6 +57,18 @@ std::unique_ptr<Step> make_add_step(const Backend& on, const Place& a, const Pla
                                     const Place& y, int64_t rows, const Meaning& meaning,
                                     float factor);
 
+// y = a * b; b has as many rows as y, or, `b_per_image`, one for the rows of each of `batch` images.
+// All integers, or all floats of one type.
+std::unique_ptr<Step> make_multiply_step(const Backend& on, const Place& a, const Meaning& a_means,
+                                         const Place& b, const Meaning& b_means, const Place& y,
+                                         const Meaning& y_means, int64_t batch, int64_t pixels,
+                                         bool b_per_image);
+
+// Channel c of the destination is channel channels[c] of the source; of one type.
+std::unique_ptr<Step> make_gather_step(const Backend& on, const Place& source,
+                                       const Place& destination, int64_t rows,
+                                       const std::vector<int64_t>& channels);
+
 // y = quantize(act(dequantize(x))): an activation on its own, and with identity every conversion
 // between floats and integers. From integers to integers through a table.
 std::unique_ptr<Step> make_map_step(const Backend& on, const Place& source, const Meaning& from,

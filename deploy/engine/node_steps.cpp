@@ -51,6 +51,21 @@ void emit_add(ProgramBuilder& b, const Node& node) {
     b.add(make_add_step(b.on(), x, y, b.place(out), b.rows(out), b.meaning(out), factor));
 }
 
+// In integers where both inputs and the output are held so, else in floats.
+void emit_multiply(ProgramBuilder& b, const Node& node) {
+  const int x = node.inputs[0], factor = node.inputs[1], out = node.output;
+  const bool integers = b.quantized(x) && b.quantized(factor) && b.quantized(out);
+  const bool floats = !integers && b.quantized(out);
+  const Place px = integers ? b.place(x) : b.as_float(x);
+  const Place pf = integers ? b.place(factor) : b.as_float(factor);
+  const Place to = floats ? b.scratch(b.rows(out), b.shape(out)[-1], b.float_type()) : b.place(out);
+  const auto meaning = [&](int t) { return integers ? b.meaning(t) : Meaning{}; };
+  b.add(make_multiply_step(b.on(), px, meaning(x), pf, meaning(factor), to, meaning(out),
+                           b.shape(out)[0], b.rows(out) / b.shape(out)[0],
+                           b.shape(factor) != b.shape(x)));
+  if (floats) b.from_float(to, out);
+}
+
 void emit_activation(ProgramBuilder& b, const Node& node) {
   const int in = node.inputs[0], out = node.output;
   b.add(make_map_step(b.on(), b.place(in), b.meaning(in), b.place(out), b.meaning(out), b.rows(out),
@@ -61,6 +76,12 @@ void emit_slice(ProgramBuilder& b, const Node& node) {
   const int in = node.inputs[0], out = node.output;
   const int64_t begin = node.as<SliceAttributes>().begin;
   b.move(in, ProgramBuilder::part(b.place(in), begin, b.shape(out)[3]), out, b.place(out));
+}
+
+void emit_gather(ProgramBuilder& b, const Node& node) {
+  const int in = node.inputs[0], out = node.output;
+  b.add(make_gather_step(b.on(), b.as_meant(in, out), b.place(out), b.rows(out),
+                         node.as<GatherAttributes>().channels));
 }
 
 // The kinds below have no integer form: they are converted before and after.
@@ -116,8 +137,10 @@ constexpr NodeSteps kSteps[] = {{NodeKind::kInput, emit_input, false},
                                 {NodeKind::kUpsample, emit_upsample},
                                 {NodeKind::kConcat, emit_concat},
                                 {NodeKind::kAdd, emit_add},
+                                {NodeKind::kMultiply, emit_multiply},
                                 {NodeKind::kActivation, emit_activation},
                                 {NodeKind::kSlice, emit_slice},
+                                {NodeKind::kGather, emit_gather},
                                 {NodeKind::kGlobalAvgPool, emit_global_avg_pool},
                                 {NodeKind::kSoftmax, emit_softmax},
                                 {NodeKind::kDecode, emit_decode, false}};

@@ -73,6 +73,7 @@ Json graph_to_json(const Graph& graph) {
             {"version", version_of(graph)},
             {"image_size", graph.image_size},
             {"gray_border", graph.gray_border}};
+  if (graph.image_width > 0) j["image_width"] = graph.image_width;
   j["class_names"] = graph.class_names;
   j["input"] = graph.tensors[static_cast<size_t>(graph.input)].name;
   j["output"] = graph.tensors[static_cast<size_t>(graph.output)].name;
@@ -103,6 +104,7 @@ class Loader {
     check(version <= kVersion, "{}: version {} is not supported, only versions up to {}",
           file_.path, version, kVersion);
     graph_.image_size = integer(r, "image_size", 0, 1 << 16);
+    if (r.has("image_width")) graph_.image_width = integer(r, "image_width", 0, 1 << 16);
     if (r.has("gray_border")) graph_.gray_border = integer(r, "gray_border", 0, 1 << 10);
     r.require("class_names", graph_.class_names);
     check_class_names(graph_.class_names, file_.path);

@@ -58,6 +58,14 @@ class LinearSum {
     const Node* conv = producer(terms_[0].tensor);
     return (is_linear_conv(*conv) && try_source(conv->inputs[0])) || try_source(terms_[0].tensor);
   }
+  // Whether the sum keeps the integers of weights that are quantized already: of one convolution
+  // times a factor per channel.
+  bool keeps_integers() const {
+    const auto all = convolutions();
+    if (std::ranges::all_of(all, [](const Node* c) { return c->weight_scale.empty(); }))
+      return true;
+    return terms_.size() == 1 && std::ranges::find(terms_[0].scale, 0.0) == terms_[0].scale.end();
+  }
   // The convolutions among the terms.
   std::vector<const Node*> convolutions() const {
     std::vector<const Node*> found;
@@ -77,6 +85,10 @@ class LinearSum {
     if (geometry_) {
       attributes = geometry_->as<ConvAttributes>();
       shape = geometry_->weight.shape();
+      node.precision = geometry_->precision;
+      node.weight_scale = geometry_->weight_scale;
+      for (size_t o = 0; o < node.weight_scale.size() && !terms_[0].scale.empty(); ++o)
+        node.weight_scale[o] *= static_cast<float>(std::abs(terms_[0].scale[o]));
     }
     node.attributes = attributes;
     std::vector<double> weight(static_cast<size_t>(shape.numel()), 0.0);
@@ -170,9 +182,10 @@ class LinearSum {
 
 Node fold_norm(const Graph& g, const std::vector<int>& producers, const Node& norm) {
   LinearSum sum(g, producers, terms_of_norm(norm));
-  check(sum.fits(), "deploy: node '{}': its branches are not convolutions of one tensor",
-        norm.name);
+  check(sum.fits() && sum.keeps_integers(),
+        "deploy: node '{}': its branches are not convolutions of one tensor", norm.name);
   Node node = sum.build(norm.norm[0].numel());
+  if (!sum.geometry()) node.precision = norm.precision;
   node.name = !sum.geometry()          ? norm.name
               : norm.inputs.size() > 1 ? norm.name + ".rbr_reparam"
                                        : sum.geometry()->name;
@@ -183,9 +196,10 @@ Node fold_norm(const Graph& g, const std::vector<int>& producers, const Node& no
 // A sum is worth folding only if every convolution in it disappears.
 bool absorbs(const LinearSum& sum, const std::vector<std::vector<int>>& consumers) {
   const auto all = sum.convolutions();
-  return !all.empty() && std::all_of(all.begin(), all.end(), [&](const Node* conv) {
-    return consumers[static_cast<size_t>(conv->output)].size() == 1;
-  });
+  return !all.empty() && sum.keeps_integers() &&
+         std::all_of(all.begin(), all.end(), [&](const Node* conv) {
+           return consumers[static_cast<size_t>(conv->output)].size() == 1;
+         });
 }
 
 // The node that replaces the scale and the sum; one without an output if they stay.

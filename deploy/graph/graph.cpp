@@ -39,6 +39,10 @@ std::string common_path(const std::string& a, const std::string& b) {
 
 std::string Graph::label() const { return source.empty() ? "the model" : source; }
 
+int64_t Graph::width_for(int64_t size) const {
+  return image_width > 0 && size == image_size ? image_width : size;
+}
+
 const Node* Graph::decode() const {
   const auto last = std::ranges::find(nodes, output, &Node::output);
   return last != nodes.end() && last->is<DecodeAttributes>() ? &*last : nullptr;

@@ -96,12 +96,15 @@ struct Graph {
   int output = -1;  // tensor id
 
   std::vector<std::string> class_names;
-  int64_t image_size = 0;   // of training; 0: unknown
+  int64_t image_size = 0;   // side of its images, or their height; 0: unknown
+  int64_t image_width = 0;  // where it differs from the height; 0: images are square
   int64_t gray_border = 0;  // grey pixels on each side of its images (data/image/letterbox.h)
   std::string source;       // the file it was read from, for messages; may be empty
 
   // The source for messages, or "the model" if unknown.
   std::string label() const;
+  // The width of images of height `size`: the model's own at its own height, else `size`.
+  int64_t width_for(int64_t size) const;
   // The last node, which turns head outputs into predictions; null for other networks.
   const Node* decode() const;
   // -1 / nullptr when not found.

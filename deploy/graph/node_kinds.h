@@ -22,8 +22,10 @@ enum class NodeKind {
   kUpsample,       // nearest, by a whole factor
   kConcat,         // channels
   kAdd,            // two inputs of equal shape
+  kMultiply,       // two inputs of equal shape, or the second of one pixel per image
   kActivation,     // on its own
   kSlice,          // a range of channels
+  kGather,         // channels by their numbers: any order, any of them several times
   kGlobalAvgPool,  // mean over the pixels: [N,1,1,C]; computed in float
   kSoftmax,        // over the channels; computed in float
   kBatchNorm,      // rep_bn_act as traced; gone after fuse()
@@ -38,8 +40,10 @@ constexpr auto enum_names(NodeKind) {
                                                  {NodeKind::kUpsample, "upsample"},
                                                  {NodeKind::kConcat, "concat"},
                                                  {NodeKind::kAdd, "add"},
+                                                 {NodeKind::kMultiply, "multiply"},
                                                  {NodeKind::kActivation, "activation"},
                                                  {NodeKind::kSlice, "slice"},
+                                                 {NodeKind::kGather, "gather"},
                                                  {NodeKind::kGlobalAvgPool, "global_avg_pool"},
                                                  {NodeKind::kSoftmax, "softmax"},
                                                  {NodeKind::kBatchNorm, "rep_bn_act"},
@@ -89,6 +93,8 @@ struct MaxPoolAttributes {
   int64_t kernel = 1;
   int64_t stride = 1;
   int64_t padding = 0;
+  // Whether a last window that reaches beyond the padded image counts, if it begins inside it.
+  bool ceil_mode = false;
   bool operator==(const MaxPoolAttributes&) const = default;
 };
 
@@ -106,6 +112,10 @@ struct AddAttributes {
   bool operator==(const AddAttributes&) const = default;
 };
 
+struct MultiplyAttributes {
+  bool operator==(const MultiplyAttributes&) const = default;
+};
+
 struct ActivationAttributes {
   Activation activation = Activation::kIdentity;
   bool operator==(const ActivationAttributes&) const = default;
@@ -116,6 +126,12 @@ struct SliceAttributes {
   int64_t begin = 0;
   int64_t end = 0;
   bool operator==(const SliceAttributes&) const = default;
+};
+
+// Channel c of the output is channel channels[c] of the input.
+struct GatherAttributes {
+  std::vector<int64_t> channels;
+  bool operator==(const GatherAttributes&) const = default;
 };
 
 struct GlobalAvgPoolAttributes {
@@ -147,9 +163,9 @@ struct DecodeAttributes {
 // In the order of NodeKind.
 using Attributes =
     std::variant<InputAttributes, ConvAttributes, DeconvAttributes, MaxPoolAttributes,
-                 UpsampleAttributes, ConcatAttributes, AddAttributes, ActivationAttributes,
-                 SliceAttributes, GlobalAvgPoolAttributes, SoftmaxAttributes, BatchNormAttributes,
-                 DecodeAttributes>;
+                 UpsampleAttributes, ConcatAttributes, AddAttributes, MultiplyAttributes,
+                 ActivationAttributes, SliceAttributes, GatherAttributes, GlobalAvgPoolAttributes,
+                 SoftmaxAttributes, BatchNormAttributes, DecodeAttributes>;
 
 inline NodeKind kind_of(const Attributes& attributes) {
   return static_cast<NodeKind>(attributes.index());

@@ -51,6 +51,7 @@ void visit(MaxPoolAttributes& a, AttributeVisitor& v) {
   v.attribute({"kernel", " {}", true}, &a.kernel, {1, 255});
   v.attribute({"stride", " s{}", true}, &a.stride, {1, 64});
   v.attribute({"padding"}, &a.padding, {0, static_cast<double>(a.kernel / 2)});
+  v.attribute({"ceil_mode", " ceil", false, Stored::kUnlessDefault}, &a.ceil_mode);
 }
 
 void visit(UpsampleAttributes& a, AttributeVisitor& v) {
@@ -66,6 +67,10 @@ void visit(ActivationAttributes& a, AttributeVisitor& v) { visit_activation(a.ac
 void visit(SliceAttributes& a, AttributeVisitor& v) {
   v.attribute({"begin", " [{}", true}, &a.begin, {0, kMaxChannels});
   v.attribute({"end", ",{})", true}, &a.end, {0, kMaxChannels});
+}
+
+void visit(GatherAttributes& a, AttributeVisitor& v) {
+  v.attribute({"channels"}, &a.channels, {0, kMaxChannels});
 }
 
 void visit(BatchNormAttributes& a, AttributeVisitor& v) {
@@ -122,11 +127,15 @@ void check_weight(const Node& node) {
 
 // The output shape of x under a kh x kw kernel.
 Shape slid(const Shape& x, int64_t kh, int64_t kw, int64_t stride, int64_t padding,
-           int64_t channels) {
+           int64_t channels, bool ceil_mode = false) {
   check(x[1] + 2 * padding >= kh && x[2] + 2 * padding >= kw, "input {} is smaller than the kernel",
         x.str());
-  return {x[0], (x[1] + 2 * padding - kh) / stride + 1, (x[2] + 2 * padding - kw) / stride + 1,
-          channels};
+  const auto side = [&](int64_t size, int64_t kernel) {
+    const int64_t rest = size + 2 * padding - kernel;
+    const int64_t last = (rest + stride - 1) / stride * stride;  // where the last window begins
+    return rest / stride + 1 + (ceil_mode && rest % stride != 0 && last < size + padding);
+  };
+  return {x[0], side(x[1], kh), side(x[2], kw), channels};
 }
 
 Shape first_input(const ShapeQuery& q) { return q.inputs[0]; }
@@ -155,7 +164,7 @@ Shape deconv_shape(const ShapeQuery& q) {
 
 Shape max_pool_shape(const ShapeQuery& q) {
   const auto& a = q.node.as<MaxPoolAttributes>();
-  return slid(q.inputs[0], a.kernel, a.kernel, a.stride, a.padding, q.inputs[0][3]);
+  return slid(q.inputs[0], a.kernel, a.kernel, a.stride, a.padding, q.inputs[0][3], a.ceil_mode);
 }
 
 Shape upsample_shape(const ShapeQuery& q) {
@@ -178,6 +187,21 @@ Shape concat_shape(const ShapeQuery& q) {
 Shape equal_inputs(const ShapeQuery& q) {
   for (const Shape& x : q.inputs) check_same(q.inputs[0], x);
   return q.inputs[0];
+}
+
+Shape multiply_shape(const ShapeQuery& q) {
+  const Shape &x = q.inputs[0], &factor = q.inputs[1];
+  if (factor != Shape{x[0], 1, 1, x[3]}) check_same(x, factor);
+  return x;
+}
+
+Shape gather_shape(const ShapeQuery& q) {
+  const auto& channels = q.node.as<GatherAttributes>().channels;
+  Shape y = q.inputs[0];
+  check(!channels.empty(), "gathers no channels");
+  for (const int64_t c : channels) check(c < y[3], "channel {} is not one of {}", c, y[3]);
+  y[3] = std::ssize(channels);
+  return y;
 }
 
 Shape slice_shape(const ShapeQuery& q) {
@@ -251,6 +275,13 @@ ChannelLinks of_slice(const Node& node, const std::vector<int64_t>&) {
   return {{.begin = a.begin, .count = a.end - a.begin}};
 }
 
+ChannelLinks of_gather(const Node& node, const std::vector<int64_t>&) {
+  ChannelLinks links;
+  for (const int64_t c : node.as<GatherAttributes>().channels)
+    links.push_back({.begin = c, .output_begin = std::ssize(links), .count = 1});
+  return links;
+}
+
 // ---- the table
 
 constexpr NodeRules kRules[] = {
@@ -297,6 +328,11 @@ constexpr NodeRules kRules[] = {
      .never_negative = add_never_negative,
      .shape = equal_inputs,
      .channels = of_all_inputs},
+    {.kind = NodeKind::kMultiply,
+     .inputs = 2,
+     .integer = IntegerRule::kNever,
+     .never_negative = where_inputs_are,
+     .shape = multiply_shape},
     {.kind = NodeKind::kActivation,
      .traced_as = "activation",
      .never_negative = by_activation,
@@ -309,6 +345,12 @@ constexpr NodeRules kRules[] = {
      .never_negative = where_inputs_are,
      .shape = slice_shape,
      .channels = of_slice},
+    {.kind = NodeKind::kGather,
+     .range = RangeRule::kPasses,
+     .integer = IntegerRule::kMoves,
+     .never_negative = where_inputs_are,
+     .shape = gather_shape,
+     .channels = of_gather},
     {.kind = NodeKind::kGlobalAvgPool, .never_negative = where_inputs_are, .shape = one_pixel},
     {.kind = NodeKind::kSoftmax,
      .range = RangeRule::kFloat,

@@ -86,6 +86,7 @@ Graph remove_dead(const Graph& graph) {
   Graph result;
   result.class_names = graph.class_names;
   result.image_size = graph.image_size;
+  result.image_width = graph.image_width;
   result.gray_border = graph.gray_border;
   result.source = graph.source;
   std::vector<int> renumbered(graph.tensors.size(), -1);

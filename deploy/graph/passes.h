@@ -20,6 +20,7 @@ Graph fuse(const Graph& graph);
 // - add of two convolutions of x, or of one convolution and x, that nothing else reads: the
 //   branches of QARepVGG and LinearAdd blocks.
 // - a depthwise 1x1 convolution behind a convolution that nothing else reads: a scale per channel.
+// Quantized weights keep their integers: only a factor per channel folds into them.
 // A smaller kernel, and x itself, sits at the centre of the largest one; a grouped convolution (an
 // average over the neighbourhood, for example) fits into one of fewer groups. A block of several
 // branches is named "<common path>.rbr_reparam", as the official deploy form.

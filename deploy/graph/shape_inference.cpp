@@ -71,6 +71,8 @@ void validate_structure(const Graph& g) {
           info.group);
   }
   check(g.image_size >= 0 && g.image_size <= kMaxSide, "{}: image_size is {}", at, g.image_size);
+  check(g.image_width >= 0 && g.image_width <= kMaxSide, "{}: image_width is {}", at,
+        g.image_width);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 // Elementwise operators (sums, products, activations) and softmax.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "deploy/onnx/exporter.h"
 #include "deploy/onnx/importer.h"
@@ -26,30 +27,39 @@ class Arithmetic : public OnnxOperator {
   void sigmoid() { result(activate(plain(0), Activation::kSigmoid), input(0).flat); }
   void hard_swish() { result(activate(plain(0), Activation::kHardswish), input(0).flat); }
   void mish() { result(activate(plain(0), Activation::kMish), input(0).flat); }
+  void hard_sigmoid();
   void leaky_relu();
+  void parametric_relu();
   void clip();
-  void pending_function();
+  void softplus_or_tanh();
   void softmax();
-  void identity();
+  void cast();
+  void dropout();
+  void identity() { result(OnnxValue(input(0))); }
 
  private:
   std::vector<float> per_channel(const OnnxConstant& c, const OnnxValue& other) const;
-  void fold_integers();
-  int activate(int tensor, Activation a);
+  std::vector<float> all_channels(int tensor, float value) const {
+    return std::vector<float>(static_cast<size_t>(shape(tensor)[3]), value);
+  }
+  // x with all pending operations performed.
+  OnnxValue settled(const OnnxValue& x) {
+    OnnxValue y;
+    y.tensor = plain(x);
+    y.flat = x.flat;
+    return y;
+  }
+  int with_slopes(int x, const std::vector<float>& slopes);
+  int product(int x, int factor);
 };
-
-int Arithmetic::activate(int tensor, Activation a) {
-  Node node;
-  node.inputs = {tensor};
-  node.attributes = ActivationAttributes{a};
-  return add(std::move(node));
-}
 
 // The constant as one factor or summand for each channel of `other`.
 std::vector<float> Arithmetic::per_channel(const OnnxConstant& c, const OnnxValue& other) const {
   const int64_t channels = shape(other.tensor)[3];
-  if (c.numel() == 1) return std::vector<float>(static_cast<size_t>(channels), c.item());
   const std::vector<int64_t>& d = c.dims();
+  const size_t rank = other.flat ? 2 : 4;
+  check(d.size() <= rank, "its constant has {} dimensions, the other input {}", d.size(), rank);
+  if (c.numel() == 1) return std::vector<float>(static_cast<size_t>(channels), c.item());
   const size_t place = other.flat ? 1 : 3;  // position of the channels, from the end
   check(c.numel() == channels && d.size() >= place && d[d.size() - place] == channels,
         "its constant of {} values does not fit {} channels", c.numel(), channels);
@@ -58,69 +68,65 @@ std::vector<float> Arithmetic::per_channel(const OnnxConstant& c, const OnnxValu
   return c.floats();
 }
 
-// Both inputs are constants: short lists of integers, as in computations on shapes.
-void Arithmetic::fold_integers() {
-  const OnnxConstant &a = constant_input(0), &b = constant_input(1);
-  check(a.integers() && b.integers() && a.numel() <= 64 && b.numel() <= 64 &&
-            (a.numel() == b.numel() || a.numel() == 1 || b.numel() == 1),
-        "its inputs are constants, but not short lists of integers");
-  const std::vector<int64_t> x = a.ints(), y = b.ints();
-  const std::string& op = current().op_type();
-  std::vector<int64_t> out;
-  constexpr int64_t kMost = int64_t{1} << 30;
-  for (size_t i = 0; i < std::max(x.size(), y.size()); ++i) {
-    const int64_t p = x[x.size() == 1 ? 0 : i], q = y[y.size() == 1 ? 0 : i];
-    check(std::max(p, q) <= kMost && std::min(p, q) >= -kMost && (op != "Div" || q != 0),
-          "its operands {} and {} are out of bounds", p, q);
-    out.push_back(op == "Add" ? p + q : op == "Sub" ? p - q : op == "Mul" ? p * q : p / q);
-  }
-  OnnxValue v;
-  v.constant = std::make_shared<OnnxConstant>(
-      OnnxConstant::of(std::move(out), a.numel() == 1 ? b.dims() : a.dims()));
-  result(std::move(v));
+// slope x + (1 - slope) relu(x), per channel.
+int Arithmetic::with_slopes(int x, const std::vector<float>& slopes) {
+  std::vector<float> rest(slopes.size());
+  std::ranges::transform(slopes, rest.begin(), [](float s) { return 1.0f - s; });
+  Node sum;
+  sum.attributes = AddAttributes{};
+  sum.inputs = {affine(x, slopes, {}), affine(activate(x, Activation::kReLU), rest, {})};
+  return add(std::move(sum));
 }
 
 void Arithmetic::leaky_relu() {
   const float alpha = number("alpha", 0.01f);
-  check(close(alpha, kernels::kLeakySlope), "alpha is {}, only {} is supported", alpha,
-        kernels::kLeakySlope);
-  result(activate(plain(0), Activation::kLeakyReLU), input(0).flat);
+  const int x = plain(0);
+  result(close(alpha, kernels::kLeakySlope) ? activate(x, Activation::kLeakyReLU)
+                                            : with_slopes(x, all_channels(x, alpha)),
+         input(0).flat);
 }
 
-// min(relu(x), m) = m - relu(m - relu(x)): ReLU6 without an activation of its own.
+void Arithmetic::parametric_relu() {
+  const OnnxValue x = settled(input(0));
+  result(with_slopes(x.tensor, per_channel(constant_input(1), x)), x.flat);
+}
+
 void Arithmetic::clip() {
-  const float low = has_input(1) ? constant_input(1).item() : number("min", -3e38f);
-  const float high = has_input(2) ? constant_input(2).item() : number("max", 3e38f);
-  check(low == 0.0f && high > 0,
-        "only a range from 0 to a positive number is supported, not {} to {}", low, high);
-  const bool flat = input(0).flat;
-  int x = activate(plain(0), Activation::kReLU);
-  if (high < 1e30f) {
-    const size_t channels = static_cast<size_t>(shape(x)[3]);
-    const std::vector<float> minus(channels, -1.0f);
-    const std::vector<float> most(channels, high);
-    x = activate(affine(x, minus, most), Activation::kReLU);
-    x = activate(affine(x, minus, most), Activation::kReLU);
-  }
-  result(x, flat);
+  const bool attributes = importer_.opset < 11;
+  const float least = std::numeric_limits<float>::lowest();
+  float low = attributes ? number("min", least) : bound(1, least);
+  float high = attributes ? number("max", -least) : bound(2, -least);
+  if (low <= least) low = -std::numeric_limits<float>::infinity();
+  if (high >= -least) high = std::numeric_limits<float>::infinity();
+  const int x = plain(0);
+  result(
+      low == 0.0f && high == 6.0f ? activate(x, Activation::kReLU6) : importer_.clip(x, low, high),
+      input(0).flat);
 }
 
-// Parts of HardSwish and Mish.
-void Arithmetic::pending_function() {
-  OnnxValue v = input(0);
-  const std::string& op = current().op_type();
-  check(!v.is_constant(), "its input must be a tensor, not a constant");
-  if (op == "Tanh") {
+// Stays pending, because it may be a part of a HardSwish.
+void Arithmetic::hard_sigmoid() {
+  check(!input(0).is_constant(), "its input must be a tensor, not a constant");
+  OnnxValue v = settled(input(0));
+  const float alpha = number("alpha", 0.2f), beta = number("beta", 0.5f);
+  if (!close(alpha, 1.0f / 6) || !close(beta, 0.5f))
+    v.tensor =
+        affine(v.tensor, all_channels(v.tensor, 6 * alpha), all_channels(v.tensor, 6 * beta - 3));
+  v.pending = Pending::kHardSigmoid;
+  result(std::move(v));
+}
+
+// Parts of Mish.
+void Arithmetic::softplus_or_tanh() {
+  check(!input(0).is_constant(), "its input must be a tensor, not a constant");
+  if (current().op_type() == "Tanh") {
+    OnnxValue v = input(0);
     check(v.pending == Pending::kSoftplus, "is only supported as a part of Mish");
     v.pending = Pending::kTanhOfSoftplus;
-  } else {
-    v.tensor = plain(v);
-    v.factor = 1.0f;
-    v.pending = op == "Softplus" ? Pending::kSoftplus : Pending::kHardSigmoid;
-    check(op == "Softplus" ||
-              (close(number("alpha", 0.2f), 1.0f / 6) && close(number("beta", 0.5f), 0.5f)),
-          "only alpha 1/6 and beta 1/2 are supported");
+    return result(std::move(v));
   }
+  OnnxValue v = settled(input(0));
+  v.pending = Pending::kSoftplus;
   result(std::move(v));
 }
 
@@ -128,15 +134,13 @@ void Arithmetic::add_or_subtract() {
   const float sign = current().op_type() == "Sub" ? -1.0f : 1.0f;
   const OnnxValue a = input(0);
   const OnnxValue b = input(1);
-  if (a.is_constant() && b.is_constant()) return fold_integers();
   if (a.is_constant() || b.is_constant()) {
-    const OnnxValue& x = a.is_constant() ? b : a;
-    const int tensor = plain(x);
+    const OnnxValue x = settled(a.is_constant() ? b : a);
     std::vector<float> shift = per_channel(constant_input(a.is_constant() ? 0 : 1), x);
     if (b.is_constant())
       for (float& v : shift) v *= sign;
     return result(
-        affine(tensor, std::vector<float>(shift.size(), a.is_constant() ? sign : 1.0f), shift),
+        affine(x.tensor, std::vector<float>(shift.size(), a.is_constant() ? sign : 1.0f), shift),
         x.flat);
   }
   Node node;
@@ -151,20 +155,27 @@ void Arithmetic::add_or_subtract() {
   result(add(std::move(node)), a.flat);
 }
 
+// The factor may be one pixel per image.
+int Arithmetic::product(int x, int factor) {
+  if (shape(x)[1] * shape(x)[2] < shape(factor)[1] * shape(factor)[2]) std::swap(x, factor);
+  Node node;
+  node.attributes = MultiplyAttributes{};
+  node.inputs = {x, factor};
+  return add(std::move(node));
+}
+
 void Arithmetic::multiply() {
   const OnnxValue a = input(0);
   const OnnxValue b = input(1);
-  if (a.is_constant() && b.is_constant()) return fold_integers();
   if (a.is_constant() || b.is_constant()) {
-    OnnxValue x = a.is_constant() ? b : a;
-    const OnnxConstant& c = constant_input(a.is_constant() ? 0 : 1);
-    if (c.numel() == 1) {
-      x.tensor = plain(x);
-      x.factor = c.item();
-      return result(std::move(x));
-    }
-    return result(affine(plain(x), per_channel(c, x), {}), x.flat);
+    OnnxValue x = settled(a.is_constant() ? b : a);
+    const std::vector<float> factor = per_channel(constant_input(a.is_constant() ? 0 : 1), x);
+    if (constant_input(a.is_constant() ? 0 : 1).numel() > 1)
+      return result(affine(x.tensor, factor, {}), x.flat);
+    x.factor = factor[0];
+    return result(std::move(x));
   }
+  check(a.flat == b.flat, "multiplies an image and a matrix");
   for (const auto& [x, gate] : {std::pair(a, b), std::pair(b, a)}) {
     if (x.pending != Pending::kNone || x.factor != 1.0f || gate.factor != 1.0f) continue;
     if (gate.tensor == x.tensor && gate.pending == Pending::kHardSigmoid)
@@ -176,35 +187,42 @@ void Arithmetic::multiply() {
         made->activation() == Activation::kSigmoid && made->inputs[0] == x.tensor)
       return result(activate(plain(x), Activation::kSiLU), x.flat);
   }
-  fail("a product of two tensors is only supported in SiLU, HardSwish and Mish");
+  const int x = plain(a);
+  result(product(x, plain(b)), a.flat);
 }
 
 void Arithmetic::divide() {
-  OnnxValue x = input(0);
+  check(!input(0).is_constant(), "divides a constant by a tensor");
+  OnnxValue x = settled(input(0));
   const OnnxConstant& c = constant_input(1);
-  if (x.is_constant()) return fold_integers();
   std::vector<float> factor = per_channel(c, x);
   for (float& v : factor) {
     check(v != 0.0f, "divides by zero");
     v = 1.0f / v;
     check(std::isfinite(v), "divides by a number close to zero");
   }
-  x.tensor = plain(x);
+  if (c.numel() > 1) return result(affine(x.tensor, factor, {}), x.flat);
   x.factor = factor[0];
-  if (c.numel() == 1) return result(std::move(x));
-  result(affine(x.tensor, factor, {}), x.flat);
+  result(std::move(x));
 }
 
-// Identity, Dropout, and Cast from one float to another.
-void Arithmetic::identity() {
-  const OnnxValue v = input(0);
-  if (current().op_type() == "Cast" && !v.is_constant()) {
-    const int64_t to = integer("to", 0, 0, 100);
-    check(to == onnx::TensorProto::FLOAT || to == onnx::TensorProto::FLOAT16 ||
-              to == onnx::TensorProto::BFLOAT16 || to == onnx::TensorProto::DOUBLE,
-          "only casts between floating-point types are supported");
-  }
-  result(v);
+// From one float to another.
+void Arithmetic::cast() {
+  const int64_t to = integer("to", 0, 0, 100);
+  ignore({"saturate"});  // of 8-bit floats
+  check(to == onnx::TensorProto::FLOAT || to == onnx::TensorProto::FLOAT16 ||
+            to == onnx::TensorProto::BFLOAT16 || to == onnx::TensorProto::DOUBLE,
+        "only casts between floating-point types are supported");
+  check(!input(0).steps, "casts the integers of a QuantizeLinear");
+  identity();
+}
+
+void Arithmetic::dropout() {
+  ignore({"ratio", "seed"});
+  ignore_input(1);
+  check(!has_input(2) || constant_input(2).item() == 0.0f,
+        "training_mode is true: its result is random");
+  identity();
 }
 
 void Arithmetic::softmax() {
@@ -222,22 +240,23 @@ void Arithmetic::softmax() {
 }
 
 constexpr OnnxImport kImports[] = {imports<&Arithmetic::add_or_subtract>("Add"),
-                                   imports<&Arithmetic::identity>("Cast"),
+                                   imports<&Arithmetic::cast>("Cast"),
                                    imports<&Arithmetic::clip>("Clip"),
                                    imports<&Arithmetic::divide>("Div"),
-                                   imports<&Arithmetic::identity>("Dropout"),
-                                   imports<&Arithmetic::pending_function>("HardSigmoid"),
+                                   imports<&Arithmetic::dropout>("Dropout"),
+                                   imports<&Arithmetic::hard_sigmoid>("HardSigmoid"),
                                    imports<&Arithmetic::hard_swish>("HardSwish"),
                                    imports<&Arithmetic::identity>("Identity"),
                                    imports<&Arithmetic::leaky_relu>("LeakyRelu"),
                                    imports<&Arithmetic::mish>("Mish"),
                                    imports<&Arithmetic::multiply>("Mul"),
+                                   imports<&Arithmetic::parametric_relu>("PRelu"),
                                    imports<&Arithmetic::relu>("Relu"),
                                    imports<&Arithmetic::sigmoid>("Sigmoid"),
                                    imports<&Arithmetic::softmax>("Softmax"),
-                                   imports<&Arithmetic::pending_function>("Softplus"),
+                                   imports<&Arithmetic::softplus_or_tanh>("Softplus"),
                                    imports<&Arithmetic::add_or_subtract>("Sub"),
-                                   imports<&Arithmetic::pending_function>("Tanh")};
+                                   imports<&Arithmetic::softplus_or_tanh>("Tanh")};
 
 // ---- export
 
@@ -245,6 +264,10 @@ void export_add(OnnxExporter& e, const Node& node) {
   const float factor = node.as<AddAttributes>().residual_scale;
   const std::string b = e.scaled(node.name, e.in(node, 1), factor);
   e.write("Add", node, {e.in(node), b});
+}
+
+void export_multiply(OnnxExporter& e, const Node& node) {
+  e.write("Mul", node, {e.in(node), e.in(node, 1)});
 }
 
 void export_activation(OnnxExporter& e, const Node& node) {
@@ -256,6 +279,7 @@ void export_softmax(OnnxExporter& e, const Node& node) {
 }
 
 constexpr OnnxExport kExports[] = {{NodeKind::kAdd, export_add},
+                                   {NodeKind::kMultiply, export_multiply},
                                    {NodeKind::kActivation, export_activation},
                                    {NodeKind::kSoftmax, export_softmax}};
 

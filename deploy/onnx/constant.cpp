@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "deploy/onnx/constant.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
 #include "core/convert.h"
+#include "core/half.h"
 
 namespace sextant::deploy {
 namespace {
@@ -93,12 +95,31 @@ OnnxConstant::OnnxConstant(const TensorProto& tensor)
         numel_ * bytes_of(type_));
 }
 
-OnnxConstant OnnxConstant::of(std::vector<int64_t> values, std::vector<int64_t> dims) {
+OnnxConstant OnnxConstant::of(std::vector<int64_t> values, std::vector<int64_t> dims, int type) {
   OnnxConstant c;
   c.numel_ = std::ssize(values);
   c.dims_ = std::move(dims);
-  c.type_ = TensorProto::INT64;
+  c.type_ = type;
   c.computed_ = std::move(values);
+  return c;
+}
+
+OnnxConstant OnnxConstant::of(const std::vector<double>& values, std::vector<int64_t> dims,
+                              int type) {
+  OnnxConstant c;
+  c.numel_ = std::ssize(values);
+  c.dims_ = std::move(dims);
+  c.type_ = type;
+  if (c.integers() || type == TensorProto::BOOL) {
+    for (const double v : values)  // a position beyond every size stays one
+      c.computed_.push_back(v >= 0x1p62 ? INT64_MAX : static_cast<int64_t>(v));
+    return c;
+  }
+  c.computed_floats_.assign(values.begin(), values.end());
+  for (float& v : c.computed_floats_) {
+    if (type == TensorProto::FLOAT16) v = to_float(to_half(v));
+    if (type == TensorProto::BFLOAT16) v = to_float(to_bfloat16(v));
+  }
   return c;
 }
 
@@ -111,7 +132,9 @@ template <class To>
 std::vector<To> OnnxConstant::values() const {
   std::vector<To> out(static_cast<size_t>(numel_));
   if (!tensor_) {
-    for (size_t i = 0; i < out.size(); ++i) out[i] = static_cast<To>(computed_[i]);
+    for (size_t i = 0; i < out.size(); ++i)
+      out[i] = computed_floats_.empty() ? static_cast<To>(computed_[i])
+                                        : static_cast<To>(computed_floats_[i]);
     return out;
   }
   const TensorProto& t = *tensor_;
@@ -159,6 +182,13 @@ std::vector<int64_t> OnnxConstant::ints() const {
 float OnnxConstant::item() const {
   check(numel_ == 1, "must have one value, not {}", numel_);
   return floats()[0];
+}
+
+float OnnxConstant::bound() const {
+  check(numel_ == 1, "must have one value, not {}", numel_);
+  const float v = values<float>()[0];
+  check(!std::isnan(v), "holds NaN");
+  return v;
 }
 
 std::vector<float> dequantized(const OnnxQuantized& q, bool& steps) {

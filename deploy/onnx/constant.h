@@ -18,8 +18,10 @@ class OnnxConstant {
   // Refers to `tensor`, which must outlive it. Throws Error for an unsupported type, dims out of
   // bounds, and data in another file or of a length that does not match the dims.
   explicit OnnxConstant(const onnx::TensorProto& tensor);
-  // A constant of integers that constant folding computed.
-  static OnnxConstant of(std::vector<int64_t> values, std::vector<int64_t> dims);
+  // A constant that was computed, of an ONNX type; f16 values are rounded to it.
+  static OnnxConstant of(std::vector<int64_t> values, std::vector<int64_t> dims,
+                         int type = onnx::TensorProto::INT64);
+  static OnnxConstant of(const std::vector<double>& values, std::vector<int64_t> dims, int type);
 
   const std::vector<int64_t>& dims() const { return dims_; }
   int64_t numel() const { return numel_; }
@@ -32,13 +34,16 @@ class OnnxConstant {
   std::vector<int64_t> ints() const;
   // The value of a constant that has one element.
   float item() const;
+  // The same where infinity has a meaning.
+  float bound() const;
 
  private:
   template <class To>
   std::vector<To> values() const;
 
   const onnx::TensorProto* tensor_ = nullptr;
-  std::vector<int64_t> computed_;
+  std::vector<int64_t> computed_;  // without a tensor: of an integer type or bool
+  std::vector<float> computed_floats_;
   std::vector<int64_t> dims_;
   int64_t numel_ = 0;
   int type_ = 0;

@@ -2,6 +2,7 @@
 // Layers with weights: convolutions, and operators imported as convolutions.
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "deploy/graph/conv_layers.h"
 #include "deploy/graph/ranges.h"
@@ -42,7 +43,10 @@ class Convolutions : public OnnxOperator {
     }
   };
   Weights weights(int i, size_t out_axis) const;
-  std::vector<float> bias_values(int i, int64_t channels) const;
+  std::vector<float> bias_values(int i, int64_t channels, bool broadcasts = false) const;
+  void check_kernel(const Weights& w) const;
+  // Input 0 with only its padding pending.
+  OnnxValue padded_image();
   void convolution(const OnnxValue& source, Weights w, const OnnxWindow& g, int64_t groups,
                    std::vector<float> bias);
   void fully_connected(Weights w, bool transposed, float alpha, std::vector<float> bias);
@@ -73,23 +77,42 @@ Convolutions::Weights Convolutions::weights(int i, size_t out_axis) const {
   return w;
 }
 
-std::vector<float> Convolutions::bias_values(int i, int64_t channels) const {
+// `broadcasts`: one value may stand for all.
+std::vector<float> Convolutions::bias_values(int i, int64_t channels, bool broadcasts) const {
   if (!has_input(i)) return {};
   const OnnxValue& v = input(i);
   check(v.is_constant(), "its bias '{}' is not a constant", one_line(current().input(i)));
   bool steps = false;
   std::vector<float> b = v.constant ? v.constant->floats() : dequantized(*v.weight, steps);
-  if (b.size() == 1) b.assign(static_cast<size_t>(channels), b[0]);
-  check(std::ssize(b) == channels, "its bias has {} values for {} channels", b.size(), channels);
+  const std::vector<int64_t>& dims = v.constant ? v.constant->dims() : v.weight->values.dims();
+  if (broadcasts && b.size() == 1) b.assign(static_cast<size_t>(channels), b[0]);
+  check(std::ssize(b) == channels && (dims.empty() || b.size() == 1 || dims.back() == channels),
+        "its bias has {} values for {} channels", b.size(), channels);
   return b;
+}
+
+OnnxValue Convolutions::padded_image() {
+  OnnxValue x = input(0);
+  check(!x.is_constant() && !x.flat, "its input must be an image");
+  OnnxValue image;
+  image.zeros = std::exchange(x.zeros, {});
+  image.tensor = plain(x);
+  return image;
+}
+
+void Convolutions::check_kernel(const Weights& w) const {
+  check(w.dims.size() == 4, "its weight has {} dimensions; only 2-D layers are supported",
+        w.dims.size());
+  const std::vector<int64_t> kernel = integers("kernel_shape", {w.dims[2], w.dims[3]}, 1, 1 << 16);
+  check(kernel[0] == w.dims[2] && kernel[1] == w.dims[3],
+        "kernel_shape is {}x{}, but its weight is {}x{}", kernel[0], kernel[1], w.dims[2],
+        w.dims[3]);
 }
 
 // Adds a convolution with weights [O, I, kh, kw]. What our node cannot express goes into the
 // kernel: dilation as zeros between its values, unequal padding as zeros around them.
 void Convolutions::convolution(const OnnxValue& source, Weights w, const OnnxWindow& g,
                                int64_t groups, std::vector<float> bias) {
-  check(source.pending == OnnxValue::Pending::kNone && source.factor == 1.0f,
-        "its input must not be a scaled or partial activation");
   std::array<int64_t, 4> pads = g.pads;
   for (size_t d = 0; d < 4; ++d) pads[d] += source.zeros[d];
   const int64_t padding = *std::max_element(pads.begin(), pads.end());
@@ -120,29 +143,24 @@ void Convolutions::convolution(const OnnxValue& source, Weights w, const OnnxWin
 }
 
 void Convolutions::conv() {
-  OnnxValue x = input(0);
-  check(!x.is_constant() && !x.flat, "its input must be an image");
-  if (x.factor != 1.0f || x.pending != OnnxValue::Pending::kNone) {
-    x.tensor = plain(x);
-    x.factor = 1.0f;
-  }
+  const OnnxValue x = padded_image();
   Weights w = weights(1, 0);
-  check(w.dims.size() == 4, "its weight has {} dimensions; only 2-D layers are supported",
-        w.dims.size());
+  check_kernel(w);
   const int64_t groups = integer("group", 1, 1, 1 << 16);
   std::vector<float> bias = bias_values(2, w.dims[0]);
-  const OnnxWindow g = window(shape(x.tensor), w.dims[2], w.dims[3]);
+  const OnnxWindow g = window(shape(x.tensor), w.dims[2], w.dims[3], x.zeros);
   convolution(x, std::move(w), g, groups, std::move(bias));
 }
 
 void Convolutions::conv_transpose() {
   const int x = plain(0);
   const Weights w = weights(1, 1);
+  check_kernel(w);
   const OnnxWindow g = window(shape(x), 2, 2);
   const auto extra = integers("output_padding", {0, 0}, 0, 64);
-  check(w.dims.size() == 4 && w.dims[2] == 2 && w.dims[3] == 2 && g.stride == 2 &&
-            g.pads == std::array<int64_t, 4>{} && g.dilation == std::array<int64_t, 2>{1, 1} &&
-            integer("group", 1, 1, 1 << 16) == 1 && extra[0] == 0 && extra[1] == 0,
+  check(w.dims[2] == 2 && w.dims[3] == 2 && g.stride == 2 && g.pads == std::array<int64_t, 4>{} &&
+            g.dilation == std::array<int64_t, 2>{1, 1} && integer("group", 1, 1, 1 << 16) == 1 &&
+            extra[0] == 0 && extra[1] == 0,
         "only 2x2 kernels with stride 2, without padding and groups, are supported");
   Node node;
   node.attributes = DeconvAttributes{};
@@ -192,7 +210,7 @@ void Convolutions::gemm() {
   const bool transposed = integer("transB", 0, 0, 1) == 1;
   Weights w = weights(1, transposed ? 0 : 1);
   check(w.dims.size() == 2, "its weight must be a matrix");
-  std::vector<float> bias = bias_values(2, w.dims[transposed ? 0 : 1]);
+  std::vector<float> bias = bias_values(2, w.dims[transposed ? 0 : 1], true);
   for (float& v : bias) v *= number("beta", 1.0f);
   fully_connected(std::move(w), transposed, number("alpha", 1.0f), std::move(bias));
 }
@@ -205,6 +223,9 @@ void Convolutions::batch_norm() {
   node.inputs = {x};
   const float eps = number("epsilon", 1e-5f);
   node.attributes = BatchNormAttributes{.eps = eps};
+  node.precision = Precision::kFloat32;
+  ignore({"momentum"});
+  check(integer("spatial", 1, 0, 1) == 1, "spatial 0 is not supported");
   check(integer("training_mode", 0, 0, 1) == 0, "training_mode is not supported");
   for (int i = 1; i <= 4; ++i) {
     const std::vector<float> v = constant_input(i).floats();
@@ -219,16 +240,15 @@ void Convolutions::batch_norm() {
 
 // A depthwise convolution whose weights are all equal.
 void Convolutions::average_pool() {
-  const OnnxValue x = input(0);
-  check(!x.is_constant() && !x.flat && x.factor == 1.0f, "its input must be an image");
+  const OnnxValue x = padded_image();
   const std::vector<int64_t> kernel = integers("kernel_shape", {0, 0}, 1, 64);
   check(kernel[0] >= 1 && kernel[1] >= 1, "kernel_shape is missing");
-  const OnnxWindow g = window(shape(x.tensor), kernel[0], kernel[1]);
+  const OnnxWindow g = window(shape(x.tensor), kernel[0], kernel[1], x.zeros);
   check(integer("count_include_pad", 0, 0, 1) == 1 || g.pads == std::array<int64_t, 4>{},
         "count_include_pad 0 with padding is not supported");
   const auto rest = [&](size_t d) {
     return (shape(x.tensor)[static_cast<int>(d) + 1] + g.pads[d] + g.pads[d + 2] + x.zeros[d] +
-            x.zeros[d + 2] - kernel[d]) %
+            x.zeros[d + 2] - (kernel[d] - 1) * g.dilation[d] - 1) %
            g.stride;
   };
   check(integer("ceil_mode", 0, 0, 1) == 0 || (rest(0) == 0 && rest(1) == 0),

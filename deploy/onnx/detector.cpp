@@ -33,6 +33,7 @@ struct Roles {
   size_t cls = 0, reg = 1, obj = 2;
   bool objectness = false;
   bool descending = false;  // the largest stride first
+  float cell_offset = 0.5f;
 };
 
 class Finder {
@@ -85,6 +86,7 @@ class Finder {
     d.attributes.num_classes = classes(r);
     d.attributes.reg_max = levels_[0][r.reg].shape[3] / 4 - 1;
     d.attributes.objectness = r.objectness;
+    d.attributes.grid_cell_offset = r.cell_offset;
     for (const size_t l : order_of(r)) {
       d.attributes.strides.push_back(strides_[l]);
       d.inputs.push_back(levels_[l][r.cls].name);
@@ -159,10 +161,15 @@ class Finder {
   // Whether the outputs are decoded from maps in these roles.
   bool explains(const Roles& r) const {
     const std::vector<float> rows = decoded(r);
-    for (const auto& [name, maker] : makers_)
-      if (behind_.contains(maker) && is_decoded(name, rows, classes(r)) && is_all(name))
-        return true;
-    return false;
+    std::set<std::string> corners, scores;
+    for (const auto& [name, maker] : makers_) {
+      if (!behind_.contains(maker)) continue;
+      if (is_decoded(name, rows, classes(r)) && is_all({name})) return true;
+      if (is_corners(name, rows, classes(r))) corners.insert(name);
+      if (is_scores(name, rows, classes(r))) scores.insert(name);
+    }
+    corners.insert(scores.begin(), scores.end());
+    return !scores.empty() && corners.size() > scores.size() && is_all(corners);
   }
 
  private:
@@ -187,6 +194,7 @@ class Finder {
     p.batch = end_.batch;
     p.classes = d.attributes.num_classes;
     p.reg_max = d.attributes.reg_max;
+    p.cell_offset = d.attributes.grid_cell_offset;
     for (const size_t l : order_of(r)) {
       kernels::DecodeLevel& level = p.level[static_cast<size_t>(p.levels++)];
       level.cls = levels_[l][r.cls].values.data();
@@ -220,16 +228,50 @@ class Finder {
           const int64_t c = k > 4 && !with ? k - 1 : k;
           const int64_t at =
               turned ? (n * (full - 1) + c) * anchors + i : (n * anchors + i) * a->dims[2] + c;
-          const double apart = std::abs(a->values[static_cast<size_t>(at)] - want);
-          if (!(apart <= kTolerance * (1 + std::abs(want)))) return false;
+          if (!near(a->values[static_cast<size_t>(at)], want)) return false;
         }
     return true;
   }
 
-  // The value is an output, or all outputs are computed from it alone by non-maximum suppression.
-  bool is_all(const std::string& rows) const {
+  static bool near(double value, double want) {
+    return std::abs(value - want) <= kTolerance * (1 + std::abs(want));
+  }
+
+  // [N, A, 4]: left, top, right, bottom.
+  bool is_corners(const std::string& name, const std::vector<float>& rows, int64_t classes) const {
+    const int64_t full = 5 + classes, anchors = std::ssize(rows) / full;
+    const OnnxArray* a = evaluator_.find(name);
+    if (!a || a->dims != std::vector<int64_t>{end_.batch, anchors / end_.batch, 4}) return false;
+    for (int64_t i = 0; i < anchors; ++i)
+      for (size_t k = 0; k < 4; ++k) {
+        const float* row = rows.data() + i * full;
+        const double half = row[2 + k % 2] / 2.0, size = std::abs(2 * half);
+        const double want = k < 2 ? row[k] - half : row[k % 2] + half;
+        const double value = a->values[static_cast<size_t>(i) * 4 + k];
+        if (!(std::abs(value - want) <= kTolerance * (1 + std::abs(want) + size))) return false;
+      }
+    return true;
+  }
+
+  // [N, classes, A]: class scores times the objectness.
+  bool is_scores(const std::string& name, const std::vector<float>& rows, int64_t classes) const {
+    const int64_t full = 5 + classes, anchors = std::ssize(rows) / full / end_.batch;
+    const OnnxArray* a = evaluator_.find(name);
+    if (!a || a->dims != std::vector<int64_t>{end_.batch, classes, anchors}) return false;
+    for (int64_t n = 0; n < end_.batch; ++n)
+      for (int64_t c = 0; c < classes; ++c)
+        for (int64_t i = 0; i < anchors; ++i) {
+          const float* row = rows.data() + (n * anchors + i) * full;
+          const auto at = static_cast<size_t>((n * classes + c) * anchors + i);
+          if (!near(a->values[at], static_cast<double>(row[4]) * row[5 + c])) return false;
+        }
+    return true;
+  }
+
+  // A value is an output, or all outputs are computed from these alone by non-maximum suppression.
+  bool is_all(const std::set<std::string>& rows) const {
     for (const auto& o : end_.graph.output())
-      if (o.name() == rows) return true;
+      if (rows.contains(o.name())) return rows.size() == 1;
     std::set<std::string> seen;
     std::vector<std::string> open;
     for (const auto& o : end_.graph.output()) open.push_back(o.name());
@@ -237,7 +279,7 @@ class Finder {
     while (!open.empty()) {
       const std::string name = open.back();
       open.pop_back();
-      if (name.empty() || name == rows || !seen.insert(name).second) continue;
+      if (name.empty() || rows.contains(name) || !seen.insert(name).second) continue;
       const auto made = makers_.find(name);
       if (made == makers_.end()) continue;
       if (!behind_.contains(made->second)) return false;  // reads the maps again
@@ -264,10 +306,12 @@ std::optional<OnnxDetector> find_detector(const OnnxModelEnd& end) {
   if (!finder.trace_back()) return std::nullopt;
   finder.evaluate();
   for (Roles r : finder.possible_roles())
-    for (const bool descending : {false, true}) {
-      r.descending = descending;
-      if (finder.explains(r)) return finder.detector(r);
-    }
+    for (const bool descending : {false, true})
+      for (const float offset : {end.cell_offset, Roles{}.cell_offset}) {
+        r.descending = descending;
+        r.cell_offset = offset;
+        if (finder.explains(r)) return finder.detector(r);
+      }
   return std::nullopt;
 }
 
@@ -278,7 +322,8 @@ OnnxDetector detector_of_maps(const OnnxModelEnd& end, int64_t classes) {
     const Shape* s = end.maps(o.name());
     check(s != nullptr, "output '{}' is not a map", one_line(o.name()));
     names.push_back(o.name());
-    list += fmt::format("{}{}", list.empty() ? "" : ", ", s->str());
+    list += fmt::format("{}[{},{},{},{}]", list.empty() ? "" : ", ", (*s)[0], (*s)[3], (*s)[1],
+                        (*s)[2]);
   }
   Finder finder(end);
   check(finder.set_levels(names),

@@ -22,6 +22,7 @@ struct OnnxModelEnd {
   int64_t opset = 13;
   int64_t batch = 1;
   std::string image;
+  float cell_offset = 0.5f;  // of the grid; 0.5 is tried as well
   OnnxMaps maps;
 };
 
@@ -34,7 +35,8 @@ struct OnnxDetector {
 // random maps, and looks for a value that kernels/detection/decode.h gives for the same maps: rows
 // [N, A, 5 + classes] (centre, size, objectness, scores), or without the objectness
 // [N, A, 4 + classes] or [N, 4 + classes, A]. That value has to be an output, or the only input of
-// a non-maximum suppression. Returns nothing if no such value is found.
+// a non-maximum suppression; of the latter, the corners [N, A, 4] and the scores of detections
+// [N, classes, A] may be the inputs as well. Returns nothing if no such value is found.
 std::optional<OnnxDetector> find_detector(const OnnxModelEnd& end);
 
 // The same where the outputs are the maps of a YOLOv6 head themselves, class logits and distances

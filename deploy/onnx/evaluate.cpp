@@ -7,7 +7,7 @@
 #include <set>
 
 #include "core/error.h"
-#include "deploy/onnx/constant.h"
+#include "core/half.h"
 #include "deploy/onnx/weights.h"
 
 namespace sextant::deploy {
@@ -102,6 +102,39 @@ OnnxArray expanded(const OnnxArray& x, const Dims& as) {
 
 }  // namespace
 
+OnnxArray array_of(const OnnxConstant& c) {
+  OnnxArray a{c.dims(), {}, c.integers()};
+  check(c.numel() <= kMaxElements, "has {} values, too many to compute with", c.numel());
+  if (c.integers())
+    for (const int64_t v : c.ints()) a.values.push_back(static_cast<double>(v));
+  else
+    for (const float v : c.floats()) a.values.push_back(v);
+  return a;
+}
+
+OnnxArray array_of(std::vector<int64_t> dims, const std::vector<float>& values) {
+  check(std::ssize(values) <= kMaxElements, "has {} values, too many to compute with",
+        values.size());
+  return {std::move(dims), {values.begin(), values.end()}};
+}
+
+std::vector<int64_t> part_of_shape(const std::vector<int64_t>& dims, int64_t start, int64_t end) {
+  const auto index = [&](int64_t v) {
+    return std::clamp<int64_t>(v < 0 ? v + std::ssize(dims) : v, 0, std::ssize(dims));
+  };
+  if (index(start) >= index(end)) return {};
+  return {dims.begin() + index(start), dims.begin() + index(end)};
+}
+
+std::vector<int64_t> equal_parts(int64_t size, int64_t parts, bool last_smaller) {
+  check(parts > 0 && (last_smaller || size % parts == 0), "{} channels do not split into {} parts",
+        size, parts);
+  const int64_t each = (size + parts - 1) / parts;
+  Dims sizes(static_cast<size_t>(parts), each);
+  sizes.back() = size - each * (parts - 1);
+  return sizes;
+}
+
 OnnxArray zeros_array(std::vector<int64_t> dims) {
   const auto n = static_cast<size_t>(product(dims));
   return {std::move(dims), std::vector<double>(n)};
@@ -119,14 +152,7 @@ void OnnxEvaluator::set(const std::string& name, OnnxArray array) {
 }
 
 void OnnxEvaluator::set(const onnx::TensorProto& constant) {
-  const OnnxConstant c(constant);
-  OnnxArray a{c.dims(), {}, c.integers()};
-  check(c.numel() <= kMaxElements, "absurd size");
-  if (c.integers())
-    for (const int64_t v : c.ints()) a.values.push_back(static_cast<double>(v));
-  else
-    for (const float v : c.floats()) a.values.push_back(v);
-  set(constant.name(), std::move(a));
+  set(constant.name(), array_of(OnnxConstant(constant)));
 }
 
 const OnnxArray* OnnxEvaluator::find(const std::string& name) const {
@@ -137,6 +163,7 @@ const OnnxArray* OnnxEvaluator::find(const std::string& name) const {
 bool OnnxEvaluator::has(int i) const { return i < now_->input_size() && !now_->input(i).empty(); }
 
 const OnnxArray& OnnxEvaluator::in(int i) const {
+  read_inputs_.insert(i);
   check(has(i), "input {} is missing", i);
   const OnnxArray* found = find(now_->input(i));
   check(found != nullptr, "reads '{}', whose value is unknown", one_line(now_->input(i)));
@@ -149,6 +176,7 @@ void OnnxEvaluator::out(OnnxArray array, int i) {
 }
 
 const onnx::AttributeProto* OnnxEvaluator::attribute(const char* name) const {
+  read_attributes_.insert(name);
   for (const onnx::AttributeProto& a : now_->attribute())
     if (a.name() == name) return &a;
   return nullptr;
@@ -216,6 +244,26 @@ void OnnxEvaluator::power() {
 void OnnxEvaluator::equal() {
   binary([](double a, double b) { return a == b ? 1.0 : 0.0; });
 }
+void OnnxEvaluator::minimum() {
+  check(now_->input_size() == 2, "is only supported with two inputs");
+  binary([](double a, double b) { return std::min(a, b); });
+}
+void OnnxEvaluator::maximum() {
+  check(now_->input_size() == 2, "is only supported with two inputs");
+  binary([](double a, double b) { return std::max(a, b); });
+}
+void OnnxEvaluator::negate() {
+  unary([](double v) { return -v; });
+}
+void OnnxEvaluator::square_root() {
+  unary([](double v) { return std::sqrt(v); });
+}
+void OnnxEvaluator::round_down() {
+  unary([](double v) { return std::floor(v); });
+}
+void OnnxEvaluator::round_up() {
+  unary([](double v) { return std::ceil(v); });
+}
 void OnnxEvaluator::sigmoid() {
   unary([](double v) { return 1 / (1 + std::exp(-v)); });
 }
@@ -235,13 +283,25 @@ void OnnxEvaluator::where() {
 void OnnxEvaluator::cast() {
   using onnx::TensorProto;
   const int64_t to = integer("to", 0);
+  attribute("saturate");  // of 8-bit floats
   OnnxArray y = in(0);
   y.whole = to == TensorProto::INT64 || to == TensorProto::INT32;
   check(y.whole || to == TensorProto::FLOAT || to == TensorProto::DOUBLE ||
             to == TensorProto::FLOAT16 || to == TensorProto::BOOL,
         "a cast to type {} is not supported", to);
-  for (double& v : y.values)
-    v = to == TensorProto::BOOL ? static_cast<double>(v != 0) : (y.whole ? std::trunc(v) : v);
+  const double most = to == TensorProto::INT32 ? 0x1p31 : 0x1p62;
+  for (double& v : y.values) {
+    if (y.whole) {
+      v = std::trunc(v);
+      check(in(0).whole || (v >= -most && v < most), "casts {} to an integer", v);
+    } else if (to == TensorProto::BOOL) {
+      v = v != 0;
+    } else if (to == TensorProto::FLOAT16) {
+      v = to_float(to_half(static_cast<float>(v)));
+    } else if (to == TensorProto::FLOAT) {
+      v = static_cast<float>(v);
+    }
+  }
   out(std::move(y));
 }
 
@@ -293,6 +353,7 @@ void OnnxEvaluator::conv() {
   check(!has(2) && x.dims.size() == 4 && w.dims.size() == 4 && w.dims[0] == 1 && w.dims[2] == 1 &&
             w.dims[3] == 1 && w.dims[1] == x.dims[1],
         "a convolution is only supported as the projection of a distribution");
+  for (const char* name : {"group", "kernel_shape", "auto_pad"}) attribute(name);  // follow from it
   for (const char* name : {"strides", "dilations"})
     for (const int64_t v : integers(name, 9)) check(v == 1, "{} of {} is not supported", name, v);
   for (const int64_t v : integers("pads", 9)) check(v == 0, "padding of {} is not supported", v);
@@ -468,11 +529,9 @@ void OnnxEvaluator::split() {
   const size_t axis = axis_of(integer("axis", 0), x.dims.size());
   const int64_t parts = now_->output_size();
   Dims sizes = integers("split", 1);
-  if (sizes.empty()) {
-    check(parts > 0 && x.dims[axis] % parts == 0, "{} channels do not split into {} parts",
-          x.dims[axis], parts);
-    sizes.assign(static_cast<size_t>(parts), x.dims[axis] / parts);
-  }
+  check(integer("num_outputs", parts) == parts, "num_outputs is {} of {} outputs",
+        integer("num_outputs", parts), parts);
+  if (sizes.empty()) sizes = equal_parts(x.dims[axis], parts, attribute("num_outputs") != nullptr);
   check(std::ssize(sizes) == parts &&
             std::ranges::all_of(sizes, [](int64_t s) { return s >= 0; }) &&
             std::accumulate(sizes.begin(), sizes.end(), int64_t{0}) == x.dims[axis],
@@ -509,9 +568,8 @@ void OnnxEvaluator::gather() {
 }
 
 void OnnxEvaluator::shape() {
-  OnnxArray y{{std::ssize(in(0).dims)}, {}, true};
-  for (const int64_t d : in(0).dims) y.values.push_back(static_cast<double>(d));
-  out(std::move(y));
+  const Dims dims = part_of_shape(in(0).dims, integer("start", 0), integer("end", kMaxIntegers));
+  out({{std::ssize(dims)}, {dims.begin(), dims.end()}, true});
 }
 
 void OnnxEvaluator::range() {
@@ -564,6 +622,7 @@ const std::map<std::string, OnnxEvaluator::Handler>& OnnxEvaluator::handlers() {
   static const std::map<std::string, Handler> table = {
       {"Add", &E::add},
       {"Cast", &E::cast},
+      {"Ceil", &E::round_up},
       {"Concat", &E::concat},
       {"Constant", &E::constant},
       {"ConstantOfShape", &E::constant_of_shape},
@@ -573,10 +632,14 @@ const std::map<std::string, OnnxEvaluator::Handler>& OnnxEvaluator::handlers() {
       {"Exp", &E::exponential},
       {"Expand", &E::expand},
       {"Flatten", &E::flatten},
+      {"Floor", &E::round_down},
       {"Gather", &E::gather},
       {"Identity", &E::identity},
       {"MatMul", &E::matmul},
+      {"Max", &E::maximum},
+      {"Min", &E::minimum},
       {"Mul", &E::multiply},
+      {"Neg", &E::negate},
       {"Pad", &E::pad},
       {"Pow", &E::power},
       {"Range", &E::range},
@@ -586,6 +649,7 @@ const std::map<std::string, OnnxEvaluator::Handler>& OnnxEvaluator::handlers() {
       {"Slice", &E::slice},
       {"Softmax", &E::softmax},
       {"Split", &E::split},
+      {"Sqrt", &E::square_root},
       {"Squeeze", &E::squeeze},
       {"Sub", &E::subtract},
       {"Transpose", &E::transpose},
@@ -595,13 +659,36 @@ const std::map<std::string, OnnxEvaluator::Handler>& OnnxEvaluator::handlers() {
   return table;
 }
 
+bool OnnxEvaluator::knows(const std::string& type) { return handlers().contains(type); }
+
+int OnnxEvaluator::result_type(const onnx::NodeProto& node, std::span<const int> inputs) {
+  using onnx::TensorProto;
+  const std::string& op = node.op_type();
+  for (const onnx::AttributeProto& a : node.attribute()) {
+    if (op == "Cast" && a.name() == "to") return static_cast<int>(a.i());
+    if (op == "ConstantOfShape" && a.name() == "value") return a.t().data_type();
+  }
+  if (op == "ConstantOfShape") return TensorProto::FLOAT;
+  if (op == "Shape") return TensorProto::INT64;
+  if (op == "Equal") return TensorProto::BOOL;
+  return inputs[op == "Where" ? 1 : 0];
+}
+
 void OnnxEvaluator::run(const onnx::NodeProto& node) {
   now_ = &node;
+  read_attributes_.clear();
+  read_inputs_.clear();
   const auto handler = handlers().find(node.op_type());
   check((node.domain().empty() || node.domain() == "ai.onnx") && handler != handlers().end(),
         "operator '{}' is not supported here", one_line(node.op_type()));
   check(node.output_size() >= 1, "has no output");
   (this->*handler->second)();
+  for (const onnx::AttributeProto& a : node.attribute())
+    check(read_attributes_.contains(a.name()), "attribute '{}' is not supported",
+          one_line(a.name()));
+  for (int i = 0; i < node.input_size(); ++i)
+    check(node.input(i).empty() || read_inputs_.contains(i), "input {} ('{}') is not supported", i,
+          one_line(node.input(i)));
 }
 
 }  // namespace sextant::deploy

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// Computes single operators of an ONNX model on small arrays, to find out what the end of another
-// tool's detector does. Internal to deploy/onnx.
+// Computes single operators of an ONNX model: on its constants, and on small arrays to find out
+// what the end of another tool's detector does. Internal to deploy/onnx.
 #pragma once
 
 #include <onnx/onnx_pb.h>
 
 #include <cstdint>
 #include <map>
+#include <set>
+#include <span>
 #include <string>
 #include <vector>
+
+#include "deploy/onnx/constant.h"
 
 namespace sextant::deploy {
 
@@ -17,6 +21,15 @@ struct OnnxArray {
   std::vector<double> values;
   bool whole = false;  // of an integer type: divisions truncate
 };
+
+OnnxArray array_of(const OnnxConstant& constant);
+OnnxArray array_of(std::vector<int64_t> dims, const std::vector<float>& values);
+
+// What a Shape with these attributes gives.
+std::vector<int64_t> part_of_shape(const std::vector<int64_t>& dims, int64_t start, int64_t end);
+// The sizes of a Split without sizes. Throws Error where it does not divide, unless the last part
+// may be smaller.
+std::vector<int64_t> equal_parts(int64_t size, int64_t parts, bool last_smaller);
 
 // Zeros; throws Error for a shape with more values than the end of a detector needs.
 OnnxArray zeros_array(std::vector<int64_t> dims);
@@ -29,10 +42,14 @@ class OnnxEvaluator {
   void set(const onnx::TensorProto& constant);
   // Null if no value of that name has been computed.
   const OnnxArray* find(const std::string& name) const;
+  // Whether run() has the operator.
+  static bool knows(const std::string& type);
   // Computes the outputs of `node`. Throws Error for an unsupported operator or form of one, an
-  // input without a value, shapes that do not match, and when all arrays together exceed what a
-  // detector's end needs.
+  // attribute or input that it does not read, an input without a value, shapes that do not match,
+  // and when all arrays together exceed what a detector's end needs.
   void run(const onnx::NodeProto& node);
+  // The ONNX type of the node's outputs, given those of its inputs.
+  static int result_type(const onnx::NodeProto& node, std::span<const int> inputs);
 
  private:
   using Handler = void (OnnxEvaluator::*)();
@@ -51,6 +68,12 @@ class OnnxEvaluator {
   void binary(const F& f);
   template <class F>
   void unary(const F& f);
+  void negate();
+  void square_root();
+  void round_down();
+  void round_up();
+  void minimum();
+  void maximum();
   void add();
   void subtract();
   void multiply();
@@ -85,6 +108,8 @@ class OnnxEvaluator {
   std::map<std::string, OnnxArray> values_;
   int64_t elements_ = 0;  // in all arrays
   const onnx::NodeProto* now_ = nullptr;
+  mutable std::set<std::string> read_attributes_;  // of the current node
+  mutable std::set<int> read_inputs_;
 };
 
 }  // namespace sextant::deploy

@@ -55,6 +55,7 @@ void OnnxExporter::metadata(const OnnxTail* tail) {
             {"class_names", graph_.class_names},
             {"image_size", graph_.image_size},
             {"gray_border", graph_.gray_border}};
+  if (graph_.image_width > 0) j["image_width"] = graph_.image_width;
   if (tail) j["tail"] = tail_to_json(*tail);
   onnx::StringStringEntryProto& entry = *model_.add_metadata_props();
   entry.set_key("sextant");
@@ -117,6 +118,12 @@ std::string OnnxExporter::activation(const std::string& name, const std::string&
       return writer_.node("Mul", name,
                           {x, writer_.node("HardSigmoid", name + "/hard_sigmoid", {x},
                                            {{"alpha", 1.0f / 6.0f}, {"beta", 0.5f}})});
+    case Activation::kReLU6:
+      return writer_.node("Clip", name,
+                          {x, constant(name + "/min", Tensor::full(Shape{1}, 0.0f), {}),
+                           constant(name + "/max", Tensor::full(Shape{1}, 6.0f), {})});
+    case Activation::kHardSigmoid:
+      return writer_.node("HardSigmoid", name, {x}, {{"alpha", 1.0f / 6.0f}, {"beta", 0.5f}});
     case Activation::kMish: {
       const std::string soft = writer_.node("Softplus", name + "/softplus", {x});
       return writer_.node("Mul", name, {x, writer_.node("Tanh", name + "/tanh", {soft})});

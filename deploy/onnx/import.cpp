@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <utility>
 
 #include "core/allocator.h"
 #include "core/class_names.h"
@@ -14,6 +15,7 @@
 #include "deploy/onnx/detector.h"
 #include "deploy/onnx/external.h"
 #include "deploy/onnx/importer.h"
+#include "deploy/onnx/order.h"
 #include "deploy/onnx/tail.h"
 #include "deploy/onnx/weights.h"
 
@@ -24,11 +26,6 @@ using onnx::TensorProto;
 
 constexpr int kMaxNodes = 20000;
 constexpr int64_t kMaxBatch = 4096;
-
-std::string label(const onnx::NodeProto& node) {
-  const std::string& name = node.name();
-  return one_line(!name.empty() || node.output_size() == 0 ? name : node.output(0));
-}
 
 class ModelReader {
  public:
@@ -52,6 +49,37 @@ class ModelReader {
   Graph read() {
     read_metadata();
     check_pads();
+    order_nodes(*model_.mutable_graph(), source_);
+    if (!tail_) return read_as_it_is();
+    try {
+      return read_as_it_is();
+    } catch (const Error&) {
+      // A tool may have rewritten the nodes that the metadata describes: they are recognized like
+      // those of another exporter.
+      const std::optional<OnnxTail> described = std::exchange(tail_, std::nullopt);
+      described_ = described->attributes;
+      try {
+        return read_as_it_is();
+      } catch (const Error&) {
+      }
+      throw;
+    }
+  }
+
+ private:
+  // Runs f and prefixes its Error with the file and `what`.
+  template <class F>
+  void named(const std::string& what, const F& f) const {
+    try {
+      f();
+    } catch (const Error& e) {
+      const std::string message = e.what();
+      const bool known = message.starts_with(source_ + ": ");
+      fail("{}: {}: {}", source_, what, message.substr(known ? source_.size() + 2 : 0));
+    }
+  }
+
+  Graph read_as_it_is() {
     const onnx::ValueInfoProto& image = find_image();
     OnnxImporter importer = start(image);
     for (const TensorProto& t : model_.graph().initializer())
@@ -66,19 +94,6 @@ class ModelReader {
       finish_detector(importer, image.name(), first);
     }
     return fused(std::move(importer.graph));
-  }
-
- private:
-  // Runs f and prefixes its Error with the file and `what`.
-  template <class F>
-  void named(const std::string& what, const F& f) const {
-    try {
-      f();
-    } catch (const Error& e) {
-      const std::string message = e.what();
-      const bool known = message.starts_with(source_ + ": ");
-      fail("{}: {}: {}", source_, what, message.substr(known ? source_.size() + 2 : 0));
-    }
   }
 
   bool in_tail(const std::string& name) const {
@@ -102,6 +117,7 @@ class ModelReader {
       r.require("class_names", class_names_);
       check_class_names(class_names_, source_);
       image_size_ = side(r, "image_size");
+      if (r.has("image_width")) image_width_ = side(r, "image_width");
       gray_border_ = side(r, "gray_border");
       r.get("tail", tail);
       r.finish();
@@ -120,7 +136,7 @@ class ModelReader {
           constants.emplace(n.output(0), &a.t());
     for (const onnx::NodeProto& n : model_.graph().node()) {
       if (n.op_type() != "Pad") continue;
-      named(fmt::format("operator 'Pad' (node '{}')", label(n)), [&] {
+      named(fmt::format("operator 'Pad' (node '{}')", label_of(n)), [&] {
         std::vector<int64_t> pads;
         for (const onnx::AttributeProto& a : n.attribute())
           if (a.name() == "pads") pads.assign(a.ints().begin(), a.ints().end());
@@ -149,16 +165,19 @@ class ModelReader {
     return *found[0];
   }
 
-  int64_t image_side(const onnx::TensorShapeProto& shape, int dim) const {
+  // `own`: the size that the metadata says. 0: unknown.
+  int64_t image_side(const onnx::TensorShapeProto& shape, int dim, int64_t own) const {
+    const int64_t wanted =
+        dim == 2 || options_.image_width == 0 ? options_.image_size : options_.image_width;
     if (shape.dim(dim).has_dim_value() && shape.dim(dim).dim_value() > 0) {
       const int64_t size = shape.dim(dim).dim_value();
       check(size <= 8192, "{}: its images have {} pixels a side, at most 8192 are supported",
             source_, size);
-      check(options_.image_size == 0 || options_.image_size == size,
-            "{}: takes images of {} pixels, not {}", source_, size, options_.image_size);
+      check(wanted == 0 || wanted == size, "{}: takes images of {} pixels, not {}", source_, size,
+            wanted);
       return size;
     }
-    const int64_t size = options_.image_size > 0 ? options_.image_size : image_size_;
+    const int64_t size = wanted > 0 ? wanted : own;
     check(size > 0, "{}: does not fix the size of its images; give the image size", source_);
     return size;
   }
@@ -171,9 +190,12 @@ class ModelReader {
     check(type.shape().dim_size() == 4 &&
               (!type.shape().dim(1).has_dim_value() || type.shape().dim(1).dim_value() == 3),
           "{}: its input '{}' must be an image [N,3,H,W]", source_, name);
-    OnnxImporter importer(image_side(type.shape(), 2), image_side(type.shape(), 3), image.name());
+    const int64_t width = image_width_ > 0 ? image_width_ : image_size_;
+    OnnxImporter importer(image_side(type.shape(), 2, image_size_),
+                          image_side(type.shape(), 3, width), image.name());
     importer.graph.source = source_;
     const auto& batch = type.shape().dim(0);
+    importer.symbolic_batch = !batch.has_dim_value() || batch.dim_value() < 1;
     if (batch.has_dim_value()) importer.batch = std::max<int64_t>(batch.dim_value(), 1);
     check(importer.batch <= kMaxBatch, "{}: takes {} images at a time, at most {} are supported",
           source_, importer.batch, kMaxBatch);
@@ -188,13 +210,18 @@ class ModelReader {
   void check_operators() const {
     std::vector<std::string> seen;
     std::string list;
+    std::set<std::string> constants{""};
+    for (const TensorProto& t : model_.graph().initializer()) constants.insert(t.name());
     for (const onnx::NodeProto& n : model_.graph().node()) {
-      if (in_tail(n.name()) || OnnxImporter::knows(n)) continue;
+      const bool folds = std::ranges::all_of(
+          n.input(), [&](const std::string& name) { return constants.contains(name); });
+      if (folds) constants.insert(n.output().begin(), n.output().end());
+      if (in_tail(n.name()) || OnnxImporter::knows(n, folds)) continue;
       const std::string type = one_line((n.domain().empty() ? "" : n.domain() + ".") + n.op_type());
       if (std::ranges::find(seen, type) != seen.end()) continue;
       seen.push_back(type);
       if (seen.size() <= 20)
-        list += fmt::format("{}{} (node '{}')", list.empty() ? "" : ", ", type, label(n));
+        list += fmt::format("{}{} (node '{}')", list.empty() ? "" : ", ", type, label_of(n));
     }
     check(seen.empty(), "{}: unsupported operators: {}{}", source_, list,
           seen.size() > 20 ? fmt::format(" and {} more", seen.size() - 20) : "");
@@ -213,7 +240,7 @@ class ModelReader {
           });
       if (!left_out) {
         try {
-          named(fmt::format("operator '{}' (node '{}')", one_line(n.op_type()), label(n)),
+          named(fmt::format("operator '{}' (node '{}')", one_line(n.op_type()), label_of(n)),
                 [&] { importer.import_node(n); });
         } catch (const Error& e) {
           if (!first) first = e;
@@ -231,8 +258,13 @@ class ModelReader {
   // ---- the end of the model
 
   void describe(Graph& g, const Shape& image) const {
-    g.image_size = options_.image_size > 0 ? options_.image_size : image_size_;
-    if (g.image_size == 0 && image[1] == image[2]) g.image_size = image[1];
+    // the size that it was trained at, if the metadata says so; else the size that it takes
+    const bool said = options_.image_size > 0 || image_size_ > 0;
+    const int64_t size = options_.image_size > 0 ? options_.image_size : image_size_;
+    const int64_t width = options_.image_size > 0 ? options_.image_width : image_width_;
+    g.image_size = said ? size : image[1];
+    g.image_width = said ? width : image[2];
+    if (g.image_width == g.image_size) g.image_width = 0;
     g.gray_border = gray_border_;
     g.class_names = options_.class_names.empty() ? class_names_ : options_.class_names;
     check_class_names(g.class_names, "--names");
@@ -255,8 +287,13 @@ class ModelReader {
   void finish_detector(OnnxImporter& importer, const std::string& image,
                        const std::optional<Error>& first) const {
     describe(importer.graph, importer.shapes[0]);
-    const OnnxModelEnd end{model_.graph(), importer.opset, importer.batch, image,
-                           [&](const std::string& name) { return importer.map_shape(name); }};
+    const OnnxModelEnd end{
+        model_.graph(),
+        importer.opset,
+        importer.batch,
+        image,
+        described_ ? described_->grid_cell_offset : DecodeAttributes{}.grid_cell_offset,
+        [&](const std::string& name) { return importer.map_shape(name); }};
     std::optional<OnnxDetector> found;
     if (options_.head_maps && first) {
       check_operators();
@@ -318,6 +355,8 @@ class ModelReader {
       if (in_tail(n.name())) theirs.push_back(n.SerializeAsString());
     for (const auto& t : model_.graph().initializer())
       if (in_tail(t.name())) theirs.push_back(t.SerializeAsString());
+    std::ranges::sort(ours);
+    std::ranges::sort(theirs);
     check(ours == theirs, "{}", what);
     std::vector<std::string> outputs;
     for (const auto& o : model_.graph().output()) outputs.push_back(o.name());
@@ -363,8 +402,10 @@ class ModelReader {
   onnx::ModelProto model_;
   std::vector<std::string> class_names_;
   int64_t image_size_ = 0;
+  int64_t image_width_ = 0;
   int64_t gray_border_ = 0;
   std::optional<OnnxTail> tail_;
+  std::optional<DecodeAttributes> described_;  // by metadata that does not describe the nodes
 };
 
 }  // namespace

@@ -25,6 +25,7 @@ struct OnnxImportOptions {
   // The outputs are the maps of a YOLOv6 head (class logits and distances of each level, in any
   // order), to be decoded.
   bool head_maps = false;
+  int64_t image_width = 0;  // where it differs from image_size, then the height
 };
 
 // Throws Error naming the file, and operator and node if one is at fault: not an ONNX model,

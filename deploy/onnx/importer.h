@@ -10,6 +10,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -24,6 +25,12 @@ namespace sextant::deploy {
 // are still pending. The operator that reads it absorbs or performs these.
 struct OnnxValue {
   enum class Pending { kNone, kHardSigmoid, kSoftplus, kTanhOfSoftplus };
+  // The integers between QuantizeLinear and DequantizeLinear.
+  struct Steps {
+    float scale = 0;
+    int64_t zero_point = 0;
+    bool operator==(const Steps&) const = default;
+  };
 
   std::shared_ptr<OnnxConstant> constant;
   std::shared_ptr<OnnxQuantized> weight;  // a constant behind DequantizeLinear
@@ -34,6 +41,10 @@ struct OnnxValue {
   float factor = 1.0f;             // times this
   std::array<int64_t, 4> zeros{};  // zero padding: top, left, bottom, right
   Pending pending = Pending::kNone;
+  std::optional<Steps> steps;
+  // Not empty: the channels in this order, read as [N, channels / columns, columns, H, W].
+  std::vector<int64_t> order;
+  int64_t columns = 0;
 
   bool is_constant() const { return constant || weight; }
 };
@@ -42,8 +53,8 @@ class OnnxImporter {
  public:
   OnnxImporter(int64_t height, int64_t width, std::string image);
 
-  // Whether import_node() knows the node's operator.
-  static bool knows(const onnx::NodeProto& node);
+  // Whether import_node() knows the node's operator; some only `of_constants`.
+  static bool knows(const onnx::NodeProto& node, bool of_constants = true);
   // Throws Error that does not name the node; the caller does.
   void import_node(const onnx::NodeProto& node);
 
@@ -60,10 +71,19 @@ class OnnxImporter {
   Graph graph;                // imported so far; the caller sets `output`
   std::vector<Shape> shapes;  // the shapes of its tensors, for one image
   int64_t opset = 13;
-  int64_t batch = 1;  // the batch size of the model
+  int64_t batch = 1;            // the batch size of the model
+  bool symbolic_batch = false;  // it takes any
 
   // ---- for operators
   const onnx::NodeProto& current() const { return *now_; }
+  // What the current node's import has read; import_node() refuses a node with more than that.
+  void note_attribute(const std::string& name) { read_attributes_.insert(name); }
+  void note_input(int i) { read_inputs_.insert(i); }
+  // The batch dimension where shapes are computed: a number that occurs nowhere else if it is
+  // symbolic.
+  int64_t batch_dimension() const { return symbolic_batch ? 7919 : batch; }
+  // Whether the tensor cannot hold a negative number.
+  bool never_negative(int tensor) const { return never_negative_[static_cast<size_t>(tensor)]; }
   // Null if no earlier node makes it.
   OnnxValue* find(const std::string& name);
   void define(const std::string& name, OnnxValue value);
@@ -71,11 +91,23 @@ class OnnxImporter {
   onnx::TensorProto& own() { return owned_.emplace_back(); }
   // The tensor of a value, with pending operations performed.
   int plain(const OnnxValue& v);
+  int activate(int tensor, Activation activation);
+  // min(max(x, low), high); infinite bounds are absent ones.
+  int clip(int tensor, float low, float high);
   // factor * x + shift per channel: a depthwise 1x1 convolution, which fuse() folds where it can.
   int affine(int tensor, const std::vector<float>& factor, const std::vector<float>& shift);
 
  private:
+  bool fold(const onnx::NodeProto& node);
+  void check_all_read(const onnx::NodeProto& node) const;
+  int cut(int tensor, float high);
+
   std::map<std::string, OnnxValue> values_;
+  std::map<int, int> hard_sigmoids_;  // of tensors that were read as such
+  std::vector<bool> never_negative_;
+  std::set<std::string> read_attributes_;
+  std::set<int> read_inputs_;
+  int64_t values_to_fold_ = int64_t{1} << 20;  // how many more constants may be computed
   std::deque<onnx::TensorProto> owned_;
   std::set<std::string> names_;
   std::map<NodeKind, int> count_;
@@ -105,13 +137,22 @@ class OnnxOperator {
   std::string text(const char* name, const std::string& standard) const;
   std::vector<int64_t> integers(const char* name, std::vector<int64_t> standard, int64_t low,
                                 int64_t high) const;
+  // Attributes and an input that do not matter for what is supported.
+  void ignore(std::initializer_list<const char*> names) const {
+    for (const char* name : names) importer_.note_attribute(name);
+  }
+  void ignore_input(int i) const { importer_.note_input(i); }
   bool has_input(int i) const;
   const OnnxValue& input(int i) const;
   const OnnxConstant& constant_input(int i) const;
   // Integers from an attribute, or (in later opsets) from input i.
   std::vector<int64_t> integers_or_input(const char* name, int i) const;
-  // strides, dilations, pads and auto_pad of a layer that slides over x.
-  OnnxWindow window(const Shape& x, int64_t kernel_h, int64_t kernel_w) const;
+  // strides, dilations, pads and auto_pad of a layer that slides over x, which may be padded
+  // already (top, left, bottom, right).
+  OnnxWindow window(const Shape& x, int64_t kernel_h, int64_t kernel_w,
+                    const std::array<int64_t, 4>& padded = {}) const;
+  // The only value of input i, which may be infinite; `standard` if it is absent.
+  float bound(int i, float standard) const;
 
   // ---- results
   // The tensor of input i, or of a value, with pending operations performed.
@@ -121,6 +162,7 @@ class OnnxOperator {
   int affine(int tensor, const std::vector<float>& factor, const std::vector<float>& shift) {
     return importer_.affine(tensor, factor, shift);
   }
+  int activate(int tensor, Activation activation) { return importer_.activate(tensor, activation); }
   // Named like the ONNX node if `name` is empty.
   int add(Node made, const std::string& name = "") {
     return importer_.add(std::move(made), name.empty() ? name_of_node() : name);

@@ -2,7 +2,9 @@
 // Operators that move values without changing them, and operators that compute shapes.
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
+#include "deploy/onnx/evaluate.h"
 #include "deploy/onnx/exporter.h"
 #include "deploy/onnx/importer.h"
 #include "deploy/onnx/nodes.h"
@@ -23,14 +25,37 @@ class Shapes : public OnnxOperator {
   void reshape();
   void squeeze();
   void unsqueeze();
+  void transpose();
   void resize();
   void shape_of();
   void gather();
   void pad();
 
  private:
-  OnnxValue joined_floats();
+  int image(int i);
+  bool images(const std::vector<int64_t>& to) const;
+  void slice_of(const std::vector<int64_t>& channels);
 };
+
+// The tensor of input i, which must be an image.
+int Shapes::image(int i) {
+  check(!input(i).flat, "its input must be an image");
+  return plain(i);
+}
+
+// The node that takes these channels.
+void Shapes::slice_of(const std::vector<int64_t>& channels) {
+  Node node;
+  node.inputs = {image(0)};
+  check(!channels.empty(), "takes no channels");
+  bool neighbours = true;
+  for (size_t c = 1; c < channels.size(); ++c) neighbours &= channels[c] == channels[c - 1] + 1;
+  if (neighbours)
+    node.attributes = SliceAttributes{.begin = channels.front(), .end = channels.back() + 1};
+  else
+    node.attributes = GatherAttributes{channels};
+  result(add(std::move(node)));
+}
 
 void Shapes::constant_node() {
   OnnxValue v;
@@ -56,38 +81,7 @@ void Shapes::constant_node() {
   result(std::move(v));
 }
 
-// A short list of floats, such as the factors of a Resize, joined from several.
-OnnxValue Shapes::joined_floats() {
-  onnx::TensorProto& owned = importer_.own();
-  owned.set_data_type(onnx::TensorProto::FLOAT);
-  for (int i = 0; i < current().input_size(); ++i) {
-    check(owned.float_data_size() + constant_input(i).numel() <= 64, "joins too many constants");
-    for (const float v : constant_input(i).floats()) owned.add_float_data(v);
-  }
-  owned.add_dims(owned.float_data_size());
-  OnnxValue v;
-  v.constant = std::make_shared<OnnxConstant>(owned);
-  return v;
-}
-
 void Shapes::concat() {
-  int constants = 0;
-  for (int i = 0; i < current().input_size(); ++i) constants += input(i).constant != nullptr;
-  if (constants == current().input_size()) {
-    bool integers = true;
-    for (int i = 0; i < current().input_size(); ++i) integers &= constant_input(i).integers();
-    if (!integers) return result(joined_floats());
-    std::vector<int64_t> all;
-    for (int i = 0; i < current().input_size(); ++i) {
-      const std::vector<int64_t> part = constant_input(i).ints();
-      check(all.size() + part.size() <= 64, "joins too many constants");
-      all.insert(all.end(), part.begin(), part.end());
-    }
-    const int64_t n = std::ssize(all);
-    OnnxValue v;
-    v.constant = std::make_shared<OnnxConstant>(OnnxConstant::of(std::move(all), {n}));
-    return result(std::move(v));
-  }
   Node node;
   node.attributes = ConcatAttributes{};
   const bool flat = input(0).flat;
@@ -108,47 +102,40 @@ void Shapes::slice() {
   const std::vector<int64_t> ends = integers_or_input("ends", 2);
   std::vector<int64_t> axes = integers_or_input("axes", 3);
   if (axes.empty()) axes = {0};
-  const OnnxValue x = input(0);
-  for (const int64_t step : has_input(4) ? constant_input(4).ints() : std::vector<int64_t>{1})
-    check(step == 1, "step {} is not supported", step);
+  const int64_t step = has_input(4) ? constant_input(4).ints().at(0) : 1;
   check(starts.size() == 1 && ends.size() == 1 && axes.size() == 1, "only one axis is supported");
-  const bool folds = x.constant != nullptr;
-  check(!x.weight && axes[0] == (folds ? 0 : 1), "axis {} is not supported", axes[0]);
-  const int64_t size = folds ? x.constant->numel() : shape(plain(x))[3];
+  check(axes[0] == 1 || axes[0] == -3, "axis {} is not supported, only that of the channels",
+        axes[0]);
+  check(step >= 1, "step {} is not supported", step);
+  const int64_t size = shape(image(0))[3];
   const auto index = [&](int64_t v) { return std::clamp<int64_t>(v < 0 ? v + size : v, 0, size); };
-  if (folds) {
-    check(size <= 64 && index(starts[0]) <= index(ends[0]), "must be a short list of numbers");
-    const std::vector<int64_t> all = x.constant->ints();
-    std::vector<int64_t> part(all.begin() + index(starts[0]), all.begin() + index(ends[0]));
-    const int64_t n = std::ssize(part);
-    OnnxValue v;
-    v.constant = std::make_shared<OnnxConstant>(OnnxConstant::of(std::move(part), {n}));
-    return result(std::move(v));
-  }
-  check(!x.flat, "slicing a matrix is not supported");
-  Node node;
-  node.inputs = {plain(x)};
-  node.attributes = SliceAttributes{.begin = index(starts[0]), .end = index(ends[0])};
-  result(add(std::move(node)));
+  std::vector<int64_t> channels;
+  for (int64_t c = index(starts[0]); c < index(ends[0]); c += std::min(step, size))
+    channels.push_back(c);
+  slice_of(channels);
 }
 
 void Shapes::split() {
-  const int x = plain(0);
+  const int x = image(0);
   const int64_t axis = integer("axis", 0, -4, 3);
-  check(!input(0).flat && (axis == 1 || axis == -3), "axis {} is not supported", axis);
+  check(axis == 1 || axis == -3, "axis {} is not supported", axis);
   std::vector<int64_t> sizes = integers_or_input("split", 1);
   const int64_t parts = current().output_size();
-  if (sizes.empty()) {
-    check(shape(x)[3] % parts == 0, "{} channels do not split into {} parts", shape(x)[3], parts);
-    sizes.assign(static_cast<size_t>(parts), shape(x)[3] / parts);
-  }
+  const bool counted = attribute("num_outputs") != nullptr;
+  check(!counted || integer("num_outputs", 0, 1, 1 << 16) == parts,
+        "num_outputs does not match its {} outputs", parts);
+  if (sizes.empty()) sizes = equal_parts(shape(x)[3], parts, counted);
   check(std::ssize(sizes) == parts, "{} sizes for {} outputs", sizes.size(), parts);
+  int64_t sum = 0;
+  for (const int64_t size : sizes) {
+    check(size >= 1 && size <= shape(x)[3], "a part has {} channels", size);
+    sum += size;
+  }
+  check(sum == shape(x)[3], "its parts have {} channels, its input {}", sum, shape(x)[3]);
   int64_t begin = 0;
   for (int p = 0; p < parts; ++p) {
     Node part;
     part.inputs = {x};
-    check(sizes[static_cast<size_t>(p)] >= 1 && sizes[static_cast<size_t>(p)] <= shape(x)[3],
-          "a part has {} channels", sizes[static_cast<size_t>(p)]);
     const int64_t end = begin + sizes[static_cast<size_t>(p)];
     part.attributes = SliceAttributes{.begin = begin, .end = end};
     begin = end;
@@ -164,47 +151,86 @@ void Shapes::flatten() {
   result(plain(0), true);
 }
 
+// Whether the dimensions keep each image by itself.
+bool Shapes::images(const std::vector<int64_t>& to) const {
+  return !to.empty() && std::ranges::count(to, -1) <= 1 &&
+         (to[0] == 0 || to[0] == -1 || to[0] == importer_.batch_dimension());
+}
+
+// To [N, C * H * W] or [N,C,H,W]; or to [N, g, C / g, H, W] and back, around a Transpose.
 void Shapes::reshape() {
-  const OnnxValue x = input(0);
-  if (x.constant) return result(x);  // a list of numbers stays one
+  OnnxValue x = input(0);
+  const std::vector<int64_t> to = integers_or_input("shape", 1);
+  check(integer("allowzero", 0, 0, 1) == 0 || std::ranges::count(to, 0) == 0,
+        "a dimension of size 0 is not supported");
+  const std::vector<int64_t> order = std::exchange(x.order, {});
   const int tensor = plain(x);
   const Shape& s = shape(tensor);
   const int64_t all = s[1] * s[2] * s[3];
-  std::vector<int64_t> to = integers_or_input("shape", 1);
-  const bool images =
-      !to.empty() && (to[0] == 0 || to[0] == 1 || to[0] == -1 || to[0] == importer_.batch);
-  // -1 stands for the remaining size, 0 for the input's size
+  // -1 stands for the remaining size, 0 for the input's
   const auto is = [&](size_t d, int64_t size) {
-    return to[d] == size || to[d] == -1 || (to[d] == 0 && !x.flat);
+    const bool same_place = !x.flat && (order.empty() || d == 0);
+    return to[d] == size || to[d] == -1 || (to[d] == 0 && same_place);
   };
-  if (images && std::ranges::count(to, -1) <= 1) {
-    if (to.size() == 2 && (to[1] == all || to[1] == -1)) return result(tensor, true);
-    if (to.size() == 4 && is(1, s[3]) && is(2, s[1]) && is(3, s[2])) return result(tensor, false);
+  if (images(to)) {
+    if (to.size() == 2 && order.empty() && is(1, all) && (to[1] != 0 || all == s[3]))
+      return result(tensor, true);
+    if (to.size() == 4 && is(1, s[3]) && is(2, s[1]) && is(3, s[2])) {
+      if (order.empty()) return result(tensor, false);
+      Node node;
+      node.inputs = {tensor};
+      node.attributes = GatherAttributes{order};
+      return result(add(std::move(node)));
+    }
+    const int64_t groups = to.size() != 5 || !order.empty() || x.flat ? 0
+                           : to[1] > 0                                ? to[1]
+                           : to[1] == -1 && to[2] > 0                 ? s[3] / to[2]
+                                                                      : 0;
+    if (groups > 0 && s[3] % groups == 0 && is(2, s[3] / groups) && to[2] != 0 &&
+        (to[3] == s[1] || to[3] == -1) && (to[4] == s[2] || to[4] == -1)) {
+      OnnxValue v;
+      v.tensor = tensor;
+      v.columns = s[3] / groups;
+      for (int64_t c = 0; c < s[3]; ++c) v.order.push_back(c);
+      return result(std::move(v));
+    }
   }
-  fail("only [N, C, H, W] to [N, C * H * W] is supported");
+  fail(
+      "only [N,C,H,W] to [N, C * H * W], and the channels as groups around a Transpose, are "
+      "supported");
+}
+
+// Of groups and channels in them: a channel shuffle.
+void Shapes::transpose() {
+  OnnxValue x = input(0);
+  const std::vector<int64_t> perm = integers("perm", {}, 0, 8);
+  const bool same = std::ranges::is_sorted(perm) && !perm.empty();
+  const bool swaps = perm == std::vector<int64_t>{0, 2, 1, 3, 4};
+  check(same || (swaps && !x.order.empty()),
+        "is only supported between Reshapes that shuffle channels");
+  if (same) return result(std::move(x));
+  const int64_t rows = std::ssize(x.order) / x.columns;
+  std::vector<int64_t> turned;
+  for (int64_t c = 0; c < x.columns; ++c)
+    for (int64_t r = 0; r < rows; ++r)
+      turned.push_back(x.order[static_cast<size_t>(r * x.columns + c)]);
+  x.order = std::move(turned);
+  x.columns = rows;
+  result(std::move(x));
 }
 
 void Shapes::squeeze() {
-  const OnnxValue x = input(0);
-  if (x.constant) return result(x);
-  const int tensor = plain(x);
+  const int tensor = image(0);
   std::vector<int64_t> axes = integers_or_input("axes", 1);
   for (int64_t& a : axes) a += a < 0 ? 4 : 0;
   std::ranges::sort(axes);
-  check((axes.empty() || axes == std::vector<int64_t>{2, 3}) && shape(tensor)[1] == 1 &&
-            shape(tensor)[2] == 1,
+  check(shape(tensor)[1] == 1 && shape(tensor)[2] == 1 && axes == std::vector<int64_t>{2, 3},
         "only height and width of size 1 are supported");
   result(tensor, true);
 }
 
 void Shapes::unsqueeze() {
   const OnnxValue x = input(0);
-  if (x.constant) {
-    OnnxValue v;
-    v.constant =
-        std::make_shared<OnnxConstant>(OnnxConstant::of(x.constant->ints(), {x.constant->numel()}));
-    return result(std::move(v));
-  }
   std::vector<int64_t> axes = integers_or_input("axes", 1);
   for (int64_t& a : axes) a += a < 0 ? 4 : 0;
   std::ranges::sort(axes);
@@ -216,15 +242,19 @@ void Shapes::unsqueeze() {
 }
 
 void Shapes::resize() {
-  const OnnxValue x = input(0);
-  check(!x.flat, "its input must be an image");
-  const int tensor = plain(x);
+  const int tensor = image(0);
+  ignore(
+      {"cubic_coeff_a", "exclude_outside", "extrapolation_value", "antialias"});  // of other modes
+  check(text("keep_aspect_ratio_policy", "stretch") == "stretch",
+        "keep_aspect_ratio_policy '{}' is not supported", text("keep_aspect_ratio_policy", ""));
   check(text("mode", "nearest") == "nearest", "mode '{}' is not supported, only nearest",
         text("mode", ""));
   const bool upsample = current().op_type() == "Upsample" || importer_.opset < 11;
   const Shape s = shape(tensor);
   std::vector<float> scales;
   const int place = upsample ? 1 : 2;
+  if (!upsample) ignore_input(1);  // the region of another mode
+  if (has_input(place) && constant_input(place).numel() == 0) ignore_input(place);
   if (has_input(place) && constant_input(place).numel() > 0) {
     scales = constant_input(place).floats();
   } else if (const onnx::AttributeProto* a = attribute("scales")) {
@@ -259,38 +289,37 @@ void Shapes::shape_of() {
   const OnnxValue x = input(0);
   check(!x.is_constant(), "its input must not be a constant");
   const Shape& s = shape(plain(x));
-  std::vector<int64_t> dims{1, s[3], s[1], s[2]};
-  if (x.flat) dims = {1, s[1] * s[2] * s[3]};
+  const int64_t n = importer_.batch_dimension();
+  std::vector<int64_t> dims{n, s[3], s[1], s[2]};
+  if (x.flat) dims = {n, s[1] * s[2] * s[3]};
+  constexpr int64_t kAny = int64_t{1} << 62;
+  dims = part_of_shape(dims, integer("start", 0, -kAny, kAny), integer("end", kAny, -kAny, kAny));
   const int64_t rank = std::ssize(dims);
   OnnxValue v;
   v.constant = std::make_shared<OnnxConstant>(OnnxConstant::of(std::move(dims), {rank}));
   result(std::move(v));
 }
 
+// Of channels.
 void Shapes::gather() {
-  const OnnxConstant& list = constant_input(0);
   const OnnxConstant& index = constant_input(1);
-  check(list.numel() <= 64 && index.numel() <= 64 && list.dims().size() == 1 &&
-            integer("axis", 0, -1, 0) <= 0,
-        "is only supported for short lists of numbers");
-  const std::vector<int64_t> all = list.ints();
-  std::vector<int64_t> out;
-  for (int64_t i : index.ints()) {
-    if (i < 0) i += std::ssize(all);
-    check(i >= 0 && i < std::ssize(all), "index {} is out of range for {} numbers", i, all.size());
-    out.push_back(all[static_cast<size_t>(i)]);
+  const int64_t axis = integer("axis", 0, -4, 3);
+  check(axis == 1 || axis == -3, "axis {} is not supported, only that of the channels", axis);
+  check(index.dims().size() == 1, "its indices have {} dimensions, must have one",
+        index.dims().size());
+  const int64_t size = shape(image(0))[3];
+  std::vector<int64_t> channels = index.ints();
+  for (int64_t& c : channels) {
+    if (c < 0) c += size;
+    check(c >= 0 && c < size, "index {} is out of range for {} channels", c, size);
   }
-  OnnxValue v;
-  v.constant = std::make_shared<OnnxConstant>(OnnxConstant::of(std::move(out), index.dims()));
-  result(std::move(v));
+  slice_of(channels);
 }
 
 // The node that follows absorbs the zeros into a convolution.
 void Shapes::pad() {
-  OnnxValue v = input(0);
-  check(!v.is_constant() && !v.flat, "its input must be an image");
-  v.tensor = plain(v);
-  v.factor = 1.0f;
+  OnnxValue v;
+  v.tensor = image(0);
   check(text("mode", "constant") == "constant", "mode '{}' is not supported", text("mode", ""));
   const float value = has_input(2) ? constant_input(2).item() : number("value", 0.0f);
   check(value == 0.0f, "only padding with 0 is supported, not {}", value);
@@ -303,14 +332,20 @@ void Shapes::pad() {
   result(std::move(v));
 }
 
-constexpr OnnxImport kImports[] = {
-    imports<&Shapes::concat>("Concat"),   imports<&Shapes::constant_node>("Constant"),
-    imports<&Shapes::flatten>("Flatten"), imports<&Shapes::gather>("Gather"),
-    imports<&Shapes::pad>("Pad"),         imports<&Shapes::reshape>("Reshape"),
-    imports<&Shapes::resize>("Resize"),   imports<&Shapes::shape_of>("Shape"),
-    imports<&Shapes::slice>("Slice"),     imports<&Shapes::split>("Split"),
-    imports<&Shapes::squeeze>("Squeeze"), imports<&Shapes::unsqueeze>("Unsqueeze"),
-    imports<&Shapes::resize>("Upsample")};
+constexpr OnnxImport kImports[] = {imports<&Shapes::concat>("Concat"),
+                                   imports<&Shapes::constant_node>("Constant"),
+                                   imports<&Shapes::flatten>("Flatten"),
+                                   imports<&Shapes::gather>("Gather"),
+                                   imports<&Shapes::pad>("Pad"),
+                                   imports<&Shapes::reshape>("Reshape"),
+                                   imports<&Shapes::resize>("Resize"),
+                                   imports<&Shapes::shape_of>("Shape"),
+                                   imports<&Shapes::slice>("Slice"),
+                                   imports<&Shapes::split>("Split"),
+                                   imports<&Shapes::squeeze>("Squeeze"),
+                                   imports<&Shapes::transpose>("Transpose"),
+                                   imports<&Shapes::unsqueeze>("Unsqueeze"),
+                                   imports<&Shapes::resize>("Upsample")};
 
 // ---- export
 
@@ -339,9 +374,16 @@ void export_slice(OnnxExporter& e, const Node& node) {
   e.write("Slice", node, {e.in(node), begin, end, ints("axis", 1)});
 }
 
+void export_gather(OnnxExporter& e, const Node& node) {
+  const auto& channels = node.as<GatherAttributes>().channels;
+  e.write("Gather", node, {e.in(node), e.writer().int64s(node.name + "/channels", channels)},
+          {{"axis", int64_t{1}}});
+}
+
 constexpr OnnxExport kExports[] = {{NodeKind::kUpsample, export_upsample},
                                    {NodeKind::kConcat, export_concat},
-                                   {NodeKind::kSlice, export_slice}};
+                                   {NodeKind::kSlice, export_slice},
+                                   {NodeKind::kGather, export_gather}};
 
 }  // namespace
 

@@ -132,6 +132,62 @@ void add_row(const AddStrided& p, const T* a, const T* b, T* y) {
   }
 }
 
+// --- products
+
+// One byte tensor of a product: signed or not, as numbers.
+struct Bytes {
+  const uint8_t* x;
+  uint8_t flip;  // 128 turns the bits of an I8 into those of a U8 that is 128 larger
+  float shift;
+  Bytes(const void* from, DType type)
+      : x(static_cast<const uint8_t*>(from)),
+        flip(type == DType::kI8 ? 128 : 0),
+        shift(type == DType::kI8 ? -128.0f : 0.0f) {}
+  float operator()(int64_t i) const { return static_cast<float>(x[i] ^ flip) + shift; }
+};
+template <class T>
+struct Floats {
+  const T* x;
+  float operator()(int64_t i) const { return number(x[i]); }
+};
+
+float rounded(float v, float low, float high) {
+  v = std::nearbyint(v);
+  return v < low ? low : (v > high ? high : v);
+}
+
+template <class A, class B, class Store>
+void multiply_row(const MultiplyStrided& p, const A& a, const B& b, const Store& store) {
+#pragma omp simd
+  for (int64_t c = 0; c < p.channels; ++c) store(c, a(c) * b(c) * p.factor);
+}
+
+// Rows [begin, end) of all images.
+void multiply_bytes(const MultiplyStrided& p, int64_t begin, int64_t end) {
+  const Bytes a0(p.a, p.a_type), b0(p.b, p.b_type);
+  auto* y0 = static_cast<uint8_t*>(p.y);
+  for (int64_t r = begin; r < end; ++r) {
+    Bytes a = a0, b = b0;
+    a.x += r * p.a_pitch;
+    b.x += (p.b_per_image ? r / p.pixels : r) * p.b_pitch;
+    uint8_t* y = y0 + r * p.y_pitch;
+    multiply_row(p, a, b, [&](int64_t c, float v) {
+      y[c] = static_cast<uint8_t>(static_cast<int>(rounded(v, p.low, p.high)));
+    });
+  }
+}
+template <class T>
+void multiply_floats(const MultiplyStrided& p, int64_t begin, int64_t end) {
+  for (int64_t r = begin; r < end; ++r) {
+    const Floats<T> a{static_cast<const T*>(p.a) + r * p.a_pitch};
+    const Floats<T> b{static_cast<const T*>(p.b) + (p.b_per_image ? r / p.pixels : r) * p.b_pitch};
+    T* y = static_cast<T*>(p.y) + r * p.y_pitch;
+    multiply_row(p, a, b, [&](int64_t c, float v) {
+      y[c] = stored<T>(p.round ? rounded(v, p.low, p.high) : v);
+    });
+  }
+}
+
 // --- maps
 
 template <class From, class To, Activation A>
@@ -208,6 +264,23 @@ void upsample_strided(const UpsampleStrided& p) {
       });
 }
 
+void gather_channels(const GatherChannels& p) {
+  check(p.bytes == 1 || p.bytes == 2 || p.bytes == 4,
+        "gather_channels: elements of {} bytes, must be 1, 2 or 4", p.bytes);
+  const auto run = [&](auto zero) {
+    using T = decltype(zero);
+    parallel_for(p.rows, grain(p.count * p.bytes), [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        const T* x = static_cast<const T*>(p.source) + r * p.source_pitch;
+        T* y = static_cast<T*>(p.destination) + r * p.destination_pitch;
+        for (int64_t c = 0; c < p.count; ++c) y[c] = x[p.channels[c]];
+      }
+    });
+  };
+  if (p.bytes == 1) return run(uint8_t{});
+  p.bytes == 2 ? run(uint16_t{}) : run(uint32_t{});
+}
+
 void max_pool_strided(const MaxPoolStrided& p) {
   dispatch("max_pool_strided", p.dtype, [&](auto zero) {
     using T = decltype(zero);
@@ -229,6 +302,15 @@ void add_strided(const AddStrided& p) {
         add_row(p, static_cast<const T*>(p.a) + r * p.a_pitch,
                 static_cast<const T*>(p.b) + r * p.b_pitch, static_cast<T*>(p.y) + r * p.y_pitch);
     });
+  });
+}
+
+void multiply_strided(const MultiplyStrided& p) {
+  const bool bytes = check_product(p);
+  parallel_for(p.batch * p.pixels, grain(p.channels), [&](int64_t begin, int64_t end) {
+    if (bytes) return multiply_bytes(p, begin, end);
+    p.y_type == DType::kF16 ? multiply_floats<Half>(p, begin, end)
+                            : multiply_floats<float>(p, begin, end);
   });
 }
 

@@ -57,6 +57,20 @@ struct CopyRowsOp {
   }
 };
 
+template <class T>
+struct GatherOp {
+  const T* source;
+  T* destination;
+  const int32_t* channels;
+  int64_t source_pitch, destination_pitch;
+  Divider<uint32_t> count;
+  __device__ __forceinline__ void operator()(uint32_t i) const {
+    const uint32_t row = count.quotient(i);
+    const uint32_t c = i - row * count.divisor;
+    destination[row * destination_pitch + c] = source[row * source_pitch + channels[c]];
+  }
+};
+
 // An item of the destination comes from pixel (y / scale, x / scale) of the source.
 template <class P>
 struct UpsampleRowsOp {
@@ -252,6 +266,43 @@ struct AddRowsOp {
   }
 };
 
+// Element i of y. Bytes are read by their own types.
+template <class T>
+struct MultiplyOp {
+  MultiplyStrided p;
+  bool a_signed, b_signed;
+  Divider<uint32_t> channels, pixels;
+  explicit MultiplyOp(const MultiplyStrided& from)
+      : p(from),
+        a_signed(from.a_type == DType::kI8),
+        b_signed(from.b_type == DType::kI8),
+        channels(from.channels),
+        pixels(from.pixels) {}
+  __device__ __forceinline__ static float at(const void* x, bool is_signed, int64_t i) {
+    const T v = static_cast<const T*>(x)[i];
+    if constexpr (std::is_integral_v<T>)
+      if (is_signed) return number(static_cast<int8_t>(v));
+    return number(v);
+  }
+  __device__ __forceinline__ void operator()(uint32_t i) const {
+    const uint32_t row = channels.quotient(i);
+    const uint32_t c = i - row * channels.divisor;
+    const uint32_t b_row = p.b_per_image ? pixels.quotient(row) : row;
+    const float x = at(p.a, a_signed, row * p.a_pitch + c);
+    const float z = at(p.b, b_signed, b_row * p.b_pitch + c);
+    float v = __fmul_rn(__fmul_rn(x, z), p.factor);
+    if (std::is_integral_v<T> || p.round) {
+      v = rintf(v);
+      v = v < p.low ? p.low : (v > p.high ? p.high : v);
+    }
+    T& y = static_cast<T*>(p.y)[row * p.y_pitch + c];
+    if constexpr (std::is_integral_v<T>)
+      y = static_cast<T>(static_cast<int>(v));
+    else
+      y = stored<T>(v);
+  }
+};
+
 template <class From, class To, int kWidth>
 struct MapRowsOp {
   const From* x;
@@ -434,6 +485,24 @@ void upsample_strided(const UpsampleStrided& p, void*, Stream stream) {
                  });
 }
 
+void gather_channels(const GatherChannels& p, void*, Stream stream) {
+  check(p.bytes == 1 || p.bytes == 2 || p.bytes == 4,
+        "gather_channels: elements of {} bytes, must be 1, 2 or 4", p.bytes);
+  if (p.rows * p.count <= 0) return;
+  const auto run = [&](auto zero) {
+    using T = decltype(zero);
+    const GatherOp<T> op{static_cast<const T*>(p.source),
+                         static_cast<T*>(p.destination),
+                         p.channels,
+                         p.source_pitch,
+                         p.destination_pitch,
+                         Divider<uint32_t>(p.count)};
+    for_each_item("gather_channels", op, p.rows * p.count, stream);
+  };
+  if (p.bytes == 1) return run(uint8_t{});
+  p.bytes == 2 ? run(uint16_t{}) : run(uint32_t{});
+}
+
 void max_pool_strided(const MaxPoolStrided& p, void*, Stream stream) {
   check(p.kernel >= 1 && p.stride >= 1 && p.padding >= 0 && 2 * p.padding <= p.kernel,
         "max_pool_strided: kernel {}, stride {}, padding {}", p.kernel, p.stride, p.padding);
@@ -461,6 +530,15 @@ void add_strided(const AddStrided& p, void*, Stream stream) {
                                       p.rows * p.channels / kWidth, stream);
                       });
   });
+}
+
+void multiply_strided(const MultiplyStrided& p, void*, Stream stream) {
+  const bool bytes = check_product(p);
+  const int64_t n = p.batch * p.pixels * p.channels;
+  if (n <= 0) return;
+  if (bytes) return for_each_item("multiply_strided", MultiplyOp<uint8_t>(p), n, stream);
+  p.y_type == DType::kF16 ? for_each_item("multiply_strided", MultiplyOp<Half>(p), n, stream)
+                          : for_each_item("multiply_strided", MultiplyOp<float>(p), n, stream);
 }
 
 void convert_strided(const ConvertStrided& p, void*, Stream stream) {

@@ -37,7 +37,9 @@ namespace sextant {
   ACTIVATION(kSiLU, "silu")             \
   ACTIVATION(kHardswish, "hardswish")   \
   ACTIVATION(kSigmoid, "sigmoid")       \
-  ACTIVATION(kMish, "mish")
+  ACTIVATION(kMish, "mish")             \
+  ACTIVATION(kReLU6, "relu6")           \
+  ACTIVATION(kHardSigmoid, "hard_sigmoid")
 
 enum class Activation : int {
 #define SEXTANT_ENUMERATOR(value, name) value,
@@ -205,6 +207,37 @@ struct ActivationOf<Activation::kMish> {
     const T e = fast_exp(x > 20.0f ? most : x);
     const T n = e * (e + 2.0f);
     return n / (n + 2.0f);
+  }
+};
+
+template <>
+struct ActivationOf<Activation::kReLU6> {
+  static constexpr ActivationTraits kTraits{.never_negative = true, .limit = 6.0f};
+  template <class T>
+  SEXTANT_HD static T value(T x) {
+    const T six = T{} + 6.0f;
+    return x > 0.0f ? (x > 6.0f ? six : x) : T{};
+  }
+  template <class T>
+  SEXTANT_HD static T slope(T x) {
+    const T one = T{} + 1.0f;
+    return x > 0.0f ? (x < 6.0f ? one : T{}) : T{};
+  }
+};
+
+template <>
+struct ActivationOf<Activation::kHardSigmoid> {
+  static constexpr ActivationTraits kTraits{.never_negative = true, .limit = 1.0f};
+  template <class T>
+  SEXTANT_HD static T value(T x) {
+    const T one = T{} + 1.0f;
+    const T t = x * (1.0f / 6.0f) + 0.5f;
+    return t > 0.0f ? (t > 1.0f ? one : t) : T{};
+  }
+  template <class T>
+  SEXTANT_HD static T slope(T x) {
+    const T sixth = T{} + 1.0f / 6.0f;
+    return x > -3.0f ? (x < 3.0f ? sixth : T{}) : T{};
   }
 };
 

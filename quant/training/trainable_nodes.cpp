@@ -46,6 +46,8 @@ Variable convolution(const TrainableNode& n) {
 
 Variable max_pool(const TrainableNode& n) {
   const auto& a = n.node.as<deploy::MaxPoolAttributes>();
+  check(!a.ceil_mode, "trainable graph: node '{}' rounds its size up and cannot be trained",
+        n.node.name);
   return max_pool2d(n.inputs[0], {a.kernel, a.stride, a.padding});
 }
 

@@ -64,5 +64,5 @@ TEST_CASE("activations have names") {
   each_activation([](Activation a) { CHECK(from_name<Activation>(name_of(a)) == a); });
   CHECK_THROWS_WITH(from_name<Activation>("swish"),
                     "unknown activation 'swish'; use identity, relu, leaky_relu, silu, hardswish, "
-                    "sigmoid or mish");
+                    "sigmoid, mish, relu6 or hard_sigmoid");
 }

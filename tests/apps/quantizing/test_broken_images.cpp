@@ -80,13 +80,13 @@ TEST_CASE("calibration: images that cannot be decoded are replaced or left out")
   const Set s;
   s.ruin(1);
   const data::Dataset d = s.open();
-  CHECK(images_of(spread_images(d, 4, 64, 0)) == 3);
-  CHECK(images_of(spread_images(d, 4, 64, 0, 3)) == 3);
-  CHECK(images_of(spread_images(d, 2, 64, 0)) == 2);
+  CHECK(images_of(spread_images(d, 4, 64, {})) == 3);
+  CHECK(images_of(spread_images(d, 4, 64, {}, 3)) == 3);
+  CHECK(images_of(spread_images(d, 2, 64, {})) == 2);
   s.ruin(0);
-  CHECK(spread_batch(s.open(), 1, 64, 0).dim(0) == 1);
+  CHECK(spread_batch(s.open(), 1, 64, {}).dim(0) == 1);
   for (const int i : {2, 3}) s.ruin(i);
-  CHECK_THAT(error_of([&] { spread_batch(s.open(), 2, 64, 0); }),
+  CHECK_THAT(error_of([&] { spread_batch(s.open(), 2, 64, {}); }),
              Contains("none of the images of split 'val' can be decoded"));
 }
 

@@ -125,6 +125,43 @@ void check_moves(TestGpu& gpu, const Move& m) {
   }
 }
 
+template <class T>
+void check_gather(TestGpu& gpu, int64_t source_channels, const std::vector<int32_t>& channels,
+                  int64_t gap) {
+  constexpr int64_t kRows = 23;
+  const auto count = static_cast<int64_t>(channels.size());
+  CAPTURE(source_channels, count, gap, name_of(type_of<T>()));
+  GatherChannels p;
+  p.rows = kRows;
+  p.count = count;
+  p.bytes = static_cast<int64_t>(sizeof(T));
+  p.source_pitch = source_channels + gap;
+  p.destination_pitch = count + gap;
+  const auto x = numbers<T>(kRows * p.source_pitch, 14);
+  auto y = numbers<T>(kRows * p.destination_pitch, 15);
+  const DeviceArrayOf<T> from(gpu, x), to(gpu, y);
+  const DeviceArrayOf<int32_t> list(gpu, channels);
+  GatherChannels twin = p;
+  twin.source = x.data();
+  twin.destination = y.data();
+  twin.channels = channels.data();
+  host_kernels().gather_channels(twin);
+  p.source = from.data();
+  p.destination = to.data();
+  p.channels = list.data();
+  start(gpu, cuda::gather_channels, p);
+  compare(to.values(), y, true);
+  from.require_unchanged();
+  int wrong = 0;
+  for (size_t r = 0; r < kRows; ++r)
+    for (size_t c = 0; c < channels.size(); ++c)
+      wrong += std::memcmp(
+                   &y[r * static_cast<size_t>(p.destination_pitch) + c],
+                   &x[r * static_cast<size_t>(p.source_pitch) + static_cast<size_t>(channels[c])],
+                   sizeof(T)) != 0;
+  CHECK(wrong == 0);
+}
+
 // --- arithmetic ---------------------------------------------------------------------------------
 
 struct Channels {
@@ -137,9 +174,10 @@ template <class T>
 void check_pool(TestGpu& gpu, const Channels& c) {
   struct Window {
     int64_t kernel, stride, padding;
+    bool ceil = false;  // a last window that reaches out of the image counts
   };
   for (const Map& map : kMaps)
-    for (const Window& k : {Window{5, 1, 2}, {3, 2, 1}, {1, 1, 0}, {9, 1, 4}}) {
+    for (const Window& k : {Window{5, 1, 2}, {3, 2, 1}, {1, 1, 0}, {9, 1, 4}, {3, 2, 1, true}}) {
       CAPTURE(c.count, c.x_gap, c.y_gap, c.offset, map.n, map.h, map.w, k.kernel, k.stride,
               name_of(type_of<T>()));
       MaxPoolStrided p;
@@ -151,8 +189,12 @@ void check_pool(TestGpu& gpu, const Channels& c) {
       p.kernel = k.kernel;
       p.stride = k.stride;
       p.padding = k.padding;
-      p.out_height = (map.h + 2 * k.padding - k.kernel) / k.stride + 1;
-      p.out_width = (map.w + 2 * k.padding - k.kernel) / k.stride + 1;
+      const auto side = [&](int64_t size) {
+        const int64_t whole = (size + 2 * k.padding - k.kernel) / k.stride + 1;
+        return whole + (k.ceil && whole * k.stride < size + k.padding);
+      };
+      p.out_height = side(map.h);
+      p.out_width = side(map.w);
       p.source_pitch = c.count + c.x_gap;
       p.destination_pitch = c.count + c.y_gap;
       const auto x = numbers<T>(map.n * map.h * map.w * p.source_pitch, 3);
@@ -199,6 +241,55 @@ void check_strided_add(TestGpu& gpu, const Channels& c, float factor, float high
   compare(dy.values(), y, true);
   da.require_unchanged();
   db.require_unchanged();
+}
+
+template <class A, class B, class Y>
+void check_product(TestGpu& gpu, const Channels& c, bool b_per_image, float high) {
+  CAPTURE(c.count, c.x_gap, c.y_gap, c.offset, b_per_image, high, name_of(type_of<A>()),
+          name_of(type_of<B>()), name_of(type_of<Y>()));
+  MultiplyStrided p;
+  p.a_type = type_of<A>();
+  p.b_type = type_of<B>();
+  p.y_type = type_of<Y>();
+  p.batch = 3;
+  p.pixels = 11;
+  p.channels = c.count;
+  p.b_per_image = b_per_image;
+  p.a_pitch = c.count + c.x_gap;
+  p.b_pitch = c.count + c.y_gap;
+  p.y_pitch = c.count + c.y_gap;
+  p.round = std::is_integral_v<Y> || high > 0;
+  p.factor = std::is_integral_v<Y> ? 0.0117f : high > 0 ? 0.37f : 1.0f;
+  p.low = std::is_same_v<Y, uint8_t> ? 0.0f : -high;
+  p.high = high;
+  const int64_t rows = p.batch * p.pixels;
+  const auto a = numbers<A>(rows * p.a_pitch, 16),
+             b = [&] { return numbers<B>((b_per_image ? p.batch : rows) * p.b_pitch, 17); }();
+  auto y = numbers<Y>(rows * p.y_pitch, 18);
+  const DeviceArrayOf<A> da(gpu, a, c.offset);
+  const DeviceArrayOf<B> db(gpu, b);
+  const DeviceArrayOf<Y> dy(gpu, y, c.offset);
+  MultiplyStrided twin = p;
+  twin.a = a.data();
+  twin.b = b.data();
+  twin.y = y.data();
+  host_kernels().multiply_strided(twin);
+  p.a = da.data();
+  p.b = db.data();
+  p.y = dy.data();
+  start(gpu, cuda::multiply_strided, p);
+  compare(dy.values(), y, true);
+  int wrong = 0;
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t i = 0; i < c.count; ++i) {
+      const int64_t b_row = b_per_image ? r / p.pixels : r;
+      double v = double{value(a[static_cast<size_t>(r * p.a_pitch + i)])} *
+                 double{value(b[static_cast<size_t>(b_row * p.b_pitch + i)])} * double{p.factor};
+      if (p.round) v = std::min<double>(std::max<double>(v, p.low), p.high);
+      const double got = value(y[static_cast<size_t>(r * p.y_pitch + i)]);
+      wrong += !(std::abs(got - v) <= (p.round ? 0.5001 : 2e-3 * (1 + std::abs(v))));
+    }
+  CHECK(wrong == 0);
 }
 
 template <class From, class To>
@@ -382,6 +473,38 @@ KERNEL_CASE("row kernels: addition, activations, conversions") {
             p.x_type = p.y_type = DType::kU8;
             start(gpu, cuda::convert_strided, p);
           }) == "convert_strided: U8 to U8 without a table");
+  }
+}
+
+KERNEL_CASE("row kernels: products") {
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
+    for (const Channels& c : kChannels)
+      for (const bool per_image : {false, true}) {
+        check_product<float, float, float>(gpu, c, per_image, 0);
+        check_product<float, float, float>(gpu, c, per_image, 3);  // integers held as floats
+        check_product<Half, Half, Half>(gpu, c, per_image, 0);
+        check_product<uint8_t, uint8_t, uint8_t>(gpu, c, per_image, 255);
+        check_product<int8_t, uint8_t, int8_t>(gpu, c, per_image, 127);
+        check_product<uint8_t, int8_t, int8_t>(gpu, c, per_image, 127);
+      }
+    CHECK(error_of([&] {
+            MultiplyStrided p;
+            p.b_type = DType::kU8;
+            start(gpu, cuda::multiply_strided, p);
+          }) == "multiply_strided: F32 times U8 to F32, must be bytes, or F32 or F16");
+  }
+}
+
+KERNEL_CASE("row kernels: channels by their numbers") {
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
+    for (const int64_t gap : {0, 3})
+      each_type([&](auto t) {
+        check_gather<decltype(t)>(gpu, 6, {0, 3, 1, 4, 2, 5}, gap);
+        check_gather<decltype(t)>(gpu, 5, {4, 4, 0}, gap);
+        check_gather<decltype(t)>(gpu, 1, {0}, gap);
+      });
   }
 }
 
