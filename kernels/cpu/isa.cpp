@@ -13,9 +13,6 @@
 namespace sextant::kernels::cpu {
 namespace {
 
-// The sets above it have been compiled, but not run on a processor that has them.
-constexpr Isa kLastTried = Isa::kAvx2;
-
 #if defined(SEXTANT_WIDE)
 bool has_avx2_vnni() {
   unsigned a = 0, b = 0, c = 0, d = 0;
@@ -45,7 +42,7 @@ std::vector<Isa> find_isas() { return {Isa::kPortable}; }
 std::optional<Isa> named_isa() {
   const char* name = std::getenv("SEXTANT_ISA");
   if (!name || !*name) return std::nullopt;
-  const std::vector<Isa> found = find_isas();
+  const std::vector<Isa>& found = usable_isas();
   const Isa wanted = from_name<Isa>(name);
   if (std::ranges::find(found, wanted) == found.end()) {
     std::vector<std::string> names;
@@ -63,12 +60,7 @@ Isa& current() {
 }  // namespace
 
 const std::vector<Isa>& usable_isas() {
-  static const std::vector<Isa> isas = [] {
-    std::vector<Isa> found = find_isas();
-    const std::optional<Isa> named = named_isa();
-    std::erase_if(found, [&](Isa i) { return i > kLastTried && i != named; });
-    return found;
-  }();
+  static const std::vector<Isa> isas = find_isas();
   return isas;
 }
 
