@@ -11,6 +11,7 @@
 #include "core/file.h"
 #include "core/median.h"
 #include "core/parallel.h"
+#include "data/image/image.h"
 #include "deploy/engine/engine.h"
 
 namespace sextant::apps {

@@ -284,7 +284,7 @@ bool Loader::next(Batch& batch) {
 }
 
 Batch load_batch(const Dataset& dataset, int64_t begin, int64_t end, int size, int border) {
-  return load_batch(dataset, begin, end, {size, size, true, kPad, border});
+  return load_batch(dataset, begin, end, {size, size, true, kPadValue, border});
 }
 
 Batch load_batch(const Dataset& dataset, int64_t begin, int64_t end,

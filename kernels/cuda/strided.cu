@@ -537,8 +537,9 @@ void multiply_strided(const MultiplyStrided& p, void*, Stream stream) {
   const int64_t n = p.batch * p.pixels * p.channels;
   if (n <= 0) return;
   if (bytes) return for_each_item("multiply_strided", MultiplyOp<uint8_t>(p), n, stream);
-  p.y_type == DType::kF16 ? for_each_item("multiply_strided", MultiplyOp<Half>(p), n, stream)
-                          : for_each_item("multiply_strided", MultiplyOp<float>(p), n, stream);
+  dispatch_float("multiply_strided", p.y_type, [&](auto zero) {
+    for_each_item("multiply_strided", MultiplyOp<decltype(zero)>(p), n, stream);
+  });
 }
 
 void convert_strided(const ConvertStrided& p, void*, Stream stream) {

@@ -49,7 +49,7 @@ void fold_outer_norm(const SafeTensors& f, const Tensor& weight, const Tensor& b
   const int64_t per_channel = weight.numel() / weight.dim(0);
   for (int64_t o = 0; o < weight.dim(0); ++o) {
     const auto value = [&](const char* name) {
-      return static_cast<double>(f.at(std::string("fused.bn.") + name).f32()[o]);
+      return static_cast<double>(f.at(fmt::format("fused.bn.{}", name)).f32()[o]);
     };
     const double factor = value("weight") / std::sqrt(value("running_var") + 1e-3);
     for (int64_t i = 0; i < per_channel; ++i) {

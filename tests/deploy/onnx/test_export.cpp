@@ -202,7 +202,7 @@ TEST_CASE("impossible exports are refused") {
 }
 
 TEST_CASE("metadata is not trusted: the end is what its nodes compute") {
-  const Graph g = mixed(Activation::kReLU, false);
+  const Graph g = mixed_graph(Activation::kReLU, false);
   for (const bool nms : {false, true}) {
     CAPTURE(nms);
     OnnxOptions o = options(OnnxPrecision::kFloat32);
