@@ -40,6 +40,10 @@ double activation_reference(Activation a, double x) {
       return sigmoid_of(x);
     case Activation::kMish:
       return x * std::tanh(std::log1p(std::exp(x)));
+    case Activation::kReLU6:
+      return std::clamp(x, 0.0, 6.0);
+    case Activation::kHardSigmoid:
+      return std::clamp(x / 6.0 + 0.5, 0.0, 1.0);
   }
   return 0;
 }
@@ -62,6 +66,10 @@ double activation_gradient(Activation a, double x) {
       const double t = std::tanh(std::log1p(std::exp(x)));
       return t + x * (1 - t * t) * s;
     }
+    case Activation::kReLU6:
+      return x > 0 && x < 6 ? 1 : 0;
+    case Activation::kHardSigmoid:
+      return x > -3 && x < 3 ? 1 / 6.0 : 0;
   }
   return 0;
 }

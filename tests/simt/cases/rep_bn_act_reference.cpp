@@ -23,6 +23,10 @@ double activation(Activation a, double x) {
       return s;
     case Activation::kMish:
       return x * std::tanh(std::log1p(std::exp(x)));
+    case Activation::kReLU6:
+      return std::clamp(x, 0.0, 6.0);
+    case Activation::kHardSigmoid:
+      return std::clamp(x / 6.0 + 0.5, 0.0, 1.0);
   }
   return 0;
 }
@@ -34,7 +38,7 @@ double slope(Activation a, double x) {
 }
 
 bool near_kink(double pre) {
-  for (const double kink : {-3.0, 0.0, 3.0})
+  for (const double kink : {-3.0, 0.0, 3.0, 6.0})
     if (std::abs(pre - kink) < 2e-4) return true;
   return false;
 }
