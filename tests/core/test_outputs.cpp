@@ -97,7 +97,8 @@ TEST_CASE("files: a device or pipe is written to, not replaced") {
              Contains("/dev/full: cannot be written"));
 }
 
-TEST_CASE("files: a file that a shell has open is written to, one in shared memory like any other") {
+TEST_CASE(
+    "files: a file that a shell has open is written to, one in shared memory like any other") {
   const Folder f;
   f.file("open");
   const int fd = ::open((f.folder / "open").c_str(), O_WRONLY | O_TRUNC);
