@@ -35,7 +35,7 @@ TEST_CASE("every model's state dict has the official names, shapes and order") {
   }
 }
 
-TEST_CASE("every model computes what the official one does, and its gradients") {
+TEST_CASE("every model computes what the official one does, and its gradients", "[numbers]") {
   // The recorded gradients are sensitive to how sums are rounded; test_kernels covers Winograd.
   const kernels::cpu::ExactSums exact;
   for (const ModelFixture& fixture : test::model_fixtures()) {
