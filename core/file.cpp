@@ -14,7 +14,6 @@
 
 #include "core/error.h"
 #include "core/interrupt.h"
-#include "core/unflushed_file.h"
 
 namespace sextant {
 namespace {
@@ -90,41 +89,13 @@ void write_through(const std::filesystem::path& path,
   if (file.get() < 0 || !write_parts(file.get(), parts)) fail_writing(path, errno);
 }
 
-// Of a file that this process has open already, perhaps by a shell's redirection: a regular file, too,
-// is then written where it is.
+// Of a file that this process has open already, perhaps by a shell's redirection: a regular file,
+// too, is then written where it is.
 bool is_descriptor(const std::filesystem::path& path) {
   const std::string name = path.lexically_normal().string();
   return name.starts_with("/dev/fd/") || name.starts_with("/proc/") || name == "/dev/stdout" ||
          name == "/dev/stderr";
 }
-
-}  // namespace
-
-bool file_exists(const std::filesystem::path& path) {
-  std::error_code ec;
-  return std::filesystem::exists(path, ec);
-}
-bool is_folder(const std::filesystem::path& path) {
-  std::error_code ec;
-  return std::filesystem::is_directory(path, ec);
-}
-bool is_plain_file(const std::filesystem::path& path) {
-  std::error_code ec;
-  return std::filesystem::is_regular_file(path, ec);
-}
-
-std::filesystem::path link_target(std::filesystem::path path) {
-  constexpr int kMostLinks = 40;  // as the system's limit
-  std::error_code ec;
-  for (int k = 0; k < kMostLinks; ++k) {
-    const std::filesystem::path to = std::filesystem::read_symlink(path, ec);
-    if (ec) return path;
-    path = path.parent_path() / to;
-  }
-  fail("{}: is a link to itself", path.string());
-}
-
-namespace {
 
 void write_whole(const std::filesystem::path& path,
                  std::span<const std::span<const std::byte>> parts, bool flush) {
@@ -157,6 +128,30 @@ void write_whole(const std::filesystem::path& path,
 }
 
 }  // namespace
+
+bool file_exists(const std::filesystem::path& path) {
+  std::error_code ec;
+  return std::filesystem::exists(path, ec);
+}
+bool is_folder(const std::filesystem::path& path) {
+  std::error_code ec;
+  return std::filesystem::is_directory(path, ec);
+}
+bool is_plain_file(const std::filesystem::path& path) {
+  std::error_code ec;
+  return std::filesystem::is_regular_file(path, ec);
+}
+
+std::filesystem::path link_target(std::filesystem::path path) {
+  constexpr int kMostLinks = 40;  // as the system's limit
+  std::error_code ec;
+  for (int k = 0; k < kMostLinks; ++k) {
+    const std::filesystem::path to = std::filesystem::read_symlink(path, ec);
+    if (ec) return path;
+    path = path.parent_path() / to;
+  }
+  fail("{}: is a link to itself", path.string());
+}
 
 std::string read_text(const std::filesystem::path& path) {
   constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";

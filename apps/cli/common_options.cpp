@@ -28,7 +28,7 @@ int ImageSize::choose(deploy::Graph& graph) const {
   return deploy::choose_image_size(height, graph, "--img");
 }
 
-int ImageSize::choose(const deploy::Graph& graph) const {
+int ImageSize::choose_side(const deploy::Graph& graph) const {
   const auto [height, width] = height_and_width(text, "--img");
   check(width == 0, "--img {}: this command takes one size", text);
   return deploy::choose_image_size(height, graph, "--img");

@@ -17,8 +17,8 @@ struct ImageSize {
   // The height, which Graph::width_for() takes: "HEIGHT,WIDTH" becomes the graph's own size. Throws
   // Error naming the option for a size that does not fit the graph.
   int choose(deploy::Graph& graph) const;
-  // For commands that only take squares, unless the model's own size is none.
-  int choose(const deploy::Graph& graph) const;
+  // For commands that take one size, unless the model's own is not a square.
+  int choose_side(const deploy::Graph& graph) const;
 };
 // Throws Error naming the option. {0, 0}: empty; {SIZE, 0}: a square.
 std::array<int, 2> height_and_width(const std::string& text, const std::string& option);

@@ -36,7 +36,7 @@ std::vector<int32_t> class_ids(const std::vector<std::string>& classes,
 
 deploy::DetectorConfig detector_config(const DetectOptions& o, const deploy::Graph& graph) {
   deploy::DetectorConfig config;
-  config.image_size = o.image_size.choose(graph);
+  config.image_size = o.image_size.choose_side(graph);
   config.precision = deploy::choose_precision(o.precision, graph);
   config.device = deploy::choose_device(o.device, config.precision, false);
   config.nms.conf = o.conf;

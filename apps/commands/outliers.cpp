@@ -35,7 +35,7 @@ Model measure(const Options& o, const std::string& argument) {
   const size_t eq = argument.find('=');
   check(eq != std::string::npos && eq > 0, "{}: must be NAME=MODEL", argument);
   const deploy::Graph graph = load_model_graph(argument.substr(eq + 1));
-  const int size = o.image_size.choose(graph);
+  const int size = o.image_size.choose_side(graph);
   const data::Dataset dataset = deploy::open_dataset_for(graph, o.data, o.split);
   return {argument.substr(0, eq),
           quant::measure_outliers(graph, spread_images(dataset, o.images, size, graph))};

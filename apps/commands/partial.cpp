@@ -129,7 +129,7 @@ void run(const Options& o) {
   check(o.max_drop >= 0 || o.min_speedup > 0 || !o.names.empty(),
         "partial: give --max-drop, --min-speedup or --float");
   const deploy::Graph model = load_model_graph(o.model);
-  const int size = o.image_size.choose(model);
+  const int size = o.image_size.choose_side(model);
   const deploy::Graph graph = with_ranges(model, o.data, size, o.calibration, o.names);
   quant::PartialConfig config;
   if (o.max_drop >= 0) config.max_drop = o.max_drop / 100;

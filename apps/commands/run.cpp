@@ -12,6 +12,7 @@
 #include "core/npy.h"
 #include "data/image/image.h"
 #include "data/image/letterbox.h"
+#include "deploy/detect/choices.h"
 #include "deploy/detect/detector.h"
 #include "deploy/engine/engine.h"
 
@@ -48,9 +49,7 @@ Tensor read_array(const std::string& file, bool floats) {
 }
 
 Tensor read_images(const std::vector<std::string>& files, const deploy::Graph& graph, int height) {
-  const data::LetterboxOptions canvas{.width = static_cast<int>(graph.width_for(height)),
-                                      .height = height,
-                                      .border = static_cast<int>(graph.gray_border)};
+  const data::LetterboxOptions canvas = deploy::canvas_for(graph, height);
   Tensor images(Shape{std::ssize(files), height, canvas.width, 3}, DType::kU8);
   for (size_t i = 0; i < files.size(); ++i) {
     const data::Image image = data::load_image(files[i]);

@@ -137,7 +137,7 @@ void run(const Options& o) {
   config.all_but = o.all_but;
   config.own_output = o.at == MeasuredAt::kLayer;
   const deploy::Graph model = load_model_graph(o.model);
-  const int size = o.image_size.choose(model);
+  const int size = o.image_size.choose_side(model);
   const deploy::Graph graph = with_ranges(model, o.data, size, o.calibration);
   data::Dataset dataset = deploy::open_dataset_for(graph, o.data, o.split);
   const auto start = std::chrono::steady_clock::now();

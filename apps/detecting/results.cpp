@@ -8,7 +8,6 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/json.h"
-#include "core/unflushed_file.h"
 
 namespace sextant::apps {
 namespace {

@@ -7,6 +7,7 @@
 #include <cstdio>
 
 #include "data/loading/loader.h"
+#include "deploy/detect/choices.h"
 #include "deploy/detect/evaluation.h"
 #include "deploy/graph/ranges.h"
 #include "quant/layers/float_layers.h"
@@ -30,9 +31,7 @@ Tensor first_good(const data::Dataset& dataset, int64_t begin, int64_t end,
 quant::ImageSource spread_images(const data::Dataset& dataset, int64_t count, int image_size,
                                  const deploy::Graph& graph, int64_t batch) {
   const int64_t total = std::min(count, dataset.size());
-  const data::LetterboxOptions canvas{.width = static_cast<int>(graph.width_for(image_size)),
-                                      .height = image_size,
-                                      .border = static_cast<int>(graph.gray_border)};
+  const data::LetterboxOptions canvas = deploy::canvas_for(graph, image_size);
   return [&dataset, total, canvas, batch, next = int64_t{0}, found = int64_t{0}]() mutable {
     std::vector<Tensor> images;
     for (; next < total && std::ssize(images) < batch; ++next) {

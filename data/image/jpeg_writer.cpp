@@ -7,7 +7,7 @@
 #include <memory>
 
 #include "core/error.h"
-#include "core/unflushed_file.h"
+#include "core/file.h"
 #include "data/image/image.h"
 
 namespace sextant::data {

@@ -188,8 +188,7 @@ void save_png(const std::filesystem::path& path, const Image& image) {
   const int ok = stbi_write_png_to_func(append, &bytes, image.width, image.height, 3,
                                         image.pixels.data(), static_cast<int>(image.pitch()));
   check(ok != 0, "{}: cannot encode the PNG", path.string());
-  write_atomically(path,
-                   std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
+  write_unflushed(path, std::as_bytes(std::span(bytes)));
 }
 
 }  // namespace sextant::data

@@ -42,4 +42,10 @@ int choose_image_size(int size, const Graph& graph, std::string_view name) {
   return static_cast<int>(chosen);
 }
 
+data::LetterboxOptions canvas_for(const Graph& graph, int height) {
+  return {.width = static_cast<int>(graph.width_for(height)),
+          .height = height,
+          .border = static_cast<int>(graph.gray_border)};
+}
+
 }  // namespace sextant::deploy

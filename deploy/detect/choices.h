@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "core/device.h"
+#include "data/image/letterbox.h"
 #include "deploy/graph/graph.h"
 
 namespace sextant::deploy {
@@ -44,9 +45,11 @@ std::string device_title(Device device);
 Precision choose_precision(std::optional<Precision> wanted, const Graph& graph);
 
 // The height of images: `size`, or for 0 the size the model was trained at; Graph::width_for() gives
-// their width. Throws Error for a size that is not a
-// multiple of the model's largest stride; the message starts with `name`, the option or the
-// config's file and key.
+// their width. Throws Error for a size that is not a multiple of the model's largest stride; the
+// message starts with `name`, the option or the config's file and key.
 int choose_image_size(int size, const Graph& graph, std::string_view name);
+
+// How images of that height are letterboxed for the model: its width for it, and its grey border.
+data::LetterboxOptions canvas_for(const Graph& graph, int height);
 
 }  // namespace sextant::deploy

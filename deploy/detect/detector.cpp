@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "core/device_bytes.h"
+#include "deploy/detect/choices.h"
 #include "kernels/backend.h"
 
 namespace sextant::deploy {
@@ -31,9 +32,7 @@ std::string class_name(const Graph& graph, int64_t id) {
 
 Detector::Detector(const Graph& graph, const DetectorConfig& config)
     : config_((check_detects(graph), config)),
-      canvas_{.width = static_cast<int>(graph.width_for(config.image_size)),
-              .height = config.image_size,
-              .border = static_cast<int>(graph.gray_border)},
+      canvas_(canvas_for(graph, config.image_size)),
       engine_(graph, {.batch = 1,
                       .height = config.image_size,
                       .width = canvas_.width,

@@ -51,21 +51,6 @@ void emit_add(ProgramBuilder& b, const Node& node) {
     b.add(make_add_step(b.on(), x, y, b.place(out), b.rows(out), b.meaning(out), factor));
 }
 
-// In integers where both inputs and the output are held so, else in floats.
-void emit_multiply(ProgramBuilder& b, const Node& node) {
-  const int x = node.inputs[0], factor = node.inputs[1], out = node.output;
-  const bool integers = b.quantized(x) && b.quantized(factor) && b.quantized(out);
-  const bool floats = !integers && b.quantized(out);
-  const Place px = integers ? b.place(x) : b.as_float(x);
-  const Place pf = integers ? b.place(factor) : b.as_float(factor);
-  const Place to = floats ? b.scratch(b.rows(out), b.shape(out)[-1], b.float_type()) : b.place(out);
-  const auto meaning = [&](int t) { return integers ? b.meaning(t) : Meaning{}; };
-  b.add(make_multiply_step(b.on(), px, meaning(x), pf, meaning(factor), to, meaning(out),
-                           b.shape(out)[0], b.rows(out) / b.shape(out)[0],
-                           b.shape(factor) != b.shape(x)));
-  if (floats) b.from_float(to, out);
-}
-
 void emit_activation(ProgramBuilder& b, const Node& node) {
   const int in = node.inputs[0], out = node.output;
   b.add(make_map_step(b.on(), b.place(in), b.meaning(in), b.place(out), b.meaning(out), b.rows(out),
@@ -84,11 +69,26 @@ void emit_gather(ProgramBuilder& b, const Node& node) {
                          node.as<GatherAttributes>().channels));
 }
 
-// The kinds below have no integer form: they are converted before and after.
+// Where a result that is computed in floats goes.
 Place float_result(ProgramBuilder& b, int t) {
   return b.quantized(t) ? b.scratch(b.rows(t), b.shape(t)[-1], b.float_type()) : b.place(t);
 }
 
+// In integers where both inputs and the output are held so, else in floats.
+void emit_multiply(ProgramBuilder& b, const Node& node) {
+  const int x = node.inputs[0], factor = node.inputs[1], out = node.output;
+  const bool integers = b.quantized(x) && b.quantized(factor) && b.quantized(out);
+  const Place px = integers ? b.place(x) : b.as_float(x);
+  const Place pf = integers ? b.place(factor) : b.as_float(factor);
+  const Place to = integers ? b.place(out) : float_result(b, out);
+  const auto meaning = [&](int t) { return integers ? b.meaning(t) : Meaning{}; };
+  b.add(make_multiply_step(b.on(), px, meaning(x), pf, meaning(factor), to, meaning(out),
+                           b.shape(out)[0], b.rows(out) / b.shape(out)[0],
+                           b.shape(factor) != b.shape(x)));
+  if (!integers && b.quantized(out)) b.from_float(to, out);
+}
+
+// The kinds below have no integer form: they are converted before and after.
 void emit_global_avg_pool(ProgramBuilder& b, const Node& node) {
   const int in = node.inputs[0], out = node.output;
   const Place source = b.as_float(in);

@@ -163,7 +163,7 @@ const OnnxArray* OnnxEvaluator::find(const std::string& name) const {
 bool OnnxEvaluator::has(int i) const { return i < now_->input_size() && !now_->input(i).empty(); }
 
 const OnnxArray& OnnxEvaluator::in(int i) const {
-  read_inputs_.insert(i);
+  reads_.inputs.insert(i);
   check(has(i), "input {} is missing", i);
   const OnnxArray* found = find(now_->input(i));
   check(found != nullptr, "reads '{}', whose value is unknown", one_line(now_->input(i)));
@@ -176,7 +176,7 @@ void OnnxEvaluator::out(OnnxArray array, int i) {
 }
 
 const onnx::AttributeProto* OnnxEvaluator::attribute(const char* name) const {
-  read_attributes_.insert(name);
+  reads_.attributes.insert(name);
   for (const onnx::AttributeProto& a : now_->attribute())
     if (a.name() == name) return &a;
   return nullptr;
@@ -676,19 +676,13 @@ int OnnxEvaluator::result_type(const onnx::NodeProto& node, std::span<const int>
 
 void OnnxEvaluator::run(const onnx::NodeProto& node) {
   now_ = &node;
-  read_attributes_.clear();
-  read_inputs_.clear();
+  reads_ = {};
   const auto handler = handlers().find(node.op_type());
   check((node.domain().empty() || node.domain() == "ai.onnx") && handler != handlers().end(),
         "operator '{}' is not supported here", one_line(node.op_type()));
   check(node.output_size() >= 1, "has no output");
   (this->*handler->second)();
-  for (const onnx::AttributeProto& a : node.attribute())
-    check(read_attributes_.contains(a.name()), "attribute '{}' is not supported",
-          one_line(a.name()));
-  for (int i = 0; i < node.input_size(); ++i)
-    check(node.input(i).empty() || read_inputs_.contains(i), "input {} ('{}') is not supported", i,
-          one_line(node.input(i)));
+  reads_.check_all_of(node);
 }
 
 }  // namespace sextant::deploy

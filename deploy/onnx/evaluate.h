@@ -7,12 +7,12 @@
 
 #include <cstdint>
 #include <map>
-#include <set>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "deploy/onnx/constant.h"
+#include "deploy/onnx/reads.h"
 
 namespace sextant::deploy {
 
@@ -108,8 +108,7 @@ class OnnxEvaluator {
   std::map<std::string, OnnxArray> values_;
   int64_t elements_ = 0;  // in all arrays
   const onnx::NodeProto* now_ = nullptr;
-  mutable std::set<std::string> read_attributes_;  // of the current node
-  mutable std::set<int> read_inputs_;
+  mutable OnnxReads reads_;  // of the current node
 };
 
 }  // namespace sextant::deploy

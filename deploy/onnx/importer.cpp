@@ -70,23 +70,13 @@ bool OnnxImporter::knows(const onnx::NodeProto& node, bool of_constants) {
 
 void OnnxImporter::import_node(const onnx::NodeProto& node) {
   now_ = &node;
-  read_attributes_.clear();
-  read_inputs_.clear();
+  reads_ = {};
   check(node.output_size() >= 1, "has no output");
   if (fold(node)) return;
   const OnnxImport* known = onnx_import_of(node.op_type());
   check(known != nullptr, "is only supported for constants");
   known->read(*this);
-  check_all_read(node);
-}
-
-void OnnxImporter::check_all_read(const onnx::NodeProto& node) const {
-  for (const AttributeProto& a : node.attribute())
-    check(read_attributes_.contains(a.name()), "attribute '{}' is not supported",
-          one_line(a.name()));
-  for (int i = 0; i < node.input_size(); ++i)
-    check(node.input(i).empty() || read_inputs_.contains(i), "input {} ('{}') is not supported", i,
-          one_line(node.input(i)));
+  reads_.check_all_of(node);
 }
 
 // Computes a node whose inputs are all constants; false for another, or an operator that the
@@ -322,6 +312,11 @@ const OnnxValue& OnnxOperator::input(int i) const {
   const OnnxValue* v = importer_.find(current().input(i));
   check(v != nullptr, "reads '{}', which no node before it makes", one_line(current().input(i)));
   return *v;
+}
+
+int OnnxOperator::image(int i) {
+  check(!input(i).flat, "its input must be an image");
+  return plain(i);
 }
 
 const OnnxConstant& OnnxOperator::constant_input(int i) const {

@@ -18,6 +18,7 @@
 #include "deploy/graph/graph.h"
 #include "deploy/onnx/constant.h"
 #include "deploy/onnx/nodes.h"
+#include "deploy/onnx/reads.h"
 
 namespace sextant::deploy {
 
@@ -77,8 +78,8 @@ class OnnxImporter {
   // ---- for operators
   const onnx::NodeProto& current() const { return *now_; }
   // What the current node's import has read; import_node() refuses a node with more than that.
-  void note_attribute(const std::string& name) { read_attributes_.insert(name); }
-  void note_input(int i) { read_inputs_.insert(i); }
+  void note_attribute(const std::string& name) { reads_.attributes.insert(name); }
+  void note_input(int i) { reads_.inputs.insert(i); }
   // The batch dimension where shapes are computed: a number that occurs nowhere else if it is
   // symbolic.
   int64_t batch_dimension() const { return symbolic_batch ? 7919 : batch; }
@@ -99,14 +100,12 @@ class OnnxImporter {
 
  private:
   bool fold(const onnx::NodeProto& node);
-  void check_all_read(const onnx::NodeProto& node) const;
   int cut(int tensor, float high);
 
   std::map<std::string, OnnxValue> values_;
   std::map<int, int> hard_sigmoids_;  // of tensors that were read as such
   std::vector<bool> never_negative_;
-  std::set<std::string> read_attributes_;
-  std::set<int> read_inputs_;
+  OnnxReads reads_;                            // of the current node
   int64_t values_to_fold_ = int64_t{1} << 20;  // how many more constants may be computed
   std::deque<onnx::TensorProto> owned_;
   std::set<std::string> names_;
@@ -158,6 +157,8 @@ class OnnxOperator {
   // The tensor of input i, or of a value, with pending operations performed.
   int plain(int i) { return plain(OnnxValue(input(i))); }
   int plain(const OnnxValue& v) { return importer_.plain(v); }
+  // The tensor of input i. Throws Error unless it is an image.
+  int image(int i);
   const Shape& shape(int tensor) const { return importer_.shapes[static_cast<size_t>(tensor)]; }
   int affine(int tensor, const std::vector<float>& factor, const std::vector<float>& shift) {
     return importer_.affine(tensor, factor, shift);

@@ -18,16 +18,10 @@ class Pools : public OnnxOperator {
   void global_average_pool();
   void global_max_pool();
   void reduce_mean();
-
- private:
-  int image() {
-    check(!input(0).flat, "its input must be an image");
-    return plain(0);
-  }
 };
 
 void Pools::max_pool() {
-  const int x = image();
+  const int x = image(0);
   const std::vector<int64_t> kernel = integers("kernel_shape", {0, 0}, 1, 64);
   const OnnxWindow g = window(shape(x), kernel[0], kernel[1]);
   ignore({"storage_order"});  // of the second output
@@ -64,13 +58,13 @@ void Pools::max_pool() {
 void Pools::global_average_pool() {
   Node node;
   node.attributes = GlobalAvgPoolAttributes{};
-  node.inputs = {image()};
+  node.inputs = {image(0)};
   result(add(std::move(node)));
 }
 
 // A window as large as the map.
 void Pools::global_max_pool() {
-  const int x = image();
+  const int x = image(0);
   check(shape(x)[1] == shape(x)[2], "only square maps are supported, not {}x{}", shape(x)[1],
         shape(x)[2]);
   Node node;

@@ -32,16 +32,9 @@ class Shapes : public OnnxOperator {
   void pad();
 
  private:
-  int image(int i);
   bool images(const std::vector<int64_t>& to) const;
   void slice_of(const std::vector<int64_t>& channels);
 };
-
-// The tensor of input i, which must be an image.
-int Shapes::image(int i) {
-  check(!input(i).flat, "its input must be an image");
-  return plain(i);
-}
 
 // The node that takes these channels.
 void Shapes::slice_of(const std::vector<int64_t>& channels) {

@@ -102,6 +102,11 @@ struct Pool {
 
 // --- addition
 
+float rounded(float v, float low, float high) {
+  v = std::nearbyint(v);
+  return v < low ? low : (v > high ? high : v);
+}
+
 template <class T>
 void add_row(const AddStrided& p, const T* a, const T* b, T* y) {
   if constexpr (!std::is_integral_v<T>) {
@@ -109,17 +114,15 @@ void add_row(const AddStrided& p, const T* a, const T* b, T* y) {
 #pragma omp simd
     for (int64_t c = 0; c < p.channels; ++c) {
       const float v = std::fma(p.factor, number(b[c]), number(a[c]));
-      const float q = std::nearbyint(v);
-      y[c] = stored<T>(!clamp ? v : (q < p.low ? p.low : (q > p.high ? p.high : q)));
+      y[c] = stored<T>(clamp ? rounded(v, p.low, p.high) : v);
     }
   } else if (p.factor != 1.0f) {
     constexpr float kLow = std::numeric_limits<T>::min();
     constexpr float kHigh = std::numeric_limits<T>::max();
 #pragma omp simd
     for (int64_t c = 0; c < p.channels; ++c) {
-      const float q =
-          std::nearbyint(std::fma(p.factor, static_cast<float>(b[c]), static_cast<float>(a[c])));
-      y[c] = static_cast<T>(q < kLow ? kLow : (q > kHigh ? kHigh : q));
+      const float v = std::fma(p.factor, static_cast<float>(b[c]), static_cast<float>(a[c]));
+      y[c] = static_cast<T>(rounded(v, kLow, kHigh));
     }
   } else {
     constexpr int kLow = std::numeric_limits<T>::min();
@@ -150,11 +153,6 @@ struct Floats {
   const T* x;
   float operator()(int64_t i) const { return number(x[i]); }
 };
-
-float rounded(float v, float low, float high) {
-  v = std::nearbyint(v);
-  return v < low ? low : (v > high ? high : v);
-}
 
 template <class A, class B, class Store>
 void multiply_row(const MultiplyStrided& p, const A& a, const B& b, const Store& store) {

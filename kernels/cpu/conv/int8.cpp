@@ -29,27 +29,14 @@ bool can_winograd_int8(const Window& win, const int8_t* w, int m) {
 
 bool has_vnni() { return isa() == Isa::kAvx2Vnni || isa() == Isa::kAvx512Vnni; }
 
+// Without the wide sets there is none with VNNI.
 #if defined(SEXTANT_WIDE)
-#define SEXTANT_CALL(name, ...)              \
-  switch (isa()) {                           \
-    case Isa::kPortable:                     \
-      return portable::name(__VA_ARGS__);    \
-    case Isa::kAvx2:                         \
-      return avx2::name(__VA_ARGS__);        \
-    case Isa::kAvx2Vnni:                     \
-      return avx2_vnni::name(__VA_ARGS__);   \
-    case Isa::kAvx512:                       \
-      return avx512::name(__VA_ARGS__);      \
-    case Isa::kAvx512Vnni:                   \
-      return avx512_vnni::name(__VA_ARGS__); \
-  }                                          \
-  return portable::name(__VA_ARGS__)
-#elif defined(__x86_64__)
-#define SEXTANT_CALL(name, ...)                            \
-  if (isa() >= Isa::kAvx2) return avx2::name(__VA_ARGS__); \
-  return portable::name(__VA_ARGS__)
+#define SEXTANT_CALL(name, ...)                                         \
+  if (isa() == Isa::kAvx512Vnni) return avx512_vnni::name(__VA_ARGS__); \
+  if (isa() == Isa::kAvx2Vnni) return avx2_vnni::name(__VA_ARGS__);     \
+  SEXTANT_CALL_F32_ISA(name, __VA_ARGS__)
 #else
-#define SEXTANT_CALL(name, ...) return portable::name(__VA_ARGS__)
+#define SEXTANT_CALL(name, ...) SEXTANT_CALL_F32_ISA(name, __VA_ARGS__)
 #endif
 
 std::unique_ptr<Int8Conv> make_direct_int8(const Window& window, const int8_t* w) {
