@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/allocator.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <bit>
 #include <cstdlib>
@@ -17,11 +19,22 @@ int64_t size_class(int64_t bytes) {
   return (bytes + quarter - 1) / quarter * quarter;
 }
 
+// Large blocks lie in large pages where the system has them: weights that are read once in a layer
+// meet a new small page every 64 steps, and a first touch costs one fault in place of 512.
+void* system_allocate(int64_t bytes) {
+  constexpr int64_t kLargePage = 2 << 20;
+  if (bytes < 2 * kLargePage) return std::aligned_alloc(64, static_cast<size_t>(bytes));
+  const auto size = static_cast<size_t>((bytes + kLargePage - 1) / kLargePage * kLargePage);
+  void* const p = std::aligned_alloc(kLargePage, size);
+#ifdef MADV_HUGEPAGE
+  if (p) madvise(p, size, MADV_HUGEPAGE);
+#endif
+  return p;
+}
+
 // Never destroyed: tensors with static lifetime may be freed after it would have been.
 CachingAllocator& host() {
-  static auto* allocator = new CachingAllocator(
-      "", [](int64_t bytes) { return std::aligned_alloc(64, static_cast<size_t>(bytes)); },
-      [](void* p) { std::free(p); });
+  static auto* allocator = new CachingAllocator("", system_allocate, [](void* p) { std::free(p); });
   return *allocator;
 }
 
@@ -108,6 +121,7 @@ void* host_allocate(int64_t bytes) {
   return host().allocate(bytes);
 }
 void host_free(void* p, int64_t bytes) noexcept {
+  if (!p) return;
   if (budget != nullptr) budget->give_back(size_class(bytes));
   host().free(p, bytes);
 }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <limits>
 #include <thread>
 
@@ -90,16 +91,19 @@ void add_int8(Layer& layer, bool all, Rng& rng) {
   for (int8_t& v : layer.w.span<int8_t>())
     v = static_cast<int8_t>(std::clamp(30.0 * rng.normal(), -127.0, 127.0));
   layer.y = Tensor(Shape{s.y_numel()}, DType::kU8);
-  layer.factor = random_floats(s.oc, rng, 1e-3);
-  const kernels::ConvInt8Forward p{.shape = s,
-                                   .x = layer.x.raw(),
-                                   .w = layer.w.data<int8_t>(),
-                                   .bias = layer.bias.f32(),
-                                   .factor = layer.factor.f32(),
-                                   .y = layer.y.raw(),
-                                   .x_type = DType::kU8,
-                                   .y_type = DType::kU8,
-                                   .epilogue = {.activation = layer.form.epilogue.activation}};
+  // Sums become a few units, where activations are neither linear nor flat.
+  const double terms = static_cast<double>(s.w_numel() / s.oc);
+  layer.factor = random_floats(s.oc, rng, 2.0 / (30.0 * 148.0 * std::sqrt(terms)));
+  const kernels::ConvInt8Forward p{
+      .shape = s,
+      .x = layer.x.raw(),
+      .w = layer.w.data<int8_t>(),
+      .bias = layer.bias.f32(),
+      .factor = layer.factor.f32(),
+      .y = layer.y.raw(),
+      .x_type = DType::kU8,
+      .y_type = DType::kU8,
+      .epilogue = {.activation = layer.form.epilogue.activation, .activation_scale = 32.0f}};
   add_contenders<kernels::cpu::ConvInt8, int8_t>(layer, p, all, onednn_int8);
 }
 

@@ -27,28 +27,16 @@ inline Vec splat(float x) { return Vec{} + x; }
 
 namespace sextant::kernels {
 
-// The arithmetic of fast_exp(float), on each element.
 template <>
-SEXTANT_HD SEXTANT_CPU::Vec fast_exp(SEXTANT_CPU::Vec x) {
-  using SEXTANT_CPU::splat, SEXTANT_CPU::Vec, SEXTANT_CPU::VecI;
-  x = x < -87.0f ? splat(-87.0f) : x;
-  x = x > 88.0f ? splat(88.0f) : x;
-  const Vec t = x * 1.44269504088896341f + 0.5f;
-  Vec n = __builtin_convertvector(__builtin_convertvector(t, VecI), Vec);
-  n = n > t ? n - 1.0f : n;
-  Vec r = x - n * 0.693359375f;
-  r = r + n * 2.12194440e-4f;
-  Vec p = splat(1.9875691500e-4f);
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
-  const VecI bits = (__builtin_convertvector(n, VecI) + 127) << 23;
-  Vec scale;
-  std::memcpy(&scale, &bits, sizeof(scale));
-  return p * scale;
+SEXTANT_HD SEXTANT_CPU::Vec rounded_down(SEXTANT_CPU::Vec x) {
+  using SEXTANT_CPU::Vec, SEXTANT_CPU::VecI;
+  const Vec n = __builtin_convertvector(__builtin_convertvector(x, VecI), Vec);
+  return n > x ? n - 1.0f : n;
+}
+template <>
+SEXTANT_HD SEXTANT_CPU::Vec power_of_two(SEXTANT_CPU::Vec n) {
+  return std::bit_cast<SEXTANT_CPU::Vec>((__builtin_convertvector(n, SEXTANT_CPU::VecI) + 127)
+                                         << 23);
 }
 
 }  // namespace sextant::kernels

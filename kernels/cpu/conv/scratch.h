@@ -4,32 +4,35 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
-#include <memory>
+#include <utility>
+
+#include "core/allocator.h"
 
 namespace sextant::kernels::cpu {
 
-// Aligned to 64 bytes; large blocks lie in large pages where the system has them, since weights that
-// are read once in a layer meet a new small page every 64 steps. Freed by std::free().
-void* allocate_pages(int64_t bytes);
-
-// `count` values aligned to 64 bytes, contents undefined.
+// `count` values aligned to 64 bytes, contents undefined, from the allocator of tensors: training
+// packs its weights anew in each step.
 template <class T>
 class Aligned {
  public:
   Aligned() = default;
-  explicit Aligned(int64_t count) : count_(count) {
-    data_.reset(static_cast<T*>(allocate_pages(count * static_cast<int64_t>(sizeof(T)))));
+  explicit Aligned(int64_t count)
+      : data_(static_cast<T*>(host_allocate(count * static_cast<int64_t>(sizeof(T))))),
+        count_(count) {}
+  Aligned(Aligned&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), count_(std::exchange(other.count_, 0)) {}
+  Aligned& operator=(Aligned&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(count_, other.count_);
+    return *this;
   }
-  T* data() const { return data_.get(); }
+  ~Aligned() { host_free(data_, bytes()); }
+  T* data() const { return data_; }
   int64_t count() const { return count_; }
   int64_t bytes() const { return count_ * static_cast<int64_t>(sizeof(T)); }
 
  private:
-  struct Free {
-    void operator()(T* p) const { std::free(p); }
-  };
-  std::unique_ptr<T, Free> data_;
+  T* data_ = nullptr;
   int64_t count_ = 0;
 };
 

@@ -5,11 +5,16 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #include "kernels/cpu/simd/target.h"
 #include "kernels/math/activation.h"
 
 #define SEXTANT_SIMD_INLINE [[gnu::always_inline]] inline
 
+SEXTANT_SIMD_BEGIN();
 namespace sextant::kernels::cpu::SEXTANT_SIMD {
 
 #if defined(SEXTANT_SIMD_AVX512) || defined(SEXTANT_SIMD_AVX512_VNNI)
@@ -23,39 +28,23 @@ inline constexpr int kLanes = 4;
 using Vec = float __attribute__((vector_size(4 * kLanes)));
 using VecI = int32_t __attribute__((vector_size(4 * kLanes)));
 
-}  // namespace sextant::kernels::cpu::SEXTANT_SIMD
+#include "kernels/math/activation.inc"
 
-namespace sextant::kernels {
-
-// The arithmetic of fast_exp(float), on each lane.
 template <>
-SEXTANT_HD cpu::SEXTANT_SIMD::Vec fast_exp(cpu::SEXTANT_SIMD::Vec x) {
-  using cpu::SEXTANT_SIMD::Vec, cpu::SEXTANT_SIMD::VecI;
-  const Vec low = Vec{} - 87.0f, high = Vec{} + 88.0f;
-  x = x < low ? low : x;
-  x = x > high ? high : x;
-  const Vec t = x * 1.44269504088896341f + 0.5f;
-  Vec n = __builtin_convertvector(__builtin_convertvector(t, VecI), Vec);
-  n = n > t ? n - 1.0f : n;
-  Vec r = x - n * 0.693359375f;
-  r = r + n * 2.12194440e-4f;
-  Vec p = Vec{} + 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
-  const VecI bits = (__builtin_convertvector(n, VecI) + 127) << 23;
-  Vec scale;
-  std::memcpy(&scale, &bits, sizeof(scale));
-  return p * scale;
+SEXTANT_SIMD_INLINE Vec rounded_down(Vec x) {
+#if defined(SEXTANT_SIMD_AVX512) || defined(SEXTANT_SIMD_AVX512_VNNI)
+  return _mm512_floor_ps(x);
+#elif defined(SEXTANT_SIMD_AVX2) || defined(SEXTANT_SIMD_AVX2_VNNI)
+  return _mm256_floor_ps(x);
+#else
+  const Vec n = __builtin_convertvector(__builtin_convertvector(x, VecI), Vec);
+  return n > x ? n - 1.0f : n;
+#endif
 }
-
-}  // namespace sextant::kernels
-
-SEXTANT_SIMD_BEGIN();
-namespace sextant::kernels::cpu::SEXTANT_SIMD {
+template <>
+SEXTANT_SIMD_INLINE Vec power_of_two(Vec n) {
+  return std::bit_cast<Vec>((__builtin_convertvector(n, VecI) + 127) << 23);
+}
 
 SEXTANT_SIMD_INLINE Vec load(const float* p) {
   Vec v;
@@ -66,27 +55,25 @@ SEXTANT_SIMD_INLINE void store(float* p, Vec v) { std::memcpy(p, &v, sizeof(v));
 // The first `count` values, the rest zeros; or all of a vector.
 SEXTANT_SIMD_INLINE Vec load_part(const float* p, int64_t count) {
   if (count >= kLanes) return load(p);
+#if defined(SEXTANT_SIMD_AVX512) || defined(SEXTANT_SIMD_AVX512_VNNI)
+  return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1 << count) - 1), p);
+#else
   Vec v = {};
   for (int64_t i = 0; i < count; ++i) v[i] = p[i];
   return v;
+#endif
 }
 SEXTANT_SIMD_INLINE void store_part(float* p, Vec v, int64_t count) {
   if (count >= kLanes) return store(p, v);
+#if defined(SEXTANT_SIMD_AVX512) || defined(SEXTANT_SIMD_AVX512_VNNI)
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1 << count) - 1), v);
+#else
   for (int64_t i = 0; i < count; ++i) p[i] = v[i];
+#endif
 }
 
 // x - 0 is x for every x, x + 0 is not: one instruction.
 SEXTANT_SIMD_INLINE Vec splat(float x) { return x - Vec{}; }
-
-// kernels::activate() of each lane. ReLU, the most frequent, is not left to code that is compiled for
-// the base set and halves the vectors.
-template <Activation A>
-SEXTANT_SIMD_INLINE Vec activate(Vec x) {
-  if constexpr (A == Activation::kReLU)
-    return x > 0.0f ? x : Vec{};
-  else
-    return kernels::activate<A>(x);
-}
 
 }  // namespace sextant::kernels::cpu::SEXTANT_SIMD
 SEXTANT_SIMD_END();

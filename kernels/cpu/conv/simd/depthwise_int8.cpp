@@ -17,20 +17,6 @@ constexpr int kPixels = 4;  // of a tile
 
 int64_t whole_vectors(int64_t channels) { return (channels + kLanes - 1) / kLanes * kLanes; }
 
-// One byte of a line to each 32-bit lane.
-template <class X>
-SEXTANT_SIMD_INLINE VecI load_bytes(const X* p) {
-  if constexpr (std::is_signed_v<X>) {
-    VecBytes v;
-    std::memcpy(&v, p, sizeof(v));
-    return __builtin_convertvector(v, VecI);
-  } else {
-    VecUBytes v;
-    std::memcpy(&v, p, sizeof(v));
-    return __builtin_convertvector(v, VecI);
-  }
-}
-
 // A row of output pixels: `lines` are the first that it reads, their pixels `channels` apart.
 struct Row {
   const Window& win;

@@ -2,10 +2,6 @@
 // Products of small integers, summed into 32 bits: the step of the int8 convolutions.
 #pragma once
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
 #include "kernels/cpu/conv/simd/block.h"
 
 SEXTANT_SIMD_BEGIN();
@@ -65,27 +61,35 @@ SEXTANT_SIMD_INLINE VecI load_ints(const int32_t* p) {
 }
 SEXTANT_SIMD_INLINE void store_ints(int32_t* p, VecI v) { std::memcpy(p, &v, sizeof(v)); }
 
-// What a tile reads: `rows` runs of `length` steps, `row` apart, from each of its pixels. A step is
-// two 16-bit integers or four bytes.
+// What a tile reads: `rows` runs of `length` steps, `row` bytes apart, from each of its pixels. A step
+// is two 16-bit integers or four bytes.
 struct StepSource {
-  const int32_t* x;
+  const std::byte* x;
   int64_t pixel, row, rows, length;
 };
 
-// w: [rows, length, V * kLanes] steps; sums: [P, V * kLanes].
+// w: [rows, length, V * kLanes] steps; sums: [P, V * kLanes], from `start` [V * kLanes] on (null: 0).
 template <bool kQuads, int P, int V>
-void sum_steps(const StepSource& s, const int32_t* w, int32_t* sums) {
+void sum_steps(const StepSource& s, const int32_t* w, const int32_t* start, int32_t* sums) {
   VecI acc[P][V] = {};
-  const int32_t* row = s.x;
+  if (start) {
+#pragma GCC unroll 16
+    for (int p = 0; p < P; ++p)
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) acc[p][v] = load_ints(start + v * kLanes);
+  }
+  const std::byte* row = s.x;
   for (int64_t r = 0; r < s.rows; ++r, row += s.row) {
-    const int32_t* x = row;
-    for (const int32_t* const end = row + s.length; x != end; ++x, w += V * kLanes) {
+    const std::byte* x = row;
+    for (const std::byte* const end = row + 4 * s.length; x != end; x += 4, w += V * kLanes) {
       VecI weights[V];
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) weights[v] = load_ints(w + v * kLanes);
 #pragma GCC unroll 16
       for (int p = 0; p < P; ++p) {
-        const VecI value = x[p * s.pixel] - VecI{};
+        int32_t step;
+        std::memcpy(&step, x + p * s.pixel, sizeof(step));
+        const VecI value = step - VecI{};
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v)
           acc[p][v] = kQuads ? add_quads(acc[p][v], value, weights[v])
@@ -99,7 +103,7 @@ void sum_steps(const StepSource& s, const int32_t* w, int32_t* sums) {
     for (int v = 0; v < V; ++v) store_ints(sums + (p * V + v) * kLanes, acc[p][v]);
 }
 
-using SumSteps = void (*)(const StepSource&, const int32_t*, int32_t*);
+using SumSteps = void (*)(const StepSource&, const int32_t*, const int32_t*, int32_t*);
 template <int P, int V>
 struct PairTile {
   static constexpr auto sum = sum_steps<false, P, V>;

@@ -14,53 +14,91 @@ using VecUBytes = uint8_t __attribute__((vector_size(kLanes)));
 
 SEXTANT_SIMD_INLINE Vec to_floats(VecI v) { return __builtin_convertvector(v, Vec); }
 
-// `count` bytes, at most a vector of them, whole vectors at once.
-SEXTANT_SIMD_INLINE void copy_bytes(void* to, const void* from, int64_t count) {
-  if (count >= kLanes)
-    std::memcpy(to, from, kLanes);
-  else
-    std::memcpy(to, from, static_cast<size_t>(count));
+// Bytes to 32-bit integers. GCC converts such vectors one by one, hence the intrinsics here and below.
+SEXTANT_SIMD_INLINE VecI widened(VecBytes v) {
+#if defined(SEXTANT_SIMD_AVX512) || defined(SEXTANT_SIMD_AVX512_VNNI)
+  return std::bit_cast<VecI>(_mm512_cvtepi8_epi32(std::bit_cast<__m128i>(v)));
+#elif defined(SEXTANT_SIMD_AVX2) || defined(SEXTANT_SIMD_AVX2_VNNI)
+  return std::bit_cast<VecI>(_mm256_cvtepi8_epi32(_mm_cvtsi64_si128(std::bit_cast<int64_t>(v))));
+#else
+  return __builtin_convertvector(v, VecI);
+#endif
+}
+SEXTANT_SIMD_INLINE VecI widened(VecUBytes v) {
+#if defined(SEXTANT_SIMD_AVX512) || defined(SEXTANT_SIMD_AVX512_VNNI)
+  return std::bit_cast<VecI>(_mm512_cvtepu8_epi32(std::bit_cast<__m128i>(v)));
+#elif defined(SEXTANT_SIMD_AVX2) || defined(SEXTANT_SIMD_AVX2_VNNI)
+  return std::bit_cast<VecI>(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(std::bit_cast<int64_t>(v))));
+#else
+  return __builtin_convertvector(v, VecI);
+#endif
+}
+
+// A vector of bytes at p to 32-bit integers; the first `count`, the rest zeros.
+template <class Y>
+SEXTANT_SIMD_INLINE VecI load_bytes(const Y* p) {
+  std::conditional_t<std::is_signed_v<Y>, VecBytes, VecUBytes> v;
+  std::memcpy(&v, p, kLanes);
+  return widened(v);
+}
+template <class Y>
+SEXTANT_SIMD_INLINE VecI load_bytes(const Y* p, int64_t count) {
+  if (count >= kLanes) return load_bytes(p);
+  std::conditional_t<std::is_signed_v<Y>, VecBytes, VecUBytes> v = {};
+#if defined(SEXTANT_SIMD_AVX512) || defined(SEXTANT_SIMD_AVX512_VNNI)
+  v = std::bit_cast<decltype(v)>(_mm_maskz_loadu_epi8(static_cast<__mmask16>((1 << count) - 1), p));
+#else
+  for (int64_t i = 0; i < count; ++i) v[i] = p[i];
+#endif
+  return widened(v);
 }
 
 // `count` values, at most a vector, the rest zeros.
-SEXTANT_SIMD_INLINE Vec load_floats(const float* p, int64_t count) {
-  if (count >= kLanes) return load(p);
-  Vec v = {};
-  for (int64_t i = 0; i < count; ++i) v[i] = p[i];
-  return v;
-}
-SEXTANT_SIMD_INLINE Vec load_floats(const int8_t* p, int64_t count) {
-  VecBytes v = {};
-  copy_bytes(&v, p, count);
-  return to_floats(__builtin_convertvector(v, VecI));
-}
-SEXTANT_SIMD_INLINE Vec load_floats(const uint8_t* p, int64_t count) {
-  VecUBytes v = {};
-  copy_bytes(&v, p, count);
-  return to_floats(__builtin_convertvector(v, VecI));
-}
-
-// Numbers within +-2^22 to the nearest integer, half-way ones to the even: behind the addition the
-// lowest bit of the mantissa stands for 1.
-SEXTANT_SIMD_INLINE VecI round_to_ints(Vec v) {
-  constexpr float kMagic = 12582912.0f;  // 3 * 2^22
-  const Vec shifted = v + kMagic;
-  return reinterpret_cast<VecI>(shifted) - 0x4B400000;
-}
-
-// Integers within the type's range to bytes.
+SEXTANT_SIMD_INLINE Vec load_floats(const float* p, int64_t count) { return load_part(p, count); }
 template <class Y>
-SEXTANT_SIMD_INLINE void store_bytes(Y* to, VecI v, int64_t count) {
-#if defined(SEXTANT_SIMD_AVX2) || defined(SEXTANT_SIMD_AVX2_VNNI)
-  const __m128i low = _mm256_castsi256_si128(reinterpret_cast<__m256i>(v));
-  const __m128i high = _mm256_extracti128_si256(reinterpret_cast<__m256i>(v), 1);
-  const __m128i words = _mm_packs_epi32(low, high);
-  const __m128i bytes =
-      std::is_signed_v<Y> ? _mm_packs_epi16(words, words) : _mm_packus_epi16(words, words);
-  copy_bytes(to, &bytes, count);
+SEXTANT_SIMD_INLINE Vec load_floats(const Y* p, int64_t count) {
+  return to_floats(load_bytes(p, count));
+}
+
+SEXTANT_SIMD_INLINE Vec clamped(Vec v, float low, float high) {
+#if defined(SEXTANT_SIMD_AVX512) || defined(SEXTANT_SIMD_AVX512_VNNI)
+  return _mm512_min_ps(_mm512_max_ps(v, splat(low)), splat(high));
+#elif defined(SEXTANT_SIMD_AVX2) || defined(SEXTANT_SIMD_AVX2_VNNI)
+  return _mm256_min_ps(_mm256_max_ps(v, splat(low)), splat(high));
 #else
-  const VecBytes bytes = __builtin_convertvector(v, VecBytes);
-  copy_bytes(to, &bytes, count);
+  v = v > low ? v : splat(low);
+  return v < high ? v : splat(high);
+#endif
+}
+
+// To the nearest integers, half-way ones to the even, of numbers within the range of bytes.
+SEXTANT_SIMD_INLINE VecBytes round_to_bytes(Vec v) {
+#if defined(SEXTANT_SIMD_AVX512) || defined(SEXTANT_SIMD_AVX512_VNNI)
+  return std::bit_cast<VecBytes>(_mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
+#elif defined(SEXTANT_SIMD_AVX2) || defined(SEXTANT_SIMD_AVX2_VNNI)
+  // The lowest byte of each integer, then those of both halves together.
+  const __m256i bytes = _mm256_shuffle_epi8(
+      _mm256_cvtps_epi32(v),
+      _mm256_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,  //
+                       -1, -1, -1, -1, 0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1));
+  return std::bit_cast<VecBytes>(_mm_cvtsi128_si64(
+      _mm_or_si128(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1))));
+#else
+  // Behind the addition the lowest bit of the mantissa stands for 1.
+  constexpr float kMagic = 12582912.0f;  // 3 * 2^22
+  return __builtin_convertvector(std::bit_cast<VecI>(v + kMagic) - 0x4B400000, VecBytes);
+#endif
+}
+template <class Y>
+SEXTANT_SIMD_INLINE void store_bytes(Y* to, VecBytes v, int64_t count) {
+  if (count >= kLanes) {
+    std::memcpy(to, &v, kLanes);
+    return;
+  }
+#if defined(SEXTANT_SIMD_AVX512) || defined(SEXTANT_SIMD_AVX512_VNNI)
+  _mm_mask_storeu_epi8(to, static_cast<__mmask16>((1 << count) - 1), std::bit_cast<__m128i>(v));
+#else
+  for (int64_t i = 0; i < count; ++i) to[i] = static_cast<Y>(v[i]);
 #endif
 }
 
@@ -92,14 +130,11 @@ struct Requantizer {
     v = activate<A>(v) * activation_scale;
     if (after) v = fused(residual_scale, load_floats(residual, count), v);
     if constexpr (std::is_same_v<Y, float>) {
-      if (count >= kLanes) return store(y, v);
-      for (int64_t i = 0; i < count; ++i) y[i] = v[i];
+      store_part(y, v, count);
     } else {
       constexpr float kLow = std::is_signed_v<Y> ? -128.0f : 0.0f;
       constexpr float kHigh = std::is_signed_v<Y> ? 127.0f : 255.0f;
-      v = v < kLow ? splat(kLow) : v;
-      v = v > kHigh ? splat(kHigh) : v;
-      store_bytes(y, round_to_ints(v), count);
+      store_bytes(y, round_to_bytes(clamped(v, kLow, kHigh)), count);
     }
   }
   bool before, after;
@@ -121,6 +156,14 @@ struct Int8Target {
       : y(p.y_at.at(n, row, column) + channel),
         residual(p.residual ? p.residual_at.at(n, row, column) + channel : 0) {}
   int64_t y, residual;
+};
+
+// Of channels [first, first + count) of a block, bias and factor.
+struct ChannelScales {
+  SEXTANT_SIMD_INLINE ChannelScales(const Int8Operands& p, int64_t first, int64_t count)
+      : bias(p.bias ? load_floats(p.bias + first, count) : Vec{}),
+        factor(p.factor ? load_floats(p.factor + first, count) : Vec{}) {}
+  Vec bias, factor;
 };
 
 // Calls For<Finish, Y>::value(...) ... by the operands: the function of type F that For makes for
@@ -148,12 +191,41 @@ struct ForFinish {
   }
 };
 
-// Of channels [first, first + count) of a block, bias and factor.
-struct ChannelScales {
-  SEXTANT_SIMD_INLINE ChannelScales(const Int8Operands& p, int64_t first, int64_t count)
-      : bias(p.bias ? load_floats(p.bias + first, count) : Vec{}),
-        factor(p.factor ? load_floats(p.factor + first, count) : Vec{}) {}
-  Vec bias, factor;
+// Sums of a block of channels: rows of `columns` pixels.
+struct BlockSums {
+  const int32_t* data;
+  int64_t rows, columns, row, pixel;
+};
+
+// Sums to where they go.
+using Finish = void (*)(const Int8Operands& p, const BlockSums& sums, const Int8Target& t,
+                        Block block);
+template <class F, class Y>
+void finish_sums(const Int8Operands& p, const BlockSums& sums, const Int8Target& t, Block block) {
+  const F finish(p);
+  // In registers: a store of bytes might change what the references refer to.
+  const int64_t columns = sums.columns, pixel = sums.pixel;
+  const int64_t y_pixel = p.y_at.pixel, residual_pixel = p.residual_at.pixel;
+  for (int64_t c = 0; c < block.channels; c += kLanes) {
+    const int64_t count = block.channels - c;
+    const ChannelScales scales(p, block.first + c, count);
+    for (int64_t i = 0; i < sums.rows; ++i) {
+      const int32_t* from = sums.data + i * sums.row + c;
+      Y* y = static_cast<Y*>(p.y) + t.y + i * p.y_at.row + c;
+      const Y* residual = static_cast<const Y*>(p.residual ? p.residual : p.y) + t.residual +
+                          i * p.residual_at.row + c;
+      for (int64_t j = 0; j < columns; ++j) {
+        finish(load_ints(from), scales.bias, scales.factor, residual, y, count);
+        from += pixel;
+        y += y_pixel;
+        residual += residual_pixel;
+      }
+    }
+  }
+}
+template <class F, class Y>
+struct FinishSums {
+  static constexpr Finish value = finish_sums<F, Y>;
 };
 
 }  // namespace sextant::kernels::cpu::SEXTANT_SIMD

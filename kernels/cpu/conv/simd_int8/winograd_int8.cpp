@@ -87,13 +87,10 @@ void transform_input(const X* x, int64_t row, int64_t pixel, int64_t channels, i
   }
 }
 
-// Products of one tile and block, positions `position` apart, to [rows, columns] pixels at t.
-template <class F, class Finisher, class Y>
-void transform_output(const Int8Operands& p, const int32_t* from, int64_t position, Block block,
-                      const Int8Target& t, int64_t rows, int64_t columns) {
-  const Finisher finish(p);
-  for (int64_t c = 0; c < block.channels; c += kLanes) {
-    const int64_t count = block.channels - c;
+// Products of one tile and block, positions `position` apart, to sums [kOut, kOut, lanes of the block].
+template <class F>
+void transform_output(const int32_t* from, int64_t position, int64_t width, int32_t* sums) {
+  for (int64_t c = 0; c < width; c += kLanes) {
     VecU half[F::kOut][F::kIn];
 #pragma GCC unroll 6
     for (int j = 0; j < F::kIn; ++j) {
@@ -105,31 +102,17 @@ void transform_output(const Int8Operands& p, const int32_t* from, int64_t positi
 #pragma GCC unroll 4
       for (int i = 0; i < F::kOut; ++i) half[i][j] = y[i];
     }
-    const ChannelScales scales(p, block.first + c, count);
-    for (int64_t i = 0; i < rows; ++i) {
+#pragma GCC unroll 4
+    for (int i = 0; i < F::kOut; ++i) {
       VecU y[F::kOut];
       F::output(half[i], y);
-      Y* const to = static_cast<Y*>(p.y) + t.y + i * p.y_at.row + c;
-      const Y* const residual = static_cast<const Y*>(p.residual ? p.residual : p.y) + t.residual +
-                                i * p.residual_at.row + c;
 #pragma GCC unroll 4
       for (int j = 0; j < F::kOut; ++j)
-        if (j < columns)
-          finish(reinterpret_cast<VecI>(y[j] * F::kInverse) >> (F::kShift[i] + F::kShift[j]),
-                 scales.bias, scales.factor, residual + j * p.residual_at.pixel,
-                 to + j * p.y_at.pixel, count);
+        store_ints(sums + (i * F::kOut + j) * width + c,
+                   reinterpret_cast<VecI>(y[j] * F::kInverse) >> (F::kShift[i] + F::kShift[j]));
     }
   }
 }
-template <class F>
-struct OutputOf {
-  using Function = void (*)(const Int8Operands&, const int32_t*, int64_t, Block, const Int8Target&,
-                            int64_t, int64_t);
-  template <class Finisher, class Y>
-  struct For {
-    static constexpr Function value = transform_output<F, Finisher, Y>;
-  };
-};
 
 template <class F>
 struct Int8Work {
@@ -142,7 +125,7 @@ struct Int8Work {
   const TileGrid& grid;
   const Int8Operands& p;
   const int32_t* weights;
-  typename OutputOf<F>::Function transform_output;
+  Finish finish;
 
   const TileGrid& tiles() const { return grid; }
   int64_t blocks() const { return block_count(win.oc); }
@@ -182,8 +165,8 @@ struct Int8Work {
     const int64_t pairs = pairs_of(win.ic), width = block_at(win.oc, block).width();
     const int64_t values = pairs * width;
     const SumSteps* const functions = tiles_of<PairTile>(block_at(win.oc, block).vecs());
-    StepSource s{reinterpret_cast<const int32_t*>(b.input + position * b.input_position),
-                 channels() / 2, 0, 1, pairs};
+    StepSource s{reinterpret_cast<const std::byte*>(b.input + position * b.input_position),
+                 channels() * 2, 0, 1, pairs};
     int32_t* to = products + position * b.product_position;
     const int32_t* const w = weights + (block * kPositions * kBlock + position * width) * pairs;
     const int32_t* const next = w + (by_block ? values : kPositions * pairs * kBlock);
@@ -192,7 +175,7 @@ struct Int8Work {
       for (int64_t f = values * i / count; f < values * (i + 1) / count; f += 16)
         __builtin_prefetch(next + f, 0, 2);
       const int64_t pixels = tiles * (i + 1) / count - tiles * i / count;
-      functions[pixels - 1](s, w, to);
+      functions[pixels - 1](s, w, nullptr, to);
       s.x += pixels * s.pixel;
       to += pixels * width;
     }
@@ -202,9 +185,12 @@ struct Int8Work {
               int64_t number) const {
     const Block block = block_at(win.oc, number);
     const int64_t n = grid.image(index), y = grid.row(index), x = grid.column(index);
-    transform_output(p, products + t * block.width(), b.product_position, block,
-                     Int8Target(p, n, y, x, block.first), std::min<int64_t>(F::kOut, win.oh - y),
-                     std::min<int64_t>(F::kOut, win.ow - x));
+    alignas(64) int32_t sums[F::kOut * F::kOut * kBlock];
+    transform_output<F>(products + t * block.width(), b.product_position, block.width(), sums);
+    finish(p,
+           {sums, std::min<int64_t>(F::kOut, win.oh - y), std::min<int64_t>(F::kOut, win.ow - x),
+            F::kOut * block.width(), block.width()},
+           Int8Target(p, n, y, x, block.first), block);
   }
 };
 
@@ -215,8 +201,7 @@ class WinogradInt8 : public Int8Conv {
       : win_(window), grid_(window, F::kOut), weights_(pack<F>(window, w)) {}
 
   void run(const Int8Operands& p) const override {
-    const Int8Work<F> work{win_, grid_, p, weights_.data(),
-                           ForFinish<OutputOf<F>::template For>::of(p)};
+    const Int8Work<F> work{win_, grid_, p, weights_.data(), ForFinish<FinishSums>::of(p)};
     run_winograd(work);
   }
   int64_t weight_bytes() const override { return weights_.bytes(); }
