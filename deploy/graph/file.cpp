@@ -12,13 +12,15 @@
 namespace sextant::deploy {
 namespace {
 
-// Version 2 allows decode nodes that read objectness. A graph without them is written as version 1,
-// which older programs read.
-constexpr int kVersion = 2;
+// Version 2 allows decode nodes that read objectness, version 3 those with a size_multiple. A graph is
+// written as the oldest version that has what it needs, which older programs read.
+constexpr int kVersion = 3;
 
 int version_of(const Graph& graph) {
   const Node* decode = graph.decode();
-  return decode && decode->as<DecodeAttributes>().objectness ? kVersion : 1;
+  if (!decode) return 1;
+  const auto& a = decode->as<DecodeAttributes>();
+  return a.size_multiple > 0 ? 3 : (a.objectness ? 2 : 1);
 }
 
 // ---- weights between our layout and PyTorch's

@@ -140,7 +140,8 @@ bool is_fused(const Graph& graph);
 // The leading path components that both names share: "a.b" of "a.b.c" and "a.b.d.e".
 std::string common_path(const std::string& a, const std::string& b);
 
-// The largest stride of the decode node: image sizes have to be multiples of it. 1 without one.
+// Image sizes have to be multiples of it: of the decode node's largest stride, or of what the node
+// says instead. 1 without one.
 int64_t size_multiple(const Graph& graph);
 
 }  // namespace sextant::deploy

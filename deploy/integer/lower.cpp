@@ -145,8 +145,6 @@ bool has_integer_form(const Graph& graph, const Node& node) {
         return ranged(t) == ranged(node.output);
       case IntegerRule::kReads:
         return true;
-      case IntegerRule::kNever:
-        return false;
     }
     return false;
   };

@@ -67,13 +67,21 @@ Variable activated(const TrainableNode& n) {
   return n.finished(activation(n.real(0), n.node.activation()));
 }
 
+Variable product(const TrainableNode& n) { return n.finished(multiply(n.real(0), n.real(1))); }
+
+Variable average(const TrainableNode& n) { return n.finished(global_average(n.real(0))); }
+
+Variable gathered(const TrainableNode& n) {
+  return permute_channels(n.inputs[0], n.node.as<deploy::GatherAttributes>().channels);
+}
+
 Variable slice(const TrainableNode& n) {
   const auto& a = n.node.as<deploy::SliceAttributes>();
   return slice_channels(n.inputs[0], a.begin, a.end);
 }
 
-// The kinds in detectors: TrainableGraph handles the image and the decode node itself, and global
-// average and softmax belong to classifiers, which have no decode node and cannot be trained.
+// The kinds in detectors: TrainableGraph handles the image and the decode node itself, and softmax
+// belongs to classifiers, which have no decode node and cannot be trained.
 struct Row {
   NodeKind kind;
   Variable (*run)(const TrainableNode&);
@@ -81,7 +89,9 @@ struct Row {
 constexpr Row kFunctions[] = {{NodeKind::kConv, convolution},     {NodeKind::kDeconv, convolution},
                               {NodeKind::kMaxPool, max_pool},     {NodeKind::kUpsample, upsample},
                               {NodeKind::kConcat, concatenation}, {NodeKind::kAdd, addition},
-                              {NodeKind::kActivation, activated}, {NodeKind::kSlice, slice}};
+                              {NodeKind::kActivation, activated}, {NodeKind::kSlice, slice},
+                              {NodeKind::kMultiply, product},     {NodeKind::kGather, gathered},
+                              {NodeKind::kGlobalAvgPool, average}};
 
 }  // namespace
 
