@@ -164,12 +164,28 @@ KERNEL_CASE("convolution forward kernels: pitches, scaled residuals") {
   check_forward(gpu, even, kHalf, {.accumulate = true, .y_gap = 8});
 }
 
+KERNEL_CASE("depthwise convolution forward kernels") {
+  for (const ConvType& type : {kHalf, kBrain, kFloat})
+    for (const ConvShape& s : depthwise_shapes()) {
+      check_forward(gpu, s, type);
+      check_forward(gpu, s, type, {.bias = true, .act = Activation::kReLU, .residual = true});
+    }
+  const ConvShape even{1, 5, 6, 16, 16, 3, 3, 1, 1, 16};
+  for (const ConvType& type : {kHalf, kFloat}) {
+    check_forward(gpu, even, type, {.bias = true, .x_gap = 8, .y_gap = 16});
+    check_forward(gpu, even, type, {.bias = true, .x_gap = 3, .y_gap = 1});
+    check_forward(gpu, even, type, {.accumulate = true, .x_offset = 1, .w_offset = 1});
+    check_forward(gpu, even, type, {.residual = true, .in_place = true, .y_offset = 3});
+  }
+}
+
 KERNEL_CASE("convolution kernels refuse bad parameters") {
   gpu.start(gpu.seeds().front());
   ConvForward f;
   const auto forward = [&] { return error_of([&] { start(gpu, cuda::conv_forward, f); }); };
   f.shape = {1, 4, 4, 8, 8, 3, 3, 1, 1, 2};
-  CHECK(forward() == "conv_forward: 2 groups, must be 1");
+  CHECK(forward() ==
+        "conv_forward: 2 groups for 8 channels to 8, must be 1, or as many as both (depthwise)");
   f.shape = {1, 2, 4, 8, 8, 3, 3, 1, 0, 1};
   CHECK(forward() ==
         "conv_forward: input [1,2,4,8], weight [8,3,3,8], stride 1, padding 0: no output");
@@ -187,7 +203,8 @@ KERNEL_CASE("convolution kernels refuse bad parameters") {
   ConvBackwardData d;
   d.shape.groups = 3;
   CHECK(error_of([&] { start(gpu, cuda::conv_backward_data, d); }) ==
-        "conv_backward_data: 3 groups, must be 1");
+        "conv_backward_data: 3 groups for 1 channels to 1, must be 1, or as many as both "
+        "(depthwise)");
   ConvBackwardWeight w;
   w.dtype = DType::kI8;
   CHECK(error_of([&] { start(gpu, cuda::conv_backward_weight, w); }) ==

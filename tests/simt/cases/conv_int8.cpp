@@ -163,7 +163,7 @@ void check_conv_int8(TestGpu& gpu, const IntegerCase& c) {
   std::vector<float> bias = random_values(s.oc, 12, -3000, 3000);
   // A power of two and an integer bias in every third channel: results half-way between integers.
   std::vector<float> factor = random_values(s.oc, 13, 0.5, 1.5);
-  const double size = std::sqrt(static_cast<double>(s.kh * s.kw * s.ic)) * 75 * 75;
+  const double size = std::sqrt(static_cast<double>(s.kh * s.kw * (s.ic / s.groups))) * 75 * 75;
   for (size_t o = 0; o < factor.size(); ++o) {
     factor[o] *= static_cast<float>(c.spread * 60 / size);
     if (o % 3 != 2) continue;
@@ -248,6 +248,24 @@ KERNEL_CASE("int8 convolution kernels") {
     }
   check_conv_int8(gpu, {.shape = {1, 5, 6, 16, 24, 3, 3, 1, 1}, .offset = 4});
   check_conv_int8(gpu, {.shape = {1, 5, 6, 16, 24, 3, 3, 1, 1}, .x_unsigned = true, .offset = 1});
+}
+
+KERNEL_CASE("depthwise int8 convolution kernels") {
+  const DType types[] = {DType::kI8, DType::kU8, DType::kF32};
+  size_t turn = 0;
+  for (const ConvShape& s : depthwise_shapes())
+    for (const bool u : {false, true}) {
+      check_conv_int8(gpu, {.shape = s, .x_unsigned = u, .y_type = types[turn++ % 3]});
+      check_conv_int8(gpu, {.shape = s,
+                            .x_unsigned = u,
+                            .y_type = types[turn++ % 3],
+                            .act = Activation::kReLU,
+                            .residual = IntegerCase::kAfter,
+                            .residual_scale = 0.7f,
+                            .offset = 1,
+                            .x_gap = 3,
+                            .y_gap = 8});
+    }
 }
 
 }  // namespace sextant::test

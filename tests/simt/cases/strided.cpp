@@ -503,7 +503,7 @@ KERNEL_CASE("row kernels: products") {
             MultiplyStrided p;
             p.b_type = DType::kU8;
             start(gpu, cuda::multiply_strided, p);
-          }) == "multiply_strided: F32 times U8 to F32, must be bytes, or F32 or F16");
+          }) == "multiply_strided: F32 times U8 to F32, must be bytes, or F32, F16 or BF16");
   }
 }
 
