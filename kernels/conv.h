@@ -50,8 +50,9 @@ struct ConvForward {
   const void* x = nullptr;
   const void* w = nullptr;
   const float* bias = nullptr;  // [oc] or null
+  const float* gain = nullptr;  // [oc], behind the activation (kernels/epilogue.h); or null
   void* y = nullptr;            // overwritten, unless accumulate
-  bool accumulate = false;      // y += conv(x, w); without bias, residual and activation
+  bool accumulate = false;      // y += conv(x, w); with nothing else
   Epilogue epilogue{};
   const void* residual = nullptr;  // like y, may be y; or null
   DType dtype = DType::kF32;

@@ -56,6 +56,7 @@ struct Requantize {
   const float* sums = nullptr;      // integers
   const float* bias = nullptr;      // [channels], in units of the sums
   const float* factor = nullptr;    // [channels]
+  const float* gain = nullptr;      // [channels], positive, behind the activation; or null
   const float* residual = nullptr;  // [rows, channels], may be y; or null
   int64_t rows = 0;
   int64_t channels = 0;

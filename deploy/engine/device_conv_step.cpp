@@ -28,6 +28,7 @@ std::unique_ptr<Step> conv_step(const ConvSpec& spec, Conv conv, const Tensor& w
   conv.x_pitch = spec.source.pitch;
   conv.y_pitch = spec.destination.pitch;
   if (spec.residual) conv.residual_pitch = spec.residual_source.pitch;
+  const Tensor gain = spec.gain.defined() ? spec.gain.to(Device::kCuda) : Tensor();
   auto step = make_step(
       "conv", touched(spec),
       [=, source = spec.source, destination = spec.destination, residual = spec.residual_source,
@@ -35,6 +36,7 @@ std::unique_ptr<Step> conv_step(const ConvSpec& spec, Conv conv, const Tensor& w
         Conv p = conv;
         p.x = source.at(bases);
         p.bias = bias.defined() ? bias.f32() : nullptr;
+        p.gain = gain.defined() ? gain.f32() : nullptr;
         p.y = destination.at(bases);
         if (with_residual) p.residual = residual.at(bases);
         run(p);

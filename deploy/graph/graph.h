@@ -41,6 +41,9 @@ struct Node {
   int output = -1;          // tensor id
   Tensor weight;            // f32; conv [O,kh,kw,I/groups], deconv [O,2,2,I]
   Tensor bias;              // f32 [O], or empty
+  // f32 [O], positive, or empty: what the activation's result is times, before a residual that is
+  // added behind it. Equalization sets it where an activation does not commute with a factor.
+  Tensor gain;
   // Per output channel, set by quantization; empty: not quantized. The integer weight is
   // round(weight / weight_scale).
   std::vector<float> weight_scale;

@@ -125,6 +125,11 @@ void check_weight(const Node& node) {
   if (node.bias.defined())
     check(node.bias.dtype() == DType::kF32 && node.bias.shape() == Shape{o},
           "bias {}, expected F32 [{}]", node.bias.shape().str(), o);
+  if (!node.gain.defined()) return;
+  check(node.gain.dtype() == DType::kF32 && node.gain.shape() == Shape{o},
+        "gains {}, expected F32 [{}]", node.gain.shape().str(), o);
+  for (const float g : node.gain.span<float>())
+    check(std::isfinite(g) && g > 0, "gains must be positive and finite");
 }
 
 // The output shape of x under a kh x kw kernel.
@@ -263,6 +268,9 @@ Shape decode_shape(const ShapeQuery& q) {
 
 // ---- channels
 
+ChannelLinks of_first_input(const Node&, const std::vector<int64_t>& channels) {
+  return {{.count = channels[0]}};
+}
 ChannelLinks of_all_inputs(const Node&, const std::vector<int64_t>& channels) {
   ChannelLinks links;
   for (size_t i = 0; i < channels.size(); ++i) links.push_back({.input = i, .count = channels[i]});
@@ -339,7 +347,8 @@ constexpr NodeRules kRules[] = {
      .inputs = 2,
      .traced_as = "multiply",
      .never_negative = where_inputs_are,
-     .shape = multiply_shape},
+     .shape = multiply_shape,
+     .channels = of_first_input},
     {.kind = NodeKind::kActivation,
      .traced_as = "activation",
      .never_negative = by_activation,
@@ -362,7 +371,8 @@ constexpr NodeRules kRules[] = {
     {.kind = NodeKind::kGlobalAvgPool,
      .traced_as = "global_avg_pool",
      .never_negative = where_inputs_are,
-     .shape = one_pixel},
+     .shape = one_pixel,
+     .channels = of_all_inputs},
     {.kind = NodeKind::kSoftmax,
      .range = RangeRule::kFloat,
      .never_negative = always,

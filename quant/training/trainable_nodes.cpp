@@ -16,6 +16,13 @@ Variable sum(const Variable& a, const Variable& b, float factor) {
   return add(a, b, Variable(Tensor::full(Shape{1}, factor, a.data().device())));
 }
 
+// A constant factor for each channel.
+Variable times_channels(const Variable& x, const Tensor& factors) {
+  const int64_t channels = factors.numel();
+  const Tensor weight = factors.to(x.data().device()).reshape(Shape{channels, 1, 1, 1});
+  return conv2d(x, Variable(weight), {}, {1, 0, channels});
+}
+
 Variable integer_conv(const TrainableNode& n, const deploy::ConvAttributes& a) {
   QuantizedConv conv;
   conv.weight = n.weight;
@@ -24,6 +31,7 @@ Variable integer_conv(const TrainableNode& n, const deploy::ConvAttributes& a) {
   conv.params = {a.stride, a.padding, a.groups};
   conv.transposed = n.node.is<deploy::DeconvAttributes>();
   conv.epilogue = deploy::epilogue_of(n.node);
+  if (n.node.gain.defined()) conv.gain = n.node.gain.to(n.weight.data().device());
   if (a.residual) conv.residual = n.inputs[1];
   conv.source = *n.input_ranges[0];
   if (n.output_range) conv.destination = *n.output_range;
@@ -40,6 +48,7 @@ Variable convolution(const TrainableNode& n) {
                    : conv2d(x, n.weight, n.bias, {a.stride, a.padding, a.groups});
   if (place == deploy::ResidualPlace::kBeforeActivation) y = sum(y, n.real(1), a.residual_scale);
   if (a.activation != Activation::kIdentity) y = activation(y, a.activation);
+  if (n.node.gain.defined()) y = times_channels(y, n.node.gain);
   if (place == deploy::ResidualPlace::kAfterActivation) y = sum(y, n.real(1), a.residual_scale);
   return n.finished(y);
 }

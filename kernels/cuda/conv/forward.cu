@@ -8,7 +8,7 @@ namespace sextant::kernels::cuda {
 void conv_forward(const ConvForward& p, void*, Stream stream) {
   const ConvShape& s = p.shape;
   check_conv_shape("conv_forward", s);
-  check(!p.accumulate || (!p.bias && !p.residual && p.epilogue == Epilogue{}),
+  check(!p.accumulate || (!p.bias && !p.gain && !p.residual && p.epilogue == Epilogue{}),
         "conv_forward: accumulate excludes bias, residual and activation");
   check(p.epilogue.activation_scale == 1.0f, "conv_forward: activation_scale {}, must be 1",
         p.epilogue.activation_scale);
@@ -33,7 +33,8 @@ void conv_forward(const ConvForward& p, void*, Stream stream) {
                   (!residual || packs_of_eight(residual, std::gcd(s.oc, r_pitch))),
         .residual_pitch = static_cast<int>(r_pitch),
         .activation = p.epilogue.activation,
-        .steps = {p.epilogue, residual != nullptr}};
+        .steps = {p.epilogue, residual != nullptr},
+        .gain = p.gain};
     if (is_depthwise(s))
       return run_depthwise<T, T, float>("conv_forward", s, x, w, x_pitch, epilogue, stream);
     const PixelsByTaps<T> a{{x, piece_of(x, std::gcd(s.ic, x_pitch)), input_gather(s, x_pitch)}};

@@ -12,6 +12,7 @@ struct Int8Epilogue {
   const void* residual;
   const float* bias;
   const float* factor;
+  const float* gain;
   DType y_type;
   Activation activation;
   EpilogueSteps steps;
@@ -43,7 +44,7 @@ struct Int8Epilogue {
       if (bias) v += bias[j + e];
       const float r = static_cast<float>(before.v[e]);
       v = activate(activation, steps.before(rounded_product(v, factor[j + e]), r));
-      out.v[e] = stored<T>(steps.after(v, r));
+      out.v[e] = stored<T>(steps.after(v, r, gain ? gain[j + e] : 1.0f));
     }
     store_eight(static_cast<T*>(y) + pixel * y_pitch + j, out, columns, packed);
   }
@@ -77,6 +78,7 @@ void forward(const ConvInt8Forward& p, Stream stream) {
       .residual = p.residual,
       .bias = p.bias,
       .factor = p.factor,
+      .gain = p.gain,
       .y_type = p.y_type,
       .activation = p.epilogue.activation,
       .steps = {p.epilogue, p.residual != nullptr},

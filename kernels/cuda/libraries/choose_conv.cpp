@@ -321,10 +321,10 @@ class CudnnLibrary final : public ConvLibrary {
     });
   }
 
-  bool run(const ConvForward& p, Stream s) override { return take(p, s); }
+  bool run(const ConvForward& p, Stream s) override { return !p.gain && take(p, s); }
   bool run(const ConvBackwardData& p, Stream s) override { return take(p, s); }
   bool run(const ConvBackwardWeight& p, Stream s) override { return take(p, s); }
-  bool run(const ConvInt8Forward& p, Stream s) override { return take(p, s); }
+  bool run(const ConvInt8Forward& p, Stream s) override { return !p.gain && take(p, s); }
 
  private:
   using Plans = std::map<std::string, std::optional<cudnn::Plan>>;

@@ -112,8 +112,7 @@ void finish_pixels(const Int8Operands& p, const int32_t* sums, const int32_t* lo
     Y* y = static_cast<Y*>(p.y) + t.y + c;
     const Y* residual = static_cast<const Y*>(p.residual ? p.residual : p.y) + t.residual + c;
     for (int64_t i = 0; i < pixels; ++i) {
-      finish(load_ints(sums + i * block.width() + c) - lower, scales.bias, scales.factor, residual,
-             y, count);
+      finish(load_ints(sums + i * block.width() + c) - lower, scales, residual, y, count);
       y += p.y_at.pixel;
       residual += p.residual_at.pixel;
     }

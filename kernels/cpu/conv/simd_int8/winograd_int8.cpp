@@ -116,8 +116,7 @@ void transform_output(const Int8Operands& p, const int32_t* from, int64_t positi
       for (int j = 0; j < F::kOut; ++j)
         if (j < columns)
           finish(reinterpret_cast<VecI>(y[j] * F::kInverse) >> (F::kShift[i] + F::kShift[j]),
-                 scales.bias, scales.factor, residual + j * p.residual_at.pixel,
-                 to + j * p.y_at.pixel, count);
+                 scales, residual + j * p.residual_at.pixel, to + j * p.y_at.pixel, count);
     }
   }
 }
