@@ -50,7 +50,6 @@ struct ConvForward {
   const void* x = nullptr;
   const void* w = nullptr;
   const float* bias = nullptr;  // [oc] or null
-  const float* gain = nullptr;  // [oc], behind the activation (kernels/epilogue.h); or null
   void* y = nullptr;            // overwritten, unless accumulate
   bool accumulate = false;      // y += conv(x, w); with nothing else
   Epilogue epilogue{};
@@ -59,6 +58,7 @@ struct ConvForward {
   ConvPrecision precision = ConvPrecision::k3xTF32;
   // Elements from one pixel to the next; 0: the number of channels.
   int64_t x_pitch = 0, y_pitch = 0, residual_pitch = 0;
+  const float* gain = nullptr;  // [oc], behind the activation (kernels/epilogue.h); or null
 };
 
 // dx = (or +=, with accumulate) the gradient with respect to x

@@ -29,7 +29,6 @@ struct ConvInt8Forward {
   const int8_t* w = nullptr;       // [oc,kh,kw,ic / groups]
   const float* bias = nullptr;     // [oc], in units of the sum; or null
   const float* factor = nullptr;   // [oc]
-  const float* gain = nullptr;     // [oc], behind the activation (kernels/epilogue.h); or null
   const void* residual = nullptr;  // like y, may be y; or null
   void* y = nullptr;               // [n,oh,ow,oc] of y_type: kI8, kU8, kF32 or kI32
   DType x_type = DType::kI8;
@@ -37,6 +36,7 @@ struct ConvInt8Forward {
   Epilogue epilogue{};
   // Elements from one pixel to the next; 0: the number of channels.
   int64_t x_pitch = 0, y_pitch = 0, residual_pitch = 0;
+  const float* gain = nullptr;  // [oc], behind the activation (kernels/epilogue.h); or null
 };
 
 namespace cpu {

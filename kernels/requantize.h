@@ -56,7 +56,6 @@ struct Requantize {
   const float* sums = nullptr;      // integers
   const float* bias = nullptr;      // [channels], in units of the sums
   const float* factor = nullptr;    // [channels]
-  const float* gain = nullptr;      // [channels], positive, behind the activation; or null
   const float* residual = nullptr;  // [rows, channels], may be y; or null
   int64_t rows = 0;
   int64_t channels = 0;
@@ -64,6 +63,7 @@ struct Requantize {
   bool round = true;  // false: the result is real, neither rounded nor clamped
   float low = -128.0f;
   float high = 127.0f;
+  const float* gain = nullptr;  // [channels], positive, behind the activation; or null
 };
 struct RequantizeForward {
   Requantize form;
