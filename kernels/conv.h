@@ -7,8 +7,8 @@
 // x, w, y, their gradients dx and dy, and residual are of type `dtype`; bias, dw and db are f32.
 // CPU: f32 only; weights are packed in each call (ConvF32 below packs them once). The order of sums
 // depends on the shape alone, so no result depends on the number of threads. CUDA: F32, F16, BF16;
-// sums are f32. Our own implicit matrix products (kernels/cuda/conv/tile.cuh): groups must be 1;
-// any number of channels, fastest with multiples of 8 and tensors aligned to 16 bytes. No atomics:
+// sums are f32. Our own implicit matrix products (kernels/cuda/conv/tile.cuh), and for depthwise
+// convolutions kernels without one (depthwise.cuh); no other number of groups than 1; any number of channels, fastest with multiples of 8 and tensors aligned to 16 bytes. No atomics:
 // results repeat bit for bit. Throws Error for groups, another dtype, a shape without output.
 #pragma once
 
@@ -37,6 +37,8 @@ struct ConvShape {
   }
   auto operator<=>(const ConvShape&) const = default;
 };
+// One channel in and out of each group.
+inline bool is_depthwise(const ConvShape& s) { return s.groups == s.ic && s.groups == s.oc; }
 
 // How CUDA multiplies f32: 3xTF32 on tensor cores (each factor is the sum of two tf32, with an
 // error of about 2^-22 of a product), or by fused multiply-adds.
@@ -49,13 +51,14 @@ struct ConvForward {
   const void* w = nullptr;
   const float* bias = nullptr;  // [oc] or null
   void* y = nullptr;            // overwritten, unless accumulate
-  bool accumulate = false;      // y += conv(x, w); without bias, residual and activation
+  bool accumulate = false;      // y += conv(x, w); with nothing else
   Epilogue epilogue{};
   const void* residual = nullptr;  // like y, may be y; or null
   DType dtype = DType::kF32;
   ConvPrecision precision = ConvPrecision::k3xTF32;
   // Elements from one pixel to the next; 0: the number of channels.
   int64_t x_pitch = 0, y_pitch = 0, residual_pitch = 0;
+  const float* gain = nullptr;  // [oc], behind the activation (kernels/epilogue.h); or null
 };
 
 // dx = (or +=, with accumulate) the gradient with respect to x

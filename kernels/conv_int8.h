@@ -11,7 +11,7 @@
 // Ranges are symmetric, so padding is the integer 0. An activation with an exponential may differ
 // between backends by that function's rounding.
 //
-// CUDA: groups must be 1, kh kw ic at most 65,536 (a sum fits 32 bits). Any number of channels,
+// CUDA: groups must be 1 or the convolution depthwise, kh kw ic at most 65,536 (a sum fits 32 bits). Any number of channels,
 // fastest with multiples of 16. Throws Error otherwise.
 #pragma once
 
@@ -36,6 +36,7 @@ struct ConvInt8Forward {
   Epilogue epilogue{};
   // Elements from one pixel to the next; 0: the number of channels.
   int64_t x_pitch = 0, y_pitch = 0, residual_pitch = 0;
+  const float* gain = nullptr;  // [oc], behind the activation (kernels/epilogue.h); or null
 };
 
 namespace cpu {

@@ -8,6 +8,9 @@
 //
 //   y = activation(v + residual_scale * r) * activation_scale
 //
+// A kernel may also take gains, an operand [channels] beside the epilogue: the activation's result is
+// then multiplied by activation_scale * gain[c], a product that is rounded first.
+//
 // v is the sum with its bias, in units that each kernel documents. r is the residual, an operand
 // beside the epilogue of y's shape and type; without one its term is absent. In f32: each operation
 // rounds, except that the scaled residual is added by one fused multiply-add.

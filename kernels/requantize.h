@@ -63,6 +63,7 @@ struct Requantize {
   bool round = true;  // false: the result is real, neither rounded nor clamped
   float low = -128.0f;
   float high = 127.0f;
+  const float* gain = nullptr;  // [channels], positive, behind the activation; or null
 };
 struct RequantizeForward {
   Requantize form;

@@ -4,13 +4,24 @@
 #include "core/error.h"
 
 namespace sextant::kernels {
+namespace {
+bool byte(DType type) { return type == DType::kU8 || type == DType::kI8; }
+}  // namespace
+
+bool check_average(const GlobalAverageStrided& p) {
+  const bool bytes = byte(p.x_type) && byte(p.y_type);
+  check(bytes || (p.x_type == p.y_type && !byte(p.x_type)),
+        "global_average_strided: {} to {}, must be bytes, or floats of one type", name_of(p.x_type),
+        name_of(p.y_type));
+  return bytes;
+}
 
 bool check_product(const MultiplyStrided& p) {
-  const auto byte = [](DType type) { return type == DType::kU8 || type == DType::kI8; };
   const bool bytes = byte(p.a_type) && byte(p.b_type) && byte(p.y_type);
-  const bool floats = p.a_type == p.y_type && p.b_type == p.y_type &&
-                      (p.y_type == DType::kF32 || p.y_type == DType::kF16);
-  check(bytes || floats, "multiply_strided: {} times {} to {}, must be bytes, or F32 or F16",
+  const bool floats =
+      p.a_type == p.y_type && p.b_type == p.y_type &&
+      (p.y_type == DType::kF32 || p.y_type == DType::kF16 || p.y_type == DType::kBF16);
+  check(bytes || floats, "multiply_strided: {} times {} to {}, must be bytes, or F32, F16 or BF16",
         name_of(p.a_type), name_of(p.b_type), name_of(p.y_type));
   return bytes;
 }

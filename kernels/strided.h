@@ -5,7 +5,8 @@
 // A tensor is rows (pixels) of `channels` neighbouring elements. A pitch is the distance from one
 // row to the next: the channels when dense, more in a slice of a concat's buffer, into which a
 // producer writes directly. The elements between rows are neither read nor written. Types are F32,
-// F16, U8 and I8; any other throws Error. CUDA: as on the CPU, bit for bit for integers and moved
+// F16, U8 and I8; any other throws Error, but the product and the mean, which training uses too, take
+// BF16 on CUDA. CUDA: as on the CPU, bit for bit for integers and moved
 // bytes (except behind an exponential); throws Error above 2^31 pieces of rows.
 #pragma once
 
@@ -85,7 +86,7 @@ struct AddStrided {
   float factor = 1.0f;
 };
 
-// y = a * b * factor; b is as large as a, or with `b_per_image` one row for all rows of an image.
+// y = a * b * factor; a has a row for each of y's, or with a pitch of 0 one; b is as large as y, or with `b_per_image` one row for all rows of an image.
 // Floats are of one type; each of three byte tensors has its own. With `round` the product is rounded
 // half to even and clamped to [low, high]; bytes always are.
 struct MultiplyStrided {
@@ -130,15 +131,30 @@ SEXTANT_HD float converted_level(float v, const ConvertStrided& p) {
   return v >= p.low ? (v <= p.high ? v : p.high) : p.low;  // NaN becomes low
 }
 
-// Mean over the pixels of each image, summed in double: x [batch, pixels, channels] with a pitch, y
-// [batch, channels] with a pitch. F32 or F16.
+// Mean over the pixels of each image: x [batch, pixels, channels] and y [batch, channels], both with a
+// pitch. Floats of one type, summed in double; bytes each of their own type, summed exactly. With
+// `round`, y = clamp(round_half_even(float(sum) * factor), low, high); bytes always are.
 struct GlobalAverageStrided {
   const void* x = nullptr;
   void* y = nullptr;
-  DType dtype = DType::kF32;
+  DType x_type = DType::kF32, y_type = DType::kF32;
   int64_t batch = 0, pixels = 0, channels = 0;
   int64_t x_pitch = 0, y_pitch = 0;
+  float factor = 1.0f;
+  bool round = false;
+  float low = 0, high = 0;
 };
+
+// Whether both tensors are bytes. Throws Error unless they are, or are floats of one type.
+bool check_average(const GlobalAverageStrided& p);
+
+// The mean of `pixels` values with this sum. S is double, or an integer for bytes.
+template <class S>
+SEXTANT_HD float average_of(S sum, const GlobalAverageStrided& p) {
+  if (!p.round) return static_cast<float>(static_cast<double>(sum) / static_cast<double>(p.pixels));
+  const float v = std::nearbyint(static_cast<float>(sum) * p.factor);
+  return v < p.low ? p.low : (v > p.high ? p.high : v);
+}
 
 // Softmax over the channels of each row. F32 or F16, computed in f32.
 struct SoftmaxStrided {

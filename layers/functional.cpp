@@ -2,6 +2,7 @@
 #include "layers/functional.h"
 
 #include "core/trace.h"
+#include "layers/autocast.h"
 #include "layers/placement.h"
 
 namespace sextant {
@@ -355,6 +356,127 @@ Variable slice_channels(const Variable& x, int64_t begin, int64_t end) {
       });
   if (trace::active())
     trace::record({"slice_channels", {x}, out, {{"begin", begin}, {"end", end}}});
+  return out;
+}
+
+namespace {
+
+// a * b * factor, where b has a's shape or one pixel per image; with `a` of one row, that row for
+// every pixel of `shape`.
+Tensor product(const Tensor& a, const Tensor& b, const Shape& shape, float factor = 1.0f) {
+  const Tensor y = like(b, shape);
+  const int64_t channels = shape[-1];
+  const bool per_image = b.shape() != shape;
+  const int64_t images = per_image ? shape[0] : 1;
+  kernels::MultiplyStrided p;
+  p.a = a.raw();
+  p.b = b.raw();
+  p.y = y.raw();
+  p.a_type = p.b_type = p.y_type = y.dtype();
+  p.batch = images;
+  p.pixels = shape.numel() / channels / images;
+  p.channels = channels;
+  p.b_per_image = per_image;
+  p.a_pitch = a.numel() == channels ? 0 : channels;
+  p.b_pitch = p.y_pitch = channels;
+  p.factor = factor;
+  on(y).multiply_strided(p);
+  return y;
+}
+
+// The sums of a * b over the pixels of each image: [N,1,1,C] of a's type.
+Tensor dot_by_image(const Tensor& a, const Tensor& b) {
+  const int64_t images = a.dim(0), channels = a.dim(-1), values = a.numel() / images;
+  const Tensor sums = f32_like(a, Shape{images, 1, 1, channels});
+  const int64_t bytes = values * size_of(a.dtype());
+  const auto image = [&](const Tensor& t, int64_t n) {
+    return static_cast<const char*>(static_cast<const void*>(t.raw())) + n * bytes;
+  };
+  for (int64_t n = 0; n < images; ++n)
+    on(a).channel_dot({image(a, n), image(b, n), sums.f32() + n * channels, values / channels,
+                       channels, a.dtype()});
+  return cast(Variable(sums), a.dtype()).data();
+}
+
+}  // namespace
+
+Variable multiply(const Variable& a, const Variable& b) {
+  const Shape s = a.shape();
+  const bool per_image = b.shape() != s;
+  check(s.rank() == 4 && (!per_image || b.shape() == Shape{s[0], 1, 1, s[3]}),
+        "multiply: shapes {} and {}, the second must be equal or one pixel per image", s.str(),
+        b.shape().str());
+  check_same_type("multiply", a.data(), b.data());
+  kernels_for("multiply", a, b);
+  Variable out = make_result("multiply", product(a.data(), b.data(), s), {a, b},
+                             [s, per_image, at = a.data(), bt = b.data()](
+                                 const Tensor& dy, const std::vector<bool>& needs) {
+                               std::vector<Tensor> grads(2);
+                               if (needs[0]) grads[0] = product(dy, bt, s);
+                               if (needs[1])
+                                 grads[1] = per_image ? dot_by_image(dy, at) : product(dy, at, s);
+                               return grads;
+                             });
+  if (trace::active()) trace::record({"multiply", {a, b}, out, {}});
+  return out;
+}
+
+Variable global_average(const Variable& x) {
+  const Shape s = x.shape();
+  check(s.rank() == 4 && s.numel() > 0, "global_average: input {} is not [N,H,W,C]", s.str());
+  const Tensor y = like(x.data(), Shape{s[0], 1, 1, s[3]});
+  on(y).global_average_strided({.x = x.data().raw(),
+                                .y = y.raw(),
+                                .x_type = y.dtype(),
+                                .y_type = y.dtype(),
+                                .batch = s[0],
+                                .pixels = s[1] * s[2],
+                                .channels = s[3],
+                                .x_pitch = s[3],
+                                .y_pitch = s[3]});
+  Variable out =
+      make_result("global_average", y, {x}, [s](const Tensor& dy, const std::vector<bool>&) {
+        const Tensor ones =
+            cast(Variable(Tensor::full(Shape{s[3]}, 1.0f, dy.device())), dy.dtype()).data();
+        return std::vector<Tensor>{product(ones, dy, s, 1.0f / static_cast<float>(s[1] * s[2]))};
+      });
+  if (trace::active()) trace::record({"global_avg_pool", {x}, out, {}});
+  return out;
+}
+
+Variable permute_channels(const Variable& x, const std::vector<int64_t>& order) {
+  const int64_t channels = x.dim(-1);
+  std::vector<int32_t> forward(order.begin(), order.end()), back(order.size(), -1);
+  check(std::ssize(order) == channels, "permute_channels: an order of {} for {} channels",
+        order.size(), channels);
+  for (int64_t c = 0; c < channels; ++c) {
+    const int64_t from = order[static_cast<size_t>(c)];
+    check(from >= 0 && from < channels && back[static_cast<size_t>(from)] < 0,
+          "permute_channels: the order names channel {} twice, or there is none such", from);
+    back[static_cast<size_t>(from)] = static_cast<int32_t>(c);
+  }
+  const auto list = [&](const std::vector<int32_t>& numbers) {
+    return Tensor::from<int32_t>(Shape{channels}, numbers).to(x.data().device());
+  };
+  const auto gathered = [](const Tensor& t, const Tensor& from) {
+    const Tensor y = like(t);
+    const int64_t c = t.dim(-1);
+    on(y).gather_channels({.source = t.raw(),
+                           .destination = y.raw(),
+                           .channels = from.data<int32_t>(),
+                           .rows = rows_of(t.shape()),
+                           .count = c,
+                           .bytes = size_of(t.dtype()),
+                           .source_pitch = c,
+                           .destination_pitch = c});
+    return y;
+  };
+  Variable out =
+      make_result("permute_channels", gathered(x.data(), list(forward)), {x},
+                  [gathered, inverse = list(back)](const Tensor& dy, const std::vector<bool>&) {
+                    return std::vector<Tensor>{gathered(dy, inverse)};
+                  });
+  if (trace::active()) trace::record({"gather_channels", {x}, out, {{"channels", order}}});
   return out;
 }
 

@@ -89,6 +89,13 @@ Variable scale(const Variable& x, float alpha);
 Variable concat(const std::vector<Variable>& inputs);
 // Channels [begin, end).
 Variable slice_channels(const Variable& x, int64_t begin, int64_t end);
+// a * b of equal shapes, or with b [N,1,1,C] one pixel for all of an image's: the gates of
+// squeeze-and-excitation.
+Variable multiply(const Variable& a, const Variable& b);
+// Mean over the pixels: [N,H,W,C] -> [N,1,1,C], summed in double.
+Variable global_average(const Variable& x);
+// Channel c of the result is channel order[c] of x; `order` names each channel once.
+Variable permute_channels(const Variable& x, const std::vector<int64_t>& order);
 // Scalar [1]: sum of x_i * w_i (w constant); used by tests and simple losses.
 Variable weighted_sum(const Variable& x, const Tensor& w);
 

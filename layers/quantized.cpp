@@ -137,6 +137,9 @@ void check_shapes(const Shape& x, const QuantizedConv& c) {
       c.weight_scale.shape() == Shape{w[0]} && (!c.bias.defined() || c.bias.shape() == Shape{w[0]}),
       "quantized_conv: scales {} and bias {} for {} channels", c.weight_scale.shape().str(),
       c.bias.defined() ? c.bias.shape().str() : "", w[0]);
+  check(!c.gain.defined() || c.gain.shape() == Shape{w[0]},
+        "quantized_conv: gains {} for {} channels", c.gain.defined() ? c.gain.shape().str() : "",
+        w[0]);
   check(
       !c.transposed || (w[1] == w[2] && c.params.groups == 1 && !c.residual.defined()),
       "quantized_conv: a transposed convolution needs a square kernel, one group and no residual");
@@ -171,6 +174,7 @@ class Operation {
     form_.epilogue = kernels::folded_epilogue(scales);
     form_.bias = bias_.f32();
     form_.factor = factor_.f32();
+    form_.gain = c.gain.defined() ? c.gain.f32() : nullptr;
     form_.round = c.destination.has_value();
     if (form_.round) {
       form_.low = c.destination->low();

@@ -53,6 +53,7 @@ struct QuantizedConv {
   ConvParams params;
   bool transposed = false;       // kernel equal to stride, as conv_transpose2d; no residual
   kernels::Epilogue epilogue{};  // of real numbers
+  Tensor gain;                   // [O], positive, behind the activation; or undefined
   Variable residual;             // in the destination's range (real without one), or undefined
   QuantRange source;
   std::optional<QuantRange> destination;  // if empty, the result is real

@@ -5,6 +5,7 @@
 
 #include "core/trace.h"
 #include "layers/autocast.h"
+#include "layers/lite_blocks.h"
 #include "layers/placement.h"
 
 namespace sextant {
@@ -18,20 +19,27 @@ EffiDeHead::EffiDeHead(const HeadConfig& config, Rng& rng) : config_(config) {
   for (const auto& sides : config.anchors)
     check(sides.size() == config.anchors[0].size(), "EffiDeHead: {} and {} sides of anchors",
           config.anchors[0].size(), sides.size());
-  // proj and proj_conv are in every official model, even with reg_max 0 (17 unused entries).
+  // proj and proj_conv are in every official model but Lite, even with reg_max 0 (17 unused entries).
   const int64_t bins = (config.reg_max > 0 ? config.reg_max : 16) + 1;
   Tensor proj(Shape{bins});
   for (int64_t i = 0; i < bins; ++i) proj.f32()[i] = static_cast<float>(i);
-  register_parameter("proj", proj).set_requires_grad(false);
-  register_parameter("proj_conv.weight", proj.clone().reshape(Shape{1, 1, 1, bins}), Layout::kConv)
-      .set_requires_grad(false);
+  if (!config.lite) {
+    register_parameter("proj", proj).set_requires_grad(false);
+    register_parameter("proj_conv.weight", proj.clone().reshape(Shape{1, 1, 1, bins}),
+                       Layout::kConv)
+        .set_requires_grad(false);
+  }
 
   const auto convs = [&](const char* name, int64_t kernel) {
     auto list = register_module(name, std::make_shared<Sequence>());
-    std::vector<std::shared_ptr<ConvBNAct>> out;
-    for (const int64_t c : config.in_channels)
-      out.push_back(
-          list->push(std::make_shared<ConvBNAct>(c, c, kernel, 1, Activation::kSiLU, rng)));
+    std::vector<std::shared_ptr<Layer>> out;
+    for (const int64_t c : config.in_channels) {
+      if (config.lite)
+        out.push_back(list->push(std::make_shared<DPBlock>(c, c, 5, 1, config.activation, rng)));
+      else
+        out.push_back(
+            list->push(std::make_shared<ConvBNAct>(c, c, kernel, 1, config.activation, rng)));
+    }
     return out;
   };
   const auto predictions = [&](const char* name, int64_t out, float bias) {
@@ -172,7 +180,8 @@ Variable EffiDeHead::decode(const HeadOutput& output) const {
                     {"num_classes", config_.num_classes},
                     {"reg_max", reg_max},
                     {"grid_cell_offset", 0.5},
-                    {"objectness", !output.objectness.empty()}}});
+                    {"objectness", !output.objectness.empty()},
+                    {"size_multiple", config_.size_multiple}}});
   return out;
 }
 

@@ -2,7 +2,8 @@
 // The decoupled head (EffiDeHead): per level a 1x1 stem, then a class and a box branch of one 3x3
 // convolution and one 1x1 prediction each. Official yolov6/models/effidehead.py; with anchors
 // effidehead_fuseab.py, with distill_ns effidehead_distill_ns.py. With objectness there is a third
-// prediction, from the box branch, as in YOLOX and the first YOLOv6.
+// prediction, from the box branch, as in YOLOX and the first YOLOv6. The Lite form
+// (heads/effidehead_lite.py) has a DPBlock of kernel 5 for each of these three convolutions.
 #pragma once
 
 #include <memory>
@@ -23,6 +24,9 @@ struct HeadConfig {
   // for training.
   bool distill_ns = false;
   bool objectness = false;  // predicts from the box branch whether there is an object at all
+  bool lite = false;
+  Activation activation = Activation::kSiLU;
+  int64_t size_multiple = 0;  // of image sides; 0: the largest stride
 };
 
 struct HeadOutput {
@@ -48,7 +52,7 @@ class EffiDeHead : public Module {
  private:
   using Predictions = std::vector<std::shared_ptr<Conv2d>>;
   HeadConfig config_;
-  std::vector<std::shared_ptr<ConvBNAct>> stems_, cls_convs_, reg_convs_;
+  std::vector<std::shared_ptr<Layer>> stems_, cls_convs_, reg_convs_;
   Predictions cls_, reg_, cls_ab_, reg_ab_, lrtb_, obj_;
 };
 

@@ -4,6 +4,7 @@
 namespace sextant {
 
 std::shared_ptr<Neck> make_neck(const Yolov6Config& config, Rng& rng) {
+  if (config.lite()) return std::make_shared<LiteNeck>(config, rng);
   if (config.neck == NeckKind::kRepPAN) return std::make_shared<RepPANNeck>(config, rng);
   return std::make_shared<RepBiFPANNeck>(config, rng);
 }
@@ -102,6 +103,46 @@ std::vector<Variable> RepBiFPANNeck::forward(const std::vector<Variable>& f) con
     out.push_back(downs_[i].stage->forward(concat({downs_[i].down->forward(out.back()), across})));
   }
   return out;
+}
+
+LiteNeck::LiteNeck(const Yolov6Config& c, Rng& rng) {
+  constexpr int64_t kKernel = 5;
+  const Activation act = c.neck_activation();
+  const int64_t width = c.neck_channels[0];
+  const auto reduce = [&](const char* name, size_t stage) {
+    return register_module(
+        name, std::make_shared<ConvBNAct>(c.lite_channels(c.backbone_channels[stage]), width, 1, 1,
+                                          act, rng));
+  };
+  const auto csp = [&](const char* name) {
+    return register_module(name, std::make_shared<CSPBlock>(2 * width, width, kKernel, act, rng));
+  };
+  const auto down = [&](const char* name) {
+    return register_module(name, std::make_shared<DPBlock>(width, width, kKernel, 2, act, rng));
+  };
+  reduce0_ = reduce("reduce_layer0", 4);
+  reduce1_ = reduce("reduce_layer1", 3);
+  reduce2_ = reduce("reduce_layer2", 2);
+  csp_p4_ = csp("Csp_p4");
+  csp_p3_ = csp("Csp_p3");
+  csp_n3_ = csp("Csp_n3");
+  csp_n4_ = csp("Csp_n4");
+  down2_ = down("downsample2");
+  down1_ = down("downsample1");
+  p6_1_ = down("p6_conv_1");
+  p6_2_ = down("p6_conv_2");
+  out_channels_.assign(4, width);
+}
+
+std::vector<Variable> LiteNeck::forward(const std::vector<Variable>& f) const {
+  const Variable r5 = reduce0_->forward(f[2]);
+  const Variable r4 = reduce1_->forward(f[1]);
+  const Variable r3 = reduce2_->forward(f[0]);
+  const Variable m4 = csp_p4_->forward(concat({upsample_nearest(r5, 2), r4}));
+  const Variable p3 = csp_p3_->forward(concat({upsample_nearest(m4, 2), r3}));
+  const Variable p4 = csp_n3_->forward(concat({down2_->forward(p3), m4}));
+  const Variable p5 = csp_n4_->forward(concat({down1_->forward(p4), r5}));
+  return {p3, p4, p5, add(p6_1_->forward(r5), p6_2_->forward(p5))};
 }
 
 }  // namespace sextant

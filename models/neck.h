@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "layers/lite_blocks.h"
 #include "models/yolov6_config.h"
 
 namespace sextant {
@@ -53,6 +54,19 @@ class RepBiFPANNeck : public Neck {
   };
   std::vector<Up> ups_;      // deepest first
   std::vector<Down> downs_;  // stride 8 first
+};
+
+// Top-down with concatenation and nearest upsampling, then bottom-up, and a fourth level of half the
+// last one's size, rounded up. Official reppan.py, Lite_EffiNeck.
+class LiteNeck : public Neck {
+ public:
+  LiteNeck(const Yolov6Config& config, Rng& rng);
+  std::vector<Variable> forward(const std::vector<Variable>& features) const override;
+
+ private:
+  std::shared_ptr<ConvBNAct> reduce0_, reduce1_, reduce2_;
+  std::shared_ptr<CSPBlock> csp_p4_, csp_p3_, csp_n3_, csp_n4_;
+  std::shared_ptr<DPBlock> down2_, down1_, p6_1_, p6_2_;
 };
 
 }  // namespace sextant

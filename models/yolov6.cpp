@@ -7,7 +7,7 @@ namespace sextant {
 
 Yolov6::Yolov6(const Yolov6Config& config, uint64_t seed) : config_(config) {
   Rng rng(seed, 0x6d6f64656c);  // its own stream ("model")
-  backbone_ = register_module("backbone", std::make_shared<Backbone>(config, rng));
+  backbone_ = register_module("backbone", make_backbone(config, rng));
   neck_ = register_module("neck", make_neck(config, rng));
   HeadConfig head;
   head.in_channels = neck_->out_channels();
@@ -16,12 +16,15 @@ Yolov6::Yolov6(const Yolov6Config& config, uint64_t seed) : config_(config) {
   head.strides = config.strides();
   head.distill_ns = config.distill_ns;
   head.objectness = config.objectness;
+  head.lite = config.lite();
+  head.activation = head.lite ? config.block().act : Activation::kSiLU;
+  if (config.size_multiple() != head.strides.back()) head.size_multiple = config.size_multiple();
   if (config.fuse_ab) head.anchors = config.anchors;
   head_ = register_module("detect", std::make_shared<EffiDeHead>(head, rng));
 }
 
 Yolov6::Features Yolov6::forward_features(const Variable& x) const {
-  const int64_t multiple = config_.strides().back();
+  const int64_t multiple = config_.size_multiple();
   check(x.shape().rank() == 4 && x.dim(3) == 3 && x.dim(1) % multiple == 0 &&
             x.dim(2) % multiple == 0,
         "yolov6: input {} must be [N,H,W,3] with H and W multiples of {}", x.shape().str(),

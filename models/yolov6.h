@@ -20,7 +20,8 @@ class Yolov6 : public Module {
     std::vector<Variable> backbone, neck;
     HeadOutput head;
   };
-  // x [N,H,W,3] f32 RGB in 0..1, H and W multiples of the largest stride (throws otherwise).
+  // x [N,H,W,3] f32 RGB in 0..1, H and W multiples of the config's size_multiple() (throws
+  // otherwise).
   Features forward_features(const Variable& x) const;
   HeadOutput forward(const Variable& x) const { return forward_features(x).head; }
   // Decoded predictions [N, A, 5 + num_classes].

@@ -13,6 +13,22 @@ int64_t Yolov6Config::channels(int64_t c) const {
   return static_cast<int64_t>(std::ceil(static_cast<double>(c) * width_multiple / 8.0)) * 8;
 }
 
+namespace {
+int64_t rounded_channels(double c, int64_t multiple) {
+  const double q = static_cast<double>(multiple);
+  const auto rounded = static_cast<int64_t>(std::floor((c + q / 2) / q)) * multiple;
+  const int64_t channels = std::max(multiple, rounded);
+  return static_cast<double>(channels) < 0.9 * c ? channels + multiple : channels;
+}
+}  // namespace
+
+int64_t Yolov6Config::lite_channels(int64_t c) const {
+  return rounded_channels(static_cast<double>(c) * width_multiple, 16);
+}
+int64_t Yolov6Config::lite_middle(int64_t c) const {
+  return rounded_channels(static_cast<double>(lite_channels(c) / 2), 8);
+}
+
 int64_t Yolov6Config::repeats(int64_t n) const {
   if (n <= 1) return n;
   return std::max<int64_t>(
@@ -64,8 +80,9 @@ StageStyle stage(const Yolov6Config& c, bool csp) {
 }  // namespace
 
 bool Yolov6Config::p6() const {
-  return backbone == BackboneKind::kEfficientRep6 || backbone == BackboneKind::kCSPBepP6;
+  return backbone == BackboneKind::kEfficientRep6 || backbone == BackboneKind::kCSPBepP6 || lite();
 }
+bool Yolov6Config::lite() const { return backbone == BackboneKind::kLite; }
 bool Yolov6Config::csp_backbone() const {
   return backbone == BackboneKind::kCSPBep || backbone == BackboneKind::kCSPBepP6;
 }
@@ -137,14 +154,21 @@ class Fields {
     f("neck_channels", c.neck_channels);
     f("neck_repeats", c.neck_repeats);
     const auto backbone = name_of(c.backbone), neck = name_of(c.neck);
-    const bool six_neck = c.neck == NeckKind::kRepBiFPAN6 || c.neck == NeckKind::kCSPRepBiFPANP6;
+    const bool lite_neck = c.neck == NeckKind::kLite;
+    require(c.lite() == lite_neck, "neck", "is {}, but backbone {} goes with {}", neck, backbone,
+            c.lite() ? "Lite_EffiNeck" : "the other necks");
+    const bool six_neck =
+        lite_neck || c.neck == NeckKind::kRepBiFPAN6 || c.neck == NeckKind::kCSPRepBiFPANP6;
     require(c.p6() == six_neck, "neck", "is {}, for {} levels, but backbone {} has {}", neck,
             six_neck ? 4 : 3, backbone, c.p6() ? 4 : 3);
-    const size_t stages = c.p6() ? 6 : 5;
+    const size_t stages = c.p6() && !c.lite() ? 6 : 5;
     check_list("backbone_channels", c.backbone_channels, stages, backbone);
-    check_list("backbone_repeats", c.backbone_repeats, stages, backbone);
-    check_list("neck_channels", c.neck_channels, 6, neck);
-    check_list("neck_repeats", c.neck_repeats, six_neck ? 6 : 4, neck);
+    check_list("backbone_repeats", c.backbone_repeats, c.lite() ? 4 : stages, backbone);
+    check_list("neck_channels", c.neck_channels, c.lite() ? 1 : 6, neck);
+    check_list("neck_repeats", c.neck_repeats, c.lite() ? 0 : (six_neck ? 6 : 4), neck);
+    if (c.lite())
+      require(c.neck_channels[0] % 2 == 0, "neck_channels", "holds {}, {} needs an even number",
+              c.neck_channels[0], neck);
   }
 
   void check_list(const std::string& key, const std::vector<int64_t>& values, size_t size,
@@ -155,7 +179,9 @@ class Fields {
   }
 
   void stages() {
-    f("cspsppf", c.cspsppf);
+    if (f.applies(!c.lite(), "cspsppf",
+                  fmt::format("is given, but {} has no pyramid pooling", name_of(c.backbone))))
+      f("cspsppf", c.cspsppf);
     const bool csp = c.csp_backbone() || c.csp_neck();
     const auto backbone = name_of(c.backbone), neck = name_of(c.neck);
     const std::string why =
@@ -174,6 +200,9 @@ class Fields {
   void blocks() {
     const TrainingMode before = c.training_mode;
     f("training_mode", c.training_mode);
+    require(!c.lite() || c.training_mode == TrainingMode::kRepVGG, "training_mode",
+            "is {}, but {} has no blocks of other forms in training", name_of(c.training_mode),
+            name_of(c.backbone));
     const std::string fixed = mode_of(c.training_mode).activation;
     // a preset's activation belongs to its training mode
     if (c.training_mode != before) c.activation = "relu";
@@ -192,6 +221,10 @@ class Fields {
     f("objectness", c.objectness);
     f("use_dfl", c.use_dfl);
     f("reg_max", c.reg_max, 0, 64);
+    for (const auto& [key, given] :
+         {std::pair{"fuse_ab", c.fuse_ab}, {"distill_ns", c.distill_ns}, {"use_dfl", c.use_dfl}})
+      require(!(c.lite() && given), key, "is true, but the head of {} has no such branch",
+              name_of(c.backbone));
     require(c.use_dfl == (c.reg_max > 0), "reg_max", "is {} with 'model.use_dfl' {}", c.reg_max,
             c.use_dfl);
     require(!(c.fuse_ab && c.distill_ns), "distill_ns", "is true together with 'model.fuse_ab'");

@@ -12,23 +12,25 @@
 
 namespace sextant {
 
-// All names are those of the official configs. The "6" and "P6" kinds have four levels, not three.
-enum class BackboneKind { kEfficientRep, kEfficientRep6, kCSPBep, kCSPBepP6 };
+// All names are those of the official configs. The "6", "P6" and "Lite" kinds have four levels, not
+// three.
+enum class BackboneKind { kEfficientRep, kEfficientRep6, kCSPBep, kCSPBepP6, kLite };
 constexpr auto enum_names(BackboneKind) {
-  return make_enum_names<BackboneKind>("backbone",
-                                       {{BackboneKind::kEfficientRep, "EfficientRep"},
-                                        {BackboneKind::kEfficientRep6, "EfficientRep6"},
-                                        {BackboneKind::kCSPBep, "CSPBepBackbone"},
-                                        {BackboneKind::kCSPBepP6, "CSPBepBackbone_P6"}});
+  return make_enum_names<BackboneKind>("backbone", {{BackboneKind::kEfficientRep, "EfficientRep"},
+                                                    {BackboneKind::kEfficientRep6, "EfficientRep6"},
+                                                    {BackboneKind::kCSPBep, "CSPBepBackbone"},
+                                                    {BackboneKind::kCSPBepP6, "CSPBepBackbone_P6"},
+                                                    {BackboneKind::kLite, "Lite_EffiBackbone"}});
 }
 
-enum class NeckKind { kRepPAN, kRepBiFPAN, kRepBiFPAN6, kCSPRepBiFPAN, kCSPRepBiFPANP6 };
+enum class NeckKind { kRepPAN, kRepBiFPAN, kRepBiFPAN6, kCSPRepBiFPAN, kCSPRepBiFPANP6, kLite };
 constexpr auto enum_names(NeckKind) {
   return make_enum_names<NeckKind>("neck", {{NeckKind::kRepPAN, "RepPANNeck"},
                                             {NeckKind::kRepBiFPAN, "RepBiFPANNeck"},
                                             {NeckKind::kRepBiFPAN6, "RepBiFPANNeck6"},
                                             {NeckKind::kCSPRepBiFPAN, "CSPRepBiFPANNeck"},
-                                            {NeckKind::kCSPRepBiFPANP6, "CSPRepBiFPANNeck_P6"}});
+                                            {NeckKind::kCSPRepBiFPANP6, "CSPRepBiFPANNeck_P6"},
+                                            {NeckKind::kLite, "Lite_EffiNeck"}});
 }
 
 // The stages of CSP backbones and necks.
@@ -76,10 +78,11 @@ struct Yolov6Config {
   StageBlock stage_block = StageBlock::kBepC3;
   double csp_e = 0.5;  // share of the channels inside a CSP stage
   TrainingMode training_mode = TrainingMode::kRepVGG;
-  std::string activation = "relu";  // of backbone and neck; the head's is SiLU
-  bool fuse_ab = false;             // anchor-aided training: an extra anchor-based branch
-  bool distill_ns = false;          // self-distillation of small models: an extra DFL branch
-  bool objectness = false;          // an objectness map per level, which multiplies the scores
+  std::string activation =
+      "relu";               // of backbone and neck; the head's is SiLU, but the same in Lite
+  bool fuse_ab = false;     // anchor-aided training: an extra anchor-based branch
+  bool distill_ns = false;  // self-distillation of small models: an extra DFL branch
+  bool objectness = false;  // an objectness map per level, which multiplies the scores
   // Pixels w, h of each anchor, per level; used with fuse_ab.
   std::vector<std::vector<double>> anchors = {
       {10, 13, 19, 19, 33, 23}, {30, 61, 59, 59, 59, 119}, {116, 90, 185, 185, 373, 326}};
@@ -87,16 +90,23 @@ struct Yolov6Config {
   int64_t reg_max = 0;
   kernels::IouType iou_type = kernels::IouType::kSIoU;
 
-  // Pixels per cell of each level: 8, 16, 32 and, for the P6 models, 64.
+  // Pixels per cell of each level: 8, 16, 32 and, for the P6 and Lite models, 64.
   std::vector<int64_t> strides() const;
-  int64_t max_stride() const { return strides().back(); }  // image sides are multiples of it
-  bool p6() const;                                         // four levels instead of three
+  // Image sides are multiples of it: of the largest stride, but in Lite, whose last level rounds its
+  // size up, of 32.
+  int64_t size_multiple() const { return lite() ? 32 : strides().back(); }
+  bool p6() const;    // four levels instead of three
+  bool lite() const;  // YOLOv6Lite: depthwise convolutions throughout
   bool csp_backbone() const;
   bool csp_neck() const;
   // The neck reads the stride-4 map as well.
-  bool fuse_p2() const { return neck != NeckKind::kRepPAN; }
+  bool fuse_p2() const { return neck != NeckKind::kRepPAN && !lite(); }
   // ceil(c * width_multiple / 8) * 8
   int64_t channels(int64_t c) const;
+  // Of Lite's stages: c * width_multiple rounded to a multiple of 16, and inside them, half of that
+  // rounded to a multiple of 8; the next multiple where more than a tenth would be lost.
+  int64_t lite_channels(int64_t c) const;
+  int64_t lite_middle(int64_t c) const;
   // max(round(n * depth_multiple), 1) for n > 1, rounding halves to even; n otherwise
   int64_t repeats(int64_t n) const;
   BlockStyle block() const;

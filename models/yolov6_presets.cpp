@@ -55,6 +55,16 @@ void silu(Yolov6Config& c) {
 }
 void qa(Yolov6Config& c) { c.training_mode = TrainingMode::kQARepVGGV2; }
 
+void lite(Yolov6Config& c) {
+  c.backbone = BackboneKind::kLite;
+  c.backbone_channels = {24, 32, 64, 128, 256};  // the stem's are not scaled
+  c.backbone_repeats = {1, 3, 7, 3};
+  c.neck = NeckKind::kLite;
+  c.neck_channels = {96};  // not scaled either
+  c.neck_repeats = {};
+  c.activation = "hardswish";
+}
+
 const std::vector<Preset>& presets() {
   static const std::vector<Preset> all = {
       {"yolov6n_opt", 0.33, 0.25, {}},
@@ -75,6 +85,9 @@ const std::vector<Preset>& presets() {
       {"yolov6m_mbla", 0.5, 0.75, {csp, mbla, dfl, giou, silu}},
       {"yolov6l_mbla", 0.5, 1.0, {csp, mbla, dfl, giou, silu}},
       {"yolov6x_mbla", 1.0, 1.0, {csp, mbla, dfl, giou, silu}},
+      {"yolov6lite_s", 1.0, 0.7, {lite}},
+      {"yolov6lite_m", 1.0, 1.1, {lite}},
+      {"yolov6lite_l", 1.0, 1.5, {lite}},
   };
   return all;
 }

@@ -27,7 +27,8 @@ ParameterKind parameter_kind(std::string_view name) {
     return ParameterKind::kFrozen;
   }
   if (last == "bias") return ParameterKind::kBias;
-  if (last == "weight" && (module == "bn" || module == "rbr_identity")) {
+  if (last == "weight" &&
+      (module == "bn" || module.starts_with("bn_") || module == "rbr_identity")) {
     return ParameterKind::kBnWeight;
   }
   return ParameterKind::kWeight;

@@ -3,6 +3,7 @@
 
 #include "core/class_names.h"
 #include "models/import/import_pt.h"
+#include "models/import/official_form.h"
 #include "models/import/recognise.h"
 
 namespace sextant::apps {
@@ -34,10 +35,12 @@ ImportResult import_checkpoint(const std::filesystem::path& from, const std::fil
   r.info.model = model.model;
   r.info.epoch = weights.epoch;
   r.info.image_size = options.image_size != 0 ? options.image_size : model.image_size;
-  const int64_t stride = model.strides.back();
-  check(r.info.image_size > 0 && r.info.image_size % stride == 0 && r.info.image_size <= 8192,
+  const Yolov6Config config =
+      read_yolov6_config(ConfigReader(model.model, from.string(), "model."), model.num_classes);
+  const int64_t multiple = config.size_multiple();
+  check(r.info.image_size > 0 && r.info.image_size % multiple == 0 && r.info.image_size <= 8192,
         "{}: image size {} must be a multiple of {} and at most 8192", from.string(),
-        r.info.image_size, stride);
+        r.info.image_size, multiple);
   r.info.class_names = options.class_names.empty() ? weights.class_names : options.class_names;
   if (r.info.class_names.empty())
     for (int64_t i = 0; i < model.num_classes; ++i) r.info.class_names.push_back(std::to_string(i));
@@ -45,6 +48,7 @@ ImportResult import_checkpoint(const std::filesystem::path& from, const std::fil
         "{}: has {} classes, but {} class names", from.string(), model.num_classes,
         r.info.class_names.size());
   check_class_names(r.info.class_names, options.class_names.empty() ? from.string() : "--names");
+  if (config.lite()) add_absorbed_norms(Yolov6(config, 0), weights.state);
   add_counters(weights.state);
   r.tensors = weights.state.tensors.size();
   weights.state.path = from.string();

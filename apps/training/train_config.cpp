@@ -124,9 +124,11 @@ TrainConfig parse_train_config(const Json& json, const std::string& where,
   set_training_mode(c);
   // Mistakes are reported now, not after the data has been read.
   const Yolov6Config model = read_yolov6_config(ConfigReader(c.model, where, "model."), 1);
-  if (c.image_size % model.max_stride() != 0)
+  if (c.image_size % model.size_multiple() != 0)
     r.fail_key("image_size",
-               fmt::format("is {}, must be a multiple of {}", c.image_size, model.max_stride()));
+               fmt::format("is {}, must be a multiple of {}", c.image_size, model.size_multiple()));
+  if (model.lite() && !c.teacher.empty())
+    r.fail_key("teacher", "is given, but YOLOv6Lite is trained without distillation");
   check_objectness(read_loss_config(ConfigReader(c.loss, where, "loss."), model.loss()),
                    model.objectness, where);
   r.finish();

@@ -172,7 +172,7 @@ class DetectorTask final : public TrainingTask {
   int side_of(int64_t iteration) const {
     constexpr uint64_t kStream = 0x7363616C65;  // of its own ("scale")
     if (config_.multi_scale == 0) return config_.image_size;
-    const int64_t step = model_config_.max_stride();
+    const int64_t step = model_config_.size_multiple();
     const double size = config_.image_size / static_cast<double>(step);
     const int64_t low =
         std::max<int64_t>(1, static_cast<int64_t>(std::ceil(size * (1 - config_.multi_scale))));

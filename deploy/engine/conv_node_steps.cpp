@@ -32,6 +32,7 @@ ConvSpec spec_of(ProgramBuilder& b, const Node& node, const ConvForm& form, bool
   spec.residual = a.residual;
   spec.weight = form.weight;
   spec.bias = form.bias;
+  spec.gain = form.gain;
   if (!integer) return spec;
   spec.source_scale = b.info(in).scale();
   spec.destination_scale = b.quantized(out) ? b.info(out).scale() : 1.0f;

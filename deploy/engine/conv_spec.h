@@ -25,6 +25,7 @@ struct ConvSpec {
   Place residual_source;  // of the destination's type and channels
   Tensor weight;          // f32 [O,kh,kw,I/groups], on the host
   Tensor bias;            // f32 [O] or empty
+  Tensor gain;            // likewise
 
   bool integer = false;
   bool simulate = false;  // source and destination hold integers as f32

@@ -41,11 +41,15 @@ class ConvStep : public Step {
 class FloatStep : public ConvStep {
  public:
   explicit FloatStep(const ConvSpec& spec)
-      : ConvStep(spec), bias_(spec.bias), conv_(shape_of(spec), spec.weight.f32()) {
+      : ConvStep(spec),
+        bias_(spec.bias),
+        gain_(spec.gain),
+        conv_(shape_of(spec), spec.weight.f32()) {
     implementation = sextant::name_of(conv_.algorithm());
     weight_bytes = conv_.weight_bytes() + (bias_.defined() ? bias_.bytes() : 0);
     form_.shape = shape_of(spec);
     form_.bias = bias_.defined() ? bias_.f32() : nullptr;
+    form_.gain = gain_.defined() ? gain_.f32() : nullptr;
     form_.epilogue = spec.epilogue;
   }
 
@@ -56,7 +60,7 @@ class FloatStep : public ConvStep {
   }
 
  private:
-  Tensor bias_;
+  Tensor bias_, gain_;
   kernels::cpu::ConvF32 conv_;
   kernels::ConvForward form_;
 };
@@ -79,6 +83,8 @@ class Int8Step : public ConvStep {
     folded_ = fold_scales(spec);
     form_.bias = folded_.bias.data();
     form_.factor = folded_.factor.data();
+    gain_ = spec.gain;
+    form_.gain = gain_.defined() ? gain_.f32() : nullptr;
     form_.epilogue = folded_.epilogue;
     weight_bytes += 8 * form_.shape.oc;
   }
@@ -92,6 +98,7 @@ class Int8Step : public ConvStep {
  private:
   kernels::cpu::ConvInt8 conv_;
   FoldedScales folded_;
+  Tensor gain_;
   kernels::ConvInt8Forward form_;
 };
 
@@ -108,12 +115,14 @@ class SimulatedStep : public ConvStep {
       : ConvStep(spec),
         sums_(sums),
         conv_(shape_of(spec), integer_weights(spec).data(), ConvAlgorithm::kDirect),
-        folded_(fold_scales(spec)) {
+        folded_(fold_scales(spec)),
+        gain_(spec.gain) {
     storages.push_back(sums.storage);
     weight_bytes = conv_.weight_bytes() + 8 * spec.weight.dim(0);
     shape_ = shape_of(spec);
     requantize_.bias = folded_.bias.data();
     requantize_.factor = folded_.factor.data();
+    requantize_.gain = gain_.defined() ? gain_.f32() : nullptr;
     requantize_.epilogue = folded_.epilogue;
     requantize_.rows = shape_.n * shape_.oh() * shape_.ow();
     requantize_.channels = shape_.oc;
@@ -145,6 +154,7 @@ class SimulatedStep : public ConvStep {
   Place sums_;
   kernels::cpu::ConvF32 conv_;
   FoldedScales folded_;
+  Tensor gain_;
   kernels::ConvShape shape_;
   kernels::Requantize requantize_;
   std::vector<float> dense_residual_;

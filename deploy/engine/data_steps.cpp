@@ -93,17 +93,28 @@ std::unique_ptr<Step> make_max_pool_step(const Backend& on, const Place& source,
 }
 
 std::unique_ptr<Step> make_global_avg_pool_step(const Backend& on, const Place& source,
-                                                const Place& destination, const Shape& shape) {
+                                                const Meaning& from, const Place& destination,
+                                                const Meaning& to, const Shape& shape) {
+  kernels::GlobalAverageStrided average{.x_type = source.dtype,
+                                        .y_type = destination.dtype,
+                                        .batch = shape[0],
+                                        .pixels = shape[1] * shape[2],
+                                        .channels = shape[3],
+                                        .x_pitch = source.pitch,
+                                        .y_pitch = destination.pitch};
+  if (to.quantized) {
+    average.factor = static_cast<float>(static_cast<double>(from.scale) /
+                                        (static_cast<double>(average.pixels) * to.scale));
+    average.round = true;
+    average.low = to.low();
+    average.high = to.high();
+  }
   return make_step("global_avg_pool", {source.storage, destination.storage},
                    [=, &on](const Bases& bases) {
-                     on.global_average_strided({.x = source.at(bases),
-                                                .y = destination.at(bases),
-                                                .dtype = source.dtype,
-                                                .batch = shape[0],
-                                                .pixels = shape[1] * shape[2],
-                                                .channels = shape[3],
-                                                .x_pitch = source.pitch,
-                                                .y_pitch = destination.pitch});
+                     kernels::GlobalAverageStrided p = average;
+                     p.x = source.at(bases);
+                     p.y = destination.at(bases);
+                     on.global_average_strided(p);
                    });
 }
 

@@ -35,10 +35,6 @@ std::unique_ptr<Step> make_max_pool_step(const Backend& on, const Place& source,
                                          const Place& destination, const Shape& shape,
                                          const Shape& out, const MaxPoolAttributes& attributes);
 
-// Mean over the pixels of each image; `shape` of the source. Floats.
-std::unique_ptr<Step> make_global_avg_pool_step(const Backend& on, const Place& source,
-                                                const Place& destination, const Shape& shape);
-
 // Softmax over the channels of each row. Floats.
 std::unique_ptr<Step> make_softmax_step(const Backend& on, const Place& source,
                                         const Place& destination, int64_t rows);
@@ -51,6 +47,11 @@ struct Meaning {
   float low() const { return is_unsigned ? 0.0f : -128.0f; }
   float high() const { return is_unsigned ? 255.0f : 127.0f; }
 };
+
+// Mean over the pixels of each image; `shape` of the source. Both integers, or both floats.
+std::unique_ptr<Step> make_global_avg_pool_step(const Backend& on, const Place& source,
+                                                const Meaning& from, const Place& destination,
+                                                const Meaning& to, const Shape& shape);
 
 // a + factor * b in one scale.
 std::unique_ptr<Step> make_add_step(const Backend& on, const Place& a, const Place& b,

@@ -24,10 +24,11 @@ template <class Conv, class F>
 std::unique_ptr<Step> conv_step(const ConvSpec& spec, Conv conv, const Tensor& weight,
                                 const Tensor& bias, const F& run) {
   conv.shape = shape_of(spec);
-  conv.shape.groups = 1;  // without_groups()
+  if (!kernels::is_depthwise(conv.shape)) conv.shape.groups = 1;  // device_weight()
   conv.x_pitch = spec.source.pitch;
   conv.y_pitch = spec.destination.pitch;
   if (spec.residual) conv.residual_pitch = spec.residual_source.pitch;
+  const Tensor gain = spec.gain.defined() ? spec.gain.to(Device::kCuda) : Tensor();
   auto step = make_step(
       "conv", touched(spec),
       [=, source = spec.source, destination = spec.destination, residual = spec.residual_source,
@@ -35,6 +36,7 @@ std::unique_ptr<Step> conv_step(const ConvSpec& spec, Conv conv, const Tensor& w
         Conv p = conv;
         p.x = source.at(bases);
         p.bias = bias.defined() ? bias.f32() : nullptr;
+        p.gain = gain.defined() ? gain.f32() : nullptr;
         p.y = destination.at(bases);
         if (with_residual) p.residual = residual.at(bases);
         run(p);
@@ -43,9 +45,15 @@ std::unique_ptr<Step> conv_step(const ConvSpec& spec, Conv conv, const Tensor& w
   return step;
 }
 
+// The weights as the device's kernels take them.
+Tensor device_weight(const ConvSpec& spec) {
+  return kernels::is_depthwise(shape_of(spec)) ? spec.weight
+                                               : without_groups(spec.weight, spec.groups);
+}
+
 // Weights quantized as on the CPU.
 std::unique_ptr<Step> integer_step(const ConvSpec& spec) {
-  const Tensor dense = without_groups(spec.weight, spec.groups);
+  const Tensor dense = device_weight(spec);
   const Tensor weight =
       Tensor::from<int8_t>(dense.shape(), quantize_weight(dense, spec.weight_scale))
           .to(Device::kCuda);
@@ -69,7 +77,7 @@ std::unique_ptr<Step> float_step(const ConvSpec& spec) {
   kernels::ConvForward conv;
   conv.dtype = spec.destination.dtype;
   conv.epilogue = spec.epilogue;
-  Tensor dense = without_groups(spec.weight, spec.groups);
+  Tensor dense = device_weight(spec);
   if (conv.dtype != DType::kF32) {
     const Tensor narrow(dense.shape(), conv.dtype);
     kernels::backend(Device::kCpu)

@@ -4,11 +4,14 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <type_traits>
+#include <vector>
 
 #include "core/parallel.h"
 #include "deploy/engine/conv_step.h"
 #include "deploy/integer/decode.h"
+#include "deploy/integer/multiplier.h"
 
 namespace sextant::deploy {
 namespace {
@@ -19,6 +22,12 @@ void dispatch_bytes(DType type, F&& f) {
   if (type == DType::kU8) return f(uint8_t{});
   check(type == DType::kI8, "integer: a step on {} that wants bytes", name_of(type));
   f(int8_t{});
+}
+
+template <class T>
+T saturated_byte(int64_t v) {
+  return static_cast<T>(
+      std::clamp<int64_t>(v, std::numeric_limits<T>::min(), std::numeric_limits<T>::max()));
 }
 
 std::unique_ptr<Step> plain_sums_step(const IntegerConv& conv, const Place& source,
@@ -95,6 +104,61 @@ std::unique_ptr<Step> make_integer_add_step(const Place& a, const Place& b, cons
                       .b_pitch = b.pitch,
                       .y_pitch = y.pitch,
                       .factor = fixed});
+    });
+  });
+}
+
+std::unique_ptr<Step> make_integer_multiply_step(const Place& a, const Place& b, const Place& y,
+                                                 int64_t batch, int64_t pixels, bool b_per_image,
+                                                 double factor) {
+  const Multiplier m = multiplier_of(factor);
+  return make_step("multiply", {a.storage, b.storage, y.storage}, [=](const Bases& bases) {
+    dispatch_bytes(a.dtype, [&](auto a_zero) {
+      dispatch_bytes(b.dtype, [&](auto b_zero) {
+        dispatch_bytes(y.dtype, [&](auto y_zero) {
+          using Y = decltype(y_zero);
+          const auto* pa = a.as<decltype(a_zero)>(bases);
+          const auto* pb = b.as<decltype(b_zero)>(bases);
+          Y* py = y.as<Y>(bases);
+          parallel_for(batch * pixels, 1 + 32768 / y.channels, [&](int64_t begin, int64_t end) {
+            for (int64_t r = begin; r < end; ++r) {
+              const auto* row_a = pa + r * a.pitch;
+              const auto* row_b = pb + (b_per_image ? r / pixels : r) * b.pitch;
+              for (int64_t c = 0; c < y.channels; ++c)
+                py[r * y.pitch + c] = saturated_byte<Y>(multiply(int32_t{row_a[c]} * row_b[c], m));
+            }
+          });
+        });
+      });
+    });
+  });
+}
+
+std::unique_ptr<Step> make_integer_average_step(const Place& source, const Place& destination,
+                                                const Shape& shape, double factor) {
+  const int64_t pixels = shape[1] * shape[2];
+  check(pixels <= std::numeric_limits<int32_t>::max() / 255,
+        "integer: the sum of {} pixels can overflow 32 bits", pixels);
+  const Multiplier m = multiplier_of(factor / static_cast<double>(pixels));
+  return make_step("average", {source.storage, destination.storage}, [=](const Bases& bases) {
+    dispatch_bytes(source.dtype, [&](auto x_zero) {
+      dispatch_bytes(destination.dtype, [&](auto y_zero) {
+        using Y = decltype(y_zero);
+        const auto* x = source.as<decltype(x_zero)>(bases);
+        Y* y = destination.as<Y>(bases);
+        parallel_for(shape[0], 1, [&](int64_t begin, int64_t end) {
+          std::vector<int32_t> sums(static_cast<size_t>(source.channels));
+          for (int64_t n = begin; n < end; ++n) {
+            std::fill(sums.begin(), sums.end(), 0);
+            for (int64_t i = n * pixels; i < (n + 1) * pixels; ++i)
+              for (int64_t c = 0; c < source.channels; ++c)
+                sums[static_cast<size_t>(c)] += x[i * source.pitch + c];
+            for (int64_t c = 0; c < source.channels; ++c)
+              y[n * destination.pitch + c] =
+                  saturated_byte<Y>(multiply(sums[static_cast<size_t>(c)], m));
+          }
+        });
+      });
     });
   });
 }

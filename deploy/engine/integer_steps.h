@@ -28,6 +28,16 @@ std::unique_ptr<Step> make_rescale_step(const Rescale& rescale, const Place& sum
 std::unique_ptr<Step> make_integer_add_step(const Place& a, const Place& b, const Place& y,
                                             int64_t rows, float factor);
 
+// y = a * b * factor, u8 or s8 each; b has as many rows as y, or, `b_per_image`, one for the rows of
+// each of `batch` images.
+std::unique_ptr<Step> make_integer_multiply_step(const Place& a, const Place& b, const Place& y,
+                                                 int64_t batch, int64_t pixels, bool b_per_image,
+                                                 double factor);
+
+// Mean over the pixels of each image, times `factor`; u8 or s8 each. `shape` of the source.
+std::unique_ptr<Step> make_integer_average_step(const Place& source, const Place& destination,
+                                                const Shape& shape, double factor);
+
 // u8 or s8 of this scale -> i32 in head steps (2^-kHeadBits), through a table.
 std::unique_ptr<Step> make_widen_step(const Place& source, double scale, const Place& destination,
                                       int64_t rows);

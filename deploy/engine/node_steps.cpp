@@ -77,26 +77,41 @@ Place float_result(ProgramBuilder& b, int t) {
 // In integers where both inputs and the output are held so, else in floats.
 void emit_multiply(ProgramBuilder& b, const Node& node) {
   const int x = node.inputs[0], factor = node.inputs[1], out = node.output;
+  const int64_t images = b.shape(out)[0], pixels = b.rows(out) / images;
+  const bool per_image = b.shape(factor) != b.shape(x);
+  if (b.integer()) {
+    b.add(make_integer_multiply_step(
+        b.place(x), b.place(factor), b.place(out), images, pixels, per_image,
+        static_cast<double>(b.info(x).scale()) * b.info(factor).scale() / b.info(out).scale()));
+    return;
+  }
   const bool integers = b.quantized(x) && b.quantized(factor) && b.quantized(out);
   const Place px = integers ? b.place(x) : b.as_float(x);
   const Place pf = integers ? b.place(factor) : b.as_float(factor);
   const Place to = integers ? b.place(out) : float_result(b, out);
   const auto meaning = [&](int t) { return integers ? b.meaning(t) : Meaning{}; };
-  b.add(make_multiply_step(b.on(), px, meaning(x), pf, meaning(factor), to, meaning(out),
-                           b.shape(out)[0], b.rows(out) / b.shape(out)[0],
-                           b.shape(factor) != b.shape(x)));
+  b.add(make_multiply_step(b.on(), px, meaning(x), pf, meaning(factor), to, meaning(out), images,
+                           pixels, per_image));
   if (!integers && b.quantized(out)) b.from_float(to, out);
 }
 
-// The kinds below have no integer form: they are converted before and after.
+// Likewise.
 void emit_global_avg_pool(ProgramBuilder& b, const Node& node) {
   const int in = node.inputs[0], out = node.output;
-  const Place source = b.as_float(in);
-  const Place result = float_result(b, out);
-  b.add(make_global_avg_pool_step(b.on(), source, result, b.shape(in)));
-  if (b.quantized(out)) b.from_float(result, out);
+  if (b.integer()) {
+    b.add(make_integer_average_step(b.place(in), b.place(out), b.shape(in),
+                                    static_cast<double>(b.info(in).scale()) / b.info(out).scale()));
+    return;
+  }
+  const bool integers = b.quantized(in) && b.quantized(out);
+  const Place source = integers ? b.place(in) : b.as_float(in);
+  const Place result = integers ? b.place(out) : float_result(b, out);
+  const auto meaning = [&](int t) { return integers ? b.meaning(t) : Meaning{}; };
+  b.add(make_global_avg_pool_step(b.on(), source, meaning(in), result, meaning(out), b.shape(in)));
+  if (!integers && b.quantized(out)) b.from_float(result, out);
 }
 
+// Has no integer form: converted before and after.
 void emit_softmax(ProgramBuilder& b, const Node& node) {
   const int out = node.output;
   const Place source = b.as_float(node.inputs[0]);

@@ -53,7 +53,8 @@ kernels::Epilogue epilogue_of(const Node& node) {
 ConvForm::ConvForm(const Node& node)
     : attributes(conv_attributes(node)), scattered(node.is<DeconvAttributes>()) {
   weight = scattered ? deconv_as_pointwise(node.weight) : node.weight;
-  bias = scattered ? deconv_bias(node.bias) : node.bias;
+  bias = scattered ? deconv_channels(node.bias) : node.bias;
+  gain = scattered ? deconv_channels(node.gain) : node.gain;
   for (int tap = 0; tap < (scattered ? 4 : 1); ++tap)
     weight_scale.insert(weight_scale.end(), node.weight_scale.begin(), node.weight_scale.end());
 }
@@ -84,11 +85,11 @@ Tensor deconv_as_pointwise(const Tensor& weight) {
   return result;
 }
 
-Tensor deconv_bias(const Tensor& bias) {
-  if (!bias.defined()) return {};
-  Tensor result(Shape{4 * bias.numel()});
+Tensor deconv_channels(const Tensor& values) {
+  if (!values.defined()) return {};
+  Tensor result(Shape{4 * values.numel()});
   for (int64_t tap = 0; tap < 4; ++tap)
-    std::copy_n(bias.f32(), bias.numel(), result.f32() + tap * bias.numel());
+    std::copy_n(values.f32(), values.numel(), result.f32() + tap * values.numel());
   return result;
 }
 

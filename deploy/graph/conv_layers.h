@@ -40,6 +40,7 @@ struct ConvForm {
   ConvAttributes attributes;
   Tensor weight;  // f32 [O,kh,kw,I/groups]
   Tensor bias;    // f32 [O] or empty
+  Tensor gain;    // likewise
   std::vector<float> weight_scale;
   bool scattered = false;
 };
@@ -47,7 +48,7 @@ struct ConvForm {
 // A 2x2 stride-2 transposed convolution is a 1x1 convolution to 4 O channels, ordered (row, column,
 // o) here, whose results are then scattered: weight [O,2,2,I] -> [4 O,1,1,I].
 Tensor deconv_as_pointwise(const Tensor& weight);
-// Its bias: [O] four times, or empty.
-Tensor deconv_bias(const Tensor& bias);
+// Its bias or gain: [O] four times, or empty.
+Tensor deconv_channels(const Tensor& values);
 
 }  // namespace sextant::deploy

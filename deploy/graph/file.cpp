@@ -12,13 +12,18 @@
 namespace sextant::deploy {
 namespace {
 
-// Version 2 allows decode nodes that read objectness. A graph without them is written as version 1,
-// which older programs read.
-constexpr int kVersion = 2;
+// Version 2 allows decode nodes that read objectness, version 3 those with a size_multiple, and gains
+// behind activations. A graph is
+// written as the oldest version that has what it needs, which older programs read.
+constexpr int kVersion = 3;
 
 int version_of(const Graph& graph) {
+  for (const Node& node : graph.nodes)
+    if (node.gain.defined()) return 3;
   const Node* decode = graph.decode();
-  return decode && decode->as<DecodeAttributes>().objectness ? kVersion : 1;
+  if (!decode) return 1;
+  const auto& a = decode->as<DecodeAttributes>();
+  return a.size_multiple > 0 ? 3 : (a.objectness ? 2 : 1);
 }
 
 // ---- weights between our layout and PyTorch's
@@ -52,6 +57,7 @@ class NodeWriter : public AttributeWriter {
   NodeWriter(Json& to, const Node& node) : AttributeWriter(to, node.kind()), node_(node) {}
   void weight() override {
     to_["bias"] = node_.bias.defined();
+    if (node_.gain.defined()) to_["gain"] = true;
     to_["precision"] = name_of(node_.precision);
   }
 
@@ -224,8 +230,11 @@ class Loader {
     void weight() override {
       bool bias = false;
       from_.require("bias", bias);
+      bool gain = false;
+      from_.get("gain", gain);
       from_.get("precision", node_.precision, {Precision::kInt8, Precision::kFloat32});
       loader_.weights(node_, bias);
+      if (gain) node_.gain = loader_.channels(node_.name + ".gain", node_.weight.dim(0));
     }
 
    private:
@@ -259,12 +268,17 @@ class Loader {
       for (const float scale : n.weight_scale)
         for (int64_t i = 0; i < inner; ++i) *to++ = static_cast<float>(*from++) * scale;
     }
-    if (!bias) return;
-    n.bias = stored(n.name + ".bias");
-    check(n.bias.dtype() == DType::kF32 && n.bias.shape() == Shape{ours.dim(0)},
-          "tensor '{}.bias' is {} {}, expected F32 [{}]", n.name, name_of(n.bias.dtype()),
-          n.bias.shape().str(), ours.dim(0));
-    check_values(n.bias, n.name + ".bias", file_.path);
+    if (bias) n.bias = channels(n.name + ".bias", ours.dim(0));
+  }
+
+  // A number for each channel.
+  Tensor channels(const std::string& name, int64_t count) {
+    const Tensor& t = stored(name);
+    check(t.dtype() == DType::kF32 && t.shape() == Shape{count},
+          "tensor '{}' is {} {}, expected F32 [{}]", name, name_of(t.dtype()), t.shape().str(),
+          count);
+    check_values(t, name, file_.path);
+    return t;
   }
 
   std::vector<float> scales(const Node& n, int64_t channels) {
@@ -305,6 +319,7 @@ void save_deploy(const std::filesystem::path& path, const Graph& graph,
     if (!node.weight_scale.empty())
       file.add(node.name + ".weight_scale", Tensor::from({node.weight.dim(0)}, node.weight_scale));
     if (node.bias.defined()) file.add(node.name + ".bias", node.bias);
+    if (node.gain.defined()) file.add(node.name + ".gain", node.gain);
   }
   load_deploy(file);  // refuses to write what could not be read back
   save_safetensors(path, file);

@@ -2,7 +2,7 @@
 // The deploy file: a fused graph, with or without ranges, as one .safetensors.
 //
 // Tensors, in PyTorch's layout (conv OIHW, deconv IOHW): "<node>.weight" (F32; I8 when quantized,
-// with "<node>.weight_scale" F32 [O]) and "<node>.bias" (F32). The rest is JSON under
+// with "<node>.weight_scale" F32 [O]) and "<node>.bias" and "<node>.gain" (F32). The rest is JSON under
 // __metadata__["sextant"]:
 //   {"format": "sextant-deploy", "version": 1, "image_size": 640, "class_names": [...],
 //    "input": "images", "output": "decode",

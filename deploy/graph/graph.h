@@ -41,6 +41,9 @@ struct Node {
   int output = -1;          // tensor id
   Tensor weight;            // f32; conv [O,kh,kw,I/groups], deconv [O,2,2,I]
   Tensor bias;              // f32 [O], or empty
+  // f32 [O], positive, or empty: what the activation's result is times, before a residual that is
+  // added behind it. Equalization sets it where an activation does not commute with a factor.
+  Tensor gain;
   // Per output channel, set by quantization; empty: not quantized. The integer weight is
   // round(weight / weight_scale).
   std::vector<float> weight_scale;
@@ -140,7 +143,8 @@ bool is_fused(const Graph& graph);
 // The leading path components that both names share: "a.b" of "a.b.c" and "a.b.d.e".
 std::string common_path(const std::string& a, const std::string& b);
 
-// The largest stride of the decode node: image sizes have to be multiples of it. 1 without one.
+// Image sizes have to be multiples of it: of the decode node's largest stride, or of what the node
+// says instead. 1 without one.
 int64_t size_multiple(const Graph& graph);
 
 }  // namespace sextant::deploy

@@ -26,7 +26,7 @@ enum class NodeKind {
   kActivation,     // on its own
   kSlice,          // a range of channels
   kGather,         // channels by their numbers: any order, any of them several times
-  kGlobalAvgPool,  // mean over the pixels: [N,1,1,C]; computed in float
+  kGlobalAvgPool,  // mean over the pixels: [N,1,1,C]
   kSoftmax,        // over the channels; computed in float
   kBatchNorm,      // rep_bn_act as traced; gone after fuse()
   kDecode          // head outputs -> predictions; always the last node
@@ -154,6 +154,9 @@ struct DecodeAttributes {
   int64_t reg_max = 0;  // 0: four plain distances
   float grid_cell_offset = 0.5f;
   bool objectness = false;  // reads an objectness map per level
+  // Image sides are multiples of it; 0: of the largest stride. The maps of larger strides then round
+  // their size up.
+  int64_t size_multiple = 0;
 
   // Inputs per level, in this order: class logits, distances, objectness logits if any.
   size_t maps_per_level() const { return objectness ? 3 : 2; }

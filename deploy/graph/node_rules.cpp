@@ -84,6 +84,8 @@ void visit(DecodeAttributes& a, AttributeVisitor& v) {
   v.attribute({"reg_max", " reg_max {}"}, &a.reg_max, {0, 1024});
   v.attribute({"grid_cell_offset"}, &a.grid_cell_offset, {-16, 16});
   v.attribute({"objectness", " objectness", false, Stored::kUnlessDefault}, &a.objectness);
+  v.attribute({.name = "size_multiple", .stored = Stored::kUnlessDefault}, &a.size_multiple,
+              {0, 4096});
 }
 
 // ---- which outputs cannot hold a negative number
@@ -123,6 +125,11 @@ void check_weight(const Node& node) {
   if (node.bias.defined())
     check(node.bias.dtype() == DType::kF32 && node.bias.shape() == Shape{o},
           "bias {}, expected F32 [{}]", node.bias.shape().str(), o);
+  if (!node.gain.defined()) return;
+  check(node.gain.dtype() == DType::kF32 && node.gain.shape() == Shape{o},
+        "gains {}, expected F32 [{}]", node.gain.shape().str(), o);
+  for (const float g : node.gain.span<float>())
+    check(std::isfinite(g) && g > 0, "gains must be positive and finite");
 }
 
 // The output shape of x under a kh x kw kernel.
@@ -245,10 +252,15 @@ Shape decode_shape(const ShapeQuery& q) {
       check(obj == Shape{cls[0], cls[1], cls[2], 1},
             "level {}: objectness {} does not fit classes {}", l, obj.str(), cls.str());
     }
-    check(cls[1] * a.strides[l] == q.image[1] && cls[2] * a.strides[l] == q.image[2],
+    const auto fits = [&](int64_t cells, int64_t pixels) {
+      const int64_t stride = a.strides[l];
+      const bool rounded = a.size_multiple > 0 && stride > a.size_multiple;
+      return rounded ? cells == (pixels + stride - 1) / stride : cells * stride == pixels;
+    };
+    check(fits(cls[1], q.image[1]) && fits(cls[2], q.image[2]),
           "level {} is {}x{} at stride {}, the image {}x{}: image sizes must be multiples of {}", l,
           cls[1], cls[2], a.strides[l], q.image[1], q.image[2],
-          *std::ranges::max_element(a.strides));
+          a.size_multiple > 0 ? a.size_multiple : *std::ranges::max_element(a.strides));
     anchors += cls[1] * cls[2];
   }
   return {q.inputs[0][0], anchors, 5 + a.num_classes};
@@ -256,6 +268,9 @@ Shape decode_shape(const ShapeQuery& q) {
 
 // ---- channels
 
+ChannelLinks of_first_input(const Node&, const std::vector<int64_t>& channels) {
+  return {{.count = channels[0]}};
+}
 ChannelLinks of_all_inputs(const Node&, const std::vector<int64_t>& channels) {
   ChannelLinks links;
   for (size_t i = 0; i < channels.size(); ++i) links.push_back({.input = i, .count = channels[i]});
@@ -330,9 +345,10 @@ constexpr NodeRules kRules[] = {
      .channels = of_all_inputs},
     {.kind = NodeKind::kMultiply,
      .inputs = 2,
-     .integer = IntegerRule::kNever,
+     .traced_as = "multiply",
      .never_negative = where_inputs_are,
-     .shape = multiply_shape},
+     .shape = multiply_shape,
+     .channels = of_first_input},
     {.kind = NodeKind::kActivation,
      .traced_as = "activation",
      .never_negative = by_activation,
@@ -346,12 +362,17 @@ constexpr NodeRules kRules[] = {
      .shape = slice_shape,
      .channels = of_slice},
     {.kind = NodeKind::kGather,
+     .traced_as = "gather_channels",
      .range = RangeRule::kPasses,
      .integer = IntegerRule::kMoves,
      .never_negative = where_inputs_are,
      .shape = gather_shape,
      .channels = of_gather},
-    {.kind = NodeKind::kGlobalAvgPool, .never_negative = where_inputs_are, .shape = one_pixel},
+    {.kind = NodeKind::kGlobalAvgPool,
+     .traced_as = "global_avg_pool",
+     .never_negative = where_inputs_are,
+     .shape = one_pixel,
+     .channels = of_all_inputs},
     {.kind = NodeKind::kSoftmax,
      .range = RangeRule::kFloat,
      .never_negative = always,
@@ -368,7 +389,8 @@ constexpr NodeRules kRules[] = {
      .range = RangeRule::kFloat,
      .integer = IntegerRule::kReads,
      .never_negative = never,
-     .shape = decode_shape}};
+     .shape = decode_shape},
+};
 
 // Rows are indexed by NodeKind.
 constexpr bool in_order() {

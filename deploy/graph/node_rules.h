@@ -74,8 +74,7 @@ enum class RangeRule {
 enum class IntegerRule {
   kRanges,  // ranges on all its inputs and its output
   kMoves,   // inputs and output of one representation: it only moves values
-  kReads,   // nothing: it reads 8-bit integers or head outputs
-  kNever    // it has no integer form
+  kReads    // nothing: it reads 8-bit integers or head outputs
 };
 
 // The arguments of a shape rule.

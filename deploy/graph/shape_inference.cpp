@@ -78,9 +78,12 @@ void validate_structure(const Graph& g) {
 }  // namespace
 
 int64_t size_multiple(const Graph& graph) {
+  const Node* decode = graph.decode();
+  if (!decode) return 1;
+  const auto& a = decode->as<DecodeAttributes>();
+  if (a.size_multiple > 0) return a.size_multiple;
   int64_t largest = 1;
-  if (const Node* decode = graph.decode())
-    for (const int64_t s : decode->as<DecodeAttributes>().strides) largest = std::max(largest, s);
+  for (const int64_t s : a.strides) largest = std::max(largest, s);
   return largest;
 }
 

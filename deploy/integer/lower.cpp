@@ -21,10 +21,12 @@ constexpr double kFlat = 1.0 / 64;  // steps: a table ends where the rest varies
 
 double activate(Activation a, double x) { return kernels::activate(a, static_cast<float>(x)); }
 
-// Tabulates the activation in steps of the destination until it is flat or saturated. Returns the
-// step of its argument.
-double make_table(const RealConv& real, Rescale& s) {
-  const double step = real.destination.scale;
+// Gains on top of `base` go up to this (kGainBits).
+constexpr double kLargestGain = 1024;
+
+// Tabulates the activation in `step`s of the result until it is flat or saturated, with entries for a
+// result that is then multiplied by up to `gain`. Returns the step of its argument.
+double make_table(const RealConv& real, double step, double gain, Rescale& s) {
   const double f = std::abs(real.residual_scale);
   const double reach = real.residual == ResidualPlace::kAfterActivation ? 1 + f : 1;
   const double enough = (reach * (real.high - real.low) + 1) * step;
@@ -33,7 +35,7 @@ double make_table(const RealConv& real, Rescale& s) {
   left -= 1.0 / 64;
   const double top = kernels::traits_of(real.activation).limit - kFlat * step;
   while (activate(real.activation, right) < std::min(enough, top) && right < 1e30) right *= 1.05;
-  double unit = step / kTableSteps;
+  double unit = step / (kTableSteps * gain);
   while ((right - left) / unit > kLargestTable - 2) unit *= 2;
   const int64_t first = static_cast<int64_t>(std::floor(left / unit));
   const int64_t last = static_cast<int64_t>(std::ceil(right / unit));
@@ -84,7 +86,17 @@ Rescale lower_conv(const RealConv& real, IntegerConv& p) {
   s.high = real.high;
   const bool linear = kernels::traits_of(real.activation).homogeneous;
   const double slope = -activate(real.activation, -1.0);  // of the activation below zero
-  const double unit = linear ? real.destination.scale : make_table(real, s);
+  const auto gain_of = [&](int64_t o) {
+    return real.gain.defined() ? static_cast<double>(real.gain.f32()[o]) : 1.0;
+  };
+  double least = gain_of(0), most = gain_of(0);
+  for (int64_t o = 1; o < channels; ++o) {
+    least = std::min(least, gain_of(o));
+    most = std::max(most, gain_of(o));
+  }
+  const double base = std::max(least, most / kLargestGain);
+  const double unit = linear ? real.destination.scale
+                             : make_table(real, real.destination.scale / base, most / base, s);
 
   std::vector<float> weight_scale = real.weight_scale;
   std::vector<int8_t> q = quantized_weight(real);
@@ -101,7 +113,10 @@ Rescale lower_conv(const RealConv& real, IntegerConv& p) {
         q[static_cast<size_t>(i)] = quantized(real, real.weight.f32()[i], scale);
     const double sum_step = real.source.scale * scale;
     const double whole = std::nearbyint(bias / sum_step);
-    const Multiplier m = multiplier_of(sum_step / unit, linear ? kMaxShift : kTableShift);
+    if (!linear && real.gain.defined())
+      s.gain.push_back(std::llrint(std::ldexp(gain_of(o) / base, kGainBits)));
+    const double gain = linear ? gain_of(o) : 1.0;
+    const Multiplier m = multiplier_of(sum_step * gain / unit, linear ? kMaxShift : kTableShift);
     const double fraction = (bias / sum_step - whole) * m.mantissa;
     s.bias.push_back(static_cast<int32_t>(whole));
     s.fraction.push_back(static_cast<int32_t>(std::nearbyint(fraction)));
@@ -114,7 +129,7 @@ Rescale lower_conv(const RealConv& real, IntegerConv& p) {
     if (real.residual == ResidualPlace::kNone) continue;
     // behind a table the residual is added in the table's steps, otherwise in the product's
     const bool after = real.residual == ResidualPlace::kAfterActivation;
-    const double ratio = after ? 1.0 : real.destination.scale / unit;
+    const double ratio = after ? 1.0 : real.destination.scale * gain / unit;
     const int64_t r = addend_of(real.residual_scale * ratio,
                                 after && !linear ? kTableBits + kIndexBits : m.shift);
     s.residual.push_back(r);
@@ -145,8 +160,6 @@ bool has_integer_form(const Graph& graph, const Node& node) {
         return ranged(t) == ranged(node.output);
       case IntegerRule::kReads:
         return true;
-      case IntegerRule::kNever:
-        return false;
     }
     return false;
   };
@@ -185,6 +198,7 @@ Rescale lower_node(const Graph& graph, const Node& node, const std::vector<Shape
   RealConv real;
   real.weight = form.weight;
   real.bias = form.bias;
+  real.gain = form.gain;
   real.weight_scale = form.weight_scale;
   real.source = {x.scale(), 0};
   real.source_low = x.is_unsigned ? 0 : -128;

@@ -34,6 +34,7 @@ struct AffineScale {
 struct RealConv {
   Tensor weight;  // f32 [O,kh,kw,I/groups]
   Tensor bias;    // f32 [O] or empty
+  Tensor gain;    // likewise: factors behind the activation
   std::vector<float> weight_scale;
   // Asymmetric weights: clamp(round_half_even(zero point + w / s_w), 0, 255) in f32, stored minus
   // 128.

@@ -54,7 +54,12 @@ class Block {
     if (s_.table.empty()) add(r, s_.residual_negative.data() + o_, below_);
   }
   void activate(const AllShifts& shifts) {
-    if (!s_.table.empty()) return look_up(shifts);
+    if (!s_.table.empty()) {
+      look_up(shifts);
+      for (int64_t i = 0; !s_.gain.empty() && i < n_; ++i)
+        t_[i] = shift_round(t_[i] * s_.gain[static_cast<size_t>(o_ + i)], kGainBits);
+      return;
+    }
 #pragma omp simd
     for (int64_t i = 0; i < n_; ++i) t_[i] = t_[i] < 0 ? below_[i] : t_[i];
   }
@@ -179,6 +184,7 @@ Rescale repeated(const Rescale& s, int64_t times) {
   for (auto* v : {&wide.bias, &wide.mantissa, &wide.shift, &wide.fraction, &wide.negative,
                   &wide.fraction_negative})
     repeat(*v);
+  repeat(wide.gain);
   repeat(wide.residual);
   repeat(wide.residual_negative);
   return wide;
@@ -202,7 +208,7 @@ int64_t Rescale::bytes() const {
   const size_t small = bias.size() + fraction.size() + mantissa.size() + shift.size() +
                        negative.size() + fraction_negative.size();
   return static_cast<int64_t>(4 * (small + table.size()) +
-                              8 * (residual.size() + residual_negative.size()));
+                              8 * (gain.size() + residual.size() + residual_negative.size()));
 }
 
 template <class T>

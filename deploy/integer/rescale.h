@@ -10,6 +10,7 @@
 //   with a table:
 //     at = clamp(shift_round(t, shift[o]) - first, 0, the table's end), in 2^-kIndexBits entries
 //     e = the table there, linearly between two entries
+//         (then with gains shift_round(e * gain[o], kGainBits))
 //     y = clamp(shift_round(e (+ r * residual[o], after), kTableBits + kIndexBits) + zero_point,
 //               low, high)
 //
@@ -29,6 +30,8 @@ namespace sextant::deploy {
 
 inline constexpr int32_t kTableBits = 16;
 inline constexpr int32_t kIndexBits = 8;
+inline constexpr int32_t kGainBits =
+    14;  // gains are 1 to 1024: a product with an entry fits 62 bits
 
 // All members are integers.
 struct Rescale {
@@ -38,6 +41,7 @@ struct Rescale {
   std::vector<int32_t> negative, fraction_negative;  // without a table
   ResidualPlace where = ResidualPlace::kNone;
   std::vector<int64_t> residual, residual_negative;
+  std::vector<int64_t> gain;   // with a table: empty, or in 2^-kGainBits
   std::vector<int32_t> table;  // the last entry is stored twice
   int64_t first = 0;           // position of the first entry, in 2^-kIndexBits entries
   int32_t zero_point = 0;

@@ -358,6 +358,10 @@ void export_conv(OnnxExporter& e, const Node& node) {
       x = e.pair(node.name + "/conv", x, reach_before(a.activation, reach) / 127.0f, false);
     x = e.activation(node.name + "/act", x, a.activation);
   }
+  if (node.gain.defined())
+    x = e.writer().node(
+        "Mul", node.name + "/gain",
+        {x, e.constant(node.name + ".gain", node.gain, {1, node.gain.numel(), 1, 1})});
   if (a.residual && !a.residual_before_activation) {
     const bool positive = a.activation == Activation::kReLU;
     if (rounds)

@@ -96,8 +96,21 @@ void dequantize(const Dequantize& p) {
 
 namespace {
 
+// The gains, or as many ones.
+class Gains {
+ public:
+  explicit Gains(const Requantize& f)
+      : ones_(f.gain ? 0 : static_cast<size_t>(f.channels), 1.0f),
+        data_(f.gain ? f.gain : ones_.data()) {}
+  const float* data() const { return data_; }
+
+ private:
+  std::vector<float> ones_;
+  const float* data_;
+};
+
 template <Activation A>
-void forward_rows(const RequantizeForward& p, int64_t begin, int64_t end) {
+void forward_rows(const RequantizeForward& p, const float* gain, int64_t begin, int64_t end) {
   const Requantize& f = p.form;
   const Requantized<A> epilogue(f);
   const float low = f.low, high = f.high;
@@ -108,8 +121,8 @@ void forward_rows(const RequantizeForward& p, int64_t begin, int64_t end) {
     float* y = p.y + r * f.channels;
 #pragma omp simd
     for (int64_t c = 0; c < f.channels; ++c) {
-      const float v =
-          epilogue.post(epilogue.pre(sums[c], f.bias[c], f.factor[c], residual[c]), residual[c]);
+      const float v = epilogue.post(epilogue.pre(sums[c], f.bias[c], f.factor[c], residual[c]),
+                                    residual[c], gain[c]);
       y[c] = round ? clamp(std::nearbyint(v), low, high) : v;
     }
   }
@@ -117,7 +130,7 @@ void forward_rows(const RequantizeForward& p, int64_t begin, int64_t end) {
 
 // Returns the part of dscale.
 template <Activation A>
-double backward_rows(const RequantizeBackward& p, int64_t begin, int64_t end) {
+double backward_rows(const RequantizeBackward& p, const float* gain, int64_t begin, int64_t end) {
   const Requantize& f = p.form;
   const Requantized<A> epilogue(f);
   const float low = f.low, high = f.high, factor = p.residual_factor;
@@ -133,8 +146,8 @@ double backward_rows(const RequantizeBackward& p, int64_t begin, int64_t end) {
     if (wants_scale) {
 #pragma omp simd reduction(+ : sum)
       for (int64_t c = 0; c < f.channels; ++c) {
-        const float s =
-            epilogue.post(epilogue.pre(sums[c], f.bias[c], f.factor[c], residual[c]), residual[c]);
+        const float s = epilogue.post(epilogue.pre(sums[c], f.bias[c], f.factor[c], residual[c]),
+                                      residual[c], gain[c]);
         const float q = std::nearbyint(s);
         sum += static_cast<double>(dy[c] * step_slope(s, q, low, high));
       }
@@ -142,9 +155,9 @@ double backward_rows(const RequantizeBackward& p, int64_t begin, int64_t end) {
 #pragma omp simd
     for (int64_t c = 0; c < f.channels; ++c) {
       const float pre = epilogue.pre(sums[c], f.bias[c], f.factor[c], residual[c]);
-      const float q = std::nearbyint(epilogue.post(pre, residual[c]));
+      const float q = std::nearbyint(epilogue.post(pre, residual[c], gain[c]));
       const float d = !round || (q >= low && q <= high) ? dy[c] : 0.0f;
-      const float through = d * activate_grad<A>(pre);
+      const float through = d * activate_grad<A>(pre) * gain[c];
       if (dresidual != nullptr) dresidual[c] = factor * (before ? through : d);
       dv[c] = through;
     }
@@ -155,23 +168,25 @@ double backward_rows(const RequantizeBackward& p, int64_t begin, int64_t end) {
 }  // namespace
 
 void requantize_forward(const RequantizeForward& p) {
+  const Gains gains(p.form);
   const int64_t grain = std::max<int64_t>(1, kBlock / std::max<int64_t>(1, p.form.channels));
   dispatch_activation(p.form.epilogue.activation, [&](auto tag) {
     parallel_for(p.form.rows, grain, [&](int64_t begin, int64_t end) {
-      forward_rows<decltype(tag)::value>(p, begin, end);
+      forward_rows<decltype(tag)::value>(p, gains.data(), begin, end);
     });
   });
 }
 
 void requantize_backward(const RequantizeBackward& p) {
+  const Gains gains(p.form);
   const int64_t rows = std::max<int64_t>(1, kBlock / std::max<int64_t>(1, p.form.channels));
   const int64_t blocks = (p.form.rows + rows - 1) / rows;
   std::vector<double> parts(static_cast<size_t>(blocks));
   dispatch_activation(p.form.epilogue.activation, [&](auto tag) {
     parallel_for(blocks, 1, [&](int64_t first, int64_t last) {
       for (int64_t b = first; b < last; ++b)
-        parts[static_cast<size_t>(b)] =
-            backward_rows<decltype(tag)::value>(p, b * rows, std::min(p.form.rows, (b + 1) * rows));
+        parts[static_cast<size_t>(b)] = backward_rows<decltype(tag)::value>(
+            p, gains.data(), b * rows, std::min(p.form.rows, (b + 1) * rows));
     });
   });
   if (p.dscale == nullptr) return;

@@ -305,6 +305,7 @@ void add_strided(const AddStrided& p) {
 
 void multiply_strided(const MultiplyStrided& p) {
   const bool bytes = check_product(p);
+  check(p.y_type != DType::kBF16, "multiply_strided: a tensor of BF16, must be F32 or F16");
   parallel_for(p.batch * p.pixels, grain(p.channels), [&](int64_t begin, int64_t end) {
     if (bytes) return multiply_bytes(p, begin, end);
     p.y_type == DType::kF16 ? multiply_floats<Half>(p, begin, end)
@@ -330,23 +331,30 @@ void convert_strided(const ConvertStrided& p) {
 }
 
 void global_average_strided(const GlobalAverageStrided& p) {
-  dispatch_float("global_average_strided", p.dtype, [&](auto zero) {
-    using T = decltype(zero);
-    for (int64_t n = 0; n < p.batch; ++n) {
-      const T* x = static_cast<const T*>(p.x) + n * p.pixels * p.x_pitch;
-      T* y = static_cast<T*>(p.y) + n * p.y_pitch;
-      parallel_for(p.channels, 64, [&](int64_t begin, int64_t end) {
-        std::vector<double> sum(static_cast<size_t>(end - begin), 0.0);
+  const bool bytes = check_average(p);
+  const auto run = [&](auto x_zero, auto y_zero) {
+    using X = decltype(x_zero);
+    using Y = decltype(y_zero);
+    using Sum = std::conditional_t<std::is_integral_v<X>, int64_t, double>;
+    GlobalAverageStrided each = p;
+    each.round = p.round || std::is_integral_v<Y>;
+    parallel_for(p.batch, grain(p.pixels * p.channels), [&](int64_t begin, int64_t end) {
+      for (int64_t n = begin; n < end; ++n) {
+        const X* x = static_cast<const X*>(p.x) + n * p.pixels * p.x_pitch;
+        Y* y = static_cast<Y*>(p.y) + n * p.y_pitch;
+        std::vector<Sum> sum(static_cast<size_t>(p.channels), Sum{0});
         for (int64_t i = 0; i < p.pixels; ++i)
-          for (int64_t c = begin; c < end; ++c)
-            sum[static_cast<size_t>(c - begin)] +=
-                static_cast<double>(number(x[i * p.x_pitch + c]));
-        for (int64_t c = begin; c < end; ++c)
-          y[c] = stored<T>(static_cast<float>(sum[static_cast<size_t>(c - begin)] /
-                                              static_cast<double>(p.pixels)));
-      });
-    }
-  });
+          for (int64_t c = 0; c < p.channels; ++c)
+            sum[static_cast<size_t>(c)] += static_cast<Sum>(number(x[i * p.x_pitch + c]));
+        for (int64_t c = 0; c < p.channels; ++c)
+          y[c] = stored<Y>(average_of(sum[static_cast<size_t>(c)], each));
+      }
+    });
+  };
+  if (!bytes)
+    return dispatch_float("global_average_strided", p.x_type, [&](auto zero) { run(zero, zero); });
+  const auto from = [&](auto x) { p.y_type == DType::kU8 ? run(x, uint8_t{}) : run(x, int8_t{}); };
+  p.x_type == DType::kU8 ? from(uint8_t{}) : from(int8_t{});
 }
 
 void softmax_strided(const SoftmaxStrided& p) {

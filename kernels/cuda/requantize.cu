@@ -127,7 +127,7 @@ struct ChannelOf {
 
 // Four values of a requantization's operands.
 struct Operands {
-  Pack<kPackWidth> sums, bias, factor, residual;
+  Pack<kPackWidth> sums, bias, factor, gain, residual;
 
   template <bool kPacked>
   __device__ __forceinline__ void read_at(const Requantize& f, const ChannelOf& channel,
@@ -138,11 +138,16 @@ struct Operands {
       const int c = channel(at - begin);
       bias = load<kPackWidth>(f.bias + c);
       factor = load<kPackWidth>(f.factor + c);
+      if (f.gain != nullptr)
+        gain = load<kPackWidth>(f.gain + c);
+      else
+        for (int v = 0; v < kPackWidth; ++v) gain.v[v] = 1.0f;
     } else {
       for (int v = 0; v < kPackWidth; ++v) {
         const int c = channel(at - begin + v);
         bias.v[v] = f.bias[c];
         factor.v[v] = f.factor[c];
+        gain.v[v] = f.gain != nullptr ? f.gain[c] : 1.0f;
       }
     }
   }
@@ -162,8 +167,8 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int v = 0; v < kPackWidth; ++v) {
       const float r = in.residual.v[v];
-      const float real =
-          epilogue.post(epilogue.pre(in.sums.v[v], in.bias.v[v], in.factor.v[v], r), r);
+      const float real = epilogue.post(epilogue.pre(in.sums.v[v], in.bias.v[v], in.factor.v[v], r),
+                                       r, in.gain.v[v]);
       out.v[v] = f.round ? clamp(rintf(real), f.low, f.high) : real;
     }
     write<kPacked>(y, at, end, out);
@@ -189,11 +194,11 @@ __global__ void __launch_bounds__(kThreads)
     for (int v = 0; v < kPackWidth; ++v) {
       const float r = in.residual.v[v];
       const float pre = epilogue.pre(in.sums.v[v], in.bias.v[v], in.factor.v[v], r);
-      const float s = epilogue.post(pre, r);
+      const float s = epilogue.post(pre, r, in.gain.v[v]);
       const float level = rintf(s);
       if (at + v < end) sum += static_cast<double>(up.v[v] * step_slope(s, level, f.low, f.high));
       const float d = !f.round || (level >= f.low && level <= f.high) ? up.v[v] : 0.0f;
-      dv.v[v] = d * activate_grad<A>(pre);
+      dv.v[v] = d * activate_grad<A>(pre) * in.gain.v[v];
       dresidual.v[v] = p.residual_factor * (epilogue.steps.adds_before ? dv.v[v] : d);
     }
     write<kPacked>(p.dv, at, end, dv);
@@ -207,8 +212,8 @@ __global__ void __launch_bounds__(kThreads)
 int64_t values_of(const Requantize& f) { return f.rows * f.channels; }
 
 bool packs(const Requantize& f, std::initializer_list<const void*> others) {
-  return f.channels % kPackWidth == 0 && aligned_to_pack({f.sums, f.bias, f.factor, f.residual}) &&
-         aligned_to_pack(others);
+  return f.channels % kPackWidth == 0 &&
+         aligned_to_pack({f.sums, f.bias, f.factor, f.gain, f.residual}) && aligned_to_pack(others);
 }
 
 void check_rows(const char* name, int64_t channels, int64_t inner) {

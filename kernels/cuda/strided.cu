@@ -392,24 +392,24 @@ constexpr int kMeanSlices = 8;
 constexpr int kSoftmaxThreads = 128;
 
 // A block for 32 channels of an image: each slice adds every eighth pixel, the slices in order.
-template <class T>
+template <class X, class Y>
 __global__ void __launch_bounds__(kMeanChannels* kMeanSlices) mean_kernel(GlobalAverageStrided p) {
-  SEXTANT_SHARED(double[kMeanSlices][kMeanChannels], sums);
+  using Sum = std::conditional_t<std::is_integral_v<X>, int64_t, double>;
+  SEXTANT_SHARED(Sum[kMeanSlices][kMeanChannels], sums);
   const int lane = static_cast<int>(threadIdx.x) % kMeanChannels;
   const int slice = static_cast<int>(threadIdx.x) / kMeanChannels;
   const int64_t c = static_cast<int64_t>(blockIdx.x) * kMeanChannels + lane;
   const int64_t image = blockIdx.y;
-  double sum = 0.0;
+  Sum sum = 0;
   if (c < p.channels)
     for (int64_t i = slice; i < p.pixels; i += kMeanSlices)
-      sum += static_cast<double>(
-          number(static_cast<const T*>(p.x)[(image * p.pixels + i) * p.x_pitch + c]));
+      sum += static_cast<Sum>(
+          number(static_cast<const X*>(p.x)[(image * p.pixels + i) * p.x_pitch + c]));
   sums[slice][lane] = sum;
   __syncthreads();
   if (slice != 0 || c >= p.channels) return;
   for (int s = 1; s < kMeanSlices; ++s) sum += sums[s][lane];
-  static_cast<T*>(p.y)[image * p.y_pitch + c] =
-      stored<T>(static_cast<float>(sum / static_cast<double>(p.pixels)));
+  static_cast<Y*>(p.y)[image * p.y_pitch + c] = stored<Y>(average_of(sum, p));
 }
 
 // A warp a row.
@@ -556,14 +556,21 @@ void convert_strided(const ConvertStrided& p, void*, Stream stream) {
 }
 
 void global_average_strided(const GlobalAverageStrided& p, void*, Stream stream) {
+  const bool bytes = check_average(p);
   if (p.batch * p.channels <= 0) return;
   check(p.batch <= 65535, "global_average_strided: batch {}, at most 65535", p.batch);
-  dispatch_float("global_average_strided", p.dtype, [&](auto zero) {
+  const auto run = [&](auto x, auto y) {
+    GlobalAverageStrided each = p;
+    each.round = p.round || std::is_integral_v<decltype(y)>;
     const dim3 grid(static_cast<unsigned>((p.channels + kMeanChannels - 1) / kMeanChannels),
                     static_cast<unsigned>(p.batch));
-    launch(SEXTANT_KERNEL(mean_kernel<decltype(zero)>), grid, kMeanChannels * kMeanSlices, 0,
-           stream, p);
-  });
+    launch(SEXTANT_KERNEL(mean_kernel<decltype(x), decltype(y)>), grid, kMeanChannels * kMeanSlices,
+           0, stream, each);
+  };
+  if (!bytes)
+    return dispatch_float("global_average_strided", p.x_type, [&](auto zero) { run(zero, zero); });
+  const auto from = [&](auto x) { p.y_type == DType::kU8 ? run(x, uint8_t{}) : run(x, int8_t{}); };
+  p.x_type == DType::kU8 ? from(uint8_t{}) : from(int8_t{});
 }
 
 void softmax_strided(const SoftmaxStrided& p, void*, Stream stream) {

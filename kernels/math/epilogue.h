@@ -29,8 +29,8 @@ struct EpilogueSteps {
   SEXTANT_HD float before(float v, float residual) const {
     return adds_before ? std::fma(residual_scale, residual, v) : v;
   }
-  SEXTANT_HD float after(float activated, float residual) const {
-    const float v = rounded_product(activated, activation_scale);
+  SEXTANT_HD float after(float activated, float residual, float gain = 1.0f) const {
+    const float v = rounded_product(activated, rounded_product(activation_scale, gain));
     return adds_after ? std::fma(residual_scale, residual, v) : v;
   }
 

@@ -46,8 +46,8 @@ struct Requantized {
   SEXTANT_HD float pre(float sum, float bias, float factor, float residual) const {
     return steps.before(rounded_product(sum + bias, factor), residual);
   }
-  SEXTANT_HD float post(float pre_value, float residual) const {
-    return steps.after(activate<A>(pre_value), residual);
+  SEXTANT_HD float post(float pre_value, float residual, float gain) const {
+    return steps.after(activate<A>(pre_value), residual, gain);
   }
   EpilogueSteps steps;
 };

@@ -6,6 +6,7 @@
 
 #include "core/convert.h"
 #include "core/file.h"
+#include "core/json.h"
 #include "models/import/torch_file.h"
 
 namespace sextant {
@@ -152,6 +153,15 @@ ImportedWeights import_safetensors(const std::filesystem::path& path) {
   ImportedWeights out;
   out.state.path = file.path;
   for (const auto& [name, t] : file.tensors) out.state.add(name, to_f32(t));
+  if (const auto names = file.metadata.find("class_names"); names != file.metadata.end()) {
+    const Json list = parse_json(names->second, file.path + ": 'class_names'");
+    check(list.is_array(), "{}: 'class_names' in its metadata is not a list", file.path);
+    for (const Json& name : list) {
+      check(name.is_string(), "{}: 'class_names' in its metadata holds {}, must be strings",
+            file.path, short_json(name));
+      out.class_names.push_back(name.get<std::string>());
+    }
+  }
   return out;
 }
 

@@ -21,7 +21,8 @@ struct ImportedWeights {
 
 // Reads a .pt file of a training run ({"model", "ema", "epoch", ...}; the moving average is
 // preferred, as in the official evaluation), of a module, or of a state dict, or a .safetensors
-// file of a state dict. Nothing in a file is executed (models/import/pickle.h). The names it may
+// file of a state dict, with the class names as a JSON list under __metadata__["class_names"], if
+// any. Nothing in a file is executed (models/import/pickle.h). The names it may
 // hold are those of PyTorch's and YOLOv6's modules and of what the official trainer stores with
 // them. Throws Error naming the file, and the module or tensor.
 ImportedWeights import_weights(const std::filesystem::path& path);

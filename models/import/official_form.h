@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "core/safetensors.h"
 #include "layers/module.h"
 
 namespace sextant {
@@ -14,5 +15,10 @@ namespace sextant {
 // blocks, all of a hyper-search block, alpha, the constants of proj, and the head's branches that
 // only training needs.
 int64_t official_deploy_parameters(const Module& model);
+
+// Adds to a state dict whose convolutions have absorbed their batch-norms what `model` has besides:
+// batch-norms that change nothing, but for the bias of a convolution which has none in the model.
+// For models without parallel branches. A batch-norm of which the file has any entry is left alone.
+void add_absorbed_norms(const Module& model, SafeTensors& state);
 
 }  // namespace sextant

@@ -125,11 +125,39 @@ Structure structure_of(const State& s, int64_t stem) {
   return k;
 }
 
+// YOLOv6Lite: the name of its stem, and the channels of its second stage, which its size follows from.
+constexpr const char* kLiteStem = "backbone.conv_0.block.conv.weight";
+constexpr const char* kLiteStage = "backbone.lite_effiblock_2.0.conv_pw_3.block.conv.weight";
+struct LiteSize {
+  const char* type;
+  int64_t channels;
+};
+constexpr std::array<LiteSize, 3> kLiteSizes{
+    {{"yolov6lite_s", 48}, {"yolov6lite_m", 64}, {"yolov6lite_l", 96}}};
+
+RecognisedModel recognise_lite(const State& s, const std::string& where) {
+  const int64_t channels = s.outputs(kLiteStage), levels = s.count("detect.cls_preds.");
+  const auto found = std::ranges::find(kLiteSizes, channels, &LiteSize::channels);
+  check(
+      found != kLiteSizes.end() && levels == 4,
+      "{}: is not a YOLOv6Lite of the official configs: {} channels in lite_effiblock_2, {} levels",
+      where, channels, levels);
+  RecognisedModel out;
+  out.model = {
+      {"type", found->type}, {"training_mode", "repvgg"}, {"use_dfl", false}, {"reg_max", 0}};
+  if (s.has("detect.obj_preds.0.weight")) out.model["objectness"] = true;
+  out.num_classes = s.outputs("detect.cls_preds.0.weight");
+  out.strides = {8, 16, 32, 64};
+  out.image_size = 320;
+  return out;
+}
+
 }  // namespace
 
 RecognisedModel recognise_yolov6(const std::vector<std::pair<std::string, Shape>>& state,
                                  const std::string& where, const std::string& block) {
   const State s(state, where);
+  if (s.has(kLiteStem)) return recognise_lite(s, where);
   const Mode& mode = mode_of(s, where, block);
   Structure found = structure_of(s, s.outputs(kStem + std::string(mode.dense)));
   const auto kind = std::ranges::find_if(kKinds, [&](const Structure& k) {

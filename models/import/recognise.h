@@ -15,7 +15,7 @@ struct RecognisedModel {
   Json model;  // as Yolov6Config reads it: type, training_mode, use_dfl, reg_max, ...
   int64_t num_classes = 0;
   std::vector<int64_t> strides;
-  int64_t image_size = 0;  // the training size of the official recipe
+  int64_t image_size = 0;  // that of the official evaluation
 };
 
 // `state` lists names and shapes in PyTorch's layout. `block`, if known, is the Python class of

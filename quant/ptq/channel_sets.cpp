@@ -14,7 +14,7 @@ using deploy::Node;
 // Union-find over all channels of all tensors.
 class Finder {
  public:
-  explicit Finder(const Graph& graph) : graph_(graph) {
+  Finder(const Graph& graph, bool gains) : graph_(graph), gains_(gains) {
     int64_t total = 0;
     for (const deploy::TensorInfo& info : graph.tensors) {
       first_.push_back(total);
@@ -80,8 +80,14 @@ class Finder {
   }
 
   void join(const Node& node) {
-    if (!kernels::traits_of(node.activation()).homogeneous) fix(node.output);
-    if (node.has_residual()) join(node.inputs[1], 0, node.output, 0, channels(node.output));
+    const bool commutes = kernels::traits_of(node.activation()).homogeneous;
+    if (!commutes && !(gains_ && node.has_weight())) fix(node.output);
+    if (node.has_residual()) {
+      if (!commutes && node.as<deploy::ConvAttributes>().residual_before_activation)
+        fix(node.inputs[1]);
+      else
+        join(node.inputs[1], 0, node.output, 0, channels(node.output));
+    }
     if (node.has_weight()) return;
     const auto links = deploy::rules_of(node).channels;
     if (!links) {  // the image, the decoder, nodes that are not fused
@@ -90,11 +96,17 @@ class Finder {
     }
     std::vector<int64_t> counts;
     for (const int t : node.inputs) counts.push_back(channels(t));
-    for (const deploy::ChannelLink& link : links(node, counts))
+    std::vector<bool> linked(counts.size(), false);
+    for (const deploy::ChannelLink& link : links(node, counts)) {
       join(node.inputs[link.input], link.begin, node.output, link.output_begin, link.count);
+      linked[link.input] = true;
+    }
+    for (size_t i = 0; i < counts.size(); ++i)
+      if (!linked[i]) fix(node.inputs[i]);
   }
 
   const Graph& graph_;
+  bool gains_;
   std::vector<int64_t> first_;
   std::vector<size_t> parent_;
   std::vector<bool> fixed_;
@@ -102,6 +114,8 @@ class Finder {
 
 }  // namespace
 
-ChannelSets find_channel_sets(const Graph& graph) { return Finder(graph).find(); }
+ChannelSets find_channel_sets(const Graph& graph, bool gains) {
+  return Finder(graph, gains).find();
+}
 
 }  // namespace sextant::quant

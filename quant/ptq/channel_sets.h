@@ -21,13 +21,15 @@ struct ChannelSet {
 };
 
 struct ChannelSets {
-  // The sets that may be scaled: made only by convolutions with a positively homogeneous activation
-  // and read only by convolutions; in the order of the graph.
+  // The sets that may be scaled: made only by convolutions and read only by convolutions; in the order
+  // of the graph.
   std::vector<ChannelSet> sets;
   // For each tensor of rank 4, the set of each channel, or -1.
   std::vector<std::vector<int>> of_tensor;
 };
 
-ChannelSets find_channel_sets(const deploy::Graph& graph);
+// `gains`: also sets made behind an activation that does not commute with a positive factor, which
+// need the factor behind it (Node::gain).
+ChannelSets find_channel_sets(const deploy::Graph& graph, bool gains = false);
 
 }  // namespace sextant::quant

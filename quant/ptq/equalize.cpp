@@ -46,7 +46,7 @@ class Equalizer {
   Equalizer(const Graph& graph, const EqualizeConfig& config, const ChannelRanges* activations)
       : graph_(graph),
         config_(config),
-        found_(find_channel_sets(graph)),
+        found_(find_channel_sets(graph, activations != nullptr)),
         scale_(found_.sets.size(), 1.0) {
     extents_.resize(graph.nodes.size());
     for (size_t n = 0; n < graph.nodes.size(); ++n)
@@ -87,7 +87,8 @@ class Equalizer {
     return report;
   }
 
-  // w[o, ..., i] * s(i) / s(o), b[o] / s(o)
+  // w[o, ..., i] * s(i) / s(o), b[o] / s(o); behind an activation that does not commute with a factor,
+  // 1 / s(o) becomes a gain.
   void apply(Graph& graph) const {
     for (size_t n = 0; n < graph.nodes.size(); ++n) {
       Node& node = graph.nodes[n];
@@ -96,9 +97,10 @@ class Equalizer {
       const int64_t taps = node.weight.dim(1) * node.weight.dim(2);
       node.weight = node.weight.clone();
       if (node.bias.defined()) node.bias = node.bias.clone();
+      set_gains(node, e.rows);
       float* w = node.weight.f32();
       for (int64_t o = 0; o < e.rows; ++o) {
-        const double out = scale_of(node.output, o);
+        const double out = commutes(node) ? scale_of(node.output, o) : 1.0;
         for (int64_t k = 0; k < taps; ++k)
           for (int64_t i = 0; i < e.columns; ++i, ++w)
             *w = static_cast<float>(*w * (input_scale(n, o, i) / out));
@@ -108,6 +110,19 @@ class Equalizer {
   }
 
  private:
+  static bool commutes(const Node& node) {
+    return kernels::traits_of(node.activation()).homogeneous;
+  }
+  void set_gains(Node& node, int64_t channels) const {
+    bool any = false;
+    Tensor gain(Shape{channels});
+    for (int64_t o = 0; o < channels; ++o) {
+      const double s = scale_of(node.output, o);
+      any = any || s != 1.0;
+      gain.f32()[o] = static_cast<float>((node.gain.defined() ? node.gain.f32()[o] : 1.0) / s);
+    }
+    if (!commutes(node) && any) node.gain = gain;
+  }
   double scale_of(int tensor, int64_t channel) const {
     const int set = found_.of_tensor[static_cast<size_t>(tensor)][static_cast<size_t>(channel)];
     return set < 0 ? 1.0 : scale_[static_cast<size_t>(set)];

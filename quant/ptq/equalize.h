@@ -9,8 +9,14 @@
 //
 // It is applied to the whole graph: channels that are linked by max-pool, upsampling, concat,
 // slice, addition and residuals form one set with one s; all convolutions that make or read it are
-// scaled. A set that anything else makes or reads (the image, a SiLU, the decoder, the graph's
-// output) is left unchanged.
+// scaled. A set that anything else makes or reads (the image, the decoder, the graph's output) is left
+// unchanged.
+//
+// Behind an activation that does not commute with a factor, as SiLU or hardswish, the factor goes
+// behind it too: the channel's result is multiplied by 1 / s (Node::gain), which the int8 layers do in
+// the product that scales to the destination's steps anyway. That is for the form with activations
+// alone, where the makers' weights do not matter. Squeeze-and-excitation's products and means pass
+// factors on, and what reads a channel depthwise takes any.
 #pragma once
 
 #include <cstdint>

@@ -36,6 +36,8 @@ void append_split(Graph& g, std::vector<Node>& out, Node node, bool keep_residua
   TensorInfo& info = g.tensors[static_cast<size_t>(result)];
   info.name = name + " (all)";
   const TensorInfo like = info;  // a copy: adding tensors reallocates them
+  const Tensor gain = node.gain;
+  node.gain = Tensor();
   *deploy::activation_of(node.attributes) = Activation::kIdentity;
   if (a.residual) node.as<deploy::ConvAttributes>().residual = false;
   node.inputs.resize(1);
@@ -44,15 +46,25 @@ void append_split(Graph& g, std::vector<Node>& out, Node node, bool keep_residua
   const auto then = [&](const deploy::Attributes& attributes, bool last) {
     Node n;
     n.attributes = attributes;
-    n.name = last ? like.name : name + " (part)";
+    n.name = last ? like.name : fmt::format("{} ({})", name, sextant::name_of(n.kind()));
     n.inputs = {now};
     if (n.is<deploy::AddAttributes>()) n.inputs.push_back(other);
+    if (n.is<deploy::ConvAttributes>()) {
+      n.weight = gain.clone().reshape(Shape{gain.numel(), 1, 1, 1});
+      n.precision = deploy::Precision::kFloat32;
+    }
     n.output = now = last ? result : new_tensor(g, like, n.name);
     out.push_back(std::move(n));
   };
   const deploy::AddAttributes sum{a.residual_scale};
   if (place == ResidualPlace::kBeforeActivation) then(sum, false);
-  then(deploy::ActivationAttributes{a.activation}, place != ResidualPlace::kAfterActivation);
+  const bool last = place != ResidualPlace::kAfterActivation;
+  if (gain.defined()) {
+    then(deploy::ActivationAttributes{a.activation}, false);
+    then(deploy::ConvAttributes{.groups = gain.numel()}, last);
+  } else {
+    then(deploy::ActivationAttributes{a.activation}, last);
+  }
   if (place == ResidualPlace::kAfterActivation) then(sum, true);
 }
 

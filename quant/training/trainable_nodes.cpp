@@ -16,6 +16,13 @@ Variable sum(const Variable& a, const Variable& b, float factor) {
   return add(a, b, Variable(Tensor::full(Shape{1}, factor, a.data().device())));
 }
 
+// A constant factor for each channel.
+Variable times_channels(const Variable& x, const Tensor& factors) {
+  const int64_t channels = factors.numel();
+  const Tensor weight = factors.to(x.data().device()).reshape(Shape{channels, 1, 1, 1});
+  return conv2d(x, Variable(weight), {}, {1, 0, channels});
+}
+
 Variable integer_conv(const TrainableNode& n, const deploy::ConvAttributes& a) {
   QuantizedConv conv;
   conv.weight = n.weight;
@@ -24,6 +31,7 @@ Variable integer_conv(const TrainableNode& n, const deploy::ConvAttributes& a) {
   conv.params = {a.stride, a.padding, a.groups};
   conv.transposed = n.node.is<deploy::DeconvAttributes>();
   conv.epilogue = deploy::epilogue_of(n.node);
+  if (n.node.gain.defined()) conv.gain = n.node.gain.to(n.weight.data().device());
   if (a.residual) conv.residual = n.inputs[1];
   conv.source = *n.input_ranges[0];
   if (n.output_range) conv.destination = *n.output_range;
@@ -40,6 +48,7 @@ Variable convolution(const TrainableNode& n) {
                    : conv2d(x, n.weight, n.bias, {a.stride, a.padding, a.groups});
   if (place == deploy::ResidualPlace::kBeforeActivation) y = sum(y, n.real(1), a.residual_scale);
   if (a.activation != Activation::kIdentity) y = activation(y, a.activation);
+  if (n.node.gain.defined()) y = times_channels(y, n.node.gain);
   if (place == deploy::ResidualPlace::kAfterActivation) y = sum(y, n.real(1), a.residual_scale);
   return n.finished(y);
 }
@@ -67,13 +76,21 @@ Variable activated(const TrainableNode& n) {
   return n.finished(activation(n.real(0), n.node.activation()));
 }
 
+Variable product(const TrainableNode& n) { return n.finished(multiply(n.real(0), n.real(1))); }
+
+Variable average(const TrainableNode& n) { return n.finished(global_average(n.real(0))); }
+
+Variable gathered(const TrainableNode& n) {
+  return permute_channels(n.inputs[0], n.node.as<deploy::GatherAttributes>().channels);
+}
+
 Variable slice(const TrainableNode& n) {
   const auto& a = n.node.as<deploy::SliceAttributes>();
   return slice_channels(n.inputs[0], a.begin, a.end);
 }
 
-// The kinds in detectors: TrainableGraph handles the image and the decode node itself, and global
-// average and softmax belong to classifiers, which have no decode node and cannot be trained.
+// The kinds in detectors: TrainableGraph handles the image and the decode node itself, and softmax
+// belongs to classifiers, which have no decode node and cannot be trained.
 struct Row {
   NodeKind kind;
   Variable (*run)(const TrainableNode&);
@@ -81,7 +98,9 @@ struct Row {
 constexpr Row kFunctions[] = {{NodeKind::kConv, convolution},     {NodeKind::kDeconv, convolution},
                               {NodeKind::kMaxPool, max_pool},     {NodeKind::kUpsample, upsample},
                               {NodeKind::kConcat, concatenation}, {NodeKind::kAdd, addition},
-                              {NodeKind::kActivation, activated}, {NodeKind::kSlice, slice}};
+                              {NodeKind::kActivation, activated}, {NodeKind::kSlice, slice},
+                              {NodeKind::kMultiply, product},     {NodeKind::kGather, gathered},
+                              {NodeKind::kGlobalAvgPool, average}};
 
 }  // namespace
 

@@ -119,4 +119,12 @@ deploy::Graph with_ranges(const deploy::Graph& fused, const Tensor& images, floa
   return graph;
 }
 
+deploy::Graph with_gains(const deploy::Graph& fused, uint64_t seed) {
+  deploy::Graph graph = fused;
+  for (deploy::Node& node : graph.nodes)
+    if (node.has_weight() && !kernels::traits_of(node.activation()).homogeneous)
+      node.gain = random_tensor({node.weight.dim(0)}, ++seed, 0.25, 4.0);
+  return graph;
+}
+
 }  // namespace sextant::test

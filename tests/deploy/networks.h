@@ -49,6 +49,9 @@ Tensor as_float_images(const Tensor& images);
 // Ranges from one batch: the largest |x| of every group times `shrink`.
 deploy::Graph with_ranges(const deploy::Graph& fused, const Tensor& images, float shrink = 1.0f);
 
+// Random gains behind the activations of all convolutions that do not commute with a factor.
+deploy::Graph with_gains(const deploy::Graph& fused, uint64_t seed);
+
 template <class Net>
 deploy::Graph traced(const Net& net, const Shape& shape) {
   return deploy::trace_model([&](const Variable& x) { return net.predict(x); }, named(net), shape);

@@ -286,6 +286,41 @@ TEST_CASE("upsample, add, scale, concat and slices") {
   CHECK_THROWS_AS(concat({Variable(a), up}), Error);
 }
 
+TEST_CASE("products, means and permutations of channels") {
+  const Tensor a = random_tensor({2, 3, 2, 4}, 61), b = random_tensor({2, 3, 2, 4}, 62),
+               gate = random_tensor({2, 1, 1, 4}, 63);
+  const auto product = [](const Inputs& v) { return multiply(v[0], v[1]); };
+  CHECK(gradcheck(product, {a, b}) < kTolerance);
+  CHECK(gradcheck(product, {a, gate}) < kTolerance);
+  CHECK(gradcheck([](const Inputs& v) { return global_average(v[0]); }, {a}) < kTolerance);
+  const std::vector<int64_t> order{2, 0, 3, 1};
+  CHECK(gradcheck([&](const Inputs& v) { return permute_channels(v[0], order); }, {a}) <
+        kTolerance);
+  const Tensor gated = multiply(Variable(a), Variable(gate)).data();
+  const Tensor mean = global_average(Variable(a)).data();
+  const Tensor permuted = permute_channels(Variable(a), order).data();
+  for (int64_t n = 0; n < 2; ++n)
+    for (int64_t c = 0; c < 4; ++c) {
+      double sum = 0;
+      for (int64_t i = 6 * n; i < 6 * n + 6; ++i) {
+        sum += a.f32()[i * 4 + c];
+        CHECK(gated.f32()[i * 4 + c] == a.f32()[i * 4 + c] * gate.f32()[n * 4 + c]);
+        CHECK(permuted.f32()[i * 4 + c] == a.f32()[i * 4 + order[static_cast<size_t>(c)]]);
+      }
+      CHECK(mean.f32()[n * 4 + c] == Approx(sum / 6));
+    }
+  CHECK(test::error_of([&] {
+          multiply(Variable(a), Variable(mean.reshape(Shape{2, 4})));
+        }) ==
+        "multiply: shapes [2,3,2,4] and [2,4], the second must be equal or one pixel per image");
+  CHECK(test::error_of([&] {
+          permute_channels(Variable(a), {0, 1, 1, 2});
+        }) == "permute_channels: the order names channel 1 twice, or there is none such");
+  CHECK(test::error_of([&] {
+          permute_channels(Variable(a), {0, 1});
+        }) == "permute_channels: an order of 2 for 4 channels");
+}
+
 TEST_CASE("average_pool2d is a convolution with equal weights") {
   const Tensor x = random_tensor({2, 5, 4, 3}, 31);
   const Tensor w = Tensor::full({3, 3, 3, 1}, 1.0f / 9);

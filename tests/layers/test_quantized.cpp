@@ -169,6 +169,7 @@ TEST_CASE("real results of a quantized convolution: numeric gradients") {
   conv.epilogue.activation = Activation::kSiLU;
   conv.params = {2, 1, 1};
   conv.epilogue.residual_scale = -0.5f;
+  if (GENERATE(false, true)) conv.gain = test::random_tensor(Shape{5}, 9, 0.5, 2.0);
   const double apart = test::gradcheck(
       [&](const std::vector<Variable>& in) {
         QuantizedConv c = conv;
@@ -246,6 +247,10 @@ TEST_CASE("quantized functions refuse shapes and ranges that do not fit") {
           "quantized_conv: scales [3] and bias [4] for 4 channels");
     CHECK(refusal([&](auto& c) { c.bias = zeros({1}); }) ==
           "quantized_conv: scales [4] and bias [1] for 4 channels");
+  }
+  SECTION("gains of other channels") {
+    CHECK(refusal([&](auto& c) { c.gain = Tensor::full(Shape{3}, 1.0f); }) ==
+          "quantized_conv: gains [3] for 4 channels");
   }
   SECTION("a transposed one that is not 2x2, or has groups or a residual") {
     const std::string expected =

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every model of fixtures/models against the official implementation, with formula weights.
+// Every model of the fixtures against the official implementation, with formula weights.
 #include <cstdio>
 #include <cstdlib>
 
@@ -11,8 +11,10 @@
 using namespace sextant;
 using test::ModelFixture;
 
-TEST_CASE("every model's state dict has the official names, shapes and order") {
-  for (const ModelFixture& fixture : test::model_fixtures()) {
+namespace {
+
+void check_state_dicts(const std::string& folder) {
+  for (const ModelFixture& fixture : test::model_fixtures(folder)) {
     INFO("model " << fixture.name);
     const Yolov6Config config = fixture.config();
     CHECK(config.strides() == fixture.json.at("strides").get<std::vector<int64_t>>());
@@ -35,15 +37,15 @@ TEST_CASE("every model's state dict has the official names, shapes and order") {
   }
 }
 
-TEST_CASE("every model computes what the official one does, and its gradients", "[numbers]") {
+void check_numbers(const std::string& folder) {
   // The recorded gradients are sensitive to how sums are rounded; test_kernels covers Winograd.
   const kernels::cpu::ExactSums exact;
-  for (const ModelFixture& fixture : test::model_fixtures()) {
+  for (const ModelFixture& fixture : test::model_fixtures(folder)) {
     const auto f = fixture.numbers();
     if (!f) continue;
     INFO("model " << fixture.name);
     const Yolov6Config config = fixture.config();
-    const auto model = test::formula_model(config, f->meta("salt"), std::stod(f->meta("G")));
+    const auto model = test::formula_model(config, *f);
     test::Deviations d;
     model->train(false);
     check_eval(*model, *f, d);
@@ -55,6 +57,24 @@ TEST_CASE("every model computes what the official one does, and its gradients", 
       std::printf("| %s | %.1e | %.1e | %.1e | %.1e | %.1e | %.1e |\n", fixture.name.c_str(),
                   d.eval, d.eval_grad, d.train, d.after, d.grad_median, d.loss);
   }
+}
+
+}  // namespace
+
+TEST_CASE("every model's state dict has the official names, shapes and order") {
+  check_state_dicts(test::kFixtures);
+}
+
+TEST_CASE("every YOLOv6Lite's state dict has the official names, shapes and order") {
+  check_state_dicts(test::kLiteFixtures);
+}
+
+TEST_CASE("every model computes what the official one does, and its gradients", "[numbers]") {
+  check_numbers(test::kFixtures);
+}
+
+TEST_CASE("every YOLOv6Lite computes what the official one does, and its gradients", "[numbers]") {
+  check_numbers(test::kLiteFixtures);
 }
 
 TEST_CASE("every preset makes a model, and its JSON makes the same one") {
@@ -99,6 +119,20 @@ TEST_CASE("an impossible model is refused with the key and the reason") {
         "c.json: 'model.reg_max' is 16 with 'model.use_dfl' false");
   CHECK(error({{"type", "yolov6n"}, {"backbone_repeats", {1, 2, 3, 4, 0}}}) ==
         "c.json: 'model.backbone_repeats' holds 0, must be in [1, 8192]");
+  CHECK(
+      error({{"type", "yolov6n"}, {"neck", "Lite_EffiNeck"}}) ==
+      "c.json: 'model.neck' is Lite_EffiNeck, but backbone EfficientRep goes with the other necks");
+  CHECK(error({{"type", "yolov6lite_s"}, {"neck", "RepBiFPANNeck6"}}) ==
+        "c.json: 'model.neck' is RepBiFPANNeck6, but backbone Lite_EffiBackbone goes with "
+        "Lite_EffiNeck");
+  CHECK(error({{"type", "yolov6lite_s"}, {"fuse_ab", true}}) ==
+        "c.json: 'model.fuse_ab' is true, but the head of Lite_EffiBackbone has no such branch");
+  CHECK(
+      error({{"type", "yolov6lite_m"}, {"training_mode", "repopt"}}) ==
+      "c.json: 'model.training_mode' is repopt, but Lite_EffiBackbone has no blocks of other forms "
+      "in training");
+  CHECK(error({{"type", "yolov6lite_l"}, {"cspsppf", true}}) ==
+        "c.json: 'model.cspsppf' is given, but Lite_EffiBackbone has no pyramid pooling");
   CHECK(error({{"type", "yolov6n"}, {"width", 0.5}}) ==
         "c.json: unknown key 'model.width'; nearest is 'model.type'");
 }
@@ -116,5 +150,9 @@ TEST_CASE("an input size that is not a multiple of the largest stride is refused
   const Yolov6 model(c, 1);
   CHECK(test::error_of([&] {
           model.forward(Variable(Tensor::zeros(Shape{1, 100, 96, 3})));
+        }).find("multiples of 32") != std::string::npos);
+  const Yolov6 lite(yolov6_preset("yolov6lite_s"), 1);
+  CHECK(test::error_of([&] {
+          lite.forward(Variable(Tensor::zeros(Shape{1, 80, 96, 3})));
         }).find("multiples of 32") != std::string::npos);
 }

@@ -63,7 +63,10 @@ TEST_CASE("kinds agree with the state dicts of whole models") {
       {"bn.running_var", ParameterKind::kFrozen}, {"scale.weight", ParameterKind::kWeight},
       {"alpha", ParameterKind::kFrozen},          {"keep", ParameterKind::kFrozen},
   };
-  for (const auto& path : test::shared_files("fixtures/models", ".json")) {
+  std::vector<std::filesystem::path> paths = test::shared_files("fixtures/models", ".json");
+  for (const auto& path : test::shared_files("fixtures_lite/models", ".json"))
+    paths.push_back(path);
+  for (const auto& path : paths) {
     if (path.stem() == "summary") continue;
     const Json json = load_json(path);
     const Json& entries = json.at("state_dict");

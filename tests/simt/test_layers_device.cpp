@@ -66,7 +66,8 @@ TEST_CASE("device: convolutions as on the host") {
   for (const Conv& c : {Conv{{1, 1, 1, 1}, {1, 1, 1, 1}, {1, 0, 1}},
                         {{2, 9, 6, 3}, {17, 3, 3, 3}, {2, 1, 1}},
                         {{3, 5, 4, 17}, {8, 1, 1, 17}, {1, 0, 1}},
-                        {{1, 8, 8, 8}, {68, 3, 3, 8}, {1, 1, 1}}}) {
+                        {{1, 8, 8, 8}, {68, 3, 3, 8}, {1, 1, 1}},
+                        {{2, 7, 6, 24}, {24, 5, 5, 1}, {2, 2, 24}}}) {
     const Tensor x = random_tensor(c.x, 1), w = random_tensor(c.w, 2),
                  b = random_tensor({c.w[0]}, 3);
     check_alike("with bias", {{x, w, b}, {}, kProducts},
@@ -82,6 +83,25 @@ TEST_CASE("device: convolutions as on the host") {
     check_alike("transposed", c, [](const Variables& v, const Tensors&) {
       return conv_transpose2d(v[0], v[1], v[2]);
     });
+  }
+}
+
+TEST_CASE("device: products, means and permutations of channels as on the host") {
+  const TestDevice device;
+  if (!device.usable()) return;
+  for (const int64_t channels : {3, 16}) {
+    const Shape shape{2, 5, 3, channels};
+    const Tensor x = random_tensor(shape, 7), y = random_tensor(shape, 8),
+                 gate = random_tensor({2, 1, 1, channels}, 9);
+    std::vector<int64_t> order;
+    for (int64_t c = 0; c < channels; ++c) order.push_back((c + 2) % channels);
+    const auto product = [](const Variables& v, const Tensors&) { return multiply(v[0], v[1]); };
+    check_alike("product", {{x, y}}, product);
+    check_alike("gates", {{x, gate}, {}, kRounding}, product);
+    check_alike("mean", {{x}, {}, kRounding},
+                [](const Variables& v, const Tensors&) { return global_average(v[0]); });
+    check_alike("permutation", {{x}},
+                [&](const Variables& v, const Tensors&) { return permute_channels(v[0], order); });
   }
 }
 

@@ -19,7 +19,7 @@ std::unique_ptr<Yolov6> on_device(const SafeTensors& f, bool training) {
   config.num_classes = std::stoll(f.meta("num_classes"));
   config.use_dfl = f.meta("use_dfl") == "True";
   config.reg_max = std::stoll(f.meta("reg_max"));
-  auto model = formula_model(config, f.meta("salt"), std::stod(f.meta("G")));
+  auto model = formula_model(config, f);
   model->train(training);
   model->to(Device::kCuda);
   return model;

@@ -4,18 +4,17 @@
 #include <algorithm>
 
 #include "core/config.h"
-#include "support/fixtures.h"
 
 namespace sextant::test {
 namespace {
 
-// One level of the head, as the fixture lays it out.
+// One level of a head, as the fixture lays it out. make(kernel): a convolution of the head.
 struct HeadLevel : Layer {
-  HeadLevel(int64_t c, int64_t classes, int64_t distances, Rng& rng) {
-    const auto silu = Activation::kSiLU;
-    stem = register_module("stem", std::make_shared<ConvBNAct>(c, c, 1, 1, silu, rng));
-    cls_conv = register_module("cls_conv", std::make_shared<ConvBNAct>(c, c, 3, 1, silu, rng));
-    reg_conv = register_module("reg_conv", std::make_shared<ConvBNAct>(c, c, 3, 1, silu, rng));
+  template <class Make>
+  HeadLevel(int64_t c, int64_t classes, int64_t distances, const Make& make, Rng& rng) {
+    stem = register_module("stem", make(1));
+    cls_conv = register_module("cls_conv", make(3));
+    reg_conv = register_module("reg_conv", make(3));
     cls = register_module("cls_pred",
                           std::make_shared<Conv2d>(c, classes, 1, ConvParams{}, true, rng));
     reg = register_module("reg_pred",
@@ -26,8 +25,12 @@ struct HeadLevel : Layer {
     return concat(
         {sigmoid(cls->forward(cls_conv->forward(s))), reg->forward(reg_conv->forward(s))});
   }
-  std::shared_ptr<ConvBNAct> stem, cls_conv, reg_conv;
+  std::shared_ptr<Layer> stem, cls_conv, reg_conv;
   std::shared_ptr<Conv2d> cls, reg;
+};
+
+struct Shuffle : Layer {
+  Variable forward(const Variable& x) const override { return shuffle_halves(x); }
 };
 
 // What a file says about its block.
@@ -92,7 +95,38 @@ std::shared_ptr<Layer> rep_block(const Description& d, Rng& rng) {
                                     bottles);
 }
 
+std::shared_ptr<Layer> lite_block(const Description& d, Rng& rng) {
+  constexpr Activation kAct = Activation::kHardswish;
+  const auto dp = [&](const std::string& name) {
+    return std::make_shared<DPBlock>(d.in(name + "conv_dw_1"), d.out(name + "conv_pw_1"),
+                                     d.conv(name + "conv_dw_1", "k"), d.stride(name + "conv_dw_1"),
+                                     kAct, rng);
+  };
+  if (d.named("lite_dpblock")) return dp("");
+  if (d.named("lite_darknetblock"))
+    return std::make_shared<DarknetBlock>(d.in("conv_1.block.conv"), d.out("conv_2.conv_pw_1"),
+                                          d.conv("conv_2.conv_dw_1", "k"), kAct, rng);
+  if (d.named("lite_cspblock"))
+    return std::make_shared<CSPBlock>(d.in("conv_1.block.conv"), d.out("conv_3.block.conv"),
+                                      d.conv("blocks.conv_2.conv_dw_1", "k"), kAct, rng);
+  if (d.named("lite_seblock")) return std::make_shared<SEBlock>(d.in("conv1"), rng);
+  if (d.named("lite_effiblock_s1"))
+    return std::make_shared<LiteEffiBlockS1>(2 * d.in("conv_pw_1.block.conv"),
+                                             d.out("conv_pw_1.block.conv"), kAct, rng);
+  if (d.named("lite_effiblock_s2"))
+    return std::make_shared<LiteEffiBlockS2>(d.in("conv_1.block.conv"),
+                                             d.out("conv_pw_3.block.conv"),
+                                             2 * d.out("conv_pw_2.block.conv"), kAct, rng);
+  if (d.named("lite_channel_shuffle")) return std::make_shared<Shuffle>();
+  if (d.named("lite_head_level"))
+    return std::make_shared<HeadLevel>(
+        d.in("stem.conv_dw_1"), d.out("cls_pred"), d.out("reg_pred"),
+        [&](int64_t) { return dp("stem."); }, rng);
+  fail("fixtures: no block is known for '{}'", d.fixture.name);
+}
+
 std::shared_ptr<Layer> make_layer(const Description& d, Rng& rng) {
+  if (d.named("lite_")) return lite_block(d, rng);
   if (d.named("convbn")) return conv_bn(d, rng);
   const std::string dense = "rbr_dense.conv";
   if (d.named("repvgg_"))
@@ -127,8 +161,13 @@ std::shared_ptr<Layer> make_layer(const Description& d, Rng& rng) {
     return std::make_shared<Transpose>(d.in("upsample_transpose"), d.out("upsample_transpose"),
                                        rng);
   if (d.named("head_level"))
-    return std::make_shared<HeadLevel>(d.in("stem.block.conv"), d.out("cls_pred"),
-                                       d.out("reg_pred"), rng);
+    return std::make_shared<HeadLevel>(
+        d.in("stem.block.conv"), d.out("cls_pred"), d.out("reg_pred"),
+        [&](int64_t kernel) {
+          const int64_t c = d.in("stem.block.conv");
+          return std::make_shared<ConvBNAct>(c, c, kernel, 1, Activation::kSiLU, rng);
+        },
+        rng);
   fail("fixtures: no block is known for '{}'", d.fixture.name);
 }
 
@@ -165,9 +204,9 @@ SafeTensors BlockFixture::state(const Module& module) const {
   return params;
 }
 
-std::vector<BlockFixture> block_fixtures() {
+std::vector<BlockFixture> block_fixtures(const std::string& folder) {
   std::vector<BlockFixture> found;
-  for (const auto& path : shared_files("fixtures/blocks", ".safetensors"))
+  for (const auto& path : shared_files(folder + "/blocks", ".safetensors"))
     found.push_back({path.stem().string(), load_safetensors(path)});
   return found;
 }

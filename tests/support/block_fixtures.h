@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The blocks of fixtures/blocks, made from the files' own names, shapes and structure.
+// The blocks of a folder of fixtures, made from the files' own names, shapes and structure.
 #pragma once
 
 #include <functional>
@@ -7,7 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "layers/lite_blocks.h"
 #include "layers/stages.h"
+#include "support/fixtures.h"
 #include "support/support.h"
 
 namespace sextant::test {
@@ -29,7 +31,7 @@ struct BlockFixture {
   SafeTensors state(const Module& module) const;
 };
 
-// All files of the folder in the order of their names; skips the running test without it.
-std::vector<BlockFixture> block_fixtures();
+// All files of "<folder>/blocks" in the order of their names; skips the running test without it.
+std::vector<BlockFixture> block_fixtures(const std::string& folder = kFixtures);
 
 }  // namespace sextant::test

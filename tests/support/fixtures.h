@@ -35,6 +35,10 @@ inline std::vector<std::filesystem::path> shared_files(const std::string& folder
   return files;
 }
 
+// The folders of fixtures that a test of blocks or models goes through.
+inline constexpr const char* kFixtures = "fixtures";
+inline constexpr const char* kLiteFixtures = "fixtures_lite";
+
 // The names of all shared fixtures that begin with `prefix` ("post/nms_"), sorted.
 inline std::vector<std::string> fixture_names(const std::string& prefix) {
   const std::string folder = prefix.substr(0, prefix.find('/') + 1);

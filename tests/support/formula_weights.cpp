@@ -8,7 +8,7 @@
 namespace sextant::test {
 
 void fill_formula_weights(const std::string& name, const Tensor& t, const std::string& salt,
-                          double gain) {
+                          double gain, double norm_bias) {
   if (t.dtype() != DType::kF32 || name.find("detect.proj") == 0) return;
   const auto has = [&](const char* part) { return name.find(part) != std::string::npos; };
   const auto ends = [&](const char* part) { return name.ends_with(part); };
@@ -17,7 +17,7 @@ void fill_formula_weights(const std::string& name, const Tensor& t, const std::s
 
   double scale = 1, offset = 0;
   bool absolute = false;
-  const bool norm = has(".bn.") || has("rbr_identity.");
+  const bool norm = has(".bn.") || has(".bn_") || has("rbr_identity.");
   if (t.shape().rank() == 4) {
     const auto fan = static_cast<double>(t.dim(1) * t.dim(2) * t.dim(3));
     if (has("upsample_transpose")) {
@@ -37,7 +37,7 @@ void fill_formula_weights(const std::string& name, const Tensor& t, const std::s
   } else if (norm && ends(".weight")) {
     scale = 0.1, offset = 1;
   } else if (norm) {
-    scale = 0.1;
+    scale = 0.1, offset = norm_bias;
   } else if (has(".cls_preds") || has(".obj_preds")) {
     scale = 0.5, offset = -2;
   } else if (has(".reg_preds")) {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "support/model_fixtures.h"
 
-#include "support/fixtures.h"
 #include "support/formula_weights.h"
 
 namespace sextant::test {
@@ -20,21 +19,35 @@ Yolov6Config ModelFixture::config() const {
                             json.at("num_classes").get<int64_t>());
 }
 
-std::vector<ModelFixture> model_fixtures() {
+std::optional<SafeTensors> ModelFixture::numbers() const {
+  const std::string file = path + ".safetensors";
+  if (!std::filesystem::exists(file)) return std::nullopt;
+  return load_safetensors(file);
+}
+
+std::vector<ModelFixture> model_fixtures(const std::string& folder) {
   std::vector<ModelFixture> found;
-  for (const auto& path : shared_files("fixtures/models", ".json"))
-    if (path.stem() != "summary") found.push_back({path.stem().string(), load_json(path)});
+  for (std::filesystem::path path : shared_files(folder + "/models", ".json"))
+    if (path.stem() != "summary")
+      found.push_back(
+          {path.stem().string(), (path.parent_path() / path.stem()).string(), load_json(path)});
   return found;
 }
 
 std::unique_ptr<Yolov6> formula_model(const Yolov6Config& config, const std::string& salt,
-                                      double gain) {
+                                      double gain, double norm_bias) {
   auto model = std::make_unique<Yolov6>(config, 1);
   SafeTensors state;
   model->save_state(state);
-  for (const auto& [name, t] : state.tensors) fill_formula_weights(name, t, salt, gain);
+  for (const auto& [name, t] : state.tensors) fill_formula_weights(name, t, salt, gain, norm_bias);
   model->load_state(state);
   return model;
+}
+
+std::unique_ptr<Yolov6> formula_model(const Yolov6Config& config, const SafeTensors& fixture) {
+  const auto bias = fixture.metadata.find("B");
+  return formula_model(config, fixture.meta("salt"), std::stod(fixture.meta("G")),
+                       bias == fixture.metadata.end() ? 0.0 : std::stod(bias->second));
 }
 
 }  // namespace sextant::test

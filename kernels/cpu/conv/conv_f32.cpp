@@ -30,7 +30,8 @@ ConvF32::~ConvF32() = default;
 void ConvF32::operator()(const ConvForward& p) const {
   check_f32("ConvF32", p.dtype);
   check(p.shape == shape_, "ConvF32: called with another shape than it was made for");
-  check(!p.accumulate || (!p.bias && !p.residual && p.epilogue.activation == Activation::kIdentity),
+  check(!p.accumulate ||
+            (!p.bias && !p.gain && !p.residual && p.epilogue.activation == Activation::kIdentity),
         "ConvF32: accumulate takes no bias, residual or activation");
   const ConvShape& s = shape_;
   const int64_t calls = std::ssize(groups_), ic = s.ic / calls, oc = s.oc / calls;  // of one
@@ -38,6 +39,7 @@ void ConvF32::operator()(const ConvForward& p) const {
   F32Operands o{.x = pixels_of(f32(p.x), s.h, s.w, p.x_pitch ? p.x_pitch : s.ic),
                 .y = pixels_of(f32(p.y), s.oh(), s.ow(), y_pitch),
                 .bias = p.bias,
+                .gain = p.gain,
                 .residual = pixels_of(f32(p.residual), s.oh(), s.ow(),
                                       p.residual_pitch ? p.residual_pitch : s.oc),
                 .epilogue = p.epilogue};
@@ -50,6 +52,7 @@ void ConvF32::operator()(const ConvForward& p) const {
     o.x.data += ic;
     o.y.data += oc;
     if (o.bias) o.bias += oc;
+    if (o.gain) o.gain += oc;
     if (o.residual.data) o.residual.data += oc;
   }
 }

@@ -74,6 +74,7 @@ void ConvInt8::operator()(const ConvInt8Forward& p) const {
                      .residual_at = strides_of(s.oh(), s.ow(), pitch(p.residual_pitch, s.oc)),
                      .bias = p.bias ? p.bias + first : nullptr,
                      .factor = p.factor ? p.factor + first : nullptr,
+                     .gain = p.gain ? p.gain + first : nullptr,
                      .x_type = p.x_type,
                      .y_type = p.y_type,
                      .epilogue = p.epilogue});

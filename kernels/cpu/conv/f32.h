@@ -39,6 +39,7 @@ struct F32Operands {
   Pixels<const float> x;
   Pixels<float> y;
   const float* bias = nullptr;   // [oc] or null
+  const float* gain = nullptr;   // [oc] or null
   Pixels<const float> residual;  // like y, may be y; or null
   Epilogue epilogue{};
 };

@@ -19,6 +19,7 @@ struct Int8Operands {
   Strides x_at, y_at, residual_at;
   const float* bias = nullptr;
   const float* factor = nullptr;
+  const float* gain = nullptr;
   DType x_type = DType::kI8, y_type = DType::kI8;
   Epilogue epilogue{};
 };

@@ -59,7 +59,6 @@ inline Window window_of(const ConvShape& s) {
           .top = s.pad,
           .left = s.pad};
 }
-inline bool is_depthwise(const ConvShape& s) { return s.groups == s.ic && s.groups == s.oc; }
 // All groups of a depthwise convolution at once.
 inline Window depthwise_window_of(const ConvShape& s) {
   Window w = window_of(s);

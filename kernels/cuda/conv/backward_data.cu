@@ -3,7 +3,7 @@
 // and output channels. With a stride, the input pixels fall into stride^2 phases by their
 // coordinates modulo it; a phase uses only every stride-th tap, so each phase is a separate product
 // over these taps, and no term that is zero by construction is computed.
-#include "kernels/cuda/conv/launch.cuh"
+#include "kernels/cuda/conv/depthwise.cuh"
 
 namespace sextant::kernels::cuda {
 namespace {
@@ -78,12 +78,36 @@ void run_phase(const ConvBackwardData& p, const PhaseAxis& y, const PhaseAxis& x
                     {a.s.pixels, static_cast<int>(s.ic), static_cast<int>(k), 0, all}, 1, stream);
 }
 
+template <class T>
+void run_depthwise_data(const ConvBackwardData& p, Stream stream) {
+  const ConvShape& s = p.shape;
+  auto* dx = static_cast<T*>(p.dx);
+  const FloatEpilogue<T> epilogue{.y = dx,
+                                  .residual = p.accumulate ? dx : nullptr,
+                                  .bias = p.bias,
+                                  .map = {.plane = Divider<uint32_t>(s.h * s.w),
+                                          .row = Divider<uint32_t>(s.w),
+                                          .height = static_cast<int>(s.h),
+                                          .width = static_cast<int>(s.w),
+                                          .pitch = static_cast<int>(s.ic),
+                                          .step = 1,
+                                          .first_y = 0,
+                                          .first_x = 0},
+                                  .packed = packs_of_eight(dx, s.ic),
+                                  .residual_pitch = static_cast<int>(s.ic),
+                                  .steps = {Epilogue{}, p.accumulate}};
+  const DepthwiseDataOp<T> op(s, static_cast<const T*>(p.dy), static_cast<const T*>(p.w), epilogue);
+  for_each_item("conv_backward_data", op, s.n * s.h * s.w * ceil_div(s.ic, kDepthwiseChannels),
+                stream);
+}
+
 }  // namespace
 
 void conv_backward_data(const ConvBackwardData& p, void*, Stream stream) {
   const ConvShape& s = p.shape;
   check_conv_shape("conv_backward_data", s);
   dispatch_math("conv_backward_data", p.dtype, p.precision, [&](auto math) {
+    if (is_depthwise(s)) return run_depthwise_data<typename decltype(math)::Element>(p, stream);
     for (int64_t py = 0; py < s.stride; ++py)
       for (int64_t px = 0; px < s.stride; ++px) {
         const PhaseAxis y = phase_axis(py, s.h, s.kh, s.stride, s.pad);

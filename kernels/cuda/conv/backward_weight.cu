@@ -2,7 +2,7 @@
 // The weight gradient as a matrix product: output channels x (tap, input channel), summed over the
 // output's pixels. There are few tiles and many pixels, so the pixels are divided into slices; the
 // slices' sums go to the workspace and a second kernel adds them in order.
-#include "kernels/cuda/conv/bias.cuh"
+#include "kernels/cuda/conv/depthwise.cuh"
 
 namespace sextant::kernels::cuda {
 namespace {
@@ -35,8 +35,9 @@ void weight_gradient(const ConvBackwardWeight& p, float* partial, Stream stream)
 int64_t workspace_bytes(const ConvBackwardWeight& p) {
   const ConvShape& s = p.shape;
   check_conv_shape("conv_backward_weight", s);
+  const Slices slices = is_depthwise(s) ? depthwise_slices(s) : weight_slices(s);
   // The two follow each other in the stream, so they share it.
-  return std::max(weight_slices(s).floats(s.w_numel()) * static_cast<int64_t>(sizeof(float)),
+  return std::max(slices.floats(s.w_numel()) * static_cast<int64_t>(sizeof(float)),
                   bias_gradient_workspace(pixels_of(s), s.oc));
 }
 
@@ -45,8 +46,11 @@ void conv_backward_weight(const ConvBackwardWeight& p, void* workspace, Stream s
   dispatch_math("conv_backward_weight", p.dtype, p.precision, [&](auto math) {
     using Math = decltype(math);
     auto* partial = static_cast<float*>(workspace);
-    weight_gradient<Math>(p, partial, stream);
     using T = typename Math::Element;
+    if (is_depthwise(p.shape))
+      depthwise_weight_gradient<T>(p, partial, stream);
+    else
+      weight_gradient<Math>(p, partial, stream);
     if (p.db)
       bias_gradient(static_cast<const T*>(p.dy), pixels_of(p.shape), p.shape.oc, p.db, partial,
                     stream);

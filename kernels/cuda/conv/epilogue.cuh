@@ -67,6 +67,7 @@ struct FloatEpilogue {
   int residual_pitch = 0;
   Activation activation = Activation::kIdentity;
   EpilogueSteps steps;
+  const float* gain = nullptr;
   __device__ __forceinline__ void write(int, int i, int j, int columns,
                                         const EightColumns<float>& sums) const {
     const int64_t pixel = map.pixel(i);
@@ -79,7 +80,8 @@ struct FloatEpilogue {
       if (bias && e < columns) v += bias[j + e];
       const float r = as_float(other.v[e]);
       v = activate(activation, steps.before(v, r));
-      out.v[e] = from_float<T>(steps.after(v, r));
+      const float g = gain && e < columns ? gain[j + e] : 1.0f;
+      out.v[e] = from_float<T>(steps.after(v, r, g));
     }
     store_eight(y + at, out, columns, packed);
   }

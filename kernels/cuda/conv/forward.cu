@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Convolution forward as a matrix product: output pixels x output channels, summed over taps and
-// input channels, with the operand gathered from the input on the fly.
-#include "kernels/cuda/conv/launch.cuh"
+// input channels, with the operand gathered from the input on the fly. Depthwise ones without one.
+#include "kernels/cuda/conv/depthwise.cuh"
 
 namespace sextant::kernels::cuda {
 
 void conv_forward(const ConvForward& p, void*, Stream stream) {
   const ConvShape& s = p.shape;
   check_conv_shape("conv_forward", s);
-  check(!p.accumulate || (!p.bias && !p.residual && p.epilogue == Epilogue{}),
+  check(!p.accumulate || (!p.bias && !p.gain && !p.residual && p.epilogue == Epilogue{}),
         "conv_forward: accumulate excludes bias, residual and activation");
   check(p.epilogue.activation_scale == 1.0f, "conv_forward: activation_scale {}, must be 1",
         p.epilogue.activation_scale);
@@ -24,8 +24,6 @@ void conv_forward(const ConvForward& p, void*, Stream stream) {
     const int64_t y_pitch = pitch_or("conv_forward", "y", p.y_pitch, s.oc);
     const int64_t r_pitch =
         p.accumulate ? y_pitch : pitch_or("conv_forward", "residual", p.residual_pitch, s.oc);
-    const PixelsByTaps<T> a{{x, piece_of(x, std::gcd(s.ic, x_pitch)), input_gather(s, x_pitch)}};
-    const Matrix<T, true> b{w, piece_of(w, k), static_cast<int>(s.oc), static_cast<int>(k), k};
     const FloatEpilogue<T> epilogue{
         .y = y,
         .residual = residual,
@@ -35,7 +33,12 @@ void conv_forward(const ConvForward& p, void*, Stream stream) {
                   (!residual || packs_of_eight(residual, std::gcd(s.oc, r_pitch))),
         .residual_pitch = static_cast<int>(r_pitch),
         .activation = p.epilogue.activation,
-        .steps = {p.epilogue, residual != nullptr}};
+        .steps = {p.epilogue, residual != nullptr},
+        .gain = p.gain};
+    if (is_depthwise(s))
+      return run_depthwise<T, T, float>("conv_forward", s, x, w, x_pitch, epilogue, stream);
+    const PixelsByTaps<T> a{{x, piece_of(x, std::gcd(s.ic, x_pitch)), input_gather(s, x_pitch)}};
+    const Matrix<T, true> b{w, piece_of(w, k), static_cast<int>(s.oc), static_cast<int>(k), k};
     run_product<Math>(
         a, b, epilogue,
         {a.s.pixels, static_cast<int>(s.oc), static_cast<int>(k), 0, static_cast<int>(k)}, 1,

@@ -2,7 +2,7 @@
 // int8 convolution: the product of kernels/cuda/conv/tile.cuh on s8 or u8 by s8, and an epilogue
 // that rounds exactly as kernels/conv_int8.h says.
 #include "kernels/conv_int8.h"
-#include "kernels/cuda/conv/launch.cuh"
+#include "kernels/cuda/conv/depthwise.cuh"
 
 namespace sextant::kernels::cuda {
 namespace {
@@ -12,6 +12,7 @@ struct Int8Epilogue {
   const void* residual;
   const float* bias;
   const float* factor;
+  const float* gain;
   DType y_type;
   Activation activation;
   EpilogueSteps steps;
@@ -43,7 +44,7 @@ struct Int8Epilogue {
       if (bias) v += bias[j + e];
       const float r = static_cast<float>(before.v[e]);
       v = activate(activation, steps.before(rounded_product(v, factor[j + e]), r));
-      out.v[e] = stored<T>(steps.after(v, r));
+      out.v[e] = stored<T>(steps.after(v, r, gain ? gain[j + e] : 1.0f));
     }
     store_eight(static_cast<T*>(y) + pixel * y_pitch + j, out, columns, packed);
   }
@@ -72,14 +73,12 @@ void forward(const ConvInt8Forward& p, Stream stream) {
   const int64_t x_pitch = pitch_or("conv_int8_forward", "x", p.x_pitch, s.ic);
   const int64_t y_pitch = pitch_or("conv_int8_forward", "y", p.y_pitch, s.oc);
   const int64_t r_pitch = pitch_or("conv_int8_forward", "residual", p.residual_pitch, s.oc);
-  const PixelsByTaps<X> a{{x, piece_of(x, std::gcd(s.ic, x_pitch)), input_gather(s, x_pitch)}};
-  const Matrix<int8_t, true> b{p.w, piece_of(p.w, k), static_cast<int>(s.oc), static_cast<int>(k),
-                               k};
   const Int8Epilogue epilogue{
       .y = p.y,
       .residual = p.residual,
       .bias = p.bias,
       .factor = p.factor,
+      .gain = p.gain,
       .y_type = p.y_type,
       .activation = p.epilogue.activation,
       .steps = {p.epilogue, p.residual != nullptr},
@@ -87,6 +86,11 @@ void forward(const ConvInt8Forward& p, Stream stream) {
       .residual_pitch = static_cast<int>(r_pitch),
       .packed = packed_as(p.y_type, p.y, std::gcd(s.oc, y_pitch)) &&
                 (!p.residual || packed_as(p.y_type, p.residual, std::gcd(s.oc, r_pitch)))};
+  if (is_depthwise(s))
+    return run_depthwise<X, int8_t, int>("conv_int8_forward", s, x, p.w, x_pitch, epilogue, stream);
+  const PixelsByTaps<X> a{{x, piece_of(x, std::gcd(s.ic, x_pitch)), input_gather(s, x_pitch)}};
+  const Matrix<int8_t, true> b{p.w, piece_of(p.w, k), static_cast<int>(s.oc), static_cast<int>(k),
+                               k};
   run_product<Math>(
       a, b, epilogue,
       {a.s.pixels, static_cast<int>(s.oc), static_cast<int>(k), 0, static_cast<int>(k)}, 1, stream);
@@ -97,8 +101,9 @@ void forward(const ConvInt8Forward& p, Stream stream) {
 void conv_int8_forward(const ConvInt8Forward& p, void*, Stream stream) {
   const ConvShape& s = p.shape;
   check_conv_shape("conv_int8_forward", s);
-  check(s.kh * s.kw * s.ic <= 65536,
-        "conv_int8_forward: weight [{},{},{},{}]: more than 65536 terms", s.oc, s.kh, s.kw, s.ic);
+  check(s.kh * s.kw * (s.ic / s.groups) <= 65536,
+        "conv_int8_forward: weight [{},{},{},{}]: more than 65536 terms", s.oc, s.kh, s.kw,
+        s.ic / s.groups);
   check(p.y_type == DType::kI8 || p.y_type == DType::kU8 || p.y_type == DType::kF32,
         "conv_int8_forward: y is {}, must be I8, U8 or F32", name_of(p.y_type));
   if (p.x_type == DType::kI8) return forward<S8Math>(p, stream);

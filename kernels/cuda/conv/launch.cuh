@@ -77,7 +77,9 @@ void dispatch_math(const char* name, DType dtype, ConvPrecision precision, F&& f
 
 // Throws Error for parameters that the kernels do not support.
 inline void check_conv_shape(const char* name, const ConvShape& s) {
-  check(s.groups == 1, "{}: {} groups, must be 1", name, s.groups);
+  check(s.groups == 1 || is_depthwise(s),
+        "{}: {} groups for {} channels to {}, must be 1, or as many as both (depthwise)", name,
+        s.groups, s.ic, s.oc);
   check(s.n >= 1 && s.h >= 1 && s.w >= 1 && s.ic >= 1 && s.oc >= 1 && s.kh >= 1 && s.kw >= 1 &&
             s.stride >= 1 && s.pad >= 0 && s.oh() >= 1 && s.ow() >= 1,
         "{}: input [{},{},{},{}], weight [{},{},{},{}], stride {}, padding {}: no output", name,

@@ -94,7 +94,7 @@ void operands(ConvBackwardWeight& p, const F& f) {
 // results saturate.
 template <class F>
 void operands(ConvInt8Forward& p, const F& f) {
-  const auto k = static_cast<float>(p.shape.kh * p.shape.kw * p.shape.ic);
+  const auto k = static_cast<float>(p.shape.kh * p.shape.kw * (p.shape.ic / p.shape.groups));
   f(p.x, with_pitch(p.shape.x_numel(), p.shape.ic, p.x_pitch), p.x_type, 1.0f);
   f(p.w, p.shape.w_numel(), DType::kI8, 1.0f);
   if (p.bias) f(p.bias, p.shape.oc, DType::kF32, 5300.0f * std::sqrt(k));
@@ -113,10 +113,10 @@ struct Tolerance {
 float of_type(DType t) { return t == DType::kF16 ? 2e-3f : t == DType::kBF16 ? 1.6e-2f : 2e-5f; }
 float root(int64_t terms) { return std::sqrt(static_cast<float>(terms)); }
 Tolerance tolerance(const ConvForward& p) {
-  return {of_type(p.dtype), root(p.shape.kh * p.shape.kw * p.shape.ic)};
+  return {of_type(p.dtype), root(p.shape.kh * p.shape.kw * (p.shape.ic / p.shape.groups))};
 }
 Tolerance tolerance(const ConvBackwardData& p) {
-  return {of_type(p.dtype), root(p.shape.kh * p.shape.kw * p.shape.oc)};
+  return {of_type(p.dtype), root(p.shape.kh * p.shape.kw * (p.shape.oc / p.shape.groups))};
 }
 // f32 sums of as many products as there are pixels.
 Tolerance tolerance(const ConvBackwardWeight& p) {
@@ -253,7 +253,8 @@ ConvVerdict compare(const P& form, const std::optional<cudnn::Plan>& plan, const
     const Workspace workspace(workspace_bytes(p));
     run_ours(p, workspace.data(), stream);
   };
-  const auto of_ours = form.shape.groups == 1 ? trial.result_of(ours) : std::vector<std::byte>{};
+  const bool ours_can = form.shape.groups == 1 || is_depthwise(form.shape);
+  const auto of_ours = ours_can ? trial.result_of(ours) : std::vector<std::byte>{};
   if (!of_ours.empty()) v.ours_us = microseconds([&] { ours(trial.p); }, stream);
   if (!plan) {
     v.note = "cuDNN has no plan for it";
@@ -320,10 +321,10 @@ class CudnnLibrary final : public ConvLibrary {
     });
   }
 
-  bool run(const ConvForward& p, Stream s) override { return take(p, s); }
+  bool run(const ConvForward& p, Stream s) override { return !p.gain && take(p, s); }
   bool run(const ConvBackwardData& p, Stream s) override { return take(p, s); }
   bool run(const ConvBackwardWeight& p, Stream s) override { return take(p, s); }
-  bool run(const ConvInt8Forward& p, Stream s) override { return take(p, s); }
+  bool run(const ConvInt8Forward& p, Stream s) override { return !p.gain && take(p, s); }
 
  private:
   using Plans = std::map<std::string, std::optional<cudnn::Plan>>;

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // From an official file to our checkpoint, and back to a file for PyTorch.
+#include <cmath>
+
 #include "apps/model_files/import.h"
 #include "models/import/import_pt.h"
 #include "models/import/torch_file.h"
@@ -70,5 +72,37 @@ TEST_CASE("each official checkpoint is converted") {
     CHECK(r.info.epoch >= 0);
     save_torch_state_dict(folder / "a.pt", file);
     check_same_tensors(file, import_weights(folder / "a.pt").state);
+  }
+}
+
+// Checkpoints whose batch-norms are folded: they become models again, with the same predictions.
+TEST_CASE("each fused checkpoint predicts what the official implementation predicted") {
+  const test::TemporaryFolder folder;
+  for (const auto& path : test::shared_files("checkpoints", ".safetensors")) {
+    if (path.string().ends_with(".expected.safetensors")) continue;
+    INFO(path.string());
+    import_checkpoint(path, folder / "a.safetensors", {});
+    LoadedCheckpoint loaded = load_checkpoint(load_safetensors(folder / "a.safetensors"));
+    const SafeTensors file = load_safetensors(path);
+    CHECK(Json(loaded.info.class_names) == Json::parse(file.meta("class_names")));
+    CHECK(std::to_string(loaded.info.image_size) == file.meta("input"));
+    std::filesystem::path expected = path;
+    const SafeTensors e = load_safetensors(expected.replace_extension(".expected.safetensors"));
+    const Tensor bytes = nchw_to_nhwc(e.at("input.image"));
+    Tensor image(bytes.shape());
+    for (int64_t i = 0; i < image.numel(); ++i)
+      image.f32()[i] = static_cast<float>(bytes.data<uint8_t>()[i]) / 255.0f;
+    const NoGrad no_grad;
+    const Tensor rows = loaded.model->predict(Variable(image)).data();
+    const Tensor& official = e.at("output.pred");
+    REQUIRE(rows.shape() == official.shape());
+    double box = 0, score = 0;
+    for (int64_t i = 0; i < rows.numel(); ++i) {
+      double& worst = i % rows.dim(-1) < 4 ? box : score;
+      worst = std::max<double>(worst, std::abs(rows.f32()[i] - official.f32()[i]));
+    }
+    CAPTURE(box, score);
+    CHECK(box < 0.01);  // pixels; what float32 is away from double
+    CHECK(score < 1e-5);
   }
 }

@@ -5,6 +5,7 @@
 
 #include "deploy/engine/engine.h"
 #include "deploy/engine/simulate.h"
+#include "deploy/graph/file.h"
 #include "deploy/graph/ranges.h"
 #include "deploy/networks.h"
 
@@ -172,6 +173,88 @@ TEST_CASE("int8 engine and simulation agree within one step at every tensor") {
   CHECK(compare_engines(engine, other, images)[1].max_steps == 2);
   // exact where the epilogue has no exponential
   if (act == Activation::kReLU) CHECK(differing == 0);
+}
+
+namespace {
+
+// The same function without gains: a depthwise convolution behind each, between activation and
+// residual.
+Graph with_gains_as_nodes(const Graph& g) {
+  Graph out = g;
+  out.nodes.clear();
+  for (Node node : g.nodes) {
+    if (!node.gain.defined()) {
+      out.nodes.push_back(node);
+      continue;
+    }
+    const auto tensor = [&](const char* what) {
+      TensorInfo info = g.tensors[static_cast<size_t>(node.output)];
+      info.name += what;
+      out.tensors.push_back(info);
+      return static_cast<int>(out.tensors.size()) - 1;
+    };
+    Node scaled;
+    scaled.name = node.name + " gains";
+    scaled.attributes = ConvAttributes{.groups = node.gain.numel()};
+    scaled.weight = node.gain.clone().reshape({node.gain.numel(), 1, 1, 1});
+    scaled.output = node.output;
+    const bool after = node.is<ConvAttributes>() && node.as<ConvAttributes>().residual_place() ==
+                                                        ResidualPlace::kAfterActivation;
+    if (after) {
+      auto& a = scaled.as<ConvAttributes>();
+      a.residual = true;
+      a.residual_scale = node.as<ConvAttributes>().residual_scale;
+      node.as<ConvAttributes>().residual = false;
+      node.as<ConvAttributes>().residual_scale = 1.0f;
+    }
+    node.output = tensor(" activated");
+    scaled.inputs = {node.output};
+    if (after) {
+      scaled.inputs.push_back(node.inputs[1]);
+      node.inputs.pop_back();
+    }
+    node.gain = Tensor();
+    out.nodes.push_back(node);
+    out.nodes.push_back(scaled);
+  }
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("gains behind activations: float, int8, simulated and integer engines") {
+  const Activation act = GENERATE(Activation::kSiLU, Activation::kHardswish);
+  CAPTURE(name_of(act));
+  const Tensor images = test::random_images({2, 32, 48, 3}, 71);
+  const Graph fused = test::with_gains(fuse(test::traced(MixedNet(act, 9), {1, 32, 48, 3})), 50);
+  const auto gains =
+      std::ranges::count_if(fused.nodes, [](const Node& n) { return n.gain.defined(); });
+  CHECK(gains > 8);
+  const Graph nodes = with_gains_as_nodes(fused);
+  validate(nodes);
+  const EngineConfig size{2, 32, 48};
+  CHECK(test::relative_difference(Engine(fused, size).run(images),
+                                  Engine(nodes, size).run(images)) < 1e-5);
+
+  const Graph g = test::with_ranges(fused, images, 0.8f);
+  const EngineConfig config{2, 32, 48, Precision::kInt8};
+  Engine engine(g, config);
+  Engine simulation = make_simulation(g, config);
+  for (const StepDifference& d : compare_engines(engine, simulation, images)) {
+    CAPTURE(d.tensor);
+    CHECK(d.max_steps <= (act == Activation::kHardswish ? 0 : 2));
+    CHECK(d.differing * 20 <= d.values);
+  }
+  Engine integer(g, {2, 32, 48, Precision::kInteger});
+  for (const StepDifference& d : compare_layers(integer, engine, images)) {
+    CAPTURE(d.tensor, d.differing, d.values);
+    CHECK(d.max_steps <= 1);
+    if (!d.floats) CHECK(d.differing * 50 <= d.values);
+  }
+  const test::TemporaryFolder folder;
+  save_deploy(folder / "g.safetensors", g);
+  const Graph back = load_deploy(folder / "g.safetensors");
+  CHECK(test::max_difference(Engine(back, config).run(images), Engine(g, config).run(images)) == 0);
 }
 
 TEST_CASE("integer sums do not saturate on any machine") {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every block of fixtures/blocks, traced and fused: the official deploy form's weights, one
+// Every block of the fixtures, traced and fused: the official deploy form's weights, one
 // convolution for each block that is one, and both engines.
 #include <algorithm>
 #include <cmath>
@@ -80,10 +80,8 @@ int compare_weights(const Graph& g, const SafeTensors& f) {
   return compared;
 }
 
-}  // namespace
-
-TEST_CASE("every block fuses to the official deploy form and runs in both engines") {
-  for (const auto& fixture : test::block_fixtures()) {
+void check_blocks(const std::string& folder) {
+  for (const auto& fixture : test::block_fixtures(folder)) {
     INFO("block " << fixture.name);
     const Probe probe(fixture);
     const Graph g = fuse(test::traced(probe, {1, 8, 8, 3}));
@@ -112,4 +110,14 @@ TEST_CASE("every block fuses to the official deploy form and runs in both engine
     }
     CHECK(test::relative_difference(engine.run(images), expected) < 0.5);
   }
+}
+
+}  // namespace
+
+TEST_CASE("every block fuses to the official deploy form and runs in both engines") {
+  check_blocks(test::kFixtures);
+}
+
+TEST_CASE("every block of YOLOv6Lite fuses to its deploy form and runs in both engines") {
+  check_blocks(test::kLiteFixtures);
 }

@@ -120,14 +120,14 @@ TEST_CASE("YOLOv6-N fuses to convolutions, deconvolutions, pools, concats and de
   CHECK(summary_to_json(s)["nodes"].size() == g.nodes.size());
 }
 
-TEST_CASE("every model's deploy form has the official parameters, operations and predictions",
-          "[numbers]") {
-  for (const auto& fixture : test::model_fixtures()) {
+namespace {
+
+void check_deploy_forms(const std::string& folder) {
+  for (const auto& fixture : test::model_fixtures(folder)) {
     INFO("model " << fixture.name);
     const auto f = fixture.numbers();
-    const auto model =
-        f ? test::formula_model(fixture.config(), f->meta("salt"), std::stod(f->meta("G")))
-          : std::make_unique<Yolov6>(fixture.config(), 1);
+    const auto model = f ? test::formula_model(fixture.config(), *f)
+                         : std::make_unique<Yolov6>(fixture.config(), 1);
     model->train(false);
     const Graph g = fuse(test::traced(*model, {1, 64, 64, 3}));
     const GraphSummary s = summarize(g, 640, 640);
@@ -156,6 +156,18 @@ TEST_CASE("every model's deploy form has the official parameters, operations and
   }
 }
 
+}  // namespace
+
+TEST_CASE("every model's deploy form has the official parameters, operations and predictions",
+          "[numbers]") {
+  check_deploy_forms(test::kFixtures);
+}
+
+TEST_CASE("every YOLOv6Lite's deploy form has the official parameters and predictions",
+          "[numbers]") {
+  check_deploy_forms(test::kLiteFixtures);
+}
+
 TEST_CASE("the presets have the published numbers of parameters and operations", "[numbers]") {
   struct Published {  // README of the official project: millions, GFLOPs at this image size
     const char* type;
@@ -176,7 +188,10 @@ TEST_CASE("the presets have the published numbers of parameters and operations",
                              {"yolov6s_mbla", 11.6, 29.8, 640},
                              {"yolov6m_mbla", 26.1, 66.7, 640},
                              {"yolov6l_mbla", 46.3, 118.2, 640},
-                             {"yolov6x_mbla", 78.8, 199.0, 640}}) {
+                             {"yolov6x_mbla", 78.8, 199.0, 640},
+                             {"yolov6lite_s", 0.55, 0.56, 320},
+                             {"yolov6lite_m", 0.79, 0.67, 320},
+                             {"yolov6lite_l", 1.09, 0.87, 320}}) {
     CAPTURE(p.type);
     Yolov6 model(yolov6_preset(p.type), 1);
     model.train(false);

@@ -100,6 +100,15 @@ TEST_CASE("float ONNX models are imported as the same graph") {
   }
 }
 
+TEST_CASE("gains behind activations become multiplications in ONNX") {
+  const Graph g = test::with_gains(mixed_graph(Activation::kHardswish, false), 5);
+  const Tensor exact = run_on_noise(g, Precision::kFloat32);
+  const Graph back = there_and_back(g, options(OnnxPrecision::kFloat32));
+  CHECK(test::relative_difference(run_on_noise(back, Precision::kFloat32), exact) <= 1e-6);
+  const Graph plain = mixed_graph(Activation::kHardswish, false);
+  CHECK(test::relative_difference(run_on_noise(plain, Precision::kFloat32), exact) > 1e-2);
+}
+
 TEST_CASE("fp16, dynamic batch and NMS do not change the imported graph") {
   const Graph g = mixed_graph(Activation::kSiLU, false);
   const Tensor exact = run_on_noise(g, Precision::kFloat32);

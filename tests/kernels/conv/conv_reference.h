@@ -43,10 +43,12 @@ inline std::vector<double> conv_reference(const kernels::ConvShape& s, const flo
 }
 
 // What the epilogue makes of one sum.
-inline float finish_reference(const kernels::Epilogue& e, double sum, const float* residual) {
+inline float finish_reference(const kernels::Epilogue& e, double sum, const float* residual,
+                              float gain = 1.0f) {
   const kernels::EpilogueSteps steps(e, residual != nullptr);
   const float r = residual ? *residual : 0.0f;
-  return steps.after(kernels::activate(e.activation, steps.before(static_cast<float>(sum), r)), r);
+  return steps.after(kernels::activate(e.activation, steps.before(static_cast<float>(sum), r)), r,
+                     gain);
 }
 
 }  // namespace sextant::test

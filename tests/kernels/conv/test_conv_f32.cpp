@@ -22,10 +22,10 @@ double tolerance(ConvAlgorithm a) { return a == ConvAlgorithm::kWinograd4 ? 5e-6
 struct F32ConvProblem {
   ConvShape shape;
   Epilogue epilogue{};
-  bool bias = false, residual = false;
+  bool bias = false, residual = false, gain = false;
   int64_t margin = 0;  // channels of x, y and the residual beside those that take part
 
-  std::vector<float> x{}, w{}, b{}, r{};
+  std::vector<float> x{}, w{}, b{}, r{}, g{};
   std::vector<double> expected{};
 
   void fill() {
@@ -33,6 +33,7 @@ struct F32ConvProblem {
     x = test::random_floats(s.n * s.h * s.w * (s.ic + margin), 1);
     w = test::random_floats(s.w_numel(), 2);
     b = test::random_floats(s.oc, 3);
+    g = test::random_floats(s.oc, 5);
     r = test::random_floats(s.n * s.oh() * s.ow() * (s.oc + margin), 4);
     expected = test::conv_reference(s, x.data(), s.ic + margin, w.data());
     for (size_t i = 0; i < expected.size(); ++i) {
@@ -41,7 +42,8 @@ struct F32ConvProblem {
       const float* residual_at =
           residual ? &r[pixel * (oc + static_cast<size_t>(margin)) + o] : nullptr;
       const double sum = expected[i] + (bias ? static_cast<double>(b[o]) : 0.0);
-      expected[i] = static_cast<double>(test::finish_reference(epilogue, sum, residual_at));
+      expected[i] = static_cast<double>(
+          test::finish_reference(epilogue, sum, residual_at, gain ? g[o] : 1.0f));
     }
   }
 
@@ -58,7 +60,8 @@ struct F32ConvProblem {
           .residual = residual ? r.data() : nullptr,
           .x_pitch = s.ic + margin,
           .y_pitch = s.oc + margin,
-          .residual_pitch = s.oc + margin});
+          .residual_pitch = s.oc + margin,
+          .gain = gain ? g.data() : nullptr});
     return y;
   }
 
@@ -125,7 +128,10 @@ TEST_CASE("f32 convolution: every epilogue") {
                          .bias = true,
                          .residual = residual > 0,
                          .margin = 3};
-  check_everywhere(problem);
+  for (const bool gain : {false, true}) {
+    problem.gain = gain;
+    check_everywhere(problem);
+  }
 }
 
 TEST_CASE("f32 convolution: the residual may be the output; accumulate adds to it") {

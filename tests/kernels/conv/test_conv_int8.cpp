@@ -115,7 +115,7 @@ namespace {
 
 // Everything around the sums, in slices of wider tensors.
 template <class Y>
-void check_epilogue(const ConvShape& s, const Epilogue& epilogue, bool with_residual) {
+void check_epilogue(const ConvShape& s, const Epilogue& epilogue, bool with_residual, bool gained) {
   constexpr int64_t kMargin = 5;
   const int64_t x_pitch = s.ic + kMargin, y_pitch = s.oc + kMargin;
   const int64_t pixels = s.n * s.oh() * s.ow();
@@ -128,10 +128,11 @@ void check_epilogue(const ConvShape& s, const Epilogue& epilogue, bool with_resi
   const std::vector<int8_t> weights(w.begin(), w.end());
   const auto sums = sums_of(s, dense, w);
   Rng rng(4);
-  std::vector<float> bias, factor;
+  std::vector<float> bias, factor, gain;
   for (int64_t o = 0; o < s.oc; ++o) {
     bias.push_back(static_cast<float>(rng.uniform(-3000.0, 3000.0)));
     factor.push_back(static_cast<float>(rng.uniform(1e-4, 3e-3)));
+    gain.push_back(gained ? static_cast<float>(rng.uniform(0.2, 3.0)) : 1.0f);
   }
   const auto levels = integers(pixels * y_pitch, std::is_same_v<Y, uint8_t> ? 0 : -128, 127, 5);
   const std::vector<Y> residual(levels.begin(), levels.end());
@@ -143,7 +144,8 @@ void check_epilogue(const ConvShape& s, const Epilogue& epilogue, bool with_resi
     dispatch_activation(epilogue.activation, [&](auto tag) {
       const requantizing::Requantized<decltype(tag)::value> form(epilogue, with_residual);
       const auto r = static_cast<float>(y);
-      const float v = form.post(form.pre(static_cast<float>(sums[i]), bias[o], factor[o], r), r);
+      const float v =
+          form.post(form.pre(static_cast<float>(sums[i]), bias[o], factor[o], r), r, gain[o]);
       if constexpr (std::is_same_v<Y, float>)
         y = v;
       else
@@ -167,7 +169,8 @@ void check_epilogue(const ConvShape& s, const Epilogue& epilogue, bool with_resi
           .epilogue = epilogue,
           .x_pitch = x_pitch,
           .y_pitch = y_pitch,
-          .residual_pitch = y_pitch});
+          .residual_pitch = y_pitch,
+          .gain = gained ? gain.data() : nullptr});
     if constexpr (std::is_same_v<Y, float>) {
       for (size_t i = 0; i < y.size(); ++i)
         REQUIRE(std::abs(y[i] - expected[i]) <= 2e-6f * std::max(1.0f, std::abs(expected[i])));
@@ -192,9 +195,11 @@ TEST_CASE("int8 convolution: every epilogue and type of result") {
                           .residual_scale = residual ? 0.7f : 1.0f,
                           .residual_before_activation = residual == 1};
   CAPTURE(name_of(activation), residual, s.oc, s.kh);
-  check_epilogue<int8_t>(s, epilogue, residual > 0);
-  check_epilogue<uint8_t>(s, epilogue, residual > 0);
-  check_epilogue<float>(s, epilogue, residual > 0);
+  for (const bool gained : {false, true}) {
+    check_epilogue<int8_t>(s, epilogue, residual > 0, gained);
+    check_epilogue<uint8_t>(s, epilogue, residual > 0, gained);
+    check_epilogue<float>(s, epilogue, residual > 0, gained);
+  }
 }
 
 TEST_CASE("int8 convolution: refuses unsupported parameters") {

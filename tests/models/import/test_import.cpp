@@ -7,6 +7,7 @@
 #include "core/file.h"
 #include "core/rng.h"
 #include "models/import/import_pt.h"
+#include "models/import/official_form.h"
 #include "models/import/recognise.h"
 #include "models/yolov6.h"
 #include "support/fixtures.h"
@@ -261,6 +262,61 @@ TEST_CASE("each official state dict is recognised as its own kind") {
           test::error_of([&] { recognise_yolov6(shapes_of(j.at("state_dict_deploy")), "x.pt"); }),
           "is fused for deployment"));
   }
+}
+
+TEST_CASE("each form of a YOLOv6Lite's state dict is recognised") {
+  for (const fs::path& file : test::shared_files("fixtures_lite/models", ".json")) {
+    if (file.stem() == "summary") continue;
+    INFO(file.string());
+    const Json j = load_json(file);
+    for (const char* form : {"state_dict", "state_dict_deploy", "state_dict_fused"}) {
+      const RecognisedModel r = recognise_yolov6(shapes_of(j.at(form)), "x.pt");
+      CHECK(r.model.at("type") == file.stem().string());
+      CHECK(r.num_classes == j.at("num_classes").get<int64_t>());
+      CHECK(Json(r.strides) == j.at("strides"));
+    }
+    auto shapes = shapes_of(j.at("state_dict_fused"));
+    std::erase_if(shapes, [](const auto& s) { return s.first.starts_with("detect.cls_preds.3."); });
+    CHECK(contains(test::error_of([&] { recognise_yolov6(shapes, "x.pt"); }),
+                   "x.pt: is not a YOLOv6Lite of the official configs"));
+  }
+}
+
+TEST_CASE("absorbed batch-norms are added so that a model predicts the same") {
+  const Yolov6Config config = read_yolov6_config(ConfigReader({{"type", "yolov6lite_s"}}, "m"), 3);
+  Yolov6 model(config, 5);
+  SafeTensors state;
+  state.path = "f.safetensors";
+  model.save_state(state);
+  // Biases behind the convolutions, as a fused file has them.
+  SafeTensors fused;
+  fused.path = state.path;
+  Rng rng(3);
+  for (const auto& [name, t] : state.tensors) {
+    if (name.find(".bn") != std::string::npos) continue;
+    fused.add(name, t);
+    if (name.ends_with(".block.conv.weight")) {
+      const Tensor bias(Shape{t.dim(0)});
+      for (float& v : bias.span<float>()) v = static_cast<float>(rng.uniform(-1, 1));
+      fused.add(name.substr(0, name.size() - 6) + "bias", bias);
+    }
+  }
+  SafeTensors whole = fused;
+  add_absorbed_norms(model, whole);
+  for (const auto& [name, t] : state.tensors)
+    if (name.ends_with("num_batches_tracked")) whole.add(name, t);
+  model.load_state(whole);
+  for (const auto& [name, t] : fused.tensors) {
+    if (!name.ends_with(".block.conv.bias")) continue;
+    const std::string norm = name.substr(0, name.size() - 9) + "bn";
+    CHECK(test::max_difference(whole.at(norm + ".bias"), t) == 0);
+    const float variance = whole.at(norm + ".running_var").f32()[0];
+    CHECK(variance + kBatchNormEps == Approx(1.0f).epsilon(1e-6));
+  }
+  // A file with batch-norms stays as it is.
+  SafeTensors same = state;
+  add_absorbed_norms(model, same);
+  CHECK(same.tensors.size() == state.tensors.size());
 }
 
 TEST_CASE("a file that is not a YOLOv6 is refused, naming the missing part") {

@@ -70,6 +70,31 @@ TEST_CASE("equalization keeps the function on every kind of path") {
   }
 }
 
+TEST_CASE("equalization goes behind activations that do not commute with a factor") {
+  for (const Activation act : {Activation::kSiLU, Activation::kHardswish}) {
+    CAPTURE(name_of(act));
+    const deploy::Graph g = tangled(act);
+    const ChannelRanges ranges = observe_channels(g, {test::random_images(2, 1)});
+    deploy::Graph e = g;
+    const EqualizeReport report = equalize(e, {}, &ranges);
+    CHECK(report.channels > 40);
+    CHECK(report.largest > 1.5);
+    CHECK(apart(g, e) < 1e-5);
+    const auto gains =
+        std::ranges::count_if(e.nodes, [](const auto& n) { return n.gain.defined(); });
+    CHECK(gains > 5);
+    // A second time, on top of the first.
+    const ChannelRanges again = observe_channels(e, {test::random_images(2, 1)});
+    equalize(e, {}, &again);
+    CHECK(apart(g, e) < 1e-5);
+    // By weights alone there is nothing to compare behind such an activation.
+    deploy::Graph w = g;
+    equalize(w);
+    for (const deploy::Node& n : w.nodes) CHECK_FALSE(n.gain.defined());
+    CHECK(apart(g, w) < 1e-5);
+  }
+}
+
 TEST_CASE("a chain's weight ranges meet") {
   test::GraphBuilder b;
   int t = b.g.input;

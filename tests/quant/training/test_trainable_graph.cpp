@@ -70,7 +70,9 @@ TEST_CASE("the trainable graph computes what the int8 engine's simulation comput
   CAPTURE(name_of(act), some_float);
   const kernels::cpu::ExactSums exact;  // of integers, as the engine's
   const Tensor images = test::random_images({2, 32, 64, 3}, 5);
-  Graph g = test::with_ranges(mixed_graph(act, 11), images, 0.7f);
+  const bool gains = GENERATE(false, true);
+  const Graph mixed = mixed_graph(act, 11);
+  Graph g = test::with_ranges(gains ? test::with_gains(mixed, 3) : mixed, images, 0.7f);
   if (some_float)
     for (deploy::Node& node : g.nodes)
       if (node.name.starts_with("up") || node.name.starts_with("c1") ||

@@ -21,6 +21,7 @@ struct ForwardOptions {
   int64_t x_gap = 0, y_gap = 0, r_gap = 0;           // elements between two pixels
   float residual_scale = 1.0f;
   bool residual_first = false;  // before the activation
+  bool gain = false;
 };
 
 Epilogue epilogue(const ForwardOptions& o) {
@@ -28,6 +29,8 @@ Epilogue epilogue(const ForwardOptions& o) {
           .residual_scale = o.residual_scale,
           .residual_before_activation = o.residual_first};
 }
+
+std::vector<float> gains(int64_t channels) { return random_values(channels, 8, 0.25, 4); }
 
 template <class T>
 std::vector<float> run_forward(TestGpu& gpu, const ConvProblem& p, const ConvType& type,
@@ -42,9 +45,15 @@ std::vector<float> run_forward(TestGpu& gpu, const ConvProblem& p, const ConvTyp
       keeps ? before : undefined(static_cast<int64_t>(before.size())), s.oc, o.y_gap, 77.0f));
   const DeviceArrayOf<T> y(gpu, y_before, o.y_offset);
   const DeviceArrayOf<T> r(gpu, pack<T>(spread(before, s.oc, o.r_gap, nan)));
-  const DeviceArray b(gpu, bias);
-  ConvForward f{p.shape,  x.data(),     w.data(),   o.bias ? b.data() : nullptr,
-                y.data(), o.accumulate, epilogue(o)};
+  const DeviceArray b(gpu, bias), g(gpu, gains(s.oc));
+  ConvForward f{.shape = p.shape,
+                .x = x.data(),
+                .w = w.data(),
+                .bias = o.bias ? b.data() : nullptr,
+                .y = y.data(),
+                .accumulate = o.accumulate,
+                .epilogue = epilogue(o),
+                .gain = o.gain ? g.data() : nullptr};
   if (o.residual) f.residual = o.in_place ? y.data() : r.data();
   f.dtype = type.dtype;
   f.precision = type.precision;
@@ -95,6 +104,11 @@ void check_forward(TestGpu& gpu, const ConvShape& shape, const ConvType& type,
     m += std::abs(r);
     if (o.residual_first) v += r;
     v = apply(o.act, v);
+    if (o.gain) {
+      const double gain = gains(shape.oc)[i % static_cast<size_t>(shape.oc)];
+      v *= gain;
+      m *= gain;
+    }
     if (!o.residual_first) v += r;
   }
   std::vector<float> first;
@@ -109,7 +123,7 @@ void check_forward(TestGpu& gpu, const ConvShape& shape, const ConvType& type,
     }
     CHECK(same_bits(y, first));
   }
-  if (type.dtype != DType::kF32 || o.residual || o.act == Activation::kSiLU) return;
+  if (type.dtype != DType::kF32 || o.gain || o.residual || o.act == Activation::kSiLU) return;
   std::vector<float> twin = before;
   host_kernels().conv_forward({shape, p.x.data(), p.w.data(), o.bias ? bias.data() : nullptr,
                                twin.data(), o.accumulate, epilogue(o)});
@@ -136,6 +150,9 @@ KERNEL_CASE("convolution forward kernels: epilogues, alignment") {
       check_forward(gpu, s, type, {.accumulate = true});
     }
     check_forward(gpu, even, type, {.bias = true, .residual = true, .in_place = true});
+    for (const ConvShape& s : {even, ragged})
+      check_forward(gpu, s, type,
+                    {.bias = true, .act = Activation::kSiLU, .residual = true, .gain = true});
     check_forward(gpu, even, type, {.x_offset = 1});
     check_forward(gpu, even, type, {.w_offset = 2});
     check_forward(gpu, even, type, {.bias = true, .residual = true, .y_offset = 3});
@@ -164,12 +181,29 @@ KERNEL_CASE("convolution forward kernels: pitches, scaled residuals") {
   check_forward(gpu, even, kHalf, {.accumulate = true, .y_gap = 8});
 }
 
+KERNEL_CASE("depthwise convolution forward kernels") {
+  for (const ConvType& type : {kHalf, kBrain, kFloat})
+    for (const ConvShape& s : depthwise_shapes()) {
+      check_forward(gpu, s, type);
+      check_forward(gpu, s, type,
+                    {.bias = true, .act = Activation::kReLU, .residual = true, .gain = true});
+    }
+  const ConvShape even{1, 5, 6, 16, 16, 3, 3, 1, 1, 16};
+  for (const ConvType& type : {kHalf, kFloat}) {
+    check_forward(gpu, even, type, {.bias = true, .x_gap = 8, .y_gap = 16});
+    check_forward(gpu, even, type, {.bias = true, .x_gap = 3, .y_gap = 1});
+    check_forward(gpu, even, type, {.accumulate = true, .x_offset = 1, .w_offset = 1});
+    check_forward(gpu, even, type, {.residual = true, .in_place = true, .y_offset = 3});
+  }
+}
+
 KERNEL_CASE("convolution kernels refuse bad parameters") {
   gpu.start(gpu.seeds().front());
   ConvForward f;
   const auto forward = [&] { return error_of([&] { start(gpu, cuda::conv_forward, f); }); };
   f.shape = {1, 4, 4, 8, 8, 3, 3, 1, 1, 2};
-  CHECK(forward() == "conv_forward: 2 groups, must be 1");
+  CHECK(forward() ==
+        "conv_forward: 2 groups for 8 channels to 8, must be 1, or as many as both (depthwise)");
   f.shape = {1, 2, 4, 8, 8, 3, 3, 1, 0, 1};
   CHECK(forward() ==
         "conv_forward: input [1,2,4,8], weight [8,3,3,8], stride 1, padding 0: no output");
@@ -187,7 +221,8 @@ KERNEL_CASE("convolution kernels refuse bad parameters") {
   ConvBackwardData d;
   d.shape.groups = 3;
   CHECK(error_of([&] { start(gpu, cuda::conv_backward_data, d); }) ==
-        "conv_backward_data: 3 groups, must be 1");
+        "conv_backward_data: 3 groups for 1 channels to 1, must be 1, or as many as both "
+        "(depthwise)");
   ConvBackwardWeight w;
   w.dtype = DType::kI8;
   CHECK(error_of([&] { start(gpu, cuda::conv_backward_weight, w); }) ==

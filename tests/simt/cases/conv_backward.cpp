@@ -138,4 +138,17 @@ KERNEL_CASE("convolution weight gradient kernels") {
   check_weight(gpu, even, kFloat, {.x_offset = 1});
 }
 
+KERNEL_CASE("depthwise convolution gradient kernels") {
+  for (const ConvType& type : {kHalf, kBrain, kFloat})
+    for (const ConvShape& s : depthwise_shapes()) {
+      check_data(gpu, s, type);
+      check_weight(gpu, s, type);
+    }
+  const ConvShape even{1, 12, 13, 16, 16, 3, 3, 2, 1, 16};
+  check_data(gpu, even, kHalf, {.accumulate = true});
+  check_data(gpu, even, kFloat, {.dy_offset = 1, .w_offset = 1, .dx_offset = 1});
+  check_weight(gpu, even, kFloat, {.bias = false, .x_offset = 1, .dy_offset = 1, .dw_offset = 1});
+  check_weight(gpu, {2, 20, 21, 40, 40, 5, 5, 1, 2, 40}, kHalf);  // several slices
+}
+
 }  // namespace sextant::test

@@ -22,6 +22,7 @@ struct IntegerCase {
   enum { kNone, kBefore, kAfter, kInPlace } residual = kNone;
   float residual_scale = 1.0f;
   float activation_scale = 1.0f;
+  bool gain = false;
   float spread = 1.0f;                      // of the results; above 1, many saturate
   int64_t offset = 0;                       // elements, of x and y
   int64_t x_gap = 0, y_gap = 0, r_gap = 0;  // elements between two pixels
@@ -33,6 +34,8 @@ struct IntegerCase {
             .residual_before_activation = residual == kBefore};
   }
 };
+
+std::vector<float> gains_of(const IntegerCase& c) { return random_values(c.shape.oc, 14, 0.25, 3); }
 
 int64_t integer_in(Rng& rng, bool is_unsigned) { return rng.below(256) - (is_unsigned ? 0 : 128); }
 
@@ -47,7 +50,8 @@ std::vector<float> int8_reference(const IntegerCase& c, const std::vector<int64_
     if (c.bias) v = v + bias[o];
     v = v * factor[o];
     if (c.residual == IntegerCase::kBefore) v = std::fma(c.residual_scale, residual[i], v);
-    v = activate(c.act, v) * c.activation_scale;
+    const float gain = c.gain ? gains_of(c)[o] : 1.0f;
+    v = activate(c.act, v) * (c.activation_scale * gain);
     if (c.residual == IntegerCase::kAfter || c.residual == IntegerCase::kInPlace)
       v = std::fma(c.residual_scale, residual[i], v);
     if (c.y_type != DType::kF32) {
@@ -68,7 +72,7 @@ std::vector<float> run_int8(TestGpu& gpu, const IntegerCase& c, const std::vecto
   const DeviceArrayOf<X> dx(gpu, spread<X>({x.begin(), x.end()}, s.ic, c.x_gap, static_cast<X>(55)),
                             c.offset);
   const DeviceArrayOf<int8_t> dw(gpu, {w.begin(), w.end()});
-  const DeviceArray db(gpu, bias), df(gpu, factor);
+  const DeviceArray db(gpu, bias), df(gpu, factor), dg(gpu, gains_of(c));
   const std::vector<Y> r(residual.begin(), residual.end());
   const DeviceArrayOf<Y> dr(gpu, spread(r, s.oc, c.r_gap, static_cast<Y>(44)));
   const bool in_place = c.residual == IntegerCase::kInPlace;
@@ -82,6 +86,7 @@ std::vector<float> run_int8(TestGpu& gpu, const IntegerCase& c, const std::vecto
   p.w = dw.data();
   p.bias = c.bias ? db.data() : nullptr;
   p.factor = df.data();
+  p.gain = c.gain ? dg.data() : nullptr;
   if (c.residual != IntegerCase::kNone) p.residual = in_place ? dy.data() : dr.data();
   p.y = dy.data();
   p.x_type = c.x_unsigned ? DType::kU8 : DType::kI8;
@@ -118,6 +123,7 @@ std::vector<float> on_cpu_typed(const IntegerCase& c, const std::vector<int>& x,
   const ConvShape& s = c.shape;
   const auto hx = spread<X>({x.begin(), x.end()}, s.ic, c.x_gap, X{55});
   const std::vector<int8_t> hw(w.begin(), w.end());
+  const std::vector<float> gain = gains_of(c);
   const auto hr = spread<Y>({residual.begin(), residual.end()}, s.oc, c.r_gap, Y{44});
   std::vector<Y> hy(static_cast<size_t>(s.y_numel() / s.oc * (s.oc + c.y_gap)), Y{99});
   host_kernels().conv_int8_forward(
@@ -133,7 +139,8 @@ std::vector<float> on_cpu_typed(const IntegerCase& c, const std::vector<int>& x,
        .epilogue = c.epilogue(),
        .x_pitch = s.ic + c.x_gap,
        .y_pitch = s.oc + c.y_gap,
-       .residual_pitch = s.oc + c.r_gap});
+       .residual_pitch = s.oc + c.r_gap,
+       .gain = c.gain ? gain.data() : nullptr});
   const std::vector<Y> y = gathered(hy, s.oc, c.y_gap);
   return {y.begin(), y.end()};
 }
@@ -163,7 +170,7 @@ void check_conv_int8(TestGpu& gpu, const IntegerCase& c) {
   std::vector<float> bias = random_values(s.oc, 12, -3000, 3000);
   // A power of two and an integer bias in every third channel: results half-way between integers.
   std::vector<float> factor = random_values(s.oc, 13, 0.5, 1.5);
-  const double size = std::sqrt(static_cast<double>(s.kh * s.kw * s.ic)) * 75 * 75;
+  const double size = std::sqrt(static_cast<double>(s.kh * s.kw * (s.ic / s.groups))) * 75 * 75;
   for (size_t o = 0; o < factor.size(); ++o) {
     factor[o] *= static_cast<float>(c.spread * 60 / size);
     if (o % 3 != 2) continue;
@@ -247,7 +254,31 @@ KERNEL_CASE("int8 convolution kernels") {
           {.shape = s, .y_type = DType::kF32, .residual = IntegerCase::kInPlace, .y_gap = gap});
     }
   check_conv_int8(gpu, {.shape = {1, 5, 6, 16, 24, 3, 3, 1, 1}, .offset = 4});
+  for (const Activation act : {Activation::kReLU, Activation::kHardswish})
+    check_conv_int8(gpu, {.shape = {1, 5, 6, 16, 20, 3, 3, 1, 1},
+                          .act = act,
+                          .activation_scale = 0.3f,
+                          .gain = true});
   check_conv_int8(gpu, {.shape = {1, 5, 6, 16, 24, 3, 3, 1, 1}, .x_unsigned = true, .offset = 1});
+}
+
+KERNEL_CASE("depthwise int8 convolution kernels") {
+  const DType types[] = {DType::kI8, DType::kU8, DType::kF32};
+  size_t turn = 0;
+  for (const ConvShape& s : depthwise_shapes())
+    for (const bool u : {false, true}) {
+      check_conv_int8(gpu, {.shape = s, .x_unsigned = u, .y_type = types[turn++ % 3]});
+      check_conv_int8(gpu, {.shape = s,
+                            .x_unsigned = u,
+                            .y_type = types[turn++ % 3],
+                            .act = Activation::kReLU,
+                            .residual = IntegerCase::kAfter,
+                            .residual_scale = 0.7f,
+                            .gain = turn % 2 == 0,
+                            .offset = 1,
+                            .x_gap = 3,
+                            .y_gap = 8});
+    }
 }
 
 }  // namespace sextant::test

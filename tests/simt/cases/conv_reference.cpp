@@ -32,6 +32,12 @@ std::vector<ConvShape> even_shapes() {
           {1, 7, 9, 8, 8, 1, 1, 2, 0}};
 }
 
+std::vector<ConvShape> depthwise_shapes() {
+  return {{2, 5, 7, 16, 16, 3, 3, 1, 1, 16}, {1, 8, 9, 24, 24, 5, 5, 2, 2, 24},
+          {1, 6, 6, 40, 40, 3, 3, 2, 1, 40}, {3, 4, 5, 11, 11, 5, 5, 1, 2, 11},
+          {1, 4, 12, 3, 3, 2, 9, 1, 4, 3},   {1, 1, 1, 8, 8, 1, 1, 1, 0, 8}};
+}
+
 std::vector<float> random_of(DType dtype, int64_t n, uint64_t seed) {
   const std::vector<float> v = random_values(n, seed, -1, 1);
   return with_type(dtype, [&](auto t) { return unpack(pack<decltype(t)>(v)); });
@@ -47,6 +53,7 @@ ConvProblem::ConvProblem(const ConvShape& s, DType type)
 template <class F>
 void ConvProblem::each_product(const F& f) const {
   const auto& s = shape;
+  const int64_t inputs = s.ic / s.groups, outputs = s.oc / s.groups;
   for (int64_t n = 0; n < s.n; ++n)
     for (int64_t oy = 0; oy < s.oh(); ++oy)
       for (int64_t ox = 0; ox < s.ow(); ++ox)
@@ -55,9 +62,10 @@ void ConvProblem::each_product(const F& f) const {
             const int64_t iy = oy * s.stride - s.pad + ty, ix = ox * s.stride - s.pad + tx;
             if (iy < 0 || iy >= s.h || ix < 0 || ix >= s.w) continue;
             for (int64_t o = 0; o < s.oc; ++o)
-              for (int64_t c = 0; c < s.ic; ++c)
+              for (int64_t c = 0; c < inputs; ++c)
                 f(((n * s.oh() + oy) * s.ow() + ox) * s.oc + o,
-                  ((n * s.h + iy) * s.w + ix) * s.ic + c, ((o * s.kh + ty) * s.kw + tx) * s.ic + c);
+                  ((n * s.h + iy) * s.w + ix) * s.ic + o / outputs * inputs + c,
+                  ((o * s.kh + ty) * s.kw + tx) * inputs + c);
           }
 }
 

@@ -28,11 +28,15 @@ std::vector<kernels::ConvShape> ragged_shapes();
 // directions (of the forward product), and k of 8, 32, 40, 72, 288.
 std::vector<kernels::ConvShape> even_shapes();
 
+// Channels in whole items of eight and not, kernels of Lite and wider than a walk of the weight
+// gradient.
+std::vector<kernels::ConvShape> depthwise_shapes();
+
 // Of the sum of magnitudes, before a result is rounded to its type.
 inline constexpr double kConvTolerance = 1e-5;
 
 #define CAPTURE_CONV(s, type) \
-  CAPTURE(s.n, s.h, s.w, s.ic, s.oc, s.kh, s.kw, s.stride, s.pad, name_of_type(type))
+  CAPTURE(s.n, s.h, s.w, s.ic, s.oc, s.kh, s.kw, s.stride, s.pad, s.groups, name_of_type(type))
 
 // A sum, and the sum of its terms' magnitudes, which bounds its rounding errors.
 struct Sums {

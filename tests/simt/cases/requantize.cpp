@@ -124,10 +124,12 @@ struct Form {
   int residual;  // 0 none, 1 behind the activation, 2 before it
   bool round;
   int64_t offset;
+  bool gained = false;
 };
 
 void check_requantize(TestGpu& gpu, const Form& s) {
-  CAPTURE(s.rows, s.channels, name_of(s.act), s.residual, s.round, s.offset);
+  CAPTURE(s.rows, s.channels, name_of(s.act), s.residual, s.round, s.offset, s.gained);
+  const std::vector<float> gain = random_values(s.channels, 6, 0.3, 2.5);
   const int64_t n = s.rows * s.channels;
   std::vector<float> sums = random_values(n, 1, -30000, 30000),
                      residual = random_values(n, 2, -128, 127);
@@ -151,6 +153,7 @@ void check_requantize(TestGpu& gpu, const Form& s) {
     form.residual = s.residual != 0 ? d : nullptr;
   };
   point(sums.data(), bias.data(), factor.data(), residual.data());
+  if (s.gained) form.gain = gain.data();
   std::vector<float> y = undefined(n), dv = undefined(n), dresidual = undefined(n);
   double dscale = -1.0;
   host_kernels().requantize_forward({form, y.data()});
@@ -161,6 +164,8 @@ void check_requantize(TestGpu& gpu, const Form& s) {
       dyd(gpu, dy), yd(gpu, undefined(n)), dvd(gpu, undefined(n)), drd(gpu, undefined(n));
   const DeviceArrayOf<double> dscale_d(gpu, {-1.0});
   point(sd.data(), bd.data(), fd.data(), rd.data());
+  const DeviceArray gd(gpu, gain);
+  if (s.gained) form.gain = gd.data();
   start(gpu, cuda::requantize_forward, {form, yd.data()});
   const RequantizeBackward back{
       form, 0.5f, dyd.data(), dvd.data(), s.residual != 0 ? drd.data() : nullptr, dscale_d.data()};
@@ -199,7 +204,8 @@ void check_requantize(TestGpu& gpu, const Form& s) {
     if (s.act == Activation::kReLU) v = std::max(v, 0.0);
     if (s.act == Activation::kLeakyReLU) v = v > 0 ? v : v * double{kLeakySlope};
     if (s.act == Activation::kSiLU) v = v / (1 + std::exp(-v));
-    v *= 0.75;
+    const double g = s.gained ? gain[c] : 1.0;
+    v *= 0.75 * g;
     if (s.residual == 1) v += double{form.epilogue.residual_scale} * residual[k];
     const double level = std::nearbyint(v);
     const bool inside = level >= -128 && level <= 127;
@@ -207,7 +213,7 @@ void check_requantize(TestGpu& gpu, const Form& s) {
       wrong += !(std::abs(y[k] - (s.round ? clipped(level, -128, 127) : v)) < 1e-3);
       const double d = !s.round || inside ? dy[k] : 0.0;
       if (s.residual == 1) wrong += !(std::abs(dresidual[k] - 0.5 * d) < 1e-6);
-      if (s.act == Activation::kReLU) wrong += !(std::abs(dv[k] - (pre > 0 ? d : 0.0)) < 1e-6);
+      if (s.act == Activation::kReLU) wrong += !(std::abs(dv[k] - (pre > 0 ? d * g : 0.0)) < 1e-6);
     }
     reference += dy[k] * (inside ? level - v : clipped(level, -128, 127));
   }
@@ -237,7 +243,7 @@ KERNEL_CASE("requantization kernels") {
       for (const int residual : {0, 1, 2})
         for (const bool round : {true, false}) {
           check_requantize(gpu, {33, 17, act, residual, round, 0});
-          check_requantize(gpu, {150, 68, act, residual, round, 0});
+          check_requantize(gpu, {150, 68, act, residual, round, 0, true});
         }
     for (const int64_t channels : {1, 3, 4, 68})
       for (const int64_t rows : {1, 3})

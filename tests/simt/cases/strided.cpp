@@ -354,19 +354,29 @@ void check_map(TestGpu& gpu, const Channels& c, Activation act) {
   CHECK(wrong == 0);
 }
 
-template <class T>
+template <class X, class Y>
 void check_mean(TestGpu& gpu, const Channels& c, int64_t batch, int64_t pixels) {
-  CAPTURE(c.count, c.x_gap, c.y_gap, batch, pixels, name_of(type_of<T>()));
+  CAPTURE(c.count, c.x_gap, c.y_gap, batch, pixels, name_of(type_of<X>()), name_of(type_of<Y>()));
   GlobalAverageStrided p;
-  p.dtype = type_of<T>();
+  p.x_type = type_of<X>();
+  p.y_type = type_of<Y>();
   p.batch = batch;
   p.pixels = pixels;
   p.channels = c.count;
   p.x_pitch = c.count + c.x_gap;
   p.y_pitch = c.count + c.y_gap;
-  const auto x = numbers<T>(batch * pixels * p.x_pitch, 10);
-  auto y = numbers<T>(batch * p.y_pitch, 11);
-  const DeviceArrayOf<T> from(gpu, x, c.offset), to(gpu, y);
+  double factor = 1;
+  if (std::is_integral_v<X>) {
+    factor = 1.7;  // some saturate
+    p.factor = static_cast<float>(factor / static_cast<double>(pixels));
+    p.round = true;
+    p.low = std::is_same_v<Y, uint8_t> ? 0.0f : -128.0f;
+    p.high = std::is_same_v<Y, uint8_t> ? 255.0f : 127.0f;
+  }
+  const auto x = numbers<X>(batch * pixels * p.x_pitch, 10);
+  auto y = numbers<Y>(batch * p.y_pitch, 11);
+  const DeviceArrayOf<X> from(gpu, x, c.offset);
+  const DeviceArrayOf<Y> to(gpu, y);
   GlobalAverageStrided twin = p;
   twin.x = x.data();
   twin.y = y.data();
@@ -374,16 +384,17 @@ void check_mean(TestGpu& gpu, const Channels& c, int64_t batch, int64_t pixels) 
   p.x = from.data();
   p.y = to.data();
   start(gpu, cuda::global_average_strided, p);
-  compare(to.values(), y, false);
+  compare(to.values(), y, std::is_integral_v<X>);
   int wrong = 0;
   for (int64_t n = 0; n < batch; ++n)
     for (int64_t i = 0; i < c.count; ++i) {
-      double sum = 0;
+      double mean = 0;
       for (int64_t k = 0; k < pixels; ++k)
-        sum += as_float(x[static_cast<size_t>((n * pixels + k) * p.x_pitch + i)]);
-      sum /= static_cast<double>(pixels);
+        mean += as_float(x[static_cast<size_t>((n * pixels + k) * p.x_pitch + i)]);
+      mean *= factor / static_cast<double>(pixels);
+      if (p.round) mean = std::min<double>(std::max<double>(mean, p.low), p.high);
       const double got = as_float(y[static_cast<size_t>(n * p.y_pitch + i)]);
-      wrong += !(std::abs(got - sum) <= (sizeof(T) == 2 ? 2e-3 : 1e-6));
+      wrong += !(std::abs(got - mean) <= (p.round ? 0.5001 : sizeof(X) == 2 ? 2e-3 : 1e-6));
     }
   CHECK(wrong == 0);
 }
@@ -492,7 +503,7 @@ KERNEL_CASE("row kernels: products") {
             MultiplyStrided p;
             p.b_type = DType::kU8;
             start(gpu, cuda::multiply_strided, p);
-          }) == "multiply_strided: F32 times U8 to F32, must be bytes, or F32 or F16");
+          }) == "multiply_strided: F32 times U8 to F32, must be bytes, or F32, F16 or BF16");
   }
 }
 
@@ -514,8 +525,11 @@ KERNEL_CASE("row kernels: means and softmax") {
     for (const Channels& c : kChannels) {
       for (const int64_t batch : {1, 3})
         for (const int64_t pixels : {1, 7, 90}) {
-          check_mean<float>(gpu, c, batch, pixels);
-          check_mean<Half>(gpu, c, batch, pixels);
+          check_mean<float, float>(gpu, c, batch, pixels);
+          check_mean<Half, Half>(gpu, c, batch, pixels);
+          check_mean<uint8_t, uint8_t>(gpu, c, batch, pixels);
+          check_mean<int8_t, uint8_t>(gpu, c, batch, pixels);
+          check_mean<int8_t, int8_t>(gpu, c, batch, pixels);
         }
       for (const int64_t rows : {1, 9}) {
         check_softmax<float>(gpu, c, rows);

@@ -39,6 +39,7 @@ struct Row {
     const int64_t count = win.ic - c, step = win.stride * win.ic;
     const FinishVec<A> finish(p);
     const Vec bias = p.bias ? load_part(p.bias + c, count) : Vec{};
+    const Vec gain = finish.gain_of(p, c, count);
     Vec acc[P];
 #pragma GCC unroll 6
     for (int i = 0; i < P; ++i) acc[i] = bias;
@@ -53,7 +54,7 @@ struct Row {
     }
 #pragma GCC unroll 6
     for (int i = 0; i < P; ++i) {
-      store_part(t.y + c, finish(acc[i], t.residual + c, count), count);
+      store_part(t.y + c, finish(acc[i], t.residual + c, gain, count), count);
       t.y += t.pixel;
       t.residual += t.residual_pixel;
     }

@@ -41,7 +41,7 @@ struct Row {
     const ChannelScales scales(p, c, count);
     for (int i = 0; i < P; ++i) {
       const Y* residual = static_cast<const Y*>(p.residual ? p.residual : p.y) + t.residual + c;
-      finish(acc[i], scales.bias, scales.factor, residual, static_cast<Y*>(p.y) + t.y + c, count);
+      finish(acc[i], scales, residual, static_cast<Y*>(p.y) + t.y + c, count);
       t.y += p.y_at.pixel;
       t.residual += p.residual_at.pixel;
     }

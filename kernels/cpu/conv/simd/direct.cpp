@@ -115,8 +115,8 @@ class Direct : public F32Conv {
   Direct(const Window& window, const WeightView& w) : win_(window), weights_(pack(window, w)) {}
 
   void run(const F32Operands& p) const override {
-    const bool registers = p.epilogue.activation == Activation::kIdentity ||
-                           p.epilogue.activation == Activation::kReLU;
+    const bool registers = !p.gain && (p.epilogue.activation == Activation::kIdentity ||
+                                       p.epilogue.activation == Activation::kReLU);
     const Run run{win_, p, weights_.data(), finish_of(p.epilogue.activation), registers};
     const int64_t blocks = block_count(win_.oc);
     if (win_.pointwise()) {

@@ -22,20 +22,25 @@ struct FinishTarget {
   int64_t residual_pixel;
 };
 
-// What comes between a vector of sums and the result.
+// What comes between a vector of sums and the result. `gain`: of these channels.
 template <Activation A>
 struct FinishVec {
   SEXTANT_SIMD_INLINE explicit FinishVec(const F32Operands& p)
       : before(p.residual.data && p.epilogue.residual_before_activation),
         after(p.residual.data && !p.epilogue.residual_before_activation),
+        gained(p.gain != nullptr),
         scale(p.epilogue.residual_scale) {}
-  SEXTANT_SIMD_INLINE Vec operator()(Vec v, const float* residual, int64_t count) const {
+  SEXTANT_SIMD_INLINE static Vec gain_of(const F32Operands& p, int64_t channel, int64_t count) {
+    return p.gain ? load_part(p.gain + channel, count) : Vec{};
+  }
+  SEXTANT_SIMD_INLINE Vec operator()(Vec v, const float* residual, Vec gain, int64_t count) const {
     if (before) v += scale * load_part(residual, count);
     v = activate<A>(v);
+    if (gained) v *= gain;
     if (after) v += scale * load_part(residual, count);
     return v;
   }
-  bool before, after;
+  bool before, after, gained;
   float scale;
 };
 
@@ -51,11 +56,12 @@ void finish_as(const F32Operands& p, const float* sums, int64_t pixels, const Fi
   for (int64_t c = 0; c < block.channels; c += kLanes) {
     const int64_t count = block.channels - c;
     const Vec bias = p.bias ? load_part(p.bias + block.first + c, count) : Vec{};
+    const Vec gain = finish.gain_of(p, block.first + c, count);
     for (int64_t i = 0; i < pixels; ++i)
-      store_part(
-          t.y + i * t.pixel + c,
-          finish(load(sums + i * pitch + c) + bias, t.residual + i * t.residual_pixel + c, count),
-          count);
+      store_part(t.y + i * t.pixel + c,
+                 finish(load(sums + i * pitch + c) + bias, t.residual + i * t.residual_pixel + c,
+                        gain, count),
+                 count);
   }
 }
 

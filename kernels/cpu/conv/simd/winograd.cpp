@@ -61,6 +61,7 @@ void transform_output(const F32Operands& p, const float* from, int64_t position,
       for (int i = 0; i < F::kOut; ++i) half[i][j] = y[i];
     }
     const Vec bias = p.bias ? load_part(p.bias + block.first + c, count) : Vec{};
+    const Vec gain = finish.gain_of(p, block.first + c, count);
     for (int64_t i = 0; i < rows; ++i) {
       Vec y[F::kOut];
       F::output(half[i], y);
@@ -69,8 +70,8 @@ void transform_output(const F32Operands& p, const float* from, int64_t position,
 #pragma GCC unroll 4
       for (int j = 0; j < F::kOut; ++j)
         if (j < columns)
-          store_part(to + j * t.pixel, finish(y[j] + bias, residual + j * t.residual_pixel, count),
-                     count);
+          store_part(to + j * t.pixel,
+                     finish(y[j] + bias, residual + j * t.residual_pixel, gain, count), count);
     }
   }
 }

@@ -114,20 +114,31 @@ SEXTANT_SIMD_INLINE Vec fused(float a, Vec b, Vec c) {
 #endif
 }
 
+// Of channels [first, first + count) of a block: bias, factor, and what the activation's result is
+// times.
+struct ChannelScales {
+  SEXTANT_SIMD_INLINE ChannelScales(const Int8Operands& p, int64_t first, int64_t count)
+      : bias(p.bias ? load_floats(p.bias + first, count) : Vec{}),
+        factor(p.factor ? load_floats(p.factor + first, count) : Vec{}),
+        after(splat(p.epilogue.activation_scale)) {
+    if (p.gain) after *= load_floats(p.gain + first, count);
+  }
+  Vec bias, factor, after;
+};
+
 // The result of sums of one pixel and vector of channels.
 template <Activation A, class Y>
 struct Requantizer {
   SEXTANT_SIMD_INLINE explicit Requantizer(const Int8Operands& p)
       : before(p.residual && p.epilogue.residual_before_activation),
         after(p.residual && !p.epilogue.residual_before_activation),
-        activation_scale(p.epilogue.activation_scale),
         residual_scale(p.epilogue.residual_scale) {}
 
-  SEXTANT_SIMD_INLINE void operator()(VecI sum, Vec bias, Vec factor, const Y* residual, Y* y,
+  SEXTANT_SIMD_INLINE void operator()(VecI sum, const ChannelScales& s, const Y* residual, Y* y,
                                       int64_t count) const {
-    Vec v = (to_floats(sum) + bias) * factor;
+    Vec v = (to_floats(sum) + s.bias) * s.factor;
     if (before) v = fused(residual_scale, load_floats(residual, count), v);
-    v = activate<A>(v) * activation_scale;
+    v = activate<A>(v) * s.after;
     if (after) v = fused(residual_scale, load_floats(residual, count), v);
     if constexpr (std::is_same_v<Y, float>) {
       store_part(y, v, count);
@@ -138,12 +149,12 @@ struct Requantizer {
     }
   }
   bool before, after;
-  float activation_scale, residual_scale;
+  float residual_scale;
 };
 // Sums as they are.
 struct SumKeeper {
   SEXTANT_SIMD_INLINE explicit SumKeeper(const Int8Operands&) {}
-  SEXTANT_SIMD_INLINE void operator()(VecI sum, Vec, Vec, const int32_t*, int32_t* y,
+  SEXTANT_SIMD_INLINE void operator()(VecI sum, const ChannelScales&, const int32_t*, int32_t* y,
                                       int64_t count) const {
     if (count >= kLanes) return store_ints(y, sum);
     for (int64_t i = 0; i < count; ++i) y[i] = sum[i];
@@ -156,14 +167,6 @@ struct Int8Target {
       : y(p.y_at.at(n, row, column) + channel),
         residual(p.residual ? p.residual_at.at(n, row, column) + channel : 0) {}
   int64_t y, residual;
-};
-
-// Of channels [first, first + count) of a block, bias and factor.
-struct ChannelScales {
-  SEXTANT_SIMD_INLINE ChannelScales(const Int8Operands& p, int64_t first, int64_t count)
-      : bias(p.bias ? load_floats(p.bias + first, count) : Vec{}),
-        factor(p.factor ? load_floats(p.factor + first, count) : Vec{}) {}
-  Vec bias, factor;
 };
 
 // Calls For<Finish, Y>::value(...) ... by the operands: the function of type F that For makes for
@@ -215,7 +218,7 @@ void finish_sums(const Int8Operands& p, const BlockSums& sums, const Int8Target&
       const Y* residual = static_cast<const Y*>(p.residual ? p.residual : p.y) + t.residual +
                           i * p.residual_at.row + c;
       for (int64_t j = 0; j < columns; ++j) {
-        finish(load_ints(from), scales.bias, scales.factor, residual, y, count);
+        finish(load_ints(from), scales, residual, y, count);
         from += pixel;
         y += y_pixel;
         residual += residual_pixel;
