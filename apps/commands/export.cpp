@@ -17,6 +17,7 @@ namespace {
 struct Options {
   std::string model, out, pt, onnx;
   std::optional<deploy::OnnxPrecision> precision;
+  std::optional<deploy::OnnxTarget> target;
   deploy::OnnxOptions model_options;
   deploy::OnnxNms nms;
   bool suppress = false;
@@ -28,6 +29,10 @@ void write_onnx(Options& o) {
   deploy::OnnxOptions& options = o.model_options;
   options.precision = o.precision.value_or(graph.quantized() ? deploy::OnnxPrecision::kInt8
                                                              : deploy::OnnxPrecision::kFloat32);
+  check(!o.target || options.precision == deploy::OnnxPrecision::kInt8,
+        "export: --for has no effect on {} models: it says where int8 models have Q/DQ pairs",
+        name_of(options.precision));
+  options.target = o.target.value_or(options.target);
   options.height = o.image_size.choose(graph);
   options.width = graph.width_for(options.height);
   if (o.suppress) options.nms = o.nms;
@@ -45,8 +50,9 @@ void add_onnx_options(Command c, Options& o, Option onnx) {
               .show_default());
   of_onnx(c.add_flag("--dynamic-batch", o.model_options.dynamic_batch,
                      "accept any number of images per run"));
-  of_onnx(c.add_flag("--for-onnxruntime", o.model_options.for_onnxruntime,
-                     "int8: place Q/DQ pairs where ONNX Runtime's integer convolutions want them"));
+  of_onnx(c.add_option("--for RUNTIME", o.target,
+                       "int8: place Q/DQ pairs as this runtime's integer kernels want them")
+              .default_text("openvino"));
   Option nms = of_onnx(c.add_flag("--nms", o.suppress,
                                   "add non-maximum suppression; the outputs are num_dets, "
                                   "det_boxes, det_scores and det_classes"));

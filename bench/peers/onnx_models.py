@@ -12,7 +12,7 @@ Sextant on it with `sextant eval DEPLOY --data SQUARE --split val`. outputs comp
 box of an image of the network's size with those of
     sextant detect DEPLOY IMAGE.png --multi-label --conf 0.01 --iou 1 --max-det 30000 --no-pictures
 map suppresses as `sextant eval` does (or takes the boxes of a model with nms) and lets pycocotools
-score. precisions counts the kernels that ran in integers. Each prints one line of JSON per runtime.
+score; `--runtimes exact` computes Q/DQ pairs in float. precisions counts the kernels that ran in integers. Each prints one line of JSON per runtime.
 """
 
 import argparse
@@ -23,16 +23,19 @@ import tempfile
 import numpy as np
 from PIL import Image
 
-RUNTIMES = ("onnxruntime", "openvino")
+# exact: ONNX Runtime without optimizations, so that Q/DQ pairs are computed in float
+RUNTIMES = ("onnxruntime", "openvino", "exact")
 OUTPUTS = ("outputs", "num_dets", "det_boxes", "det_scores", "det_classes")
 
 
-def onnxruntime_session(path, profile=None):
+def onnxruntime_session(path, profile=None, exact=False):
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 2
     options.log_severity_level = 3
+    if exact:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if profile:
         options.enable_profiling = True
         options.profile_file_prefix = profile
@@ -50,8 +53,8 @@ def openvino_model(path, config=None):
 
 def runner(path, runtime):
     """A function from images [N,3,H,W] to {output name: array}, and H."""
-    if runtime == "onnxruntime":
-        session = onnxruntime_session(path)
+    if runtime != "openvino":
+        session = onnxruntime_session(path, exact=runtime == "exact")
         names = [o.name for o in session.get_outputs()]
         size = session.get_inputs()[0].shape[2]
         return lambda x: dict(zip(names, session.run(None, {"images": x}))), size
@@ -232,7 +235,7 @@ def main():
         p.set_defaults(function=function)
         if model:
             p.add_argument("model")
-            p.add_argument("--runtimes", nargs="+", choices=RUNTIMES, default=list(RUNTIMES))
+            p.add_argument("--runtimes", nargs="+", choices=RUNTIMES, default=list(RUNTIMES[:2]))
         return p
 
     p = command("prepare", prepare, model=False)

@@ -295,26 +295,45 @@ std::string channel_scale(OnnxWriter& w, const std::string& name, const std::vec
   return w.floats(name + "_scale", {std::ssize(scale)}, scale);
 }
 
+// The inputs behind the image of a convolution that runs in integers.
+void add_integer_weights(OnnxExporter& e, const Node& node, std::vector<std::string>& inputs) {
+  OnnxWriter& w = e.writer();
+  const OnnxAttribute axis{"axis", int64_t{node.is<DeconvAttributes>()}};
+  const std::string weight = node.name + ".weight", bias = node.name + ".bias";
+  const std::vector<int64_t> dims = onnx_weight_dims(node);
+  const auto zeros = [&](const std::vector<float>& scale) {
+    return w.int8s(weight + "_zero_point", {std::ssize(scale)}, std::vector<int8_t>(scale.size()));
+  };
+  if (e.meant_for(OnnxTarget::kTensorRt)) {
+    const Tensor levels = onnx_weight_levels(node);
+    const std::string values = w.floats(weight, dims, levels.span<float>());
+    const std::string scale = channel_scale(w, weight, node.weight_scale);
+    const std::string zero = zeros(node.weight_scale);
+    const std::string q =
+        w.node("QuantizeLinear", weight + "/quantize", {values, scale, zero}, {axis});
+    inputs.push_back(w.node("DequantizeLinear", weight + "/dequantize", {q, scale, zero}, {axis}));
+    if (node.bias.defined()) inputs.push_back(e.constant(bias, node.bias, {node.bias.numel()}));
+    return;
+  }
+  const IntegerWeight q = integer_weight(node, e.info(node.inputs[0]).scale());
+  const std::string values = w.int8s(weight, dims, q.weight);
+  const std::string scale = channel_scale(w, weight, q.scale);
+  inputs.push_back(
+      w.node("DequantizeLinear", weight + "/dequantize", {values, scale, zeros(q.scale)}, {axis}));
+  if (node.bias.defined())
+    inputs.push_back(w.node("DequantizeLinear", bias + "/dequantize",
+                            {w.int32s(bias, q.bias), channel_scale(w, bias, q.bias_scale)},
+                            {{"axis", int64_t{0}}}));
+}
+
 std::string convolution(OnnxExporter& e, const Node& node, bool integer) {
   OnnxWriter& w = e.writer();
   const bool deconv = node.is<DeconvAttributes>();
-  const std::vector<int64_t> dims = onnx_weight_dims(node);
   std::vector<std::string> inputs{e.in(node)};
   if (integer) {
-    const IntegerWeight q = integer_weight(node, e.info(node.inputs[0]).scale());
-    const std::string weight = node.name + ".weight";
-    inputs.push_back(w.node("DequantizeLinear", weight + "/dequantize",
-                            {w.int8s(weight, dims, q.weight), channel_scale(w, weight, q.scale),
-                             w.int8s(weight + "_zero_point", {std::ssize(q.scale)},
-                                     std::vector<int8_t>(q.scale.size(), 0))},
-                            {{"axis", int64_t{deconv}}}));
-    const std::string bias = node.name + ".bias";
-    if (node.bias.defined())
-      inputs.push_back(w.node("DequantizeLinear", bias + "/dequantize",
-                              {w.int32s(bias, q.bias), channel_scale(w, bias, q.bias_scale)},
-                              {{"axis", int64_t{0}}}));
+    add_integer_weights(e, node, inputs);
   } else {
-    inputs.push_back(e.constant(node.name + ".weight", onnx_weight(node), dims));
+    inputs.push_back(e.constant(node.name + ".weight", onnx_weight(node), onnx_weight_dims(node)));
     if (node.bias.defined())
       inputs.push_back(e.constant(node.name + ".bias", node.bias, {node.bias.numel()}));
   }
@@ -333,7 +352,12 @@ std::string convolution(OnnxExporter& e, const Node& node, bool integer) {
 std::string with_residual(OnnxExporter& e, const Node& node, const std::string& x) {
   const float factor = node.as<ConvAttributes>().residual_scale;
   const std::string name = node.name + "/add";
-  const std::string r = e.scaled(name, e.in(node, 1), factor);
+  std::string r = e.scaled(name, e.in(node, 1), factor);
+  // TensorRT adds a residual inside a convolution where it comes from a pair. This one loses
+  // nothing: the integers are those of the residual itself.
+  if (factor != 1.0f && factor != 0.0f && e.meant_for(OnnxTarget::kTensorRt) &&
+      runs_in_int8(e.graph(), node) && e.quantized(node.inputs[1]))
+    r = e.pair(name + "/residual", r, std::abs(factor) * e.info(node.inputs[1]).amax, false);
   return e.writer().node("Add", name, factor == 1.0f ? std::vector{r, x} : std::vector{x, r});
 }
 
@@ -342,26 +366,28 @@ void export_conv(OnnxExporter& e, const Node& node) {
   const ConvAttributes a = conv_attributes(node);
   const bool integer = e.int8() && runs_in_int8(e.graph(), node);
   std::string x = convolution(e, node, integer);
-  const bool rounds = integer && e.options().for_onnxruntime && e.quantized(node.output);
+  const bool rounds = integer && e.quantized(node.output);
+  const bool rounds_sums = rounds && e.meant_for(OnnxTarget::kOnnxRuntime);
+  const bool linear = a.activation == Activation::kIdentity;
   const TensorInfo& out = e.info(node.output);
   // |conv| where the sum with the residual stays within the output's range
   const float reach = a.residual ? out.amax * (1.0f + std::abs(a.residual_scale)) : out.amax;
   if (a.residual && a.residual_before_activation) {
-    if (rounds) x = e.pair(node.name + "/conv", x, reach / 127.0f, false);
+    if (rounds_sums) x = e.pair(node.name + "/conv", x, reach, false);
     x = with_residual(e, node, x);
   }
-  if (a.activation != Activation::kIdentity) {
-    if (rounds && !a.residual && a.activation == Activation::kReLU && !out.is_unsigned)
+  if (!linear) {
+    if (rounds_sums && !a.residual && a.activation == Activation::kReLU && !out.is_unsigned)
       // loses nothing, since the output is rounded in the same way
-      x = e.pair(node.name + "/conv", x, out.scale(), false);
-    else if (rounds && !a.residual_before_activation && a.activation != Activation::kReLU)
-      x = e.pair(node.name + "/conv", x, reach_before(a.activation, reach) / 127.0f, false);
+      x = e.pair(node.name + "/conv", x, out.amax, false);
+    else if (rounds_sums && !a.residual_before_activation && a.activation != Activation::kReLU)
+      x = e.pair(node.name + "/conv", x, reach_before(a.activation, reach), false);
     x = e.activation(node.name + "/act", x, a.activation);
   }
   if (a.residual && !a.residual_before_activation) {
-    const bool positive = a.activation == Activation::kReLU;
-    if (rounds)
-      x = e.pair(node.name + "/branch", x, reach / (positive ? 255.0f : 127.0f), positive);
+    // TensorRT's convolutions take in a sum, but not one behind their activation
+    if (rounds_sums || (rounds && !linear && e.meant_for(OnnxTarget::kTensorRt)))
+      x = e.pair(node.name + "/branch", x, reach, a.activation == Activation::kReLU);
     x = with_residual(e, node, x);
   }
   e.finish(node, x);

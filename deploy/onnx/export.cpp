@@ -67,7 +67,7 @@ void OnnxExporter::metadata(const OnnxTail* tail) {
 void OnnxExporter::finish(const Node& node, const std::string& x) {
   const TensorInfo& t = info(node.output);
   values_[static_cast<size_t>(node.output)] =
-      quantized(node.output) ? pair(node.name + "/output", x, t.scale(), t.is_unsigned) : x;
+      quantized(node.output) ? pair(node.name + "/output", x, t.amax, t.is_unsigned) : x;
 }
 
 void OnnxExporter::write(const std::string& type, const Node& node,
@@ -86,12 +86,16 @@ std::string OnnxExporter::constant(const std::string& name, const Tensor& t,
 
 // Signed values are exported as u8 around 128: the same steps, in the type for which both runtimes
 // have integer kernels. (Given s8, ONNX Runtime falls back to float where a convolution's input is
-// u8, and OpenVINO rounds coarser.)
-std::string OnnxExporter::pair(const std::string& name, const std::string& x, float scale,
+// u8, and OpenVINO rounds coarser.) TensorRT takes nothing but s8 around 0.
+std::string OnnxExporter::pair(const std::string& name, const std::string& x, float amax,
                                bool is_unsigned) {
-  const std::string s = writer_.scalar(name + "/scale", scale);
+  const bool s8 = meant_for(OnnxTarget::kTensorRt);
+  const std::string s =
+      writer_.scalar(name + "/scale", amax / (is_unsigned && !s8 ? 255.0f : 127.0f));
+  const std::string zero_name = name + "/zero_point";
   const std::string zero =
-      writer_.zero_point(name + "/zero_point", is_unsigned ? uint8_t{0} : uint8_t{128});
+      s8 ? writer_.int8s(zero_name, {}, {0})
+         : writer_.zero_point(zero_name, is_unsigned ? uint8_t{0} : uint8_t{128});
   const std::string q = writer_.node("QuantizeLinear", name + "/quantize", {x, s, zero});
   return writer_.node("DequantizeLinear", name + "/dequantize", {q, s, zero});
 }

@@ -30,6 +30,19 @@ constexpr auto enum_names(OnnxPrecision) {
                                          {OnnxPrecision::kInt8, "int8"}});
 }
 
+// Whose rules the Q/DQ pairs of an int8 model follow; docs/onnx.md has them.
+enum class OnnxTarget {
+  kOpenVino,     // pairs where our engine holds integers; u8 where it does; int32 biases
+  kOnnxRuntime,  // also between a convolution and the operation fused into it (SiLU, a residual),
+                 // where our engine does not round: it has integer convolutions only between pairs
+  kTensorRt      // s8 with zero point 0 everywhere, float biases, weights as float levels in pairs
+};
+constexpr auto enum_names(OnnxTarget) {
+  return make_enum_names<OnnxTarget>("runtime", {{OnnxTarget::kOpenVino, "openvino"},
+                                                 {OnnxTarget::kOnnxRuntime, "onnxruntime"},
+                                                 {OnnxTarget::kTensorRt, "tensorrt"}});
+}
+
 // As in kernels/detection/nms.h.
 struct OnnxNms {
   float conf = 0.25f;
@@ -45,10 +58,7 @@ struct OnnxOptions {
   int64_t height = 640;
   int64_t width = 640;
   std::optional<OnnxNms> nms;
-  // int8: also place a Q/DQ pair between a convolution and the operation fused into it (SiLU, a
-  // residual), where our engine does not round. ONNX Runtime has integer convolutions only between
-  // two pairs.
-  bool for_onnxruntime = false;
+  OnnxTarget target = OnnxTarget::kOpenVino;  // read for int8 alone
 };
 
 // The serialized model. Throws Error naming the graph, and the node if one is at fault: not fused,

@@ -27,6 +27,7 @@ class OnnxExporter {
   const OnnxOptions& options() const { return options_; }
   OnnxWriter& writer() { return writer_; }
   bool int8() const { return options_.precision == OnnxPrecision::kInt8; }
+  bool meant_for(OnnxTarget target) const { return int8() && options_.target == target; }
   bool half() const { return options_.precision == OnnxPrecision::kFloat16; }
   int64_t batch() const { return options_.dynamic_batch ? -1 : options_.batch; }
   const TensorInfo& info(int t) const { return graph_.tensors[static_cast<size_t>(t)]; }
@@ -44,8 +45,9 @@ class OnnxExporter {
 
   // ---- parts of nodes; each returns the name of its value
   std::string constant(const std::string& name, const Tensor& t, const std::vector<int64_t>& dims);
-  // QuantizeLinear and DequantizeLinear around x.
-  std::string pair(const std::string& name, const std::string& x, float scale, bool is_unsigned);
+  // QuantizeLinear and DequantizeLinear around x, whose values are within -amax..amax, or 0..amax if
+  // `is_unsigned`.
+  std::string pair(const std::string& name, const std::string& x, float amax, bool is_unsigned);
   std::string activation(const std::string& name, const std::string& x, Activation a);
   // factor * x; x itself for 1.
   std::string scaled(const std::string& name, const std::string& x, float factor);

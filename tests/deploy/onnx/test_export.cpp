@@ -120,13 +120,13 @@ TEST_CASE("fp16, dynamic batch and NMS do not change the imported graph") {
 
 TEST_CASE("QDQ models are imported with the same ranges and integers") {
   for (const Activation act : {Activation::kReLU, Activation::kSiLU})
-    for (const bool for_onnxruntime : {false, true}) {
-      CAPTURE(name_of(act), for_onnxruntime);
+    for (const OnnxTarget target : {OnnxTarget::kOpenVino, OnnxTarget::kOnnxRuntime}) {
+      CAPTURE(name_of(act), name_of(target));
       Graph g = mixed_graph(act, true);
       for (Node& n : g.nodes)  // a node kept in float
         if (n.name == "c3.block.conv") n.precision = Precision::kFloat32;
       OnnxOptions o = options(OnnxPrecision::kInt8);
-      o.for_onnxruntime = for_onnxruntime;
+      o.target = target;
       const Graph back = there_and_back(g, o);
       check_same_structure(g, back);
       CHECK(back.quantized());
