@@ -29,7 +29,8 @@ onnx::ModelProto OnnxExporter::build() {
   shapes_ = infer_shapes(graph_, options_.batch, options_.height, options_.width);
   values_.resize(graph_.tensors.size());
   describe();
-  writer_.value(true, "images", TensorProto::FLOAT, {batch(), 3, options_.height, options_.width});
+  writer_.value(true, "images", TensorProto::FLOAT,
+                {batch(), 3, of_size(options_.height, "height"), of_size(options_.width, "width")});
   for (const Node& node : graph_.nodes) {
     const OnnxExport* kind = onnx_export_of(node.kind());
     check(kind != nullptr, "{}: node '{}': kind {} cannot be exported to ONNX", graph_.label(),
@@ -140,11 +141,20 @@ void OnnxExporter::plain_output() {
   const Shape& s = shape(graph_.output);
   std::string x = value(graph_.output);
   if (half()) x = writer_.node("Cast", "outputs/float", {x}, {{"to", int64_t{TensorProto::FLOAT}}});
-  const bool pixel = s[1] == 1 && s[2] == 1;
+  const auto one_pixel = [](const Shape& y) { return y[1] == 1 && y[2] == 1; };
+  const bool pixel = one_pixel(s);
+  if (options_.dynamic_size) {
+    const Shape larger = infer_shapes(graph_, options_.batch, 2 * options_.height,
+                                      2 * options_.width)[static_cast<size_t>(graph_.output)];
+    check(one_pixel(larger) == pixel,
+          "{}: --dynamic-size: has a layer as large as the map that it reads for images of {}x{}",
+          graph_.label(), options_.height, options_.width);
+  }
   writer_.node(pixel ? "Flatten" : "Identity", "outputs", {x});
   writer_.value(false, "outputs", TensorProto::FLOAT,
-                pixel ? std::vector<int64_t>{batch(), s[3]}
-                      : std::vector<int64_t>{batch(), s[3], s[1], s[2]});
+                pixel ? std::vector<OnnxDim>{batch(), s[3]}
+                      : std::vector<OnnxDim>{batch(), s[3], of_size(s[1], "output_height"),
+                                             of_size(s[2], "output_width")});
   metadata(nullptr);
 }
 

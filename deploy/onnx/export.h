@@ -6,7 +6,8 @@
 // graph's last tensor as f32 [N,C,H,W], or [N,C] where it is one pixel. With `nms` the outputs are
 //   num_dets i32 [N,1] · det_boxes f32 [N,K,4] (x1 y1 x2 y2, pixels) · det_scores f32 [N,K] ·
 //   det_classes i32 [N,K]
-// best first; rows past num_dets hold zeros and class -1. See docs/onnx.md.
+// best first; rows past num_dets hold zeros and class -1. K is max_det, or the number of boxes where
+// that is smaller. See docs/onnx.md.
 #pragma once
 
 #include <cstdint>
@@ -47,7 +48,7 @@ constexpr auto enum_names(OnnxTarget) {
 struct OnnxNms {
   float conf = 0.25f;
   float iou = 0.45f;
-  int64_t max_det = 0;  // 0: 300, or all boxes if the model has fewer
+  int64_t max_det = 300;  // at most; a model may have fewer boxes
   bool multi_label = false;
 };
 
@@ -57,13 +58,14 @@ struct OnnxOptions {
   bool dynamic_batch = false;  // N is symbolic; shapes are then checked at `batch`
   int64_t height = 640;
   int64_t width = 640;
+  bool dynamic_size = false;  // height and width are symbolic; checked at those and at twice those
   std::optional<OnnxNms> nms;
   OnnxTarget target = OnnxTarget::kOpenVino;  // read for int8 alone
 };
 
 // The serialized model. Throws Error naming the graph, and the node if one is at fault: not fused,
 // a size that does not fit, int8 without ranges, nms without a decode node, weights too large for
-// fp16.
+// fp16, dynamic_size where layers are as large as the map that they read.
 std::string to_onnx(const Graph& graph, const OnnxOptions& options);
 
 // Written under a temporary name and renamed.

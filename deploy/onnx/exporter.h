@@ -29,7 +29,13 @@ class OnnxExporter {
   bool int8() const { return options_.precision == OnnxPrecision::kInt8; }
   bool meant_for(OnnxTarget target) const { return int8() && options_.target == target; }
   bool half() const { return options_.precision == OnnxPrecision::kFloat16; }
-  int64_t batch() const { return options_.dynamic_batch ? -1 : options_.batch; }
+  OnnxDim batch() const {
+    return options_.dynamic_batch ? OnnxDim("batch") : OnnxDim(options_.batch);
+  }
+  // `size`, or the symbol where height and width are free.
+  OnnxDim of_size(int64_t size, const char* symbol) const {
+    return options_.dynamic_size ? OnnxDim(symbol) : OnnxDim(size);
+  }
   const TensorInfo& info(int t) const { return graph_.tensors[static_cast<size_t>(t)]; }
   const Shape& shape(int t) const { return shapes_[static_cast<size_t>(t)]; }
   bool quantized(int t) const { return int8() && info(t).has_range(); }
