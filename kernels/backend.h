@@ -78,6 +78,7 @@
   KERNEL(upsample_strided, UpsampleStrided)              \
   KERNEL(gather_channels, GatherChannels)                \
   KERNEL(max_pool_strided, MaxPoolStrided)               \
+  KERNEL(average_pool_strided, AveragePoolStrided)       \
   KERNEL(multiply_strided, MultiplyStrided)              \
   KERNEL(add_strided, AddStrided)                        \
   KERNEL(convert_strided, ConvertStrided)                \

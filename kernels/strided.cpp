@@ -26,6 +26,18 @@ bool check_product(const MultiplyStrided& p) {
   return bytes;
 }
 
+void check_average_pool(const AveragePoolStrided& p) {
+  const auto inside = [&](int64_t size, int64_t out, int64_t kernel, int64_t before) {
+    return before >= 0 && before < kernel && (out - 1) * p.stride - before < size;
+  };
+  check(p.stride >= 1 && inside(p.height, p.out_height, p.kernel_height, p.top) &&
+            inside(p.width, p.out_width, p.kernel_width, p.left) && p.kernel_height <= 255 &&
+            p.kernel_width <= 255,
+        "average_pool_strided: {} x {} windows of {} x {} with stride {} from {}, {} on {} x {}",
+        p.out_height, p.out_width, p.kernel_height, p.kernel_width, p.stride, -p.top, -p.left,
+        p.height, p.width);
+}
+
 std::array<uint8_t, 256> convert_table(const ConvertStrided& p) {
   check(size_of(p.x_type) == 1 && size_of(p.y_type) == 1,
         "convert_table: {} to {}, must be bytes to bytes", name_of(p.x_type), name_of(p.y_type));

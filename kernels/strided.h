@@ -29,14 +29,19 @@ struct CopyStrided {
   int64_t source_pitch = 0, destination_pitch = 0;
 };
 
-// The last step of a 2x2 stride-2 transposed convolution, after its products: source
-// [N,H,W,2,2,bytes], dense, to destination [N,2H,2W,bytes].
+// The last step of a transposed convolution of stride `scale`, after its products: source
+// [N,H,W,scale,scale,bytes], dense, to destination [N, scale H - crop_bottom, scale W - crop_right,
+// bytes]. Crops are smaller than `scale`.
 struct DepthToSpace {
   const void* source = nullptr;
   void* destination = nullptr;
   int64_t batch = 0, height = 0, width = 0;  // of the source
   int64_t bytes = 0;
   int64_t destination_pitch = 0;
+  int64_t scale = 2;
+  int64_t crop_bottom = 0, crop_right = 0;
+  int64_t out_height() const { return scale * height - crop_bottom; }
+  int64_t out_width() const { return scale * width - crop_right; }
 };
 
 // Nearest-neighbour upsampling by a whole factor.
@@ -72,6 +77,32 @@ struct MaxPoolStrided {
   int64_t kernel = 1, stride = 1, padding = 0;
   int64_t source_pitch = 0, destination_pitch = 0;
 };
+
+// s / n rounded half to even, for n > 0.
+SEXTANT_HD int rounded_quotient(int s, int n) {
+  int q = s / n, twice = 2 * (s % n);
+  if (twice < 0) {
+    --q;
+    twice += 2 * n;
+  }
+  return q + static_cast<int>(twice > n || (twice == n && q % 2 != 0));
+}
+
+// Mean over windows; outside the image does not count. The first window begins at (-top, -left);
+// each has a pixel of the image. Floats are summed in f32, in row order; integers (one scale for
+// both), and with `round` F32 that holds integers (a simulation), are rounded_quotient()s.
+struct AveragePoolStrided {
+  const void* source = nullptr;
+  void* destination = nullptr;
+  DType dtype = DType::kF32;
+  int64_t batch = 0, height = 0, width = 0, channels = 0;
+  int64_t out_height = 0, out_width = 0;
+  int64_t kernel_height = 1, kernel_width = 1, stride = 1, top = 0, left = 0;
+  int64_t source_pitch = 0, destination_pitch = 0;
+  bool round = false;
+};
+// Throws Error for a window outside the image, or of more pixels than an int can sum.
+void check_average_pool(const AveragePoolStrided& p);
 
 // y = a + factor * b in one fused multiply-add; integers (one scale for all three) are rounded half
 // to even and saturate. F32 with `low` < `high` holds integers (a simulation): rounded, clamped.

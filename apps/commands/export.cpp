@@ -17,6 +17,7 @@ namespace {
 struct Options {
   std::string model, out, pt, onnx;
   std::optional<deploy::OnnxPrecision> precision;
+  std::optional<deploy::OnnxTarget> target;
   deploy::OnnxOptions model_options;
   deploy::OnnxNms nms;
   bool suppress = false;
@@ -28,25 +29,33 @@ void write_onnx(Options& o) {
   deploy::OnnxOptions& options = o.model_options;
   options.precision = o.precision.value_or(graph.quantized() ? deploy::OnnxPrecision::kInt8
                                                              : deploy::OnnxPrecision::kFloat32);
+  check(!o.target || options.precision == deploy::OnnxPrecision::kInt8,
+        "export: --for has no effect on {} models: it says where int8 models have Q/DQ pairs",
+        name_of(options.precision));
+  options.target = o.target.value_or(options.target);
   options.height = o.image_size.choose(graph);
   options.width = graph.width_for(options.height);
   if (o.suppress) options.nms = o.nms;
   deploy::save_onnx(o.onnx, graph, options);
 }
 
-void add_onnx_options(Command c, Options& o, Option onnx) {
+// Returns --batch.
+Option add_onnx_options(Command c, Options& o, Option onnx) {
   const auto of_onnx = [&](Option option) { return option.needs(onnx).group("With --onnx"); };
   of_onnx(c.add_option("--precision NAME", o.precision,
                        "precision of the ONNX model, int8 as Q/DQ pairs")
               .default_text("int8 for a quantized model, else fp32"));
   of_onnx(add_image_size_option(c, o.image_size));
-  of_onnx(c.add_option("--batch N", o.model_options.batch, "images per run")
-              .range(1, 4096)
-              .show_default());
+  const Option batch = of_onnx(c.add_option("--batch N", o.model_options.batch, "images per run")
+                                   .range(1, 4096)
+                                   .show_default());
   of_onnx(c.add_flag("--dynamic-batch", o.model_options.dynamic_batch,
                      "accept any number of images per run"));
-  of_onnx(c.add_flag("--for-onnxruntime", o.model_options.for_onnxruntime,
-                     "int8: place Q/DQ pairs where ONNX Runtime's integer convolutions want them"));
+  of_onnx(c.add_flag("--dynamic-size", o.model_options.dynamic_size,
+                     "accept images of any height and width that the strides divide"));
+  of_onnx(c.add_option("--for RUNTIME", o.target,
+                       "int8: place Q/DQ pairs as this runtime's integer kernels want them")
+              .default_text("openvino"));
   Option nms = of_onnx(c.add_flag("--nms", o.suppress,
                                   "add non-maximum suppression; the outputs are num_dets, "
                                   "det_boxes, det_scores and det_classes"));
@@ -60,9 +69,10 @@ void add_onnx_options(Command c, Options& o, Option onnx) {
              .show_default());
   of_nms(c.add_option("--max-det N", o.nms.max_det, "maximum number of boxes per image")
              .range(1, 30000)
-             .default_text("300, or all boxes if the model has fewer"));
+             .show_default());
   of_nms(c.add_flag("--multi-label", o.nms.multi_label,
                     "keep a box for every class above --conf, not only for the best one"));
+  return batch;
 }
 
 }  // namespace
@@ -76,11 +86,16 @@ void add_export_command(Command app) {
       c.add_option("--pt FILE", o->pt, "write the state dict of a checkpoint, for torch.load")
           .writes();
   Option onnx = c.add_option("--onnx FILE", o->onnx, "write an ONNX model").writes();
-  add_onnx_options(c, *o, onnx);
+  const Option batch = add_onnx_options(c, *o, onnx);
   c.examples({"sextant export best.safetensors --out model.safetensors",
               "sextant export int8.safetensors --onnx model.onnx --nms"});
-  c.callback([o, out, pt, onnx] {
+  c.callback([o, out, pt, onnx, batch] {
     check(out.given() || pt.given() || onnx.given(), "export: give --out, --pt or --onnx");
+    check(
+        !batch.given() || !o->model_options.dynamic_batch,
+        "export: --batch has no effect with --dynamic-batch: the model takes any number of images");
+    check(o->image_size.text.empty() || !o->model_options.dynamic_size,
+          "export: --img has no effect with --dynamic-size: the model takes images of any size");
     if (out.given()) {
       deploy::save_deploy(o->out, load_model_graph(o->model));
       fmt::print("{} written\n", o->out);

@@ -6,33 +6,44 @@
     python onnx_models.py map MODEL.onnx --data SQUARE
     python onnx_models.py precisions MODEL.onnx
     python onnx_models.py check MODEL.onnx
+    python onnx_models.py classifiers --sextant SEXTANT --data DATA
 
 prepare writes a data set of letterboxed PNGs, so that all programs read the same pixels; evaluate
 Sextant on it with `sextant eval DEPLOY --data SQUARE --split val`. outputs compares each candidate
 box of an image of the network's size with those of
     sextant detect DEPLOY IMAGE.png --multi-label --conf 0.01 --iou 1 --max-det 30000 --no-pictures
 map suppresses as `sextant eval` does (or takes the boxes of a model with nms) and lets pycocotools
-score. precisions counts the kernels that ran in integers. Each prints one line of JSON per runtime.
+score; `--runtimes exact` computes Q/DQ pairs in float. precisions counts the kernels that ran in
+integers. Each prints one line of JSON per runtime.
+
+classifiers (needs torch and torchvision) is the table of torchvision's classifiers: each is exported
+in several ways, imported and quantized by Sextant, and compared in fp32 with ONNX Runtime without
+optimizations and in int8 with its own fp32. They are trained from random weights, for a minute, to tell
+crops of DATA's first pictures apart, so that top-1 means something without pretrained weights.
 """
 
 import argparse
 import json
 import pathlib
+import subprocess
 import tempfile
 
 import numpy as np
 from PIL import Image
 
-RUNTIMES = ("onnxruntime", "openvino")
+# exact: ONNX Runtime without optimizations, so that Q/DQ pairs are computed in float
+RUNTIMES = ("onnxruntime", "openvino", "exact")
 OUTPUTS = ("outputs", "num_dets", "det_boxes", "det_scores", "det_classes")
 
 
-def onnxruntime_session(path, profile=None):
+def onnxruntime_session(path, profile=None, exact=False):
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 2
     options.log_severity_level = 3
+    if exact:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if profile:
         options.enable_profiling = True
         options.profile_file_prefix = profile
@@ -50,8 +61,8 @@ def openvino_model(path, config=None):
 
 def runner(path, runtime):
     """A function from images [N,3,H,W] to {output name: array}, and H."""
-    if runtime == "onnxruntime":
-        session = onnxruntime_session(path)
+    if runtime != "openvino":
+        session = onnxruntime_session(path, exact=runtime == "exact")
         names = [o.name for o in session.get_outputs()]
         size = session.get_inputs()[0].shape[2]
         return lambda x: dict(zip(names, session.run(None, {"images": x}))), size
@@ -215,6 +226,156 @@ def precisions(args):
         print(json.dumps({"runtime": runtime, "layers": count(layers)}))
 
 
+CLASSIFIERS = (
+    "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large", "efficientnet_b0", "regnet_y_400mf",
+    "shufflenet_v2_x1_0", "googlenet", "vgg11", "vgg11_bn", "mnasnet1_0", "resnet18",
+)
+EXPORTERS = ("torchscript", "dynamo", "onnxslim", "onnxsim", "onnxruntime")
+
+
+def crops(paths, size, each, seed):
+    """`each` random crops of each picture, [N,3,size,size] in 0..1, and the number of its picture."""
+    rng = np.random.default_rng(seed)
+    images, numbers = [], []
+    for number, path in enumerate(paths):
+        picture = Image.open(path).convert("RGB")
+        for _ in range(each):
+            w, h = (int(side * rng.uniform(0.7, 1)) for side in picture.size)
+            left, top = int(rng.uniform(0, picture.width - w)), int(rng.uniform(0, picture.height - h))
+            crop = picture.crop((left, top, left + w, top + h)).resize((size, size), Image.BILINEAR)
+            images.append(np.asarray(crop).transpose(2, 0, 1))
+            numbers.append(number)
+    return np.stack(images).astype(np.float32) / np.float32(255), np.array(numbers)
+
+
+def classifier(name, images, numbers, steps):
+    """A model of torchvision that tells pictures apart: trained for so many steps, the last layer fitted."""
+    import torch
+    import torchvision
+
+    torch.manual_seed(1)
+    options = {"init_weights": True, "aux_logits": False} if name == "googlenet" else {}
+    model = getattr(torchvision.models, name)(**options)
+    for m in model.modules():
+        if isinstance(m, torch.nn.BatchNorm2d):
+            m.momentum = None  # the mean over all batches
+    last = [m for m in model.modules() if isinstance(m, torch.nn.Linear)][-1]
+    batches = torch.from_numpy(images).split(16)
+    model.train()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    order = torch.Generator().manual_seed(2)
+    for _ in range(steps):
+        some = torch.randperm(len(images), generator=order)[:32]
+        loss = torch.nn.functional.cross_entropy(model(torch.from_numpy(images)[some]), torch.from_numpy(numbers)[some])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    features = []
+    with torch.no_grad():
+        for m in model.modules():
+            if isinstance(m, torch.nn.BatchNorm2d):
+                m.reset_running_stats()
+        for m in model.modules():
+            if isinstance(m, torch.nn.Dropout):
+                m.eval()
+        for batch in batches:
+            model(batch)
+        model.eval()
+        hook = last.register_forward_hook(lambda module, inputs, output: features.append(inputs[0]))
+        for batch in batches:
+            model(batch)
+        hook.remove()
+        # ridge regression to one of as many classes as there are pictures
+        x = torch.cat(features).double()
+        mean = x.mean(0)
+        x = x - mean
+        wanted = torch.nn.functional.one_hot(torch.from_numpy(numbers)).double()
+        gram = x @ x.T
+        gram += 0.1 * gram.diagonal().mean() * torch.eye(len(x), dtype=torch.double)
+        weight = (x.T @ torch.linalg.solve(gram, wanted - wanted.mean(0))).T
+        classes = wanted.shape[1]
+        last.weight.zero_()
+        last.bias.fill_(-1)
+        last.weight[:classes] = weight.float()
+        last.bias[:classes] = (wanted.mean(0) - weight @ mean).float()
+    return model
+
+
+def export_classifier(model, exporter, size, path):
+    """False if the exporter is not installed."""
+    import onnx
+    import torch
+
+    x = torch.zeros(1, 3, size, size)
+    names = {"input_names": ["images"], "output_names": ["outputs"]}
+    try:
+        if exporter == "dynamo":
+            torch.onnx.export(model, (x,), path, dynamo=True, external_data=False, verbose=False, **names)
+            return True
+        torch.onnx.export(model, (x,), path, dynamo=False, opset_version=17, dynamic_axes={"images": [0]}, **names)
+        if exporter == "onnxslim":
+            import onnxslim
+
+            onnx.save(onnxslim.slim(onnx.load(path)), path)
+        if exporter == "onnxsim":
+            import onnxsim
+
+            onnx.save(onnxsim.simplify(onnx.load(path))[0], path)
+    except ModuleNotFoundError:
+        return False
+    if exporter == "onnxruntime":
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = path + ".optimized"
+        onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        pathlib.Path(path + ".optimized").replace(path)
+    return True
+
+
+def classifiers(args):
+    paths = sorted((pathlib.Path(args.data) / "images" / "train").iterdir())[: args.pictures]
+    known, numbers = crops(paths, args.img, 16, 1)
+    images, truth = crops(paths, args.img, 8, 2)
+    with tempfile.TemporaryDirectory() as folder:
+        float_model, int8_model, onnx_model = f"{folder}/f.safetensors", f"{folder}/q.safetensors", f"{folder}/m.onnx"
+        np.save(f"{folder}/x.npy", images)
+
+        def sextant(*words):
+            run = subprocess.run([args.sextant, *words], capture_output=True, text=True)
+            if run.returncode != 0:
+                raise RuntimeError(run.stderr.strip())
+
+        def outputs_of(model):
+            sextant("run", model, "--input", f"{folder}/x.npy", "--out", f"{folder}/y.npy", "--device", "cpu")
+            y = np.load(f"{folder}/y.npy")
+            return y.reshape(len(y), -1)[:, : len(paths)]  # other classes have constant logits
+
+        for name in args.models:
+            model = classifier(name, known, numbers, args.steps)
+            for exporter in args.exporters:
+                row = {"model": name, "exporter": exporter}
+                if not export_classifier(model, exporter, args.img, onnx_model):
+                    continue
+                session = onnxruntime_session(onnx_model, exact=True)
+                theirs = np.concatenate([session.run(None, {"images": x[None]})[0] for x in images])[:, : len(paths)]
+                try:
+                    sextant("import", onnx_model, "--out", float_model, "--img", str(args.img))
+                    ours = outputs_of(float_model)
+                    row["fp32_difference"] = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+                    sextant("quantize", float_model, "--data", args.data, "--img", str(args.img), "--out", int8_model)
+                    quantized = outputs_of(int8_model)
+                    row["fp32_top1"] = float((ours.argmax(1) == truth).mean())
+                    row["int8_top1"] = float((quantized.argmax(1) == truth).mean())
+                    row["int8_top1_agreement"] = float((quantized.argmax(1) == ours.argmax(1)).mean())
+                    noise = ((quantized - ours) ** 2).sum() / (ours**2).sum()
+                    row["int8_db"] = round(float(-10 * np.log10(noise)), 1)
+                except RuntimeError as e:
+                    row["refused"] = str(e)
+                print(json.dumps(row), flush=True)
+
+
 def check(args):
     import onnx
 
@@ -232,7 +393,7 @@ def main():
         p.set_defaults(function=function)
         if model:
             p.add_argument("model")
-            p.add_argument("--runtimes", nargs="+", choices=RUNTIMES, default=list(RUNTIMES))
+            p.add_argument("--runtimes", nargs="+", choices=RUNTIMES, default=list(RUNTIMES[:2]))
         return p
 
     p = command("prepare", prepare, model=False)
@@ -248,6 +409,14 @@ def main():
     p.add_argument("--split", default="val")
     command("precisions", precisions)
     command("check", check)
+    p = command("classifiers", classifiers, model=False)
+    p.add_argument("--sextant", required=True)
+    p.add_argument("--data", required=True)
+    p.add_argument("--img", type=int, default=96)
+    p.add_argument("--pictures", type=int, default=12)
+    p.add_argument("--steps", type=int, default=100)
+    p.add_argument("--models", nargs="+", default=list(CLASSIFIERS))
+    p.add_argument("--exporters", nargs="+", choices=EXPORTERS, default=list(EXPORTERS))
     args = parser.parse_args()
     args.function(args)
 

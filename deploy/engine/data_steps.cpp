@@ -41,7 +41,8 @@ std::unique_ptr<Step> make_copy_step(const Backend& on, const Place& source,
 }
 
 std::unique_ptr<Step> make_scatter_step(const Backend& on, const Place& source,
-                                        const Place& destination, const Shape& shape) {
+                                        const Place& destination, const Shape& shape,
+                                        const DepthToSpaceAttributes& attributes) {
   return make_step("scatter", {source.storage, destination.storage}, [=, &on](const Bases& bases) {
     on.depth_to_space({.source = source.at(bases),
                        .destination = destination.at(bases),
@@ -49,7 +50,10 @@ std::unique_ptr<Step> make_scatter_step(const Backend& on, const Place& source,
                        .height = shape[1],
                        .width = shape[2],
                        .bytes = bytes_of(destination),
-                       .destination_pitch = pitch_bytes(destination)});
+                       .destination_pitch = pitch_bytes(destination),
+                       .scale = attributes.scale,
+                       .crop_bottom = attributes.crop_bottom,
+                       .crop_right = attributes.crop_right});
   });
 }
 
@@ -89,6 +93,33 @@ std::unique_ptr<Step> make_max_pool_step(const Backend& on, const Place& source,
     p.source = source.at(bases);
     p.destination = destination.at(bases);
     on.max_pool_strided(p);
+  });
+}
+
+std::unique_ptr<Step> make_average_pool_step(const Backend& on, const Place& source,
+                                             const Place& destination, const Shape& shape,
+                                             const Shape& out, const AveragePoolAttributes& a,
+                                             bool simulate) {
+  const kernels::AveragePoolStrided pool{.dtype = source.dtype,
+                                         .batch = shape[0],
+                                         .height = shape[1],
+                                         .width = shape[2],
+                                         .channels = shape[3],
+                                         .out_height = out[1],
+                                         .out_width = out[2],
+                                         .kernel_height = a.kernel_height,
+                                         .kernel_width = a.kernel_width,
+                                         .stride = a.stride,
+                                         .top = a.top,
+                                         .left = a.left,
+                                         .source_pitch = source.pitch,
+                                         .destination_pitch = destination.pitch,
+                                         .round = simulate};
+  return make_step("avg_pool", {source.storage, destination.storage}, [=, &on](const Bases& bases) {
+    kernels::AveragePoolStrided p = pool;
+    p.source = source.at(bases);
+    p.destination = destination.at(bases);
+    on.average_pool_strided(p);
   });
 }
 

@@ -22,9 +22,10 @@ std::unique_ptr<Step> make_input_step(const Backend& on, const Place& pixels, co
 std::unique_ptr<Step> make_copy_step(const Backend& on, const Place& source,
                                      const Place& destination, int64_t rows);
 
-// Dense source [N,H,W,2,2,C]; shape is [N,H,W,*].
+// Dense source [N,H,W,scale,scale,C]; shape is [N,H,W,*].
 std::unique_ptr<Step> make_scatter_step(const Backend& on, const Place& source,
-                                        const Place& destination, const Shape& shape);
+                                        const Place& destination, const Shape& shape,
+                                        const DepthToSpaceAttributes& attributes = {});
 
 std::unique_ptr<Step> make_upsample_step(const Backend& on, const Place& source,
                                          const Place& destination, const Shape& shape,
@@ -34,6 +35,14 @@ std::unique_ptr<Step> make_upsample_step(const Backend& on, const Place& source,
 std::unique_ptr<Step> make_max_pool_step(const Backend& on, const Place& source,
                                          const Place& destination, const Shape& shape,
                                          const Shape& out, const MaxPoolAttributes& attributes);
+
+// `shape` of the source, `out` of the destination; one scale for both. `simulate`: F32 that holds
+// integers.
+std::unique_ptr<Step> make_average_pool_step(const Backend& on, const Place& source,
+                                             const Place& destination, const Shape& shape,
+                                             const Shape& out,
+                                             const AveragePoolAttributes& attributes,
+                                             bool simulate);
 
 // Softmax over the channels of each row. Floats.
 std::unique_ptr<Step> make_softmax_step(const Backend& on, const Place& source,

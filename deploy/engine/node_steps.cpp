@@ -20,6 +20,25 @@ void emit_max_pool(ProgramBuilder& b, const Node& node) {
                            node.as<MaxPoolAttributes>()));
 }
 
+void emit_average_pool(ProgramBuilder& b, const Node& node) {
+  const int in = node.inputs[0], out = node.output;
+  const bool simulate = b.quantized(out) && b.place(out).dtype == DType::kF32;
+  b.add(make_average_pool_step(b.on(), b.as_meant(in, out), b.place(out), b.shape(in), b.shape(out),
+                               node.as<AveragePoolAttributes>(), simulate));
+}
+
+void emit_depth_to_space(ProgramBuilder& b, const Node& node) {
+  const int in = node.inputs[0], out = node.output;
+  Place source = b.as_meant(in, out);
+  if (!source.dense()) {
+    const Place copy = b.scratch(b.rows(in), source.channels, source.dtype);
+    b.add(make_copy_step(b.on(), source, copy, b.rows(in)));
+    source = copy;
+  }
+  b.add(make_scatter_step(b.on(), source, b.place(out), b.shape(in),
+                          node.as<DepthToSpaceAttributes>()));
+}
+
 void emit_upsample(ProgramBuilder& b, const Node& node) {
   const int in = node.inputs[0], out = node.output;
   b.add(make_upsample_step(b.on(), b.as_meant(in, out), b.place(out), b.shape(in),
@@ -149,7 +168,9 @@ constexpr NodeSteps kSteps[] = {{NodeKind::kInput, emit_input, false},
                                 {NodeKind::kConv, emit_conv},
                                 {NodeKind::kDeconv, emit_conv},
                                 {NodeKind::kMaxPool, emit_max_pool},
+                                {NodeKind::kAveragePool, emit_average_pool},
                                 {NodeKind::kUpsample, emit_upsample},
+                                {NodeKind::kDepthToSpace, emit_depth_to_space},
                                 {NodeKind::kConcat, emit_concat},
                                 {NodeKind::kAdd, emit_add},
                                 {NodeKind::kMultiply, emit_multiply},

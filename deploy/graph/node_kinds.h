@@ -19,7 +19,9 @@ enum class NodeKind {
   kConv,           // weight, bias, activation, residual sum
   kDeconv,         // 2x2 stride 2 transposed convolution: weight [O,2,2,I], bias, activation
   kMaxPool,        // kernel, stride, padding
+  kAveragePool,    // windows over the image; what lies outside does not count
   kUpsample,       // nearest, by a whole factor
+  kDepthToSpace,   // [N,H,W,s,s,C] to [N,sH,sW,C], cropped: ends other transposed convolutions
   kConcat,         // channels
   kAdd,            // two inputs of equal shape
   kMultiply,       // two inputs of equal shape, or the second of one pixel per image
@@ -37,7 +39,9 @@ constexpr auto enum_names(NodeKind) {
                                                  {NodeKind::kConv, "conv"},
                                                  {NodeKind::kDeconv, "deconv"},
                                                  {NodeKind::kMaxPool, "max_pool"},
+                                                 {NodeKind::kAveragePool, "avg_pool"},
                                                  {NodeKind::kUpsample, "upsample"},
+                                                 {NodeKind::kDepthToSpace, "depth_to_space"},
                                                  {NodeKind::kConcat, "concat"},
                                                  {NodeKind::kAdd, "add"},
                                                  {NodeKind::kMultiply, "multiply"},
@@ -98,9 +102,24 @@ struct MaxPoolAttributes {
   bool operator==(const MaxPoolAttributes&) const = default;
 };
 
+struct AveragePoolAttributes {
+  int64_t kernel_height = 1;
+  int64_t kernel_width = 1;
+  int64_t stride = 1;
+  int64_t top = 0, left = 0, bottom = 0, right = 0;  // how far windows reach out of the image
+  bool ceil_mode = false;                            // as of MaxPoolAttributes
+  bool operator==(const AveragePoolAttributes&) const = default;
+};
+
 struct UpsampleAttributes {
   int64_t scale = 2;
   bool operator==(const UpsampleAttributes&) const = default;
+};
+
+struct DepthToSpaceAttributes {
+  int64_t scale = 2;
+  int64_t crop_bottom = 0, crop_right = 0;  // rows and columns left out at the end
+  bool operator==(const DepthToSpaceAttributes&) const = default;
 };
 
 struct ConcatAttributes {
@@ -166,9 +185,10 @@ struct DecodeAttributes {
 // In the order of NodeKind.
 using Attributes =
     std::variant<InputAttributes, ConvAttributes, DeconvAttributes, MaxPoolAttributes,
-                 UpsampleAttributes, ConcatAttributes, AddAttributes, MultiplyAttributes,
-                 ActivationAttributes, SliceAttributes, GatherAttributes, GlobalAvgPoolAttributes,
-                 SoftmaxAttributes, BatchNormAttributes, DecodeAttributes>;
+                 AveragePoolAttributes, UpsampleAttributes, DepthToSpaceAttributes,
+                 ConcatAttributes, AddAttributes, MultiplyAttributes, ActivationAttributes,
+                 SliceAttributes, GatherAttributes, GlobalAvgPoolAttributes, SoftmaxAttributes,
+                 BatchNormAttributes, DecodeAttributes>;
 
 inline NodeKind kind_of(const Attributes& attributes) {
   return static_cast<NodeKind>(attributes.index());

@@ -54,6 +54,26 @@ void visit(MaxPoolAttributes& a, AttributeVisitor& v) {
   v.attribute({"ceil_mode", " ceil", false, Stored::kUnlessDefault}, &a.ceil_mode);
 }
 
+void visit(AveragePoolAttributes& a, AttributeVisitor& v) {
+  const double above = static_cast<double>(a.kernel_height - 1);
+  const double beside = static_cast<double>(a.kernel_width - 1);
+  v.attribute({"kernel_height", " {}", true}, &a.kernel_height, {1, 255});
+  v.attribute({"kernel_width", "x{}", true}, &a.kernel_width, {1, 255});
+  v.attribute({"stride", " s{}", true}, &a.stride, {1, 64});
+  v.attribute({"top"}, &a.top, {0, above});
+  v.attribute({"left"}, &a.left, {0, beside});
+  v.attribute({"bottom"}, &a.bottom, {0, above});
+  v.attribute({"right"}, &a.right, {0, beside});
+  v.attribute({"ceil_mode", " ceil", false, Stored::kUnlessDefault}, &a.ceil_mode);
+}
+
+void visit(DepthToSpaceAttributes& a, AttributeVisitor& v) {
+  v.attribute({"scale", " x{}", true}, &a.scale, {1, 64});
+  const double most = static_cast<double>(a.scale - 1);
+  v.attribute({.name = "crop_bottom", .stored = Stored::kUnlessDefault}, &a.crop_bottom, {0, most});
+  v.attribute({.name = "crop_right", .stored = Stored::kUnlessDefault}, &a.crop_right, {0, most});
+}
+
 void visit(UpsampleAttributes& a, AttributeVisitor& v) {
   v.attribute({"scale", " x{}", true}, &a.scale, {1, 64});
 }
@@ -132,17 +152,21 @@ void check_weight(const Node& node) {
     check(std::isfinite(g) && g > 0, "gains must be positive and finite");
 }
 
+// The windows along one side.
+int64_t windows(int64_t size, int64_t before, int64_t behind, int64_t kernel, int64_t stride,
+                bool ceil_mode) {
+  const int64_t rest = size + before + behind - kernel;
+  const int64_t last = (rest + stride - 1) / stride * stride;  // where the last window begins
+  return rest / stride + 1 + (ceil_mode && rest % stride != 0 && last < size + before);
+}
+
 // The output shape of x under a kh x kw kernel.
 Shape slid(const Shape& x, int64_t kh, int64_t kw, int64_t stride, int64_t padding,
            int64_t channels, bool ceil_mode = false) {
   check(x[1] + 2 * padding >= kh && x[2] + 2 * padding >= kw, "input {} is smaller than the kernel",
         x.str());
-  const auto side = [&](int64_t size, int64_t kernel) {
-    const int64_t rest = size + 2 * padding - kernel;
-    const int64_t last = (rest + stride - 1) / stride * stride;  // where the last window begins
-    return rest / stride + 1 + (ceil_mode && rest % stride != 0 && last < size + padding);
-  };
-  return {x[0], side(x[1], kh), side(x[2], kw), channels};
+  return {x[0], windows(x[1], padding, padding, kh, stride, ceil_mode),
+          windows(x[2], padding, padding, kw, stride, ceil_mode), channels};
 }
 
 Shape first_input(const ShapeQuery& q) { return q.inputs[0]; }
@@ -172,6 +196,24 @@ Shape deconv_shape(const ShapeQuery& q) {
 Shape max_pool_shape(const ShapeQuery& q) {
   const auto& a = q.node.as<MaxPoolAttributes>();
   return slid(q.inputs[0], a.kernel, a.kernel, a.stride, a.padding, q.inputs[0][3], a.ceil_mode);
+}
+
+Shape average_pool_shape(const ShapeQuery& q) {
+  const auto& a = q.node.as<AveragePoolAttributes>();
+  const Shape& x = q.inputs[0];
+  check(x[1] + a.top + a.bottom >= a.kernel_height && x[2] + a.left + a.right >= a.kernel_width,
+        "input {} is smaller than the kernel", x.str());
+  return {x[0], windows(x[1], a.top, a.bottom, a.kernel_height, a.stride, a.ceil_mode),
+          windows(x[2], a.left, a.right, a.kernel_width, a.stride, a.ceil_mode), x[3]};
+}
+
+Shape depth_to_space_shape(const ShapeQuery& q) {
+  const auto& a = q.node.as<DepthToSpaceAttributes>();
+  const Shape& x = q.inputs[0];
+  const int64_t taps = a.scale * a.scale;
+  check(x[3] % taps == 0, "input {} does not have {} channels for each of its output", x.str(),
+        taps);
+  return {x[0], a.scale * x[1] - a.crop_bottom, a.scale * x[2] - a.crop_right, x[3] / taps};
 }
 
 Shape upsample_shape(const ShapeQuery& q) {
@@ -285,6 +327,15 @@ ChannelLinks one_after_the_other(const Node&, const std::vector<int64_t>& channe
   }
   return links;
 }
+ChannelLinks of_taps(const Node& node, const std::vector<int64_t>& channels) {
+  const int64_t scale = node.as<DepthToSpaceAttributes>().scale;
+  ChannelLinks links;
+  for (int64_t tap = 0; tap < scale * scale; ++tap) {
+    const int64_t count = channels[0] / (scale * scale);
+    links.push_back({.begin = tap * count, .count = count});
+  }
+  return links;
+}
 ChannelLinks of_slice(const Node& node, const std::vector<int64_t>&) {
   const auto& a = node.as<SliceAttributes>();
   return {{.begin = a.begin, .count = a.end - a.begin}};
@@ -321,6 +372,11 @@ constexpr NodeRules kRules[] = {
      .never_negative = where_inputs_are,
      .shape = max_pool_shape,
      .channels = of_all_inputs},
+    {.kind = NodeKind::kAveragePool,
+     .range = RangeRule::kShares,
+     .never_negative = where_inputs_are,
+     .shape = average_pool_shape,
+     .channels = of_all_inputs},
     {.kind = NodeKind::kUpsample,
      .traced_as = "upsample_nearest",
      .range = RangeRule::kPasses,
@@ -328,6 +384,12 @@ constexpr NodeRules kRules[] = {
      .never_negative = where_inputs_are,
      .shape = upsample_shape,
      .channels = of_all_inputs},
+    {.kind = NodeKind::kDepthToSpace,
+     .range = RangeRule::kPasses,
+     .integer = IntegerRule::kMoves,
+     .never_negative = where_inputs_are,
+     .shape = depth_to_space_shape,
+     .channels = of_taps},
     {.kind = NodeKind::kConcat,
      .inputs = kAnyNumber,
      .traced_as = "concat",

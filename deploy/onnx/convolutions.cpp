@@ -18,6 +18,34 @@ namespace {
 
 constexpr int64_t kMostWeights = int64_t{1} << 28;
 
+// One side of a transposed convolution with stride s. Pixel s q + r of its result is a sum over
+// pixels q + t of its input, where t = (r + padding - tap * dilation) / s is whole.
+struct TransposedSide {
+  int64_t stride = 1, dilation = 1, kernel = 1;
+  int64_t before = 0, behind = 0;  // padding
+  int64_t more = 0;                // output_padding
+
+  // The result has s * size + this many pixels.
+  int64_t excess() const { return (kernel - 1) * dilation + 1 + more - before - behind - stride; }
+  // Rows q beyond those of the input, and pixels of the last one that the result lacks.
+  int64_t rows_more() const {
+    return excess() > 0 ? (excess() + stride - 1) / stride : -(-excess() / stride);
+  }
+  int64_t crop() const { return stride * rows_more() - excess(); }
+  // The tap that phase r reads at distance t from q; -1 for none.
+  int64_t tap(int64_t r, int64_t t) const {
+    const int64_t reach = r + before - t * stride;
+    return reach >= 0 && reach % dilation == 0 && reach / dilation < kernel ? reach / dilation : -1;
+  }
+  // All t lie in [first(), last()], a range that holds 0 and the padding behind the input.
+  int64_t first() const {
+    return -(std::max<int64_t>((kernel - 1) * dilation - before, 0) / stride);
+  }
+  int64_t last() const {
+    return std::max({(stride - 1 + before) / stride, -rows_more(), int64_t{0}});
+  }
+};
+
 class Convolutions : public OnnxOperator {
  public:
   using OnnxOperator::OnnxOperator;
@@ -45,6 +73,7 @@ class Convolutions : public OnnxOperator {
   Weights weights(int i, size_t out_axis) const;
   std::vector<float> bias_values(int i, int64_t channels, bool broadcasts = false) const;
   void check_kernel(const Weights& w) const;
+  std::array<TransposedSide, 2> transposed_sides(const Weights& w, const Shape& x) const;
   // Input 0 with only its padding pending.
   OnnxValue padded_image();
   void convolution(const OnnxValue& source, Weights w, const OnnxWindow& g, int64_t groups,
@@ -152,25 +181,100 @@ void Convolutions::conv() {
   convolution(x, std::move(w), g, groups, std::move(bias));
 }
 
+std::array<TransposedSide, 2> Convolutions::transposed_sides(const Weights& w,
+                                                             const Shape& x) const {
+  const OnnxWindow g = window(x, 1, 1);
+  const auto more = integers("output_padding", {0, 0}, 0, 64);
+  const std::string automatic = text("auto_pad", "NOTSET");
+  std::array<TransposedSide, 2> sides;
+  for (size_t d = 0; d < 2; ++d) {
+    TransposedSide& s = sides[d];
+    s = {g.stride, g.dilation[d], w.dims[d + 2], g.pads[d], g.pads[d + 2], more[d]};
+    if (automatic.starts_with("SAME")) {
+      const int64_t all = s.excess();  // the result has `stride` pixels for each
+      check(all >= 0, "auto_pad {} is not supported for a kernel smaller than the stride",
+            automatic);
+      s.before = automatic == "SAME_UPPER" ? all / 2 : all - all / 2;
+      s.behind = all - s.before;
+    }
+  }
+  return sides;
+}
+
+// A kernel of 2x2 with stride 2 is a node of its own. Another is a convolution with the channels of
+// all stride x stride pixels that come from one, in the kernel that reaches all of their taps, and a
+// DepthToSpace.
 void Convolutions::conv_transpose() {
-  const int x = plain(0);
-  const Weights w = weights(1, 1);
+  OnnxValue source;
+  source.tensor = image(0);
+  Weights w = weights(1, 1);
   check_kernel(w);
-  const OnnxWindow g = window(shape(x), 2, 2);
-  const auto extra = integers("output_padding", {0, 0}, 0, 64);
-  check(w.dims[2] == 2 && w.dims[3] == 2 && g.stride == 2 && g.pads == std::array<int64_t, 4>{} &&
-            g.dilation == std::array<int64_t, 2>{1, 1} && integer("group", 1, 1, 1 << 16) == 1 &&
-            extra[0] == 0 && extra[1] == 0,
-        "only 2x2 kernels with stride 2, without padding and groups, are supported");
-  Node node;
-  node.attributes = DeconvAttributes{};
-  node.inputs = {x};
-  node.precision = w.quantized ? Precision::kInt8 : Precision::kFloat32;
-  node.weight_scale = w.scale;
-  node.weight = iohw_to_ohwi(Tensor::from({w.dims[0], w.dims[1], 2, 2}, w.values));
-  const std::vector<float> bias = bias_values(2, w.dims[1]);
-  if (!bias.empty()) node.bias = Tensor::from({std::ssize(bias)}, bias);
-  result(add(std::move(node), w.module_name()));
+  const int64_t groups = integer("group", 1, 1, 1 << 16);
+  const auto sides = transposed_sides(w, shape(source.tensor));
+  const int64_t in = w.dims[0], out = w.dims[1];  // out: of one group
+  const std::vector<float> bias = bias_values(2, out * groups);
+  const auto plain_side = [](const TransposedSide& s) {
+    return s.kernel == 2 && s.stride == 2 && s.dilation == 1 && s.before == 0 && s.behind == 0 &&
+           s.more == 0;
+  };
+  if (groups == 1 && plain_side(sides[0]) && plain_side(sides[1])) {
+    Node node;
+    node.attributes = DeconvAttributes{};
+    node.inputs = {source.tensor};
+    node.precision = w.quantized ? Precision::kInt8 : Precision::kFloat32;
+    node.weight_scale = w.scale;
+    node.weight = iohw_to_ohwi(Tensor::from({in, out, 2, 2}, w.values));
+    if (!bias.empty()) node.bias = Tensor::from({std::ssize(bias)}, bias);
+    return result(add(std::move(node), w.module_name()));
+  }
+  const auto& [down, across] = sides;
+  const int64_t scale = down.stride, taps = scale * scale, inner = in / groups;
+  const int64_t kh = down.last() - down.first() + 1, kw = across.last() - across.first() + 1;
+  check(in % groups == 0 && taps * out * groups <= 1 << 16 && kh <= 64 && kw <= 64 &&
+            taps * out * in <= kMostWeights / (kh * kw),
+        "its weight [{},{},{},{}] with stride {} and {} groups is too large", in, out, w.dims[2],
+        w.dims[3], scale, groups);
+  Weights conv;
+  conv.dims = {groups * taps * out, inner, kh, kw};
+  conv.values.assign(static_cast<size_t>(groups * taps * out * inner * kh * kw), 0.0f);
+  conv.quantized = w.quantized;
+  conv.name = w.name;
+  std::vector<float> biases;
+  float* to = conv.values.data();
+  for (int64_t g = 0; g < groups; ++g)
+    for (int64_t tap = 0; tap < taps; ++tap)
+      for (int64_t o = 0; o < out; ++o) {
+        if (!w.scale.empty()) conv.scale.push_back(w.scale[static_cast<size_t>(o)]);
+        if (!bias.empty()) biases.push_back(bias[static_cast<size_t>(g * out + o)]);
+        for (int64_t i = 0; i < inner; ++i)
+          for (int64_t y = 0; y < kh; ++y)
+            for (int64_t x = 0; x < kw; ++x, ++to) {
+              const int64_t row = down.tap(tap / scale, y + down.first());
+              const int64_t column = across.tap(tap % scale, x + across.first());
+              if (row < 0 || column < 0) continue;
+              const int64_t from = (g * inner + i) * out + o;
+              *to = w.values[static_cast<size_t>((from * w.dims[2] + row) * w.dims[3] + column)];
+            }
+      }
+  OnnxWindow g;
+  g.pads = {-down.first(), -across.first(), down.rows_more() + down.last(),
+            across.rows_more() + across.last()};
+  convolution(source, std::move(conv), g, groups, std::move(biases));
+  if (scale == 1) return;
+  if (groups > 1) {  // from (group, tap, o) to (tap, group, o)
+    GatherAttributes order;
+    for (int64_t tap = 0; tap < taps; ++tap)
+      for (int64_t c = 0; c < groups * out; ++c)
+        order.channels.push_back((c / out * taps + tap) * out + c % out);
+    Node sorted;
+    sorted.inputs = {output().tensor};
+    sorted.attributes = std::move(order);
+    output().tensor = add(std::move(sorted));
+  }
+  Node spread;
+  spread.inputs = {output().tensor};
+  spread.attributes = DepthToSpaceAttributes{scale, down.crop(), across.crop()};
+  output().tensor = add(std::move(spread));
 }
 
 // A fully connected layer is a convolution with a kernel as large as its input. `w` is [O, C * H *
@@ -210,8 +314,9 @@ void Convolutions::gemm() {
   const bool transposed = integer("transB", 0, 0, 1) == 1;
   Weights w = weights(1, transposed ? 0 : 1);
   check(w.dims.size() == 2, "its weight must be a matrix");
+  const float beta = number("beta", 1.0f);  // also where nothing is added
   std::vector<float> bias = bias_values(2, w.dims[transposed ? 0 : 1], true);
-  for (float& v : bias) v *= number("beta", 1.0f);
+  for (float& v : bias) v *= beta;
   fully_connected(std::move(w), transposed, number("alpha", 1.0f), std::move(bias));
 }
 
@@ -238,21 +343,32 @@ void Convolutions::batch_norm() {
   result(add(std::move(node)), input(0).flat);
 }
 
-// A depthwise convolution whose weights are all equal.
+// A depthwise convolution whose weights are all equal, unless windows reach out of the image and
+// count only what lies inside.
 void Convolutions::average_pool() {
   const OnnxValue x = padded_image();
   const std::vector<int64_t> kernel = integers("kernel_shape", {0, 0}, 1, 64);
   check(kernel[0] >= 1 && kernel[1] >= 1, "kernel_shape is missing");
   const OnnxWindow g = window(shape(x.tensor), kernel[0], kernel[1], x.zeros);
-  check(integer("count_include_pad", 0, 0, 1) == 1 || g.pads == std::array<int64_t, 4>{},
-        "count_include_pad 0 with padding is not supported");
   const auto rest = [&](size_t d) {
     return (shape(x.tensor)[static_cast<int>(d) + 1] + g.pads[d] + g.pads[d + 2] + x.zeros[d] +
             x.zeros[d + 2] - (kernel[d] - 1) * g.dilation[d] - 1) %
            g.stride;
   };
-  check(integer("ceil_mode", 0, 0, 1) == 0 || (rest(0) == 0 && rest(1) == 0),
-        "ceil_mode is not supported");
+  const bool padded = g.pads != std::array<int64_t, 4>{};
+  const bool up = integer("ceil_mode", 0, 0, 1) == 1 && (rest(0) != 0 || rest(1) != 0);
+  const bool counted = integer("count_include_pad", 0, 0, 1) == 1;
+  if (up || (padded && !counted)) {
+    check(!padded || !counted, "ceil_mode with padding that counts is not supported");
+    check(g.dilation == std::array<int64_t, 2>{1, 1} && x.zeros == std::array<int64_t, 4>{},
+          "{} is only supported without dilation and without a Pad before it",
+          up ? "ceil_mode" : "padding that does not count");
+    Node node;
+    node.inputs = {x.tensor};
+    node.attributes = AveragePoolAttributes{kernel[0], kernel[1], g.stride,  g.pads[0],
+                                            g.pads[1], g.pads[2], g.pads[3], up};
+    return result(add(std::move(node)));
+  }
   const int64_t channels = shape(x.tensor)[3];
   const float share = 1.0f / static_cast<float>(kernel[0] * kernel[1]);
   Weights w;
@@ -295,26 +411,45 @@ std::string channel_scale(OnnxWriter& w, const std::string& name, const std::vec
   return w.floats(name + "_scale", {std::ssize(scale)}, scale);
 }
 
+// The inputs behind the image of a convolution that runs in integers.
+void add_integer_weights(OnnxExporter& e, const Node& node, std::vector<std::string>& inputs) {
+  OnnxWriter& w = e.writer();
+  const OnnxAttribute axis{"axis", int64_t{node.is<DeconvAttributes>()}};
+  const std::string weight = node.name + ".weight", bias = node.name + ".bias";
+  const std::vector<int64_t> dims = onnx_weight_dims(node);
+  const auto zeros = [&](const std::vector<float>& scale) {
+    return w.int8s(weight + "_zero_point", {std::ssize(scale)}, std::vector<int8_t>(scale.size()));
+  };
+  if (e.meant_for(OnnxTarget::kTensorRt)) {
+    const Tensor levels = onnx_weight_levels(node);
+    const std::string values = w.floats(weight, dims, levels.span<float>());
+    const std::string scale = channel_scale(w, weight, node.weight_scale);
+    const std::string zero = zeros(node.weight_scale);
+    const std::string q =
+        w.node("QuantizeLinear", weight + "/quantize", {values, scale, zero}, {axis});
+    inputs.push_back(w.node("DequantizeLinear", weight + "/dequantize", {q, scale, zero}, {axis}));
+    if (node.bias.defined()) inputs.push_back(e.constant(bias, node.bias, {node.bias.numel()}));
+    return;
+  }
+  const IntegerWeight q = integer_weight(node, e.info(node.inputs[0]).scale());
+  const std::string values = w.int8s(weight, dims, q.weight);
+  const std::string scale = channel_scale(w, weight, q.scale);
+  inputs.push_back(
+      w.node("DequantizeLinear", weight + "/dequantize", {values, scale, zeros(q.scale)}, {axis}));
+  if (node.bias.defined())
+    inputs.push_back(w.node("DequantizeLinear", bias + "/dequantize",
+                            {w.int32s(bias, q.bias), channel_scale(w, bias, q.bias_scale)},
+                            {{"axis", int64_t{0}}}));
+}
+
 std::string convolution(OnnxExporter& e, const Node& node, bool integer) {
   OnnxWriter& w = e.writer();
   const bool deconv = node.is<DeconvAttributes>();
-  const std::vector<int64_t> dims = onnx_weight_dims(node);
   std::vector<std::string> inputs{e.in(node)};
   if (integer) {
-    const IntegerWeight q = integer_weight(node, e.info(node.inputs[0]).scale());
-    const std::string weight = node.name + ".weight";
-    inputs.push_back(w.node("DequantizeLinear", weight + "/dequantize",
-                            {w.int8s(weight, dims, q.weight), channel_scale(w, weight, q.scale),
-                             w.int8s(weight + "_zero_point", {std::ssize(q.scale)},
-                                     std::vector<int8_t>(q.scale.size(), 0))},
-                            {{"axis", int64_t{deconv}}}));
-    const std::string bias = node.name + ".bias";
-    if (node.bias.defined())
-      inputs.push_back(w.node("DequantizeLinear", bias + "/dequantize",
-                              {w.int32s(bias, q.bias), channel_scale(w, bias, q.bias_scale)},
-                              {{"axis", int64_t{0}}}));
+    add_integer_weights(e, node, inputs);
   } else {
-    inputs.push_back(e.constant(node.name + ".weight", onnx_weight(node), dims));
+    inputs.push_back(e.constant(node.name + ".weight", onnx_weight(node), onnx_weight_dims(node)));
     if (node.bias.defined())
       inputs.push_back(e.constant(node.name + ".bias", node.bias, {node.bias.numel()}));
   }
@@ -333,7 +468,12 @@ std::string convolution(OnnxExporter& e, const Node& node, bool integer) {
 std::string with_residual(OnnxExporter& e, const Node& node, const std::string& x) {
   const float factor = node.as<ConvAttributes>().residual_scale;
   const std::string name = node.name + "/add";
-  const std::string r = e.scaled(name, e.in(node, 1), factor);
+  std::string r = e.scaled(name, e.in(node, 1), factor);
+  // TensorRT adds a residual inside a convolution where it comes from a pair. This one loses
+  // nothing: the integers are those of the residual itself.
+  if (factor != 1.0f && factor != 0.0f && e.meant_for(OnnxTarget::kTensorRt) &&
+      runs_in_int8(e.graph(), node) && e.quantized(node.inputs[1]))
+    r = e.pair(name + "/residual", r, std::abs(factor) * e.info(node.inputs[1]).amax, false);
   return e.writer().node("Add", name, factor == 1.0f ? std::vector{r, x} : std::vector{x, r});
 }
 
@@ -342,20 +482,22 @@ void export_conv(OnnxExporter& e, const Node& node) {
   const ConvAttributes a = conv_attributes(node);
   const bool integer = e.int8() && runs_in_int8(e.graph(), node);
   std::string x = convolution(e, node, integer);
-  const bool rounds = integer && e.options().for_onnxruntime && e.quantized(node.output);
+  const bool rounds = integer && e.quantized(node.output);
+  const bool rounds_sums = rounds && e.meant_for(OnnxTarget::kOnnxRuntime);
+  const bool linear = a.activation == Activation::kIdentity;
   const TensorInfo& out = e.info(node.output);
   // |conv| where the sum with the residual stays within the output's range
   const float reach = a.residual ? out.amax * (1.0f + std::abs(a.residual_scale)) : out.amax;
   if (a.residual && a.residual_before_activation) {
-    if (rounds) x = e.pair(node.name + "/conv", x, reach / 127.0f, false);
+    if (rounds_sums) x = e.pair(node.name + "/conv", x, reach, false);
     x = with_residual(e, node, x);
   }
-  if (a.activation != Activation::kIdentity) {
-    if (rounds && !a.residual && a.activation == Activation::kReLU && !out.is_unsigned)
+  if (!linear) {
+    if (rounds_sums && !a.residual && a.activation == Activation::kReLU && !out.is_unsigned)
       // loses nothing, since the output is rounded in the same way
-      x = e.pair(node.name + "/conv", x, out.scale(), false);
-    else if (rounds && !a.residual_before_activation && a.activation != Activation::kReLU)
-      x = e.pair(node.name + "/conv", x, reach_before(a.activation, reach) / 127.0f, false);
+      x = e.pair(node.name + "/conv", x, out.amax, false);
+    else if (rounds_sums && !a.residual_before_activation && a.activation != Activation::kReLU)
+      x = e.pair(node.name + "/conv", x, reach_before(a.activation, reach), false);
     x = e.activation(node.name + "/act", x, a.activation);
   }
   if (node.gain.defined())
@@ -363,9 +505,9 @@ void export_conv(OnnxExporter& e, const Node& node) {
         "Mul", node.name + "/gain",
         {x, e.constant(node.name + ".gain", node.gain, {1, node.gain.numel(), 1, 1})});
   if (a.residual && !a.residual_before_activation) {
-    const bool positive = a.activation == Activation::kReLU;
-    if (rounds)
-      x = e.pair(node.name + "/branch", x, reach / (positive ? 255.0f : 127.0f), positive);
+    // TensorRT's convolutions take in a sum, but not one behind their activation
+    if (rounds_sums || (rounds && !linear && e.meant_for(OnnxTarget::kTensorRt)))
+      x = e.pair(node.name + "/branch", x, reach, a.activation == Activation::kReLU);
     x = with_residual(e, node, x);
   }
   e.finish(node, x);

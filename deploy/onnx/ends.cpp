@@ -19,7 +19,7 @@ void export_input(OnnxExporter& e, const Node& node) {
 void export_decode(OnnxExporter& e, const Node& node) {
   const auto& a = node.as<DecodeAttributes>();
   const std::optional<OnnxNms>& nms = e.options().nms;
-  OnnxTail tail{node.name, {}, a, e.half(), nms};
+  OnnxTail tail{node.name, {}, a, e.half(), e.options().dynamic_size, nms};
   std::vector<Shape> shapes;
   const int64_t anchors = e.shape(node.output)[1];
   for (const int t : node.inputs) {
@@ -27,22 +27,21 @@ void export_decode(OnnxExporter& e, const Node& node) {
     shapes.push_back(e.shape(t));
   }
   if (nms) {
-    constexpr int64_t kUsual = 300;
     int64_t& most = tail.nms->max_det;
-    const int64_t candidates = anchors * (nms->multi_label ? a.num_classes : 1);
-    if (most == 0) most = std::min(kUsual, candidates);
-    check(most >= 1 && most <= candidates, "onnx: max_det {} must be in [1, {}]", most, candidates);
+    check(most >= 1, "onnx: max_det is {}, must be at least 1", most);
+    if (!tail.dynamic_size) most = std::min(most, anchors * (nms->multi_label ? a.num_classes : 1));
     check(nms->conf > 0, "onnx: nms needs a confidence above 0");
   }
   write_tail(e.writer(), tail, shapes);
   if (nms) {
-    const int64_t k = tail.nms->max_det;
+    const OnnxDim k = e.of_size(tail.nms->max_det, "detections");
     e.writer().value(false, "num_dets", TensorProto::INT32, {e.batch(), 1});
     e.writer().value(false, "det_boxes", TensorProto::FLOAT, {e.batch(), k, 4});
     e.writer().value(false, "det_scores", TensorProto::FLOAT, {e.batch(), k});
     e.writer().value(false, "det_classes", TensorProto::INT32, {e.batch(), k});
   } else {
-    e.writer().value(false, "outputs", TensorProto::FLOAT, {e.batch(), anchors, 5 + a.num_classes});
+    e.writer().value(false, "outputs", TensorProto::FLOAT,
+                     {e.batch(), e.of_size(anchors, "anchors"), 5 + a.num_classes});
   }
   e.metadata(&tail);
 }

@@ -29,7 +29,8 @@ onnx::ModelProto OnnxExporter::build() {
   shapes_ = infer_shapes(graph_, options_.batch, options_.height, options_.width);
   values_.resize(graph_.tensors.size());
   describe();
-  writer_.value(true, "images", TensorProto::FLOAT, {batch(), 3, options_.height, options_.width});
+  writer_.value(true, "images", TensorProto::FLOAT,
+                {batch(), 3, of_size(options_.height, "height"), of_size(options_.width, "width")});
   for (const Node& node : graph_.nodes) {
     const OnnxExport* kind = onnx_export_of(node.kind());
     check(kind != nullptr, "{}: node '{}': kind {} cannot be exported to ONNX", graph_.label(),
@@ -67,7 +68,7 @@ void OnnxExporter::metadata(const OnnxTail* tail) {
 void OnnxExporter::finish(const Node& node, const std::string& x) {
   const TensorInfo& t = info(node.output);
   values_[static_cast<size_t>(node.output)] =
-      quantized(node.output) ? pair(node.name + "/output", x, t.scale(), t.is_unsigned) : x;
+      quantized(node.output) ? pair(node.name + "/output", x, t.amax, t.is_unsigned) : x;
 }
 
 void OnnxExporter::write(const std::string& type, const Node& node,
@@ -86,12 +87,16 @@ std::string OnnxExporter::constant(const std::string& name, const Tensor& t,
 
 // Signed values are exported as u8 around 128: the same steps, in the type for which both runtimes
 // have integer kernels. (Given s8, ONNX Runtime falls back to float where a convolution's input is
-// u8, and OpenVINO rounds coarser.)
-std::string OnnxExporter::pair(const std::string& name, const std::string& x, float scale,
+// u8, and OpenVINO rounds coarser.) TensorRT takes nothing but s8 around 0.
+std::string OnnxExporter::pair(const std::string& name, const std::string& x, float amax,
                                bool is_unsigned) {
-  const std::string s = writer_.scalar(name + "/scale", scale);
+  const bool s8 = meant_for(OnnxTarget::kTensorRt);
+  const std::string s =
+      writer_.scalar(name + "/scale", amax / (is_unsigned && !s8 ? 255.0f : 127.0f));
+  const std::string zero_name = name + "/zero_point";
   const std::string zero =
-      writer_.zero_point(name + "/zero_point", is_unsigned ? uint8_t{0} : uint8_t{128});
+      s8 ? writer_.int8s(zero_name, {}, {0})
+         : writer_.zero_point(zero_name, is_unsigned ? uint8_t{0} : uint8_t{128});
   const std::string q = writer_.node("QuantizeLinear", name + "/quantize", {x, s, zero});
   return writer_.node("DequantizeLinear", name + "/dequantize", {q, s, zero});
 }
@@ -136,11 +141,20 @@ void OnnxExporter::plain_output() {
   const Shape& s = shape(graph_.output);
   std::string x = value(graph_.output);
   if (half()) x = writer_.node("Cast", "outputs/float", {x}, {{"to", int64_t{TensorProto::FLOAT}}});
-  const bool pixel = s[1] == 1 && s[2] == 1;
+  const auto one_pixel = [](const Shape& y) { return y[1] == 1 && y[2] == 1; };
+  const bool pixel = one_pixel(s);
+  if (options_.dynamic_size) {
+    const Shape larger = infer_shapes(graph_, options_.batch, 2 * options_.height,
+                                      2 * options_.width)[static_cast<size_t>(graph_.output)];
+    check(one_pixel(larger) == pixel,
+          "{}: --dynamic-size: has a layer as large as the map that it reads for images of {}x{}",
+          graph_.label(), options_.height, options_.width);
+  }
   writer_.node(pixel ? "Flatten" : "Identity", "outputs", {x});
   writer_.value(false, "outputs", TensorProto::FLOAT,
-                pixel ? std::vector<int64_t>{batch(), s[3]}
-                      : std::vector<int64_t>{batch(), s[3], s[1], s[2]});
+                pixel ? std::vector<OnnxDim>{batch(), s[3]}
+                      : std::vector<OnnxDim>{batch(), s[3], of_size(s[1], "output_height"),
+                                             of_size(s[2], "output_width")});
   metadata(nullptr);
 }
 

@@ -27,8 +27,15 @@ class OnnxExporter {
   const OnnxOptions& options() const { return options_; }
   OnnxWriter& writer() { return writer_; }
   bool int8() const { return options_.precision == OnnxPrecision::kInt8; }
+  bool meant_for(OnnxTarget target) const { return int8() && options_.target == target; }
   bool half() const { return options_.precision == OnnxPrecision::kFloat16; }
-  int64_t batch() const { return options_.dynamic_batch ? -1 : options_.batch; }
+  OnnxDim batch() const {
+    return options_.dynamic_batch ? OnnxDim("batch") : OnnxDim(options_.batch);
+  }
+  // `size`, or the symbol where height and width are free.
+  OnnxDim of_size(int64_t size, const char* symbol) const {
+    return options_.dynamic_size ? OnnxDim(symbol) : OnnxDim(size);
+  }
   const TensorInfo& info(int t) const { return graph_.tensors[static_cast<size_t>(t)]; }
   const Shape& shape(int t) const { return shapes_[static_cast<size_t>(t)]; }
   bool quantized(int t) const { return int8() && info(t).has_range(); }
@@ -44,8 +51,9 @@ class OnnxExporter {
 
   // ---- parts of nodes; each returns the name of its value
   std::string constant(const std::string& name, const Tensor& t, const std::vector<int64_t>& dims);
-  // QuantizeLinear and DequantizeLinear around x.
-  std::string pair(const std::string& name, const std::string& x, float scale, bool is_unsigned);
+  // QuantizeLinear and DequantizeLinear around x, whose values are within -amax..amax, or 0..amax if
+  // `is_unsigned`.
+  std::string pair(const std::string& name, const std::string& x, float amax, bool is_unsigned);
   std::string activation(const std::string& name, const std::string& x, Activation a);
   // factor * x; x itself for 1.
   std::string scaled(const std::string& name, const std::string& x, float factor);

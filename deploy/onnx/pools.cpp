@@ -99,11 +99,22 @@ void export_max_pool(OnnxExporter& e, const Node& node) {
   e.write("MaxPool", node, {e.in(node)}, attributes);
 }
 
+void export_average_pool(OnnxExporter& e, const Node& node) {
+  const auto& a = node.as<AveragePoolAttributes>();
+  std::vector<OnnxAttribute> attributes{
+      {"kernel_shape", std::vector<int64_t>{a.kernel_height, a.kernel_width}},
+      {"pads", std::vector<int64_t>{a.top, a.left, a.bottom, a.right}},
+      {"strides", std::vector<int64_t>(2, a.stride)}};
+  if (a.ceil_mode) attributes.insert(attributes.begin(), {"ceil_mode", int64_t{1}});
+  e.write("AveragePool", node, {e.in(node)}, attributes);
+}
+
 void export_global_avg_pool(OnnxExporter& e, const Node& node) {
   e.write("GlobalAveragePool", node, {e.in(node)});
 }
 
 constexpr OnnxExport kExports[] = {{NodeKind::kMaxPool, export_max_pool},
+                                   {NodeKind::kAveragePool, export_average_pool},
                                    {NodeKind::kGlobalAvgPool, export_global_avg_pool}};
 
 }  // namespace

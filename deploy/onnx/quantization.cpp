@@ -29,6 +29,7 @@ class Quantization : public OnnxOperator {
  private:
   int read_steps(OnnxQuantized& q) const;
   int64_t axis_of(const std::vector<int64_t>& dims, const OnnxQuantized& q) const;
+  bool holds_as_before(const OnnxValue& v, float scale, bool symmetric) const;
 };
 
 // scale, zero_point and the integers' type, from inputs 1 and 2 and output_dtype.
@@ -60,6 +61,17 @@ int64_t Quantization::axis_of(const std::vector<int64_t>& dims, const OnnxQuanti
   check(dims[static_cast<size_t>(axis)] == std::ssize(q.scale),
         "{} scales do not match axis {} of its input", q.scale.size(), axis);
   return axis;
+}
+
+// Whether the pair has the range of a factor times a tensor whose range is known, and so clamps
+// nothing.
+bool Quantization::holds_as_before(const OnnxValue& v, float scale, bool symmetric) const {
+  if (v.is_constant() || v.factor == 1.0f || v.steps || !symmetric ||
+      v.pending != OnnxValue::Pending::kNone)
+    return false;
+  const float amax = importer_.graph.tensors[static_cast<size_t>(v.tensor)].amax;
+  return amax > 0.0f &&
+         std::abs(std::abs(v.factor) * amax - 127.0f * scale) <= 1e-6f * 127.0f * scale;
 }
 
 void Quantization::quantize() {
@@ -97,12 +109,17 @@ void Quantization::quantize() {
   }
   ignore({"axis"});
   check(q.scale.size() == 1, "a scale per channel is only supported for constants");
+  const float zero = static_cast<float>(q.zero_point[0]);
+  check(zero >= low && zero <= high, "its zero point is {}", zero);
+  if (holds_as_before(v, q.scale[0], zero == low + 128.0f)) {
+    OnnxValue same = v;
+    same.steps = {q.scale[0], q.zero_point[0]};
+    return result(std::move(same));
+  }
   OnnxValue held;
   held.tensor = plain(v);
   held.flat = v.flat;
   held.steps = {q.scale[0], q.zero_point[0]};
-  const float zero = static_cast<float>(q.zero_point[0]);
-  check(zero >= low && zero <= high, "its zero point is {}", zero);
   // The pair is a clamp. Runtimes leave a ReLU out where the zero point is the lowest integer.
   const float infinity = std::numeric_limits<float>::infinity();
   if (zero == low && !importer_.never_negative(held.tensor))

@@ -30,10 +30,13 @@ class Shapes : public OnnxOperator {
   void shape_of();
   void gather();
   void pad();
+  void depth_to_space();
 
  private:
   bool images(const std::vector<int64_t>& to) const;
   void slice_of(const std::vector<int64_t>& channels);
+  void crop(const std::vector<int64_t>& starts, const std::vector<int64_t>& ends,
+            const std::vector<int64_t>& axes);
 };
 
 // The node that takes these channels.
@@ -96,6 +99,8 @@ void Shapes::slice() {
   std::vector<int64_t> axes = integers_or_input("axes", 3);
   if (axes.empty()) axes = {0};
   const int64_t step = has_input(4) ? constant_input(4).ints().at(0) : 1;
+  const auto of_pixels = [](int64_t a) { return a == 2 || a == 3 || a == -2 || a == -1; };
+  if (std::ranges::all_of(axes, of_pixels) && step == 1) return crop(starts, ends, axes);
   check(starts.size() == 1 && ends.size() == 1 && axes.size() == 1, "only one axis is supported");
   check(axes[0] == 1 || axes[0] == -3, "axis {} is not supported, only that of the channels",
         axes[0]);
@@ -106,6 +111,54 @@ void Shapes::slice() {
   for (int64_t c = index(starts[0]); c < index(ends[0]); c += std::min(step, size))
     channels.push_back(c);
   slice_of(channels);
+}
+
+// Of the last rows and columns behind a DepthToSpace, as a transposed convolution ends.
+void Shapes::crop(const std::vector<int64_t>& starts, const std::vector<int64_t>& ends,
+                  const std::vector<int64_t>& axes) {
+  const int x = image(0);
+  const Node& made = *std::ranges::find(importer_.graph.nodes, x, &Node::output);
+  check(made.is<DepthToSpaceAttributes>(),
+        "height and width can only be cut behind a DepthToSpace");
+  check(starts.size() == axes.size() && ends.size() == axes.size(),
+        "{} starts and {} ends for {} axes", starts.size(), ends.size(), axes.size());
+  Node node;
+  node.inputs = made.inputs;
+  auto a = made.as<DepthToSpaceAttributes>();
+  for (size_t i = 0; i < axes.size(); ++i) {
+    const bool rows = axes[i] == 2 || axes[i] == -2;
+    const int64_t size = shape(x)[rows ? 1 : 2];
+    const int64_t end = std::min(ends[i] < 0 ? ends[i] + size : ends[i], size);
+    int64_t& cut = rows ? a.crop_bottom : a.crop_right;
+    cut += size - end;
+    check((starts[i] == 0 || starts[i] == -size) && cut < a.scale,
+          "takes [{},{}) of {}; only fewer than {} can be cut, at the end", starts[i], ends[i],
+          size, a.scale);
+  }
+  node.attributes = a;
+  result(add(std::move(node)));
+}
+
+// DCR: channels are ordered (row, column, c); CRD: (c, row, column).
+void Shapes::depth_to_space() {
+  Node node;
+  node.inputs = {image(0)};
+  const int64_t scale = integer("blocksize", 0, 1, 64), taps = scale * scale;
+  const std::string mode = text("mode", "DCR");
+  check(mode == "DCR" || mode == "CRD", "mode '{}' is not supported", mode);
+  const int64_t channels = shape(node.inputs[0])[3];
+  check(channels % taps == 0, "its input has {} channels, not a multiple of {}", channels, taps);
+  if (mode == "CRD" && taps > 1) {
+    Node sorted;
+    sorted.inputs = node.inputs;
+    GatherAttributes order;
+    for (int64_t tap = 0; tap < taps; ++tap)
+      for (int64_t c = 0; c < channels / taps; ++c) order.channels.push_back(c * taps + tap);
+    sorted.attributes = std::move(order);
+    node.inputs = {add(std::move(sorted))};
+  }
+  node.attributes = DepthToSpaceAttributes{scale};
+  result(add(std::move(node)));
 }
 
 void Shapes::split() {
@@ -327,6 +380,7 @@ void Shapes::pad() {
 
 constexpr OnnxImport kImports[] = {imports<&Shapes::concat>("Concat"),
                                    imports<&Shapes::constant_node>("Constant"),
+                                   imports<&Shapes::depth_to_space>("DepthToSpace"),
                                    imports<&Shapes::flatten>("Flatten"),
                                    imports<&Shapes::gather>("Gather"),
                                    imports<&Shapes::pad>("Pad"),
@@ -349,6 +403,25 @@ void export_upsample(OnnxExporter& e, const Node& node) {
           {{"coordinate_transformation_mode", std::string("asymmetric")},
            {"mode", std::string("nearest")},
            {"nearest_mode", std::string("floor")}});
+}
+
+void export_depth_to_space(OnnxExporter& e, const Node& node) {
+  const auto& a = node.as<DepthToSpaceAttributes>();
+  const std::vector<OnnxAttribute> attributes{{"blocksize", a.scale}};
+  if (a.crop_bottom == 0 && a.crop_right == 0)
+    return e.write("DepthToSpace", node, {e.in(node)}, attributes);
+  OnnxWriter& w = e.writer();
+  const std::string whole =
+      w.node("DepthToSpace", node.name + "/uncropped", {e.in(node)}, attributes);
+  std::vector<int64_t> axes, ends;
+  for (const auto& [axis, cut] : {std::pair(2, a.crop_bottom), std::pair(3, a.crop_right)})
+    if (cut > 0) {
+      axes.push_back(axis);
+      ends.push_back(-cut);
+    }
+  const std::string begin = w.int64s(node.name + "/begin", std::vector<int64_t>(axes.size(), 0));
+  const std::string end = w.int64s(node.name + "/end", ends);
+  e.write("Slice", node, {whole, begin, end, w.int64s(node.name + "/axes", axes)});
 }
 
 void export_concat(OnnxExporter& e, const Node& node) {
@@ -374,6 +447,7 @@ void export_gather(OnnxExporter& e, const Node& node) {
 }
 
 constexpr OnnxExport kExports[] = {{NodeKind::kUpsample, export_upsample},
+                                   {NodeKind::kDepthToSpace, export_depth_to_space},
                                    {NodeKind::kConcat, export_concat},
                                    {NodeKind::kSlice, export_slice},
                                    {NodeKind::kGather, export_gather}};

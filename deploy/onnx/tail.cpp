@@ -15,7 +15,8 @@ class TailWriter {
  public:
   TailWriter(OnnxWriter& writer, const OnnxTail& tail, const std::vector<Shape>& shapes)
       : w_(writer), tail_(tail), shapes_(shapes) {
-    for (size_t l = 0; l < levels(); ++l) anchors_ += level(l)[1] * level(l)[2];
+    for (size_t l = 0; l < levels() && !tail_.dynamic_size; ++l)
+      anchors_ += level(l)[1] * level(l)[2];
   }
 
   void write() {
@@ -91,13 +92,73 @@ class TailWriter {
     return op("MatMul", "distances", {prob, w_.floats(at("projection"), {bins}, values)});
   }
 
-  std::string part(const std::string& sides, const std::string& name, int64_t begin) {
+  std::string part(const std::string& sides, const std::string& name, int64_t begin,
+                   int64_t count = 2) {
     return op("Slice", name,
-              {sides, ints(name + "_begin", {begin}), ints(name + "_end", {begin + 2}),
+              {sides, ints(name + "_begin", {begin}), ints(name + "_end", {begin + count}),
                ints(name + "_axis", {2})});
   }
 
+  // The grid of a level, whose size only its map knows: [H*W,1] each.
+  struct Cells {
+    std::string x, y;
+  };
+  Cells cells(size_t l) {
+    const auto name = [&](const char* what) { return fmt::format("{}_{}", what, l); };
+    const std::string shape =
+        op("Shape", name("shape"), {tail_.inputs[tail_.attributes.maps_per_level() * l]});
+    const std::string size =
+        op("Slice", name("size"), {shape, at("second"), at("fourth"), at("zeroth")});
+    const auto line = [&](const char* what, const char* side, int64_t dimension) {
+      const std::string count =
+          op("Gather", name(side), {shape, w_.int64(at(name(side) + "_at"), dimension)});
+      const std::string numbers =
+          op("Range", name(what) + "_of_cells", {at("range_start"), count, at("range_step")});
+      return op(
+          "Add", name(what),
+          {op("Cast", name(what) + "_in_cells", {numbers}, {{"to", int64_t{TensorProto::FLOAT}}}),
+           at("cell_offset")});
+    };
+    const auto spread = [&](const char* what, const std::string& values) {
+      return op("Reshape", name(what),
+                {op("Expand", name(what) + "_on_map", {values, size}), at("column")});
+    };
+    const std::string columns = line("columns", "width", 3);
+    const std::string rows = line("rows", "height", 2);
+    return {spread("x", columns),
+            spread("y", op("Unsqueeze", name("rows_down"), {rows, at("first")}))};
+  }
+  // Computes "points" [1,A,2] and "strides" [1,A,1].
+  void compute_anchors() {
+    ints("zeroth", {0});
+    ints("first", {1});
+    ints("second", {2});
+    ints("fourth", {4});
+    ints("column", {-1, 1});
+    w_.int64(at("range_start"), 0);
+    w_.int64(at("range_step"), 1);
+    w_.scalar(at("cell_offset"), tail_.attributes.grid_cell_offset);
+    Names points, strides;
+    for (size_t l = 0; l < levels(); ++l) {
+      const auto name = [&](const char* what) { return fmt::format("{}_{}", what, l); };
+      const Cells c = cells(l);
+      points.push_back(op("Concat", name("points"), {c.x, c.y}, {{"axis", int64_t{1}}}));
+      const float stride = static_cast<float>(tail_.attributes.strides[l]);
+      strides.push_back(op("Expand", name("strides"),
+                           {w_.floats(at(name("stride")), {1, 1}, {&stride, 1}),
+                            op("Shape", name("cells"), {c.x})}));
+    }
+    for (const auto& [name, levels] : {std::pair("points", points), std::pair("strides", strides)})
+      op("Unsqueeze", name,
+         {op("Concat", std::string(name) + "_of_levels", levels, {{"axis", int64_t{0}}}),
+          at("zeroth")});
+  }
+
   std::string anchor_points() {
+    if (tail_.dynamic_size) {
+      compute_anchors();
+      return at("points");
+    }
     std::vector<float> values;
     for (size_t l = 0; l < levels(); ++l)
       for (int64_t y = 0; y < level(l)[1]; ++y)
@@ -108,6 +169,7 @@ class TailWriter {
     return w_.floats(at("points"), {1, anchors_, 2}, values);
   }
   std::string strides() {
+    if (tail_.dynamic_size) return at("strides");
     std::vector<float> values;
     for (size_t l = 0; l < levels(); ++l)
       values.insert(values.end(), static_cast<size_t>(level(l)[1] * level(l)[2]),
@@ -131,11 +193,10 @@ class TailWriter {
       op("Concat", "rows", {boxes, object, by_anchor}, {{"axis", int64_t{2}}}, "outputs");
       return;
     }
-    // the objectness of 1 in front of the scores
-    const std::string with_one =
-        op("Pad", "scores_with_one",
-           {by_anchor, ints("pads", {0, 0, 1, 0, 0, 0}), w_.scalar(at("one"), 1.0f)});
-    op("Concat", "rows", {boxes, with_one}, {{"axis", int64_t{2}}}, "outputs");
+    // An objectness of 1: anything to the power of 0, which every converter takes, and any batch.
+    const std::string one =
+        op("Pow", "one", {part(boxes, "column_of_boxes", 0, 1), w_.scalar(at("power"), 0.0f)});
+    op("Concat", "rows", {boxes, one, by_anchor}, {{"axis", int64_t{2}}}, "outputs");
   }
 
   // NonMaxSuppression gives rows (image, class, box); they are scattered into a map of scores that
@@ -168,16 +229,24 @@ class TailWriter {
     const std::string nothing = op("Mul", "nothing", {candidates, w_.scalar(at("zero"), 0.0f)});
     const std::string map = op("ScatterND", "map", {nothing, kept, of_kept});
     const std::string line = op("Reshape", "line", {map, ints("line_shape", {0, -1})});
-    w_.node("TopK", at("best"), {line, ints("k", {most})}, {"det_scores", at("index")},
-            {{"axis", int64_t{1}}});
+    std::string k = ints("k", {most});
+    if (tail_.dynamic_size) k = op("Min", "k_of_boxes", {size_of(line, "line_size"), k});
+    w_.node("TopK", at("best"), {line, k}, {"det_scores", at("index")}, {{"axis", int64_t{1}}});
     results(best_class, corners);
+  }
+
+  // Dimension 1, as an i64 [1].
+  std::string size_of(const std::string& value, const std::string& name) {
+    return op("Slice", name,
+              {op("Shape", name + "_shape", {value}), at("first"), at("second"), at("zeroth")});
   }
 
   void results(const std::string& best_class, const std::string& corners) {
     std::string box = at("index");
     std::string number;
     if (tail_.nms->multi_label) {
-      const std::string count = ints("anchors", {anchors_});
+      const std::string count =
+          tail_.dynamic_size ? size_of(corners, "anchors") : ints("anchors", {anchors_});
       box = op("Mod", "box", {at("index"), count});
       number = op("Div", "number", {at("index"), count});
     } else {
@@ -200,7 +269,7 @@ class TailWriter {
   OnnxWriter& w_;
   const OnnxTail& tail_;
   const std::vector<Shape>& shapes_;
-  int64_t anchors_ = 0;
+  int64_t anchors_ = 0;  // where the size is fixed
 };
 
 }  // namespace
@@ -224,6 +293,7 @@ Json tail_to_json(const OnnxTail& tail) {
     j[key] = value;
   }
   j["half"] = tail.half;
+  if (tail.dynamic_size) j["dynamic_size"] = true;
   if (tail.nms)
     j["nms"] = {{"conf", tail.nms->conf},
                 {"iou", tail.nms->iou},
@@ -248,6 +318,7 @@ OnnxTail tail_from_json(const Json& json, const std::string& where) {
   }
   tail.attributes = std::get<DecodeAttributes>(attributes);
   r.require("half", tail.half);
+  if (r.has("dynamic_size")) r.require("dynamic_size", tail.dynamic_size);
   if (r.has("nms")) {
     ConfigReader n = r.child("nms");
     OnnxNms nms;

@@ -20,11 +20,12 @@ struct OnnxTail {
   std::string name;  // of the decode node; names of nodes and constants begin with "<name>/"
   std::vector<std::string> inputs;  // the ONNX values that decode reads, level by level
   DecodeAttributes attributes;
-  bool half = false;  // the values are f16
+  bool half = false;          // the values are f16
+  bool dynamic_size = false;  // anchors are computed from the sizes of the inputs
   std::optional<OnnxNms> nms;
 };
 
-// `shapes`: [N,H,W,C] of each input. Writes nodes and constants; the outputs' names are
+// `shapes`: [N,H,W,C] of each input; unused with dynamic_size. Writes nodes and constants; the outputs' names are
 // tail_outputs().
 void write_tail(OnnxWriter& writer, const OnnxTail& tail, const std::vector<Shape>& shapes);
 

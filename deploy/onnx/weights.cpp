@@ -19,6 +19,15 @@ Tensor to_file(const Node& node, const Tensor& weight) {
 
 Tensor onnx_weight(const Node& node) { return to_file(node, node.weight); }
 
+Tensor onnx_weight_levels(const Node& node) {
+  const std::vector<int8_t> q = quantize_weight(node.weight, node.weight_scale);
+  const size_t inner = q.size() / node.weight_scale.size();
+  Tensor levels(node.weight.shape());
+  for (size_t i = 0; i < q.size(); ++i)
+    levels.f32()[i] = static_cast<float>(q[i]) * node.weight_scale[i / inner];
+  return to_file(node, levels);
+}
+
 std::vector<int64_t> onnx_weight_dims(const Node& node) {
   const Shape& w = node.weight.shape();
   if (node.is<DeconvAttributes>()) return {w[3], w[0], w[1], w[2]};

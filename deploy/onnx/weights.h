@@ -13,6 +13,8 @@ namespace sextant::deploy {
 // f32 in ONNX's layout: conv OIHW, deconv IOHW; and its dims.
 Tensor onnx_weight(const Node& node);
 std::vector<int64_t> onnx_weight_dims(const Node& node);
+// f32 in ONNX's layout: a quantized node's integers times their scales.
+Tensor onnx_weight_levels(const Node& node);
 
 // The integers of a quantized node: weights in ONNX's layout, -127..127, one scale per output
 // channel, and biases as multiples of input scale * weight scale, as integer kernels add them. A

@@ -93,6 +93,10 @@ std::string OnnxWriter::int64s(const std::string& name, const std::vector<int64_
                   8 * values.size());
 }
 
+std::string OnnxWriter::int64(const std::string& name, int64_t value) {
+  return constant(name, TensorProto::INT64, {}, &value, 8);
+}
+
 std::string OnnxWriter::int32s(const std::string& name, const std::vector<int32_t>& values) {
   return constant(name, TensorProto::INT32, {static_cast<int64_t>(values.size())}, values.data(),
                   4 * values.size());
@@ -108,17 +112,17 @@ std::string OnnxWriter::zero_point(const std::string& name, uint8_t value) {
 }
 
 void OnnxWriter::value(bool input, const std::string& name, int type,
-                       const std::vector<int64_t>& dims) {
+                       const std::vector<OnnxDim>& dims) {
   onnx::ValueInfoProto& v = input ? *graph_.add_input() : *graph_.add_output();
   v.set_name(name);
   onnx::TypeProto::Tensor& t = *v.mutable_type()->mutable_tensor_type();
   t.set_elem_type(type);
-  for (const int64_t d : dims) {
+  for (const OnnxDim& d : dims) {
     auto& dim = *t.mutable_shape()->add_dim();
-    if (d < 0)
-      dim.set_dim_param("batch");
+    if (const auto* size = std::get_if<int64_t>(&d))
+      dim.set_dim_value(*size);
     else
-      dim.set_dim_value(d);
+      dim.set_dim_param(std::get<std::string>(d));
   }
 }
 

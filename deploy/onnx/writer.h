@@ -23,6 +23,9 @@ struct OnnxAttribute {
   std::variant<int64_t, float, std::string, std::vector<int64_t>> value;
 };
 
+// The size of a dimension, or its symbol.
+using OnnxDim = std::variant<int64_t, std::string>;
+
 // The bits of the nearest IEEE half, ties to even; infinity beyond 65504.
 uint16_t half_bits(float f);
 
@@ -46,13 +49,14 @@ class OnnxWriter {
                      std::span<const float> values);
   std::string scalar(const std::string& name, float value);
   std::string int64s(const std::string& name, const std::vector<int64_t>& values);
+  std::string int64(const std::string& name, int64_t value);  // a scalar
   std::string int32s(const std::string& name, const std::vector<int32_t>& values);
   std::string int8s(const std::string& name, const std::vector<int64_t>& dims,
                     const std::vector<int8_t>& values);
   std::string zero_point(const std::string& name, uint8_t value);  // a scalar
 
-  // A graph input or output; a negative first dimension is the symbol "batch".
-  void value(bool input, const std::string& name, int type, const std::vector<int64_t>& dims);
+  // A graph input or output.
+  void value(bool input, const std::string& name, int type, const std::vector<OnnxDim>& dims);
 
  private:
   std::string constant(const std::string& name, int type, const std::vector<int64_t>& dims,

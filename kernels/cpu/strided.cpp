@@ -100,6 +100,43 @@ struct Pool {
   }
 };
 
+// Pixel (oh, ow) of an image at x. Acc: int where integers are summed.
+template <class T, class Acc>
+void average_of(const AveragePoolStrided& p, const T* x, int64_t oh, int64_t ow, Acc* sum, T* y) {
+  const int64_t up = oh * p.stride - p.top, left = ow * p.stride - p.left;
+  const int64_t y0 = std::max<int64_t>(up, 0), y1 = std::min(up + p.kernel_height, p.height);
+  const int64_t x0 = std::max<int64_t>(left, 0), x1 = std::min(left + p.kernel_width, p.width);
+  std::fill_n(sum, p.channels, Acc{0});
+  for (int64_t h = y0; h < y1; ++h)
+    for (int64_t w = x0; w < x1; ++w) {
+      const T* in = x + (h * p.width + w) * p.source_pitch;
+      for (int64_t c = 0; c < p.channels; ++c) sum[c] += static_cast<Acc>(number(in[c]));
+    }
+  const auto count = static_cast<Acc>((y1 - y0) * (x1 - x0));
+  for (int64_t c = 0; c < p.channels; ++c) {
+    if constexpr (std::is_same_v<Acc, int>)
+      y[c] = stored<T>(static_cast<float>(rounded_quotient(sum[c], count)));
+    else
+      y[c] = stored<T>(sum[c] / count);
+  }
+}
+
+template <class T, class Acc>
+void average_pool_of(const AveragePoolStrided& p) {
+  const int64_t window = p.kernel_height * p.kernel_width * p.channels;
+  parallel_for(p.batch * p.out_height, grain(window * p.out_width),
+               [&](int64_t begin, int64_t end) {
+                 std::vector<Acc> sum(static_cast<size_t>(p.channels));
+                 for (int64_t r = begin; r < end; ++r) {
+                   const T* x = static_cast<const T*>(p.source) +
+                                r / p.out_height * p.height * p.width * p.source_pitch;
+                   T* y = static_cast<T*>(p.destination) + r * p.out_width * p.destination_pitch;
+                   for (int64_t ow = 0; ow < p.out_width; ++ow, y += p.destination_pitch)
+                     average_of(p, x, r % p.out_height, ow, sum.data(), y);
+                 }
+               });
+}
+
 // --- addition
 
 float rounded(float v, float low, float high) {
@@ -226,22 +263,23 @@ void copy_strided(const CopyStrided& p) {
 
 void depth_to_space(const DepthToSpace& p) {
   const bool dense = p.destination_pitch == p.bytes;
-  parallel_for(p.batch * p.height, grain(4 * p.bytes * p.width), [&](int64_t begin, int64_t end) {
+  const int64_t s = p.scale, out_height = p.out_height(), out_width = p.out_width();
+  parallel_for(p.batch * out_height, grain(p.bytes * out_width), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
-      const std::byte* source = static_cast<const std::byte*>(p.source) + r * p.width * 4 * p.bytes;
-      for (int64_t i = 0; i < 2; ++i) {
-        std::byte* row = static_cast<std::byte*>(p.destination) +
-                         (2 * r + i) * 2 * p.width * p.destination_pitch;
-        for (int64_t w = 0; w < p.width; ++w) {
-          const std::byte* pair = source + (w * 4 + 2 * i) * p.bytes;
-          std::byte* out = row + 2 * w * p.destination_pitch;
-          if (dense) {
-            std::memcpy(out, pair, static_cast<size_t>(2 * p.bytes));
-          } else {
-            std::memcpy(out, pair, static_cast<size_t>(p.bytes));
-            std::memcpy(out + p.destination_pitch, pair + p.bytes, static_cast<size_t>(p.bytes));
-          }
+      const int64_t oh = r % out_height;
+      const std::byte* row =
+          static_cast<const std::byte*>(p.source) +
+          (((r / out_height * p.height + oh / s) * p.width * s) + oh % s) * s * p.bytes;
+      std::byte* out = static_cast<std::byte*>(p.destination) + r * out_width * p.destination_pitch;
+      for (int64_t w = 0; w < p.width; ++w, row += s * s * p.bytes) {
+        const int64_t count = std::min(s, out_width - w * s);  // taps that are pixels
+        if (dense) {
+          std::memcpy(out + w * s * p.bytes, row, static_cast<size_t>(count * p.bytes));
+          continue;
         }
+        for (int64_t tap = 0; tap < count; ++tap)
+          std::memcpy(out + (w * s + tap) * p.destination_pitch, row + tap * p.bytes,
+                      static_cast<size_t>(p.bytes));
       }
     }
   });
@@ -289,6 +327,18 @@ void max_pool_strided(const MaxPoolStrided& p) {
       for (int64_t r = begin; r < end; ++r)
         pool.out_line(r / p.out_height, r % p.out_height, line.data());
     });
+  });
+}
+
+void average_pool_strided(const AveragePoolStrided& p) {
+  if (p.batch * p.out_height * p.out_width <= 0) return;
+  check_average_pool(p);
+  dispatch("average_pool_strided", p.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    if (std::is_integral_v<T> || p.round)
+      average_pool_of<T, int>(p);
+    else
+      average_pool_of<T, float>(p);
   });
 }
 

@@ -90,19 +90,24 @@ struct UpsampleRowsOp {
   }
 };
 
-// An item of the destination comes from tap (y % 2, x % 2) of pixel (y / 2, x / 2).
+// An item of the destination comes from tap (y % scale, x % scale) of pixel (y / scale, x / scale).
 template <class P>
 struct ScatterRowsOp {
   const P* source;
   P* destination;
   int64_t pieces, destination_pitch;
   int height, width;  // of the source
+  Divider<uint32_t> scale;
   PixelItems items;
   __device__ __forceinline__ void operator()(uint32_t i) const {
     const auto [image, y, x, k] = items.place(i);
-    const int64_t pixel = (static_cast<int64_t>(image) * height + y / 2) * width + x / 2;
+    const auto s = static_cast<int>(scale.divisor);
+    const auto h = static_cast<int>(scale.quotient(static_cast<uint32_t>(y)));
+    const auto w = static_cast<int>(scale.quotient(static_cast<uint32_t>(x)));
+    const int64_t pixel = (static_cast<int64_t>(image) * height + h) * width + w;
+    const int64_t from = (pixel * s + y - h * s) * s + x - w * s;
     const int64_t to = items.pieces.quotient(i);
-    destination[to * destination_pitch + k] = source[(4 * pixel + y % 2 * 2 + x % 2) * pieces + k];
+    destination[to * destination_pitch + k] = source[from * pieces + k];
   }
 };
 
@@ -202,6 +207,55 @@ struct PoolRowsOp {
     store_group<kWidth>(
         destination + static_cast<int64_t>(items.pieces.quotient(i)) * destination_pitch + channel,
         best);
+  }
+};
+
+template <class T, class Acc, int kWidth>
+struct AverageRowsOp {
+  const T* source;
+  T* destination;
+  int64_t source_pitch, destination_pitch;
+  int height, width, kernel_height, kernel_width, stride, top, left;
+  PixelItems items;
+  explicit AverageRowsOp(const AveragePoolStrided& p)
+      : source(static_cast<const T*>(p.source)),
+        destination(static_cast<T*>(p.destination)),
+        source_pitch(p.source_pitch),
+        destination_pitch(p.destination_pitch),
+        height(static_cast<int>(p.height)),
+        width(static_cast<int>(p.width)),
+        kernel_height(static_cast<int>(p.kernel_height)),
+        kernel_width(static_cast<int>(p.kernel_width)),
+        stride(static_cast<int>(p.stride)),
+        top(static_cast<int>(p.top)),
+        left(static_cast<int>(p.left)),
+        items(p.out_height, p.out_width, p.channels, kWidth) {}
+  __device__ __forceinline__ void operator()(uint32_t i) const {
+    const auto [image, oy, ox, channel] = items.place(i);
+    const int up = oy * stride - top, before = ox * stride - left;
+    const int y0 = at_least(up, 0), y1 = at_most(up + kernel_height, height);
+    const int x0 = at_least(before, 0), x1 = at_most(before + kernel_width, width);
+    const T* in = source + static_cast<int64_t>(image) * height * width * source_pitch + channel;
+    Acc sum[kWidth] = {};
+    for (int y = y0; y < y1; ++y)
+      for (int x = x0; x < x1; ++x) {
+        const auto value =
+            load_group<kWidth>(in + static_cast<int64_t>(y * width + x) * source_pitch);
+#pragma unroll
+        for (int v = 0; v < kWidth; ++v) sum[v] += static_cast<Acc>(number(value.v[v]));
+      }
+    const int count = (y1 - y0) * (x1 - x0);
+    Group<T, kWidth> out;
+#pragma unroll
+    for (int v = 0; v < kWidth; ++v) {
+      if constexpr (std::is_same_v<Acc, int>)
+        out.v[v] = stored<T>(static_cast<float>(rounded_quotient(sum[v], count)));
+      else
+        out.v[v] = stored<T>(sum[v] / static_cast<Acc>(count));
+    }
+    store_group<kWidth>(
+        destination + static_cast<int64_t>(items.pieces.quotient(i)) * destination_pitch + channel,
+        out);
   }
 };
 
@@ -448,7 +502,10 @@ void copy_strided(const CopyStrided& p, void*, Stream stream) {
 }
 
 void depth_to_space(const DepthToSpace& p, void*, Stream stream) {
-  const int64_t pixels = p.batch * p.height * p.width;
+  check(p.scale >= 1 && p.crop_bottom >= 0 && p.crop_bottom < p.scale && p.crop_right >= 0 &&
+            p.crop_right < p.scale,
+        "depth_to_space: scale {}, crop {}, {}", p.scale, p.crop_bottom, p.crop_right);
+  const int64_t pixels = p.batch * p.out_height() * p.out_width();
   if (pixels * p.bytes <= 0) return;
   dispatch_piece({p.bytes, p.destination_pitch}, {p.source, p.destination}, [&](auto piece) {
     using P = decltype(piece);
@@ -459,8 +516,9 @@ void depth_to_space(const DepthToSpace& p, void*, Stream stream) {
                               p.destination_pitch / kSize,
                               static_cast<int>(p.height),
                               static_cast<int>(p.width),
-                              PixelItems(2 * p.height, 2 * p.width, p.bytes / kSize, 1)};
-    for_each_item("depth_to_space", op, 4 * pixels * p.bytes / kSize, stream);
+                              Divider<uint32_t>(p.scale),
+                              PixelItems(p.out_height(), p.out_width(), p.bytes / kSize, 1)};
+    for_each_item("depth_to_space", op, pixels * p.bytes / kSize, stream);
   });
 }
 
@@ -516,6 +574,28 @@ void max_pool_strided(const MaxPoolStrided& p, void*, Stream stream) {
                         for_each_item("max_pool_strided", PoolRowsOp<T, kWidth>(p),
                                       p.batch * p.out_height * p.out_width * p.channels / kWidth,
                                       stream);
+                      });
+  });
+}
+
+void average_pool_strided(const AveragePoolStrided& p, void*, Stream stream) {
+  if (p.batch * p.out_height * p.out_width <= 0) return;
+  check_average_pool(p);
+  check(p.height * p.width < (int64_t{1} << 31),
+        "average_pool_strided: {} x {} pixels, at most 2^31", p.height, p.width);
+  const auto run = [&](auto op, int width) {
+    for_each_item("average_pool_strided", op,
+                  p.batch * p.out_height * p.out_width * p.channels / width, stream);
+  };
+  dispatch("average_pool_strided", p.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    dispatch_width<T>({p.channels, p.source_pitch, p.destination_pitch}, {p.source, p.destination},
+                      [&](auto width) {
+                        constexpr int kWidth = decltype(width)::value;
+                        if (std::is_integral_v<T> || p.round)
+                          run(AverageRowsOp<T, int, kWidth>(p), kWidth);
+                        else
+                          run(AverageRowsOp<T, float, kWidth>(p), kWidth);
                       });
   });
 }

@@ -112,6 +112,55 @@ TEST_CASE("scatter puts the four taps of a transposed convolution in their place
   }
 }
 
+TEST_CASE("scatter of any scale leaves out what is cropped") {
+  const int64_t n = 2, h = 2, w = 3, c = 4, s = 3, oh = s * h - 2, ow = s * w - 1;
+  const auto x = random_values<uint8_t>(n * h * w * s * s * c, 7);
+  std::vector<uint8_t> y(static_cast<size_t>(n * oh * ow * c));
+  backend(Device::kCpu).depth_to_space({x.data(), y.data(), n, h, w, c, c, s, 2, 1});
+  int wrong = 0;
+  for (int64_t i = 0; i < std::ssize(y); ++i) {
+    const int64_t k = i % c, px = i / c % ow, py = i / c / ow % oh, image = i / c / ow / oh;
+    const int64_t pixel = (image * h + py / s) * w + px / s, tap = py % s * s + px % s;
+    wrong += y[static_cast<size_t>(i)] != x[static_cast<size_t>((pixel * s * s + tap) * c + k)];
+  }
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("quotients are rounded half to even") {
+  for (int n = 1; n <= 12; ++n)
+    for (int s = -60; s <= 60; ++s)
+      CHECK(rounded_quotient(s, n) == std::nearbyint(static_cast<double>(s) / n));
+}
+
+TEST_CASE("the mean of a window does not count what lies outside the image") {
+  AveragePoolStrided p{.batch = 1, .height = 2, .width = 3, .channels = 1};
+  p.kernel_height = p.kernel_width = 3;
+  p.top = p.left = 1;
+  p.out_height = 2;
+  p.out_width = 3;
+  p.source_pitch = p.destination_pitch = 1;
+  const std::vector<float> x{1, 2, 4, 8, 16, 33};
+  const std::vector<float> exact{27 / 4.0f, 64 / 6.0f, 55 / 4.0f};
+  std::vector<float> y(6);
+  p.source = x.data();
+  p.destination = y.data();
+  backend(Device::kCpu).average_pool_strided(p);
+  for (size_t i = 0; i < 6; ++i) CHECK(y[i] == exact[i % 3]);
+  p.round = true;  // a simulation
+  backend(Device::kCpu).average_pool_strided(p);
+  CHECK(y == std::vector<float>{7, 11, 14, 7, 11, 14});
+  const std::vector<int8_t> bytes{-1, -2, -4, -8, -16, -33};
+  std::vector<int8_t> z(6);
+  p.dtype = DType::kI8;
+  p.source = bytes.data();
+  p.destination = z.data();
+  backend(Device::kCpu).average_pool_strided(p);
+  CHECK(z == std::vector<int8_t>{-7, -11, -14, -7, -11, -14});
+  p.kernel_width = 1;  // the first window would begin left of the image
+  CHECK(test::error_of([&] { backend(Device::kCpu).average_pool_strided(p); }) ==
+        "average_pool_strided: 2 x 3 windows of 3 x 1 with stride 1 from -1, -1 on 2 x 3");
+}
+
 TEST_CASE("upsample repeats pixels, copy moves rows") {
   const int64_t n = 2, h = 2, w = 3, c = 4;
   const auto x = random_values<uint8_t>(n * h * w * 6, 6);

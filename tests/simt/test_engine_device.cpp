@@ -155,17 +155,15 @@ TEST_CASE("engine on the device: layers kept in float inside an int8 graph") {
   }
 }
 
-TEST_CASE("engine on the device: means and softmax, floats between integers") {
+TEST_CASE("engine on the device: means, depth to space and softmax, floats between integers") {
   const TestDevice device;
   if (!device.usable()) return;
   Graph g;
-  g.tensors = {{"images", {1, 6, 6, 3}},
-               {"conv", {1, 6, 6, 20}},
-               {"mean", {1, 1, 1, 20}},
-               {"last", {1, 1, 1, 7}},
+  g.tensors = {{"images", {1, 6, 6, 3}}, {"conv", {1, 6, 6, 20}}, {"means", {1, 3, 3, 20}},
+               {"spread", {1, 5, 6, 5}}, {"mean", {1, 1, 1, 5}},  {"last", {1, 1, 1, 7}},
                {"softmax", {1, 1, 1, 7}}};
   g.input = 0;
-  g.output = 4;
+  g.output = 6;
   const auto node = [&](const Attributes& attributes, int output) {
     Node n;
     n.attributes = attributes;
@@ -177,10 +175,16 @@ TEST_CASE("engine on the device: means and softmax, floats between integers") {
   Node conv = node(ConvAttributes{.padding = 1, .activation = Activation::kReLU}, 1);
   conv.weight = random_tensor({20, 3, 3, 3}, 21);
   conv.bias = random_tensor({20}, 22);
-  Node last = node(ConvAttributes{}, 3);
-  last.weight = random_tensor({7, 1, 1, 20}, 23);
-  g.nodes = {node(InputAttributes{}, 0), conv, node(GlobalAvgPoolAttributes{}, 2), last,
-             node(SoftmaxAttributes{}, 4)};
+  Node last = node(ConvAttributes{}, 5);
+  last.weight = random_tensor({7, 1, 1, 5}, 23);
+  const AveragePoolAttributes means{3, 3, 2, 1, 1, 0, 0};
+  g.nodes = {node(InputAttributes{}, 0),
+             conv,
+             node(means, 2),
+             node(DepthToSpaceAttributes{2, 1, 0}, 3),
+             node(GlobalAvgPoolAttributes{}, 4),
+             last,
+             node(SoftmaxAttributes{}, 6)};
   const Tensor images = random_images({2, 6, 6, 3}, 24);
   const auto config = [](Precision p, Device d) { return config_for(p, d, 2, 6, 6); };
   Engine cpu(g, config(Precision::kFloat32, Device::kCpu));

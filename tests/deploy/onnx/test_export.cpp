@@ -129,13 +129,13 @@ TEST_CASE("fp16, dynamic batch and NMS do not change the imported graph") {
 
 TEST_CASE("QDQ models are imported with the same ranges and integers") {
   for (const Activation act : {Activation::kReLU, Activation::kSiLU})
-    for (const bool for_onnxruntime : {false, true}) {
-      CAPTURE(name_of(act), for_onnxruntime);
+    for (const OnnxTarget target : {OnnxTarget::kOpenVino, OnnxTarget::kOnnxRuntime}) {
+      CAPTURE(name_of(act), name_of(target));
       Graph g = mixed_graph(act, true);
       for (Node& n : g.nodes)  // a node kept in float
         if (n.name == "c3.block.conv") n.precision = Precision::kFloat32;
       OnnxOptions o = options(OnnxPrecision::kInt8);
-      o.for_onnxruntime = for_onnxruntime;
+      o.target = target;
       const Graph back = there_and_back(g, o);
       check_same_structure(g, back);
       CHECK(back.quantized());
@@ -194,8 +194,8 @@ TEST_CASE("impossible exports are refused") {
   o.height = 30;
   CHECK(error(g, o) == "g: image size 32x30 must be a multiple of 4");
   o = options(OnnxPrecision::kFloat32);
-  o.nms = OnnxNms{0.3f, 0.5f, 400, false};  // 16 * 16 + 8 * 8 anchors
-  CHECK(error(g, o) == "onnx: max_det 400 must be in [1, 320]");
+  o.nms = OnnxNms{0.3f, 0.5f, 0, false};
+  CHECK(error(g, o) == "onnx: max_det is 0, must be at least 1");
   const test::MixedNet net(Activation::kReLU, 31);
   CHECK(error(test::traced(net, {1, 32, 32, 3}), options(OnnxPrecision::kFloat32))
             .ends_with("has not been fused; call fuse() first"));

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "deploy/engine/engine.h"
+#include "deploy/engine/simulate.h"
 #include "deploy/graph/file.h"
 #include "deploy/networks.h"
 #include "deploy/onnx/export.h"
@@ -132,6 +133,32 @@ TEST_CASE("recorded models run in int8") {
     const Tensor exact = run(g, images);
     CHECK(test::relative_difference(Engine(q, config).run(bytes), exact) < 0.1);
   }
+}
+
+TEST_CASE("means and transposed convolutions: simulated to the bit, and in integers alone") {
+  int seen = 0;
+  for (const Recorded& r : recorded()) {
+    if (!r.name.starts_with("mean_") && !r.name.starts_with("transposed_") &&
+        !r.name.starts_with("depth_to_space"))
+      continue;
+    CAPTURE(r.name);
+    ++seen;
+    Tensor bytes(r.images.shape(), DType::kU8);
+    for (int64_t i = 0; i < bytes.numel(); ++i)
+      bytes.data<uint8_t>()[i] = static_cast<uint8_t>(std::lround(r.images.f32()[i] * 255));
+    const Graph g = test::with_ranges(from_onnx(r.model, r.name), bytes);
+    EngineConfig config{bytes.dim(0), bytes.dim(1), bytes.dim(2), Precision::kInt8};
+    Engine engine(g, config), simulation = make_simulation(g, config);
+    for (const StepDifference& d : compare_engines(engine, simulation, bytes)) {
+      CAPTURE(d.tensor);
+      CHECK(d.differing == 0);
+      CHECK(d.max_float <= 1e-6);
+    }
+    config.precision = Precision::kInteger;
+    Engine integer(g, config);
+    for (const StepDifference& d : compare_layers(integer, engine, bytes)) CHECK(d.max_steps <= 1);
+  }
+  CHECK(seen >= 19);
 }
 
 TEST_CASE("what an operator does not read is refused, by node and name") {

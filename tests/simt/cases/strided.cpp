@@ -114,14 +114,21 @@ void check_moves(TestGpu& gpu, const Move& m) {
       check_move(gpu, m, pixels, pixels * scale * scale, p, &kernels::Backend::upsample_strided,
                  cuda::upsample_strided);
     }
-    DepthToSpace p;
-    p.batch = map.n;
-    p.height = map.h;
-    p.width = map.w;
-    p.bytes = m.bytes;
-    p.destination_pitch = d;
-    check_move(gpu, {m.bytes, 0, m.destination_gap, m.offset}, 4 * pixels, 4 * pixels, p,
-               &kernels::Backend::depth_to_space, cuda::depth_to_space);
+    for (const auto [scale, bottom, right] :
+         {std::array<int64_t, 3>{2, 0, 0}, {2, 1, 0}, {3, 1, 2}, {1, 0, 0}}) {
+      DepthToSpace p;
+      p.batch = map.n;
+      p.height = map.h;
+      p.width = map.w;
+      p.bytes = m.bytes;
+      p.destination_pitch = d;
+      p.scale = scale;
+      p.crop_bottom = bottom;
+      p.crop_right = right;
+      const int64_t taps = scale * scale;
+      check_move(gpu, {m.bytes, 0, m.destination_gap, m.offset}, taps * pixels, taps * pixels, p,
+                 &kernels::Backend::depth_to_space, cuda::depth_to_space);
+    }
   }
 }
 
@@ -207,6 +214,49 @@ void check_pool(TestGpu& gpu, const Channels& c) {
       p.source = from.data();
       p.destination = to.data();
       start(gpu, cuda::max_pool_strided, p);
+      compare(to.values(), y, true);
+      from.require_unchanged();
+    }
+}
+
+template <class T>
+void check_average_pool(TestGpu& gpu, const Channels& c, bool round) {
+  struct Window {
+    int64_t height, width, stride, top, left, bottom, right;
+  };
+  for (const Map& map : kMaps)
+    for (const Window& k :
+         {Window{3, 3, 1, 1, 1, 1, 1}, {2, 2, 2, 0, 0, 1, 1}, {1, 1, 1, 0, 0, 0, 0}, {3, 5, 2, 1, 0, 1, 4}}) {
+      CAPTURE(c.count, c.x_gap, c.y_gap, c.offset, map.n, map.h, map.w, k.height, k.width, k.stride,
+              round, name_of(type_of<T>()));
+      AveragePoolStrided p;
+      p.dtype = type_of<T>();
+      p.batch = map.n;
+      p.height = map.h;
+      p.width = map.w;
+      p.channels = c.count;
+      p.kernel_height = k.height;
+      p.kernel_width = k.width;
+      p.stride = k.stride;
+      p.top = k.top;
+      p.left = k.left;
+      p.out_height = (map.h + k.top + k.bottom - k.height) / k.stride + 1;
+      p.out_width = (map.w + k.left + k.right - k.width) / k.stride + 1;
+      p.source_pitch = c.count + c.x_gap;
+      p.destination_pitch = c.count + c.y_gap;
+      p.round = round;
+      auto x = numbers<T>(map.n * map.h * map.w * p.source_pitch, 19);
+      if constexpr (std::is_same_v<T, float>)
+        for (float& v : x) v = round ? std::nearbyint(100 * v) : v;
+      auto y = numbers<T>(map.n * p.out_height * p.out_width * p.destination_pitch, 20);
+      const DeviceArrayOf<T> from(gpu, x, c.offset), to(gpu, y, c.offset);
+      AveragePoolStrided twin = p;
+      twin.source = x.data();
+      twin.destination = y.data();
+      host_kernels().average_pool_strided(twin);
+      p.source = from.data();
+      p.destination = to.data();
+      start(gpu, cuda::average_pool_strided, p);
       compare(to.values(), y, true);
       from.require_unchanged();
     }
@@ -458,6 +508,21 @@ KERNEL_CASE("row kernels: pooling") {
     for (const Channels& c : kChannels)
       each_strided_type([&](auto t) { check_pool<decltype(t)>(gpu, c); });
   }
+}
+
+KERNEL_CASE("row kernels: average pooling") {
+  for (const uint64_t seed : gpu.seeds()) {
+    gpu.start(seed);
+    for (const Channels& c : kChannels) {
+      each_strided_type([&](auto t) { check_average_pool<decltype(t)>(gpu, c, false); });
+      check_average_pool<float>(gpu, c, true);
+    }
+  }
+  AveragePoolStrided outside;
+  outside.batch = outside.height = outside.width = outside.channels = 1;
+  outside.out_height = outside.out_width = 2;
+  CHECK(error_of([&] { start(gpu, cuda::average_pool_strided, outside); }) ==
+        "average_pool_strided: 2 x 2 windows of 1 x 1 with stride 1 from 0, 0 on 1 x 1");
 }
 
 KERNEL_CASE("row kernels: addition, activations, conversions") {
