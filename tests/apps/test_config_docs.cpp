@@ -109,3 +109,24 @@ TEST_CASE("docs/qat.md has every key of a QAT config, with its default") {
 TEST_CASE("docs/ladder.md has every key of a ladder's config, with its default") {
   check_documented("ladder.md", fields_to_json(LadderConfig{}, true), 15);
 }
+
+TEST_CASE("the recipes of YOLOv6Lite are valid configs, without distillation") {
+  for (const char* name : {"coco_yolov6lite.json", "coco_yolov6lite_finetune.json"}) {
+    CAPTURE(name);
+    const auto path = std::filesystem::path(SEXTANT_SOURCE_DIR) / "configs" / name;
+    Json json = load_json(path);
+    for (const char* type : {"yolov6lite_s", "yolov6lite_m", "yolov6lite_l"}) {
+      json["model"]["type"] = type;
+      const TrainConfig c = parse_train_config(json, name, path.parent_path());
+      CHECK(c.image_size == 416);  // a multiple of 32, not of 64
+    }
+    json["image_size"] = 400;
+    CHECK(test::error_of([&] { parse_train_config(json, name, path.parent_path()); }) ==
+          std::string(name) + ": 'image_size' is 400, must be a multiple of 32");
+    json["image_size"] = 416;
+    json["teacher"] = "teacher.safetensors";
+    CHECK(test::error_of([&] { parse_train_config(json, name, path.parent_path()); }) ==
+          std::string(name) +
+              ": 'teacher' is given, but YOLOv6Lite is trained without distillation");
+  }
+}
