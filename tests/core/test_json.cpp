@@ -8,7 +8,7 @@
 #include "support/support.h"
 
 using namespace sextant;
-using Catch::Matchers::Contains;
+using sextant::test::Contains;
 using sextant::test::error_of;
 
 namespace {

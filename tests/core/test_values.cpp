@@ -10,7 +10,7 @@
 #include "support/support.h"
 
 using namespace sextant;
-using Catch::Matchers::Contains;
+using sextant::test::Contains;
 using sextant::test::error_of;
 
 TEST_CASE("values: non-finite and impossible values are named") {

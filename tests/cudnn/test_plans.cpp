@@ -153,7 +153,7 @@ ConvShape small() { return {2, 12, 8, 16, 32, 3, 3, 2, 1, 1}; }
 TEST_CASE("plans of cuDNN: a device's description goes in and comes out") {
   const std::string json = h100().json();
   CHECK(json.find("\"multiProcessorCount\":132") != std::string::npos);
-  CHECK_THROWS_WITH(cudnn::DeviceProperties::from_json("{}"), Catch::Contains("cuDNN"));
+  CHECK_THROWS_WITH(cudnn::DeviceProperties::from_json("{}"), Contains("cuDNN"));
 }
 
 TEST_CASE("plans of cuDNN: int8, stored and read back") {
@@ -174,7 +174,7 @@ TEST_CASE("plans of cuDNN: int8, stored and read back") {
   const auto again = cudnn::Plan::from_json(json, h100());
   CHECK(again.workspace_bytes() == plan->workspace_bytes());
   CHECK(again.json() == json);
-  CHECK_THROWS_WITH(cudnn::Plan::from_json("{}", h100()), Catch::Contains("cuDNN"));
+  CHECK_THROWS_WITH(cudnn::Plan::from_json("{}", h100()), Contains("cuDNN"));
 }
 
 TEST_CASE("plans of cuDNN: f16 forward, both gradients with f32 sums of the weights'") {

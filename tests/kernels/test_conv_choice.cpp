@@ -81,7 +81,7 @@ TEST_CASE("the table of choices survives JSON; malformed tables are refused by n
 
   const auto refused = [](const char* text) {
     CHECK_THROWS_WITH(ConvChoices::from_json(Json::parse(text), "choices.json"),
-                      Catch::Contains("choices.json"));
+                      Contains("choices.json"));
   };
   refused("[]");
   refused(R"({"a": 1})");

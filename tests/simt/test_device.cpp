@@ -14,7 +14,7 @@ TEST_CASE("device tensors: copies both ways, zeros, sums of gradients") {
   const Tensor there = host.to(Device::kCuda);
   CHECK(there.device() == Device::kCuda);
   CHECK(there.to(Device::kCuda).raw() == there.raw());
-  CHECK_THROWS_WITH(there.span<float>(), Catch::Contains("read by the host"));
+  CHECK_THROWS_WITH(there.span<float>(), Contains("read by the host"));
   const Tensor back = there.clone().to(Device::kCpu);
   CHECK(
       std::equal(back.span<float>().begin(), back.span<float>().end(), host.span<float>().begin()));
@@ -44,8 +44,7 @@ TEST_CASE("device allocator: counts, and gives freed blocks out again") {
 
 #if defined(SEXTANT_SIMT)
 TEST_CASE("without a device there are no device tensors") {
-  CHECK_THROWS_WITH(Tensor(Shape{1}, DType::kF32, Device::kCuda),
-                    Catch::Contains("no CUDA device"));
+  CHECK_THROWS_WITH(Tensor(Shape{1}, DType::kF32, Device::kCuda), Contains("no CUDA device"));
 }
 #endif
 

@@ -176,7 +176,7 @@ TEST_CASE("detection loss refuses maps of two devices") {
         "detection loss: class map of level 2 is on cpu of the teacher, on cuda of the student");
   s = sample_of(kLossKinds[6], 8).on(Device::kCuda);
   s.targets = s.targets.to(Device::kCuda);
-  CHECK_THAT(error_of([&] { s.run(); }), Catch::Contains("on cuda, expected F32 [M,6] on cpu"));
+  CHECK_THAT(error_of([&] { s.run(); }), Contains("on cuda, expected F32 [M,6] on cpu"));
 }
 
 }  // namespace

@@ -9,7 +9,6 @@ namespace sextant::test {
 namespace {
 
 using namespace sextant::kernels::cuda;
-using Catch::Contains;
 
 // The value of a stored element, and a random element.
 double as_double(float v) { return v; }

@@ -145,7 +145,6 @@ std::string divergence(const Kernel& kernel) {
 }
 
 TEST_CASE("runner: barrier divergence is reported") {
-  using Catch::Contains;
   CHECK_THAT(divergence(SEXTANT_KERNEL(half_exit)),
              Contains("half_exit, block (0,0,0): barrier divergence: of 64 threads 24 exited; 40 "
                       "wait at __syncthreads (test_runner.cpp:"));
@@ -225,7 +224,6 @@ TEST_CASE("runner: shuffles and votes") {
 }
 
 TEST_CASE("runner: wrong masks are reported") {
-  using Catch::Contains;
   std::vector<int> out(64);
   const auto message = [&](const auto& kernel, unsigned threads) {
     return error_of([&] { launch(kernel, 1, threads, 0, {}, out.data()); });
@@ -382,7 +380,6 @@ TEST_CASE("runner: atomics, counts and a three-dimensional launch") {
 }
 
 TEST_CASE("runner: launches the device would refuse, and errors inside kernels") {
-  using Catch::Contains;
   const auto message = [](dim3 grid, dim3 block, size_t shared) {
     return error_of([&] { launch(SEXTANT_KERNEL(nothing), grid, block, shared, {}); });
   };

@@ -63,7 +63,7 @@ TEST_CASE("device: a training run as on the host, and it can be resumed") {
   for (const auto& [name, t] : state.tensors)
     if (t.dtype() == DType::kF32)
       for (const float v : t.span<float>()) REQUIRE(std::isfinite(v));
-  CHECK_THROWS_WITH(run("cpu", 2, 0, true, "bf16"), Catch::Contains("needs a GPU"));
+  CHECK_THROWS_WITH(run("cpu", 2, 0, true, "bf16"), Contains("needs a GPU"));
 }
 
 }  // namespace

@@ -19,7 +19,18 @@
 #include "core/safetensors.h"
 #include "core/tensor.h"
 
+#if CATCH_MAJOR > 2
+using Catch::Approx;  // which version 2 declares here
+#endif
+
 namespace sextant::test {
+
+// A text that contains another.
+#if CATCH_MAJOR == 2
+using Catch::Matchers::Contains;
+#else
+inline auto Contains(const std::string& text) { return Catch::Matchers::ContainsSubstring(text); }
+#endif
 
 // The folder of shared reference data: $SEXTANT_SHARED, else ../shared beside the source tree, else
 // nothing.

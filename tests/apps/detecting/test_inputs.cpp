@@ -8,7 +8,7 @@
 
 using namespace sextant;
 using namespace sextant::apps;
-using Catch::Matchers::Contains;
+using sextant::test::Contains;
 
 namespace {
 

@@ -12,7 +12,7 @@
 
 using namespace sextant;
 using namespace sextant::apps;
-using Catch::Matchers::Contains;
+using sextant::test::Contains;
 using test::error_of;
 
 namespace {

@@ -17,7 +17,7 @@ namespace {
 
 using namespace sextant;
 using namespace sextant::apps;
-using Catch::Matchers::Contains;
+using sextant::test::Contains;
 using test::check_same_tensors;
 using test::error_of;
 

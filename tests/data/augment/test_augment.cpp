@@ -8,7 +8,7 @@
 
 using namespace sextant;
 using namespace sextant::data;
-using Catch::Matchers::Contains;
+using sextant::test::Contains;
 using sextant::test::largest_difference;
 using sextant::test::number_at;
 

@@ -7,7 +7,7 @@
 
 using namespace sextant;
 using namespace sextant::data;
-using Catch::Matchers::Contains;
+using sextant::test::Contains;
 using sextant::test::error_of;
 using sextant::test::TemporaryFolder;
 using sextant::test::write_file;

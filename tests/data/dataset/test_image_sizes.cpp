@@ -13,7 +13,7 @@
 
 using namespace sextant;
 using namespace sextant::data;
-using Catch::Matchers::Contains;
+using sextant::test::Contains;
 using sextant::test::TemporaryFolder;
 
 namespace fs = std::filesystem;

@@ -12,7 +12,7 @@
 
 using namespace sextant;
 using namespace sextant::data;
-using Catch::Matchers::Contains;
+using sextant::test::Contains;
 using sextant::test::error_of;
 using sextant::test::largest_difference;
 

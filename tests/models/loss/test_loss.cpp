@@ -7,7 +7,6 @@
 
 using namespace sextant;
 using namespace sextant::test;
-using Catch::Contains;
 
 // The assignment counts as constant in the gradient, so it is fixed for the differences too.
 TEST_CASE("detection loss gradients are those of the loss for a fixed assignment") {

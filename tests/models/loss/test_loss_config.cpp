@@ -4,7 +4,6 @@
 
 using namespace sextant;
 using namespace sextant::test;
-using Catch::Contains;
 
 namespace {
 
