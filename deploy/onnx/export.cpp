@@ -27,6 +27,8 @@ onnx::ModelProto OnnxExporter::build() {
   check(!options_.nms || graph_.decode(), "{}: has no decode node, which --nms needs",
         graph_.label());
   shapes_ = infer_shapes(graph_, options_.batch, options_.height, options_.width);
+  if (options_.dynamic_size)
+    larger_ = infer_shapes(graph_, options_.batch, 2 * options_.height, 2 * options_.width);
   values_.resize(graph_.tensors.size());
   describe();
   writer_.value(true, "images", TensorProto::FLOAT,
@@ -143,13 +145,9 @@ void OnnxExporter::plain_output() {
   if (half()) x = writer_.node("Cast", "outputs/float", {x}, {{"to", int64_t{TensorProto::FLOAT}}});
   const auto one_pixel = [](const Shape& y) { return y[1] == 1 && y[2] == 1; };
   const bool pixel = one_pixel(s);
-  if (options_.dynamic_size) {
-    const Shape larger = infer_shapes(graph_, options_.batch, 2 * options_.height,
-                                      2 * options_.width)[static_cast<size_t>(graph_.output)];
-    check(one_pixel(larger) == pixel,
-          "{}: --dynamic-size: has a layer as large as the map that it reads for images of {}x{}",
-          graph_.label(), options_.height, options_.width);
-  }
+  check(!options_.dynamic_size || one_pixel(larger_[static_cast<size_t>(graph_.output)]) == pixel,
+        "{}: --dynamic-size: has a layer as large as the map that it reads for images of {}x{}",
+        graph_.label(), options_.height, options_.width);
   writer_.node(pixel ? "Flatten" : "Identity", "outputs", {x});
   writer_.value(false, "outputs", TensorProto::FLOAT,
                 pixel ? std::vector<OnnxDim>{batch(), s[3]}

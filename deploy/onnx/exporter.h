@@ -69,6 +69,7 @@ class OnnxExporter {
   onnx::ModelProto model_;
   OnnxWriter writer_;
   std::vector<Shape> shapes_;
+  std::vector<Shape> larger_;        // with dynamic_size: of images of twice the size
   std::vector<std::string> values_;  // the name that readers of each tensor use
 };
 
