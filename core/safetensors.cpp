@@ -32,8 +32,11 @@ namespace {
 
 // What the file is instead, where that is known, and the way to a file of ours.
 std::string other_format(std::span<const uint8_t> bytes) {
+  // The length of our header may begin as any of these do, but the header itself is an object.
+  if (bytes.size() > 8 && bytes[8] == '{') return {};
   const auto starts_with = [&](std::string_view magic) {
-    return bytes.size() >= magic.size() && std::equal(magic.begin(), magic.end(), bytes.begin());
+    return bytes.size() >= magic.size() &&
+           std::memcmp(bytes.data(), magic.data(), magic.size()) == 0;
   };
   if (starts_with("PK\x03\x04") || starts_with("\x80\x02"))
     return "is a PyTorch file; `sextant import` makes a checkpoint of it";

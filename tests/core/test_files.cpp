@@ -75,6 +75,25 @@ TEST_CASE("a malformed safetensors file is refused, naming file and tensor") {
   CHECK(contains(error_of([&] { load_safetensors(folder.path()); }), "is a folder"));
 }
 
+TEST_CASE("a file of another format is named, a header of any length is not taken for one") {
+  const test::TemporaryFolder folder;
+  const auto path = folder / "m.safetensors";
+  const std::string header = R"({"x":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})";
+  // Lengths that begin as PyTorch's older files (80 02), and as ONNX models (08 ? 12), do.
+  for (const size_t length : {size_t{0x280}, size_t{0x120008}}) {
+    write_raw(path, header + std::string(length - header.size(), ' '), "a");
+    CHECK(load_safetensors(path).at("x").numel() == 1);
+  }
+  const auto said_of = [&](std::string_view bytes) {
+    std::ofstream(path, std::ios::binary) << bytes;
+    return error_of([&] { load_safetensors(path); });
+  };
+  using namespace std::string_view_literals;
+  CHECK(contains(said_of("\x80\x02\x8a\x0al\xfc\x9c\x46\xf9 j\xa8"sv), "is a PyTorch file"));
+  CHECK(contains(said_of("PK\x03\x04\x00\x00\x00\x00\x00\x00\x00\x00"sv), "is a PyTorch file"));
+  CHECK(contains(said_of("\x08\x07\x12\x07pytorch\x1a"sv), "is an ONNX model"));
+}
+
 TEST_CASE("a failed write leaves the old file and no temporary behind") {
   const test::TemporaryFolder folder;
   write_atomically(folder / "a", std::string_view("old"));
