@@ -107,11 +107,11 @@ TEST_CASE("objectness: the deploy file has version 2, and version 1 without obje
 
   SafeTensors file = load_safetensors(path);
   Json later = meta();
-  later["version"] = 3;
+  later["version"] = 4;
   file.metadata["sextant"] = later.dump();
   CHECK(test::error_of([&] {
           load_deploy(file);
-        }).ends_with("version 3 is not supported, only versions up to 2"));
+        }).ends_with("version 4 is not supported, only versions up to 3"));
   later["version"] = 2;
   later["nodes"].back()["inputs"].erase(5);
   file.metadata["sextant"] = later.dump();
