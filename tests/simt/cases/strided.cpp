@@ -225,8 +225,10 @@ void check_average_pool(TestGpu& gpu, const Channels& c, bool round) {
     int64_t height, width, stride, top, left, bottom, right;
   };
   for (const Map& map : kMaps)
-    for (const Window& k :
-         {Window{3, 3, 1, 1, 1, 1, 1}, {2, 2, 2, 0, 0, 1, 1}, {1, 1, 1, 0, 0, 0, 0}, {3, 5, 2, 1, 0, 1, 4}}) {
+    for (const Window& k : {Window{3, 3, 1, 1, 1, 1, 1},
+                            {2, 2, 2, 0, 0, 1, 1},
+                            {1, 1, 1, 0, 0, 0, 0},
+                            {3, 5, 2, 1, 0, 1, 4}}) {
       CAPTURE(c.count, c.x_gap, c.y_gap, c.offset, map.n, map.h, map.w, k.height, k.width, k.stride,
               round, name_of(type_of<T>()));
       AveragePoolStrided p;
