@@ -75,7 +75,11 @@ SEXTANT_HD float rounded_down(float x) {
 }
 template <>
 SEXTANT_HD float power_of_two(float n) {
+#if defined(__CUDA_ARCH__)
+  return exp2f(n);
+#else
   return std::bit_cast<float>((static_cast<int32_t>(n) + 127) << 23);
+#endif
 }
 
 // --- derived from the list -----------------------------------------------------------------------
