@@ -7,7 +7,8 @@
 compare exports the model's ONNX files itself (fp32 and, where the model is quantized, int8 as QDQ), and
 times each side in a process of its own, round after round: a machine that changes its speed meets all
 alike. The figure of a side is the median of its rounds' medians. ncnn's and PyTorch's models are made of
-the fp32 file by pnnx. ncnn runs the images of a batch one after the other: it has no batches.
+the fp32 file by pnnx. ncnn runs the images of a batch one after the other: it has no batches. A runtime that cannot run the
+model is named and left out.
 
 time prints one line of JSON. Runs start from an array of floats, but Sextant's, which start from bytes,
 and end with decoded boxes.
@@ -170,14 +171,19 @@ def compare(args):
                 sides[f"{runtime} fp32"] = [sys.executable, __file__, "time", runtime, folder / file]
         figures = {side: [] for side in sides}
         for turn in range(args.rounds):
-            for side, command in sides.items():
+            for side, command in list(sides.items()):
                 if side.startswith("sextant"):
                     result = measure(command, threads, folder / "ours.json")
                     row = result["results"][side.split()[1]]
                     figures[side].append((row["ms_median"], row["ms_min"]))
                 else:
                     options = [*common, "--repeats", str(args.repeats), "--threads", str(threads)]
-                    result = measure([*command, *options], threads)
+                    try:
+                        result = measure([*command, *options], threads)
+                    except SystemExit as failure:
+                        print(f"{side} is left out: {failure}", flush=True)
+                        del sides[side], figures[side]
+                        continue
                     figures[side].append((result["median_ms"], result["min_ms"]))
                 median, least = figures[side][-1]
                 print(f"round {turn + 1}: {side:20s} {median:8.2f} ms, min {least:.2f}", flush=True)

@@ -192,13 +192,14 @@ struct Floats {
 };
 
 template <class A, class B, class Store>
-void multiply_row(const MultiplyStrided& p, const A& a, const B& b, const Store& store) {
+void multiply_row(int64_t channels, float factor, const A& a, const B& b, const Store& store) {
 #pragma omp simd
-  for (int64_t c = 0; c < p.channels; ++c) store(c, a(c) * b(c) * p.factor);
+  for (int64_t c = 0; c < channels; ++c) store(c, a(c) * b(c) * factor);
 }
 
-// Rows [begin, end) of all images.
-void multiply_bytes(const MultiplyStrided& p, int64_t begin, int64_t end) {
+// Rows [begin, end) of all images. A store of bytes might change what a reference refers to, so loops
+// over bytes have what they read in variables of their own, here and below.
+void multiply_bytes(const MultiplyStrided p, int64_t begin, int64_t end) {
   const Bytes a0(p.a, p.a_type), b0(p.b, p.b_type);
   auto* y0 = static_cast<uint8_t*>(p.y);
   for (int64_t r = begin; r < end; ++r) {
@@ -206,8 +207,9 @@ void multiply_bytes(const MultiplyStrided& p, int64_t begin, int64_t end) {
     a.x += r * p.a_pitch;
     b.x += (p.b_per_image ? r / p.pixels : r) * p.b_pitch;
     uint8_t* y = y0 + r * p.y_pitch;
-    multiply_row(p, a, b, [&](int64_t c, float v) {
-      y[c] = static_cast<uint8_t>(static_cast<int>(rounded(v, p.low, p.high)));
+    const float low = p.low, high = p.high;
+    multiply_row(p.channels, p.factor, a, b, [=](int64_t c, float v) {
+      y[c] = static_cast<uint8_t>(static_cast<int>(rounded(v, low, high)));
     });
   }
 }
@@ -217,7 +219,7 @@ void multiply_floats(const MultiplyStrided& p, int64_t begin, int64_t end) {
     const Floats<T> a{static_cast<const T*>(p.a) + r * p.a_pitch};
     const Floats<T> b{static_cast<const T*>(p.b) + (p.b_per_image ? r / p.pixels : r) * p.b_pitch};
     T* y = static_cast<T*>(p.y) + r * p.y_pitch;
-    multiply_row(p, a, b, [&](int64_t c, float v) {
+    multiply_row(p.channels, p.factor, a, b, [&](int64_t c, float v) {
       y[c] = stored<T>(p.round ? rounded(v, p.low, p.high) : v);
     });
   }
@@ -305,13 +307,16 @@ void gather_channels(const GatherChannels& p) {
         "gather_channels: elements of {} bytes, must be 1, 2 or 4", p.bytes);
   const auto run = [&](auto zero) {
     using T = decltype(zero);
-    parallel_for(p.rows, grain(p.count * p.bytes), [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) {
-        const T* x = static_cast<const T*>(p.source) + r * p.source_pitch;
-        T* y = static_cast<T*>(p.destination) + r * p.destination_pitch;
-        for (int64_t c = 0; c < p.count; ++c) y[c] = x[p.channels[c]];
-      }
-    });
+    const int64_t count = p.count;
+    const auto* const channels = p.channels;
+    parallel_for(p.rows, grain(p.count * p.bytes),
+                 [&, count, channels](int64_t begin, int64_t end) {
+                   for (int64_t r = begin; r < end; ++r) {
+                     const T* x = static_cast<const T*>(p.source) + r * p.source_pitch;
+                     T* y = static_cast<T*>(p.destination) + r * p.destination_pitch;
+                     for (int64_t c = 0; c < count; ++c) y[c] = x[channels[c]];
+                   }
+                 });
   };
   if (p.bytes == 1) return run(uint8_t{});
   p.bytes == 2 ? run(uint16_t{}) : run(uint32_t{});
@@ -385,19 +390,26 @@ void global_average_strided(const GlobalAverageStrided& p) {
   const auto run = [&](auto x_zero, auto y_zero) {
     using X = decltype(x_zero);
     using Y = decltype(y_zero);
-    using Sum = std::conditional_t<std::is_integral_v<X>, int64_t, double>;
+    using Sum = std::conditional_t<std::is_integral_v<X>, int32_t, double>;
     GlobalAverageStrided each = p;
     each.round = p.round || std::is_integral_v<Y>;
     parallel_for(p.batch, grain(p.pixels * p.channels), [&](int64_t begin, int64_t end) {
+      const int64_t channels = p.channels;
+      std::vector<Sum> sums(static_cast<size_t>(channels));
       for (int64_t n = begin; n < end; ++n) {
         const X* x = static_cast<const X*>(p.x) + n * p.pixels * p.x_pitch;
         Y* y = static_cast<Y*>(p.y) + n * p.y_pitch;
-        std::vector<Sum> sum(static_cast<size_t>(p.channels), Sum{0});
-        for (int64_t i = 0; i < p.pixels; ++i)
-          for (int64_t c = 0; c < p.channels; ++c)
-            sum[static_cast<size_t>(c)] += static_cast<Sum>(number(x[i * p.x_pitch + c]));
-        for (int64_t c = 0; c < p.channels; ++c)
-          y[c] = stored<Y>(average_of(sum[static_cast<size_t>(c)], each));
+        Sum* const sum = sums.data();
+        std::fill_n(sum, channels, Sum{0});
+        for (int64_t i = 0; i < p.pixels; ++i, x += p.x_pitch)
+#pragma omp simd
+          for (int64_t c = 0; c < channels; ++c) {
+            if constexpr (std::is_integral_v<X>)
+              sum[c] += x[c];
+            else
+              sum[c] += static_cast<Sum>(number(x[c]));
+          }
+        for (int64_t c = 0; c < channels; ++c) y[c] = stored<Y>(average_of(sum[c], each));
       }
     });
   };
