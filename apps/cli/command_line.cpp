@@ -48,6 +48,10 @@ std::string help_row(const std::string& left, const std::string& right) {
   return out + "\n";
 }
 
+bool named_values(const CLI::Option* option) {
+  return option->get_positional() && option->get_type_name().find('=') != std::string::npos;
+}
+
 class HelpFormatter final : public CLI::Formatter {
  public:
   HelpFormatter() {
@@ -66,6 +70,7 @@ class HelpFormatter final : public CLI::Formatter {
   std::string make_option(const CLI::Option* option, bool positional) const override {
     std::string left = positional ? option->get_name(true, false) : option->get_name(false, true);
     left = CLI::detail::find_and_replace(left.substr(0, left.find('{')), ",", ", ");
+    if (positional && named_values(option)) left = option->get_type_name();
     if (positional)
       left += option->get_expected_max() > 1 ? "..." : "";
     else if (const std::string value = option->get_type_name(); !value.empty())
@@ -84,12 +89,17 @@ class HelpFormatter final : public CLI::Formatter {
   }
 };
 
-// "--out FILE": an option and the name of its value; "MODEL": an argument.
+// "--out FILE": an option and the name of its value; "MODEL": an argument; "NAME=MODEL": an argument
+// each of whose values has a name, which CLI11 2.4 does not take for a name.
 struct Spec {
   explicit Spec(const std::string& text)
       : name(text.substr(0, text.find_first_of(" ["))),
         value(name.size() == text.size() ? "" : text.substr(name.size())) {
     if (value.starts_with(" ")) value.erase(0, 1);
+    if (const size_t equals = name.find('='); equals != std::string::npos) {
+      value = name;
+      name.erase(0, equals + 1);
+    }
   }
   std::string name, value;
 };
@@ -113,7 +123,7 @@ Files files_of(const CLI::App& app) {
     const auto role = roles().find(option);
     if (role == roles().end()) continue;
     for (std::string value : option->results()) {
-      if (option->get_name().find('=') != std::string::npos) value.erase(0, value.find('=') + 1);
+      if (named_values(option)) value.erase(0, value.find('=') + 1);
       auto& list = role->second == Role::kReads       ? files.inputs
                    : role->second == Role::kReadsData ? files.datasets
                                                       : files.outputs;
