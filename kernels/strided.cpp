@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/strided.h"
 
-#include <limits>
-
 #include "core/error.h"
 
 namespace sextant::kernels {
@@ -15,10 +13,9 @@ bool check_average(const GlobalAverageStrided& p) {
   check(bytes || (p.x_type == p.y_type && !byte(p.x_type)),
         "global_average_strided: {} to {}, must be bytes, or floats of one type", name_of(p.x_type),
         name_of(p.y_type));
-  constexpr int64_t kMostPixels = std::numeric_limits<int32_t>::max() / 255;
-  check(!bytes || p.pixels <= kMostPixels,
+  check(!bytes || p.pixels <= kMostAveragedPixels,
         "global_average_strided: {} pixels of bytes, at most {} can be summed in 32 bits", p.pixels,
-        kMostPixels);
+        kMostAveragedPixels);
   return bytes;
 }
 

@@ -13,6 +13,7 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 
 #include "core/dtype.h"
 #include "kernels/math/activation.h"
@@ -179,6 +180,8 @@ struct GlobalAverageStrided {
 // Whether both tensors are bytes. Throws Error unless they are, or are floats of one type.
 bool check_average(const GlobalAverageStrided& p);
 
+// As many bytes as can be summed in 32 bits.
+inline constexpr int64_t kMostAveragedPixels = std::numeric_limits<int32_t>::max() / 255;
 // The mean of `pixels` values with this sum. S is double, or an integer for bytes.
 template <class S>
 SEXTANT_HD float average_of(S sum, const GlobalAverageStrided& p) {

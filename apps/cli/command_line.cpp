@@ -48,6 +48,7 @@ std::string help_row(const std::string& left, const std::string& right) {
   return out + "\n";
 }
 
+// An argument of the form NAME=VALUE.
 bool named_values(const CLI::Option* option) {
   return option->get_positional() && option->get_type_name().find('=') != std::string::npos;
 }
@@ -70,7 +71,7 @@ class HelpFormatter final : public CLI::Formatter {
   std::string make_option(const CLI::Option* option, bool positional) const override {
     std::string left = positional ? option->get_name(true, false) : option->get_name(false, true);
     left = CLI::detail::find_and_replace(left.substr(0, left.find('{')), ",", ", ");
-    if (positional && named_values(option)) left = option->get_type_name();
+    if (named_values(option)) left = option->get_type_name();
     if (positional)
       left += option->get_expected_max() > 1 ? "..." : "";
     else if (const std::string value = option->get_type_name(); !value.empty())

@@ -9,8 +9,8 @@
 namespace sextant::deploy {
 
 // Puts weights into the precision of the step and on the device once: int8 as quantize_weight()
-// gives them, f16 rounded; those of other grouped than depthwise convolutions with zeros between the groups, since the
-// kernels have none. Source, destination and residual may have a pitch.
+// gives them, f16 rounded; those of other grouped than depthwise convolutions with zeros between the
+// groups, since the kernels have none. Source, destination and residual may have a pitch.
 std::unique_ptr<Step> make_device_conv_step(const ConvSpec& spec);
 
 // The weights [O,kh,kw,I/groups] as [O,kh,kw,I].

@@ -12,6 +12,7 @@
 #include "deploy/engine/conv_step.h"
 #include "deploy/integer/decode.h"
 #include "deploy/integer/multiplier.h"
+#include "kernels/strided.h"
 
 namespace sextant::deploy {
 namespace {
@@ -137,7 +138,7 @@ std::unique_ptr<Step> make_integer_multiply_step(const Place& a, const Place& b,
 std::unique_ptr<Step> make_integer_average_step(const Place& source, const Place& destination,
                                                 const Shape& shape, double factor) {
   const int64_t pixels = shape[1] * shape[2];
-  check(pixels <= std::numeric_limits<int32_t>::max() / 255,
+  check(pixels <= kernels::kMostAveragedPixels,
         "integer: the sum of {} pixels can overflow 32 bits", pixels);
   const Multiplier m = multiplier_of(factor / static_cast<double>(pixels));
   return make_step("average", {source.storage, destination.storage}, [=](const Bases& bases) {

@@ -13,8 +13,8 @@ namespace sextant::deploy {
 namespace {
 
 // Version 2 allows decode nodes that read objectness, version 3 those with a size_multiple, and gains
-// behind activations. A graph is
-// written as the oldest version that has what it needs, which older programs read.
+// behind activations. A graph is written as the oldest version that has what it needs, which older
+// programs read.
 constexpr int kVersion = 3;
 
 int version_of(const Graph& graph) {

@@ -170,81 +170,88 @@ void dispatch_width(std::initializer_list<int64_t> elements,
 __device__ __forceinline__ int at_least(int a, int low) { return a > low ? a : low; }
 __device__ __forceinline__ int at_most(int a, int high) { return a < high ? a : high; }
 
+// The windows of a pool: item i is `kWidth` channels of a pixel of the result.
 template <class T, int kWidth>
-struct PoolRowsOp {
-  const T* source;
-  T* destination;
-  int64_t source_pitch, destination_pitch;
-  int height, width, kernel, stride, padding;
-  PixelItems items;
-  explicit PoolRowsOp(const MaxPoolStrided& p)
-      : source(static_cast<const T*>(p.source)),
-        destination(static_cast<T*>(p.destination)),
-        source_pitch(p.source_pitch),
-        destination_pitch(p.destination_pitch),
-        height(static_cast<int>(p.height)),
-        width(static_cast<int>(p.width)),
-        kernel(static_cast<int>(p.kernel)),
-        stride(static_cast<int>(p.stride)),
-        padding(static_cast<int>(p.padding)),
-        items(p.out_height, p.out_width, p.channels, kWidth) {}
-  __device__ __forceinline__ void operator()(uint32_t i) const {
-    const auto [image, oy, ox, channel] = items.place(i);
-    const int top = oy * stride - padding, left = ox * stride - padding;
-    const int y0 = at_least(top, 0), y1 = at_most(top + kernel, height);
-    const int x0 = at_least(left, 0), x1 = at_most(left + kernel, width);
-    const T* in = source + static_cast<int64_t>(image) * height * width * source_pitch + channel;
-    Group<T, kWidth> best =
-        load_group<kWidth>(in + static_cast<int64_t>(y0 * width + x0) * source_pitch);
-    for (int y = y0; y < y1; ++y)
-      for (int x = x0; x < x1; ++x) {
-        const auto value =
-            load_group<kWidth>(in + static_cast<int64_t>(y * width + x) * source_pitch);
-#pragma unroll
-        for (int v = 0; v < kWidth; ++v)
-          if (number(value.v[v]) > number(best.v[v])) best.v[v] = value.v[v];
-      }
-    store_group<kWidth>(
-        destination + static_cast<int64_t>(items.pieces.quotient(i)) * destination_pitch + channel,
-        best);
-  }
-};
-
-template <class T, class Acc, int kWidth>
-struct AverageRowsOp {
+struct PoolWindows {
   const T* source;
   T* destination;
   int64_t source_pitch, destination_pitch;
   int height, width, kernel_height, kernel_width, stride, top, left;
   PixelItems items;
-  explicit AverageRowsOp(const AveragePoolStrided& p)
+  explicit PoolWindows(const MaxPoolStrided& p)
+      : PoolWindows(p, p.kernel, p.kernel, p.padding, p.padding) {}
+  explicit PoolWindows(const AveragePoolStrided& p)
+      : PoolWindows(p, p.kernel_height, p.kernel_width, p.top, p.left) {}
+
+  struct Window {
+    int y0, y1, x0, x1;  // without padding
+    const T* in;         // these channels of the image's first pixel
+    T* out;
+  };
+  __device__ __forceinline__ Window window(uint32_t i) const {
+    const auto [image, oy, ox, channel] = items.place(i);
+    const int up = oy * stride - top, before = ox * stride - left;
+    return {
+        at_least(up, 0),
+        at_most(up + kernel_height, height),
+        at_least(before, 0),
+        at_most(before + kernel_width, width),
+        source + static_cast<int64_t>(image) * height * width * source_pitch + channel,
+        destination + static_cast<int64_t>(items.pieces.quotient(i)) * destination_pitch + channel};
+  }
+  __device__ __forceinline__ Group<T, kWidth> load(const Window& w, int y, int x) const {
+    return load_group<kWidth>(w.in + static_cast<int64_t>(y * width + x) * source_pitch);
+  }
+
+ private:
+  template <class P>
+  PoolWindows(const P& p, int64_t kh, int64_t kw, int64_t up, int64_t before)
       : source(static_cast<const T*>(p.source)),
         destination(static_cast<T*>(p.destination)),
         source_pitch(p.source_pitch),
         destination_pitch(p.destination_pitch),
         height(static_cast<int>(p.height)),
         width(static_cast<int>(p.width)),
-        kernel_height(static_cast<int>(p.kernel_height)),
-        kernel_width(static_cast<int>(p.kernel_width)),
+        kernel_height(static_cast<int>(kh)),
+        kernel_width(static_cast<int>(kw)),
         stride(static_cast<int>(p.stride)),
-        top(static_cast<int>(p.top)),
-        left(static_cast<int>(p.left)),
+        top(static_cast<int>(up)),
+        left(static_cast<int>(before)),
         items(p.out_height, p.out_width, p.channels, kWidth) {}
+};
+
+template <class T, int kWidth>
+struct PoolRowsOp {
+  PoolWindows<T, kWidth> windows;
+  explicit PoolRowsOp(const MaxPoolStrided& p) : windows(p) {}
   __device__ __forceinline__ void operator()(uint32_t i) const {
-    const auto [image, oy, ox, channel] = items.place(i);
-    const int up = oy * stride - top, before = ox * stride - left;
-    const int y0 = at_least(up, 0), y1 = at_most(up + kernel_height, height);
-    const int x0 = at_least(before, 0), x1 = at_most(before + kernel_width, width);
-    const T* in = source + static_cast<int64_t>(image) * height * width * source_pitch + channel;
+    const auto w = windows.window(i);
+    Group<T, kWidth> best = windows.load(w, w.y0, w.x0);
+    for (int y = w.y0; y < w.y1; ++y)
+      for (int x = w.x0; x < w.x1; ++x) {
+        const auto value = windows.load(w, y, x);
+#pragma unroll
+        for (int v = 0; v < kWidth; ++v)
+          if (number(value.v[v]) > number(best.v[v])) best.v[v] = value.v[v];
+      }
+    store_group<kWidth>(w.out, best);
+  }
+};
+
+template <class T, class Acc, int kWidth>
+struct AverageRowsOp {
+  PoolWindows<T, kWidth> windows;
+  explicit AverageRowsOp(const AveragePoolStrided& p) : windows(p) {}
+  __device__ __forceinline__ void operator()(uint32_t i) const {
+    const auto w = windows.window(i);
     Acc sum[kWidth] = {};
-    for (int y = y0; y < y1; ++y)
-      for (int x = x0; x < x1; ++x) {
-        const auto value =
-            load_group<kWidth>(in + static_cast<int64_t>(y * width + x) * source_pitch);
+    for (int y = w.y0; y < w.y1; ++y)
+      for (int x = w.x0; x < w.x1; ++x) {
+        const auto value = windows.load(w, y, x);
 #pragma unroll
         for (int v = 0; v < kWidth; ++v) sum[v] += static_cast<Acc>(number(value.v[v]));
       }
-    const int count = (y1 - y0) * (x1 - x0);
+    const int count = (w.y1 - w.y0) * (w.x1 - w.x0);
     Group<T, kWidth> out;
 #pragma unroll
     for (int v = 0; v < kWidth; ++v) {
@@ -253,9 +260,7 @@ struct AverageRowsOp {
       else
         out.v[v] = stored<T>(sum[v] / static_cast<Acc>(count));
     }
-    store_group<kWidth>(
-        destination + static_cast<int64_t>(items.pieces.quotient(i)) * destination_pitch + channel,
-        out);
+    store_group<kWidth>(w.out, out);
   }
 };
 

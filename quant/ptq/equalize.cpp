@@ -114,6 +114,7 @@ class Equalizer {
     return kernels::traits_of(node.activation()).homogeneous;
   }
   void set_gains(Node& node, int64_t channels) const {
+    if (commutes(node)) return;
     bool any = false;
     Tensor gain(Shape{channels});
     for (int64_t o = 0; o < channels; ++o) {
@@ -121,7 +122,7 @@ class Equalizer {
       any = any || s != 1.0;
       gain.f32()[o] = static_cast<float>((node.gain.defined() ? node.gain.f32()[o] : 1.0) / s);
     }
-    if (!commutes(node) && any) node.gain = gain;
+    if (any) node.gain = gain;
   }
   double scale_of(int tensor, int64_t channel) const {
     const int set = found_.of_tensor[static_cast<size_t>(tensor)][static_cast<size_t>(channel)];

@@ -25,6 +25,13 @@
 #define SEXTANT_SIMD_FEATURES "avx2,fma"
 #endif
 
+// The bits of its vectors, where they are not those of the portable form.
+#if defined(SEXTANT_SIMD_AVX512) || defined(SEXTANT_SIMD_AVX512_VNNI)
+#define SEXTANT_SIMD_512
+#elif defined(SEXTANT_SIMD_AVX2) || defined(SEXTANT_SIMD_AVX2_VNNI)
+#define SEXTANT_SIMD_256
+#endif
+
 #define SEXTANT_PRAGMA(...) _Pragma(#__VA_ARGS__)
 #define SEXTANT_SEMICOLON static_assert(true)
 #if !defined(SEXTANT_SIMD_FEATURES)

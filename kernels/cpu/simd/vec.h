@@ -17,9 +17,9 @@
 SEXTANT_SIMD_BEGIN();
 namespace sextant::kernels::cpu::SEXTANT_SIMD {
 
-#if defined(SEXTANT_SIMD_AVX512) || defined(SEXTANT_SIMD_AVX512_VNNI)
+#if defined(SEXTANT_SIMD_512)
 inline constexpr int kLanes = 16;
-#elif defined(SEXTANT_SIMD_AVX2) || defined(SEXTANT_SIMD_AVX2_VNNI)
+#elif defined(SEXTANT_SIMD_256)
 inline constexpr int kLanes = 8;
 #else
 inline constexpr int kLanes = 4;
@@ -32,9 +32,9 @@ using VecI = int32_t __attribute__((vector_size(4 * kLanes)));
 
 template <>
 SEXTANT_SIMD_INLINE Vec rounded_down(Vec x) {
-#if defined(SEXTANT_SIMD_AVX512) || defined(SEXTANT_SIMD_AVX512_VNNI)
+#if defined(SEXTANT_SIMD_512)
   return _mm512_floor_ps(x);
-#elif defined(SEXTANT_SIMD_AVX2) || defined(SEXTANT_SIMD_AVX2_VNNI)
+#elif defined(SEXTANT_SIMD_256)
   return _mm256_floor_ps(x);
 #else
   const Vec n = __builtin_convertvector(__builtin_convertvector(x, VecI), Vec);
@@ -55,7 +55,7 @@ SEXTANT_SIMD_INLINE void store(float* p, Vec v) { std::memcpy(p, &v, sizeof(v));
 // The first `count` values, the rest zeros; or all of a vector.
 SEXTANT_SIMD_INLINE Vec load_part(const float* p, int64_t count) {
   if (count >= kLanes) return load(p);
-#if defined(SEXTANT_SIMD_AVX512) || defined(SEXTANT_SIMD_AVX512_VNNI)
+#if defined(SEXTANT_SIMD_512)
   return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1 << count) - 1), p);
 #else
   Vec v = {};
@@ -65,7 +65,7 @@ SEXTANT_SIMD_INLINE Vec load_part(const float* p, int64_t count) {
 }
 SEXTANT_SIMD_INLINE void store_part(float* p, Vec v, int64_t count) {
   if (count >= kLanes) return store(p, v);
-#if defined(SEXTANT_SIMD_AVX512) || defined(SEXTANT_SIMD_AVX512_VNNI)
+#if defined(SEXTANT_SIMD_512)
   _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1 << count) - 1), v);
 #else
   for (int64_t i = 0; i < count; ++i) p[i] = v[i];

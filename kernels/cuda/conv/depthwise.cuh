@@ -20,6 +20,20 @@ inline int64_t whole_items(int64_t channels) {
   return ceil_div(channels, kDepthwiseChannels) * kDepthwiseChannels;
 }
 
+struct DepthwiseShape {
+  int h, width, oh, ow, channels, kh, kw, stride, pad;
+  explicit DepthwiseShape(const ConvShape& s)
+      : h(static_cast<int>(s.h)),
+        width(static_cast<int>(s.w)),
+        oh(static_cast<int>(s.oh())),
+        ow(static_cast<int>(s.ow())),
+        channels(static_cast<int>(s.ic)),
+        kh(static_cast<int>(s.kh)),
+        kw(static_cast<int>(s.kw)),
+        stride(static_cast<int>(s.stride)),
+        pad(static_cast<int>(s.pad)) {}
+};
+
 template <class T>
 __device__ __forceinline__ auto depthwise_number(T v) {
   if constexpr (std::is_integral_v<T>)
@@ -54,27 +68,19 @@ __device__ __forceinline__ void add_products(EightColumns<Sum>& sum, const T* x,
 
 // Forward: T x W -> Sum (f32, or i32 from bytes), then the epilogue.
 template <class T, class W, class Sum, class Epilogue>
-struct DepthwiseOp {
+struct DepthwiseOp : DepthwiseShape {
   const T* x;
   const W* w;
   Epilogue epilogue;
-  int h, width, oh, ow, channels, kh, kw, stride, pad, pitch;
+  int pitch;
   bool packed;
   PixelItems items;  // of groups of neighbouring pixels
   DepthwiseOp(const ConvShape& s, const T* from, const W* weights, int64_t x_pitch,
               const Epilogue& e)
-      : x(from),
+      : DepthwiseShape(s),
+        x(from),
         w(weights),
         epilogue(e),
-        h(static_cast<int>(s.h)),
-        width(static_cast<int>(s.w)),
-        oh(static_cast<int>(s.oh())),
-        ow(static_cast<int>(s.ow())),
-        channels(static_cast<int>(s.ic)),
-        kh(static_cast<int>(s.kh)),
-        kw(static_cast<int>(s.kw)),
-        stride(static_cast<int>(s.stride)),
-        pad(static_cast<int>(s.pad)),
         pitch(static_cast<int>(x_pitch)),
         packed(packs_of_eight(from, std::gcd(s.ic, x_pitch))),
         items(s.oh(), ceil_div(s.ow(), kDepthwisePixels), whole_items(s.ic), kDepthwiseChannels) {}
@@ -117,26 +123,17 @@ void run_depthwise(const char* name, const ConvShape& s, const T* x, const W* w,
 
 // The data gradient: an input pixel gathers from the outputs whose windows contain it.
 template <class T>
-struct DepthwiseDataOp {
+struct DepthwiseDataOp : DepthwiseShape {
   const T* dy;
   const T* w;
   FloatEpilogue<T> epilogue;
-  int h, width, oh, ow, channels, kh, kw, stride, pad;
   bool packed;
   PixelItems items;
   DepthwiseDataOp(const ConvShape& s, const T* from, const T* weights, const FloatEpilogue<T>& e)
-      : dy(from),
+      : DepthwiseShape(s),
+        dy(from),
         w(weights),
         epilogue(e),
-        h(static_cast<int>(s.h)),
-        width(static_cast<int>(s.w)),
-        oh(static_cast<int>(s.oh())),
-        ow(static_cast<int>(s.ow())),
-        channels(static_cast<int>(s.ic)),
-        kh(static_cast<int>(s.kh)),
-        kw(static_cast<int>(s.kw)),
-        stride(static_cast<int>(s.stride)),
-        pad(static_cast<int>(s.pad)),
         packed(packs_of_eight(from, s.ic)),
         items(s.h, s.w, whole_items(s.ic), kDepthwiseChannels) {}
 
@@ -169,46 +166,47 @@ struct DepthwiseWeights {
   const T* dy;
   float* partial;
   int64_t pixels, pixels_in_slice;
-  int h, width, channels, kh, kw, stride, pad;
+  DepthwiseShape shape;
   Divider<uint32_t> plane, row;  // of the output
 };
 
 template <class T>
 __global__ void __launch_bounds__(kBiasChannels* kBiasLanes)
     depthwise_weight_kernel(DepthwiseWeights<T> p) {
+  const DepthwiseShape& s = p.shape;
   SEXTANT_SHARED(float[kBiasLanes][kBiasChannels], lanes);
   const int channel = static_cast<int>(blockIdx.x * kBiasChannels + threadIdx.x);
   const int ky = static_cast<int>(blockIdx.z);
   const int64_t begin = blockIdx.y * p.pixels_in_slice;
   const int64_t end = begin + p.pixels_in_slice < p.pixels ? begin + p.pixels_in_slice : p.pixels;
-  for (int first = 0; first < p.kw; first += kDepthwiseTaps) {
+  for (int first = 0; first < s.kw; first += kDepthwiseTaps) {
     float sums[kDepthwiseTaps] = {};
-    if (channel < p.channels)
+    if (channel < s.channels)
       for (int64_t i = begin + threadIdx.y; i < end; i += kBiasLanes) {
         const auto u = static_cast<uint32_t>(i);
         const uint32_t image = p.plane.quotient(u);
         const uint32_t within = u - image * p.plane.divisor;
         const uint32_t oy = p.row.quotient(within);
         const uint32_t ox = within - oy * p.row.divisor;
-        const int iy = static_cast<int>(oy) * p.stride - p.pad + ky;
-        if (iy < 0 || iy >= p.h) continue;
-        const int left = static_cast<int>(ox) * p.stride - p.pad + first;
-        const float up = as_float(p.dy[i * p.channels + channel]);
-        const T* line = p.x + (static_cast<int64_t>(image) * p.h + iy) * p.width * p.channels;
+        const int iy = static_cast<int>(oy) * s.stride - s.pad + ky;
+        if (iy < 0 || iy >= s.h) continue;
+        const int left = static_cast<int>(ox) * s.stride - s.pad + first;
+        const float up = as_float(p.dy[i * s.channels + channel]);
+        const T* line = p.x + (static_cast<int64_t>(image) * s.h + iy) * s.width * s.channels;
 #pragma unroll
         for (int k = 0; k < kDepthwiseTaps; ++k)
-          if (first + k < p.kw && left + k >= 0 && left + k < p.width)
-            sums[k] = fmaf(as_float(line[static_cast<int64_t>(left + k) * p.channels + channel]),
+          if (first + k < s.kw && left + k >= 0 && left + k < s.width)
+            sums[k] = fmaf(as_float(line[static_cast<int64_t>(left + k) * s.channels + channel]),
                            up, sums[k]);
       }
-    for (int k = 0; k < kDepthwiseTaps && first + k < p.kw; ++k) {
+    for (int k = 0; k < kDepthwiseTaps && first + k < s.kw; ++k) {
       lanes[threadIdx.y][threadIdx.x] = sums[k];
       __syncthreads();
-      if (threadIdx.y == 0 && channel < p.channels) {
+      if (threadIdx.y == 0 && channel < s.channels) {
         float sum = sums[k];
         for (int lane = 1; lane < kBiasLanes; ++lane) sum += lanes[lane][threadIdx.x];
-        const int64_t taps = p.kh * p.kw;
-        p.partial[(static_cast<int64_t>(blockIdx.y) * p.channels + channel) * taps + ky * p.kw +
+        const int64_t taps = s.kh * s.kw;
+        p.partial[(static_cast<int64_t>(blockIdx.y) * s.channels + channel) * taps + ky * s.kw +
                   first + k] = sum;
       }
       __syncthreads();
@@ -229,13 +227,7 @@ void depthwise_weight_gradient(const ConvBackwardWeight& p, float* partial, Stre
                                  .partial = slices.count > 1 ? partial : p.dw,
                                  .pixels = s.n * s.oh() * s.ow(),
                                  .pixels_in_slice = slices.pixels,
-                                 .h = static_cast<int>(s.h),
-                                 .width = static_cast<int>(s.w),
-                                 .channels = static_cast<int>(s.ic),
-                                 .kh = static_cast<int>(s.kh),
-                                 .kw = static_cast<int>(s.kw),
-                                 .stride = static_cast<int>(s.stride),
-                                 .pad = static_cast<int>(s.pad),
+                                 .shape = DepthwiseShape(s),
                                  .plane = Divider<uint32_t>(s.oh() * s.ow()),
                                  .row = Divider<uint32_t>(s.ow())};
   launch(SEXTANT_KERNEL(depthwise_weight_kernel<T>),

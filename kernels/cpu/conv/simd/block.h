@@ -7,9 +7,9 @@
 SEXTANT_SIMD_BEGIN();
 namespace sextant::kernels::cpu::SEXTANT_SIMD {
 
-#if defined(SEXTANT_SIMD_AVX512) || defined(SEXTANT_SIMD_AVX512_VNNI)
+#if defined(SEXTANT_SIMD_512)
 inline constexpr int kTile = 12, kVecs = 2;  // of 32 registers 24 hold sums
-#elif defined(SEXTANT_SIMD_AVX2) || defined(SEXTANT_SIMD_AVX2_VNNI)
+#elif defined(SEXTANT_SIMD_256)
 inline constexpr int kTile = 6, kVecs = 2;  // of 16 registers 12 hold sums
 #else
 inline constexpr int kTile = 6, kVecs = 4;  // NEON has 32
@@ -40,7 +40,7 @@ struct TileTable {
   static constexpr decltype(Tile<1, V>::sum) value[] = {
       Tile<1, V>::sum,  Tile<2, V>::sum,  Tile<3, V>::sum,
       Tile<4, V>::sum,  Tile<5, V>::sum,  Tile<6, V>::sum,
-#if defined(SEXTANT_SIMD_AVX512) || defined(SEXTANT_SIMD_AVX512_VNNI)
+#if defined(SEXTANT_SIMD_512)
       Tile<7, V>::sum,  Tile<8, V>::sum,  Tile<9, V>::sum,
       Tile<10, V>::sum, Tile<11, V>::sum, Tile<12, V>::sum,
 #endif

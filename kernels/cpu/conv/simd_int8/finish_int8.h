@@ -16,18 +16,18 @@ SEXTANT_SIMD_INLINE Vec to_floats(VecI v) { return __builtin_convertvector(v, Ve
 
 // Bytes to 32-bit integers. GCC converts such vectors one by one, hence the intrinsics here and below.
 SEXTANT_SIMD_INLINE VecI widened(VecBytes v) {
-#if defined(SEXTANT_SIMD_AVX512) || defined(SEXTANT_SIMD_AVX512_VNNI)
+#if defined(SEXTANT_SIMD_512)
   return std::bit_cast<VecI>(_mm512_cvtepi8_epi32(std::bit_cast<__m128i>(v)));
-#elif defined(SEXTANT_SIMD_AVX2) || defined(SEXTANT_SIMD_AVX2_VNNI)
+#elif defined(SEXTANT_SIMD_256)
   return std::bit_cast<VecI>(_mm256_cvtepi8_epi32(_mm_cvtsi64_si128(std::bit_cast<int64_t>(v))));
 #else
   return __builtin_convertvector(v, VecI);
 #endif
 }
 SEXTANT_SIMD_INLINE VecI widened(VecUBytes v) {
-#if defined(SEXTANT_SIMD_AVX512) || defined(SEXTANT_SIMD_AVX512_VNNI)
+#if defined(SEXTANT_SIMD_512)
   return std::bit_cast<VecI>(_mm512_cvtepu8_epi32(std::bit_cast<__m128i>(v)));
-#elif defined(SEXTANT_SIMD_AVX2) || defined(SEXTANT_SIMD_AVX2_VNNI)
+#elif defined(SEXTANT_SIMD_256)
   return std::bit_cast<VecI>(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(std::bit_cast<int64_t>(v))));
 #else
   return __builtin_convertvector(v, VecI);
@@ -45,7 +45,7 @@ template <class Y>
 SEXTANT_SIMD_INLINE VecI load_bytes(const Y* p, int64_t count) {
   if (count >= kLanes) return load_bytes(p);
   std::conditional_t<std::is_signed_v<Y>, VecBytes, VecUBytes> v = {};
-#if defined(SEXTANT_SIMD_AVX512) || defined(SEXTANT_SIMD_AVX512_VNNI)
+#if defined(SEXTANT_SIMD_512)
   v = std::bit_cast<decltype(v)>(_mm_maskz_loadu_epi8(static_cast<__mmask16>((1 << count) - 1), p));
 #else
   for (int64_t i = 0; i < count; ++i) v[i] = p[i];
@@ -61,9 +61,9 @@ SEXTANT_SIMD_INLINE Vec load_floats(const Y* p, int64_t count) {
 }
 
 SEXTANT_SIMD_INLINE Vec clamped(Vec v, float low, float high) {
-#if defined(SEXTANT_SIMD_AVX512) || defined(SEXTANT_SIMD_AVX512_VNNI)
+#if defined(SEXTANT_SIMD_512)
   return _mm512_min_ps(_mm512_max_ps(v, splat(low)), splat(high));
-#elif defined(SEXTANT_SIMD_AVX2) || defined(SEXTANT_SIMD_AVX2_VNNI)
+#elif defined(SEXTANT_SIMD_256)
   return _mm256_min_ps(_mm256_max_ps(v, splat(low)), splat(high));
 #else
   v = v > low ? v : splat(low);
@@ -73,9 +73,9 @@ SEXTANT_SIMD_INLINE Vec clamped(Vec v, float low, float high) {
 
 // To the nearest integers, half-way ones to the even, of numbers within the range of bytes.
 SEXTANT_SIMD_INLINE VecBytes round_to_bytes(Vec v) {
-#if defined(SEXTANT_SIMD_AVX512) || defined(SEXTANT_SIMD_AVX512_VNNI)
+#if defined(SEXTANT_SIMD_512)
   return std::bit_cast<VecBytes>(_mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
-#elif defined(SEXTANT_SIMD_AVX2) || defined(SEXTANT_SIMD_AVX2_VNNI)
+#elif defined(SEXTANT_SIMD_256)
   // The lowest byte of each integer, then those of both halves together.
   const __m256i bytes = _mm256_shuffle_epi8(
       _mm256_cvtps_epi32(v),
@@ -95,7 +95,7 @@ SEXTANT_SIMD_INLINE void store_bytes(Y* to, VecBytes v, int64_t count) {
     std::memcpy(to, &v, kLanes);
     return;
   }
-#if defined(SEXTANT_SIMD_AVX512) || defined(SEXTANT_SIMD_AVX512_VNNI)
+#if defined(SEXTANT_SIMD_512)
   _mm_mask_storeu_epi8(to, static_cast<__mmask16>((1 << count) - 1), std::bit_cast<__m128i>(v));
 #else
   for (int64_t i = 0; i < count; ++i) to[i] = static_cast<Y>(v[i]);
@@ -104,9 +104,9 @@ SEXTANT_SIMD_INLINE void store_bytes(Y* to, VecBytes v, int64_t count) {
 
 // a * b + c, rounded once.
 SEXTANT_SIMD_INLINE Vec fused(float a, Vec b, Vec c) {
-#if defined(SEXTANT_SIMD_AVX512) || defined(SEXTANT_SIMD_AVX512_VNNI)
+#if defined(SEXTANT_SIMD_512)
   return _mm512_fmadd_ps(splat(a), b, c);
-#elif defined(SEXTANT_SIMD_AVX2) || defined(SEXTANT_SIMD_AVX2_VNNI)
+#elif defined(SEXTANT_SIMD_256)
   return _mm256_fmadd_ps(splat(a), b, c);
 #else
   for (int i = 0; i < kLanes; ++i) c[i] = __builtin_fmaf(a, b[i], c[i]);
