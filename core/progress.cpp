@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "core/communicator.h"
 #include "core/interrupt.h"
 #include "core/text.h"
 
@@ -14,6 +15,7 @@ namespace sextant {
 namespace {
 constexpr double kTerminalInterval = 0.1;
 constexpr double kLogInterval = 30.0;
+std::function<void(const std::string& text)> notice_sink;
 }  // namespace
 
 std::string format_duration(double seconds) {
@@ -23,7 +25,12 @@ std::string format_duration(double seconds) {
   return fmt::format("{}s", s);
 }
 
+void set_notice_sink(std::function<void(const std::string& text)> sink) {
+  notice_sink = std::move(sink);
+}
+
 void print_notice(const std::string& text) {
+  if (notice_sink) return notice_sink(text);
   // The bar is drawn anew below the line.
   fmt::print(stderr, "{}{}\n", ::isatty(STDERR_FILENO) != 0 ? "\r\x1b[K" : "", printable(text));
   std::fflush(stderr);
@@ -32,6 +39,7 @@ void print_notice(const std::string& text) {
 Progress::Progress(std::string label, int64_t total)
     : label_(std::move(label)),
       total_(total),
+      shown_(is_first_process()),
       terminal_(::isatty(STDERR_FILENO) != 0),
       start_(std::chrono::steady_clock::now()),
       last_(start_) {}
@@ -40,6 +48,7 @@ Progress::~Progress() { finish(); }
 
 void Progress::update(int64_t done, const std::string& note) {
   check_interrupt();
+  if (!shown_) return;
   const auto now = std::chrono::steady_clock::now();
   const double since = std::chrono::duration<double>(now - last_).count();
   if (since < (terminal_ ? kTerminalInterval : kLogInterval) && !(terminal_ && done == total_))

@@ -4,13 +4,15 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <string>
 
 namespace sextant {
 
 class Progress {
  public:
-  // Prints to stderr. `label` leads the line: "epoch 3/60". total 0: not known, so without an ETA.
+  // Prints to stderr, of several processes (core/communicator.h) the first. `label` leads the line:
+  // "epoch 3/60". total 0: not known, so without an ETA.
   Progress(std::string label, int64_t total);
   ~Progress();
   Progress(const Progress&) = delete;
@@ -23,7 +25,7 @@ class Progress {
  private:
   std::string label_;
   int64_t total_;
-  bool terminal_;
+  bool shown_, terminal_;
   bool open_ = false;
   std::chrono::steady_clock::time_point start_;
   std::chrono::steady_clock::time_point last_;
@@ -31,6 +33,8 @@ class Progress {
 
 // One line on stderr about something that was met on the way, without tearing a bar apart.
 void print_notice(const std::string& text);
+// From now on `sink`, on whatever thread, takes what print_notice() would print; empty: none.
+void set_notice_sink(std::function<void(const std::string& text)> sink);
 
 // "1h02m", "3m07s", "12s".
 std::string format_duration(double seconds);

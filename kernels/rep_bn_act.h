@@ -10,11 +10,17 @@
 //
 // x_b, y, dy, dx_b are [rows, channels] (NHWC flattened), of type `dtype`; the rest [channels],
 // f32. CPU: f32 only. CUDA: F32, F16, BF16; arithmetic and statistics are f32.
+//
+// `across`: the rows are a part of a batch whose other parts are with other processes, and the
+// statistics, as well as the means that backward subtracts, are of all rows: one sum over the
+// processes, of all branches, in each direction (in backward where a dx is wanted). dgamma and dbeta
+// are of the rows given.
 #pragma once
 
 #include <array>
 #include <cstdint>
 
+#include "core/communicator.h"
 #include "core/dtype.h"
 #include "kernels/math/activation.h"
 
@@ -39,13 +45,14 @@ struct RepBnActForward {
   std::array<Branch, kMaxBranches> branch;
   int branches = 1;
   void* y = nullptr;
-  int64_t rows = 0;  // training needs rows >= 2
+  int64_t rows = 0;  // training needs 2, of all processes; without `across` 0 does nothing
   int64_t channels = 0;
   Activation activation = Activation::kIdentity;
   float eps = 1e-3f;
   float momentum = 0.03f;
   bool training = true;
   DType dtype = DType::kF32;
+  Communicator* across = nullptr;  // in training
 };
 
 // The gradients of the forward pass. The pre-activation is recomputed from the branches, so y is
@@ -71,6 +78,7 @@ struct RepBnActBackward {
   Activation activation = Activation::kIdentity;
   bool training = true;
   DType dtype = DType::kF32;
+  Communicator* across = nullptr;  // in training
 };
 
 namespace cuda {

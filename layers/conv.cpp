@@ -8,6 +8,7 @@
 #include "layers/autocast.h"
 #include "layers/functional.h"
 #include "layers/placement.h"
+#include "layers/shared_statistics.h"
 
 namespace sextant {
 
@@ -58,6 +59,7 @@ void check_bias(const char* name, const Variable& bias, int64_t channels) {
 // Per-branch results of a forward pass that its backward needs.
 struct SavedStatistics {
   std::vector<Tensor> mean, inv_std;
+  Communicator* across = nullptr;
 };
 
 // act(sum of the normalized branches) -> y. `keeps`: a backward pass will follow.
@@ -67,7 +69,9 @@ SavedStatistics run_rep_bn_act(const std::vector<Tensor>& x,
   SavedStatistics saved;
   const int64_t channels = y.dim(-1);
   const int64_t rows = y.numel() / channels;
-  check(!params.training || rows >= 2,
+  Communicator* const across = params.training ? SharedStatistics::current() : nullptr;
+  // Without rows, another process has the batch's images.
+  check(!params.training || across || rows != 1,
         "rep_bn_act: training on shape {} has one value per channel, needs two", y.shape().str());
   kernels::RepBnActForward p;
   p.branches = static_cast<int>(x.size());
@@ -79,6 +83,7 @@ SavedStatistics run_rep_bn_act(const std::vector<Tensor>& x,
   p.eps = params.eps;
   p.momentum = params.momentum;
   p.training = params.training;
+  p.across = saved.across = across;
   for (size_t b = 0; b < x.size(); ++b) {
     const BatchNormState& n = norms[b];
     check(x[b].shape() == y.shape(), "rep_bn_act: branches {} and {} differ", y.shape().str(),
@@ -129,6 +134,7 @@ struct RepBnActSaved {
     p.channels = channels;
     p.activation = act;
     p.training = training;
+    p.across = statistics.across;
     for (size_t b = 0; b < x.size(); ++b) {
       g.dx.push_back(wants_dx[b] ? like(dy) : Tensor());
       g.dgamma.push_back(like(gamma[b]));

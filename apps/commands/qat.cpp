@@ -5,6 +5,7 @@
 
 #include "apps/cli/run_options.h"
 #include "apps/commands/commands.h"
+#include "apps/commands/shared_work.h"
 
 namespace sextant::apps {
 
@@ -16,7 +17,9 @@ void add_qat_command(Command app) {
   c.examples({"sextant qat configs/bccd_qat.json --out runs/qat",
               "sextant qat configs/bccd_qat.json --set epochs=10 --set loss_weight=0"});
   c.callback([o] {
-    train_qat(parse_qat_config(o->json(), o->config, o->config_folder()), o->folder(), o->resume);
+    run_shared([&] {
+      train_qat(parse_qat_config(o->json(), o->config, o->config_folder()), o->folder(), o->resume);
+    });
   });
 }
 

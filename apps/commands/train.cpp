@@ -3,6 +3,7 @@
 
 #include "apps/cli/run_options.h"
 #include "apps/commands/commands.h"
+#include "apps/commands/shared_work.h"
 #include "apps/training/repopt.h"
 #include "apps/training/trainer.h"
 
@@ -24,15 +25,17 @@ void add_train_command(Command app) {
   c.examples({"sextant train configs/bccd_yolov6n.json --set data.path=/data/bccd --out runs/bccd",
               "sextant train configs/bccd_yolov6n.json --out runs/bccd --resume"});
   c.callback([o] {
-    TrainConfig config = parse_train_config(o->json(), o->config, o->config_folder());
-    if (o->device) config.device = *o->device;
-    const std::filesystem::path out = o->folder();
-    if (config.training.mode == TrainingScheme::kRepOpt) {
-      train_repopt(config, out, {.resume = o->resume, .from = o->from});
-    } else {
-      check(o->from.empty(), "--from: needs 'training.mode' \"repopt\" in {}", o->config);
-      train(config, out, o->resume);
-    }
+    run_shared([&] {
+      TrainConfig config = parse_train_config(o->json(), o->config, o->config_folder());
+      if (o->device) config.device = *o->device;
+      const std::filesystem::path out = o->folder();
+      if (config.training.mode == TrainingScheme::kRepOpt) {
+        train_repopt(config, out, {.resume = o->resume, .from = o->from});
+      } else {
+        check(o->from.empty(), "--from: needs 'training.mode' \"repopt\" in {}", o->config);
+        train(config, out, o->resume);
+      }
+    });
   });
 }
 

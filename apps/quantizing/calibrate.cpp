@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "core/progress.h"
 #include "data/loading/loader.h"
 #include "deploy/detect/choices.h"
 #include "deploy/detect/evaluation.h"
@@ -61,10 +62,9 @@ deploy::Graph with_ranges(deploy::Graph graph, const std::string& data, int imag
   if (graph.quantized()) {
     const auto rounded = [&](const deploy::Node& n) { return deploy::runs_in_int8(graph, n); };
     if (std::ranges::any_of(graph.nodes, rounded))
-      fmt::print(stderr,
-                 "{}: holds rounded weights, so a layer in float recovers only the rounding of its "
-                 "activations; give the float model to recover both\n",
-                 graph.source);
+      print_notice(graph.source +
+                   ": holds rounded weights, so a layer in float recovers only the rounding of its "
+                   "activations; give the float model to recover both");
     return graph;
   }
   const data::Dataset dataset = deploy::open_dataset_for(graph, data, calibration.split);

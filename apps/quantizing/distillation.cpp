@@ -52,9 +52,9 @@ Variable Distillation::in_teachers_size(const Variable& feature, size_t f) const
 }
 
 void Distillation::add_parts(const Tensor& images, const quant::TrainableGraph::Output& out,
-                             LossParts& parts) {
+                             double share, LossParts& parts) {
   const auto add = [&](double LossItems::*item, const Variable& part, double weight) {
-    parts.add(item, scale(part, static_cast<float>(weight)));
+    parts.add(item, scale(part, static_cast<float>(weight * share)));
   };
   const auto taught = teacher_.run(images);
   for (size_t f = 0; f < out.features.size(); ++f)

@@ -40,8 +40,10 @@ class Distillation {
   Distillation(const DistillConfig& config, const deploy::Graph& model, const deploy::Graph& start,
                const std::vector<int>& features, const Tensor& image, Device device);
 
-  // Adds the parts for a batch, u8 [N,H,W,3], for which the student computed `out`.
-  void add_parts(const Tensor& images, const quant::TrainableGraph::Output& out, LossParts& parts);
+  // Adds the parts for a batch, u8 [N,H,W,3], for which the student computed `out`. All are means
+  // over the images; `share` of those of the whole batch are in this one.
+  void add_parts(const Tensor& images, const quant::TrainableGraph::Output& out, double share,
+                 LossParts& parts);
 
  private:
   Variable in_teachers_size(const Variable& feature, size_t f) const;

@@ -41,7 +41,11 @@ class QatTask final : public TrainingTask {
     check(data.train.num_classes() == source.loss.num_classes,
           "{}: has {} classes, the model {} has {}", data.train.path, data.train.num_classes(),
           config.model, source.loss.num_classes);
-    if (!folder.resuming()) write_start(given);
+    if (!folder.resuming()) from_first([&] {
+      write_start(given);
+      return true;
+    });
+    if (!folder.resuming() && !start_) start_ = deploy::load_deploy(start_file_);  // process 0's
     // A resumed run reads structure and ranges from its own file and weights from its state.
     const deploy::Graph start = start_ ? *start_ : deploy::load_deploy(start_file_);
     const std::vector<int> features = find_features(config, start);
@@ -92,10 +96,12 @@ class QatTask final : public TrainingTask {
     input.reg = out.reg;
     input.objectness = out.objectness;
     const int64_t side = config_.image_size;
-    const LossResult r = loss_(input, batch.targets, {side, side, epoch_});
+    const LossResult r =
+        loss_(input, batch.targets, {side, side, epoch_, processes(), batch.whole});
     Variable total = scale(r.loss, static_cast<float>(config_.loss_weight));
     LossParts parts;
-    if (distillation_) distillation_->add_parts(batch.images, out, parts);
+    if (distillation_ && batch.size() > 0)
+      distillation_->add_parts(batch.images, out, batch.share(), parts);
     for (const LossParts::Part& part : parts.parts()) total = add(total, part.value);
     const auto items = [values = r.values, weight = config_.loss_weight,
                         more = parts.fetch(transfers_)] {

@@ -4,9 +4,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <set>
 
 #include "apps/training/solver.h"
 #include "apps/training/train_epoch.h"
+#include "core/config.h"
 #include "core/file.h"
 #include "core/interrupt.h"
 #include "deploy/detect/evaluation.h"
@@ -18,6 +21,51 @@ optim::NamedTensors named_state(const Module& module) {
   optim::NamedTensors out;
   for (const auto& s : module.state()) out.emplace_back(s.name, s.tensor);
   return out;
+}
+
+// The losses of a batch as the sums of those of all processes.
+std::function<LossItems()> summed(std::function<LossItems()> items, Communicator* across) {
+  if (!across) return items;
+  return [items = std::move(items), across] {
+    LossItems all = items();
+    double* const parts[] = {&all.iou, &all.dfl, &all.cls, &all.objectness, &all.cwd};
+    std::array<double, std::size(parts)> sums;
+    for (size_t i = 0; i < sums.size(); ++i) sums[i] = *parts[i];
+    across->sum(sums.data(), std::ssize(sums), DType::kF64, Device::kCpu);
+    for (size_t i = 0; i < sums.size(); ++i) *parts[i] = sums[i];
+    return all;
+  };
+}
+
+// FNV-1a
+struct Fingerprint {
+  uint64_t value = 0xcbf29ce484222325;
+  void add(const void* bytes, size_t n) {
+    const auto* p = static_cast<const unsigned char*>(bytes);
+    for (size_t i = 0; i < n; ++i) value = (value ^ p[i]) * 0x100000001b3;
+  }
+};
+
+std::string fingerprint(const data::Dataset& dataset) {
+  Fingerprint f;
+  for (const data::Sample& s : dataset.samples) {
+    const std::string name = s.image.filename().string();
+    f.add(name.data(), name.size());
+    f.add(&s.width, sizeof(s.width));
+    f.add(&s.height, sizeof(s.height));
+    for (const data::Label& l : s.labels)
+      for (const double v : {double(l.category), double(l.cx), double(l.cy), double(l.w),
+                             double(l.h), double(l.crowd)})
+        f.add(&v, sizeof(v));
+  }
+  return fmt::format("{:016x}", f.value);
+}
+
+void spread(Communicator& across, const Tensor& t) {
+  across.broadcast(t.raw(), t.numel() * size_of(t.dtype()), t.device());
+}
+void spread(Communicator& across, const optim::NamedTensors& tensors) {
+  for (const auto& [name, t] : tensors) spread(across, t);
 }
 
 int64_t parameter_count(const Module& module) {
@@ -49,6 +97,11 @@ Run::Run(const RunConfig& config, const RunFolder& folder, const RunData& data, 
   if (config.solver.ema_decay > 0)
     averages_.emplace(named_state(task.module()), config.solver.ema_decay, config.solver.ema_tau);
   if (averages_ && !traits_.changes_after_step) optimizer_->average_into(*averages_);
+  if (!across_) return;
+  check(config.batch >= across_->size(),
+        "{}: 'batch' is {}, must be at least the number of processes, {}", config.where,
+        config.batch, across_->size());
+  gradient_sum_.emplace(task.parameters(), *across_, config.bucket_mb << 20);
 }
 
 RunResult Run::train(int64_t stop_after) {
@@ -69,16 +122,23 @@ RunResult Run::train(int64_t stop_after) {
 }
 
 void Run::begin() {
-  if (folder_.resuming()) {
+  if (across_) check_agreement();
+  if (folder_.resuming() && is_first_process())
     state_ = load_run(folder_.state(), task_.resume_key(), task_.module(), averages(), *optimizer_,
                       task_.scaler());
-    task_.restored();
-  }
-  write_atomically(folder_.config(), json_text(task_.resolved_config(), 2) + "\n");
+  if (across_) spread_state();
+  if (folder_.resuming()) task_.restored();
+  if (is_first_process())
+    write_atomically(folder_.config(), json_text(task_.resolved_config(), 2) + "\n");
   fmt::print("{}; {} parameters; {} iterations per epoch{}\n",
              describe_data(data_.train, data_.val), parameter_count(task_.module()),
              loader_.batches_per_epoch(),
              state_.epoch > 0 ? fmt::format("; resuming with epoch {}", state_.epoch + 1) : "");
+  if (across_)
+    fmt::print("{} processes{}\n", across_->size(),
+               traits_.local_statistics
+                   ? "; without 'sync_bn' the batch statistics are those of each one's images"
+                   : "");
   if (traits_.has_start && !folder_.resuming()) {
     EpochRow row;
     evaluate(row);
@@ -93,6 +153,76 @@ void Run::begin() {
                state_.epoch < config_.epochs ? "" : "; more 'epochs' in its config continue it");
 }
 
+// Before the first step: whether the processes would train the same on the same.
+void Run::check_agreement() const {
+  Json config = task_.resume_key();
+  // What may differ from host to host, or does not change the result.
+  for (const char* key : {"workers", "device", "cache_mb", "init", "teacher", "model", "start"})
+    if (config.contains(key) && !config[key].is_object()) config.erase(key);
+  config["data"].erase("path");
+  const Json mine = {{"config", config},
+                     {"train images", data_.train.size()},
+                     {"val images", data_.val.size()},
+                     {"train labels", fingerprint(data_.train)},
+                     {"val labels", fingerprint(data_.val)},
+                     {"parameters", parameter_count(task_.module())},
+                     {"resume", folder_.resuming()}};
+  const std::vector<std::string> all = across_->gather(json_text(mine));
+  const Json first = parse_json(all[0], "process 0");
+  for (size_t rank = 1; rank < all.size(); ++rank) {
+    const Json other = parse_json(all[rank], fmt::format("process {}", rank));
+    const auto key = first_difference(first, other);
+    if (!key) continue;
+    const auto value = [&key](const Json& j) {
+      const std::string name = key->starts_with("config.") ? "config" : *key;
+      return name == "config" ? std::string("another value") : short_json(j.value(name, Json()));
+    };
+    if (key->starts_with("config"))
+      fail("process {} has another config than process 0: '{}' differs", rank,
+           key->size() > 7 ? key->substr(7) : *key);
+    fail("process {} differs from process 0 in its {}: {}, {} there; do both read the same data?",
+         rank, *key, value(other), value(first));
+  }
+}
+
+// Process 0's start, or what it has resumed, on every process.
+void Run::spread_state() {
+  spread(*across_, named_state(task_.module()));
+  if (averages_) spread(*across_, averages_->state(""));
+  spread(*across_, optimizer_->state(""));
+  if (const optim::GradScaler* scaler = task_.scaler()) spread(*across_, scaler->state(""));
+  const std::string meta = text_from_first([&] {
+    return json_text(run_state_to_json(state_, task_.resume_key()));
+  });
+  const Json json = parse_json(meta, "process 0");
+  state_ = run_state_from_json(json, json.at("config"), "process 0");
+}
+
+// As in the official training, the running statistics are those of process 0's images.
+void Run::spread_statistics() const {
+  for (const auto& b : task_.module().buffers()) spread(*across_, b.tensor);
+  if (!averages_) return;
+  std::set<std::string> buffers;
+  for (const auto& b : task_.module().buffers()) buffers.insert(b.name);
+  for (const auto& [name, t] : averages_->tensors())
+    if (buffers.contains(name)) spread(*across_, t);
+}
+
+// The same sums have moved the same weights, so that a difference is a fault of the machinery.
+void Run::check_same_weights() const {
+  Fingerprint f;
+  for (const auto& s : task_.module().state()) {
+    const Tensor t = s.tensor.to(Device::kCpu);
+    f.add(t.raw(), static_cast<size_t>(t.numel() * size_of(t.dtype())));
+  }
+  const std::string mine(reinterpret_cast<const char*>(&f.value), sizeof(f.value));
+  const std::vector<std::string> all = across_->gather(mine);
+  for (size_t rank = 1; rank < all.size(); ++rank)
+    check(all[rank] == all[0],
+          "process {} has other weights than process 0 after epoch {}; resume the run to continue",
+          rank, state_.epoch);
+}
+
 bool Run::finished() const {
   return state_.epoch >= config_.epochs || (config_.patience > 0 && state_.best_epoch >= 0 &&
                                             state_.epoch - state_.best_epoch >= config_.patience);
@@ -105,12 +235,13 @@ void Run::one_epoch() {
       run_epoch({config_, state_.epoch, loader_, data_.train.names, folder_.batch_picture()},
                 [&](const data::Batch& batch, int64_t iteration) {
                   const optim::StepValues values = schedule_.at(iteration);
-                  auto items = task_.iterate(batch, iteration);
+                  auto items = summed(task_.iterate(batch, iteration), across_);
                   if (values.step) step(values);
                   return Iteration{std::move(items), values.lr[1]};
                 });
   ++state_.epoch;
   state_.rows.push_back(row);
+  if (across_ && traits_.local_statistics) spread_statistics();
   if (evaluation_due()) save_state();  // what ends the evaluation does not cost the epoch
   end_epoch();
 }
@@ -125,7 +256,7 @@ void Run::end_epoch() {
     std::optional<optim::EmaScope> scope;
     if (averages_) scope.emplace(*averages_);
     if (evaluation_due()) evaluate(row);
-    task_.save(folder_.last(), row);
+    if (is_first_process()) task_.save(folder_.last(), row);
   }
   write_rows();
   save_state();
@@ -133,11 +264,13 @@ void Run::end_epoch() {
 }
 
 void Run::save_state() {
+  if (!is_first_process()) return;
   save_run(folder_.state(), task_.resume_key(), state_, task_.module(), averages(), *optimizer_,
            task_.scaler());
 }
 
 void Run::step(const optim::StepValues& values) {
+  if (gradient_sum_) gradient_sum_->sum();
   if (optim::GradScaler* scaler = task_.scaler())
     scaler->step(*optimizer_, values.lr, values.momentum);
   else
@@ -148,9 +281,11 @@ void Run::step(const optim::StepValues& values) {
 }
 
 void Run::evaluate(EpochRow& row) {
+  if (across_) check_same_weights();
   const deploy::EvalResult r = deploy::evaluate(
       task_.graph(), data_.val, config_.image_size, traits_.precision,
-      {.conf = config_.eval_conf, .iou = config_.eval_iou, .device = traits_.device});
+      {.conf = config_.eval_conf, .iou = config_.eval_iou, .device = traits_.device,
+       .across = across_});
   row.map50 = std::max(0.0, r.metrics.ap50);
   row.map50_95 = std::max(0.0, r.metrics.ap);
   keep_if_best(row);
@@ -161,10 +296,11 @@ void Run::keep_if_best(const EpochRow& row) {
   state_.best_map50 = row.map50;
   state_.best_map50_95 = row.map50_95;
   state_.best_epoch = state_.epoch;
-  task_.save(folder_.best(), row);
+  if (is_first_process()) task_.save(folder_.best(), row);
 }
 
 void Run::write_rows() const {
+  if (!is_first_process()) return;
   write_results(folder_.results(), state_.rows);
   write_curves(folder_.path(), state_.rows);
 }
@@ -173,7 +309,7 @@ void Run::finish() {
   if (state_.epoch < config_.epochs)
     fmt::print("no better mAP50-95 in {} epochs: stopped after epoch {}\n",
                state_.epoch - state_.best_epoch, state_.epoch);
-  task_.finish(folder_, result());
+  if (is_first_process()) task_.finish(folder_, result());
 }
 
 RunResult Run::result() const {

@@ -16,6 +16,7 @@
 #include "models/loss/detection_loss.h"
 #include "optim/ema.h"
 #include "optim/grad_scaler.h"
+#include "optim/gradient_sum.h"
 #include "optim/schedule.h"
 
 namespace sextant::apps {
@@ -43,6 +44,7 @@ struct RunData {
 struct TaskTraits {
   Device device = Device::kCpu;  // of batches and evaluation
   int64_t gray_border = 0;
+  bool local_statistics = false;  // each process's running statistics are of its own images
   deploy::Precision precision = deploy::Precision::kFloat32;  // of the evaluated graph's engine
   bool rate_by_iteration = false;                             // make_schedule()
   bool has_start = false;           // what the run starts from is measured, as epoch 0
@@ -68,7 +70,8 @@ class TrainingTask {
   virtual void restored() {}
   virtual void begin_epoch(int64_t epoch) = 0;  // from 0
   // Forward and backward pass of a batch: the gradients add up in the parameters. `iteration` is
-  // that of the run. Returns what gives the losses, which may wait for the device.
+  // that of the run. With several processes() the batch is a part of one, perhaps without images,
+  // and their gradients and losses add up to those of the whole. Returns what gives the losses, which may wait for the device.
   virtual std::function<LossItems()> iterate(const data::Batch& batch, int64_t iteration) = 0;
   // After the optimizer's step.
   virtual void stepped() {}
@@ -91,7 +94,11 @@ class Run {
   RunResult train(int64_t stop_after = 0);
 
  private:
+  void check_agreement() const;
   void begin();
+  void spread_state();
+  void spread_statistics() const;
+  void check_same_weights() const;
   bool finished() const;
   void one_epoch();
   void step(const optim::StepValues& values);
@@ -114,6 +121,8 @@ class Run {
   std::optional<optim::ModelEma> averages_;
   data::Loader loader_;
   optim::Schedule schedule_;
+  Communicator* const across_ = processes();
+  std::optional<optim::GradientSum> gradient_sum_;  // of several processes
   RunState state_;
   int64_t trained_ = 0;  // epochs of this call
 };

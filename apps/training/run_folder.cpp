@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "apps/training/train_config.h"
+#include "core/communicator.h"
 #include "core/file.h"
 #include "core/outputs.h"
 #include "data/drawing/draw.h"
@@ -16,7 +17,8 @@ namespace {
 // The config without what does not change the result, and with all its keys (an older run may have
 // been written with fewer).
 Json decisive(Json config, const std::string& where) {
-  for (const char* key : {"workers", "device", "cache_mb", "patience"}) config.erase(key);
+  for (const char* key : {"workers", "device", "cache_mb", "patience", "bucket_mb"})
+    config.erase(key);
   if (!config.contains("precision"))
     config["precision"] = std::string(name_of(TrainConfig{}.precision));
   if (config["solver"].is_object() && !config["solver"].contains("optimizer"))
@@ -66,9 +68,12 @@ void fail_run_exists(const std::filesystem::path& folder) {
 }
 
 RunFolder::RunFolder(std::filesystem::path path, bool resume)
-    : path_(std::move(path)), lock_(path_) {
-  if (!resume && file_exists(config())) fail_run_exists(path_);
-  resuming_ = resume && file_exists(state());
+    : path_(std::move(path)) {
+  resuming_ = from_first([&] {
+    lock_.emplace(path_);
+    if (!resume && file_exists(config())) fail_run_exists(path_);
+    return resume && file_exists(state());
+  });
 }
 
 void RunFolder::check_inputs(const std::vector<std::string>& inputs) const {
@@ -187,16 +192,19 @@ void save_run(const std::filesystem::path& path, const Json& config, const RunSt
   for (const auto& [name, t] : optimizer.state("optimizer.")) file.add(name, t);
   if (scaler != nullptr)
     for (const auto& [name, t] : scaler->state("scaler.")) file.add(name, t);
-  const Json meta = {{"format", "sextant-run"},
-                     {"version", 1},
-                     {"epoch", state.epoch},
-                     {"best_map50", state.best_map50},
-                     {"best_map50_95", state.best_map50_95},
-                     {"best_epoch", state.best_epoch},
-                     {"config", config},
-                     {"rows", rows_to_json(state.rows)}};
-  file.metadata["sextant"] = json_text(meta);
+  file.metadata["sextant"] = json_text(run_state_to_json(state, config));
   save_safetensors(path, file);
+}
+
+Json run_state_to_json(const RunState& state, const Json& config) {
+  return {{"format", "sextant-run"},
+          {"version", 1},
+          {"epoch", state.epoch},
+          {"best_map50", state.best_map50},
+          {"best_map50_95", state.best_map50_95},
+          {"best_epoch", state.best_epoch},
+          {"config", config},
+          {"rows", rows_to_json(state.rows)}};
 }
 
 RunState run_state_from_json(const Json& meta, const Json& config, const std::string& where) {

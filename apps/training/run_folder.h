@@ -12,6 +12,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,7 +33,8 @@ Json with_absolute_paths(Json config);
 // Throws Error: the folder already holds a run.
 [[noreturn]] void fail_run_exists(const std::filesystem::path& folder);
 
-// Holds the folder's lock while it lives (core/folder_lock.h).
+// Holds the folder's lock while it lives (core/folder_lock.h). Of several processes the first one
+// does, and decides for all.
 class RunFolder {
  public:
   // Throws Error when another process has the folder, or when it holds a run and `resume` is false.
@@ -54,7 +56,7 @@ class RunFolder {
 
  private:
   std::filesystem::path path_;
-  FolderLock lock_;
+  std::optional<FolderLock> lock_;
   bool resuming_;
 };
 
@@ -90,6 +92,7 @@ struct RunState {
 // What is said of it in the file, in a run of this config. Throws Error that starts with `where`,
 // naming the key in which the run's own config differs. A run that has trained all its epochs may be
 // given more; its rates and the end of mosaic then follow the new number.
+Json run_state_to_json(const RunState& state, const Json& config);
 RunState run_state_from_json(const Json& meta, const Json& config, const std::string& where);
 // `ema` may be null.
 void save_run(const std::filesystem::path& path, const Json& config, const RunState& state,

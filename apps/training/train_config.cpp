@@ -78,6 +78,7 @@ void RunConfig::fields(ConfigFields& f) {
   f("eval_iou", eval_iou, 0, 1);
   f("cache_mb", cache_mb, 0, 1 << 20);
   f("patience", patience, 0, 100000);
+  f("bucket_mb", bucket_mb, 1, 4096);
   f.object("data", [&](ConfigFields& d) { data.fields(d); });
   f.object("solver", [&](ConfigFields& s) { solver.fields(s); });
   f.object("augment", [&](ConfigFields& a) { augment_fields(a, augment); });
@@ -92,6 +93,7 @@ void TrainConfig::fields(ConfigFields& f) {
   if (f.reading()) training.search_epochs = epochs;
   f.object("training", [&](ConfigFields& t) { training.fields(t); });
   f("precision", precision);
+  f("sync_bn", sync_bn);
   f("cuda_graph", cuda_graph);
   f.verbatim("model", model);
   f.verbatim("loss", loss);

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cmath>
 
+#include "core/communicator.h"
 #include "core/progress.h"
 
 namespace sextant::apps {
@@ -19,7 +20,8 @@ std::string describe_data(const data::Dataset& train, const data::Dataset& val) 
 
 void print_report(const data::Dataset& dataset) {
   if (!dataset.report.empty())
-    fmt::print(stderr, "{} ({}): {}\n", dataset.path, dataset.split, dataset.report.summary());
+    print_notice(
+        fmt::format("{} ({}): {}", dataset.path, dataset.split, dataset.report.summary()));
 }
 
 data::LoaderConfig loader_config(const RunConfig& config, Device device, int64_t gray_border) {
@@ -33,6 +35,10 @@ data::LoaderConfig loader_config(const RunConfig& config, Device device, int64_t
   c.threads = config.workers;
   c.cache_bytes = config.cache_mb << 20;
   c.device = device;
+  if (const Communicator* all = processes()) {
+    c.process = all->rank();
+    c.processes = all->size();
+  }
   return c;
 }
 
@@ -66,7 +72,7 @@ EpochRow run_epoch(const EpochContext& context,
   };
   Iteration last;
   for (int64_t i = 0; context.loader.next(batch); ++i) {
-    if (epoch == 0 && i == 0) write_batch_picture(context.picture, batch, context.names);
+    if (epoch == 0 && i == 0 && is_first_process()) write_batch_picture(context.picture, batch, context.names);
     Iteration it = iterate(batch, epoch * total + i);
     if (last.items) count(last);
     last = std::move(it);

@@ -4,11 +4,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdio>
 
 #include "core/device.h"
+#include "core/progress.h"
 #include "layers/autocast.h"
 #include "layers/functional.h"
+#include "layers/shared_statistics.h"
 
 namespace sextant::apps {
 namespace {
@@ -48,8 +49,9 @@ TrainStep::~TrainStep() = default;
 
 bool TrainStep::replayed() const { return replayed_; }
 
-LossValues TrainStep::run(const Tensor& images, const Tensor& targets, int64_t epoch) {
-  const LossStep step{images.dim(1), images.dim(2), epoch};
+LossValues TrainStep::run(const Tensor& images, const Tensor& targets, int64_t epoch,
+                          int64_t whole) {
+  const LossStep step{images.dim(1), images.dim(2), epoch, processes(), whole};
   replayed_ = false;
   if (device_ == Device::kCpu || !config_.record ||
       (recording_ && recording_->images.shape() != images.shape())) {
@@ -84,6 +86,7 @@ LossValues TrainStep::pass(const Tensor& images, const PlacedTargets& targets,
   LossInput input;
   {
     const Autocast autocast(config_.type);
+    const SharedStatistics statistics(config_.sync_bn ? step.across : nullptr);
     Yolov6::Features f = model_.forward_features(x);
     input = {.cls_logits = f.head.cls_logits,
              .reg = f.head.reg,
@@ -109,6 +112,7 @@ LossValues TrainStep::pass(const Tensor& images, const PlacedTargets& targets,
 bool TrainStep::reuse_recording(const Tensor& targets, const LossStep& step) {
   const int64_t recorded = recording_->step.epoch, warmup = loss_.config().atss_warmup_epochs;
   if (teacher_ && recorded != step.epoch) return false;
+  if (recording_->step.batch != step.batch) return false;
   if ((recorded < warmup) != (step.epoch < warmup)) return false;
   return loss_.replace(recording_->targets, targets, step);
 }
@@ -145,7 +149,7 @@ void TrainStep::run_recording() {
   for (const Tensor& c : counters_) r.counters.push_back(*c.data<int64_t>());
   r.work->run();
   if (!r.work->refusal().empty()) {
-    fmt::print(stderr, "training steps are not recorded: {}\n", r.work->refusal());
+    print_notice("training steps are not recorded: " + r.work->refusal());
     config_.record = false;
   }
   if (r.work->recorded()) {

@@ -23,6 +23,7 @@ namespace sextant::apps {
 struct TrainStepConfig {
   DType type = DType::kF32;  // of activations
   bool record = true;        // on a device
+  bool sync_bn = true;       // with several processes
 };
 
 class TrainStep {
@@ -35,7 +36,9 @@ class TrainStep {
 
   // `images` u8 [N,H,W,3] on the model's device, `targets` as DetectionLoss has them, `epoch` from
   // 0. The gradients add up in the model's parameters. Does not wait for the device.
-  LossValues run(const Tensor& images, const Tensor& targets, int64_t epoch);
+  // With several processes() the images are this one's part of a batch of `whole` images, perhaps
+  // none, and the sums over the processes of losses and gradients are those of the batch.
+  LossValues run(const Tensor& images, const Tensor& targets, int64_t epoch, int64_t whole = 0);
 
   // Whether the last run() replayed a recording.
   bool replayed() const;

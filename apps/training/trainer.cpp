@@ -48,11 +48,13 @@ class DetectorTask final : public TrainingTask {
     // Images of another size cannot take the place of those recorded.
     const bool record = config.cuda_graph && config.multi_scale == 0;
     step_.emplace(*model_, loss_, teacher_.get(), scaler(),
-                  TrainStepConfig{.type = type_, .record = record});
+                  TrainStepConfig{.type = type_, .record = record, .sync_bn = config.sync_bn});
   }
 
   TaskTraits traits() const override {
-    return {.device = device_, .gray_border = config_.gray_border};
+    return {.device = device_,
+            .gray_border = config_.gray_border,
+            .local_statistics = !config_.sync_bn};
   }
   const Module& module() const override { return *model_; }
   std::vector<optim::NamedParameter> parameters() const override { return parameters_; }
@@ -77,7 +79,8 @@ class DetectorTask final : public TrainingTask {
 
   std::function<LossItems()> iterate(const data::Batch& batch, int64_t iteration) override {
     const int side = side_of(iteration);
-    const LossValues values = step_->run(resized(batch.images, side), batch.targets, epoch_);
+    const LossValues values =
+        step_->run(resized(batch.images, side), batch.targets, epoch_, batch.whole);
     return [values] { return values.items(); };
   }
 

@@ -11,6 +11,7 @@
 #include <system_error>
 #include <thread>
 
+#include "core/communicator.h"
 #include "core/error.h"
 #include "core/profile_range.h"
 #include "data/loading/device_painter.h"
@@ -89,6 +90,8 @@ void check_config(const Dataset& dataset, const LoaderConfig& c) {
   check(c.border >= 0 && 2 * c.border < c.size, "loader: a border of {} with size {}", c.border,
         c.size);
   check(c.threads > 0 && c.threads <= 256, "loader: threads is {}, must be in [1, 256]", c.threads);
+  check(c.process >= 0 && c.process < c.processes, "loader: process {} of {}", c.process,
+        c.processes);
   check(c.prefetch > 0, "loader: prefetch is {}, must be positive", c.prefetch);
 }
 
@@ -120,10 +123,16 @@ struct Loader::State {
   State(const State&) = delete;
   State& operator=(const State&) = delete;
 
-  int64_t batch_size(const Epoch& e, int64_t batch) const {
+  // The images of a batch, and this process's share of them.
+  int64_t whole_batch(const Epoch& e, int64_t batch) const {
     return std::min(config.batch, static_cast<int64_t>(e.order.size()) - batch * config.batch);
   }
-  bool has_task(const Epoch& e) const {
+  Share share(const Epoch& e, int64_t batch) const {
+    return share_of(whole_batch(e, batch), config.process, config.processes);
+  }
+  // Passes batches of which this process has nothing.
+  bool has_task(Epoch& e) const {
+    while (e.task_batch < e.batches && share(e, e.task_batch).size() == 0) ++e.task_batch;
     return e.task_batch < std::min(e.batches, e.head + config.prefetch);
   }
   std::shared_ptr<Pending> new_batch(const Epoch& e) const;
@@ -146,7 +155,7 @@ struct Loader::State {
 
 std::shared_ptr<Pending> Loader::State::new_batch(const Epoch& e) const {
   auto pending = std::make_shared<Pending>();
-  pending->left = batch_size(e, e.task_batch);
+  pending->left = share(e, e.task_batch).size();
   pending->slots.resize(static_cast<size_t>(pending->left));
   if (paints()) return pending;
   try {
@@ -202,8 +211,8 @@ void Loader::State::work() {
       try {
         const int64_t bytes = int64_t{3} * config.size * config.size;
         uint8_t* out = paints() ? nullptr : pending->images.data<uint8_t>() + at * bytes;
-        make_sample(*e, batch * config.batch + at, pending->slots[static_cast<size_t>(at)], canvas,
-                    out);
+        const int64_t position = batch * config.batch + share(*e, batch).begin + at;
+        make_sample(*e, position, pending->slots[static_cast<size_t>(at)], canvas, out);
       } catch (...) {
         error = std::current_exception();
       }
@@ -257,29 +266,36 @@ bool Loader::next(Batch& batch) {
   const ProfileRange range("data");
   State& s = *state_;
   std::shared_ptr<Pending> pending;
+  int64_t whole = 0;
   do {
     std::unique_lock lock(s.mutex);
     if (!s.epoch || s.epoch->head == s.epoch->batches) return false;
     Epoch& e = *s.epoch;
+    whole = s.whole_batch(e, e.head);
+    const bool none = s.share(e, e.head).size() == 0;
     s.batch_done.wait(lock, [&] {
       const auto at = e.pending.find(e.head);
-      return at != e.pending.end() && at->second->left == 0;
+      return none || (at != e.pending.end() && at->second->left == 0);
     });
-    pending = e.pending.at(e.head);
+    pending = none ? std::make_shared<Pending>() : e.pending.at(e.head);
     e.pending.erase(e.head);
     ++e.head;
     lock.unlock();
     s.wake_workers.notify_all();
     if (pending->error) std::rethrow_exception(pending->error);
     Tensor images = pending->images;
-    if (s.paints()) {
+    if (pending->slots.empty()) {
+      images = Tensor(Shape{0, s.config.size, s.config.size, 3}, DType::kU8);
+    } else if (s.paints()) {
       std::vector<const AugmentPlan*> plans;
       for (const Slot& slot : pending->slots) plans.push_back(&slot.plan);
       images = s.painter.paint(plans, s.config.size);
     }
     batch = assemble(images, pending->slots, !s.config.augment);
     batch.images = batch.images.to(s.config.device);
-  } while (batch.size() == 0);  // every image of it was broken
+    batch.whole = whole;
+    // Every image of it was broken; with other processes each batch counts.
+  } while (batch.size() == 0 && s.config.processes == 1);
   return true;
 }
 

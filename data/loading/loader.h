@@ -9,7 +9,7 @@
 //   }
 //
 // A batch depends on (seed, epoch, position in the epoch) only, never on the number of threads or
-// on timing: each position has a random sequence of its own. A resumed training run therefore sees
+// processes, or on timing: each position has a random sequence of its own. A resumed training run therefore sees
 // the same batches.
 #pragma once
 
@@ -32,7 +32,12 @@ struct Batch {
   std::vector<int64_t> indices;             // the samples, N of them
   std::vector<LetterboxGeometry> geometry;  // N, without augmentation; else empty
 
+  int64_t whole = 0;                        // images of all processes' parts of the batch
+
   int64_t size() const { return static_cast<int64_t>(indices.size()); }
+  double share() const {
+    return whole > 0 ? static_cast<double>(size()) / static_cast<double>(whole) : 1.0;
+  }
 };
 
 struct LoaderConfig {
@@ -49,6 +54,10 @@ struct LoaderConfig {
   // kCuda: the threads draw the augmentation, and next() renders it on the device, from images that
   // stay there (up to cache_bytes).
   Device device = Device::kCpu;
+  // Which process of how many: each gets its share of each batch (core/communicator.h), the same
+  // samples that one process would get. A share without images is a batch of none.
+  int process = 0;
+  int processes = 1;
 };
 
 class Loader {

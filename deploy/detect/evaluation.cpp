@@ -2,10 +2,43 @@
 #include "deploy/detect/evaluation.h"
 
 #include <algorithm>
+#include <cstring>
+#include <type_traits>
 
 #include "core/progress.h"
 
 namespace sextant::deploy {
+namespace {
+
+// By image; nothing where it cannot be decoded.
+using Detections = std::vector<std::optional<std::vector<kernels::Detection>>>;
+
+// Each process adds those that it has, and gets the others'.
+void exchange(Communicator& across, Detections& detections) {
+  static_assert(std::is_trivially_copyable_v<kernels::Detection>);
+  std::string mine;
+  const auto put = [&mine](const void* from, size_t bytes) {
+    mine.append(static_cast<const char*>(from), bytes);
+  };
+  for (size_t i = 0; i < detections.size(); ++i) {
+    if (!detections[i]) continue;
+    const size_t head[] = {i, detections[i]->size()};
+    put(head, sizeof(head));
+    put(detections[i]->data(), head[1] * sizeof(kernels::Detection));
+  }
+  for (const std::string& bytes : across.gather(mine))
+    for (size_t at = 0; at < bytes.size();) {
+      size_t head[2];
+      std::memcpy(head, bytes.data() + at, sizeof(head));
+      at += sizeof(head);
+      auto& of_image = detections.at(head[0]).emplace(head[1]);
+      if (head[1] > 0)
+        std::memcpy(of_image.data(), bytes.data() + at, head[1] * sizeof(kernels::Detection));
+      at += head[1] * sizeof(kernels::Detection);
+    }
+}
+
+}  // namespace
 
 Json EvalResult::json(const std::vector<std::string>& names) const {
   Json j = metrics.to_json(names);
@@ -34,7 +67,7 @@ data::Dataset open_dataset_for(const Graph& graph, const std::string& path,
   options.classes = classes_of(graph);
   data::Dataset dataset = data::open_dataset(path, split, options);
   if (!dataset.report.empty())
-    fmt::print(stderr, "{} ({}): {}\n", path, split, dataset.report.summary());
+    print_notice(fmt::format("{} ({}): {}", path, split, dataset.report.summary()));
   return dataset;
 }
 
@@ -69,18 +102,26 @@ EvalResult evaluate(const Graph& graph, const data::Dataset& dataset, int image_
   Detector detector(graph, config);
   detector.warm_up();
   const int classes = static_cast<int>(classes_of_model);
+  Detections detections(static_cast<size_t>(dataset.size()));
+  Communicator* const across = options.across;
+  const int first = across ? across->rank() : 0, step = across ? across->size() : 1;
+  Progress progress("evaluate", dataset.size());
+  for (int64_t i = first; i < dataset.size(); i += step) {
+    progress.update(i);
+    if (const auto pixels = data::load_sample(dataset, i))
+      detections[static_cast<size_t>(i)] = detector.run(*pixels);
+  }
+  progress.finish();
+  if (across) exchange(*across, detections);
   std::vector<data::ImageEval> images;
   std::vector<data::MatchedDetection> matched;
   std::vector<int> truths;
   data::ConfusionMatrix confusion(classes);
-  Progress progress("evaluate", dataset.size());
-  for (int64_t i = 0; i < dataset.size(); ++i) {
-    progress.update(i);
-    const auto pixels = data::load_sample(dataset, i);
-    if (!pixels) continue;
+  for (size_t i = 0; i < detections.size(); ++i) {
+    if (!detections[i]) continue;
     data::ImageEval image;
-    image.truths = ground_truth(dataset.samples[static_cast<size_t>(i)]);
-    for (const auto& d : detector.run(*pixels))
+    image.truths = ground_truth(dataset.samples[i]);
+    for (const auto& d : *detections[i])
       image.detections.push_back(
           {d.class_id, data::CocoBox::from_corners(d.x1, d.y1, d.x2, d.y2), d.score});
     const auto of_image = data::match_detections(image);
@@ -90,7 +131,6 @@ EvalResult evaluate(const Graph& graph, const data::Dataset& dataset, int image_
     confusion.add(image);
     images.push_back(std::move(image));
   }
-  progress.finish();
   check(!images.empty(), "{}: none of the images of split '{}' can be decoded", dataset.path,
         dataset.split);
   return {data::evaluate_coco(images, classes), detector.times(),

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/communicator.h"
 #include "data/dataset/dataset.h"
 #include "data/metrics/coco_map.h"
 #include "data/metrics/detection_metrics.h"
@@ -26,6 +27,9 @@ struct EvalOptions {
   double iou = 0.65;
   bool simulate = false;
   Device device = Device::kCpu;
+  // The images are shared out to the processes, each of which gets the result of all (with its own
+  // times). Null: one process.
+  Communicator* across = nullptr;
 };
 
 // The classes of a model, which a dataset has to match; empty if the model has no class names.

@@ -77,7 +77,8 @@ void chunk_moments(const float* x, int64_t channels, int64_t begin, int64_t end,
   store_any(squares, q);
 }
 
-void batch_statistics(const RepBnActForward& p, int b) {
+// The sums of the rows' values of one branch, and after them of the values' squares: [2, channels].
+void add_moments(const RepBnActForward& p, int b, double* moments) {
   const auto& br = p.branch[static_cast<size_t>(b)];
   const int64_t channels = p.channels;
   const Chunks chunks(p.rows);
@@ -97,21 +98,35 @@ void batch_statistics(const RepBnActForward& p, int b) {
           });
     }
   });
-  const auto n = static_cast<double>(p.rows);
-  for (int64_t c = 0; c < channels; ++c) {
-    double sum = 0, square = 0;
-    for (int64_t k = 0; k < chunks.count; ++k) {
-      sum += part[static_cast<size_t>(k * channels * 2 + c)];
-      square += part[static_cast<size_t>(k * channels * 2 + channels + c)];
-    }
-    const double mean = sum / n;
-    const double var = std::max(0.0, (square - sum * sum / n) / n);
-    br.mean[c] = static_cast<float>(mean);
-    br.inv_std[c] = static_cast<float>(1.0 / std::sqrt(var + p.eps));
-    if (br.running_mean) {
-      const double m = p.momentum;
-      br.running_mean[c] = static_cast<float>((1 - m) * br.running_mean[c] + m * mean);
-      br.running_var[c] = static_cast<float>((1 - m) * br.running_var[c] + m * var * n / (n - 1.0));
+  for (int64_t k = 0; k < chunks.count; ++k)
+    for (int64_t i = 0; i < 2 * channels; ++i)
+      moments[i] += part[static_cast<size_t>(k * channels * 2 + i)];
+}
+
+void batch_statistics(const RepBnActForward& p) {
+  const int64_t channels = p.channels;
+  // Of each branch, then the number of rows.
+  std::vector<double> moments(static_cast<size_t>(p.branches * 2 * channels + 1));
+  moments.back() = static_cast<double>(p.rows);
+  for (int b = 0; b < p.branches; ++b) add_moments(p, b, moments.data() + b * 2 * channels);
+  if (p.across) p.across->sum(moments.data(), std::ssize(moments), DType::kF64, Device::kCpu);
+  const double n = moments.back();
+  check(n >= 2, "rep_bn_act: training on one value per channel, needs two");
+  for (int b = 0; b < p.branches; ++b) {
+    const auto& br = p.branch[static_cast<size_t>(b)];
+    for (int64_t c = 0; c < channels; ++c) {
+      const double sum = moments[static_cast<size_t>(b * 2 * channels + c)];
+      const double square = moments[static_cast<size_t>((b * 2 + 1) * channels + c)];
+      const double mean = sum / n;
+      const double var = std::max(0.0, (square - sum * sum / n) / n);
+      br.mean[c] = static_cast<float>(mean);
+      br.inv_std[c] = static_cast<float>(1.0 / std::sqrt(var + p.eps));
+      if (br.running_mean) {
+        const double m = p.momentum;
+        br.running_mean[c] = static_cast<float>((1 - m) * br.running_mean[c] + m * mean);
+        br.running_var[c] =
+            static_cast<float>((1 - m) * br.running_var[c] + m * var * n / (n - 1.0));
+      }
     }
   }
 }
@@ -248,31 +263,42 @@ void backward(const RepBnActBackward& p) {
           });
     }
   });
-  std::array<InputGradient, B> in;
-  const auto n = static_cast<double>(p.rows);
+  // As the parts; after them the number of rows.
+  std::vector<double> sums(static_cast<size_t>(block + 1));
+  sums.back() = static_cast<double>(p.rows);
+  for (int64_t k = 0; k < chunks.count; ++k)
+    for (int64_t i = 0; i < block; ++i)
+      sums[static_cast<size_t>(i)] += part[static_cast<size_t>(k * block + i)];
   bool wanted = false;
+  for (int b = 0; b < B; ++b) {
+    const auto& br = p.branch[static_cast<size_t>(b)];
+    wanted |= br.dx != nullptr;
+    for (int64_t c = 0; c < channels; ++c) {
+      const double gx = sums[static_cast<size_t>((b + 1) * channels + c)];
+      br.dgamma[c] = static_cast<float>(gx * br.inv_std[c]);
+      br.dbeta[c] = static_cast<float>(sums[static_cast<size_t>(c)]);
+    }
+  }
+  if (!wanted) return;
+  if (p.training && p.across)
+    p.across->sum(sums.data(), std::ssize(sums), DType::kF64, Device::kCpu);
+  std::array<InputGradient, B> in;
+  const double n = sums.back();
   for (int b = 0; b < B; ++b) {
     const auto& br = p.branch[static_cast<size_t>(b)];
     InputGradient& to = in[static_cast<size_t>(b)];
     to.slope.assign(static_cast<size_t>(channels), 0.0f);
     to.offset.assign(static_cast<size_t>(channels), 0.0f);
-    wanted |= br.dx != nullptr;
+    if (!p.training) continue;
     for (int64_t c = 0; c < channels; ++c) {
-      double g = 0, gx = 0;
-      for (int64_t k = 0; k < chunks.count; ++k) {
-        g += part[static_cast<size_t>(k * block + c)];
-        gx += part[static_cast<size_t>(k * block + (b + 1) * channels + c)];
-      }
+      const double g = sums[static_cast<size_t>(c)];
+      const double gx = sums[static_cast<size_t>((b + 1) * channels + c)];
       const double inv_std = br.inv_std[c];
-      br.dgamma[c] = static_cast<float>(gx * inv_std);
-      br.dbeta[c] = static_cast<float>(g);
-      if (!p.training) continue;
       const double scale = br.gamma[c] * inv_std;
       to.slope[static_cast<size_t>(c)] = static_cast<float>(-scale * inv_std * inv_std * gx / n);
       to.offset[static_cast<size_t>(c)] = static_cast<float>(-scale * g / n);
     }
   }
-  if (!wanted) return;
   parallel_for(p.rows, row_grain(channels), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r)
       for_channel_blocks(
@@ -295,11 +321,11 @@ void dispatch_branches(int branches, F&& f) {
 
 void rep_bn_act_forward(const RepBnActForward& p) {
   check_f32("rep_bn_act_forward", p.dtype);
-  for (int b = 0; b < p.branches; ++b)
-    if (p.training)
-      batch_statistics(p, b);
-    else if (p.branch[0].mean)
-      keep_running_statistics(p, b);
+  if (p.rows == 0 && !p.across) return;
+  if (p.training)
+    batch_statistics(p);
+  else if (p.branch[0].mean)
+    for (int b = 0; b < p.branches; ++b) keep_running_statistics(p, b);
   const Affine a = fold(
       p.branch, p.branches, p.channels,
       [&](const auto& br, size_t c) { return p.training ? br.mean[c] : br.running_mean[c]; },

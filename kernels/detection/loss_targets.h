@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "core/communicator.h"
 #include "kernels/detection/box_maps.h"
 
 namespace sextant::kernels {
@@ -30,6 +31,9 @@ struct LossTargets {
   int32_t* object = nullptr;       // [N*A]: 0 where there is a box, else -1; may be null
   double* row_target = nullptr;    // [N*A]
   TargetScores* scores = nullptr;  // one
+  // The images are a part of a batch whose other parts are with other processes: the scores are
+  // those of all.
+  Communicator* across = nullptr;
 };
 
 namespace cuda {

@@ -35,6 +35,7 @@ class Evaluation {
     rows.object = objectness ? object_.data<int32_t>() : nullptr;
     rows.row_target = target_.data<double>();
     rows.scores = scores_;
+    rows.across = branch_.across;
     on_.loss_targets(rows);
     class_loss();
     if (branch_.levels[0].teacher_cls) class_distillation();

@@ -213,8 +213,8 @@ Branch aided_branch(const LossConfig& config, const LossInput& in, Inputs& input
 }
 
 void feature_distillation(const LossConfig& config, const LossInput& in,
-                          const TeacherOutput& teacher, double decay, Inputs& inputs,
-                          LossSums& sums) {
+                          const TeacherOutput& teacher, const LossStep& step, double decay,
+                          Inputs& inputs, LossSums& sums) {
   check(!in.features.empty(),
         "detection loss: distill_feat_weight is {}, but no features are given",
         config.distill_feat_weight);
@@ -234,14 +234,16 @@ void feature_distillation(const LossConfig& config, const LossInput& in,
     d.outer = s[0];
     d.axis = s[1] * s[2];
     d.inner = s[3];
-    d.grad_scale = config.distill_feat_weight * decay / static_cast<double>(s[0] * s[3]);
+    const int64_t images = step.across ? step.batch : s[0];
+    d.grad_scale = config.distill_feat_weight * decay / static_cast<double>(images * s[3]);
     d.sum = sums.add(loss_detail::kCwd, 1, d.grad_scale);
     kernels::backend(device).kl_div(d);
   }
 }
 
-void assign_and_evaluate(const LossConfig& config, const Branch& branch, const TruthView& truth,
-                         int which, LossSums& sums) {
+void assign_and_evaluate(const LossConfig& config, Branch branch, const TruthView& truth,
+                         Communicator* across, int which, LossSums& sums) {
+  branch.across = across;
   evaluate_branch(config, branch, truth, assign_boxes(config, branch, truth), which, sums);
 }
 
@@ -340,11 +342,12 @@ LossResult DetectionLoss::operator()(const LossInput& input, const PlacedTargets
         "detection loss: targets of {} images on {} for maps of {} on {}", placed.batch,
         name_of(placed.device), branch.batch, name_of(branch.device));
   LossSums sums(branch.device);
-  assign_and_evaluate(config_, branch, placed.view, 0, sums);
+  assign_and_evaluate(config_, branch, placed.view, step.across, 0, sums);
   if (!input.cls_logits_ab.empty() || !input.reg_ab.empty())
-    assign_and_evaluate(config_, aided_branch(config_, input, inputs), placed.view, 1, sums);
+    assign_and_evaluate(config_, aided_branch(config_, input, inputs), placed.view, step.across, 1,
+                        sums);
   if (teacher && config_.distill_feat_weight > 0.0)
-    feature_distillation(config_, input, *teacher, branch.distill_decay, inputs, sums);
+    feature_distillation(config_, input, *teacher, step, branch.distill_decay, inputs, sums);
   const Tensor loss = sums.combine();
   return {inputs.finish(loss), LossValues(sums.values(), nullptr)};
 }

@@ -37,6 +37,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/communicator.h"
 #include "core/variable.h"
 #include "models/loss/loss_config.h"
 
@@ -71,6 +72,11 @@ struct LossStep {
   int64_t image_h = 0;  // pixels
   int64_t image_w = 0;
   int64_t epoch = 0;  // from 0
+  // The maps are of a part of a batch whose other parts are with other processes: sums of target
+  // scores, and numbers of positives and of images, are those of the whole batch, so that the losses
+  // and the gradients of all processes add up to those of the batch.
+  Communicator* across = nullptr;
+  int64_t batch = 0;  // images of the whole batch, with `across`
 };
 
 // Already weighted; their sum is the loss. iou, dfl and cls include the parts of both branches and

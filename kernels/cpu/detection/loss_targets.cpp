@@ -33,6 +33,12 @@ void loss_targets(const LossTargets& p) {
     s.sum += p.target[i];
     s.positives += 1.0;
   }
+  if (p.across) {
+    double sums[] = {s.sum, s.positives};
+    p.across->sum(sums, 2, DType::kF64, Device::kCpu);
+    s.sum = sums[0];
+    s.positives = sums[1];
+  }
   if (s.sum > p.undivided) s.divisor = s.sum;
   *p.scores = s;
 }
