@@ -2,6 +2,7 @@
 #include "core/communicator.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace sextant {
 namespace {
@@ -9,6 +10,15 @@ namespace {
 thread_local Communicator* current = nullptr;
 
 }  // namespace
+
+void WithoutImages::sum(void* values, int64_t n, DType dtype, Device device) {
+  const int64_t bytes = n * size_of(dtype);
+  if (device == Device::kCpu)
+    std::memset(values, 0, static_cast<size_t>(bytes));
+  else
+    accelerator().fill_zero(values, bytes, compute_stream());
+  all_.sum(values, n, dtype, device);
+}
 
 Communicator* processes() { return current; }
 ProcessesScope::ProcessesScope(Communicator* communicator) : before_(current) {

@@ -31,6 +31,22 @@ class Communicator {
   virtual Communicator* second() { return nullptr; }
 };
 
+// The processes, in a step for which this one has no images: it adds zeros to every sum.
+class WithoutImages final : public Communicator {
+ public:
+  explicit WithoutImages(Communicator& all) : all_(all) {}
+  int rank() const override { return all_.rank(); }
+  int size() const override { return all_.size(); }
+  void sum(void* values, int64_t n, DType dtype, Device device) override;
+  void broadcast(void* bytes, int64_t n, Device device) override {
+    all_.broadcast(bytes, n, device);
+  }
+  std::vector<std::string> gather(const std::string& bytes) override { return all_.gather(bytes); }
+
+ private:
+  Communicator& all_;
+};
+
 // Those of this thread; null: it trains alone.
 Communicator* processes();
 class ProcessesScope {

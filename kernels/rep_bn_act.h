@@ -45,7 +45,7 @@ struct RepBnActForward {
   std::array<Branch, kMaxBranches> branch;
   int branches = 1;
   void* y = nullptr;
-  int64_t rows = 0;  // training needs 2, of all processes; without `across` 0 does nothing
+  int64_t rows = 0;  // training needs rows >= 2, of all processes
   int64_t channels = 0;
   Activation activation = Activation::kIdentity;
   float eps = 1e-3f;

@@ -423,7 +423,7 @@ Variable multiply(const Variable& a, const Variable& b) {
 
 Variable global_average(const Variable& x) {
   const Shape s = x.shape();
-  check(s.rank() == 4 && s[1] * s[2] * s[3] > 0, "global_average: input {} is not [N,H,W,C]", s.str());
+  check(s.rank() == 4 && s.numel() > 0, "global_average: input {} is not [N,H,W,C]", s.str());
   const Tensor y = like(x.data(), Shape{s[0], 1, 1, s[3]});
   on(y).global_average_strided({.x = x.data().raw(),
                                 .y = y.raw(),

@@ -37,9 +37,7 @@ Tensor scaled_sums(const Tensor& sums, double factor) {
 // the step's is.
 Tensor amax_gradient(const Tensor& dstep, const QuantRange& range, const Shape& shape) {
   if (!dstep.defined()) return {};
-  int64_t of_image = 1;
-  for (int i = 1; i < shape.rank(); ++i) of_image *= shape[i];
-  const double g = lsq_factor(of_image, range.high());
+  const double g = lsq_factor(shape.numel() / shape[0], range.high());
   return scaled_sums(dstep, g * static_cast<double>(range.high()));
 }
 

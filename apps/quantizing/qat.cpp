@@ -96,13 +96,15 @@ class QatTask final : public TrainingTask {
     input.reg = out.reg;
     input.objectness = out.objectness;
     const int64_t side = config_.image_size;
-    const LossResult r =
-        loss_(input, batch.targets, {side, side, epoch_, processes(), batch.whole});
+    std::optional<WithoutImages> without;
+    if (!batch.counts) without.emplace(*processes());
+    Communicator* const across = without ? &*without : processes();
+    const LossResult r = loss_(input, batch.targets, {side, side, epoch_, across, batch.whole});
     Variable total = scale(r.loss, static_cast<float>(config_.loss_weight));
     LossParts parts;
-    if (distillation_ && batch.size() > 0)
-      distillation_->add_parts(batch.images, out, batch.share(), parts);
+    if (distillation_) distillation_->add_parts(batch.images, out, batch.share(), parts);
     for (const LossParts::Part& part : parts.parts()) total = add(total, part.value);
+    if (!batch.counts) total = scale(total, 0.0f);
     const auto items = [values = r.values, weight = config_.loss_weight,
                         more = parts.fetch(transfers_)] {
       LossItems all = values.items();

@@ -24,10 +24,11 @@ optim::NamedTensors named_state(const Module& module) {
 }
 
 // The losses of a batch as the sums of those of all processes.
-std::function<LossItems()> summed(std::function<LossItems()> items, Communicator* across) {
+std::function<LossItems()> summed(std::function<LossItems()> items, bool counts,
+                                  Communicator* across) {
   if (!across) return items;
-  return [items = std::move(items), across] {
-    LossItems all = items();
+  return [items = std::move(items), counts, across] {
+    LossItems all = counts ? items() : LossItems{};
     double* const parts[] = {&all.iou, &all.dfl, &all.cls, &all.objectness, &all.cwd};
     std::array<double, std::size(parts)> sums;
     for (size_t i = 0; i < sums.size(); ++i) sums[i] = *parts[i];
@@ -235,7 +236,7 @@ void Run::one_epoch() {
       run_epoch({config_, state_.epoch, loader_, data_.train.names, folder_.batch_picture()},
                 [&](const data::Batch& batch, int64_t iteration) {
                   const optim::StepValues values = schedule_.at(iteration);
-                  auto items = summed(task_.iterate(batch, iteration), across_);
+                  auto items = summed(task_.iterate(batch, iteration), batch.counts, across_);
                   if (values.step) step(values);
                   return Iteration{std::move(items), values.lr[1]};
                 });

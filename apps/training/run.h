@@ -70,8 +70,8 @@ class TrainingTask {
   virtual void restored() {}
   virtual void begin_epoch(int64_t epoch) = 0;  // from 0
   // Forward and backward pass of a batch: the gradients add up in the parameters. `iteration` is
-  // that of the run. With several processes() the batch is a part of one, perhaps without images,
-  // and their gradients and losses add up to those of the whole. Returns what gives the losses, which may wait for the device.
+  // that of the run. With several processes() the batch is a part of one, and their gradients and
+  // losses add up to those of the whole. Returns what gives the losses, which may wait for the device.
   virtual std::function<LossItems()> iterate(const data::Batch& batch, int64_t iteration) = 0;
   // After the optimizer's step.
   virtual void stepped() {}

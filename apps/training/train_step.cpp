@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "core/device.h"
 #include "core/progress.h"
@@ -50,13 +51,17 @@ TrainStep::~TrainStep() = default;
 bool TrainStep::replayed() const { return replayed_; }
 
 LossValues TrainStep::run(const Tensor& images, const Tensor& targets, int64_t epoch,
-                          int64_t whole) {
-  const LossStep step{images.dim(1), images.dim(2), epoch, processes(), whole};
+                          int64_t whole, bool counts) {
+  std::optional<WithoutImages> without;
+  if (!counts) without.emplace(*processes());
+  const LossStep step{images.dim(1), images.dim(2), epoch,
+                      without ? &*without : processes(), whole};
   replayed_ = false;
-  if (device_ == Device::kCpu || !config_.record ||
+  if (device_ == Device::kCpu || !config_.record || !counts ||
       (recording_ && recording_->images.shape() != images.shape())) {
     const PlacedTargets placed = loss_.place(targets, images.dim(0), step, device_);
-    return loss_.fetch(pass(images, placed, step), placed);
+    const LossValues values = counts ? pass(images, placed, step) : pass_without(images, placed, step);
+    return loss_.fetch(values, placed);
   }
   if (recording_ && reuse_recording(targets, step))
     recording_->images.copy_from(images);
@@ -106,6 +111,23 @@ LossValues TrainStep::pass(const Tensor& images, const PlacedTargets& targets,
   else
     backward({{r.loss, one_}});
   return r.values;
+}
+
+// Takes part in the sums of the other processes, and keeps the gradients as they were: the means that
+// batch-norm subtracts reach every image.
+LossValues TrainStep::pass_without(const Tensor& images, const PlacedTargets& targets,
+                                   const LossStep& step) const {
+  std::vector<Tensor> before;
+  for (const Variable& p : parameters_) {
+    before.push_back(p.grad());
+    p.clear_grad();
+  }
+  const LossValues values = pass(images, targets, step);
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    parameters_[i].clear_grad();
+    if (before[i].defined()) parameters_[i].add_grad(before[i]);
+  }
+  return values;
 }
 
 // Puts a step's boxes where the recording has them; false where its work is another.

@@ -36,9 +36,11 @@ class TrainStep {
 
   // `images` u8 [N,H,W,3] on the model's device, `targets` as DetectionLoss has them, `epoch` from
   // 0. The gradients add up in the model's parameters. Does not wait for the device.
-  // With several processes() the images are this one's part of a batch of `whole` images, perhaps
-  // none, and the sums over the processes of losses and gradients are those of the batch.
-  LossValues run(const Tensor& images, const Tensor& targets, int64_t epoch, int64_t whole = 0);
+  // With several processes() the images are this one's part of a batch of `whole` images, and the
+  // sums over the processes of losses and gradients are those of the batch. Images that do not count
+  // (data::Batch) take part in every sum with zeros and leave no gradients; their loss means nothing.
+  LossValues run(const Tensor& images, const Tensor& targets, int64_t epoch, int64_t whole = 0,
+                 bool counts = true);
 
   // Whether the last run() replayed a recording.
   bool replayed() const;
@@ -46,6 +48,8 @@ class TrainStep {
  private:
   struct Recording;
   LossValues pass(const Tensor& images, const PlacedTargets& targets, const LossStep& step) const;
+  LossValues pass_without(const Tensor& images, const PlacedTargets& targets,
+                          const LossStep& step) const;
   TeacherOutput teach(const Variable& x) const;
   bool reuse_recording(const Tensor& targets, const LossStep& step);
   void begin(const Tensor& images, const Tensor& targets, const LossStep& step);

@@ -80,7 +80,7 @@ class DetectorTask final : public TrainingTask {
   std::function<LossItems()> iterate(const data::Batch& batch, int64_t iteration) override {
     const int side = side_of(iteration);
     const LossValues values =
-        step_->run(resized(batch.images, side), batch.targets, epoch_, batch.whole);
+        step_->run(resized(batch.images, side), batch.targets, epoch_, batch.whole, batch.counts);
     return [values] { return values.items(); };
   }
 

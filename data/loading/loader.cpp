@@ -92,6 +92,8 @@ void check_config(const Dataset& dataset, const LoaderConfig& c) {
   check(c.threads > 0 && c.threads <= 256, "loader: threads is {}, must be in [1, 256]", c.threads);
   check(c.process >= 0 && c.process < c.processes, "loader: process {} of {}", c.process,
         c.processes);
+  // Each process leaves out other images, and then they have not the same number of batches.
+  check(c.processes == 1 || c.augment, "loader: several processes, but no augmentation");
   check(c.prefetch > 0, "loader: prefetch is {}, must be positive", c.prefetch);
 }
 
@@ -128,11 +130,10 @@ struct Loader::State {
     return std::min(config.batch, static_cast<int64_t>(e.order.size()) - batch * config.batch);
   }
   Share share(const Epoch& e, int64_t batch) const {
-    return share_of(whole_batch(e, batch), config.process, config.processes);
+    const Share s = share_of(whole_batch(e, batch), config.process, config.processes);
+    return s.size() > 0 ? s : Share{0, 1};
   }
-  // Passes batches of which this process has nothing.
-  bool has_task(Epoch& e) const {
-    while (e.task_batch < e.batches && share(e, e.task_batch).size() == 0) ++e.task_batch;
+  bool has_task(const Epoch& e) const {
     return e.task_batch < std::min(e.batches, e.head + config.prefetch);
   }
   std::shared_ptr<Pending> new_batch(const Epoch& e) const;
@@ -272,21 +273,18 @@ bool Loader::next(Batch& batch) {
     if (!s.epoch || s.epoch->head == s.epoch->batches) return false;
     Epoch& e = *s.epoch;
     whole = s.whole_batch(e, e.head);
-    const bool none = s.share(e, e.head).size() == 0;
     s.batch_done.wait(lock, [&] {
       const auto at = e.pending.find(e.head);
-      return none || (at != e.pending.end() && at->second->left == 0);
+      return at != e.pending.end() && at->second->left == 0;
     });
-    pending = none ? std::make_shared<Pending>() : e.pending.at(e.head);
+    pending = e.pending.at(e.head);
     e.pending.erase(e.head);
     ++e.head;
     lock.unlock();
     s.wake_workers.notify_all();
     if (pending->error) std::rethrow_exception(pending->error);
     Tensor images = pending->images;
-    if (pending->slots.empty()) {
-      images = Tensor(Shape{0, s.config.size, s.config.size, 3}, DType::kU8);
-    } else if (s.paints()) {
+    if (s.paints()) {
       std::vector<const AugmentPlan*> plans;
       for (const Slot& slot : pending->slots) plans.push_back(&slot.plan);
       images = s.painter.paint(plans, s.config.size);
@@ -294,8 +292,8 @@ bool Loader::next(Batch& batch) {
     batch = assemble(images, pending->slots, !s.config.augment);
     batch.images = batch.images.to(s.config.device);
     batch.whole = whole;
-    // Every image of it was broken; with other processes each batch counts.
-  } while (batch.size() == 0 && s.config.processes == 1);
+    batch.counts = s.config.process < whole;
+  } while (batch.size() == 0);  // every image of it was broken
   return true;
 }
 

@@ -33,10 +33,13 @@ struct Batch {
   std::vector<LetterboxGeometry> geometry;  // N, without augmentation; else empty
 
   int64_t whole = 0;                        // images of all processes' parts of the batch
+  bool counts = true;  // false: the images are another process's, as there are none for this one
 
   int64_t size() const { return static_cast<int64_t>(indices.size()); }
+  // The images' part of the whole batch.
   double share() const {
-    return whole > 0 ? static_cast<double>(size()) / static_cast<double>(whole) : 1.0;
+    if (!counts) return 0;
+    return whole > 0 ? static_cast<double>(size()) / static_cast<double>(whole) : 1;
   }
 };
 
@@ -55,7 +58,8 @@ struct LoaderConfig {
   // stay there (up to cache_bytes).
   Device device = Device::kCpu;
   // Which process of how many: each gets its share of each batch (core/communicator.h), the same
-  // samples that one process would get. A share without images is a batch of none.
+  // samples that one process would get. Where there are fewer images than processes, the last ones
+  // get the first image, which does not count (Batch::counts).
   int process = 0;
   int processes = 1;
 };

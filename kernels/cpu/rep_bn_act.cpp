@@ -321,7 +321,6 @@ void dispatch_branches(int branches, F&& f) {
 
 void rep_bn_act_forward(const RepBnActForward& p) {
   check_f32("rep_bn_act_forward", p.dtype);
-  if (p.rows == 0 && !p.across) return;
   if (p.training)
     batch_statistics(p);
   else if (p.branch[0].mean)

@@ -84,6 +84,56 @@ std::string everything(const Dataset& d, const LoaderConfig& c, const std::vecto
 
 }  // namespace
 
+TEST_CASE("the shares of several processes are the batches of one") {
+  const Pictures pictures;
+  for (const int processes : {2, 3, 4}) {
+    INFO(processes << " processes");
+    Loader whole(pictures.dataset, training(2));
+    std::vector<std::unique_ptr<Loader>> loaders;
+    for (int k = 0; k < processes; ++k) {
+      LoaderConfig c = training(1 + k % 2);
+      c.process = k;
+      c.processes = processes;
+      loaders.push_back(std::make_unique<Loader>(pictures.dataset, c));
+      CHECK(loaders.back()->batches_per_epoch() == whole.batches_per_epoch());
+      loaders.back()->begin_epoch(1);
+    }
+    whole.begin_epoch(1);
+    Batch all;
+    int without = 0;
+    while (whole.next(all)) {
+      CHECK((all.whole == all.size() && all.counts && all.share() == 1));
+      const int64_t bytes = int64_t{3} * 48 * 48;
+      int64_t at = 0, targets = 0;
+      for (auto& loader : loaders) {
+        Batch part;
+        REQUIRE(loader->next(part));
+        CHECK(part.whole == all.size());
+        if (!part.counts) {
+          CHECK((part.size() == 1 && part.share() == 0));
+          ++without;
+          continue;
+        }
+        REQUIRE(at + part.size() <= all.size());
+        CHECK(std::memcmp(part.images.raw(), all.images.data<uint8_t>() + at * bytes,
+                          static_cast<size_t>(part.size() * bytes)) == 0);
+        for (int64_t i = 0; i < part.targets.dim(0); ++i, ++targets) {
+          const float* mine = part.targets.f32() + 6 * i;
+          const float* its = all.targets.f32() + 6 * targets;
+          CHECK(mine[0] + static_cast<float>(at) == its[0]);
+          CHECK(std::equal(mine + 1, mine + 6, its + 1));
+        }
+        at += part.size();
+      }
+      CHECK(at == all.size());
+      CHECK(targets == all.targets.dim(0));
+    }
+    CHECK(without == (processes == 4 ? 1 : 0));  // the last batch has three images
+    Batch none;
+    for (auto& loader : loaders) CHECK(!loader->next(none));
+  }
+}
+
 TEST_CASE("loader: the same bytes with 1, 2 and 4 threads, and any cache") {
   const Pictures p;
   for (const bool mosaic_on : {true, false}) {
