@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "apps/training/solver.h"
+#include "core/communicator.h"
 #include "core/file.h"
 #include "core/folder_lock.h"
 #include "models/yolov6.h"
@@ -55,13 +56,18 @@ void save_scales(const fs::path& path, const optim::RepScales& scales) {
 RunResult train_repopt(const TrainConfig& config, const fs::path& out,
                        const RepOptOptions& options) {
   const fs::path scales_file = out / "scales.safetensors", search = out / "search";
-  const bool begun = file_exists(scales_file) || file_exists(search / "config.json") ||
-                     file_exists(out / "config.json");
+  const bool begun = from_first([&] {
+    return file_exists(scales_file) || file_exists(search / "config.json") ||
+           file_exists(out / "config.json");
+  });
   if (begun && !options.resume) fail_run_exists(out);
   int64_t stop_after = options.stop_after;
-  std::optional<FolderLock> lock(out);  // until the run of the second stage takes it
-  if (!file_exists(scales_file)) {
-    optim::RepScales scales;
+  std::optional<FolderLock> lock;  // until the run of the second stage takes it
+  const bool found = from_first([&] {
+    lock.emplace(out);
+    return file_exists(scales_file);
+  });
+  if (!found) {
     if (options.from.empty()) {
       fmt::print("stage 1 of 2: hyper-search, {} epochs, in {}\n", config.training.search_epochs,
                  search.string());
@@ -70,20 +76,26 @@ RunResult train_repopt(const TrainConfig& config, const fs::path& out,
           r.seconds_per_epoch * static_cast<double>(config.training.search_epochs) / 60;
       if (r.complete) fmt::print("hyper-search: {:.1f} minutes of training\n", minutes);
       if (!r.complete) return r;
-      scales = optim::extract_scales(load_safetensors(search / "last.safetensors"));
-      save_scales(scales_file, scales);
+      from_first([&] {
+        save_scales(scales_file,
+                    optim::extract_scales(load_safetensors(search / "last.safetensors")));
+        return true;
+      });
       if (stop_after > 0 && r.trained == stop_after) {
         r.complete = false;
         return r;
       }
       stop_after -= stop_after > 0 ? r.trained : 0;
     } else {
-      scales = earlier_scales(options.from);
+      const optim::RepScales scales = earlier_scales(options.from);
       // Before anything is written: a wrong --from leaves the folder as it was.
       optim::check_scales(scales, scales_of_search(read_yolov6_config(
                                       ConfigReader(config.model, config.where, "model."), 1)));
-      fs::create_directories(out);
-      save_scales(scales_file, scales);
+      from_first([&] {
+        fs::create_directories(out);
+        save_scales(scales_file, scales);
+        return true;
+      });
     }
   } else {
     check(options.from.empty(), "{}: the run has its scales already, it cannot take those of {}",

@@ -167,6 +167,7 @@ void Run::check_agreement() const {
                      {"train labels", fingerprint(data_.train)},
                      {"val labels", fingerprint(data_.val)},
                      {"parameters", parameter_count(task_.module())},
+                     {"device", name_of(traits_.device)},
                      {"resume", folder_.resuming()}};
   const std::vector<std::string> all = across_->gather(json_text(mine));
   const Json first = parse_json(all[0], "process 0");
@@ -181,8 +182,8 @@ void Run::check_agreement() const {
     if (key->starts_with("config"))
       fail("process {} has another config than process 0: '{}' differs", rank,
            key->size() > 7 ? key->substr(7) : *key);
-    fail("process {} differs from process 0 in its {}: {}, {} there; do both read the same data?",
-         rank, *key, value(other), value(first));
+    fail("process {} differs from process 0 in its {}: {}, {} there", rank, *key,
+         value(other), value(first));
   }
 }
 

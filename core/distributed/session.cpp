@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "core/distributed/mpi.h"
+#include "core/distributed/nccl.h"
 #include "core/distributed/watch.h"
 #include "core/error.h"
 #include "core/interrupt.h"
@@ -30,11 +31,13 @@ void check_versions(Communicator& all, const std::string& version) {
 }
 
 // A launcher may have bound each process to processors of its own; otherwise those of a machine
-// share its processors.
-void share_threads(Communicator& all) {
+// share its processors. Each has a device of its own.
+void share_machine(Communicator& all) {
   char name[256] = {};
   ::gethostname(name, sizeof(name) - 1);
   const std::vector<std::string> hosts = all.gather(name);
+  choose_local_device(static_cast<int>(
+      std::count(hosts.begin(), hosts.begin() + all.rank(), std::string(name))));
   const auto here = static_cast<int>(std::ranges::count(hosts, std::string(name)));
   const auto processors = static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN));
   if (std::getenv("OMP_NUM_THREADS") == nullptr && num_threads() >= processors)
@@ -67,14 +70,14 @@ bool one_of_several() { return processes_of_launcher() > 1; }
 void run_with_others(const std::string& program, const std::string& version,
                      const std::function<void()>& work) {
   if (!one_of_several()) return work();
-  const std::unique_ptr<Communicator> all = join_mpi();
+  const std::unique_ptr<Communicator> all = with_nccl(join_mpi());
   if (all->rank() > 0) silence_stdout();
   const ProcessesScope scope(all.get());
   const auto watch = std::make_shared<Watch>(*all, program);
   set_notice_sink([watch](const std::string& text) { watch->notice(text); });
   try {
     check_versions(*all, version);
-    share_threads(*all);
+    share_machine(*all);
     work();
     all->gather("");  // nobody leaves before all have done
   } catch (const Interrupted& e) {

@@ -147,8 +147,20 @@ struct KeepOp {
   }
 };
 
+// What the processes add up lies before the partials: the sums of either direction, and the number of
+// rows; then, in backward, the totals as f32.
+int64_t shared_doubles(int branches, int64_t channels) { return 2 * branches * channels + 1; }
+template <class P>
+int64_t shared_bytes(const P& p) {
+  if (!p.across || !p.training) return 0;
+  const int64_t bytes = shared_doubles(p.branches, p.channels) * int64_t{sizeof(double)} +
+                        (p.branches + 1) * p.channels * int64_t{sizeof(float)};
+  return (bytes + 255) / 256 * 256;
+}
+
 template <class T, int B, int kWidth>
-void forward(const RepBnActForward& p, float* partial, Stream stream) {
+void forward(const RepBnActForward& p, void* workspace, Stream stream) {
+  auto* partial = reinterpret_cast<float*>(static_cast<char*>(workspace) + shared_bytes(p));
   const Layout l = layout_of(p.rows, p.channels, kWidth);
   const Branches<T, B> in = branches_of<T, B>(p);
   if (p.training) {
@@ -162,11 +174,18 @@ void forward(const RepBnActForward& p, float* partial, Stream stream) {
     }
     out.eps = p.eps;
     out.momentum = p.momentum;
+    out.sums = p.across ? static_cast<double*>(workspace) : nullptr;
     constexpr size_t kShared = (2 * B * kWidth + 1) * kThreads * sizeof(float);
     launch(SEXTANT_KERNEL(moments_kernel<T, B, kWidth>), reduce_grid(l), block_of(l), kShared,
            stream, in, partial, l.size);
     launch(SEXTANT_KERNEL(finish_moments_kernel<B>), finish_grid(l, B), kFinishBlock, 0, stream,
            partial, out, l.size);
+    if (p.across) {
+      p.across->sum(out.sums, 2 * B * p.channels + 1, DType::kF64, Device::kCuda);
+      for_each_item("rep_bn_act_forward",
+                    SharedStatisticsOp<B>{out, static_cast<int>(p.channels)}, B * p.channels,
+                    stream);
+    }
   } else if (p.branch[0].mean) {
     for (int b = 0; b < B; ++b) {
       const auto& f = p.branch[static_cast<size_t>(b)];
@@ -183,7 +202,8 @@ void forward(const RepBnActForward& p, float* partial, Stream stream) {
 }
 
 template <class T, int B, int kWidth>
-void backward(const RepBnActBackward& p, float* partial, Stream stream) {
+void backward(const RepBnActBackward& p, void* workspace, Stream stream) {
+  auto* partial = reinterpret_cast<float*>(static_cast<char*>(workspace) + shared_bytes(p));
   const Layout l = layout_of(p.rows, p.channels, kWidth);
   const Branches<T, B> in = branches_of<T, B>(p);
   Sums<B> sums{};
@@ -201,6 +221,14 @@ void backward(const RepBnActBackward& p, float* partial, Stream stream) {
   out.dy = static_cast<const T*>(p.dy);
   out.dbeta = p.branch[0].dbeta;
   out.training = p.training;
+  const bool shared = p.across && p.training && wanted;
+  if (shared) {
+    sums.sums = static_cast<double*>(workspace);
+    auto* all = reinterpret_cast<float*>(sums.sums + shared_doubles(B, p.channels));
+    for (int b = 0; b < B; ++b) out.dgamma[b] = all + b * p.channels;
+    out.dbeta = all + B * p.channels;
+    out.rows = sums.sums + (B + 1) * p.channels;
+  }
   dispatch_activation(p.activation, [&](auto act) {
     constexpr Activation kAct = decltype(act)::value;
     constexpr size_t kShared = (B + 1) * kWidth * kThreads * sizeof(float);
@@ -208,6 +236,13 @@ void backward(const RepBnActBackward& p, float* partial, Stream stream) {
            kShared, stream, in, out.dy, partial, l.size);
     launch(SEXTANT_KERNEL(finish_sums_kernel<B>), finish_grid(l, B + 1), kFinishBlock, 0, stream,
            partial, sums, l.size);
+    if (shared) {
+      SharedSumsOp<B> totals{sums.sums, {}, const_cast<float*>(out.dgamma[0]),
+                             static_cast<int>(p.channels)};
+      for (int b = 0; b < B; ++b) totals.inv_std[b] = sums.inv_std[b];
+      p.across->sum(sums.sums, (B + 1) * p.channels + 1, DType::kF64, Device::kCuda);
+      for_each_item("rep_bn_act_backward", totals, p.channels, stream);
+    }
     if (wanted)
       launch(SEXTANT_KERNEL(input_gradient_kernel<T, kAct, B, kWidth>), apply_grid(l), block_of(l),
              0, stream, in, out, l.size);
@@ -222,7 +257,7 @@ int64_t partial_bytes(const P& p) {
   int64_t chunks = 0;
   for (const int width : {1, kPackOf<float>, kPackOf<__half>})
     chunks = std::max<int64_t>(chunks, layout_of(p.rows, p.channels, width).size.chunks);
-  return chunks * 2 * p.branches * p.channels * static_cast<int64_t>(sizeof(float));
+  return shared_bytes(p) + chunks * 2 * p.branches * p.channels * int64_t{sizeof(float)};
 }
 
 }  // namespace
@@ -231,25 +266,25 @@ int64_t workspace_bytes(const RepBnActForward& p) { return partial_bytes(p); }
 int64_t workspace_bytes(const RepBnActBackward& p) { return partial_bytes(p); }
 
 void rep_bn_act_forward(const RepBnActForward& p, void* workspace, Stream stream) {
-  check_shape("rep_bn_act_forward", p, p.training ? 2 : 0);
+  check_shape("rep_bn_act_forward", p, p.training ? (p.across ? 1 : 2) : 0);
   if (p.rows == 0) return;
   bool aligned = aligned_to_pack({p.y});
   for (int b = 0; b < p.branches; ++b)
     aligned = aligned && aligned_to_pack({p.branch[static_cast<size_t>(b)].x});
   dispatch_shape("rep_bn_act_forward", p, aligned, [&](auto type, auto branches, auto width) {
-    forward<decltype(type), branches(), width()>(p, static_cast<float*>(workspace), stream);
+    forward<decltype(type), branches(), width()>(p, workspace, stream);
   });
 }
 
 void rep_bn_act_backward(const RepBnActBackward& p, void* workspace, Stream stream) {
-  check_shape("rep_bn_act_backward", p, p.training ? 2 : 1);
+  check_shape("rep_bn_act_backward", p, p.training && !p.across ? 2 : 1);
   bool aligned = aligned_to_pack({p.dy});
   for (int b = 0; b < p.branches; ++b) {
     const auto& branch = p.branch[static_cast<size_t>(b)];
     aligned = aligned && aligned_to_pack({branch.x, branch.dx});
   }
   dispatch_shape("rep_bn_act_backward", p, aligned, [&](auto type, auto branches, auto width) {
-    backward<decltype(type), branches(), width()>(p, static_cast<float*>(workspace), stream);
+    backward<decltype(type), branches(), width()>(p, workspace, stream);
   });
 }
 

@@ -147,6 +147,45 @@ struct Statistics {
   float* running_var[B];
   float eps;
   float momentum;
+  // Not null: instead of all others the sums of the values and of their squares, [B][2][channels],
+  // for the processes to add up; after them the number of rows.
+  double* sums;
+};
+
+// Statistics of `count` rows of a channel.
+template <int B>
+__device__ __forceinline__ void write_statistics(const Statistics<B>& out, int b, int channel,
+                                                 double count, double mean, double m2) {
+  const double var = m2 / count;
+  const double m = static_cast<double>(out.momentum);
+  const auto blend = [&](float* running, double batch) {
+    if (running == nullptr) return;
+    running[channel] =
+        static_cast<float>((1.0 - m) * static_cast<double>(running[channel]) + m * batch);
+  };
+#pragma unroll
+  for (int k = 0; k < B; ++k) {  // a run-time index would move the parameters to local memory
+    if (k != b) continue;
+    out.mean[k][channel] = static_cast<float>(mean);
+    out.inv_std[k][channel] = static_cast<float>(1.0 / sqrt(var + static_cast<double>(out.eps)));
+    blend(out.running_mean[k], mean);
+    blend(out.running_var[k], m2 / (count - 1.0));
+  }
+}
+
+// One item for each branch and channel: the statistics from the sums of all processes.
+template <int B>
+struct SharedStatisticsOp {
+  Statistics<B> out;
+  int channels;
+  __device__ __forceinline__ void operator()(uint32_t i) const {
+    const int b = static_cast<int>(i) / channels, channel = static_cast<int>(i) % channels;
+    const double* of_branch = out.sums + static_cast<int64_t>(b) * 2 * channels;
+    const double count = out.sums[static_cast<int64_t>(B) * 2 * channels];
+    const double sum = of_branch[channel], mean = sum / count;
+    const double m2 = of_branch[channels + channel] - sum * mean;
+    write_statistics(out, b, channel, count, mean, m2 > 0.0 ? m2 : 0.0);
+  }
 };
 
 // Joins the chunks, in double: blockIdx.y is the branch.
@@ -185,21 +224,13 @@ __global__ void __launch_bounds__(kFinishChannels* kFinishLanes)
     }
   }
   if (threadIdx.y != 0 || channel >= size.channels) return;
-  const double var = mine.m2 / mine.count;
-  const double m = static_cast<double>(out.momentum);
-  const auto blend = [&](float* running, double batch) {
-    if (running == nullptr) return;
-    running[channel] =
-        static_cast<float>((1.0 - m) * static_cast<double>(running[channel]) + m * batch);
-  };
-#pragma unroll
-  for (int k = 0; k < B; ++k) {  // a run-time index would move the parameters to local memory
-    if (k != b) continue;
-    out.mean[k][channel] = static_cast<float>(mine.mean);
-    out.inv_std[k][channel] = static_cast<float>(1.0 / sqrt(var + static_cast<double>(out.eps)));
-    blend(out.running_mean[k], mine.mean);
-    blend(out.running_var[k], mine.m2 / (mine.count - 1.0));
-  }
+  if (out.sums == nullptr)
+    return write_statistics(out, b, channel, mine.count, mine.mean, mine.m2);
+  double* of_branch = out.sums + static_cast<int64_t>(b) * 2 * size.channels;
+  of_branch[channel] = mine.count * mine.mean;
+  of_branch[size.channels + channel] = mine.m2 + mine.count * mine.mean * mine.mean;
+  if (b == 0 && channel == 0)
+    out.sums[static_cast<int64_t>(B) * 2 * size.channels] = static_cast<double>(size.rows);
 }
 
 // One thread's channels: pre = beta + sum_b (x_b - mean_b) * scale_b, scale_b = gamma_b *
@@ -330,6 +361,7 @@ struct Sums {
   const float* inv_std[B];
   float* dgamma[B];
   float* dbeta[B];
+  double* sums;  // not null: them too, [B + 1][channels], and after them the number of rows
 };
 
 // Adds the chunks, in double: blockIdx.y 0 gives dbeta of all branches, 1 + b dgamma of branch b.
@@ -354,6 +386,11 @@ __global__ void __launch_bounds__(kFinishChannels* kFinishLanes)
     }
   }
   if (threadIdx.y != 0 || channel >= size.channels) return;
+  if (out.sums != nullptr) {
+    out.sums[static_cast<int64_t>(which) * size.channels + channel] = sum;
+    if (which == 0 && channel == 0)
+      out.sums[static_cast<int64_t>(B + 1) * size.channels] = static_cast<double>(size.rows);
+  }
 #pragma unroll
   for (int b = 0; b < B; ++b) {
     if (which == 0) out.dbeta[b][channel] = static_cast<float>(sum);
@@ -363,11 +400,29 @@ __global__ void __launch_bounds__(kFinishChannels* kFinishLanes)
   }
 }
 
+// One item for each channel: what input_gradient_kernel reads, from the sums of all processes.
+template <int B>
+struct SharedSumsOp {
+  const double* sums;
+  const float* inv_std[B];
+  float* all;  // [B + 1][channels]: of dgamma, then of dbeta
+  int channels;
+  __device__ __forceinline__ void operator()(uint32_t c) const {
+    all[static_cast<int64_t>(B) * channels + c] = static_cast<float>(sums[c]);
+#pragma unroll
+    for (int b = 0; b < B; ++b)
+      all[static_cast<int64_t>(b) * channels + c] =
+          static_cast<float>(sums[static_cast<int64_t>(b + 1) * channels + c] *
+                             static_cast<double>(inv_std[b][c]));
+  }
+};
+
 template <class T, int B>
 struct InputGradients {
   const T* dy;
   const float* dgamma[B];
   const float* dbeta;
+  const double* rows;  // of all processes; null: those given
   T* dx[B];  // null: not wanted
   bool training;
 };
@@ -384,7 +439,8 @@ __global__ void __launch_bounds__(kThreads)
   float slope[B][kWidth] = {};
   float mean_g[kWidth] = {};
   if (p.training) {
-    const float inverse = 1.0f / static_cast<float>(size.rows);
+    const float inverse =
+        1.0f / (p.rows != nullptr ? static_cast<float>(*p.rows) : static_cast<float>(size.rows));
 #pragma unroll
     for (int v = 0; v < kWidth; ++v) {
       mean_g[v] = p.dbeta[channel + v] * inverse;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Converts an assignment to rows of labels, one thread per anchor, and sums its target scores by
 // blocks.
+#include "kernels/cuda/device/each.cuh"
 #include "kernels/cuda/device/pack.cuh"
 #include "kernels/cuda/device/reduce.cuh"
 #include "kernels/detection/loss_targets.h"
@@ -57,6 +58,14 @@ __global__ void __launch_bounds__(kBlock)
   if (threadIdx.x == 0) *scores = {sum, positives, sum > undivided ? sum : 1.0};
 }
 
+struct DivisorOp {
+  TargetScores* scores;
+  double undivided;
+  __device__ __forceinline__ void operator()(uint32_t) const {
+    scores->divisor = scores->sum > undivided ? scores->sum : 1.0;
+  }
+};
+
 int64_t total_of(const LossTargets& p) { return p.maps.batch * p.maps.anchors(); }
 int64_t blocks_of(const LossTargets& p) { return (total_of(p) + kThreads - 1) / kThreads; }
 
@@ -76,6 +85,9 @@ void loss_targets(const LossTargets& p, void* workspace, Stream stream) {
            partial);
   launch(SEXTANT_KERNEL(target_scores_kernel<kThreads>), 1, kThreads, 0, stream, partial, blocks,
          p.undivided, p.scores);
+  if (!p.across) return;
+  p.across->sum(&p.scores->sum, 2, DType::kF64, Device::kCuda);  // positives follow
+  for_each_item("loss_targets", DivisorOp{p.scores, p.undivided}, 1, stream);
 }
 
 }  // namespace sextant::kernels::cuda

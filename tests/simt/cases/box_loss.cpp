@@ -9,6 +9,7 @@
 #include "kernels/detection/loss_targets.h"
 #include "kernels/detection/total_loss.h"
 #include "simt/cases/cases.h"
+#include "simt/cases/twin_processes.h"
 
 namespace sextant::test {
 namespace {
@@ -315,7 +316,8 @@ void check_decode_boxes(TestGpu& gpu, const BoxScene& s, int64_t offset) {
   CHECK(worst_cpu < 1e-12);
 }
 
-void check_target_rows(TestGpu& gpu, const BoxScene& s, double undivided, bool with_object) {
+void check_target_rows(TestGpu& gpu, const BoxScene& s, double undivided, bool with_object,
+                       int processes = 1) {
   CAPTURE(s.maps.batch, s.maps.levels, s.maps.per_cell, undivided, with_object);
   const std::vector<Spot> spots = spots_of(s.maps);
   const std::vector<int32_t> untouched(spots.size(), 12345);
@@ -332,7 +334,10 @@ void check_target_rows(TestGpu& gpu, const BoxScene& s, double undivided, bool w
     ref.sum += s.target[i];
     ref.positives += g < 0 ? 0 : 1;
   }
+  ref.sum *= processes;
+  ref.positives *= processes;
   if (ref.sum > undivided) ref.divisor = ref.sum;
+  TwinProcesses twins(gpu, processes);
   std::vector<int32_t> label_cpu = untouched, object_cpu = untouched;
   std::vector<double> target_cpu(spots.size(), -1);
   TargetScores scores_cpu{-1, -1, -1};
@@ -347,6 +352,7 @@ void check_target_rows(TestGpu& gpu, const BoxScene& s, double undivided, bool w
   p.object = with_object ? object_cpu.data() : nullptr;
   p.row_target = target_cpu.data();
   p.scores = &scores_cpu;
+  p.across = processes > 1 ? &twins : nullptr;
   host_kernels().loss_targets(p);
 
   const DeviceArrayOf<int32_t> assigned(gpu, s.assigned), classes(gpu, s.gt_classes),
@@ -499,7 +505,7 @@ KERNEL_CASE("target row kernels") {
           for (const int64_t every : {0, 1, 4})
             check_target_rows(
                 gpu, BoxScene(sizes, batch, {BoxForm::kDistances, 1, per_cell, false}, every, 41),
-                every == 4 ? 1e9 : 1.0, every == 1);
+                every == 4 ? 1e9 : 1.0, every == 1, batch == 3 ? 2 : 1);
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include "simt/cases/cases.h"
 #include "simt/cases/rep_bn_act_reference.h"
+#include "simt/cases/twin_processes.h"
 
 namespace sextant::test {
 namespace {
@@ -19,6 +20,7 @@ struct RepBnOptions {
   int64_t out_offset = 0;  // of y and dx
   bool running = true;  // running statistics wanted in training, those for backward in evaluation
   int dx_wanted = (1 << kMaxBranches) - 1;  // bit b: branch b
+  Communicator* across = nullptr;
 };
 
 struct RepBnResults {
@@ -29,7 +31,7 @@ struct RepBnResults {
 
 size_t at(int b) { return static_cast<size_t>(b); }
 
-RepBnResults run_on_cpu(const RepBnProblem& p) {
+RepBnResults run_on_cpu(const RepBnProblem& p, Communicator* across = nullptr) {
   RepBnResults r;
   const int64_t c = p.channels, n = p.rows * c;
   RepBnActForward f;
@@ -58,6 +60,7 @@ RepBnResults run_on_cpu(const RepBnProblem& p) {
   f.training = g.training = p.training;
   f.eps = p.eps;
   f.momentum = p.momentum;
+  f.across = g.across = across;
   f.y = r.y.data();
   g.dy = p.dy.data();
   host_kernels().rep_bn_act_forward(f);
@@ -130,6 +133,7 @@ RepBnResults run_on(TestGpu& gpu, const RepBnProblem& p, const RepBnOptions& o) 
   f.eps = p.eps;
   f.momentum = p.momentum;
   f.dtype = g.dtype = Stored<T>::kType;
+  f.across = g.across = o.across;
   f.y = result(y, o.out_offset);
   g.dy = input(p.dy, o.dy_offset);
   start(gpu, cuda::rep_bn_act_forward, f);
@@ -264,6 +268,55 @@ KERNEL_CASE("rep_bn_act kernels: alignment and optional outputs") {
       check_rep_bn_act(gpu, p, {.dx_wanted = 0});
       check_rep_bn_act(gpu, p, {.dx_wanted = 0b101});
     }
+}
+
+// The rows are one process's of three, which have the same.
+KERNEL_CASE("rep_bn_act kernels: statistics of several processes") {
+  for (const int branches : {1, 2, 3})
+    for (const int64_t channels : {3, 64})
+      for (const int64_t rows : {1, 2, 261})
+        for (const DType type : {DType::kF32, DType::kBF16}) {
+          const RepBnProblem p(branches, rows, channels, Activation::kSiLU, true, type);
+          CAPTURE(branches, channels, rows, name_of(type));
+          TwinProcesses three(gpu, 3);
+          const RepBnResults twin = run_on_cpu(p, &three);
+          CHECK(three.sums == 2);
+          with_type(type, [&](auto t) {
+            using T = decltype(t);
+            const RepBnOptions o{.across = &three};
+            for (const uint64_t seed : gpu.seeds()) {
+              gpu.start(seed);
+              check_close<T>(p, o, run_on<T>(gpu, p, o), twin);
+            }
+          });
+        }
+  // The batch of three times the rows, in one process.
+  RepBnProblem part(2, 40, 17, Activation::kReLU, true);
+  RepBnProblem whole(2, 120, 17, Activation::kReLU, true);
+  const auto thrice = [](const std::vector<float>& v) {
+    std::vector<float> out = v;
+    for (int i = 0; i < 2; ++i) out.insert(out.end(), v.begin(), v.end());
+    return out;
+  };
+  whole = part;
+  whole.rows = 3 * part.rows;
+  for (size_t b = 0; b < 2; ++b) whole.x[b] = thrice(part.x[b]);
+  whole.dy = thrice(part.dy);
+  TwinProcesses three(gpu, 3);
+  gpu.start(gpu.seeds().front());
+  const RepBnResults shared = run_on<float>(gpu, part, {.across = &three}), one = run_on_cpu(whole);
+  const auto first = [](std::vector<float> v, size_t n) {
+    v.resize(n);
+    return v;
+  };
+  CHECK(worst_error(shared.y, first(one.y, shared.y.size())) < kForward);
+  for (size_t b = 0; b < 2; ++b) {
+    CHECK(worst_error(shared.running_var[b], one.running_var[b]) < 1e-6);
+    CHECK(worst_error(shared.dx[b], first(one.dx[b], shared.dx[b].size())) < kBackward);
+    for (size_t c = 0; c < 17; ++c)
+      CHECK(std::abs(3 * shared.dgamma[b][c] - one.dgamma[b][c]) <
+            kBackward * (1 + std::abs(one.dgamma[b][c])));
+  }
 }
 
 // A mean far from zero, an outlier in the first row, a constant channel.

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+// `sextant train` as an MPI launcher starts it: the same run on any number of processes, each message
+// once, and an end within seconds when a process is lost.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <thread>
+
+#include "core/file.h"
+#include "core/process.h"
+#include "core/safetensors.h"
+#include "support/same_tensors.h"
+#include "support/support.h"
+
+namespace {
+
+using namespace sextant;
+using test::Contains;
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+struct Outcome {
+  int code = 0;
+  std::string text;  // stdout and stderr
+};
+
+// As /bin/sh runs it.
+Outcome run(const std::string& command) {
+  Outcome out;
+  FILE* pipe = ::popen(("exec 2>&1; " + command).c_str(), "r");
+  REQUIRE(pipe != nullptr);
+  char buffer[4096];
+  while (const size_t n = std::fread(buffer, 1, sizeof(buffer), pipe)) out.text.append(buffer, n);
+  const int status = ::pclose(pipe);
+  out.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  return out;
+}
+
+int64_t count(const std::string& text, const std::string& part) {
+  int64_t n = 0;
+  for (size_t at = 0; (at = text.find(part, at)) != std::string::npos; at += part.size()) ++n;
+  return n;
+}
+
+struct Job {
+  test::TemporaryFolder folder;
+  const std::string sextant = std::string(SEXTANT_BINARY_DIR) + "/sextant";
+
+  // False where it cannot be run here; the test is skipped then.
+  bool ready(int epochs = 2) {
+    if (!has_program("mpirun")) return test::skip("no mpirun"), false;
+    ::setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
+    ::setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
+    ::setenv("ASAN_OPTIONS", "detect_leaks=0", 1);  // MPI's own
+    ::setenv("OMP_NUM_THREADS", "1", 1);
+    const Outcome made = run(sextant + " shapes --out " + path("set") +
+                             " --train 14 --val 5 --width 96 --height 64");
+    REQUIRE(made.code == 0);
+    std::ofstream(folder / "config.json")
+        << R"({"epochs": )" << epochs << R"(, "batch": 4, "image_size": 64, "eval_interval": 1,
+               "device": "cpu", "data": {"path": "set"},
+               "model": {"width_multiple": 0.05, "depth_multiple": 0.1},
+               "solver": {"warmup_epochs": 1, "nominal_batch": 8}})";
+    if (run(mpi(2) + "--set epochs=1 --out " + path("probe")).text.find("built without MPI") ==
+        std::string::npos)
+      return true;
+    return test::skip("built without MPI"), false;
+  }
+  std::string path(const std::string& name) const { return (folder / name).string(); }
+  std::string command() const { return sextant + " train " + path("config.json") + " "; }
+  std::string mpi(int processes) const {
+    return "mpirun --oversubscribe --bind-to none -np " + std::to_string(processes) + " " +
+           command();
+  }
+  // The numbers of the processes that train into a folder, by their parent's order.
+  std::vector<pid_t> processes_of(const std::string& out) const {
+    std::vector<pid_t> pids;
+    std::istringstream lines(run("pgrep -f '^" + sextant + " train.*" + out + "$'").text);
+    for (pid_t pid; lines >> pid;) pids.push_back(pid);
+    return pids;
+  }
+};
+
+double difference(const fs::path& a, const fs::path& b) {
+  const SafeTensors x = load_safetensors(a), y = load_safetensors(b);
+  double most = 0, largest = 0;
+  for (const auto& [name, t] : x.tensors) {
+    if (t.dtype() != DType::kF32) continue;
+    most = std::max(most, test::max_difference(t, y.at(name)));
+    for (const float v : t.span<float>()) largest = std::max(largest, std::abs(double{v}));
+  }
+  return most / largest;
+}
+
+// results.csv without the last column, the seconds.
+std::string rows_of(const fs::path& folder) {
+  std::istringstream in(read_text(folder / "results.csv"));
+  std::string out;
+  for (std::string line; std::getline(in, line);) out += line.substr(0, line.rfind(',')) + "\n";
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("mpirun: 1 to 4 processes") {
+  Job job;
+  if (!job.ready()) return;
+  REQUIRE(run(job.command() + "--out " + job.path("one")).code == 0);
+  for (const int n : {1, 2, 3, 4}) {
+    INFO(n << " processes");
+    const std::string name = "np" + std::to_string(n);
+    const Outcome whole = run(job.mpi(n) + "--out " + job.path(name));
+    INFO(whole.text);
+    REQUIRE(whole.code == 0);
+    CHECK(count(whole.text, "epoch   2/2") == 1);
+    CHECK(count(whole.text, "train and") == 1);
+    CHECK(difference(job.path("one") + "/last.safetensors",
+                     job.path(name) + "/last.safetensors") < 1e-5);
+    CHECK(rows_of(job.path("one")).substr(0, 200) == rows_of(job.path(name)).substr(0, 200));
+  }
+  // Again on as many processes, to the bit.
+  REQUIRE(run(job.mpi(3) + "--out " + job.path("again")).code == 0);
+  test::check_same_tensors(job.path("np3") + "/last.safetensors",
+                           job.path("again") + "/last.safetensors");
+}
+
+TEST_CASE("mpirun: mistakes and notices are said once") {
+  Job job;
+  if (!job.ready()) return;
+  const Outcome key = run(job.mpi(3) + "--set epoch=3 --out " + job.path("x"));
+  CHECK(key.code == 2);
+  CHECK(count(key.text, "'epoch'") == 1);
+
+  const Outcome used = run(job.mpi(2) + "--out " + job.path("probe"));
+  CHECK(used.code == 2);
+  CHECK(count(used.text, "already holds a run") == 1);
+
+  // Half an image, which more than one process meets.
+  fs::path image;
+  for (const auto& file : fs::directory_iterator(fs::path(job.path("set")) / "images" / "train"))
+    image = std::max(image, file.path());
+  fs::resize_file(image, fs::file_size(image) / 2);
+  const Outcome broken = run(job.mpi(3) + "--out " + job.path("broken"));
+  INFO(broken.text);
+  CHECK(broken.code == 0);
+  CHECK(count(broken.text, image.filename().string()) == 1);
+}
+
+TEST_CASE("mpirun: a process that is killed or stopped ends the job with a line") {
+  Job job;
+  if (!job.ready(100000)) return;
+  ::setenv("SEXTANT_WATCH_SECONDS", "4", 1);
+  int turn = 0;
+  for (const int signal : {SIGKILL, SIGSTOP})
+    for (const size_t victim : {size_t{0}, size_t{2}}) {
+      const std::string out = job.path("lost" + std::to_string(turn++));
+      INFO("signal " << signal << " to process " << victim);
+      Outcome outcome;
+      std::thread thread([&] { outcome = run(job.mpi(3) + "--out " + out); });
+      std::vector<pid_t> pids;
+      const auto begun = Clock::now();
+      while (!fs::exists(fs::path(out) / "last.safetensors") &&
+             Clock::now() - begun < std::chrono::seconds(60))
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      pids = job.processes_of(out);
+      const auto lost = Clock::now();
+      if (pids.size() == 3) ::kill(pids[victim], signal);
+      const bool found = pids.size() == 3;
+      if (!found) run("pkill -P $(pgrep -f '^mpirun.*" + out + "$')");
+      thread.join();
+      const double seconds = std::chrono::duration<double>(Clock::now() - lost).count();
+      INFO(outcome.text);
+      REQUIRE(found);
+      CHECK(outcome.code != 0);
+      CHECK(seconds < 30);
+      CHECK_THAT(outcome.text, Contains("process"));
+      char host[256] = {};
+      ::gethostname(host, sizeof(host) - 1);
+      CHECK_THAT(outcome.text, Contains(host));
+      CHECK_THAT(outcome.text, Contains(std::to_string(victim)));
+      CHECK(job.processes_of(out).empty());
+    }
+  ::unsetenv("SEXTANT_WATCH_SECONDS");
+}
