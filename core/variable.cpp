@@ -3,6 +3,7 @@
 
 #include <unordered_map>
 
+#include "core/gradient_observer.h"
 #include "core/parallel.h"
 #include "core/profile_range.h"
 
@@ -133,6 +134,7 @@ void backward(const std::vector<std::pair<Variable, Tensor>>& roots) {
     grads.erase(m);
     if (!m->node) {
       accumulate(m->grad, std::move(grad));
+      GradientObserver::report(m);
       continue;
     }
     Node& node = *m->node;

@@ -58,18 +58,93 @@ void GradientSum::settle() {
     for (const size_t i : b.parameters) n += parameters_[i].variable.data().numel();
     b.values = Tensor(Shape{n}, DType::kF32, parameters_[b.parameters[0]].variable.data().device());
   }
+  for (size_t k = 0; k < buckets_.size(); ++k)
+    for (const size_t i : buckets_[k].parameters) bucket_of_[parameters_[i].variable.id()] = k;
+  // Every process has its second communicator or none has.
+  if (!buckets_.empty() && buckets_[0].values.device() == Device::kCpu && across_.second())
+    thread_ = std::thread([this] { serve(); });
+}
+
+GradientSum::~GradientSum() {
+  if (!thread_.joinable()) return;
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_all();
+  thread_.join();
 }
 
 void GradientSum::sum() {
   const ProfileRange range("sum of gradients");
+  observer_.reset();
   if (takes_part_.empty()) settle();
   for (size_t i = 0; i < parameters_.size(); ++i)
     check(takes_part_[i] || !parameters_[i].variable.grad().defined(),
           "gradients: '{}' has one in this step and had none in the first", parameters_[i].name);
-  for (const Bucket& b : buckets_) sum(b);
+  while (started_ < buckets_.size()) start_next();
+  if (thread_.joinable()) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return summed_ == wanted_ || error_; });
+    if (error_) std::rethrow_exception(error_);
+    wanted_ = summed_ = 0;
+  }
+  started_ = 0;
+  for (const Bucket& b : buckets_) spread(b);
 }
 
-void GradientSum::sum(const Bucket& bucket) const {
+void GradientSum::overlap() {
+  if (buckets_.empty() || buckets_[0].values.device() != Device::kCpu) return;
+  for (Bucket& b : buckets_) b.left = std::ssize(b.parameters);
+  observer_.emplace([this](const void* id) { completed(id); });
+}
+
+void GradientSum::completed(const void* id) {
+  const auto at = bucket_of_.find(id);
+  if (at == bucket_of_.end()) return;
+  --buckets_[at->second].left;
+  while (started_ < buckets_.size() && buckets_[started_].left <= 0) {
+    start_next();
+    ++early_;
+  }
+}
+
+// Where there is a thread for it, returns at once.
+void GradientSum::start_next() {
+  Bucket& bucket = buckets_[started_++];
+  collect(bucket);
+  if (!thread_.joinable())
+    return across_.sum(bucket.values.raw(), bucket.values.numel(), DType::kF32,
+                       bucket.values.device());
+  {
+    const std::lock_guard lock(mutex_);
+    ++wanted_;
+  }
+  changed_.notify_all();
+}
+
+void GradientSum::serve() {
+  Communicator& across = *across_.second();
+  std::unique_lock lock(mutex_);
+  while (true) {
+    changed_.wait(lock, [&] { return stopping_ || (summed_ < wanted_ && !error_); });
+    if (stopping_) return;
+    const Tensor& values = buckets_[summed_].values;
+    lock.unlock();
+    std::exception_ptr error;
+    try {
+      across.sum(values.raw(), values.numel(), DType::kF32, values.device());
+    } catch (...) {
+      error = std::current_exception();
+    }
+    lock.lock();
+    error_ = error;
+    ++summed_;
+    changed_.notify_all();
+  }
+}
+
+void GradientSum::collect(const Bucket& bucket) const {
   const Device device = bucket.values.device();
   float* at = bucket.values.f32();
   for (const size_t i : bucket.parameters) {
@@ -82,8 +157,11 @@ void GradientSum::sum(const Bucket& bucket) const {
       clear_floats(at, n, device);
     at += n;
   }
-  across_.sum(bucket.values.raw(), bucket.values.numel(), DType::kF32, device);
-  at = bucket.values.f32();
+}
+
+void GradientSum::spread(const Bucket& bucket) const {
+  const Device device = bucket.values.device();
+  const float* at = bucket.values.f32();
   for (const size_t i : bucket.parameters) {
     const Variable& v = parameters_[i].variable;
     const int64_t n = v.data().numel();

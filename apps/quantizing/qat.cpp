@@ -41,10 +41,11 @@ class QatTask final : public TrainingTask {
     check(data.train.num_classes() == source.loss.num_classes,
           "{}: has {} classes, the model {} has {}", data.train.path, data.train.num_classes(),
           config.model, source.loss.num_classes);
-    if (!folder.resuming()) from_first([&] {
-      write_start(given);
-      return true;
-    });
+    if (!folder.resuming())
+      from_first([&] {
+        write_start(given);
+        return true;
+      });
     if (!folder.resuming() && !start_) start_ = deploy::load_deploy(start_file_);  // process 0's
     // A resumed run reads structure and ranges from its own file and weights from its state.
     const deploy::Graph start = start_ ? *start_ : deploy::load_deploy(start_file_);

@@ -182,8 +182,8 @@ void Run::check_agreement() const {
     if (key->starts_with("config"))
       fail("process {} has another config than process 0: '{}' differs", rank,
            key->size() > 7 ? key->substr(7) : *key);
-    fail("process {} differs from process 0 in its {}: {}, {} there", rank, *key,
-         value(other), value(first));
+    fail("process {} differs from process 0 in its {}: {}, {} there", rank, *key, value(other),
+         value(first));
   }
 }
 
@@ -193,9 +193,8 @@ void Run::spread_state() {
   if (averages_) spread(*across_, averages_->state(""));
   spread(*across_, optimizer_->state(""));
   if (const optim::GradScaler* scaler = task_.scaler()) spread(*across_, scaler->state(""));
-  const std::string meta = text_from_first([&] {
-    return json_text(run_state_to_json(state_, task_.resume_key()));
-  });
+  const std::string meta =
+      text_from_first([&] { return json_text(run_state_to_json(state_, task_.resume_key())); });
   const Json json = parse_json(meta, "process 0");
   state_ = run_state_from_json(json, json.at("config"), "process 0");
 }
@@ -237,6 +236,8 @@ void Run::one_epoch() {
       run_epoch({config_, state_.epoch, loader_, data_.train.names, folder_.batch_picture()},
                 [&](const data::Batch& batch, int64_t iteration) {
                   const optim::StepValues values = schedule_.at(iteration);
+                  // Images that do not count leave gradients that are taken back.
+                  if (gradient_sum_ && values.step && batch.counts) gradient_sum_->overlap();
                   auto items = summed(task_.iterate(batch, iteration), batch.counts, across_);
                   if (values.step) step(values);
                   return Iteration{std::move(items), values.lr[1]};
@@ -284,10 +285,12 @@ void Run::step(const optim::StepValues& values) {
 
 void Run::evaluate(EpochRow& row) {
   if (across_) check_same_weights();
-  const deploy::EvalResult r = deploy::evaluate(
-      task_.graph(), data_.val, config_.image_size, traits_.precision,
-      {.conf = config_.eval_conf, .iou = config_.eval_iou, .device = traits_.device,
-       .across = across_});
+  const deploy::EvalResult r =
+      deploy::evaluate(task_.graph(), data_.val, config_.image_size, traits_.precision,
+                       {.conf = config_.eval_conf,
+                        .iou = config_.eval_iou,
+                        .device = traits_.device,
+                        .across = across_});
   row.map50 = std::max(0.0, r.metrics.ap50);
   row.map50_95 = std::max(0.0, r.metrics.ap);
   keep_if_best(row);

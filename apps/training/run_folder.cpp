@@ -21,6 +21,7 @@ Json decisive(Json config, const std::string& where) {
     config.erase(key);
   if (!config.contains("precision"))
     config["precision"] = std::string(name_of(TrainConfig{}.precision));
+  if (!config.contains("sync_bn")) config["sync_bn"] = TrainConfig{}.sync_bn;
   if (config["solver"].is_object() && !config["solver"].contains("optimizer"))
     config["solver"]["optimizer"] = std::string(name_of(SolverConfig{}.optimizer));
   if (config["model"].is_object())
@@ -67,8 +68,7 @@ void fail_run_exists(const std::filesystem::path& folder) {
   fail("{}: already holds a run; resume it, or choose another folder", folder.string());
 }
 
-RunFolder::RunFolder(std::filesystem::path path, bool resume)
-    : path_(std::move(path)) {
+RunFolder::RunFolder(std::filesystem::path path, bool resume) : path_(std::move(path)) {
   resuming_ = from_first([&] {
     lock_.emplace(path_);
     if (!resume && file_exists(config())) fail_run_exists(path_);

@@ -94,7 +94,7 @@ struct RunConfig {
   double eval_conf = 0.03;
   double eval_iou = 0.65;
   int64_t cache_mb = 1024;
-  int64_t patience = 0;  // epochs without a better mAP50-95 that end the run; 0: never
+  int64_t patience = 0;    // epochs without a better mAP50-95 that end the run; 0: never
   int64_t bucket_mb = 25;  // with several processes, gradients are summed in pieces of this size
   DataConfig data;
   SolverConfig solver;
@@ -111,7 +111,7 @@ struct TrainConfig : RunConfig {
   std::vector<std::string> freeze;  // modules that are not trained: "backbone", "neck.Rep_p4"
   TrainingConfig training;
   TrainPrecision precision = TrainPrecision::kFloat32;
-  bool sync_bn = true;  // with several processes, batch statistics are those of the whole batch
+  bool sync_bn = true;     // with several processes, batch statistics are those of the whole batch
   bool cuda_graph = true;  // on a GPU, steps are recorded and replayed (apps/training/train_step.h)
   Json model = Json::object();  // as given; read once the number of classes is known
   Json loss = Json::object();   // as given; what is absent comes from the model

@@ -20,8 +20,7 @@ std::string describe_data(const data::Dataset& train, const data::Dataset& val) 
 
 void print_report(const data::Dataset& dataset) {
   if (!dataset.report.empty())
-    print_notice(
-        fmt::format("{} ({}): {}", dataset.path, dataset.split, dataset.report.summary()));
+    print_notice(fmt::format("{} ({}): {}", dataset.path, dataset.split, dataset.report.summary()));
 }
 
 data::LoaderConfig loader_config(const RunConfig& config, Device device, int64_t gray_border) {
@@ -72,7 +71,8 @@ EpochRow run_epoch(const EpochContext& context,
   };
   Iteration last;
   for (int64_t i = 0; context.loader.next(batch); ++i) {
-    if (epoch == 0 && i == 0 && is_first_process()) write_batch_picture(context.picture, batch, context.names);
+    if (epoch == 0 && i == 0 && is_first_process())
+      write_batch_picture(context.picture, batch, context.names);
     Iteration it = iterate(batch, epoch * total + i);
     if (last.items) count(last);
     last = std::move(it);

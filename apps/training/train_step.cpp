@@ -50,17 +50,18 @@ TrainStep::~TrainStep() = default;
 
 bool TrainStep::replayed() const { return replayed_; }
 
-LossValues TrainStep::run(const Tensor& images, const Tensor& targets, int64_t epoch,
-                          int64_t whole, bool counts) {
+LossValues TrainStep::run(const Tensor& images, const Tensor& targets, int64_t epoch, int64_t whole,
+                          bool counts) {
   std::optional<WithoutImages> without;
   if (!counts) without.emplace(*processes());
-  const LossStep step{images.dim(1), images.dim(2), epoch,
-                      without ? &*without : processes(), whole};
+  const LossStep step{images.dim(1), images.dim(2), epoch, without ? &*without : processes(),
+                      whole};
   replayed_ = false;
   if (device_ == Device::kCpu || !config_.record || !counts ||
       (recording_ && recording_->images.shape() != images.shape())) {
     const PlacedTargets placed = loss_.place(targets, images.dim(0), step, device_);
-    const LossValues values = counts ? pass(images, placed, step) : pass_without(images, placed, step);
+    const LossValues values =
+        counts ? pass(images, placed, step) : pass_without(images, placed, step);
     return loss_.fetch(values, placed);
   }
   if (recording_ && reuse_recording(targets, step))

@@ -106,10 +106,11 @@ std::unique_ptr<Communicator> join_mpi() {
   int level = 0;
   MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &level);
   auto all = std::make_unique<MpiCommunicator>(MPI_COMM_WORLD);
-  check(all->size() == processes_of_launcher(),
-        "MPI: the launcher has started {} processes, of which this one sees {}; use the launcher of "
-        "the MPI that this program is built with",
-        processes_of_launcher(), all->size());
+  check(
+      all->size() == processes_of_launcher(),
+      "MPI: the launcher has started {} processes, of which this one sees {}; use the launcher of "
+      "the MPI that this program is built with",
+      processes_of_launcher(), all->size());
   return all;
 }
 

@@ -69,9 +69,7 @@ class NcclCommunicator final : public Communicator {
                              static_cast<cudaStream_t>(compute_stream().handle)),
                "broadcast");
   }
-  std::vector<std::string> gather(const std::string& bytes) override {
-    return host_.gather(bytes);
-  }
+  std::vector<std::string> gather(const std::string& bytes) override { return host_.gather(bytes); }
   Communicator* second() override {
     if (!second_) second_ = std::make_unique<NcclCommunicator>(host_);
     return second_.get();

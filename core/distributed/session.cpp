@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <new>
 #include <thread>
 
 #include "core/distributed/mpi.h"
@@ -36,8 +37,8 @@ void share_machine(Communicator& all) {
   char name[256] = {};
   ::gethostname(name, sizeof(name) - 1);
   const std::vector<std::string> hosts = all.gather(name);
-  choose_local_device(static_cast<int>(
-      std::count(hosts.begin(), hosts.begin() + all.rank(), std::string(name))));
+  choose_local_device(
+      static_cast<int>(std::count(hosts.begin(), hosts.begin() + all.rank(), std::string(name))));
   const auto here = static_cast<int>(std::ranges::count(hosts, std::string(name)));
   const auto processors = static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN));
   if (std::getenv("OMP_NUM_THREADS") == nullptr && num_threads() >= processors)
@@ -52,15 +53,17 @@ void silence_stdout() {
   ::close(nowhere);
 }
 
-// Tells the others that this process ends by itself, and names it unless it is the first.
-std::string told(Watch& watch, const Communicator& all, const std::string& what) {
-  if (all.rank() == 0) {
-    watch.fail();
-    return what;
+// Throws what is being handled, from a process that is not the first with its name.
+[[noreturn]] void rethrow_named(const std::string& name) {
+  try {
+    throw;
+  } catch (const Interrupted& e) {
+    throw Interrupted(e.signal(), name + e.what());
+  } catch (const std::bad_alloc&) {
+    throw Error(name + "out of memory");
+  } catch (const std::exception& e) {
+    throw Error(name + e.what());
   }
-  std::this_thread::sleep_for(kFirstSpeaks);
-  watch.fail();
-  return fmt::format("process {} on {}: {}", all.rank(), watch.host(), what);
 }
 
 }  // namespace
@@ -80,10 +83,11 @@ void run_with_others(const std::string& program, const std::string& version,
     share_machine(*all);
     work();
     all->gather("");  // nobody leaves before all have done
-  } catch (const Interrupted& e) {
-    throw Interrupted(e.signal(), told(*watch, *all, e.what()));
-  } catch (const std::exception& e) {
-    throw Error(told(*watch, *all, e.what()));
+  } catch (...) {
+    if (all->rank() > 0) std::this_thread::sleep_for(kFirstSpeaks);
+    watch->fail();
+    if (all->rank() == 0) throw;
+    rethrow_named(fmt::format("process {} on {}: ", all->rank(), watch->host()));
   }
   watch->farewell();
   set_notice_sink({});

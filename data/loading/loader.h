@@ -32,7 +32,7 @@ struct Batch {
   std::vector<int64_t> indices;             // the samples, N of them
   std::vector<LetterboxGeometry> geometry;  // N, without augmentation; else empty
 
-  int64_t whole = 0;                        // images of all processes' parts of the batch
+  int64_t whole = 0;   // images of all processes' parts of the batch
   bool counts = true;  // false: the images are another process's, as there are none for this one
 
   int64_t size() const { return static_cast<int64_t>(indices.size()); }

@@ -182,9 +182,8 @@ void forward(const RepBnActForward& p, void* workspace, Stream stream) {
            partial, out, l.size);
     if (p.across) {
       p.across->sum(out.sums, 2 * B * p.channels + 1, DType::kF64, Device::kCuda);
-      for_each_item("rep_bn_act_forward",
-                    SharedStatisticsOp<B>{out, static_cast<int>(p.channels)}, B * p.channels,
-                    stream);
+      for_each_item("rep_bn_act_forward", SharedStatisticsOp<B>{out, static_cast<int>(p.channels)},
+                    B * p.channels, stream);
     }
   } else if (p.branch[0].mean) {
     for (int b = 0; b < B; ++b) {
@@ -237,8 +236,8 @@ void backward(const RepBnActBackward& p, void* workspace, Stream stream) {
     launch(SEXTANT_KERNEL(finish_sums_kernel<B>), finish_grid(l, B + 1), kFinishBlock, 0, stream,
            partial, sums, l.size);
     if (shared) {
-      SharedSumsOp<B> totals{sums.sums, {}, const_cast<float*>(out.dgamma[0]),
-                             static_cast<int>(p.channels)};
+      SharedSumsOp<B> totals{
+          sums.sums, {}, const_cast<float*>(out.dgamma[0]), static_cast<int>(p.channels)};
       for (int b = 0; b < B; ++b) totals.inv_std[b] = sums.inv_std[b];
       p.across->sum(sums.sums, (B + 1) * p.channels + 1, DType::kF64, Device::kCuda);
       for_each_item("rep_bn_act_backward", totals, p.channels, stream);

@@ -224,8 +224,7 @@ __global__ void __launch_bounds__(kFinishChannels* kFinishLanes)
     }
   }
   if (threadIdx.y != 0 || channel >= size.channels) return;
-  if (out.sums == nullptr)
-    return write_statistics(out, b, channel, mine.count, mine.mean, mine.m2);
+  if (out.sums == nullptr) return write_statistics(out, b, channel, mine.count, mine.mean, mine.m2);
   double* of_branch = out.sums + static_cast<int64_t>(b) * 2 * size.channels;
   of_branch[channel] = mine.count * mine.mean;
   of_branch[size.channels + channel] = mine.m2 + mine.count * mine.mean * mine.mean;
@@ -411,9 +410,8 @@ struct SharedSumsOp {
     all[static_cast<int64_t>(B) * channels + c] = static_cast<float>(sums[c]);
 #pragma unroll
     for (int b = 0; b < B; ++b)
-      all[static_cast<int64_t>(b) * channels + c] =
-          static_cast<float>(sums[static_cast<int64_t>(b + 1) * channels + c] *
-                             static_cast<double>(inv_std[b][c]));
+      all[static_cast<int64_t>(b) * channels + c] = static_cast<float>(
+          sums[static_cast<int64_t>(b + 1) * channels + c] * static_cast<double>(inv_std[b][c]));
   }
 };
 
@@ -423,7 +421,7 @@ struct InputGradients {
   const float* dgamma[B];
   const float* dbeta;
   const double* rows;  // of all processes; null: those given
-  T* dx[B];  // null: not wanted
+  T* dx[B];            // null: not wanted
   bool training;
 };
 

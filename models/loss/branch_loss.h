@@ -49,8 +49,8 @@ struct Branch {
   int64_t reg_channels = 4;  // per box
   Assigner assigner = Assigner::kTaskAligned;
   int64_t topk = 13;
-  double undivided = 1.0;      // a sum of target scores up to this does not divide the loss
-  double distill_decay = 1.0;  // of the distillation weights; used where there are teacher maps
+  double undivided = 1.0;          // a sum of target scores up to this does not divide the loss
+  double distill_decay = 1.0;      // of the distillation weights; used where there are teacher maps
   Communicator* across = nullptr;  // as LossStep
 };
 

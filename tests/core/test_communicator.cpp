@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/communicator.h"
-
 #include "support/support.h"
 #include "support/thread_processes.h"
 

@@ -120,8 +120,8 @@ TEST_CASE("mpirun: 1 to 4 processes") {
     REQUIRE(whole.code == 0);
     CHECK(count(whole.text, "epoch   2/2") == 1);
     CHECK(count(whole.text, "train and") == 1);
-    CHECK(difference(job.path("one") + "/last.safetensors",
-                     job.path(name) + "/last.safetensors") < 1e-5);
+    CHECK(difference(job.path("one") + "/last.safetensors", job.path(name) + "/last.safetensors") <
+          1e-5);
     CHECK(rows_of(job.path("one")).substr(0, 200) == rows_of(job.path(name)).substr(0, 200));
   }
   // Again on as many processes, to the bit.

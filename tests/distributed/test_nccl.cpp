@@ -85,10 +85,10 @@ TEST_CASE("NCCL: joined once, then sums and broadcasts on the stream of the work
   calls.clear();
   const int first = ids + 1;
   int stream = 0, side = 0;
-  std::vector<std::string> errors(2);
+  test::ThreadGroup group(2);
   test::on_processes(2, [&](Communicator& all) {
-    const auto nccl = distributed::with_nccl(
-        std::make_unique<test::ThreadCommunicator>(dynamic_cast<test::ThreadCommunicator&>(all)));
+    const auto nccl =
+        distributed::with_nccl(std::make_unique<test::ThreadCommunicator>(group, all.rank()));
     check(nccl->rank() == all.rank() && nccl->size() == 2, "rank {} of {}", nccl->rank(),
           nccl->size());
     char memory[64];  // as if on the device: the fake reads none
@@ -106,18 +106,18 @@ TEST_CASE("NCCL: joined once, then sums and broadcasts on the stream of the work
     check(nccl->gather(std::to_string(all.rank())) == std::vector<std::string>{"0", "1"}, "gather");
     check(test::error_of([&] {
             nccl->sum(memory, 1, DType::kI64, Device::kCuda);
-          }).find("NCCL: cannot add") != std::string::npos, "a sum of integers");
+          }).find("NCCL: cannot add") != std::string::npos,
+          "a sum of integers");
   });
   for (int rank = 0; rank < 2; ++rank) {
-    const std::vector<Call> expected = {
-        {"join", rank, 2, ncclInt8, nullptr, first},
-        {"broadcast", rank, 9, ncclUint8, &stream, first},
-        {"sum", rank, 5, ncclFloat32, &stream, first},
-        {"sum", rank, 3, ncclFloat64, &stream, first},
-        {"join", rank, 2, ncclInt8, nullptr, first + 1},
-        {"sum", rank, 7, ncclFloat16, &side, first + 1},
-        {"leave", rank, 0, ncclInt8, nullptr, first + 1},
-        {"leave", rank, 0, ncclInt8, nullptr, first}};
+    const std::vector<Call> expected = {{"join", rank, 2, ncclInt8, nullptr, first},
+                                        {"broadcast", rank, 9, ncclUint8, &stream, first},
+                                        {"sum", rank, 5, ncclFloat32, &stream, first},
+                                        {"sum", rank, 3, ncclFloat64, &stream, first},
+                                        {"join", rank, 2, ncclInt8, nullptr, first + 1},
+                                        {"sum", rank, 7, ncclFloat16, &side, first + 1},
+                                        {"leave", rank, 0, ncclInt8, nullptr, first + 1},
+                                        {"leave", rank, 0, ncclInt8, nullptr, first}};
     CHECK(calls_of(rank) == expected);
   }
 }
@@ -125,9 +125,10 @@ TEST_CASE("NCCL: joined once, then sums and broadcasts on the stream of the work
 TEST_CASE("NCCL: a fault is an error that says what was asked") {
   std::vector<std::string> errors(2);
   answer = ncclUnhandledCudaError;
+  test::ThreadGroup group(2);
   test::on_processes(2, [&](Communicator& all) {
-    const auto nccl = distributed::with_nccl(
-        std::make_unique<test::ThreadCommunicator>(dynamic_cast<test::ThreadCommunicator&>(all)));
+    const auto nccl =
+        distributed::with_nccl(std::make_unique<test::ThreadCommunicator>(group, all.rank()));
     float x = 0;
     errors[static_cast<size_t>(all.rank())] =
         test::error_of([&] { nccl->sum(&x, 1, DType::kF32, Device::kCuda); });

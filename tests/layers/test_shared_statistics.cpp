@@ -107,7 +107,8 @@ TEST_CASE("shared statistics: a process without images changes nothing") {
   test::on_processes(2, [&](Communicator& all) {
     WithoutImages without(all);
     parts[static_cast<size_t>(all.rank())] =
-        all.rank() == 0 ? run_block(x, dy, &all) : run_block(x, Tensor::zeros(dy.shape()), &without);
+        all.rank() == 0 ? run_block(x, dy, &all)
+                        : run_block(x, Tensor::zeros(dy.shape()), &without);
   });
   CHECK(test::max_difference(parts[0].y, whole.y) < 1e-6);
   CHECK(test::max_difference(parts[0].dx, whole.dx) < 1e-6);
@@ -124,8 +125,9 @@ TEST_CASE("shared statistics: a scope of nobody, and one image of one pixel for 
     const SharedStatistics scope(across);
     return batch_norm(Variable(part), fresh_norms(1)[0], {}).data();
   };
-  CHECK(test::error_of([&] { normalize(images(x, {0, 1}), nullptr); }).find("needs two") !=
-        std::string::npos);
+  CHECK(test::error_of([&] {
+          normalize(images(x, {0, 1}), nullptr);
+        }).find("needs two") != std::string::npos);
   const Tensor whole = normalize(x, nullptr);
   test::on_processes(2, [&](Communicator& all) {
     const Share s = share_of(2, all.rank(), 2);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "layers/functional.h"
 #include "optim/gradient_sum.h"
-
 #include "support/support.h"
 #include "support/thread_processes.h"
 
@@ -13,8 +13,10 @@ using optim::ParameterKind;
 std::vector<NamedParameter> some_parameters() {
   std::vector<NamedParameter> out;
   for (const int64_t n : {5, 3, 700, 2})
-    out.push_back({"p" + std::to_string(n), Variable(Tensor::zeros(Shape{n}), true),
-                   ParameterKind::kWeight, {}});
+    out.push_back({"p" + std::to_string(n),
+                   Variable(Tensor::zeros(Shape{n}), true),
+                   ParameterKind::kWeight,
+                   {}});
   out.push_back({"frozen", Variable(Tensor::zeros(Shape{4})), ParameterKind::kFrozen, {}});
   return out;
 }
@@ -66,4 +68,45 @@ TEST_CASE("a gradient that appears after the first step is refused by name") {
   });
   for (const std::string& e : errors)
     CHECK(e == "gradients: 'p3' has one in this step and had none in the first");
+}
+
+TEST_CASE("buckets are summed while the backward pass goes on, to the same sums") {
+  const auto gradients = [](bool overlap, int64_t& early) {
+    std::vector<std::vector<Tensor>> out(3);
+    std::vector<int64_t> counts(3);
+    test::on_processes(3, [&](Communicator& all) {
+      const auto p = some_parameters();
+      optim::GradientSum sum(p, all, 16);
+      for (int step = 0; step < 3; ++step) {
+        for (int pass = 0; pass < 2; ++pass) {  // an accumulation
+          // Process 1 leaves out the second step.
+          if (overlap && pass == 1 && !(all.rank() == 1 && step == 1)) sum.overlap();
+          std::vector<std::pair<Variable, Tensor>> roots;
+          for (const size_t i : {size_t{0}, size_t{2}, size_t{3}}) {
+            if (i == 3 && all.rank() == 0 && step > 0) continue;  // without a gradient here
+            const Variable& v = p[i].variable;
+            roots.emplace_back(scale(v, 2.0f + static_cast<float>(all.rank())),
+                               test::random_tensor(v.shape(), static_cast<uint64_t>(step)));
+          }
+          backward(roots);
+        }
+        sum.sum();
+        for (const size_t i : {size_t{0}, size_t{2}, size_t{3}})
+          out[static_cast<size_t>(all.rank())].push_back(p[i].variable.grad().clone());
+        for (const NamedParameter& q : p) q.variable.clear_grad();
+      }
+      counts[static_cast<size_t>(all.rank())] = sum.early();
+    });
+    early = counts[2];
+    for (const auto& o : out)
+      for (size_t i = 0; i < o.size(); ++i) CHECK(test::max_difference(o[i], out[0][i]) == 0);
+    return out[0];
+  };
+  int64_t none = 0, some = 0;
+  const auto plain = gradients(false, none), overlapped = gradients(true, some);
+  CHECK(none == 0);
+  CHECK(some == 6);  // three buckets in each step but the first
+  for (size_t i = 0; i < plain.size(); ++i)
+    CHECK(test::max_difference(plain[i], overlapped[i]) == 0);
+  CHECK(test::max_difference(plain[0], Tensor::zeros(plain[0].shape())) > 1);
 }

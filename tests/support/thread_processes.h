@@ -6,6 +6,7 @@
 #include <cstring>
 #include <exception>
 #include <functional>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -23,7 +24,10 @@ struct ThreadGroup {
 
 class ThreadCommunicator final : public Communicator {
  public:
-  ThreadCommunicator(ThreadGroup& group, int rank) : group_(group), rank_(rank) {}
+  ThreadCommunicator(ThreadGroup& group, int rank, ThreadGroup* second = nullptr)
+      : group_(group), rank_(rank) {
+    if (second != nullptr) second_ = std::make_unique<ThreadCommunicator>(*second, rank);
+  }
   int rank() const override { return rank_; }
   int size() const override { return static_cast<int>(group_.given.size()); }
   int64_t sums = 0;  // how many there were
@@ -37,8 +41,7 @@ class ThreadCommunicator final : public Communicator {
       group_.barrier.arrive_and_wait();
       std::vector<T> all(static_cast<size_t>(n));
       for (const void* g : group_.given)
-        for (int64_t i = 0; i < n; ++i)
-          all[static_cast<size_t>(i)] += static_cast<const T*>(g)[i];
+        for (int64_t i = 0; i < n; ++i) all[static_cast<size_t>(i)] += static_cast<const T*>(g)[i];
       group_.barrier.arrive_and_wait();
       std::copy(all.begin(), all.end(), v);
     };
@@ -59,21 +62,23 @@ class ThreadCommunicator final : public Communicator {
     group_.barrier.arrive_and_wait();
     return all;
   }
+  Communicator* second() override { return second_.get(); }
 
  private:
   ThreadGroup& group_;
   int rank_;
+  std::unique_ptr<ThreadCommunicator> second_;
 };
 
 // Calls work(communicator) on n threads, each with its communicator as processes(). Rethrows the
 // first error by rank; work that fails on some threads alone would leave the others waiting.
 inline void on_processes(int n, const std::function<void(ThreadCommunicator&)>& work) {
-  ThreadGroup group(n);
+  ThreadGroup group(n), second(n);
   std::vector<std::exception_ptr> errors(static_cast<size_t>(n));
   std::vector<std::thread> threads;
   for (int rank = 0; rank < n; ++rank)
     threads.emplace_back([&, rank] {
-      ThreadCommunicator all(group, rank);
+      ThreadCommunicator all(group, rank, &second);
       const ProcessesScope scope(&all);
       try {
         work(all);

@@ -51,8 +51,8 @@ Steps take_steps(const TrainConfig& config, const RunData& data, int processes_w
                  bool turn = false) {
   Steps out;
   const auto work = [&](Communicator* all) {
-    const Yolov6Config model_config = read_yolov6_config(
-        ConfigReader(config.model, "test", "model."), data.train.num_classes());
+    const Yolov6Config model_config =
+        read_yolov6_config(ConfigReader(config.model, "test", "model."), data.train.num_classes());
     const Yolov6 model(model_config, config.seed);
     const DetectionLoss loss(
         read_loss_config(ConfigReader(config.loss, "test", "loss."), model_config.loss()));
@@ -72,7 +72,8 @@ Steps take_steps(const TrainConfig& config, const RunData& data, int processes_w
         loader.next(batch);
       }
       if (turn) batch = turned(batch);
-      double total = step.run(batch.images, batch.targets, 0, batch.whole, batch.counts).items().total();
+      double total =
+          step.run(batch.images, batch.targets, 0, batch.whole, batch.counts).items().total();
       if (!batch.counts) total = 0;
       if (all) all->sum(&total, 1, DType::kF64, Device::kCpu);
       if (sum) sum->sum();
@@ -151,8 +152,8 @@ TEST_CASE("20 steps on 1 to 4 processes differ as by another order of sums") {
   CHECK(order.weight > 0);
   for (const int n : {2, 3, 4}) {
     const Distance d = distance(one, take_steps(config, data, n, 20));
-    INFO(n << " processes: loss " << d.loss << ", weights " << d.weight << "; another order: "
-           << order.loss << ", " << order.weight);
+    INFO(n << " processes: loss " << d.loss << ", weights " << d.weight
+           << "; another order: " << order.loss << ", " << order.weight);
     CHECK(d.loss < 4 * order.loss);
     CHECK(d.weight < 4 * order.weight);
   }
@@ -192,7 +193,8 @@ TEST_CASE("a run on several processes is the run of one, and resumes") {
   train(config, folder / "one", false);
   for (const int n : {2, 3}) {
     INFO(n << " processes");
-    const fs::path whole = folder / std::to_string(n), parts = folder / ("parts" + std::to_string(n));
+    const fs::path whole = folder / std::to_string(n),
+                   parts = folder / ("parts" + std::to_string(n));
     on(n, [&] { return train(config, whole, false); });
     CHECK(files_differ(folder / "one" / "last.safetensors", whole / "last.safetensors") < 1e-5);
     // On the same number of processes to the bit, on another as close as any.
@@ -230,8 +232,8 @@ TEST_CASE("a teacher, the official local statistics, and RepOptimizer on several
   local.sync_bn = false;
   train(local, folder / "local1", false);
   on(2, [&] { return train(local, folder / "local2", false); });
-  const double d = files_differ(folder / "local1" / "last.safetensors",
-                                folder / "local2" / "last.safetensors");
+  const double d =
+      files_differ(folder / "local1" / "last.safetensors", folder / "local2" / "last.safetensors");
   CHECK(d > 1e-5);  // other statistics
   CHECK(d < 0.5);
 
@@ -264,7 +266,8 @@ TEST_CASE("processes that disagree are told before the first step") {
   };
   CHECK(error([](TrainConfig& c) { c.solver.lr0 = 0.5; }) ==
         "process 2 has another config than process 0: 'solver.lr0' differs");
-  const std::string data = error([&](TrainConfig& c) { c.data.path = (folder / "fewer").string(); });
+  const std::string data =
+      error([&](TrainConfig& c) { c.data.path = (folder / "fewer").string(); });
   CHECK_THAT(data, test::Contains("process 2 differs from process 0 in its train"));
   CHECK(!fs::exists(folder / "run" / "config.json"));
 
