@@ -72,7 +72,14 @@ bool one_of_several() { return processes_of_launcher() > 1; }
 
 void run_with_others(const std::string& program, const std::string& version,
                      const std::function<void()>& work) {
-  if (!one_of_several()) return work();
+  if (!one_of_several()) {
+    const char* size = std::getenv("WORLD_SIZE");
+    check(std::getenv("RANK") == nullptr || size == nullptr || std::atoi(size) <= 1,
+          "RANK and WORLD_SIZE say that this is one of {} processes, which an MPI launcher has to "
+          "start (mpirun); without them it trains alone",
+          size != nullptr ? size : "");
+    return work();
+  }
   const std::unique_ptr<Communicator> all = with_nccl(join_mpi());
   if (all->rank() > 0) silence_stdout();
   const ProcessesScope scope(all.get());

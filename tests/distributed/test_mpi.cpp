@@ -137,6 +137,10 @@ TEST_CASE("mpirun: mistakes and notices are said once") {
   CHECK(key.code == 2);
   CHECK(count(key.text, "'epoch'") == 1);
 
+  const Outcome torchrun = run("RANK=1 WORLD_SIZE=2 " + job.command() + "--out " + job.path("x"));
+  CHECK(torchrun.code == 2);
+  CHECK_THAT(torchrun.text, Contains("one of 2 processes, which an MPI launcher has to start"));
+
   const Outcome used = run(job.mpi(2) + "--out " + job.path("probe"));
   CHECK(used.code == 2);
   CHECK(count(used.text, "already holds a run") == 1);
