@@ -68,11 +68,9 @@ void silence_stdout() {
 
 }  // namespace
 
-bool one_of_several() { return processes_of_launcher() > 1; }
-
 void run_with_others(const std::string& program, const std::string& version,
                      const std::function<void()>& work) {
-  if (!one_of_several()) {
+  if (processes_of_launcher() == 1) {
     const char* size = std::getenv("WORLD_SIZE");
     check(std::getenv("RANK") == nullptr || size == nullptr || std::atoi(size) <= 1,
           "RANK and WORLD_SIZE say that this is one of {} processes, which an MPI launcher has to "

@@ -7,9 +7,6 @@
 
 namespace sextant::distributed {
 
-// Whether a launcher has started this process as one of several.
-bool one_of_several();
-
 // Calls work(). Where a launcher has started this process as one of several, processes() are they
 // meanwhile: process 0 prints, the others' stdout goes nowhere, notices are printed once, and a lost
 // process ends all (core/distributed/watch.h). `version` has to be the same on all; threads
