@@ -4,12 +4,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <set>
 
+#include "apps/training/processes.h"
 #include "apps/training/solver.h"
 #include "apps/training/train_epoch.h"
-#include "core/config.h"
 #include "core/file.h"
 #include "core/interrupt.h"
 #include "deploy/detect/evaluation.h"
@@ -21,52 +20,6 @@ optim::NamedTensors named_state(const Module& module) {
   optim::NamedTensors out;
   for (const auto& s : module.state()) out.emplace_back(s.name, s.tensor);
   return out;
-}
-
-// The losses of a batch as the sums of those of all processes.
-std::function<LossItems()> summed(std::function<LossItems()> items, bool counts,
-                                  Communicator* across) {
-  if (!across) return items;
-  return [items = std::move(items), counts, across] {
-    LossItems all = counts ? items() : LossItems{};
-    double* const parts[] = {&all.iou, &all.dfl, &all.cls, &all.objectness, &all.cwd};
-    std::array<double, std::size(parts)> sums;
-    for (size_t i = 0; i < sums.size(); ++i) sums[i] = *parts[i];
-    across->sum(sums.data(), std::ssize(sums), DType::kF64, Device::kCpu);
-    for (size_t i = 0; i < sums.size(); ++i) *parts[i] = sums[i];
-    return all;
-  };
-}
-
-// FNV-1a
-struct Fingerprint {
-  uint64_t value = 0xcbf29ce484222325;
-  void add(const void* bytes, size_t n) {
-    const auto* p = static_cast<const unsigned char*>(bytes);
-    for (size_t i = 0; i < n; ++i) value = (value ^ p[i]) * 0x100000001b3;
-  }
-};
-
-std::string fingerprint(const data::Dataset& dataset) {
-  Fingerprint f;
-  for (const data::Sample& s : dataset.samples) {
-    const std::string name = s.image.filename().string();
-    f.add(name.data(), name.size());
-    f.add(&s.width, sizeof(s.width));
-    f.add(&s.height, sizeof(s.height));
-    for (const data::Label& l : s.labels)
-      for (const double v : {double(l.category), double(l.cx), double(l.cy), double(l.w),
-                             double(l.h), double(l.crowd)})
-        f.add(&v, sizeof(v));
-  }
-  return fmt::format("{:016x}", f.value);
-}
-
-void spread(Communicator& across, const Tensor& t) {
-  across.broadcast(t.raw(), t.numel() * size_of(t.dtype()), t.device());
-}
-void spread(Communicator& across, const optim::NamedTensors& tensors) {
-  for (const auto& [name, t] : tensors) spread(across, t);
 }
 
 int64_t parameter_count(const Module& module) {
@@ -123,7 +76,7 @@ RunResult Run::train(int64_t stop_after) {
 }
 
 void Run::begin() {
-  if (across_) check_agreement();
+  if (across_) check_agreement(*across_, identity());
   if (folder_.resuming() && is_first_process())
     state_ = load_run(folder_.state(), task_.resume_key(), task_.module(), averages(), *optimizer_,
                       task_.scaler());
@@ -154,37 +107,12 @@ void Run::begin() {
                state_.epoch < config_.epochs ? "" : "; more 'epochs' in its config continue it");
 }
 
-// Before the first step: whether the processes would train the same on the same.
-void Run::check_agreement() const {
-  Json config = task_.resume_key();
-  // What may differ from host to host, or does not change the result.
-  for (const char* key : {"workers", "device", "cache_mb", "init", "teacher", "model", "start"})
-    if (config.contains(key) && !config[key].is_object()) config.erase(key);
-  config["data"].erase("path");
-  const Json mine = {{"config", config},
-                     {"train images", data_.train.size()},
-                     {"val images", data_.val.size()},
-                     {"train labels", fingerprint(data_.train)},
-                     {"val labels", fingerprint(data_.val)},
-                     {"parameters", parameter_count(task_.module())},
-                     {"device", name_of(traits_.device)},
-                     {"resume", folder_.resuming()}};
-  const std::vector<std::string> all = across_->gather(json_text(mine));
-  const Json first = parse_json(all[0], "process 0");
-  for (size_t rank = 1; rank < all.size(); ++rank) {
-    const Json other = parse_json(all[rank], fmt::format("process {}", rank));
-    const auto key = first_difference(first, other);
-    if (!key) continue;
-    const auto value = [&key](const Json& j) {
-      const std::string name = key->starts_with("config.") ? "config" : *key;
-      return name == "config" ? std::string("another value") : short_json(j.value(name, Json()));
-    };
-    if (key->starts_with("config"))
-      fail("process {} has another config than process 0: '{}' differs", rank,
-           key->size() > 7 ? key->substr(7) : *key);
-    fail("process {} differs from process 0 in its {}: {}, {} there", rank, *key, value(other),
-         value(first));
-  }
+Json Run::identity() const {
+  return {
+      {"config", comparable(task_.resume_key())}, {"train images", data_.train.size()},
+      {"val images", data_.val.size()},           {"train labels", fingerprint(data_.train)},
+      {"val labels", fingerprint(data_.val)},     {"parameters", parameter_count(task_.module())},
+      {"device", name_of(traits_.device)},        {"resume", folder_.resuming()}};
 }
 
 // Process 0's start, or what it has resumed, on every process.
@@ -207,21 +135,6 @@ void Run::spread_statistics() const {
   for (const auto& b : task_.module().buffers()) buffers.insert(b.name);
   for (const auto& [name, t] : averages_->tensors())
     if (buffers.contains(name)) spread(*across_, t);
-}
-
-// The same sums have moved the same weights, so that a difference is a fault of the machinery.
-void Run::check_same_weights() const {
-  Fingerprint f;
-  for (const auto& s : task_.module().state()) {
-    const Tensor t = s.tensor.to(Device::kCpu);
-    f.add(t.raw(), static_cast<size_t>(t.numel() * size_of(t.dtype())));
-  }
-  const std::string mine(reinterpret_cast<const char*>(&f.value), sizeof(f.value));
-  const std::vector<std::string> all = across_->gather(mine);
-  for (size_t rank = 1; rank < all.size(); ++rank)
-    check(all[rank] == all[0],
-          "process {} has other weights than process 0 after epoch {}; resume the run to continue",
-          rank, state_.epoch);
 }
 
 bool Run::finished() const {
@@ -284,7 +197,7 @@ void Run::step(const optim::StepValues& values) {
 }
 
 void Run::evaluate(EpochRow& row) {
-  if (across_) check_same_weights();
+  if (across_) check_same_state(*across_, task_.module(), state_.epoch);
   const deploy::EvalResult r =
       deploy::evaluate(task_.graph(), data_.val, config_.image_size, traits_.precision,
                        {.conf = config_.eval_conf,

@@ -94,11 +94,10 @@ class Run {
   RunResult train(int64_t stop_after = 0);
 
  private:
-  void check_agreement() const;
+  Json identity() const;  // what has to be the same on every process
   void begin();
   void spread_state();
   void spread_statistics() const;
-  void check_same_weights() const;
   bool finished() const;
   void one_epoch();
   void step(const optim::StepValues& values);
