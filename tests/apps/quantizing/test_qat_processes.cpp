@@ -11,7 +11,7 @@ namespace {
 using namespace sextant;
 using namespace sextant::apps;
 
-double largest_difference(const std::filesystem::path& a, const std::filesystem::path& b) {
+double qat_states_differ(const std::filesystem::path& a, const std::filesystem::path& b) {
   const SafeTensors x = load_safetensors(a), y = load_safetensors(b);
   double most = 0, largest = 0;
   for (const auto& [name, t] : x.tensors) {
@@ -56,8 +56,8 @@ TEST_CASE("quantization-aware training on several processes is that of one, and 
     const auto state = [&](const std::string& name) {
       return folder / (kind + name) / "resume.safetensors";
     };
-    CHECK(largest_difference(state("one"), state("two")) < 1e-4);
-    CHECK(largest_difference(state("one"), state("three")) < 1e-4);
-    CHECK(largest_difference(state("three"), state("parts")) == 0);
+    CHECK(qat_states_differ(state("one"), state("two")) < 1e-4);
+    CHECK(qat_states_differ(state("one"), state("three")) < 1e-4);
+    CHECK(qat_states_differ(state("three"), state("parts")) == 0);
   }
 }
