@@ -55,6 +55,7 @@ ImageHeader header_of(std::span<const uint8_t> bytes, const std::string& name) {
   check_format(bytes, name);
   if (is_tiff(bytes)) return tiff_header(bytes, name);
   if (is_webp(bytes)) return webp_header(bytes, name);
+  if (is_jpeg(bytes)) return jpeg_header(bytes, name);
   if (!is_png(bytes)) return stb_header(bytes, name);
   const auto read = [&](uint64_t at, std::span<uint8_t> to) {
     if (at > bytes.size() || bytes.size() - at < to.size()) return false;
@@ -119,6 +120,7 @@ Image decode_image(std::span<const uint8_t> bytes, const std::string& name) {
   check_size(header, bytes.size(), name);
   Image image = is_tiff(bytes)   ? tiff_decode(bytes, header, name)
                 : is_webp(bytes) ? webp_decode(bytes, header, name)
+                : is_jpeg(bytes) ? jpeg_decode(bytes, header, name)
                                  : stb_decode(bytes, header, name);
   return upright(std::move(image), header.orientation);
 }

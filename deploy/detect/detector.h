@@ -33,12 +33,16 @@ struct DetectorTimes {
   double inference = 0;    // engine, decoding included
   double postprocess = 0;  // NMS, mapping the boxes back to the image
   int64_t images = 0;
+
+  DetectorTimes& operator+=(const DetectorTimes& other);
 };
 
 class Detector {
  public:
   // Images get the grey border stored in the graph. Throws as check_detects().
   Detector(const Graph& graph, const DetectorConfig& config);
+  // Another detector over the same weights, for another thread; its times start at zero.
+  Detector sibling() const;
   // Boxes in pixels of `image`, clipped to it, best first.
   std::vector<kernels::Detection> run(const data::Image& image);
   const DetectorTimes& times() const { return times_; }
@@ -47,6 +51,7 @@ class Detector {
   const Engine& engine() const { return engine_; }
 
  private:
+  Detector(const DetectorConfig& config, const data::LetterboxOptions& canvas, Engine engine);
   // The canvas in input_.
   void letterbox(const data::Image& image, const data::LetterboxGeometry& geometry);
   std::vector<kernels::Detection> suppress(const Tensor& predictions) const;
