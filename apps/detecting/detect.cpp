@@ -7,7 +7,6 @@
 #include <deque>
 #include <filesystem>
 #include <map>
-#include <mutex>
 
 #include "apps/detecting/video.h"
 #include "core/interrupt.h"
@@ -15,6 +14,7 @@
 #include "core/parallel.h"
 #include "core/progress.h"
 #include "core/task_pool.h"
+#include "deploy/detect/detector_pool.h"
 
 namespace sextant::apps {
 namespace {
@@ -98,23 +98,18 @@ class Detection {
  public:
   Detection(const deploy::Graph& graph, const deploy::DetectorConfig& config,
             const DetectOutputs& outputs, const std::vector<ResultFormat>& formats)
-      : graph_(graph), outputs_(outputs), detector_(graph, config), writers_(outputs, formats) {
-    // On a CPU the first image costs no more than the others.
-    if (config.device == Device::kCuda) detector_.warm_up();
-    several_ = config.device == Device::kCpu && num_threads() > 1;
-  }
+      : graph_(graph), outputs_(outputs), detectors_(graph, config), writers_(outputs, formats) {}
 
   // Reads ahead of the engine and writes behind it; returns when everything except the results is
-  // written. Of many pictures each is one thread's from reading to writing, which costs less than
-  // to share every layer of every picture between the threads.
+  // written. Of many pictures each is one thread's from reading to writing.
   void run(FrameSource& source, const std::string& stem, Progress& progress) {
     std::unique_ptr<VideoWriter> video;
     if (outputs_.pictures && !source.video_rate().empty())
       video = std::make_unique<VideoWriter>(fs::path(outputs_.folder) / (stem + ".mp4"),
                                             source.video_rate());
     const bool of_video = video != nullptr;
-    const bool one_thread_each = several_ && source.size() >= 2 * num_threads();
-    if (one_thread_each) summary_.at_a_time = num_threads();
+    const bool one_thread_each = detectors_.parallel() && source.size() >= 2 * num_threads();
+    if (one_thread_each) at_a_time_ = num_threads();
     std::deque<std::future<Picture>> coming;
     std::deque<std::future<std::optional<data::Image>>> leaving;
     TaskPool pool(num_threads());
@@ -142,7 +137,7 @@ class Detection {
         ++summary_.broken;
         return;
       }
-      if (!picture.finished) look_at(picture, detector_);
+      if (!picture.finished) add_boxes(picture, detectors_.first().run(picture.image));
       writers_.add(picture.found);
       ++summary_.pictures;
       summary_.boxes += std::ssize(picture.found.boxes);
@@ -185,8 +180,8 @@ class Detection {
 
   DetectSummary summary() const {
     DetectSummary s = summary_;
-    s.times = detector_.times();
-    for (const auto& d : siblings_) s.times += d->times();
+    s.times = detectors_.times();
+    s.times.at_a_time = at_a_time_;
     return s;
   }
 
@@ -209,28 +204,15 @@ class Detection {
     return picture;
   }
 
-  void look_at(Picture& picture, deploy::Detector& detector) const {
-    for (const auto& d : detector.run(picture.image))
+  void add_boxes(Picture& picture, const std::vector<kernels::Detection>& boxes) const {
+    for (const auto& d : boxes)
       picture.found.boxes.push_back(
           {{d.x1, d.y1, d.x2, d.y2}, d.class_id, deploy::class_name(graph_, d.class_id), d.score});
   }
 
   // The rest of a picture's way, on this thread.
   void finish_here(Picture& picture, bool of_video) {
-    std::unique_ptr<deploy::Detector> mine;
-    {
-      const std::lock_guard lock(siblings_mutex_);
-      if (!siblings_.empty()) {
-        mine = std::move(siblings_.back());
-        siblings_.pop_back();
-      }
-    }
-    if (!mine) mine = std::make_unique<deploy::Detector>(detector_.sibling());
-    look_at(picture, *mine);
-    {
-      const std::lock_guard lock(siblings_mutex_);
-      siblings_.push_back(std::move(mine));
-    }
+    add_boxes(picture, detectors_.run(picture.image));
     if (writers_.wants_pixels())
       picture.video_frame = writers_.write(picture.found, std::move(picture.image), of_video);
     picture.image = {};
@@ -239,12 +221,10 @@ class Detection {
 
   const deploy::Graph& graph_;
   const DetectOutputs& outputs_;
-  deploy::Detector detector_;
-  bool several_ = false;  // whether several pictures can be worked on at a time
-  std::mutex siblings_mutex_;
-  std::vector<std::unique_ptr<deploy::Detector>> siblings_;  // those that no thread is using
+  deploy::DetectorPool detectors_;
   Writers writers_;
   DetectSummary summary_;
+  int at_a_time_ = 1;
   int64_t done_ = 0;  // pictures of all inputs, including broken ones
 };
 

@@ -28,7 +28,6 @@ struct DetectSummary {
   int64_t pictures = 0;
   int64_t boxes = 0;
   int64_t broken = 0;  // images that could not be read
-  int at_a_time = 1;   // pictures, each on one thread
   double seconds = 0;  // from the first picture to the last file
   deploy::DetectorTimes times;
 };

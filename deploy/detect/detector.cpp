@@ -38,6 +38,10 @@ DetectorTimes& DetectorTimes::operator+=(const DetectorTimes& other) {
   return *this;
 }
 
+double DetectorTimes::per_image(double seconds) const {
+  return 1e3 * seconds / static_cast<double>(std::max<int64_t>(images, 1) * at_a_time);
+}
+
 Detector::Detector(const Graph& graph, const DetectorConfig& config)
     : Detector((check_detects(graph), config), canvas_for(graph, config.image_size),
                Engine(graph, {.batch = 1,

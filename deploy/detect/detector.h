@@ -29,12 +29,15 @@ std::string class_name(const Graph& graph, int64_t id);
 
 // Seconds spent, summed over all images so far.
 struct DetectorTimes {
+  int at_a_time = 1;       // images, each on one thread
   double preprocess = 0;   // letterbox
   double inference = 0;    // engine, decoding included
   double postprocess = 0;  // NMS, mapping the boxes back to the image
   int64_t images = 0;
 
   DetectorTimes& operator+=(const DetectorTimes& other);
+  // From a sum to milliseconds that pass for an image.
+  double per_image(double seconds) const;
 };
 
 class Detector {

@@ -3,17 +3,19 @@
 
 #include <algorithm>
 
+#include "core/parallel.h"
 #include "core/progress.h"
+#include "core/task_pool.h"
+#include "deploy/detect/detector_pool.h"
 
 namespace sextant::deploy {
 
 Json EvalResult::json(const std::vector<std::string>& names) const {
   Json j = metrics.to_json(names);
-  const double ms = 1e3 / static_cast<double>(std::max<int64_t>(times.images, 1));
   j["images"] = times.images;
-  j["ms_per_image"] = times.inference * ms;
-  j["ms_preprocess"] = times.preprocess * ms;
-  j["ms_postprocess"] = times.postprocess * ms;
+  j["ms_per_image"] = times.per_image(times.inference);
+  j["ms_preprocess"] = times.per_image(times.preprocess);
+  j["ms_postprocess"] = times.per_image(times.postprocess);
   j["best_f1"] = {{"confidence", curves.confidence},
                   {"precision", curves.precision},
                   {"recall", curves.recall},
@@ -66,21 +68,31 @@ EvalResult evaluate(const Graph& graph, const data::Dataset& dataset, int image_
   config.nms.conf = static_cast<float>(options.conf);
   config.nms.iou = options.iou;
   config.nms.multi_label = true;
-  Detector detector(graph, config);
-  detector.warm_up();
+  DetectorPool detectors(graph, config);
   const int classes = static_cast<int>(classes_of_model);
   std::vector<data::ImageEval> images;
   std::vector<data::MatchedDetection> matched;
   std::vector<int> truths;
   data::ConfusionMatrix confusion(classes);
   Progress progress("evaluate", dataset.size());
-  for (int64_t i = 0; i < dataset.size(); ++i) {
+  struct Seen {
+    std::optional<data::Image> pixels;  // nothing if they cannot be decoded
+    std::vector<kernels::Detection> found;
+  };
+  const auto look = [&](int64_t i) {
+    Seen seen{data::load_sample(dataset, i), {}};
+    if (!seen.pixels || !detectors.parallel()) return seen;
+    seen.found = detectors.run(*seen.pixels);
+    seen.pixels->pixels = {};
+    return seen;
+  };
+  const auto add = [&](int64_t i, Seen seen) {
     progress.update(i);
-    const auto pixels = data::load_sample(dataset, i);
-    if (!pixels) continue;
+    if (!seen.pixels) return;
+    if (!detectors.parallel()) seen.found = detectors.first().run(*seen.pixels);
     data::ImageEval image;
     image.truths = ground_truth(dataset.samples[static_cast<size_t>(i)]);
-    for (const auto& d : detector.run(*pixels))
+    for (const auto& d : seen.found)
       image.detections.push_back(
           {d.class_id, data::CocoBox::from_corners(d.x1, d.y1, d.x2, d.y2), d.score});
     const auto of_image = data::match_detections(image);
@@ -89,11 +101,14 @@ EvalResult evaluate(const Graph& graph, const data::Dataset& dataset, int image_
       if (!t.crowd) truths.push_back(t.class_id);
     confusion.add(image);
     images.push_back(std::move(image));
-  }
+  };
+  run_in_order(dataset.size(), num_threads(), look, add);
   progress.finish();
   check(!images.empty(), "{}: none of the images of split '{}' can be decoded", dataset.path,
         dataset.split);
-  return {data::evaluate_coco(images, classes), detector.times(),
+  DetectorTimes times = detectors.times();
+  if (detectors.parallel()) times.at_a_time = num_threads();
+  return {data::evaluate_coco(images, classes), times,
           data::precision_recall(std::move(matched), truths), std::move(confusion)};
 }
 

@@ -114,7 +114,7 @@ TEST_CASE("detect: the same from many pictures at a time as from one after the o
     set_num_threads(n);
     const DetectSummary found = scene.run();
     set_num_threads(threads);
-    CHECK(found.at_a_time == n);
+    CHECK(found.times.at_a_time == n);
     CHECK(found.pictures == 12);
     CHECK(found.broken == 1);
     CHECK(found.times.images == 12);
