@@ -79,6 +79,7 @@ void Run::begin() {
              describe_data(data_.train, data_.val), parameter_count(task_.module()),
              loader_.batches_per_epoch(),
              state_.epoch > 0 ? fmt::format("; resuming with epoch {}", state_.epoch + 1) : "");
+  fmt::print("in memory: {}\n", loader_.cached());
   if (traits_.has_start && !folder_.resuming()) {
     EpochRow row;
     evaluate(row);

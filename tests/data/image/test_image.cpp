@@ -183,6 +183,26 @@ TEST_CASE("image: a JPEG decoded at a fraction of its size is the mean of its pi
   }
 }
 
+TEST_CASE("image: a JPEG that is to be resized is decoded no larger than it has to be") {
+  const test::TemporaryFolder folder;
+  save_jpeg(folder / "a.jpg", make_image(100, 60, 90));
+  save_png(folder / "a.png", make_image(100, 60, 90));
+  const auto width = [&](const char* file, int w, int h) {
+    const auto bytes = read_bytes(folder / file);
+    const ReducedImage r = decode_reduced(bytes, file, {w, h});
+    CHECK(r.full == ImageSize{100, 60});
+    CHECK(r.image.pixels == make_image(r.image.width, r.image.height, 90).pixels);
+    return r.image.width;
+  };
+  CHECK(width("a.jpg", 51, 30) == 100);
+  CHECK(width("a.jpg", 50, 30) == 50);
+  CHECK(width("a.jpg", 50, 31) == 100);
+  CHECK(width("a.jpg", 25, 15) == 25);
+  CHECK(width("a.jpg", 1, 1) == 13);
+  CHECK(width("a.jpg", 1000, 600) == 100);
+  CHECK(width("a.png", 1, 1) == 100);
+}
+
 TEST_CASE("image: a JPEG of four inks, as Adobe writes them and as the standard has them") {
   // Cyan and half black: red 0, green and blue half.
   for (const bool adobe : {true, false}) {
