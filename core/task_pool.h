@@ -4,6 +4,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <future>
@@ -43,5 +44,22 @@ class TaskPool {
   bool closed_ = false;
   std::vector<std::thread> threads_;
 };
+
+// Calls work(i) for i of [0, count) on so many threads, and take(i, result) on this one, in order. At
+// most two results more than there are threads are held at a time. Rethrows what either throws.
+template <class Work, class Take>
+void run_in_order(int64_t count, int threads, const Work& work, const Take& take) {
+  using Result = std::invoke_result_t<const Work&, int64_t>;
+  std::deque<std::future<Result>> coming;
+  TaskPool pool(threads);
+  int64_t next = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    for (; next < count && next < i + threads + 2; ++next)
+      coming.push_back(pool.submit([&work, next] { return work(next); }));
+    Result result = coming.front().get();
+    coming.pop_front();
+    take(i, std::move(result));
+  }
+}
 
 }  // namespace sextant

@@ -115,13 +115,14 @@ void run_detect(const DetectOptions& o, const LoadGraph& load) {
   const deploy::Graph graph = load(o.model);
   const deploy::DetectorConfig config = detector_config(o, graph);
   const DetectSummary found = detect(graph, config, o.model, inputs, raw, chosen_outputs(o));
-  const double ms = 1e3 / static_cast<double>(std::max<int64_t>(found.times.images, 1));
+  const deploy::DetectorTimes& t = found.times;
+  const std::string at_a_time = t.at_a_time > 1 ? fmt::format(", {} at a time", t.at_a_time) : "";
   fmt::print(
-      "{} pictures, {} boxes, {}; {:.1f} pictures/s; per picture {:.2f} ms preprocess, {:.2f} ms "
+      "{} pictures, {} boxes, {}; {:.1f} pictures/s{}; per picture {:.2f} ms preprocess, {:.2f} ms "
       "inference, {:.2f} ms postprocess; written to {}\n",
       found.pictures, found.boxes, name_of(config.precision),
-      static_cast<double>(found.pictures) / found.seconds, found.times.preprocess * ms,
-      found.times.inference * ms, found.times.postprocess * ms, o.outputs.folder);
+      static_cast<double>(found.pictures) / found.seconds, at_a_time, t.per_image(t.preprocess),
+      t.per_image(t.inference), t.per_image(t.postprocess), o.outputs.folder);
   check(found.broken == 0, "{} of {} images could not be read", found.broken,
         found.broken + found.pictures);
 }

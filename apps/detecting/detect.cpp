@@ -14,6 +14,7 @@
 #include "core/parallel.h"
 #include "core/progress.h"
 #include "core/task_pool.h"
+#include "deploy/detect/detector_pool.h"
 
 namespace sextant::apps {
 namespace {
@@ -84,23 +85,32 @@ class Writers {
   std::vector<std::unique_ptr<ResultWriter>> results_;
 };
 
+// A picture on its way from the input to the files.
+struct Picture {
+  data::Image image;
+  std::string broken;  // why it could not be decoded
+  FrameBoxes found;
+  bool finished = false;                   // detected and written
+  std::optional<data::Image> video_frame;  // what is left to write then
+};
+
 class Detection {
  public:
   Detection(const deploy::Graph& graph, const deploy::DetectorConfig& config,
             const DetectOutputs& outputs, const std::vector<ResultFormat>& formats)
-      : graph_(graph), outputs_(outputs), detector_(graph, config), writers_(outputs, formats) {
-    // On a CPU the first image costs no more than the others.
-    if (config.device == Device::kCuda) detector_.warm_up();
-  }
+      : graph_(graph), outputs_(outputs), detectors_(graph, config), writers_(outputs, formats) {}
 
   // Reads ahead of the engine and writes behind it; returns when everything except the results is
-  // written.
+  // written. Of many pictures each is one thread's from reading to writing.
   void run(FrameSource& source, const std::string& stem, Progress& progress) {
     std::unique_ptr<VideoWriter> video;
     if (outputs_.pictures && !source.video_rate().empty())
       video = std::make_unique<VideoWriter>(fs::path(outputs_.folder) / (stem + ".mp4"),
                                             source.video_rate());
-    std::deque<Coming> coming;
+    const bool of_video = video != nullptr;
+    const bool one_thread_each = detectors_.parallel() && source.size() >= 2 * num_threads();
+    if (one_thread_each) at_a_time_ = num_threads();
+    std::deque<std::future<Picture>> coming;
     std::deque<std::future<std::optional<data::Image>>> leaving;
     TaskPool pool(num_threads());
     // The number of pictures in memory before the engine, and behind it.
@@ -110,85 +120,111 @@ class Detection {
       leaving.pop_front();
       if (frame) video->write(*frame);
     };
-    bool more = true;
+    const auto submit = [&](Frame frame) {
+      const int64_t id = done_ + std::ssize(coming);
+      coming.push_back(pool.submit([this, frame = std::move(frame), id, of_video, one_thread_each] {
+        Picture picture = read(frame, id);
+        if (one_thread_each && picture.broken.empty()) finish_here(picture, of_video);
+        return picture;
+      }));
+    };
+    const auto take_first = [&] {
+      Picture picture = coming.front().get();
+      coming.pop_front();
+      ++done_;
+      if (!picture.broken.empty()) {
+        print_notice(picture.broken);
+        ++summary_.broken;
+        return;
+      }
+      if (!picture.finished) add_boxes(picture, detectors_.first().run(picture.image));
+      writers_.add(picture.found);
+      ++summary_.pictures;
+      summary_.boxes += std::ssize(picture.found.boxes);
+      if (picture.finished) {
+        if (picture.video_frame) video->write(*picture.video_frame);
+      } else if (writers_.wants_pixels()) {
+        leaving.push_back(
+            pool.submit([this, of_video, p = std::make_shared<Picture>(std::move(picture))] {
+              return writers_.write(p->found, std::move(p->image), of_video);
+            }));
+      }
+    };
+    const auto finish = [&] {
+      while (!leaving.empty()) write_first();
+      if (video) video->finish();
+    };
     int64_t of_source = 0;
     try {
-      while (true) {
+      for (bool more = true; more || !coming.empty();) {
         while (more && coming.size() < most) {
           auto frame = source.next();
           more = frame.has_value();
-          if (more) coming.push_back({*frame, pool.submit(frame->pixels)});
+          if (more) submit(std::move(*frame));
         }
         if (coming.empty()) break;
-        Coming next = std::move(coming.front());
-        coming.pop_front();
         progress.update(of_source++);
-        ++done_;
-        if (auto seen = look_at(next); seen && writers_.wants_pixels())
-          leaving.push_back(pool.submit(
-              [this, of_video = video != nullptr, seen = std::make_shared<Seen>(std::move(*seen))] {
-                return writers_.write(seen->found, std::move(seen->image), of_video);
-              }));
+        take_first();
         while (leaving.size() > most) write_first();
       }
     } catch (const Interrupted&) {
-      while (!leaving.empty()) write_first();
-      if (video) video->finish();
+      // What is finished has its files: the results list it.
+      while (one_thread_each && !coming.empty()) take_first();
+      finish();
       throw;
     }
-    while (!leaving.empty()) write_first();
-    if (video) video->finish();
+    finish();
   }
 
   void finish() { writers_.finish(); }
 
   DetectSummary summary() const {
     DetectSummary s = summary_;
-    s.times = detector_.times();
+    s.times = detectors_.times();
+    s.times.at_a_time = at_a_time_;
     return s;
   }
 
  private:
-  struct Coming {
-    Frame frame;
-    std::future<data::Image> pixels;
-  };
-  struct Seen {
-    FrameBoxes found;
-    data::Image image;
-  };
-
-  // Empty if the image cannot be decoded.
-  std::optional<Seen> look_at(Coming& next) {
-    Seen seen;
+  static Picture read(const Frame& frame, int64_t id) {
+    Picture picture;
     try {
-      seen.image = next.pixels.get();
+      picture.image = frame.pixels();
     } catch (const Error& e) {
-      print_notice(e.what());
-      ++summary_.broken;
-      return std::nullopt;
+      picture.broken = e.what();
+      return picture;
     }
-    seen.found = {.name = next.frame.name,
-                  .frame = next.frame.number,
-                  .stem = next.frame.stem,
-                  .image_id = done_ - 1,
-                  .width = seen.image.width,
-                  .height = seen.image.height,
-                  .boxes = {}};
-    for (const auto& d : detector_.run(seen.image))
-      seen.found.boxes.push_back(
+    picture.found = {.name = frame.name,
+                     .frame = frame.number,
+                     .stem = frame.stem,
+                     .image_id = id,
+                     .width = picture.image.width,
+                     .height = picture.image.height,
+                     .boxes = {}};
+    return picture;
+  }
+
+  void add_boxes(Picture& picture, const std::vector<kernels::Detection>& boxes) const {
+    for (const auto& d : boxes)
+      picture.found.boxes.push_back(
           {{d.x1, d.y1, d.x2, d.y2}, d.class_id, deploy::class_name(graph_, d.class_id), d.score});
-    writers_.add(seen.found);
-    ++summary_.pictures;
-    summary_.boxes += std::ssize(seen.found.boxes);
-    return seen;
+  }
+
+  // The rest of a picture's way, on this thread.
+  void finish_here(Picture& picture, bool of_video) {
+    add_boxes(picture, detectors_.run(picture.image));
+    if (writers_.wants_pixels())
+      picture.video_frame = writers_.write(picture.found, std::move(picture.image), of_video);
+    picture.image = {};
+    picture.finished = true;
   }
 
   const deploy::Graph& graph_;
   const DetectOutputs& outputs_;
-  deploy::Detector detector_;
+  deploy::DetectorPool detectors_;
   Writers writers_;
   DetectSummary summary_;
+  int at_a_time_ = 1;
   int64_t done_ = 0;  // pictures of all inputs, including broken ones
 };
 

@@ -88,6 +88,7 @@ void Run::begin() {
              describe_data(data_.train, data_.val), parameter_count(task_.module()),
              loader_.batches_per_epoch(),
              state_.epoch > 0 ? fmt::format("; resuming with epoch {}", state_.epoch + 1) : "");
+  fmt::print("in memory: {}\n", loader_.cached());
   if (across_)
     fmt::print("{} processes{}\n", across_->size(),
                traits_.local_statistics

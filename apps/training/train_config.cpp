@@ -71,12 +71,12 @@ void RunConfig::fields(ConfigFields& f) {
   f("epochs", epochs, 1, 100000);
   f("batch", batch, 1, 4096);
   f("image_size", image_size, 64, 4096);
-  f("workers", workers, 1, 256);
+  f("workers", workers, 0, 256);
   f("close_mosaic", close_mosaic, 0, 100000);
   f("eval_interval", eval_interval, 1, 100000);
   f("eval_conf", eval_conf, 0, 1);
   f("eval_iou", eval_iou, 0, 1);
-  f("cache_mb", cache_mb, 0, 1 << 20);
+  f("cache_mb", cache_mb, -1, 1 << 20);
   f("patience", patience, 0, 100000);
   f("bucket_mb", bucket_mb, 1, 4096);
   f.object("data", [&](ConfigFields& d) { data.fields(d); });

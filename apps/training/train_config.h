@@ -88,12 +88,12 @@ struct RunConfig {
   int64_t epochs = 60;
   int64_t batch = 16;
   int image_size = 320;
-  int workers = 1;
+  int workers = 0;            // loader threads; 0: one per processor
   int64_t close_mosaic = 10;  // the last epochs are without mosaic and mixup
   int64_t eval_interval = 5;  // epochs between evaluations; the last epoch is always evaluated
   double eval_conf = 0.03;
   double eval_iou = 0.65;
-  int64_t cache_mb = 1024;
+  int64_t cache_mb = -1;   // -1: half of the memory that is free
   int64_t patience = 0;    // epochs without a better mAP50-95 that end the run; 0: never
   int64_t bucket_mb = 25;  // with several processes, gradients are summed in pieces of this size
   DataConfig data;

@@ -3,10 +3,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 
 #include "core/communicator.h"
+#include "core/memory.h"
+#include "core/parallel.h"
 #include "core/progress.h"
 
 namespace sextant::apps {
@@ -31,12 +34,14 @@ data::LoaderConfig loader_config(const RunConfig& config, Device device, int64_t
   c.shuffle = true;
   c.augment = config.augment;
   c.seed = config.seed;
-  c.threads = config.workers;
-  c.cache_bytes = config.cache_mb << 20;
+  c.threads = config.workers > 0 ? config.workers : std::min(num_threads(), 256);
+  c.cache_bytes = config.cache_mb >= 0 ? config.cache_mb << 20 : available_memory() / 2;
+  if (config.cache_mb >= 0) c.device_cache_bytes = c.cache_bytes;
   c.device = device;
   if (const Communicator* all = processes()) {
     c.process = all->rank();
     c.processes = all->size();
+    if (config.cache_mb < 0) c.cache_bytes /= all->size();  // perhaps all on this machine
   }
   return c;
 }

@@ -7,6 +7,7 @@
 #include "convolutions.h"
 #include "core/parallel.h"
 #include "kernels/cpu/isa.h"
+#include "loader.h"
 #include "peak.h"
 #include "train_step.h"
 
@@ -44,6 +45,18 @@ int main(int argc, char** argv) {
   step.add_option("--runs N", o.runs, "timed steps").show_default();
   step.add_option("--mode NAME", o.mode, "blocks in training, as model.training_mode");
   step.callback([&] { fmt::print("{}\n", bench::train_step(o).dump()); });
+
+  bench::LoaderOptions load;
+  apps::Command loader =
+      app.add_command("loader", "Images per second that the data loader prepares, nothing cached");
+  loader.add_option("--data DATA", load.data, "dataset: a folder, a JSON file or a data.yaml")
+      .required();
+  loader.add_option("--split NAME", load.split, "split to load").show_default();
+  loader.add_option("--batch N", load.batch, "images per batch").show_default();
+  loader.add_option("--img SIZE", load.image_size, "image size").show_default();
+  loader.add_option("--images N", load.images, "images per measurement").show_default();
+  loader.add_option("--threads N", load.threads, "loader threads").show_default();
+  loader.callback([&] { fmt::print("{}\n", bench::loader(load).dump()); });
   app.require_command();
   return app.run(argc, argv);
 }

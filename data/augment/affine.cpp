@@ -71,11 +71,69 @@ AffineMatrix affine_matrix(const AffineDraws& draws, int source_width, int sourc
   return {m[0][0], m[0][1], m[0][2], m[1][0], m[1][1], m[1][2]};
 }
 
+namespace {
+
+// Along one axis, for a map that keeps rows and columns: where a result's first neighbour is and the
+// weight of the second, in 1/32.
+struct AxisTap {
+  int at, second;
+};
+
+// Neighbours beyond the border are all alike: `at` is kept in [-2, size].
+AxisTap axis_tap(int64_t fine, int size) {
+  using namespace kernels::image;
+  const WarpTap t = warp_tap(fine, 0);
+  return {std::clamp(t.x, -2, size), t.w01 / kWarpSteps};
+}
+
+// For m[1] = m[3] = 0: the weights of the four neighbours are products of one along x and one along
+// y, so two rows are blended first, as a whole, and then neighbours in that row. The integers are
+// those of the general form.
+void warp_straight(const Image& source, const AffineMatrix& m, int width, int height,
+                   uint8_t border, uint8_t* out) {
+  using namespace kernels::image;
+  std::vector<AxisTap> columns(static_cast<size_t>(width));
+  int first = source.width, last = -1;  // of the source, that are looked at
+  for (size_t x = 0; x < columns.size(); ++x) {
+    columns[x] =
+        axis_tap(to_fine(m[2]) + kHalfStep + to_fine(m[0] * static_cast<double>(x)), source.width);
+    first = std::min(first, std::max(columns[x].at, 0));
+    last = std::max(last, std::min(columns[x].at + 1, source.width - 1));
+  }
+  // Columns -2 to width + 1; what lies beside the source stays as it is.
+  std::vector<uint16_t> blended(3 * static_cast<size_t>(source.width + 4),
+                                static_cast<uint16_t>(border * kWarpSteps));
+  uint16_t* const row = blended.data() + 6;
+  const std::vector<uint8_t> beyond(static_cast<size_t>(source.pitch()), border);
+  const auto source_row = [&](int y) {
+    return y >= 0 && y < source.height ? source.row(y) : beyond.data();
+  };
+  for (int y = 0; y < height; ++y) {
+    const AxisTap t = axis_tap(to_fine(m[4] * y + m[5]) + kHalfStep, source.height);
+    const uint8_t* p = source_row(t.at);
+    const uint8_t* q = source_row(t.at + 1);
+    const int weight_q = t.second, weight_p = kWarpSteps - weight_q;
+#pragma omp simd
+    for (int i = 3 * first; i < 3 * (last + 1); ++i)
+      row[i] = static_cast<uint16_t>(p[i] * weight_p + q[i] * weight_q);
+    for (const AxisTap& column : columns) {
+      const uint16_t* v = row + 3 * column.at;
+      const int right = column.second, left = kWarpSteps - right;
+      for (int c = 0; c < 3; ++c)
+        out[c] = static_cast<uint8_t>((v[c] * left + v[c + 3] * right + kFine / 2) >> 10);
+      out += 3;
+    }
+  }
+}
+
+}  // namespace
+
 void warp_affine_into(const Image& source, const AffineMatrix& matrix, int width, int height,
                       uint8_t border, uint8_t* out) {
   using namespace kernels::image;
   check(!source.empty(), "affine: the image is empty");
   const AffineMatrix m = inverse(matrix);
+  if (m[1] == 0 && m[3] == 0) return warp_straight(source, m, width, height, border, out);
   const int64_t pitch = source.pitch();
   const uint8_t* pixels = source.pixels.data();
   const auto columns = static_cast<size_t>(width);
@@ -114,6 +172,26 @@ Image warp_affine(const Image& source, const AffineMatrix& matrix, int width, in
   Image out = make_image(width, height);
   warp_affine_into(source, matrix, width, height, border, out.pixels.data());
   return out;
+}
+
+Window seen_through(const AffineMatrix& matrix, int width, int height, int source_width,
+                    int source_height) {
+  const AffineMatrix m = inverse(matrix);
+  double x0 = source_width, y0 = source_height, x1 = 0, y1 = 0;
+  for (const double x : {0.0, static_cast<double>(width)})
+    for (const double y : {0.0, static_cast<double>(height)}) {
+      const double sx = m[0] * x + m[1] * y + m[2], sy = m[3] * x + m[4] * y + m[5];
+      x0 = std::min(x0, sx);
+      y0 = std::min(y0, sy);
+      x1 = std::max(x1, sx);
+      y1 = std::max(y1, sy);
+    }
+  const auto within = [](double v, int size) {
+    return static_cast<int>(std::clamp(v, 0.0, static_cast<double>(size)));
+  };
+  constexpr double kNeighbours = 2;  // of a coordinate that is rounded
+  return {within(x0 - kNeighbours, source_width), within(y0 - kNeighbours, source_height),
+          within(x1 + kNeighbours, source_width), within(y1 + kNeighbours, source_height)};
 }
 
 bool box_candidate(const std::array<double, 4>& before, const std::array<double, 4>& after,

@@ -53,6 +53,14 @@ void warp_affine_into(const Image& source, const AffineMatrix& matrix, int width
 Image warp_affine(const Image& source, const AffineMatrix& matrix, int width, int height,
                   uint8_t border = kPadValue);
 
+// Columns [left, right) and rows [top, bottom).
+struct Window {
+  int left = 0, top = 0, right = 0, bottom = 0;
+};
+// The pixels of the source that a warp of it to width x height can look at.
+Window seen_through(const AffineMatrix& matrix, int width, int height, int source_width,
+                    int source_height);
+
 struct BoxThresholds {
   double side = 2.0;     // pixels; both sides must be larger
   double aspect = 20.0;  // larger side over smaller side must be less

@@ -74,7 +74,9 @@ void Planner::single(int64_t index) const {
 void paint_picture(const AugmentPlan::Picture& picture, int size, Image& canvas, uint8_t* out) {
   std::vector<CanvasTile> tiles;
   for (const auto& t : picture.tiles) tiles.push_back({t.image.get(), t.left, t.top});
-  paint_canvas(tiles, picture.canvas_width, picture.canvas_height, canvas);
+  const int width = picture.canvas_width, height = picture.canvas_height;
+  paint_canvas(tiles, width, height, seen_through(picture.matrix, size, size, width, height),
+               canvas);
   warp_affine_into(canvas, picture.matrix, size, size, kPadValue, out);
 }
 

@@ -41,15 +41,19 @@ std::vector<PixelLabel> mosaic_labels(const MosaicTiles& tiles, const MosaicPlac
   return labels;
 }
 
-void paint_canvas(std::span<const CanvasTile> tiles, int width, int height, Image& canvas) {
+void paint_canvas(std::span<const CanvasTile> tiles, int width, int height, const Window& window,
+                  Image& canvas) {
   canvas.width = width;
   canvas.height = height;
-  canvas.pixels.assign(static_cast<size_t>(canvas.pitch() * height), kPadValue);
+  canvas.pixels.resize(static_cast<size_t>(canvas.pitch() * height));
+  for (int y = window.top; y < window.bottom; ++y)
+    std::memset(canvas.row(y) + 3 * window.left, kPadValue,
+                static_cast<size_t>(3 * (window.right - window.left)));
   for (const CanvasTile& tile : tiles) {
-    const int x1 = std::max(tile.left, 0);
-    const int x2 = std::min(tile.left + tile.image->width, width);
-    const int y1 = std::max(tile.top, 0);
-    const int y2 = std::min(tile.top + tile.image->height, height);
+    const int x1 = std::max(tile.left, window.left);
+    const int x2 = std::min(tile.left + tile.image->width, window.right);
+    const int y1 = std::max(tile.top, window.top);
+    const int y2 = std::min(tile.top + tile.image->height, window.bottom);
     if (x2 <= x1) continue;
     for (int y = y1; y < y2; ++y)
       std::memcpy(canvas.row(y) + 3 * x1, tile.image->row(y - tile.top) + 3 * (x1 - tile.left),

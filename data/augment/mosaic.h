@@ -38,7 +38,8 @@ std::vector<PixelLabel> mosaic_labels(const MosaicTiles& tiles, const MosaicPlac
                                       int width, int height);
 
 // Paints tiles on a canvas of width x height. Where tiles overlap, the last one wins; uncovered
-// pixels are 114. Reuses the memory of the canvas.
-void paint_canvas(std::span<const CanvasTile> tiles, int width, int height, Image& canvas);
+// pixels are 114. Outside the window the canvas holds anything. Reuses the memory of the canvas.
+void paint_canvas(std::span<const CanvasTile> tiles, int width, int height, const Window& window,
+                  Image& canvas);
 
 }  // namespace sextant::data

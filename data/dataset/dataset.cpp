@@ -6,6 +6,7 @@
 #include "core/class_names.h"
 #include "core/config.h"
 #include "core/error.h"
+#include "core/file.h"
 #include "core/progress.h"
 #include "data/dataset/description.h"
 
@@ -116,16 +117,17 @@ void check_has_boxes(const Dataset& dataset) {
         dataset.labels_at);
 }
 
-std::optional<Image> load_sample(const Dataset& dataset, int64_t index) {
+std::optional<Image> load_reduced_sample(const Dataset& dataset, int64_t index, ImageSize least,
+                                         const ReadImageFile& read) {
   if (dataset.broken->contains(index)) return std::nullopt;
   const Sample& sample = dataset.samples[static_cast<size_t>(index)];
   const std::string file = sample.image.string();
   try {
-    Image image = load_image(sample.image);
-    check(image.width == sample.width && image.height == sample.height,
-          "{}: the image is {}x{}, it was {}x{} when the dataset was opened", file, image.width,
-          image.height, sample.width, sample.height);
-    return image;
+    ReducedImage loaded = decode_reduced(*read(), file, least);
+    check(loaded.full == ImageSize{sample.width, sample.height},
+          "{}: the image is {}x{}, it was {}x{} when the dataset was opened", file,
+          loaded.full.width, loaded.full.height, sample.width, sample.height);
+    return std::move(loaded.image);
   } catch (const Error& e) {
     if (dataset.stop_on_error) throw;
     const std::string message = e.what();
@@ -135,6 +137,14 @@ std::optional<Image> load_sample(const Dataset& dataset, int64_t index) {
     if (dataset.broken->add(index, std::move(issue))) print_notice(line + "; left out");
     return std::nullopt;
   }
+}
+
+std::optional<Image> load_sample(const Dataset& dataset, int64_t index) {
+  const auto read = [&] {
+    return std::make_shared<const std::vector<uint8_t>>(
+        read_bytes(dataset.samples[static_cast<size_t>(index)].image));
+  };
+  return load_reduced_sample(dataset, index, {kMaxImageSide, kMaxImageSide}, read);
 }
 
 }  // namespace sextant::data

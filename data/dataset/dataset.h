@@ -24,6 +24,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -131,5 +132,10 @@ inline ClassList class_list(const Dataset& dataset) {
 // dataset was opened; this is reported once, in one line on stderr. With stop_on_error it throws
 // Error instead. Thread-safe.
 std::optional<Image> load_sample(const Dataset& dataset, int64_t index);
+// The same from the bytes of the image file, which `read` gives, to be resized to `least`: a JPEG may
+// come at a fraction of its size (decode_reduced()).
+using ReadImageFile = std::function<std::shared_ptr<const std::vector<uint8_t>>()>;
+std::optional<Image> load_reduced_sample(const Dataset& dataset, int64_t index, ImageSize least,
+                                         const ReadImageFile& read);
 
 }  // namespace sextant::data

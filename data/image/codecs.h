@@ -17,8 +17,15 @@ struct ImageHeader {
   int orientation = 1;
 };
 
-// JPEG, PNG and BMP, by stb_image. For the header of a JPEG or BMP, the beginning of the file
-// suffices; a PNG header is read by png.h.
+// JPEG, by libjpeg. For the header, the beginning of the file suffices. `reduction`: 1, 2, 4 or 8;
+// both sides are divided by it and rounded up, in the inverse transform, which saves most of its
+// work. An image with damaged data is refused.
+ImageHeader jpeg_header(std::span<const uint8_t> bytes, const std::string& name);
+Image jpeg_decode(std::span<const uint8_t> bytes, const ImageHeader& header,
+                  const std::string& name, int reduction = 1);
+
+// PNG and BMP, by stb_image. For the header of a BMP, the beginning of the file suffices; a PNG
+// header is read by png.h.
 ImageHeader stb_header(std::span<const uint8_t> bytes, const std::string& name);
 Image stb_decode(std::span<const uint8_t> bytes, const ImageHeader& header,
                  const std::string& name);

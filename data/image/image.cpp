@@ -55,6 +55,7 @@ ImageHeader header_of(std::span<const uint8_t> bytes, const std::string& name) {
   check_format(bytes, name);
   if (is_tiff(bytes)) return tiff_header(bytes, name);
   if (is_webp(bytes)) return webp_header(bytes, name);
+  if (is_jpeg(bytes)) return jpeg_header(bytes, name);
   if (!is_png(bytes)) return stb_header(bytes, name);
   const auto read = [&](uint64_t at, std::span<uint8_t> to) {
     if (at > bytes.size() || bytes.size() - at < to.size()) return false;
@@ -114,13 +115,24 @@ void check_can_be_saved(const std::filesystem::path& path, const Image& image) {
         image.pixels.size());
 }
 
-Image decode_image(std::span<const uint8_t> bytes, const std::string& name) {
+ReducedImage decode_reduced(std::span<const uint8_t> bytes, const std::string& name,
+                            ImageSize least) {
   const ImageHeader header = header_of(bytes, name);
   check_size(header, bytes.size(), name);
+  const ImageSize full = upright_size(header);
+  int reduction = 1;
+  while (reduction < 8 && full.width >= 2 * reduction * int64_t{least.width} &&
+         full.height >= 2 * reduction * int64_t{least.height})
+    reduction *= 2;
   Image image = is_tiff(bytes)   ? tiff_decode(bytes, header, name)
                 : is_webp(bytes) ? webp_decode(bytes, header, name)
+                : is_jpeg(bytes) ? jpeg_decode(bytes, header, name, reduction)
                                  : stb_decode(bytes, header, name);
-  return upright(std::move(image), header.orientation);
+  return {upright(std::move(image), header.orientation), full};
+}
+
+Image decode_image(std::span<const uint8_t> bytes, const std::string& name) {
+  return decode_reduced(bytes, name, {kMaxImageSide, kMaxImageSide}).image;
 }
 
 Image load_image(const std::filesystem::path& path) {

@@ -46,12 +46,23 @@ Image load_image(const std::filesystem::path& path);
 // The same from memory; messages call it `name`.
 Image decode_image(std::span<const uint8_t> bytes, const std::string& name);
 
-// Width and height of load_image()'s result, from the file's header, without decoding. Throws as
-// load_image().
 struct ImageSize {
   int width = 0;
   int height = 0;
+  bool operator==(const ImageSize&) const = default;
 };
+
+// An image that is going to be resized to `least`: a JPEG is decoded at 1/2, 1/4 or 1/8 of its size
+// when it is still at least that large, which is faster and averages over the pixels left out.
+struct ReducedImage {
+  Image image;
+  ImageSize full;  // of decode_image()
+};
+ReducedImage decode_reduced(std::span<const uint8_t> bytes, const std::string& name,
+                            ImageSize least);
+
+// Width and height of load_image()'s result, from the file's header, without decoding. Throws as
+// load_image().
 ImageSize image_size(const std::filesystem::path& path);
 
 // Whether the name ends in .jpg, .jpeg, .png, .bmp, .tif, .tiff or .webp, in either case.

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstring>
 
+#include "core/error.h"
 #include "data/image/exif.h"
 
 namespace sextant::data {
@@ -88,8 +89,11 @@ JpegLook look_at_jpeg(std::span<const uint8_t> bytes, bool header_only) {
     if (marker == kExif && !frame_seen && look.orientation == 1)
       look.orientation = jpeg_orientation(contents);
     if (is_frame(marker)) {
+      // B.2.2: precision, height, width, number of components.
+      if (frame_seen || contents.size() < 6) return ends(JpegState::kBroken);
+      look.height = contents[1] << 8 | contents[2];
+      look.width = contents[3] << 8 | contents[4];
       if (header_only) return ends(JpegState::kGood);
-      if (frame_seen) return ends(JpegState::kBroken);
       frame_seen = true;
     }
     in_scan = marker == kScan;
@@ -97,6 +101,31 @@ JpegLook look_at_jpeg(std::span<const uint8_t> bytes, bool header_only) {
     at += 2 + length;
   }
   return ends(JpegState::kCutOff);
+}
+
+ImageHeader jpeg_header(std::span<const uint8_t> bytes, const std::string& name) {
+  const JpegLook look = look_at_jpeg(bytes, true);
+  check(look.state == JpegState::kGood, "{}: the image header is broken", name);
+  return {look.width, look.height, look.orientation};
+}
+
+void check_jpeg_is_whole(std::span<const uint8_t> bytes, const ImageHeader& header,
+                         const std::string& name) {
+  const JpegLook look = look_at_jpeg(bytes, false);
+  check(look.state != JpegState::kCutOff, "{}: the JPEG file is cut off", name);
+  check(look.state == JpegState::kGood,
+        "{}: the image does not decode (broken Huffman table or frame)", name);
+  // A block of 64 pixels takes at least one bit. The slack is for sides that are not a multiple of
+  // 8.
+  constexpr int64_t kPixelsPerByte = 64 * 8, kSlack = 1 << 20;
+  check(
+      header.width * header.height <= kPixelsPerByte * static_cast<int64_t>(bytes.size()) + kSlack,
+      "{}: the JPEG file is cut off: {} bytes cannot hold {}x{} pixels", name, bytes.size(),
+      header.width, header.height);
+  constexpr int64_t kScannedPixels = int64_t{1} << 32;
+  check(look.scans <= kMaxJpegScans && look.scans * header.width * header.height <= kScannedPixels,
+        "{}: the JPEG file has {} scans over {}x{} pixels, more than a picture needs", name,
+        look.scans, header.width, header.height);
 }
 
 }  // namespace sextant::data

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checks the segments of a JPEG file before decoding: the decoder trusts the length of Huffman
-// tables, fills a missing end with grey and decodes any number of scans.
+// The segments of a JPEG file, walked before decoding: size and orientation without a decoder, and
+// checks for what decoders let pass: a missing end, or any number of scans.
 #pragma once
 
 #include <cstdint>
 #include <span>
+#include <string>
+
+#include "data/image/codecs.h"
 
 namespace sextant::data {
 
@@ -16,17 +19,24 @@ inline constexpr int kMaxJpegScans = 100;
 enum class JpegState {
   kGood,
   kCutOff,  // ends before the end marker (or the frame header)
-  kBroken,  // a Huffman table is impossible, or there is more than one frame header
+  kBroken,  // a Huffman table is impossible, or there is not one frame header with a size
 };
 
 struct JpegLook {
   JpegState state = JpegState::kCutOff;
   int scans = 0;
+  int width = 0;  // from the frame header
+  int height = 0;
   int orientation = 1;  // from Exif metadata before the frame header
 };
 
 // Walks the segments up to the end marker, or, with `header_only`, up to the frame header, which
 // holds the size.
 JpegLook look_at_jpeg(std::span<const uint8_t> bytes, bool header_only);
+
+// Throws Error naming the file when its end is missing, or when it has more pixels or scans than its
+// bytes can hold or a picture needs.
+void check_jpeg_is_whole(std::span<const uint8_t> bytes, const ImageHeader& header,
+                         const std::string& name);
 
 }  // namespace sextant::data

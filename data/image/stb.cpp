@@ -8,7 +8,6 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "data/image/codecs.h"
-#include "data/image/jpeg.h"
 #include "data/image/png.h"
 
 namespace {
@@ -61,7 +60,6 @@ unsigned char* zlib_compress(unsigned char* data, int size, int* compressed, int
 }  // namespace
 
 #define STBIW_ZLIB_COMPRESS zlib_compress
-#define STBI_ONLY_JPEG
 #define STBI_ONLY_PNG
 #define STBI_ONLY_BMP
 #define STBI_NO_STDIO
@@ -118,35 +116,11 @@ void check_bmp_is_whole(std::span<const uint8_t> bytes, const ImageHeader& heade
         "{}: the BMP file is cut off", name);
 }
 
-void check_jpeg_is_whole(std::span<const uint8_t> bytes, const ImageHeader& header,
-                         const std::string& name) {
-  const JpegLook look = look_at_jpeg(bytes, false);
-  check(look.state != JpegState::kCutOff, "{}: the JPEG file is cut off", name);
-  check(look.state == JpegState::kGood,
-        "{}: the image does not decode (broken Huffman table or frame)", name);
-  // A block of 64 pixels takes at least one bit. The slack is for sides that are not a multiple of
-  // 8.
-  constexpr int64_t kPixelsPerByte = 64 * 8, kSlack = 1 << 20;
-  check(
-      header.width * header.height <= kPixelsPerByte * static_cast<int64_t>(bytes.size()) + kSlack,
-      "{}: the JPEG file is cut off: {} bytes cannot hold {}x{} pixels", name, bytes.size(),
-      header.width, header.height);
-  constexpr int64_t kScannedPixels = int64_t{1} << 32;
-  check(look.scans <= kMaxJpegScans && look.scans * header.width * header.height <= kScannedPixels,
-        "{}: the JPEG file has {} scans over {}x{} pixels, more than a picture needs", name,
-        look.scans, header.width, header.height);
-}
-
 }  // namespace
 
 ImageHeader stb_header(std::span<const uint8_t> bytes, const std::string& name) {
   constexpr int64_t kHeaderBytes = 1 << 20;
   ImageHeader header;
-  if (is_jpeg(bytes)) {
-    const JpegLook look = look_at_jpeg(bytes, true);
-    check(look.state == JpegState::kGood, "{}: the image header is broken", name);
-    header.orientation = look.orientation;
-  }
   int width = 0, height = 0, channels = 0;
   left_bytes = kHeaderBytes;
   const int ok = stbi_info_from_memory(bytes.data(), static_cast<int>(bytes.size()), &width,
@@ -159,7 +133,6 @@ ImageHeader stb_header(std::span<const uint8_t> bytes, const std::string& name) 
 
 Image stb_decode(std::span<const uint8_t> bytes, const ImageHeader& header,
                  const std::string& name) {
-  if (is_jpeg(bytes)) check_jpeg_is_whole(bytes, header, name);
   if (is_bmp(bytes)) check_bmp_is_whole(bytes, header, name);
   // At most 22 bytes per pixel are in use at a time (an interlaced PNG with 16 bits), for sides
   // rounded up to the largest block of a JPEG.

@@ -103,9 +103,10 @@ struct Loader::State {
   State(const Dataset& d, LoaderConfig c)
       : dataset(d),
         config(std::move(c)),
-        store(d, {config.size, config.size, true, kPadValue, config.border}, config.cache_bytes),
+        store(d, {config.size, config.size, true, kPadValue, config.border}, config.cache_bytes,
+              config.augment.has_value()),
         source{d.size(), [this](int64_t index) { return store.load_good(index); }, config.border},
-        painter(config.cache_bytes) {
+        painter(config.device_cache_bytes) {
     try {
       for (int k = 0; k < config.threads; ++k) workers.emplace_back([this] { work(); });
     } catch (const std::system_error& e) {
@@ -229,6 +230,8 @@ Loader::Loader(const Dataset& dataset, LoaderConfig config) {
   state_ = std::make_unique<State>(dataset, std::move(config));
 }
 Loader::~Loader() = default;
+
+std::string Loader::cached() const { return state_->store.cached(); }
 
 int64_t Loader::batches_per_epoch() const {
   const int64_t n = state_->dataset.size();

@@ -52,10 +52,12 @@ struct LoaderConfig {
   uint64_t seed = 0;
   int threads = 1;
   bool drop_last = false;
-  int64_t cache_bytes = int64_t{1} << 30;  // cache for decoded and resized images
-  int64_t prefetch = 3;                    // batches prepared ahead
+  // For images: decoded and resized, if all fit, else their files (data/loading/sample_store.h).
+  int64_t cache_bytes = int64_t{1} << 30;
+  int64_t device_cache_bytes = int64_t{1} << 30;  // for decoded images on the device
+  int64_t prefetch = 3;                           // batches prepared ahead
   // kCuda: the threads draw the augmentation, and next() renders it on the device, from images that
-  // stay there (up to cache_bytes).
+  // stay there (up to device_cache_bytes).
   Device device = Device::kCpu;
   // Which process of how many: each gets its share of each batch (core/communicator.h), the same
   // samples that one process would get. Where there are fewer images than processes, the last ones
@@ -83,6 +85,8 @@ class Loader {
   // error of a worker. `batch` gets newly allocated tensors.
   bool next(Batch& batch);
   int64_t batches_per_epoch() const;
+  // What is kept in memory, in a line.
+  std::string cached() const;
 
  private:
   struct State;

@@ -30,17 +30,36 @@ std::string class_name(const Graph& graph, int64_t id) {
                                             : std::to_string(id);
 }
 
+DetectorTimes& DetectorTimes::operator+=(const DetectorTimes& other) {
+  preprocess += other.preprocess;
+  inference += other.inference;
+  postprocess += other.postprocess;
+  images += other.images;
+  return *this;
+}
+
+double DetectorTimes::per_image(double seconds) const {
+  return 1e3 * seconds / static_cast<double>(std::max<int64_t>(images, 1) * at_a_time);
+}
+
 Detector::Detector(const Graph& graph, const DetectorConfig& config)
-    : config_((check_detects(graph), config)),
-      canvas_(canvas_for(graph, config.image_size)),
-      engine_(graph, {.batch = 1,
-                      .height = config.image_size,
-                      .width = canvas_.width,
-                      .precision = config.precision,
-                      .float_images = false,
-                      .simulate = config.simulate,
-                      .device = config.device}),
+    : Detector((check_detects(graph), config), canvas_for(graph, config.image_size),
+               Engine(graph, {.batch = 1,
+                              .height = config.image_size,
+                              .width = canvas_for(graph, config.image_size).width,
+                              .precision = config.precision,
+                              .float_images = false,
+                              .simulate = config.simulate,
+                              .device = config.device})) {}
+
+Detector::Detector(const DetectorConfig& config, const data::LetterboxOptions& canvas,
+                   Engine engine)
+    : config_(config),
+      canvas_(canvas),
+      engine_(std::move(engine)),
       input_(Shape{1, canvas_.height, canvas_.width, 3}, DType::kU8, config.device) {}
+
+Detector Detector::sibling() const { return Detector(config_, canvas_, engine_.sibling()); }
 
 std::vector<kernels::Detection> Detector::run(const data::Image& image) {
   auto clock = std::chrono::steady_clock::now();

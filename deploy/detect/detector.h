@@ -29,16 +29,23 @@ std::string class_name(const Graph& graph, int64_t id);
 
 // Seconds spent, summed over all images so far.
 struct DetectorTimes {
+  int at_a_time = 1;       // images, each on one thread
   double preprocess = 0;   // letterbox
   double inference = 0;    // engine, decoding included
   double postprocess = 0;  // NMS, mapping the boxes back to the image
   int64_t images = 0;
+
+  DetectorTimes& operator+=(const DetectorTimes& other);
+  // From a sum to milliseconds that pass for an image.
+  double per_image(double seconds) const;
 };
 
 class Detector {
  public:
   // Images get the grey border stored in the graph. Throws as check_detects().
   Detector(const Graph& graph, const DetectorConfig& config);
+  // Another detector over the same weights, for another thread; its times start at zero.
+  Detector sibling() const;
   // Boxes in pixels of `image`, clipped to it, best first.
   std::vector<kernels::Detection> run(const data::Image& image);
   const DetectorTimes& times() const { return times_; }
@@ -47,6 +54,7 @@ class Detector {
   const Engine& engine() const { return engine_; }
 
  private:
+  Detector(const DetectorConfig& config, const data::LetterboxOptions& canvas, Engine engine);
   // The canvas in input_.
   void letterbox(const data::Image& image, const data::LetterboxGeometry& geometry);
   std::vector<kernels::Detection> suppress(const Tensor& predictions) const;

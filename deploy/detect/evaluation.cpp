@@ -5,7 +5,10 @@
 #include <cstring>
 #include <type_traits>
 
+#include "core/parallel.h"
 #include "core/progress.h"
+#include "core/task_pool.h"
+#include "deploy/detect/detector_pool.h"
 
 namespace sextant::deploy {
 namespace {
@@ -42,11 +45,10 @@ void exchange(Communicator& across, Detections& detections) {
 
 Json EvalResult::json(const std::vector<std::string>& names) const {
   Json j = metrics.to_json(names);
-  const double ms = 1e3 / static_cast<double>(std::max<int64_t>(times.images, 1));
   j["images"] = times.images;
-  j["ms_per_image"] = times.inference * ms;
-  j["ms_preprocess"] = times.preprocess * ms;
-  j["ms_postprocess"] = times.postprocess * ms;
+  j["ms_per_image"] = times.per_image(times.inference);
+  j["ms_preprocess"] = times.per_image(times.preprocess);
+  j["ms_postprocess"] = times.per_image(times.postprocess);
   j["best_f1"] = {{"confidence", curves.confidence},
                   {"precision", curves.precision},
                   {"recall", curves.recall},
@@ -99,18 +101,31 @@ EvalResult evaluate(const Graph& graph, const data::Dataset& dataset, int image_
   config.nms.conf = static_cast<float>(options.conf);
   config.nms.iou = options.iou;
   config.nms.multi_label = true;
-  Detector detector(graph, config);
-  detector.warm_up();
+  DetectorPool detectors(graph, config);
   const int classes = static_cast<int>(classes_of_model);
-  Detections detections(static_cast<size_t>(dataset.size()));
   Communicator* const across = options.across;
-  const int first = across ? across->rank() : 0, step = across ? across->size() : 1;
-  Progress progress("evaluate", dataset.size());
-  for (int64_t i = first; i < dataset.size(); i += step) {
+  const int64_t first = across ? across->rank() : 0, step = across ? across->size() : 1;
+  const int64_t mine = (dataset.size() - first + step - 1) / step;
+  Detections detections(static_cast<size_t>(dataset.size()));
+  Progress progress("evaluate", mine);
+  struct Seen {
+    std::optional<data::Image> pixels;  // nothing if they cannot be decoded
+    std::vector<kernels::Detection> found;
+  };
+  const auto look = [&](int64_t i) {
+    Seen seen{data::load_sample(dataset, first + i * step), {}};
+    if (!seen.pixels || !detectors.parallel()) return seen;
+    seen.found = detectors.run(*seen.pixels);
+    seen.pixels->pixels = {};
+    return seen;
+  };
+  const auto keep = [&](int64_t i, Seen seen) {
     progress.update(i);
-    if (const auto pixels = data::load_sample(dataset, i))
-      detections[static_cast<size_t>(i)] = detector.run(*pixels);
-  }
+    if (!seen.pixels) return;
+    if (!detectors.parallel()) seen.found = detectors.first().run(*seen.pixels);
+    detections[static_cast<size_t>(first + i * step)] = std::move(seen.found);
+  };
+  run_in_order(mine, num_threads(), look, keep);
   progress.finish();
   if (across) exchange(*across, detections);
   std::vector<data::ImageEval> images;
@@ -133,7 +148,9 @@ EvalResult evaluate(const Graph& graph, const data::Dataset& dataset, int image_
   }
   check(!images.empty(), "{}: none of the images of split '{}' can be decoded", dataset.path,
         dataset.split);
-  return {data::evaluate_coco(images, classes), detector.times(),
+  DetectorTimes times = detectors.times();
+  if (detectors.parallel()) times.at_a_time = num_threads();
+  return {data::evaluate_coco(images, classes), times,
           data::precision_recall(std::move(matched), truths), std::move(confusion)};
 }
 

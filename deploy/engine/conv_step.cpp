@@ -53,7 +53,7 @@ class FloatStep : public ConvStep {
     form_.epilogue = spec.epilogue;
   }
 
-  void run(const Bases& bases) override {
+  void run(const Bases& bases) const override {
     kernels::ConvForward p = form_;
     set_tensors(p, bases);
     conv_(p);
@@ -89,7 +89,7 @@ class Int8Step : public ConvStep {
     weight_bytes += 8 * form_.shape.oc;
   }
 
-  void run(const Bases& bases) override {
+  void run(const Bases& bases) const override {
     kernels::ConvInt8Forward p = form_;
     set_tensors(p, bases);
     conv_(p);
@@ -129,17 +129,18 @@ class SimulatedStep : public ConvStep {
     requantize_.round = spec.round;
     requantize_.low = spec.destination_unsigned ? 0.0f : -128.0f;
     requantize_.high = spec.destination_unsigned ? 255.0f : 127.0f;
-    if (spec.residual) dense_residual_.resize(static_cast<size_t>(shape_.y_numel()));
   }
 
-  void run(const Bases& bases) override {
+  void run(const Bases& bases) const override {
     auto* const sums = sums_.as<float>(bases);
     conv_({.shape = shape_, .x = source_.at(bases), .y = sums, .x_pitch = source_.pitch});
     kernels::Requantize form = requantize_;
     form.sums = sums;
+    std::vector<float> dense_residual;
     if (residual_.storage >= 0) {
-      copy_rows(residual_.as<float>(bases), residual_.pitch, dense_residual_.data(), form.channels);
-      form.residual = dense_residual_.data();
+      dense_residual.resize(static_cast<size_t>(shape_.y_numel()));
+      copy_rows(residual_.as<float>(bases), residual_.pitch, dense_residual.data(), form.channels);
+      form.residual = dense_residual.data();
     }
     kernels::backend(Device::kCpu).requantize_forward({form, sums});
     copy_rows(sums, form.channels, destination_.as<float>(bases), destination_.pitch);
@@ -157,7 +158,6 @@ class SimulatedStep : public ConvStep {
   Tensor gain_;
   kernels::ConvShape shape_;
   kernels::Requantize requantize_;
-  std::vector<float> dense_residual_;
 };
 
 }  // namespace

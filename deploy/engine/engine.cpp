@@ -35,6 +35,10 @@ Tensor converted(const TensorView& view, const F& f) {
   return y;
 }
 
+// What the activations of one image may take. A file of a few kilobytes can ask for any size of image
+// and any number of channels; YOLOv6-L6 at 1280 pixels takes a tenth of this.
+constexpr int64_t kMaxImageBytes = int64_t{2} << 30;
+
 }  // namespace
 
 Tensor TensorView::values() const {
@@ -78,14 +82,36 @@ void TensorView::assign(const Tensor& numbers) const {
   if (original) accelerator().upload(original, copy.raw(), copy.bytes(), compute_stream());
 }
 
-// What the activations of one image may take. A file of a few kilobytes can ask for any size of image
-// and any number of channels; YOLOv6-L6 at 1280 pixels takes a tenth of this.
-constexpr int64_t kMaxImageBytes = int64_t{2} << 30;
+namespace {
 
-struct Engine::Impl {
+// What engines over the same weights share.
+struct Built {
   Graph graph;
   EngineConfig config;
   Program program;
+
+  Built(const Graph& g, const EngineConfig& c)
+      : graph(g), config(c), program(build_program(graph, config)) {
+    const auto gigabytes = [&](int64_t bytes) {
+      return 1e-9 * static_cast<double>(bytes) / static_cast<double>(config.batch);
+    };
+    check(program.stats.arena_bytes <= config.batch * kMaxImageBytes,
+          "{}: takes {:.1f} GB for an image of {} x {} pixels, more than {:.1f}; choose a smaller "
+          "size",
+          graph.label(), gigabytes(program.stats.arena_bytes), config.width, config.height,
+          gigabytes(config.batch * kMaxImageBytes));
+    // the steps have their own copies of the weights
+    for (Node& node : graph.nodes) node.weight = node.bias = Tensor();
+  }
+};
+
+}  // namespace
+
+struct Engine::Impl {
+  const std::shared_ptr<const Built> built;
+  const Graph& graph = built->graph;
+  const EngineConfig& config = built->config;
+  const Program& program = built->program;
   Tensor arena;
   Bases bases;
   // On CUDA, where the images come to and the result is left; the steps know these addresses.
@@ -93,13 +119,7 @@ struct Engine::Impl {
   // There the steps are started as one piece, from the second run on.
   RecordedWork recorded{[this] { start_steps(); }};
 
-  Impl(const Graph& g, const EngineConfig& c) : graph(g), config(c) {
-    program = build_program(graph, config);
-    check(program.stats.arena_bytes <= config.batch * kMaxImageBytes,
-          "{}: takes {:.1f} GB for an image of {} x {} pixels, more than {:.1f}; choose a smaller "
-          "size",
-          graph.label(), gigabytes(program.stats.arena_bytes), config.width, config.height,
-          gigabytes(config.batch * kMaxImageBytes));
+  explicit Impl(std::shared_ptr<const Built> shared) : built(std::move(shared)) {
     arena =
         Tensor(Shape{std::max<int64_t>(program.stats.arena_bytes, 1)}, DType::kU8, config.device);
     bases = bases_in(program, reinterpret_cast<std::byte*>(arena.data<uint8_t>()));
@@ -109,13 +129,8 @@ struct Engine::Impl {
       bases[kImages] = static_cast<std::byte*>(images_there.raw());
       bases[kResult] = static_cast<std::byte*>(result_there.raw());
     }
-    // the engine keeps its own copies of the weights
-    for (Node& node : graph.nodes) node.weight = node.bias = Tensor();
   }
 
-  double gigabytes(int64_t bytes) const {
-    return 1e-9 * static_cast<double>(bytes) / static_cast<double>(config.batch);
-  }
   bool on_cuda() const { return config.device == Device::kCuda; }
   const Shape& shape_of(int t) const { return program.shapes[static_cast<size_t>(t)]; }
   Shape images_shape() const { return {config.batch, config.height, config.width, 3}; }
@@ -174,7 +189,7 @@ struct Engine::Impl {
     return result;
   }
 
-  void start(Step& step) const {
+  void start(const Step& step) const {
     const ProfileRange range(graph.nodes[static_cast<size_t>(step.node)].name.c_str());
     step.run(bases);
   }
@@ -206,10 +221,13 @@ struct Engine::Impl {
 };
 
 Engine::Engine(const Graph& graph, const EngineConfig& config)
-    : impl_(std::make_unique<Impl>(graph, config)) {}
+    : impl_(std::make_unique<Impl>(std::make_shared<const Built>(graph, config))) {}
+Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Engine::~Engine() = default;
 Engine::Engine(Engine&&) noexcept = default;
 Engine& Engine::operator=(Engine&&) noexcept = default;
+
+Engine Engine::sibling() const { return Engine(std::make_unique<Impl>(impl_->built)); }
 
 const EngineConfig& Engine::config() const { return impl_->config; }
 const Graph& Engine::graph() const { return impl_->graph; }

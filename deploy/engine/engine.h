@@ -87,6 +87,8 @@ class Engine {
   ~Engine();
   Engine(Engine&&) noexcept;
   Engine& operator=(Engine&&) noexcept;
+  // Another engine over the same weights, with activations of its own: for another thread.
+  Engine sibling() const;
 
   // images: u8 [N,H,W,3] of the configured size. Returns the output tensor of the graph as f32:
   // with a decode node [N, A, 5 + num_classes], rows (cx, cy, w, h in pixels, objectness or 1,
@@ -107,6 +109,7 @@ class Engine {
 
  private:
   struct Impl;
+  explicit Engine(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
 

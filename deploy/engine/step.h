@@ -42,7 +42,8 @@ class Step {
   Step(const Step&) = delete;
   Step& operator=(const Step&) = delete;
 
-  virtual void run(const Bases& bases) = 0;
+  // Changes what the bases point to and nothing else, so that engines can share a step.
+  virtual void run(const Bases& bases) const = 0;
 
   std::string kind;
   std::string implementation = "own";
@@ -60,7 +61,7 @@ class FunctionStep : public Step {
     kind = step_kind;
     storages = std::move(touched);
   }
-  void run(const Bases& bases) override { f_(bases); }
+  void run(const Bases& bases) const override { f_(bases); }
 
  private:
   F f_;

@@ -81,12 +81,13 @@ SEXTANT_HD void augmented_pixel(const Augment& p, int64_t n, int x, int y, uint8
     for (int c = 0; c < 3; ++c) rgb[c] = mixed(rgb[c], other[c], s.mix_ratio);
   }
   if (s.jitter == 0) return;
-  uint8_t hsv[3];
-  rgb_to_hsv(rgb, saturation_reciprocal(largest(rgb)), hue_reciprocal(range_of(rgb)), hsv);
-  hsv[0] = s.hue[hsv[0]];
-  hsv[1] = s.saturation[hsv[1]];
-  hsv[2] = s.value[hsv[2]];
-  hsv_to_rgb(hsv, rgb);
+  const Channels before{rgb[0], rgb[1], rgb[2]};
+  const Channels hsv =
+      hsv_of(before, saturation_reciprocal(largest(before)), hue_reciprocal(range_of(before)));
+  const Channels after = rgb_of({s.hue[hsv.a], s.saturation[hsv.b], s.value[hsv.c]});
+  rgb[0] = static_cast<uint8_t>(after.a);
+  rgb[1] = static_cast<uint8_t>(after.b);
+  rgb[2] = static_cast<uint8_t>(after.c);
 }
 
 // Writes a pixel of `bytes` and `floats`, [rows, columns, 3] both.

@@ -113,50 +113,51 @@ SEXTANT_HD int hue_reciprocal(int difference) {
              : static_cast<int>(std::lrint((kHueRange << kHsvShift) / (6.0 * difference)));
 }
 
+// A pixel's red, green and blue, or hue, saturation and value.
+struct Channels {
+  int a, b, c;
+};
+
 // Largest value of a pixel and its distance from the smallest.
-SEXTANT_HD int largest(const uint8_t* rgb) {
-  const int rg = rgb[0] > rgb[1] ? rgb[0] : rgb[1];
-  return rg > rgb[2] ? rg : rgb[2];
+SEXTANT_HD int largest(Channels rgb) {
+  const int rg = rgb.a > rgb.b ? rgb.a : rgb.b;
+  return rg > rgb.c ? rg : rgb.c;
 }
-SEXTANT_HD int range_of(const uint8_t* rgb) {
-  const int rg = rgb[0] < rgb[1] ? rgb[0] : rgb[1];
-  return largest(rgb) - (rg < rgb[2] ? rg : rgb[2]);
+SEXTANT_HD int range_of(Channels rgb) {
+  const int rg = rgb.a < rgb.b ? rgb.a : rgb.b;
+  return largest(rgb) - (rg < rgb.c ? rg : rgb.c);
 }
 
 // `saturation` and `hue` are the reciprocals of largest() and range_of().
-SEXTANT_HD void rgb_to_hsv(const uint8_t* rgb, int saturation, int hue, uint8_t* hsv) {
-  const int r = rgb[0];
-  const int g = rgb[1];
-  const int b = rgb[2];
+SEXTANT_HD Channels hsv_of(Channels rgb, int saturation, int hue) {
   const int v = largest(rgb);
   const int difference = range_of(rgb);
   const int s = (difference * saturation + (1 << (kHsvShift - 1))) >> kHsvShift;
-  const int sector = v == r ? g - b : (v == g ? b - r + 2 * difference : r - g + 4 * difference);
-  int h = (sector * hue + (1 << (kHsvShift - 1))) >> kHsvShift;
-  if (h < 0) h += kHueRange;
-  hsv[0] = static_cast<uint8_t>(h);
-  hsv[1] = static_cast<uint8_t>(s);
-  hsv[2] = static_cast<uint8_t>(v);
+  const int sector =
+      v == rgb.a ? rgb.b - rgb.c
+                 : (v == rgb.b ? rgb.c - rgb.a + 2 * difference : rgb.a - rgb.b + 4 * difference);
+  const int h = (sector * hue + (1 << (kHsvShift - 1))) >> kHsvShift;
+  return {h < 0 ? h + kHueRange : h, s, v};
 }
 
 // Each channel is v, p = v(1-s), q = v(1-sf) or t = v(1-s(1-f)), by the sector of the hue; f in
-// 1/30, s in 1/255.
-SEXTANT_HD void hsv_to_rgb(const uint8_t* hsv, uint8_t* rgb) {
-  constexpr uint32_t kSector = kHueRange / 6;
-  constexpr uint32_t kUnit = 255 * kSector;
-  const uint32_t hue = hsv[0] % kHueRange;
-  const uint32_t s = hsv[1];
-  const uint32_t v = hsv[2];
-  const uint32_t sector = hue / kSector;
-  const uint32_t f = hue % kSector;
-  const auto value = [&](uint32_t share) {
-    return static_cast<uint8_t>((v * (kUnit - s * share) + kUnit / 2) / kUnit);
+// 1/30, s in 1/255. The hue is below kHueRange.
+SEXTANT_HD Channels rgb_of(Channels hsv) {
+  constexpr int kSector = kHueRange / 6;
+  constexpr int kUnit = 255 * kSector;
+  const int sector = hsv.a / kSector;
+  const int f = hsv.a - sector * kSector;
+  const int v = hsv.c, s = hsv.b;
+  // The quotient, rounded down, of a numerator below 2^21: half a step away from whole ones, so that
+  // the rounding of f32 does not matter.
+  const auto value = [&](int share) {
+    const int numerator = v * (kUnit - s * share) + kUnit / 2;
+    return static_cast<int>((static_cast<float>(numerator) + 0.5f) * (1.0f / kUnit));
   };
-  const uint8_t top = hsv[2];
-  const uint8_t p = value(kSector), q = value(f), t = value(kSector - f);
-  rgb[0] = sector == 0 || sector == 5 ? top : (sector == 1 ? q : (sector == 4 ? t : p));
-  rgb[1] = sector == 1 || sector == 2 ? top : (sector == 3 ? q : (sector == 0 ? t : p));
-  rgb[2] = sector == 3 || sector == 4 ? top : (sector == 5 ? q : (sector == 2 ? t : p));
+  const int p = value(kSector), q = value(f), t = value(kSector - f);
+  return {sector == 0 || sector == 5 ? v : (sector == 1 ? q : (sector == 4 ? t : p)),
+          sector == 1 || sector == 2 ? v : (sector == 3 ? q : (sector == 0 ? t : p)),
+          sector == 3 || sector == 4 ? v : (sector == 5 ? q : (sector == 2 ? t : p))};
 }
 
 // --- blending -----------------------------------------------------------------------------------

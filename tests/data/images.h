@@ -53,7 +53,7 @@ struct Mosaic {
 inline Mosaic make_mosaic(const data::MosaicTiles& tiles, int width, int height, int xc, int yc) {
   const auto places = data::mosaic_places(tiles, xc, yc);
   Mosaic m{{}, data::mosaic_labels(tiles, places, width, height)};
-  data::paint_canvas(places, 2 * width, 2 * height, m.canvas);
+  data::paint_canvas(places, 2 * width, 2 * height, {0, 0, 2 * width, 2 * height}, m.canvas);
   return m;
 }
 

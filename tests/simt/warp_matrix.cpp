@@ -2,6 +2,7 @@
 #include "simt/warp_matrix.h"
 
 #include <bit>
+#include <cmath>
 
 #include "core/error.h"
 #include "simt/half.h"
@@ -78,6 +79,13 @@ struct U8 {
   static int element(uint32_t r, int e) { return static_cast<uint8_t>(r >> 8 * e); }
 };
 
+// As tensor cores store f32: rounded toward zero.
+float stored(double sum) {
+  const auto nearest = static_cast<float>(sum);
+  return std::abs(nearest) > std::abs(sum) ? std::nextafter(nearest, 0.0f) : nearest;
+}
+int stored(int sum) { return sum; }
+
 // A lane has group g = lane / 4 and place t = lane % 4. A's registers: rows g and g + 8, elements
 // t * p.. of the first half of k, then of the second; B's: column g likewise; D: rows g and g + 8,
 // columns 2 t and 2 t + 1. p elements share a register.
@@ -105,7 +113,7 @@ void multiply(void* const* lanes) {
       const int row = lane / 4 + 8 * (e / 2), column = 2 * (lane % 4) + e % 2;
       Sum sum = static_cast<Sum>(d[e]);
       for (int i = 0; i < k; ++i) sum += a[row][i] * b[column][i];
-      d[e] = static_cast<D>(sum);
+      d[e] = stored(sum);
     }
   }
 }

@@ -5,7 +5,7 @@
 //
 // ldmatrix and mma are warp functions: all 32 lanes have to reach the same one. A lane's registers
 // hold exactly what they hold on the device, so a wrong index gives a wrong product. An mma adds
-// its products in double and rounds once; the device's order and rounding are its own.
+// its products in double and rounds once, toward zero; the order within it is the device's own.
 //
 // A cp.async fills its destination with 0xFF at once and copies when its group is waited for: a
 // missing wait shows, and so does a copy into memory that others still read.

@@ -38,6 +38,26 @@ bool packs_of_eight(const T* p, int64_t columns) {
   return columns % 8 == 0 && reinterpret_cast<uintptr_t>(p) % alignof(Eight<T>) == 0;
 }
 
+// Those that no deployed YOLOv6 has behind a convolution, as calls: eight copies of each in every
+// kernel are most of its instructions and of the time to compile it.
+__device__ __attribute__((noinline)) inline float rare_activation(Activation a, float x) {
+  return activate(a, x);
+}
+
+__device__ __forceinline__ void activate_eight(Activation a, float (&v)[8]) {
+  if (a == Activation::kIdentity) return;
+  if (a == Activation::kReLU) {
+#pragma unroll
+    for (float& x : v) x = activate<Activation::kReLU>(x);
+  } else if (a == Activation::kSiLU) {
+#pragma unroll
+    for (float& x : v) x = activate<Activation::kSiLU>(x);
+  } else {
+#pragma unroll
+    for (float& x : v) x = rare_activation(a, x);
+  }
+}
+
 // Row i of the product is pixel i of a grid [images, rows, columns]; it is written to
 // y = row * step + first_y, x likewise of a tensor [images, height, width], whose pixels lie
 // `pitch` elements from each other.
@@ -74,14 +94,18 @@ struct FloatEpilogue {
     const int64_t at = pixel * map.pitch + j;
     Eight<T> other{}, out;
     if (residual) other = load_eight(residual + pixel * residual_pitch + j, columns, packed);
+    float v[8];
 #pragma unroll
     for (int e = 0; e < 8; ++e) {
-      float v = sums.v[e];
-      if (bias && e < columns) v += bias[j + e];
-      const float r = as_float(other.v[e]);
-      v = activate(activation, steps.before(v, r));
+      v[e] = sums.v[e];
+      if (bias && e < columns) v[e] += bias[j + e];
+      v[e] = steps.before(v[e], as_float(other.v[e]));
+    }
+    activate_eight(activation, v);
+#pragma unroll
+    for (int e = 0; e < 8; ++e) {
       const float g = gain && e < columns ? gain[j + e] : 1.0f;
-      out.v[e] = from_float<T>(steps.after(v, r, g));
+      out.v[e] = from_float<T>(steps.after(v[e], as_float(other.v[e]), g));
     }
     store_eight(y + at, out, columns, packed);
   }

@@ -19,6 +19,16 @@ struct Int8Epilogue {
   int y_pitch, residual_pitch;
   bool packed;
 
+  // Calls f with a value of y's type.
+  template <class F>
+  __device__ __forceinline__ void with_type(const F& f) const {
+    if (y_type == DType::kI8)
+      f(int8_t{});
+    else if (y_type == DType::kU8)
+      f(uint8_t{});
+    else
+      f(float{});
+  }
   template <class T>
   __device__ __forceinline__ static T stored(float v) {
     if constexpr (std::is_same_v<T, float>) {
@@ -30,32 +40,35 @@ struct Int8Epilogue {
       return static_cast<T>(v < kLow ? kLow : (v > kHigh ? kHigh : v));
     }
   }
-  template <class T>
-  __device__ __forceinline__ void write_as(int64_t pixel, int j, int columns,
-                                           const EightColumns<int>& sums) const {
-    Eight<T> before{}, out;
+  // Only what is loaded and stored depends on the type: the arithmetic is there once.
+  __device__ __forceinline__ void write(int, int64_t pixel, int j, int columns,
+                                        const EightColumns<int>& sums) const {
+    float r[8]{}, v[8];
     if (residual)
-      before =
-          load_eight(static_cast<const T*>(residual) + pixel * residual_pitch + j, columns, packed);
+      with_type([&](auto zero) {
+        using T = decltype(zero);
+        const auto before = load_eight(static_cast<const T*>(residual) + pixel * residual_pitch + j,
+                                       columns, packed);
+#pragma unroll
+        for (int e = 0; e < 8; ++e) r[e] = static_cast<float>(before.v[e]);
+      });
 #pragma unroll
     for (int e = 0; e < 8; ++e) {
-      if (e >= columns) break;
-      float v = static_cast<float>(sums.v[e]);
-      if (bias) v += bias[j + e];
-      const float r = static_cast<float>(before.v[e]);
-      v = activate(activation, steps.before(rounded_product(v, factor[j + e]), r));
-      out.v[e] = stored<T>(steps.after(v, r, gain ? gain[j + e] : 1.0f));
+      v[e] = static_cast<float>(sums.v[e]);
+      if (bias && e < columns) v[e] += bias[j + e];
+      v[e] = steps.before(rounded_product(v[e], e < columns ? factor[j + e] : 0.0f), r[e]);
     }
-    store_eight(static_cast<T*>(y) + pixel * y_pitch + j, out, columns, packed);
-  }
-  __device__ __forceinline__ void write(int, int i, int j, int columns,
-                                        const EightColumns<int>& sums) const {
-    if (y_type == DType::kI8)
-      write_as<int8_t>(i, j, columns, sums);
-    else if (y_type == DType::kU8)
-      write_as<uint8_t>(i, j, columns, sums);
-    else
-      write_as<float>(i, j, columns, sums);
+    activate_eight(activation, v);
+#pragma unroll
+    for (int e = 0; e < 8; ++e)
+      v[e] = steps.after(v[e], r[e], gain && e < columns ? gain[j + e] : 1.0f);
+    with_type([&](auto zero) {
+      using T = decltype(zero);
+      Eight<T> out;
+#pragma unroll
+      for (int e = 0; e < 8; ++e) out.v[e] = stored<T>(v[e]);
+      store_eight(static_cast<T*>(y) + pixel * y_pitch + j, out, columns, packed);
+    });
   }
 };
 

@@ -206,7 +206,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
                                  2 * t) = {{sum[r][c][2 * half], sum[r][c][2 * half + 1]}};
   __syncthreads();
   constexpr int kGroups = Tile::kN / 8;
-#pragma unroll 2
+#pragma unroll 1  // a second copy of the epilogue costs more in instructions than it saves
   for (int at = static_cast<int>(threadIdx.x); at < Tile::kM * kGroups; at += Tile::kThreads) {
     const int row = at / kGroups, column = at % kGroups * 8;
     const int i = first_row + row, j = first_column + column;

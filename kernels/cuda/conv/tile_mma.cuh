@@ -148,7 +148,8 @@ using S8Math = DirectMath<int8_t, int, MmaS8>;
 using U8Math = DirectMath<uint8_t, int, MmaU8>;  // of A; B is s8
 
 // f32 as the sum of two tf32, high and low: three products, low times low left out. An error of
-// about 2^-22 relative to each product.
+// about 2^-22 relative to each product. A tensor core rounds its sums toward zero, which over many
+// steps adds up to a bias, so it sums eight terms only; steps are added in f32.
 struct TF32x3Math {
   using Element = float;
   using Accumulator = float;
@@ -197,9 +198,12 @@ struct TF32x3Math {
   }
   __device__ __forceinline__ static void multiply(float (&d)[4], const FragmentA& a,
                                                   const FragmentB& b) {
-    mma_tf32(d, a.low, b.high);
-    mma_tf32(d, a.high, b.low);
-    mma_tf32(d, a.high, b.high);
+    float sum[4]{};
+    mma_tf32(sum, a.low, b.high);
+    mma_tf32(sum, a.high, b.low);
+    mma_tf32(sum, a.high, b.high);
+#pragma unroll
+    for (int e = 0; e < 4; ++e) d[e] += sum[e];
   }
 };
 

@@ -8,6 +8,7 @@
 #include "core/file.h"
 #include "core/interrupt.h"
 #include "core/json.h"
+#include "core/parallel.h"
 
 using namespace sextant;
 using namespace sextant::apps;
@@ -100,6 +101,29 @@ TEST_CASE("detect: every result format holds the detector's boxes") {
   data::Image by_hand = Scene::noise(1);
   data::draw_detections(by_hand, boxes);
   CHECK(drawn.pixels == by_hand.pixels);
+}
+
+TEST_CASE("detect: the same from many pictures at a time as from one after the other") {
+  Scene scene;
+  for (int i = 2; i < 12; ++i)
+    data::save_png(scene.shots() / fmt::format("p{}.png", i), Scene::noise(i));
+  scene.inputs = expand_inputs({scene.shots().string()}, false);
+  const int threads = num_threads();
+  const auto with_threads = [&](int n, const std::string& name) {
+    scene.outputs.folder = (scene.folder / name).string();
+    set_num_threads(n);
+    const DetectSummary found = scene.run();
+    set_num_threads(threads);
+    CHECK(found.times.at_a_time == n);
+    CHECK(found.pictures == 12);
+    CHECK(found.broken == 1);
+    CHECK(found.times.images == 12);
+    return fs::path(scene.outputs.folder);
+  };
+  const fs::path one = with_threads(1, "one"), three = with_threads(3, "three");
+  REQUIRE(Json::parse(read_text(one / "detections.json")).size() > 12);
+  for (const auto& file : fs::directory_iterator(one))
+    CHECK(read_text(file.path()) == read_text(three / file.path().filename()));
 }
 
 TEST_CASE("detect: no file of the user is overwritten") {

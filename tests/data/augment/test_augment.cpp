@@ -73,6 +73,39 @@ TEST_CASE("affine: warping by hand") {
   CHECK(warp_affine(image, {0, 0, 5, 0, 0, 5}, 4, 4).pixels.size() == 48);
 }
 
+TEST_CASE("affine: rows and columns that stay such give the integers of the general form") {
+  const Image image = test::pattern(37, 29, 3);
+  Rng rng(8);
+  for (int k = 0; k < 40; ++k) {
+    const double sx = rng.uniform(-1.5, 1.5), sy = rng.uniform(0.2, 3.0);
+    const double tx = rng.uniform(-60, 60), ty = rng.uniform(-60, 60);
+    // The slope is far below what a coordinate resolves.
+    const Image straight = warp_affine(image, {sx, 0, tx, 0, sy, ty}, 41, 33);
+    const Image general = warp_affine(image, {sx, 1e-200, tx, 0, sy, ty}, 41, 33);
+    CHECK(largest_difference(straight, general) == 0);
+  }
+}
+
+TEST_CASE("affine: a warp looks at its window only") {
+  Rng rng(9);
+  for (int k = 0; k < 60; ++k) {
+    const AffineDraws draws{rng.uniform(-40, 40) * (k % 2),
+                            rng.uniform(0.4, 1.9),
+                            rng.uniform(-5, 5) * (k % 2),
+                            0,
+                            rng.uniform(),
+                            rng.uniform()};
+    const AffineMatrix m = affine_matrix(draws, 64, 48, 32, 24);
+    const Window w = seen_through(m, 32, 24, 64, 48);
+    const Image inside = test::pattern(64, 48, 5);
+    Image other = make_image(64, 48, 255);
+    for (int y = w.top; y < w.bottom; ++y)
+      std::copy(inside.row(y) + 3 * w.left, inside.row(y) + 3 * std::max(w.left, w.right),
+                other.row(y) + 3 * w.left);
+    CHECK(largest_difference(warp_affine(inside, m, 32, 24), warp_affine(other, m, 32, 24)) == 0);
+  }
+}
+
 TEST_CASE("affine: boxes by hand") {
   const std::vector<PixelLabel> labels{
       {1, 10, 10, 30, 40}, {2, 10, 10, 11, 40}, {0, 90, 10, 99, 20}};

@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reading, writing and resizing pictures.
+#include <jpeglib.h>
+
 #include <algorithm>
 #include <array>
+#include <cstdio>
 #include <cstdlib>
 
+#include "core/file.h"
+#include "data/image/codecs.h"
 #include "data/image/image.h"
 #include "data/image/resize.h"
 #include "data/images.h"
@@ -15,6 +20,38 @@ using namespace sextant::data;
 using sextant::test::Contains;
 using sextant::test::error_of;
 using sextant::test::largest_difference;
+
+namespace {
+
+// 16 x 16 pixels of one colour. `adobe`: the inks inverted and Adobe's marker.
+std::vector<uint8_t> cmyk_jpeg(std::array<uint8_t, 4> inks, bool adobe) {
+  std::array<uint8_t, 4 * 16> row{};
+  for (size_t i = 0; i < row.size(); ++i)
+    row[i] = adobe ? static_cast<uint8_t>(255 - inks[i % 4]) : inks[i % 4];
+  jpeg_compress_struct encoder;
+  jpeg_error_mgr errors;
+  encoder.err = jpeg_std_error(&errors);
+  jpeg_create_compress(&encoder);
+  unsigned char* bytes = nullptr;
+  unsigned long size = 0;
+  jpeg_mem_dest(&encoder, &bytes, &size);
+  encoder.image_width = encoder.image_height = 16;
+  encoder.input_components = 4;
+  encoder.in_color_space = JCS_CMYK;
+  jpeg_set_defaults(&encoder);
+  jpeg_set_quality(&encoder, 100, TRUE);
+  encoder.write_Adobe_marker = adobe ? TRUE : FALSE;
+  jpeg_start_compress(&encoder, TRUE);
+  JSAMPROW pointer = row.data();
+  for (int y = 0; y < 16; ++y) jpeg_write_scanlines(&encoder, &pointer, 1);
+  jpeg_finish_compress(&encoder);
+  jpeg_destroy_compress(&encoder);
+  std::vector<uint8_t> file(bytes, bytes + size);
+  std::free(bytes);
+  return file;
+}
+
+}  // namespace
 
 TEST_CASE("image: a JPEG decodes to RGB") {
   const Image image = decode_image(test::kJpeg, "tiny.jpg");
@@ -108,6 +145,73 @@ TEST_CASE("image: a JPEG with an impossible Huffman table is refused") {
   CHECK_THAT(error_of([&] { decode_image(bytes, "bad.jpg"); }), Contains("bad.jpg: the image"));
   std::fill_n(table.begin() + 5, 16, uint8_t{255});
   CHECK_THAT(error_of([&] { decode_image(bytes, "bad.jpg"); }), Contains("bad.jpg: the image"));
+}
+
+TEST_CASE("image: a JPEG with damaged data is refused") {
+  // A gradient, so that every block has coefficients to damage.
+  Image image = make_image(64, 64);
+  for (int y = 0; y < 64; ++y)
+    for (int x = 0; x < 64; ++x) image.row(y)[3 * x + y % 3] = static_cast<uint8_t>(4 * x ^ 3 * y);
+  const test::TemporaryFolder folder;
+  save_jpeg(folder / "whole.jpg", image, 95);
+  std::vector<uint8_t> bytes = read_bytes(folder / "whole.jpg");
+  CHECK(error_of([&] { decode_image(bytes, "whole.jpg"); }) == "no error");
+  // The end marker comes while half of the blocks are missing.
+  bytes.erase(bytes.begin() + static_cast<std::ptrdiff_t>(bytes.size() / 2), bytes.end() - 2);
+  CHECK_THAT(error_of([&] { decode_image(bytes, "half.jpg"); }),
+             Contains("half.jpg: the image does not decode (Corrupt JPEG data"));
+}
+
+TEST_CASE("image: a JPEG decoded at a fraction of its size is the mean of its pixels") {
+  // 48 x 33: one side is not divisible.
+  Image image = make_image(48, 33);
+  for (int y = 0; y < 33; ++y)
+    for (int x = 0; x < 48; ++x)
+      for (int c = 0; c < 3; ++c) image.row(y)[3 * x + c] = static_cast<uint8_t>(4 * x + 2 * y);
+  const test::TemporaryFolder folder;
+  save_jpeg(folder / "slope.jpg", image, 100);
+  const auto bytes = read_bytes(folder / "slope.jpg");
+  for (const int n : {1, 2, 4, 8}) {
+    const Image small = jpeg_decode(bytes, jpeg_header(bytes, "slope"), "slope", n);
+    REQUIRE(small.width == 48 / n);
+    REQUIRE(small.height == (33 + n - 1) / n);
+    for (int y = 0; y < 33 / n; ++y)
+      for (int x = 0; x < small.width; ++x) {
+        const int mean = 4 * n * x + 2 * n * y + 3 * (n - 1);
+        CHECK(std::abs(small.row(y)[3 * x] - mean) <= 4);
+      }
+  }
+}
+
+TEST_CASE("image: a JPEG that is to be resized is decoded no larger than it has to be") {
+  const test::TemporaryFolder folder;
+  save_jpeg(folder / "a.jpg", make_image(100, 60, 90));
+  save_png(folder / "a.png", make_image(100, 60, 90));
+  const auto width = [&](const char* file, int w, int h) {
+    const auto bytes = read_bytes(folder / file);
+    const ReducedImage r = decode_reduced(bytes, file, {w, h});
+    CHECK(r.full == ImageSize{100, 60});
+    CHECK(r.image.pixels == make_image(r.image.width, r.image.height, 90).pixels);
+    return r.image.width;
+  };
+  CHECK(width("a.jpg", 51, 30) == 100);
+  CHECK(width("a.jpg", 50, 30) == 50);
+  CHECK(width("a.jpg", 50, 31) == 100);
+  CHECK(width("a.jpg", 25, 15) == 25);
+  CHECK(width("a.jpg", 1, 1) == 13);
+  CHECK(width("a.jpg", 1000, 600) == 100);
+  CHECK(width("a.png", 1, 1) == 100);
+}
+
+TEST_CASE("image: a JPEG of four inks, as Adobe writes them and as the standard has them") {
+  // Cyan and half black: red 0, green and blue half.
+  for (const bool adobe : {true, false}) {
+    const Image image = decode_image(cmyk_jpeg({255, 0, 0, 128}, adobe), "inks.jpg");
+    REQUIRE(image.width == 16);
+    CHECK(std::abs(image.row(3)[9] - 0) <= 2);
+    CHECK(std::abs(image.row(3)[10] - 127) <= 2);
+    CHECK(std::abs(image.row(3)[11] - 127) <= 2);
+  }
 }
 
 TEST_CASE("image: metadata larger than the read-ahead") {

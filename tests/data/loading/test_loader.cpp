@@ -150,6 +150,20 @@ TEST_CASE("loader: the same bytes with 1, 2 and 4 threads, and any cache") {
   }
 }
 
+TEST_CASE("loader: decoded images are kept if they all fit, else their files") {
+  const Pictures p;
+  LoaderConfig c = training(2);
+  CHECK_THAT(Loader(p.dataset, c).cached(), Contains("decoded images"));
+  c.size = 480;
+  c.cache_bytes = 1000000;  // enough for the files alone
+  Loader loader(p.dataset, c);
+  CHECK_THAT(loader.cached(), Contains("image files") && Contains("decoded they would take"));
+  const std::string before = everything(loader, {0});
+  // What was read once is not read again.
+  for (const Sample& sample : p.dataset.samples) std::filesystem::remove(sample.image);
+  CHECK(everything(loader, {0}) == before);
+}
+
 TEST_CASE("loader: epochs and seeds differ, an epoch does not depend on those before") {
   const Pictures p;
   const std::string zero = everything(p.dataset, training(2), {0});

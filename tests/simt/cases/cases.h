@@ -98,7 +98,7 @@ void run_case(void (*kernel_case)(TestGpu& gpu));
 #if defined(SEXTANT_SIMT)
 #define SEXTANT_CASE_TAGS ""
 #else
-#define SEXTANT_CASE_TAGS "[gpu]"
+#define SEXTANT_CASE_TAGS "[gpu][kernel]"
 #endif
 #define SEXTANT_KERNEL_CASE(name, function)                  \
   static void function(TestGpu& gpu);                        \
