@@ -130,6 +130,30 @@ TEST_CASE("mpirun: 1 to 4 processes") {
                            job.path("again") + "/last.safetensors");
 }
 
+TEST_CASE("mpirun: a shared evaluation has the figures of one process") {
+  Job job;
+  if (!job.ready(80)) return;
+  const std::string wide =
+      "--set image_size=96 --set model.width_multiple=0.125 --set solver.lr0=0.05 ";
+  REQUIRE(run(job.command() + wide + "--set eval_interval=80 --set close_mosaic=40 --out " +
+              job.path("base"))
+              .code == 0);
+  // Nothing moves the weights, so that only the evaluation is compared.
+  const std::string still = wide +
+                            "--set epochs=1 --set solver.lr0=0 --set solver.warmup_bias_lr=0 --set "
+                            "eval_conf=0.001 --set init=" +
+                            job.path("base") + "/last.safetensors --out ";
+  REQUIRE(run(job.command() + still + job.path("one")).code == 0);
+  const std::string one = rows_of(job.path("one"));
+  INFO(one);
+  CHECK(one.find(",0.00000,0.00000") == std::string::npos);  // it finds something
+  for (const int n : {2, 3, 4}) {
+    const std::string name = job.path("np" + std::to_string(n));
+    REQUIRE(run(job.mpi(n) + still + name).code == 0);
+    CHECK(rows_of(name) == one);
+  }
+}
+
 TEST_CASE("mpirun: mistakes and notices are said once") {
   Job job;
   if (!job.ready()) return;
