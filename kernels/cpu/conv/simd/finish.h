@@ -3,7 +3,7 @@
 // activation, and blocks that end within a vector.
 #pragma once
 
-#include "kernels/cpu/conv/simd/choose.h"
+#include "kernels/cpu/simd/choose.h"
 #include "kernels/cpu/conv/simd/tile.h"
 
 SEXTANT_SIMD_BEGIN();

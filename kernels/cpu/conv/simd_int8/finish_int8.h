@@ -3,7 +3,7 @@
 #pragma once
 
 #include "kernels/cpu/conv/int8.h"
-#include "kernels/cpu/conv/simd/choose.h"
+#include "kernels/cpu/simd/choose.h"
 #include "kernels/cpu/conv/simd_int8/dot.h"
 
 SEXTANT_SIMD_BEGIN();
