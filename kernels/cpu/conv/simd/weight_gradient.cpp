@@ -36,7 +36,7 @@ struct Layer {
         bands((w.oh + rows - 1) / rows) {}
   // Rows of dw in a buffer: [oc, kh, padded_run].
   int64_t sum_row() const { return win.kh * padded_run; }
-  // Lines of x and rows of dy. What is not copied need not fit a cache as well.
+  // Lines of x and rows of dy. What is copied fits a second cache twice over.
   int64_t band_bytes() const { return copies ? 192 * 1024 : 512 * 1024; }
 
   const Window& win;
