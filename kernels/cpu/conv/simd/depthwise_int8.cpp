@@ -49,7 +49,7 @@ struct Row {
 
   template <class F, class Y, class X>
   void run(int64_t n, int64_t y) const {
-    const F finish(p);
+    const F finish(p, p.residual != nullptr);
     int64_t x = 0;
     for (; x + kPixels <= win.ow; x += kPixels)
       for (int64_t c = 0; c < win.ic; c += kLanes)
