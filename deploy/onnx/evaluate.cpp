@@ -252,6 +252,12 @@ void OnnxEvaluator::maximum() {
   check(now_->input_size() == 2, "is only supported with two inputs");
   binary([](double a, double b) { return std::max(a, b); });
 }
+void OnnxEvaluator::clip() {
+  check(now_->input_size() == 3 && in(1).values.size() == 1 && in(2).values.size() == 1,
+        "is only supported with both limits as inputs");
+  const double low = in(1).values[0], high = in(2).values[0];
+  unary([&](double v) { return std::min(std::max(v, low), high); });
+}
 void OnnxEvaluator::negate() {
   unary([](double v) { return -v; });
 }
@@ -623,6 +629,7 @@ const std::map<std::string, OnnxEvaluator::Handler>& OnnxEvaluator::handlers() {
       {"Add", &E::add},
       {"Cast", &E::cast},
       {"Ceil", &E::round_up},
+      {"Clip", &E::clip},
       {"Concat", &E::concat},
       {"Constant", &E::constant},
       {"ConstantOfShape", &E::constant_of_shape},

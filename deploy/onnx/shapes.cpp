@@ -440,8 +440,36 @@ void export_slice(OnnxExporter& e, const Node& node) {
   e.write("Slice", node, {e.in(node), begin, end, ints("axis", 1)});
 }
 
+// Into how many groups channels are cut where they are taken from each by turns; else 0.
+int64_t shuffled_groups(const std::vector<int64_t>& channels, int64_t inputs) {
+  const int64_t count = std::ssize(channels);
+  if (count != inputs || count < 2 || channels[0] != 0 || channels[1] < 2) return 0;
+  const int64_t size = channels[1], groups = count / size;
+  if (groups * size != count) return 0;
+  for (int64_t c = 0; c < count; ++c)
+    if (channels[static_cast<size_t>(c)] != c % groups * size + c / groups) return 0;
+  return groups;
+}
+
+// A shuffle is written as one, which needs the image's size: pnnx makes a ShuffleChannel of it, where
+// it takes a Gather for something else. In int8 a Gather stays, as runtimes gather integers.
 void export_gather(OnnxExporter& e, const Node& node) {
   const auto& channels = node.as<GatherAttributes>().channels;
+  const Shape& s = e.shape(node.inputs[0]);
+  const int64_t groups = shuffled_groups(channels, s[3]);
+  if (groups > 0 && !e.options().dynamic_size && !e.int8()) {
+    OnnxWriter& w = e.writer();
+    const int64_t n = e.options().dynamic_batch ? 0 : s[0];
+    const auto shape = [&](const char* name, const std::vector<int64_t>& to) {
+      return w.int64s(node.name + "/" + name, to);
+    };
+    const std::string cut =
+        w.node("Reshape", node.name + "/groups",
+               {e.in(node), shape("groups_shape", {n, groups, s[3] / groups, s[1], s[2]})});
+    const std::string turned = w.node("Transpose", node.name + "/by_turns", {cut},
+                                      {{"perm", std::vector<int64_t>{0, 2, 1, 3, 4}}});
+    return e.write("Reshape", node, {turned, shape("shape", {n, s[3], s[1], s[2]})});
+  }
   e.write("Gather", node, {e.in(node), e.writer().int64s(node.name + "/channels", channels)},
           {{"axis", int64_t{1}}});
 }

@@ -3,7 +3,6 @@
 #pragma once
 
 #include "kernels/cpu/conv/f32.h"
-#include "kernels/cpu/conv/int8.h"
 #include "kernels/cpu/simd/each_isa.h"
 
 namespace sextant::kernels::cpu {
@@ -13,7 +12,6 @@ namespace sextant::kernels::cpu {
   std::unique_ptr<F32Conv> make_direct(const Window& window, const WeightView& w);          \
   std::unique_ptr<F32Conv> make_winograd(const Window& window, const WeightView& w, int m); \
   std::unique_ptr<F32Conv> make_depthwise(const Window& window, const WeightView& w);       \
-  std::unique_ptr<Int8Conv> make_depthwise_int8(const Window& window, const int8_t* w);     \
   void weight_gradient(const Window& window, const F32Gradient& p);                         \
   void depthwise_weight_gradient(const Window& window, const F32Gradient& p);               \
   void winograd_weight_gradient(const Window& window, const F32Gradient& p);                \
