@@ -186,17 +186,24 @@ std::array<TransposedSide, 2> Convolutions::transposed_sides(const Weights& w,
   const OnnxWindow g = window(x, 1, 1);
   const auto more = integers("output_padding", {0, 0}, 0, 64);
   const std::string automatic = text("auto_pad", "NOTSET");
+  const bool given = attribute("output_shape") != nullptr;
+  const auto sizes = integers("output_shape", {0, 0}, 1, 1 << 16);
   std::array<TransposedSide, 2> sides;
   for (size_t d = 0; d < 2; ++d) {
     TransposedSide& s = sides[d];
     s = {g.stride, g.dilation[d], w.dims[d + 2], g.pads[d], g.pads[d + 2], more[d]};
-    if (automatic.starts_with("SAME")) {
-      const int64_t all = s.excess();  // the result has `stride` pixels for each
-      check(all >= 0, "auto_pad {} is not supported for a kernel smaller than the stride",
-            automatic);
-      s.before = automatic == "SAME_UPPER" ? all / 2 : all - all / 2;
-      s.behind = all - s.before;
-    }
+    if (!given && !automatic.starts_with("SAME")) continue;
+    // the padding follows from the size, which for SAME is `stride` pixels for each
+    s.before = s.behind = 0;
+    const int64_t size = s.stride * x[static_cast<int>(d) + 1];
+    int64_t all = size + s.excess() - (given ? sizes[d] : size);
+    check(given || all >= 0, "auto_pad {} is not supported for a kernel smaller than the stride",
+          automatic);
+    check(all > -s.stride, "output_shape {} is larger than its windows reach", sizes[d]);
+    s.more += std::max<int64_t>(-all, 0);
+    all = std::max<int64_t>(all, 0);
+    s.before = automatic == "SAME_UPPER" ? all / 2 : all - all / 2;
+    s.behind = all - s.before;
   }
   return sides;
 }
