@@ -383,15 +383,21 @@ class ModelReader {
   }
 
   static void share_ranges(Graph& g) {
+    const std::vector<TensorInfo> pairs = g.tensors;
     unify_ranges(g);
     const std::vector<bool> wanted = groups_to_quantize(g);
     std::vector<float> amax(g.tensors.size(), 0.0f);
-    for (const TensorInfo& t : g.tensors)
-      amax[static_cast<size_t>(t.group)] = std::max(amax[static_cast<size_t>(t.group)], t.amax);
+    std::vector<bool> is_signed(g.tensors.size(), false);  // by a pair around zero
+    for (size_t t = 0; t < pairs.size(); ++t) {
+      const size_t group = static_cast<size_t>(g.tensors[t].group);
+      amax[group] = std::max(amax[group], pairs[t].amax);
+      if (pairs[t].has_range() && !pairs[t].is_unsigned) is_signed[group] = true;
+    }
     const int image = g.tensors[static_cast<size_t>(g.input)].group;
     for (TensorInfo& t : g.tensors) {
       const size_t group = static_cast<size_t>(t.group);
       t.amax = t.group == image ? 1.0f : (wanted[group] ? amax[group] : 0.0f);
+      if (t.group != image && is_signed[group]) t.is_unsigned = false;
     }
     for (Node& n : g.nodes)
       if (n.has_weight() && n.weight_scale.empty() && n.precision == Precision::kInt8)
