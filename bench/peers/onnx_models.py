@@ -256,9 +256,6 @@ def classifier(name, images, numbers, steps):
     torch.manual_seed(1)
     options = {"init_weights": True, "aux_logits": False} if name == "googlenet" else {}
     model = getattr(torchvision.models, name)(**options)
-    for m in model.modules():
-        if isinstance(m, torch.nn.BatchNorm2d):
-            m.momentum = None  # the mean over all batches
     last = [m for m in model.modules() if isinstance(m, torch.nn.Linear)][-1]
     batches = torch.from_numpy(images).split(16)
     model.train()
@@ -272,14 +269,15 @@ def classifier(name, images, numbers, steps):
         optimizer.step()
     features = []
     with torch.no_grad():
+        # Batch-norm's statistics are those of all images at once, and nothing is dropped. Means over
+        # batches, or over randomly dropped blocks, do not fit the network in eval mode: in a deep one
+        # its activations grow to 20 times what the statistics say.
+        model.eval()
         for m in model.modules():
             if isinstance(m, torch.nn.BatchNorm2d):
-                m.reset_running_stats()
-        for m in model.modules():
-            if isinstance(m, torch.nn.Dropout):
-                m.eval()
-        for batch in batches:
-            model(batch)
+                m.momentum = 1.0
+                m.train()
+        model(torch.from_numpy(images))
         model.eval()
         hook = last.register_forward_hook(lambda module, inputs, output: features.append(inputs[0]))
         for batch in batches:
