@@ -153,15 +153,18 @@ int OnnxImporter::plain(const OnnxValue& v) {
         "reads channels in two dimensions; only a Transpose that exchanges them and "
         "a Reshape back to [N,C,H,W] may");
   check(v.zeros == std::array<int64_t, 4>{}, "padding is only supported before a convolution");
+  int tensor = v.tensor;
   if (v.pending == OnnxValue::Pending::kHardSigmoid) {
-    const auto made = hard_sigmoids_.find(v.tensor);
-    if (made != hard_sigmoids_.end()) return made->second;
-    return hard_sigmoids_[v.tensor] = activate(v.tensor, Activation::kHardSigmoid);
+    const auto [made, fresh] = hard_sigmoids_.try_emplace(v.tensor, -1);
+    if (fresh) made->second = activate(v.tensor, Activation::kHardSigmoid);
+    tensor = made->second;
+  } else {
+    check(v.pending == OnnxValue::Pending::kNone,
+          "reads a Softplus or Tanh, supported only in Mish");
   }
-  check(v.pending == OnnxValue::Pending::kNone, "reads a Softplus or Tanh, supported only in Mish");
-  if (v.factor == 1.0f) return v.tensor;
-  const size_t channels = static_cast<size_t>(shapes[static_cast<size_t>(v.tensor)][3]);
-  return affine(v.tensor, std::vector<float>(channels, v.factor), {});
+  if (v.factor == 1.0f) return tensor;
+  const size_t channels = static_cast<size_t>(shapes[static_cast<size_t>(tensor)][3]);
+  return affine(tensor, std::vector<float>(channels, v.factor), {});
 }
 
 const Shape* OnnxImporter::map_shape(const std::string& name) const {
@@ -347,8 +350,7 @@ OnnxWindow OnnxOperator::window(const Shape& x, int64_t kernel_h, int64_t kernel
   const std::vector<int64_t> strides = integers("strides", {1, 1}, 1, 64);
   const std::vector<int64_t> dilations = integers("dilations", {1, 1}, 1, 64);
   const std::vector<int64_t> pads = integers("pads", {0, 0, 0, 0}, 0, 64);
-  check(strides[0] == strides[1], "strides {} and {} differ", strides[0], strides[1]);
-  g.stride = strides[0];
+  g.stride = {strides[0], strides[1]};
   g.dilation = {dilations[0], dilations[1]};
   std::copy(pads.begin(), pads.end(), g.pads.begin());
   const std::string automatic = text("auto_pad", "NOTSET");
@@ -360,8 +362,8 @@ OnnxWindow OnnxOperator::window(const Shape& x, int64_t kernel_h, int64_t kernel
   for (size_t d = 0; d < 2; ++d) {
     const int64_t size = x[static_cast<int>(d) + 1] + padded[d] + padded[d + 2];
     const int64_t reach = ((d == 0 ? kernel_h : kernel_w) - 1) * g.dilation[d] + 1;
-    const int64_t all =
-        std::max<int64_t>(((size + g.stride - 1) / g.stride - 1) * g.stride + reach - size, 0);
+    const int64_t all = std::max<int64_t>(
+        ((size + g.stride[d] - 1) / g.stride[d] - 1) * g.stride[d] + reach - size, 0);
     const int64_t less = all / 2;
     g.pads[d] = automatic == "SAME_UPPER" ? less : all - less;
     g.pads[d + 2] = all - g.pads[d];

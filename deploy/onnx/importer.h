@@ -39,7 +39,7 @@ struct OnnxValue {
 
   int tensor = -1;
   bool flat = false;               // read as [N, C * H * W]
-  float factor = 1.0f;             // times this
+  float factor = 1.0f;             // times this, behind what is pending
   std::array<int64_t, 4> zeros{};  // zero padding: top, left, bottom, right
   Pending pending = Pending::kNone;
   std::optional<Steps> steps;
@@ -115,9 +115,15 @@ class OnnxImporter {
 
 // The window of a convolution or pooling layer.
 struct OnnxWindow {
-  int64_t stride = 1;
+  std::array<int64_t, 2> stride{1, 1};
   std::array<int64_t, 2> dilation{1, 1};
   std::array<int64_t, 4> pads{};  // top, left, bottom, right
+
+  // Throws Error unless both sides have it.
+  int64_t one_stride() const {
+    check(stride[0] == stride[1], "strides {} and {} differ", stride[0], stride[1]);
+    return stride[0];
+  }
 };
 
 // Access to the importer's current node, and ways to add nodes to the graph. Each family of
