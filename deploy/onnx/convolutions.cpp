@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "core/text.h"
 #include "deploy/graph/conv_layers.h"
 #include "deploy/graph/ranges.h"
 #include "deploy/onnx/exporter.h"
@@ -90,7 +91,7 @@ class Convolutions : public OnnxOperator {
 
 Convolutions::Weights Convolutions::weights(int i, size_t out_axis) const {
   const OnnxValue& v = input(i);
-  check(v.is_constant(), "its weight '{}' is not a constant", one_line(current().input(i)));
+  check(v.is_constant(), "its weight '{}' is not a constant", excerpt(current().input(i)));
   Weights w;
   w.name = v.constant_name;
   if (v.constant) {
@@ -117,7 +118,7 @@ Convolutions::Weights Convolutions::weights(int i, size_t out_axis) const {
 std::vector<float> Convolutions::bias_values(int i, int64_t channels, bool broadcasts) const {
   if (!has_input(i)) return {};
   const OnnxValue& v = input(i);
-  check(v.is_constant(), "its bias '{}' is not a constant", one_line(current().input(i)));
+  check(v.is_constant(), "its bias '{}' is not a constant", excerpt(current().input(i)));
   bool steps = false;
   std::vector<float> b = v.constant ? v.constant->floats() : dequantized(*v.weight, steps);
   const std::vector<int64_t>& dims = v.constant ? v.constant->dims() : v.weight->values.dims();

@@ -7,10 +7,10 @@
 #include <cmath>
 
 #include "core/file.h"
+#include "core/text.h"
 #include "deploy/onnx/exporter.h"
 #include "deploy/onnx/nodes.h"
 #include "deploy/onnx/tail.h"
-#include "deploy/onnx/weights.h"
 
 namespace sextant::deploy {
 
@@ -172,7 +172,7 @@ std::string to_onnx(const Graph& graph, const OnnxOptions& options) {
         inferred, onnx::OpSchemaRegistry::Instance(),
         onnx::ShapeInferenceOptions(/*check_type=*/true, /*strict_mode=*/1, /*data_prop=*/true));
   } catch (const std::exception& e) {
-    fail("onnx: the ONNX checker rejects the model: {}", one_line(e.what()));
+    fail("onnx: the ONNX checker rejects the model: {}", excerpt(e.what()));
   }
   return model.SerializeAsString();
 }

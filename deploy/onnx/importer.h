@@ -80,9 +80,10 @@ class OnnxImporter {
   // What the current node's import has read; import_node() refuses a node with more than that.
   void note_attribute(const std::string& name) { reads_.attributes.insert(name); }
   void note_input(int i) { reads_.inputs.insert(i); }
-  // The batch dimension where shapes are computed: a number that occurs nowhere else if it is
-  // symbolic.
-  int64_t batch_dimension() const { return symbolic_batch ? 7919 : batch; }
+  // The batch dimension where shapes are computed. The evaluator of constants knows numbers alone, so
+  // that a symbolic one is a number too: a prime, which is no product of other dimensions.
+  static constexpr int64_t kSymbolicBatch = 7919;
+  int64_t batch_dimension() const { return symbolic_batch ? kSymbolicBatch : batch; }
   // Whether the tensor cannot hold a negative number.
   bool never_negative(int tensor) const { return never_negative_[static_cast<size_t>(tensor)]; }
   // Null if no earlier node makes it.
