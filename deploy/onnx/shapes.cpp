@@ -131,9 +131,9 @@ void Shapes::crop(const std::vector<int64_t>& starts, const std::vector<int64_t>
     const int64_t end = std::min(ends[i] < 0 ? ends[i] + size : ends[i], size);
     int64_t& cut = rows ? a.crop_bottom : a.crop_right;
     cut += size - end;
-    check((starts[i] == 0 || starts[i] == -size) && cut < a.scale,
+    check((starts[i] == 0 || starts[i] == -size) && cut < (rows ? a.scale : a.columns()),
           "takes [{},{}) of {}; only fewer than {} can be cut, at the end", starts[i], ends[i],
-          size, a.scale);
+          size, rows ? a.scale : a.columns());
   }
   node.attributes = a;
   result(add(std::move(node)));
@@ -405,8 +405,26 @@ void export_upsample(OnnxExporter& e, const Node& node) {
            {"nearest_mode", std::string("floor")}});
 }
 
+// ONNX has it for equal scales only. This is a transposed convolution whose windows do not overlap
+// and that moves each value to its place.
+void export_unequal(OnnxExporter& e, const Node& node) {
+  const auto& a = node.as<DepthToSpaceAttributes>();
+  const int64_t inputs = e.shape(node.inputs[0])[3], outputs = inputs / a.taps();
+  Tensor one = Tensor::zeros({inputs, outputs, a.scale, a.columns()});
+  for (int64_t i = 0; i < inputs; ++i)
+    one.f32()[(i * outputs + i % outputs) * a.taps() + i / outputs] = 1.0f;
+  const std::vector<int64_t> kernel{a.scale, a.columns()};
+  e.write(
+      "ConvTranspose", node,
+      {e.in(node), e.constant(node.name + ".places", one, {inputs, outputs, a.scale, a.columns()})},
+      {{"kernel_shape", kernel},
+       {"pads", std::vector<int64_t>{0, 0, a.crop_bottom, a.crop_right}},
+       {"strides", kernel}});
+}
+
 void export_depth_to_space(OnnxExporter& e, const Node& node) {
   const auto& a = node.as<DepthToSpaceAttributes>();
+  if (a.scale != a.columns()) return export_unequal(e, node);
   const std::vector<OnnxAttribute> attributes{{"blocksize", a.scale}};
   if (a.crop_bottom == 0 && a.crop_right == 0)
     return e.write("DepthToSpace", node, {e.in(node)}, attributes);

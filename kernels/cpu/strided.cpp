@@ -289,22 +289,24 @@ void copy_strided(const CopyStrided& p) {
 
 void depth_to_space(const DepthToSpace& p) {
   const bool dense = p.destination_pitch == p.bytes;
-  const int64_t s = p.scale, out_height = p.out_height(), out_width = p.out_width();
+  const int64_t rows = p.scale, columns = p.columns();
+  const int64_t out_height = p.out_height(), out_width = p.out_width();
   parallel_for(p.batch * out_height, grain(p.bytes * out_width), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const int64_t oh = r % out_height;
       const std::byte* row =
           static_cast<const std::byte*>(p.source) +
-          (((r / out_height * p.height + oh / s) * p.width * s) + oh % s) * s * p.bytes;
+          (((r / out_height * p.height + oh / rows) * p.width * rows) + oh % rows) * columns *
+              p.bytes;
       std::byte* out = static_cast<std::byte*>(p.destination) + r * out_width * p.destination_pitch;
-      for (int64_t w = 0; w < p.width; ++w, row += s * s * p.bytes) {
-        const int64_t count = std::min(s, out_width - w * s);  // taps that are pixels
+      for (int64_t w = 0; w < p.width; ++w, row += rows * columns * p.bytes) {
+        const int64_t count = std::min(columns, out_width - w * columns);  // taps that are pixels
         if (dense) {
-          std::memcpy(out + w * s * p.bytes, row, static_cast<size_t>(count * p.bytes));
+          std::memcpy(out + w * columns * p.bytes, row, static_cast<size_t>(count * p.bytes));
           continue;
         }
         for (int64_t tap = 0; tap < count; ++tap)
-          std::memcpy(out + (w * s + tap) * p.destination_pitch, row + tap * p.bytes,
+          std::memcpy(out + (w * columns + tap) * p.destination_pitch, row + tap * p.bytes,
                       static_cast<size_t>(p.bytes));
       }
     }
