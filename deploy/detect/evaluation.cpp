@@ -70,6 +70,7 @@ EvalResult evaluate(const Graph& graph, const data::Dataset& dataset, int image_
   detector.warm_up();
   const int classes = static_cast<int>(classes_of_model);
   std::vector<data::ImageEval> images;
+  std::vector<int64_t> samples;
   std::vector<data::MatchedDetection> matched;
   std::vector<int> truths;
   data::ConfusionMatrix confusion(classes);
@@ -89,12 +90,15 @@ EvalResult evaluate(const Graph& graph, const data::Dataset& dataset, int image_
       if (!t.crowd) truths.push_back(t.class_id);
     confusion.add(image);
     images.push_back(std::move(image));
+    samples.push_back(i);
   }
   progress.finish();
   check(!images.empty(), "{}: none of the images of split '{}' can be decoded", dataset.path,
         dataset.split);
-  return {data::evaluate_coco(images, classes), detector.times(),
-          data::precision_recall(std::move(matched), truths), std::move(confusion)};
+  data::CocoMetrics metrics = data::evaluate_coco(images, classes);
+  return {
+      std::move(metrics),   detector.times(),  data::precision_recall(std::move(matched), truths),
+      std::move(confusion), std::move(images), std::move(samples)};
 }
 
 }  // namespace sextant::deploy
