@@ -25,6 +25,8 @@ th, td { padding: .3rem .9rem .3rem 0; text-align: right; border-bottom: 1px sol
 th:first-child, td:first-child { text-align: left; }
 th { color: var(--faint); font-weight: 500; }
 .figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 30rem), 1fr)); gap: 1.2rem; }
+.small { grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); }
+figcaption { overflow-wrap: anywhere; }
 figure { margin: 0; } figure.own { grid-column: 1 / -1; }
 figure img { width: 100%; height: auto; display: block; border: 1px solid var(--line); border-radius: 6px; }
 figcaption { color: var(--faint); font-size: .9rem; margin-top: .35rem; }
@@ -100,8 +102,8 @@ void HtmlBody::table(const std::vector<std::string>& header,
   text_ += "</tbody></table></div>\n";
 }
 
-void HtmlBody::figures(const std::vector<Figure>& figures) {
-  text_ += "<div class=\"figures\">\n";
+void HtmlBody::figures(const std::vector<Figure>& figures, bool small) {
+  text_ += fmt::format("<div class=\"figures{}\">\n", small ? " small" : "");
   for (const Figure& f : figures)
     text_ += fmt::format(
         "<figure{0}><img alt=\"{1}\" src=\"data:{2};base64,{3}\">"

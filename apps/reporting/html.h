@@ -36,7 +36,7 @@ class HtmlBody {
     std::string caption;
     bool wide = false;
   };
-  void figures(const std::vector<Figure>& figures);
+  void figures(const std::vector<Figure>& figures, bool small = false);
   // Text as it is, shown once it is opened.
   void folded(const std::string& title, const std::string& text);
   // Another body, shown once it is opened.

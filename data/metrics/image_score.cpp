@@ -13,14 +13,14 @@ double shared_area(const CocoBox& a, const CocoBox& b) {
   return w > 0 && h > 0 ? w * h : 0;
 }
 
+}  // namespace
+
 bool in_a_crowd(const ImageEval& image, const Detection& d) {
   return std::ranges::any_of(image.truths, [&](const GroundTruth& t) {
     return t.crowd && t.class_id == d.class_id &&
            shared_area(t.box, d.box) >= 0.5 * d.box.w * d.box.h;
   });
 }
-
-}  // namespace
 
 double box_iou(const CocoBox& a, const CocoBox& b) {
   const double both = shared_area(a, b);

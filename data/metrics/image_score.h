@@ -12,6 +12,9 @@ namespace sextant::data {
 // Intersection over union; 0 for boxes without an area.
 double box_iou(const CocoBox& a, const CocoBox& b);
 
+// Whether half of the detection lies in a crowd of its class.
+bool in_a_crowd(const ImageEval& image, const Detection& d);
+
 struct ImageScore {
   std::vector<bool> shown;  // of each detection: at least as sure as the confidence
   std::vector<bool> right;  // of each detection: shown, and takes a box
