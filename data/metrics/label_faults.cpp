@@ -33,12 +33,12 @@ class Sureness {
     for (auto& [c, list] : scores_) std::ranges::sort(list);
   }
 
-  // The share of the class's labels that are detected less surely; 0 for a class without any.
+  // The share of the class's labels that are detected at most as surely; 0 for a class without any.
   double operator()(const Detection& d) const {
     const auto found = scores_.find(d.class_id);
     if (found == scores_.end()) return 0;
     const auto& list = found->second;
-    return static_cast<double>(std::ranges::lower_bound(list, d.score) - list.begin()) /
+    return static_cast<double>(std::ranges::upper_bound(list, d.score) - list.begin()) /
            static_cast<double>(list.size());
   }
 

@@ -7,7 +7,7 @@
 // its class beside it is badly placed. Boxes are alike by its similarity. Two things differ:
 //
 // - Its thresholds are probabilities. The scores of a detector are not, so their place is taken by
-//   q, the share of the labels of the class that are detected less surely.
+//   q, the share of the labels of the class that are detected at most as surely.
 // - Labels and detections are matched first, so that one disagreement is listed once.
 #pragma once
 
@@ -51,7 +51,7 @@ struct LabelFault {
 //   badly placed  a free label of its class, 0.1 <= v < 0.5          0.5 + 0.5 q
 //   overlooked    neither                                            q (1 - similarity to the nearest
 //                                                                       label of its class)
-// For a label that is left: not detected, 0.3. For one that is matched: 0.5 (1 - IoU).
+// For a label that is left: not detected, 0.3; detections with q below 0.05 are not looked at. For one that is matched: 0.5 (1 - IoU).
 std::vector<LabelFault> rank_label_faults(std::span<const ImageEval> images);
 
 }  // namespace sextant::data
