@@ -37,12 +37,16 @@ class TrainStep {
   // 0. The gradients add up in the model's parameters. Does not wait for the device.
   LossValues run(const Tensor& images, const Tensor& targets, int64_t epoch);
 
+  // The losses alone, without a teacher's parts, in the mode that the model is in.
+  LossValues measure(const Tensor& images, const Tensor& targets, int64_t epoch) const;
+
   // Whether the last run() replayed a recording.
   bool replayed() const;
 
  private:
   struct Recording;
   LossValues pass(const Tensor& images, const PlacedTargets& targets, const LossStep& step) const;
+  LossInput forward(const Variable& x, bool features) const;
   TeacherOutput teach(const Variable& x) const;
   bool reuse_recording(const Tensor& targets, const LossStep& step);
   void begin(const Tensor& images, const Tensor& targets, const LossStep& step);

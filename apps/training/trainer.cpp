@@ -52,7 +52,7 @@ class DetectorTask final : public TrainingTask {
   }
 
   TaskTraits traits() const override {
-    return {.device = device_, .gray_border = config_.gray_border};
+    return {.device = device_, .gray_border = config_.gray_border, .has_losses = true};
   }
   const Module& module() const override { return *model_; }
   std::vector<optim::NamedParameter> parameters() const override { return parameters_; }
@@ -79,6 +79,13 @@ class DetectorTask final : public TrainingTask {
     const int side = side_of(iteration);
     const LossValues values = step_->run(resized(batch.images, side), batch.targets, epoch_);
     return [values] { return values.items(); };
+  }
+
+  LossItems losses(const data::Batch& batch) override {
+    model_->train(false);
+    const LossItems items = step_->measure(batch.images, batch.targets, epoch_).items();
+    model_->train(true);
+    return items;
   }
 
   // Traced on the host.

@@ -71,6 +71,7 @@ EvalResult evaluate(const Graph& graph, const data::Dataset& dataset, int image_
   DetectorPool detectors(graph, config);
   const int classes = static_cast<int>(classes_of_model);
   std::vector<data::ImageEval> images;
+  std::vector<int64_t> samples;
   std::vector<data::MatchedDetection> matched;
   std::vector<int> truths;
   data::ConfusionMatrix confusion(classes);
@@ -101,6 +102,7 @@ EvalResult evaluate(const Graph& graph, const data::Dataset& dataset, int image_
       if (!t.crowd) truths.push_back(t.class_id);
     confusion.add(image);
     images.push_back(std::move(image));
+    samples.push_back(i);
   };
   run_in_order(dataset.size(), num_threads(), look, add);
   progress.finish();
@@ -108,8 +110,13 @@ EvalResult evaluate(const Graph& graph, const data::Dataset& dataset, int image_
         dataset.split);
   DetectorTimes times = detectors.times();
   if (detectors.parallel()) times.at_a_time = num_threads();
-  return {data::evaluate_coco(images, classes), times,
-          data::precision_recall(std::move(matched), truths), std::move(confusion)};
+  data::CocoMetrics metrics = data::evaluate_coco(images, classes);
+  return {std::move(metrics),
+          times,
+          data::precision_recall(std::move(matched), truths),
+          std::move(confusion),
+          std::move(images),
+          std::move(samples)};
 }
 
 }  // namespace sextant::deploy
