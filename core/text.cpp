@@ -55,6 +55,11 @@ std::string printable(std::string_view text) {
   return out;
 }
 
+std::string excerpt(std::string_view text) {
+  constexpr size_t kMost = 200;
+  return printable(text.substr(0, kMost)) + (text.size() > kMost ? "..." : "");
+}
+
 std::string lower_ascii(std::string_view text) {
   std::string out(text);
   for (char& c : out)

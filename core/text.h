@@ -11,6 +11,8 @@ bool is_utf8(std::string_view text);
 
 // For one line of a message: control characters and bytes that are not UTF-8 as \n, \t or \x1b.
 std::string printable(std::string_view text);
+// The same of the first 200 bytes, with ... where more follow: for names from files.
+std::string excerpt(std::string_view text);
 
 // A to Z as a to z; everything else stays.
 std::string lower_ascii(std::string_view text);

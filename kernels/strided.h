@@ -31,8 +31,8 @@ struct CopyStrided {
 };
 
 // The last step of a transposed convolution of stride `scale`, after its products: source
-// [N,H,W,scale,scale,bytes], dense, to destination [N, scale H - crop_bottom, scale W - crop_right,
-// bytes]. Crops are smaller than `scale`.
+// [N,H,W,scale,scale_width,bytes], dense, to destination [N, scale H - crop_bottom,
+// scale_width W - crop_right, bytes]. Crops are smaller than the scales.
 struct DepthToSpace {
   const void* source = nullptr;
   void* destination = nullptr;
@@ -41,8 +41,10 @@ struct DepthToSpace {
   int64_t destination_pitch = 0;
   int64_t scale = 2;
   int64_t crop_bottom = 0, crop_right = 0;
+  int64_t scale_width = 0;  // 0: scale
+  int64_t columns() const { return scale_width > 0 ? scale_width : scale; }
   int64_t out_height() const { return scale * height - crop_bottom; }
-  int64_t out_width() const { return scale * width - crop_right; }
+  int64_t out_width() const { return columns() * width - crop_right; }
 };
 
 // Nearest-neighbour upsampling by a whole factor.

@@ -12,6 +12,8 @@ void add_commands(Command app);
 
 void add_train_command(Command app);
 void add_eval_command(Command app);
+void add_audit_command(Command app);
+void add_data_command(Command app);
 void add_quantize_command(Command app);
 void add_sensitivity_command(Command app);
 void add_partial_command(Command app);

@@ -6,6 +6,7 @@
 #include "apps/cli/common_options.h"
 #include "apps/commands/commands.h"
 #include "apps/model_files/checkpoint.h"
+#include "apps/reporting/evaluation_report.h"
 #include "core/file.h"
 #include "deploy/detect/evaluation.h"
 
@@ -36,7 +37,7 @@ void print_table(const deploy::EvalResult& r, const std::vector<std::string>& na
 
 void add_eval_command(Command app) {
   struct Options {
-    std::string model, data, split = "val", json;
+    std::string model, data, split = "val", json, report;
     ImageSize image_size;
     std::optional<deploy::Precision> precision;
     data::OnError on_error = data::OnError::kSkip;
@@ -59,8 +60,11 @@ void add_eval_command(Command app) {
   c.add_option("--on-error NAME", o->on_error, "what to do on mistakes in labels and images");
   add_device_option(c, o->device);
   c.add_option("--json FILE", o->json, "write the results to this file").writes();
-  c.examples({"sextant eval int8.safetensors --data /data/bccd --split test",
-              "sextant eval model.safetensors --data /data/bccd --json eval_fp32.json"});
+  c.add_option("--report DIR", o->report,
+               "write report.html and its pictures into this folder: curves, confusion, images");
+  c.examples(
+      {"sextant eval int8.safetensors --data /data/bccd --split test",
+       "sextant eval model.safetensors --data /data/bccd --json eval_fp32.json --report found"});
   c.callback([o] {
     deploy::Graph graph = load_model_graph(o->model);
     deploy::check_detects(graph);
@@ -81,14 +85,29 @@ void add_eval_command(Command app) {
         "postprocess per image\n",
         r.times.images, size, name_of(precision), j["ms_per_image"].get<double>(),
         j["ms_preprocess"].get<double>(), j["ms_postprocess"].get<double>());
-    if (o->json.empty()) return;
     j["model"] = o->model;
     j["file_bytes"] = std::filesystem::file_size(o->model);
     j["precision"] = name_of(precision);
     j["device"] = deploy::device_title(device);
     j["image_size"] = size;
     j["split"] = o->split;
-    write_atomically(o->json, json_text(j, 2) + "\n");
+    if (!o->json.empty()) write_atomically(o->json, json_text(j, 2) + "\n");
+    if (!o->report.empty()) {
+      const std::filesystem::path folder = o->report;
+      write_evaluation(folder, r, dataset, j);
+      HtmlBody body;
+      body.paragraph(fmt::format("{} on split '{}' of {}: {} images of {} px in {}.", o->model,
+                                 o->split, o->data, r.times.images, size, name_of(precision)));
+      body.facts({{"mAP50-95", number(r.metrics.ap)},
+                  {"mAP50", number(r.metrics.ap50)},
+                  {"precision", number(r.curves.precision)},
+                  {"recall", number(r.curves.recall)},
+                  {"confidence of the best F1", number(r.curves.confidence)},
+                  {"ms per image", fmt::format("{:.2f}", j["ms_per_image"].get<double>())}});
+      body.append(evaluation_html(folder));
+      write_atomically(folder / "report.html", html_page(o->model, body));
+      fmt::print("{}\n", (folder / "report.html").string());
+    }
   });
 }
 

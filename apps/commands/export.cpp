@@ -35,6 +35,9 @@ void write_onnx(Options& o) {
   options.target = o.target.value_or(options.target);
   options.height = o.image_size.choose(graph);
   options.width = graph.width_for(options.height);
+  check(!o.nms.multi_label || !graph.decode() ||
+            graph.decode()->as<deploy::DecodeAttributes>().num_classes > 1,
+        "export: --multi-label has no effect on {}: the model has one class", o.model);
   if (o.suppress) options.nms = o.nms;
   deploy::save_onnx(o.onnx, graph, options);
 }

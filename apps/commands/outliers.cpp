@@ -100,6 +100,7 @@ void run(const Options& o) {
   plot.y_label = "max / rms";
   plot.width = 1200;
   plot.y_min = 0;
+  plot.whole_x = true;
   for (const Model& m : models) {
     j.push_back(to_json(m));
     plot.series.push_back({m.name + ", weights", {}, column(m, weight_ratio)});

@@ -120,7 +120,7 @@ data::PlotSpec plot_of(const Report& r) {
   }
   spec.series = {points, best};
   spec.marks = {{*chosen(r).speedup, *chosen(r).accuracy,
-                 fmt::format("{} of {} layers in float", chosen(r).layers.size(),
+                 fmt::format("chosen: {} of {} layers in float", chosen(r).layers.size(),
                              r.sensitivity.layers.size())}};
   return spec;
 }

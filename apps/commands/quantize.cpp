@@ -63,6 +63,11 @@ void add_method_options(Command c, Options& o) {
   c.add_flag("--no-split-identity", o.keep_identity,
              "leave the identity of RepVGG and RepOptimizer blocks in the weights")
       .group(group);
+  c.add_flag(
+       "--signed", o.ptq.signed_ranges,
+       "activations as signed integers only, as `export --for tensorrt` writes them; layers that "
+       "read the image stay in float")
+      .group(group);
   c.add_flag("--bias-correction", o.ptq.bias_correction,
              "remove the shift of each channel's mean, layer by layer")
       .group(group);
@@ -94,7 +99,7 @@ void print_report(const Options& o, const quant::PtqReport& r) {
   if (r.split.layers > 0)
     fmt::print("split the identity off {} layers: {:.1f} dB less noise of rounded weights\n",
                r.split.layers, r.split.gain_db);
-  if (!o.ptq.float_layers.empty())
+  if (!o.ptq.float_layers.empty() || o.ptq.signed_ranges)
     fmt::print("{} of {} layers stay in float\n", r.float_layers, r.layers);
   if (o.ptq.equalize != quant::Equalization::kNone)
     fmt::print(

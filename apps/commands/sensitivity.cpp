@@ -122,11 +122,17 @@ data::RankSpec bars_of(const quant::Sensitivity& s) {
   data::RankSpec spec;
   spec.title = s.config.all_but ? "Sensitivity: all in int8 but one layer"
                                 : "Sensitivity: one layer in int8";
-  spec.x_label = harm_label(s.config);
+  // As in the table.
+  const bool sqnr = s.config.metric == quant::Metric::kSqnr;
+  spec.x_label = !sqnr              ? harm_label(s.config)
+                 : s.config.all_but ? "dB of SQNR gained with the layer in float"
+                                    : "SQNR with the layer in int8, dB; the least is the worst";
   if (s.config.own_output) spec.x_label += ", at its own output";
   for (const auto& l : s.layers) {
     spec.names.push_back(l.name);
-    spec.values.push_back(l.harm);
+    spec.values.push_back(!sqnr              ? l.harm
+                          : s.config.all_but ? l.error.sqnr() - s.all_int8.sqnr()
+                                             : l.error.sqnr());
   }
   return spec;
 }

@@ -9,6 +9,7 @@
 #include "apps/training/processes.h"
 #include "apps/training/solver.h"
 #include "apps/training/train_epoch.h"
+#include "apps/training/validation_loss.h"
 #include "core/file.h"
 #include "core/interrupt.h"
 #include "deploy/detect/evaluation.h"
@@ -47,7 +48,8 @@ Run::Run(const RunConfig& config, const RunFolder& folder, const RunData& data, 
       traits_(task.traits()),
       optimizer_(make_optimizer(config, task.parameters())),
       loader_(data.train, loader_config(config, traits_.device, traits_.gray_border)),
-      schedule_(make_schedule(config, loader_.batches_per_epoch(), traits_.rate_by_iteration)) {
+      schedule_(make_schedule(config, loader_.batches_per_epoch(), traits_.rate_by_iteration)),
+      record_(folder, data.train) {
   if (config.solver.ema_decay > 0)
     averages_.emplace(named_state(task.module()), config.solver.ema_decay, config.solver.ema_tau);
   if (averages_ && !traits_.changes_after_step) optimizer_->average_into(*averages_);
@@ -56,6 +58,13 @@ Run::Run(const RunConfig& config, const RunFolder& folder, const RunData& data, 
         "{}: 'batch' is {}, must be at least the number of processes, {}", config.where,
         config.batch, across_->size());
   gradient_sum_.emplace(task.parameters(), *across_, config.bucket_mb << 20);
+}
+
+double RunClock::seconds_left(double done) const {
+  const double elapsed =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double past = done - static_cast<double>(first);
+  return past > 0 ? elapsed / past * (static_cast<double>(epochs) - done) : 0;
 }
 
 RunResult Run::train(int64_t stop_after) {
@@ -98,14 +107,15 @@ void Run::begin() {
     EpochRow row;
     evaluate(row);
     state_.rows.push_back(row);
-    write_rows();
-    print_epoch(row, config_.epochs);
+    if (is_first_process()) record_.write(state_.rows);
+    print_epoch(row, {.epochs = config_.epochs});
   }
   const bool untouched = state_.rows.empty() || state_.rows.back().epoch == 0;
   if (!untouched && evaluation_due() && state_.rows.back().map50_95 < 0) end_epoch();
   if (finished())
     fmt::print("the run is complete{}\n",
                state_.epoch < config_.epochs ? "" : "; more 'epochs' in its config continue it");
+  clock_ = {.first = state_.epoch, .epochs = config_.epochs};
 }
 
 Json Run::identity() const {
@@ -147,14 +157,15 @@ void Run::one_epoch() {
   task_.begin_epoch(state_.epoch);
   optimizer_->zero_grad();  // an accumulation that the last epoch left unfinished; officially so
   EpochRow row =
-      run_epoch({config_, state_.epoch, loader_, data_.train.names, folder_.batch_picture()},
+      run_epoch({config_, state_.epoch, loader_, data_.train.names, folder_.batch_picture(), clock_,
+                 state_.best_map50_95},
                 [&](const data::Batch& batch, int64_t iteration) {
                   const optim::StepValues values = schedule_.at(iteration);
                   // Images that do not count leave gradients that are taken back.
                   if (gradient_sum_ && values.step && batch.counts) gradient_sum_->overlap();
                   auto items = summed(task_.iterate(batch, iteration), batch.counts, across_);
                   if (values.step) step(values);
-                  return Iteration{std::move(items), values.lr[1]};
+                  return Iteration{std::move(items), values.lr};
                 });
   ++state_.epoch;
   state_.rows.push_back(row);
@@ -175,9 +186,12 @@ void Run::end_epoch() {
     if (evaluation_due()) evaluate(row);
     if (is_first_process()) task_.save(folder_.last(), row);
   }
-  write_rows();
+  if (is_first_process()) record_.write(state_.rows);
   save_state();
-  print_epoch(row, config_.epochs);
+  print_epoch(row, {.epochs = config_.epochs,
+                    .best = state_.best_map50_95,
+                    .best_epoch = state_.best_epoch,
+                    .seconds_left = clock_.seconds_left(static_cast<double>(state_.epoch))});
 }
 
 void Run::save_state() {
@@ -207,21 +221,20 @@ void Run::evaluate(EpochRow& row) {
                         .across = across_});
   row.map50 = std::max(0.0, r.metrics.ap50);
   row.map50_95 = std::max(0.0, r.metrics.ap);
-  keep_if_best(row);
+  row.precision = r.curves.precision;
+  row.recall = r.curves.recall;
+  if (traits_.has_losses && is_first_process())
+    row.take_validation(validation_losses(task_, data_.val, config_));
+  if (keep_if_best(row) && is_first_process()) record_.keep_best(r, data_.val, row.epoch);
 }
 
-void Run::keep_if_best(const EpochRow& row) {
-  if (row.map50_95 <= state_.best_map50_95) return;
+bool Run::keep_if_best(const EpochRow& row) {
+  if (row.map50_95 <= state_.best_map50_95) return false;
   state_.best_map50 = row.map50;
   state_.best_map50_95 = row.map50_95;
   state_.best_epoch = state_.epoch;
   if (is_first_process()) task_.save(folder_.best(), row);
-}
-
-void Run::write_rows() const {
-  if (!is_first_process()) return;
-  write_results(folder_.results(), state_.rows);
-  write_curves(folder_.path(), state_.rows);
+  return true;
 }
 
 void Run::finish() {

@@ -3,6 +3,7 @@
 // (apps/training/run_folder.h), and resuming it bit for bit.
 #pragma once
 
+#include <chrono>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "apps/training/run_folder.h"
+#include "apps/training/run_record.h"
 #include "apps/training/train_config.h"
 #include "data/loading/loader.h"
 #include "deploy/graph/graph.h"
@@ -41,6 +43,15 @@ struct RunData {
   data::Dataset train, val;
 };
 
+// How far a call of Run::train() is, for the time that is left.
+struct RunClock {
+  std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
+  int64_t first = 0, epochs = 0;  // from 0; of the run
+
+  // With `done` epochs of the run, or a part of one, behind it; 0 where nothing has been done.
+  double seconds_left(double done) const;
+};
+
 struct TaskTraits {
   Device device = Device::kCpu;  // of batches and evaluation
   int64_t gray_border = 0;
@@ -49,6 +60,7 @@ struct TaskTraits {
   bool rate_by_iteration = false;                             // make_schedule()
   bool has_start = false;           // what the run starts from is measured, as epoch 0
   bool changes_after_step = false;  // stepped() changes what the averages are taken of
+  bool has_losses = false;          // losses() can be asked for
 };
 
 // What a run trains: a model, its losses, and the form in which it is evaluated and saved.
@@ -75,6 +87,8 @@ class TrainingTask {
   virtual std::function<LossItems()> iterate(const data::Batch& batch, int64_t iteration) = 0;
   // After the optimizer's step.
   virtual void stepped() {}
+  // Of a validation batch, in evaluation mode; the module holds the averages then.
+  virtual LossItems losses(const data::Batch&) { return {}; }
 
   // The model as it is now; the module holds the averages then.
   virtual deploy::Graph graph() = 0;
@@ -104,8 +118,7 @@ class Run {
   bool evaluation_due() const;  // of the last epoch
   void end_epoch();             // evaluation, where it is due, and files
   void evaluate(EpochRow& row);
-  void keep_if_best(const EpochRow& row);
-  void write_rows() const;
+  bool keep_if_best(const EpochRow& row);  // whether it is
   void save_state();
   void finish();
   RunResult result() const;
@@ -123,6 +136,8 @@ class Run {
   Communicator* const across_ = processes();
   std::optional<optim::GradientSum> gradient_sum_;  // of several processes
   RunState state_;
+  RunRecord record_;
+  RunClock clock_;       // of this call
   int64_t trained_ = 0;  // epochs of this call
 };
 

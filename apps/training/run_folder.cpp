@@ -8,7 +8,6 @@
 #include "core/file.h"
 #include "core/outputs.h"
 #include "data/drawing/draw.h"
-#include "data/drawing/plot.h"
 #include "models/yolov6_config.h"
 
 namespace sextant::apps {
@@ -48,7 +47,13 @@ void check_same_config(Json before, Json now, int64_t trained, const std::string
     fail("{}: the run was started with another '{}'; resume with the same config", where, *key);
 }
 
-std::string cell(double v) { return v < 0 ? "" : fmt::format("{:.5f}", v); }
+// The fields of a row of 'rows', in their order there. An older run's rows end earlier.
+constexpr size_t kRowSizes[] = {9, 10};
+std::vector<double*> fields_of(EpochRow& r) {
+  return {&r.lr,       &r.loss_iou, &r.loss_dfl, &r.loss_cls,  &r.loss_cwd, &r.map50,
+          &r.map50_95, &r.seconds,  &r.loss_obj, &r.precision, &r.recall,   &r.val_iou,
+          &r.val_dfl,  &r.val_cls,  &r.val_obj,  &r.lr_bias,   &r.lr_norm};
+}
 
 }  // namespace
 
@@ -85,21 +90,22 @@ void RunFolder::check_inputs(const std::vector<std::string>& inputs) const {
   check_outputs(files);
 }
 
-void write_results(const std::filesystem::path& path, const std::vector<EpochRow>& rows) {
-  std::string text =
-      "epoch,lr,loss,loss_iou,loss_dfl,loss_cls,loss_cwd,loss_obj,map50,map50_95,seconds\n";
-  for (const auto& r : rows)
-    text += fmt::format("{},{:.8f},{:.6f},{:.6f},{:.6f},{:.6f},{:.6f},{:.6f},{},{},{:.2f}\n",
-                        r.epoch, r.lr, r.loss(), r.loss_iou, r.loss_dfl, r.loss_cls, r.loss_cwd,
-                        r.loss_obj, cell(r.map50), cell(r.map50_95), r.seconds);
-  write_atomically(path, text);
+void EpochRow::take_validation(const std::optional<LossItems>& losses) {
+  if (!losses || !std::isfinite(losses->total())) return;
+  val_iou = losses->iou;
+  val_dfl = losses->dfl;
+  val_cls = losses->cls;
+  val_obj = losses->objectness;
 }
 
 Json rows_to_json(const std::vector<EpochRow>& rows) {
   Json out = Json::array();
-  for (const auto& r : rows)
-    out.push_back({r.epoch, r.lr, r.loss_iou, r.loss_dfl, r.loss_cls, r.loss_cwd, r.map50,
-                   r.map50_95, r.seconds, r.loss_obj});
+  for (EpochRow r : rows) {
+    Json row = {r.epoch};
+    for (const double* v : fields_of(r)) row.push_back(*v);
+    row.push_back(r.images);
+    out.push_back(std::move(row));
+  }
   return out;
 }
 
@@ -108,49 +114,19 @@ std::vector<EpochRow> rows_from_json(const Json& json, const std::string& where)
   check(read_value(json, numbers), "{}: 'rows' is not a list of lists of numbers", where);
   std::vector<EpochRow> rows;
   for (const auto& n : numbers) {
-    check(n.size() == 9 || n.size() == 10, "{}: a row of 'rows' has {} numbers", where, n.size());
     EpochRow row;
+    const auto fields = fields_of(row);
+    check(std::ranges::find(kRowSizes, n.size()) != std::end(kRowSizes) ||
+              n.size() == fields.size() + 2,
+          "{}: a row of 'rows' has {} numbers", where, n.size());
     check(n[0] >= 0 && n[0] <= 1e6, "{}: 'rows' has epoch {}", where, n[0]);
     row.epoch = static_cast<int64_t>(n[0]);
-    row.lr = n[1];
-    row.loss_iou = n[2];
-    row.loss_dfl = n[3];
-    row.loss_cls = n[4];
-    row.loss_cwd = n[5];
-    row.map50 = n[6];
-    row.map50_95 = n[7];
-    row.seconds = n[8];
-    if (n.size() == 10) row.loss_obj = n[9];  // which an older run's rows end before
+    for (size_t i = 1; i < n.size() && i <= fields.size(); ++i) *fields[i - 1] = n[i];
+    if (n.size() == fields.size() + 2 && n.back() >= 0 && n.back() <= 1e15)
+      row.images = static_cast<int64_t>(n.back());
     rows.push_back(row);
   }
   return rows;
-}
-
-void write_curves(const std::filesystem::path& folder, const std::vector<EpochRow>& rows) {
-  data::PlotSpec loss, map;
-  loss.title = "Training loss";
-  loss.y_label = "loss";
-  loss.series = {{"total", {}, {}}, {"box", {}, {}}, {"class", {}, {}}};
-  map.title = "Validation";
-  map.y_label = "mAP";
-  map.series = {{"mAP50", {}, {}}, {"mAP50-95", {}, {}}};
-  loss.x_label = map.x_label = "epoch";
-  for (const auto& r : rows) {
-    const auto e = static_cast<double>(r.epoch);
-    const double values[] = {r.loss(), r.loss_iou, r.loss_cls};
-    for (size_t i = 0; i < 3 && r.epoch > 0; ++i) {
-      loss.series[i].x.push_back(e);
-      loss.series[i].y.push_back(values[i]);
-    }
-    if (r.map50_95 < 0) continue;
-    map.series[0].x.push_back(e);
-    map.series[0].y.push_back(r.map50);
-    map.series[1].x.push_back(e);
-    map.series[1].y.push_back(r.map50_95);
-  }
-  map.y_min = 0.0;
-  if (!loss.series[0].x.empty()) data::save_line_plot(folder / "loss.png", loss);
-  if (!map.series[0].x.empty()) data::save_line_plot(folder / "map.png", map);
 }
 
 void write_batch_picture(const std::filesystem::path& path, const data::Batch& batch,

@@ -2,10 +2,11 @@
 // The folder of a run and the files in it that only training reads and writes.
 //
 //   config.json         the config as resolved
-//   results.csv         a row for each epoch; loss.png and map.png show them
 //   train_batch.png     what the network saw first
 //   last.safetensors, best.safetensors   the model, as the task writes it (apps/training/run.h)
 //   resume.safetensors  everything that the next epoch starts from: weights, averages, momenta
+//
+// and what a run writes about itself (apps/training/run_record.h).
 //
 // Each is written under a temporary name and renamed, resume.safetensors last, so that a run can be
 // killed at any moment and resumed from its last finished epoch, bit for bit.
@@ -20,6 +21,7 @@
 #include "core/folder_lock.h"
 #include "data/loading/loader.h"
 #include "layers/module.h"
+#include "models/loss/detection_loss.h"
 #include "optim/ema.h"
 #include "optim/grad_scaler.h"
 #include "optim/sgd.h"
@@ -64,20 +66,25 @@ class RunFolder {
 // losses.
 struct EpochRow {
   int64_t epoch = 0;
-  double lr = 0;
+  double lr = 0;  // of the weights; the last of the epoch
   double loss_iou = 0, loss_dfl = 0, loss_cls = 0;
   double loss_cwd = 0;  // channel-wise distillation of the features
   double loss_obj = 0;
   double loss() const { return loss_iou + loss_dfl + loss_cls + loss_cwd + loss_obj; }
-  double map50 = -1, map50_95 = -1;  // -1: not evaluated (an empty cell)
-  double seconds = 0;
+  double map50 = -1, map50_95 = -1;  // -1, here and below: not measured
+  double seconds = 0;                // of training alone
+  double precision = -1, recall = -1;
+  double val_iou = -1, val_dfl = -1, val_cls = -1, val_obj = -1;
+  double lr_bias = 0, lr_norm = 0;
+  int64_t images = 0;  // trained on
+  double val_loss() const { return val_iou < 0 ? -1 : val_iou + val_dfl + val_cls + val_obj; }
+  double images_per_second() const {
+    return seconds > 0 ? static_cast<double>(images) / seconds : 0;
+  }
+  void take_validation(const std::optional<LossItems>& losses);
 };
-void write_results(const std::filesystem::path& path, const std::vector<EpochRow>& rows);
 std::vector<EpochRow> rows_from_json(const Json& json, const std::string& where);
 Json rows_to_json(const std::vector<EpochRow>& rows);
-// Loss and mAP by epoch as one picture each: <folder>/loss.png, <folder>/map.png.
-void write_curves(const std::filesystem::path& folder, const std::vector<EpochRow>& rows);
-
 // The first pictures of a batch with their boxes, as the network sees them, in a square grid.
 void write_batch_picture(const std::filesystem::path& path, const data::Batch& batch,
                          const std::vector<std::string>& names);

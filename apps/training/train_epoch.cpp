@@ -60,44 +60,66 @@ EpochRow run_epoch(const EpochContext& context,
   context.loader.begin_epoch(epoch, epoch < config.epochs - config.close_mosaic);
   EpochRow row;
   row.epoch = epoch + 1;
+  const auto seconds = [&] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  };
   data::Batch batch;
   Progress progress(fmt::format("epoch {}/{}", epoch + 1, config.epochs), total);
   int64_t counted = 0;
   const auto count = [&](const Iteration& it) {
     const LossItems items = check_finite(it.items(), epoch);
-    row.lr = it.lr;
+    row.lr_norm = it.lr[0];
+    row.lr = it.lr[1];
+    row.lr_bias = it.lr[2];
     row.loss_iou += items.iou / static_cast<double>(total);
     row.loss_dfl += items.dfl / static_cast<double>(total);
     row.loss_cls += items.cls / static_cast<double>(total);
     row.loss_cwd += items.cwd / static_cast<double>(total);
     row.loss_obj += items.objectness / static_cast<double>(total);
-    progress.update(++counted,
-                    fmt::format("iou {:.3f} cls {:.3f} lr {:.5f}", items.iou, items.cls, it.lr));
+    const double part = static_cast<double>(++counted) / static_cast<double>(total);
+    progress.update(
+        counted,
+        fmt::format(
+            "iou {:.3f} cls {:.3f} lr {:.5f} {:.1f} img/s{} run: {} left", items.iou, items.cls,
+            it.lr[1], static_cast<double>(row.images) / seconds(),
+            context.best < 0 ? "" : fmt::format(" best {:.4f}", context.best),
+            format_duration(context.clock.seconds_left(static_cast<double>(epoch) + part))));
   };
   Iteration last;
   for (int64_t i = 0; context.loader.next(batch); ++i) {
     if (epoch == 0 && i == 0 && is_first_process())
       write_batch_picture(context.picture, batch, context.names);
     Iteration it = iterate(batch, epoch * total + i);
+    row.images += batch.size();
     if (last.items) count(last);
     last = std::move(it);
   }
   if (last.items) count(last);
   progress.finish();
-  row.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  row.seconds = seconds();
   return row;
 }
 
-void print_epoch(const EpochRow& row, int64_t epochs) {
-  const std::string map =
-      row.map50_95 < 0 ? "" : fmt::format("mAP50 {:.4f}  mAP50-95 {:.4f}", row.map50, row.map50_95);
+void print_epoch(const EpochRow& row, const EpochSummary& summary) {
+  std::string end;
+  if (row.map50_95 >= 0) {
+    end = fmt::format("mAP50 {:.4f}  mAP50-95 {:.4f}", row.map50, row.map50_95);
+    if (row.epoch > 0 && summary.best_epoch == row.epoch)
+      end += "  best so far";
+    else if (summary.best_epoch >= 0)
+      end += fmt::format("  best {:.4f} (epoch {})", summary.best, summary.best_epoch);
+  }
   if (row.epoch == 0)
-    fmt::print("start: {}\n", map);
+    fmt::print("start: {}\n", end);
   else
-    fmt::print("epoch {:>3}/{}  {:>6.1f} s  iou {:.4f}  cls {:.4f}  {}{}lr {:.3g}  {}\n", row.epoch,
-               epochs, row.seconds, row.loss_iou, row.loss_cls,
-               row.loss_obj > 0 ? fmt::format("obj {:.4f}  ", row.loss_obj) : "",
-               row.loss_cwd > 0 ? fmt::format("cwd {:.4f}  ", row.loss_cwd) : "", row.lr, map);
+    fmt::print(
+        "epoch {:>3}/{}  {:>6.1f} s  {:.1f} img/s  iou {:.4f}  cls {:.4f}  {}{}lr {:.3g}  {}{}\n",
+        row.epoch, summary.epochs, row.seconds, row.images_per_second(), row.loss_iou, row.loss_cls,
+        row.loss_obj > 0 ? fmt::format("obj {:.4f}  ", row.loss_obj) : "",
+        row.loss_cwd > 0 ? fmt::format("cwd {:.4f}  ", row.loss_cwd) : "", row.lr,
+        summary.seconds_left > 0 ? fmt::format("{} left  ", format_duration(summary.seconds_left))
+                                 : "",
+        end);
   std::fflush(stdout);
 }
 

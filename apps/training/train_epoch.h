@@ -2,12 +2,13 @@
 // An epoch of training, whatever is trained.
 #pragma once
 
+#include <array>
 #include <filesystem>
 #include <functional>
 #include <string>
 #include <vector>
 
-#include "apps/training/run_folder.h"
+#include "apps/training/run.h"
 #include "apps/training/train_config.h"
 #include "models/loss/detection_loss.h"
 
@@ -30,10 +31,12 @@ struct EpochContext {
   data::Loader& loader;
   const std::vector<std::string>& names;
   std::filesystem::path picture;  // of the first batch of the first epoch
+  RunClock clock;
+  double best = -1;  // mAP50-95 so far
 };
 struct Iteration {
   std::function<LossItems()> items;
-  double lr = 0;
+  std::array<double, 3> lr{};  // as optim::StepValues has them
 };
 // Calls iterate(batch, iteration of the run) for every batch; the row has the means of the losses,
 // the last rate and the seconds, and counts epochs from 1. A progress bar on stderr. The items of
@@ -42,7 +45,13 @@ struct Iteration {
 EpochRow run_epoch(const EpochContext& context,
                    const std::function<Iteration(const data::Batch&, int64_t)>& iterate);
 
+struct EpochSummary {
+  int64_t epochs = 0;  // of the run
+  double best = -1;    // mAP50-95, of ...
+  int64_t best_epoch = -1;
+  double seconds_left = 0;  // of the run
+};
 // One line on stdout.
-void print_epoch(const EpochRow& row, int64_t epochs);
+void print_epoch(const EpochRow& row, const EpochSummary& summary);
 
 }  // namespace sextant::apps

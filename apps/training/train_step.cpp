@@ -85,26 +85,37 @@ TeacherOutput TrainStep::teach(const Variable& x) const {
   return out;
 }
 
+LossInput TrainStep::forward(const Variable& x, bool features, Communicator* across) const {
+  const Autocast autocast(config_.type);
+  const SharedStatistics statistics(across);
+  Yolov6::Features f = model_.forward_features(x);
+  LossInput input = {.cls_logits = f.head.cls_logits,
+                     .reg = f.head.reg,
+                     .objectness = f.head.objectness,
+                     .reg_lrtb = f.head.reg_lrtb,
+                     .cls_logits_ab = f.head.cls_logits_ab,
+                     .reg_ab = f.head.reg_ab,
+                     .features = {}};
+  // What the loss reads is f32 in any case.
+  if (features)
+    for (const Variable& v : f.neck) input.features.push_back(cast(v, DType::kF32));
+  return input;
+}
+
+LossValues TrainStep::measure(const Tensor& images, const Tensor& targets, int64_t epoch) const {
+  const NoGrad guard;
+  const LossStep step{images.dim(1), images.dim(2), epoch};
+  const PlacedTargets placed = loss_.place(targets, images.dim(0), step, device_);
+  const LossInput input = forward(Variable(image_to_float(images)), false, nullptr);
+  return loss_.fetch(loss_(input, placed, step, nullptr).values, placed);
+}
+
 LossValues TrainStep::pass(const Tensor& images, const PlacedTargets& targets,
                            const LossStep& step) const {
   const Variable x(image_to_float(images));
   const bool distills_features = teacher_ && loss_.config().distill_feat_weight > 0;
-  LossInput input;
-  {
-    const Autocast autocast(config_.type);
-    const SharedStatistics statistics(config_.sync_bn ? step.across : nullptr);
-    Yolov6::Features f = model_.forward_features(x);
-    input = {.cls_logits = f.head.cls_logits,
-             .reg = f.head.reg,
-             .objectness = f.head.objectness,
-             .reg_lrtb = f.head.reg_lrtb,
-             .cls_logits_ab = f.head.cls_logits_ab,
-             .reg_ab = f.head.reg_ab,
-             .features = {}};
-    // What the loss reads is f32 in any case.
-    if (distills_features)
-      for (const Variable& v : f.neck) input.features.push_back(cast(v, DType::kF32));
-  }
+  const LossInput input =
+      forward(x, distills_features, config_.sync_bn ? step.across : nullptr);
   const TeacherOutput taught = teacher_ ? teach(x) : TeacherOutput{};
   const LossResult r = loss_(input, targets, step, teacher_ ? &taught : nullptr);
   if (scaler_)

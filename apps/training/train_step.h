@@ -42,6 +42,9 @@ class TrainStep {
   LossValues run(const Tensor& images, const Tensor& targets, int64_t epoch, int64_t whole = 0,
                  bool counts = true);
 
+  // The losses alone, without a teacher's parts, in the mode that the model is in.
+  LossValues measure(const Tensor& images, const Tensor& targets, int64_t epoch) const;
+
   // Whether the last run() replayed a recording.
   bool replayed() const;
 
@@ -50,6 +53,8 @@ class TrainStep {
   LossValues pass(const Tensor& images, const PlacedTargets& targets, const LossStep& step) const;
   LossValues pass_without(const Tensor& images, const PlacedTargets& targets,
                           const LossStep& step) const;
+  // `across`: of shared batch statistics.
+  LossInput forward(const Variable& x, bool features, Communicator* across) const;
   TeacherOutput teach(const Variable& x) const;
   bool reuse_recording(const Tensor& targets, const LossStep& step);
   void begin(const Tensor& images, const Tensor& targets, const LossStep& step);

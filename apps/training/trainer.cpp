@@ -54,7 +54,8 @@ class DetectorTask final : public TrainingTask {
   TaskTraits traits() const override {
     return {.device = device_,
             .gray_border = config_.gray_border,
-            .local_statistics = !config_.sync_bn};
+            .local_statistics = !config_.sync_bn,
+            .has_losses = true};
   }
   const Module& module() const override { return *model_; }
   std::vector<optim::NamedParameter> parameters() const override { return parameters_; }
@@ -82,6 +83,13 @@ class DetectorTask final : public TrainingTask {
     const LossValues values =
         step_->run(resized(batch.images, side), batch.targets, epoch_, batch.whole, batch.counts);
     return [values] { return values.items(); };
+  }
+
+  LossItems losses(const data::Batch& batch) override {
+    model_->train(false);
+    const LossItems items = step_->measure(batch.images, batch.targets, epoch_).items();
+    model_->train(true);
+    return items;
   }
 
   // Traced on the host.

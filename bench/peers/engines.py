@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Inference on the CPU: Sextant's engine beside ONNX Runtime, OpenVINO, ncnn and PyTorch.
 
-    python engines.py compare --build BUILD_FOLDER --model DEPLOY [--batch N] [--rounds N] [--json FILE]
+    python engines.py compare --build BUILD_FOLDER --model DEPLOY [--fp32-model MODEL] [--batch N] [--rounds N]
+        [--json FILE]
     python engines.py time RUNTIME FILE [--batch N] [--repeats N]
 
 compare exports the model's ONNX files itself (fp32 and, where the model is quantized, int8 as QDQ), and
@@ -151,15 +152,16 @@ def compare(args):
 
         def export(file, precision, batch):
             size = ["--batch", str(batch), "--img", str(args.img), "--precision", precision]
-            command = [build / "sextant", "export", args.model, "--onnx", folder / file, *size]
+            command = [build / "sextant", "export", model[precision], "--onnx", folder / file, *size]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             return folder / file
 
+        model = {"fp32": args.fp32_model or args.model, "int8": args.model}
         sides = {}
         for precision in args.precisions:
             onnx = export(f"{precision}.onnx", precision, args.batch)
             sides[f"sextant {precision}"] = (
-                [build / "sextant", "bench", args.model, *common, "--precision", precision]
+                [build / "sextant", "bench", model[precision], *common, "--precision", precision]
                 + ["--runs", str(args.repeats), "--json", folder / "ours.json"]
             )
             for runtime in ("onnxruntime", "openvino"):
@@ -208,6 +210,10 @@ def main():
     many = commands.add_parser("compare")
     many.add_argument("--build", required=True, help="folder with sextant")
     many.add_argument("--model", required=True, help="deploy file")
+    many.add_argument(
+        "--fp32-model",
+        help="for fp32: of an equalized --model, whose gains are products in ONNX, the float model",
+    )
     many.add_argument("--precisions", nargs="+", default=["fp32"], choices=("fp32", "int8"))
     many.add_argument("--rounds", type=int, default=5)
     many.add_argument("--json", help="also write the figures to this file")

@@ -7,6 +7,7 @@
     python onnx_models.py precisions MODEL.onnx
     python onnx_models.py check MODEL.onnx
     python onnx_models.py classifiers --sextant SEXTANT --data DATA
+    python onnx_models.py texts --sextant SEXTANT --models FOLDER
 
 prepare writes a data set of letterboxed PNGs, so that all programs read the same pixels; evaluate
 Sextant on it with `sextant eval DEPLOY --data SQUARE --split val`. outputs compares each candidate
@@ -20,6 +21,9 @@ classifiers (needs torch and torchvision) is the table of torchvision's classifi
 in several ways, imported and quantized by Sextant, and compared in fp32 with ONNX Runtime without
 optimizations and in int8 with its own fp32. They are trained from random weights, for a minute, to tell
 crops of DATA's first pictures apart, so that top-1 means something without pretrained weights.
+
+texts does the same for the text detection and orientation of rapidocr_onnxruntime (FOLDER is the models
+folder of that package), on drawn lines of text.
 """
 
 import argparse
@@ -256,9 +260,9 @@ def classifier(name, images, numbers, steps):
     torch.manual_seed(1)
     options = {"init_weights": True, "aux_logits": False} if name == "googlenet" else {}
     model = getattr(torchvision.models, name)(**options)
-    for m in model.modules():
-        if isinstance(m, torch.nn.BatchNorm2d):
-            m.momentum = None  # the mean over all batches
+    if name.startswith("vgg"):  # a mean that enlarges the map cannot be exported
+        model.avgpool = torch.nn.Identity()
+        model.classifier[0] = torch.nn.Linear(512 * (images.shape[2] // 32) ** 2, 4096)
     last = [m for m in model.modules() if isinstance(m, torch.nn.Linear)][-1]
     batches = torch.from_numpy(images).split(16)
     model.train()
@@ -272,14 +276,15 @@ def classifier(name, images, numbers, steps):
         optimizer.step()
     features = []
     with torch.no_grad():
+        # Batch-norm's statistics are those of all images at once, and nothing is dropped. Means over
+        # batches, or over randomly dropped blocks, do not fit the network in eval mode: in a deep one
+        # its activations grow to 20 times what the statistics say.
+        model.eval()
         for m in model.modules():
             if isinstance(m, torch.nn.BatchNorm2d):
-                m.reset_running_stats()
-        for m in model.modules():
-            if isinstance(m, torch.nn.Dropout):
-                m.eval()
-        for batch in batches:
-            model(batch)
+                m.momentum = 1.0
+                m.train()
+        model(torch.from_numpy(images))
         model.eval()
         hook = last.register_forward_hook(lambda module, inputs, output: features.append(inputs[0]))
         for batch in batches:
@@ -376,6 +381,94 @@ def classifiers(args):
                 print(json.dumps(row), flush=True)
 
 
+TEXT_MODELS = (  # name, file, height and width, mean and deviation of its pixels
+    ("detection", "ch_PP-OCRv4_det_infer.onnx", (320, 320), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ("orientation", "ch_ppocr_mobile_v2.0_cls_infer.onnx", (48, 192), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+)
+TEXT_OPTIONS = ("", "--bias-correction", "--equalize", "--equalize --bias-correction", "--equalize --rounding adaround")
+
+
+def draw_texts(folder, height, width, count):
+    """A data set of drawn text: lines on a page, or one line, half of them upside down."""
+    from PIL import ImageDraw, ImageFont
+
+    rng = np.random.default_rng(3)
+    words = "the quick brown Fox jumps over 1234 lazy DOG invoice TOTAL 98.50 street receipt date 2024-05-17".split()
+    (folder / "classes.json").write_text('{"names": ["text"]}')
+    for i in range(count):
+        paper = 255 - int(rng.integers(100))
+        picture = Image.new("RGB", (width, height), (paper, paper, max(0, paper - 20)))
+        draw, page, top = ImageDraw.Draw(picture), height > 60, 8
+        while top < height - (16 if page else 36):
+            size = int(rng.choice([14, 18, 24, 30])) if page else 26
+            text = " ".join(rng.choice(words, int(rng.integers(1, 5))))
+            ink = tuple(int(v) for v in rng.integers(0, 90, 3))
+            draw.text((int(rng.integers(2, width // 4)), top), text, fill=ink, font=ImageFont.load_default(size))
+            top += int(size * rng.choice([1.4, 2, 3]))
+        if not page and rng.random() < 0.5:
+            picture = picture.rotate(180)
+        split = "train" if i < count * 3 // 4 else "val"
+        for kind in ("images", "labels"):
+            (folder / kind / split).mkdir(parents=True, exist_ok=True)
+        picture.save(folder / "images" / split / f"{i:03d}.png")
+        (folder / "labels" / split / f"{i:03d}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+
+
+def with_pixels_in_0_to_1(path, mean, deviation, out):
+    """The model for images that are not normalized yet."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    model = onnx.load(path)
+    image = model.graph.input[0].name
+    for node in model.graph.node:
+        for i, name in enumerate(node.input):
+            if name == image:
+                node.input[i] = "normalized"
+    for name, values in (("mean_of_pixels", mean), ("deviation_of_pixels", deviation)):
+        model.graph.initializer.append(numpy_helper.from_array(np.float32(values).reshape(1, 3, 1, 1), name))
+    model.graph.node.insert(0, helper.make_node("Div", ["centred", "deviation_of_pixels"], ["normalized"]))
+    model.graph.node.insert(0, helper.make_node("Sub", [image, "mean_of_pixels"], ["centred"]))
+    onnx.save(model, out)
+
+
+def texts(args):
+    for name, file, (height, width), mean, deviation in TEXT_MODELS:
+        with tempfile.TemporaryDirectory() as place:
+            folder, size = pathlib.Path(place), f"{height},{width}"
+            onnx_model, float_model, int8_model = (f"{place}/{n}" for n in ("m.onnx", "f.safetensors", "q.safetensors"))
+            draw_texts(folder, height, width, 96)
+            with_pixels_in_0_to_1(pathlib.Path(args.models) / file, mean, deviation, onnx_model)
+            images = np.concatenate([read_image(p) for p in sorted((folder / "images" / "val").iterdir())])
+            np.save(f"{place}/x.npy", images)
+            session = onnxruntime_session(onnx_model, exact=True)
+            image = session.get_inputs()[0].name
+            theirs = np.concatenate([session.run(None, {image: x[None]})[0] for x in images])
+
+            def sextant(*words):
+                subprocess.run([args.sextant, *words], check=True, capture_output=True)
+
+            def outputs_of(model):
+                sextant("run", model, "--input", f"{place}/x.npy", "--out", f"{place}/y.npy", "--device", "cpu")
+                return np.load(f"{place}/y.npy").reshape(theirs.shape)
+
+            sextant("import", onnx_model, "--img", size, "--out", float_model)
+            ours = outputs_of(float_model)
+            difference = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+            print(json.dumps({"model": name, "images": len(images), "fp32_difference": difference}), flush=True)
+            for options in TEXT_OPTIONS:
+                sextant("quantize", float_model, "--data", place, "--img", size, "--out", int8_model, *options.split())
+                quantized = outputs_of(int8_model)
+                noise = ((quantized - ours) ** 2).sum() / (ours**2).sum()
+                row = {"model": name, "quantize": options, "int8_db": round(float(-10 * np.log10(noise)), 1)}
+                if name == "detection":
+                    a, b = ours > 0.3, quantized > 0.3
+                    row["iou_of_text"] = float((a & b).sum() / (a | b).sum())
+                else:
+                    row["int8_agreement"] = float((ours.argmax(1) == quantized.argmax(1)).mean())
+                print(json.dumps(row), flush=True)
+
+
 def check(args):
     import onnx
 
@@ -417,6 +510,9 @@ def main():
     p.add_argument("--steps", type=int, default=100)
     p.add_argument("--models", nargs="+", default=list(CLASSIFIERS))
     p.add_argument("--exporters", nargs="+", choices=EXPORTERS, default=list(EXPORTERS))
+    p = command("texts", texts, model=False)
+    p.add_argument("--sextant", required=True)
+    p.add_argument("--models", required=True)
     args = parser.parse_args()
     args.function(args)
 

@@ -63,7 +63,10 @@ void SampleBoxes::add(const RawBox& raw, const LabelIssue& at, LabelReport& repo
     return refuse(at, "size", "the part of the box inside the image has no area", report);
   if (!seen_.emplace(label.category, label.cx, label.cy, label.w, label.h, label.crowd).second)
     return refuse(at, "duplicate", "duplicate of an earlier box of the same class", report);
+  label.line = at.line;
   sample_.labels.push_back(label);
+  sample_.label_file = at.file;
+  sample_.lines_are_ids = at.is_id;
 }
 
 void finish_sample(SampleBoxes&& boxes, Dataset& dataset) {

@@ -44,6 +44,7 @@ struct Label {
   float cx = 0, cy = 0, w = 0, h = 0;
   bool crowd = false;  // COCO's iscrowd: matches may be ignored, never trained on
   double area = 0;     // pixels^2: COCO's "area" where given, else w * h of the box
+  int64_t line = 0;    // in Sample::label_file, as LabelIssue has it
 };
 
 struct Sample {
@@ -53,6 +54,8 @@ struct Sample {
   int64_t image_id = 0;  // COCO's id; if it is not a number, and in YOLO text, the position in
                          // the sorted list, from 0
   std::vector<Label> labels;
+  std::string label_file;  // that the labels are from; empty without labels
+  bool lines_are_ids = false;
 };
 
 // The images that could not be decoded, each once. Thread-safe.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The locations of the parts of a dataset, from a folder, a JSON file or a data.yaml, in one
-// struct. Used by open_dataset() only.
+// struct, for open_dataset(), and for who wants to know which splits there are.
 #pragma once
 
 #include <filesystem>

@@ -30,6 +30,8 @@ std::string text_of(const LabelledBox& b) {
   return fmt::format("{}{}{:.2f}", b.label, b.label.empty() ? "" : " ", b.score);
 }
 
+Color color_of(const LabelledBox& b) { return b.color.value_or(class_color(b.class_id)); }
+
 // Rounded to whole pixels for sharp frames; empty if there is nothing to draw.
 bool visible_rect(const LabelledBox& b, const Image& image, Rect& out) {
   const Rect& r = b.box;
@@ -110,7 +112,7 @@ void draw_detections(Image& image, std::span<const LabelledBox> boxes, const Dra
     // A dark hairline on both sides separates the frame from a background of the same colour.
     const double w = style.line_width;
     stroke_rect(image, {r.x0 - 1, r.y0 - 1, r.x1 + 1, r.y1 + 1}, 1, {}, 0.35);
-    stroke_rect(image, r, w, class_color(boxes[i].class_id));
+    stroke_rect(image, r, w, color_of(boxes[i]));
     if (r.x1 - r.x0 > 2 * w + 2 && r.y1 - r.y0 > 2 * w + 2)
       stroke_rect(image, {r.x0 + w, r.y0 + w, r.x1 - w, r.y1 - w}, 1, {}, 0.25);
   }
@@ -123,8 +125,7 @@ void draw_detections(Image& image, std::span<const LabelledBox> boxes, const Dra
     const std::string text = text_of(boxes[*i]);
     if (text.empty() || !visible_rect(boxes[*i], image, r)) continue;
     const double width = std::ceil(text_width(text, style.cap_height)) + 2 * pad;
-    tags.push_back(
-        {place_tag(r, width, height, image, tags), text, class_color(boxes[*i].class_id)});
+    tags.push_back({place_tag(r, width, height, image, tags), text, color_of(boxes[*i])});
   }
   for (auto t = tags.rbegin(); t != tags.rend(); ++t) {
     fill_rounded_rect(image, t->rect, style.cap_height * 0.3, t->color);

@@ -2,6 +2,7 @@
 // Draws detections on a picture.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 
@@ -13,8 +14,9 @@ namespace sextant::data {
 struct LabelledBox {
   Rect box;  // pixels, corners
   int class_id = 0;
-  std::string label;  // UTF-8; empty: no name
-  double score = -1;  // shown with two digits when >= 0
+  std::string label;                          // UTF-8; empty: no name
+  double score = -1;                          // shown with two digits when >= 0
+  std::optional<Color> color = std::nullopt;  // else that of the class
 };
 
 struct DrawStyle {

@@ -68,9 +68,12 @@ ImageSize image_size(const std::filesystem::path& path);
 // Whether the name ends in .jpg, .jpeg, .png, .bmp, .tif, .tiff or .webp, in either case.
 bool is_image_name(const std::filesystem::path& path);
 
+// The bytes of such a file; messages call it `name`. quality: 1 to 100, as in libjpeg.
+std::vector<uint8_t> encode_png(const Image& image, const std::string& name);
+std::vector<uint8_t> encode_jpeg(const Image& image, const std::string& name, int quality = 90);
+
 // Written atomically (core/file.h). Throw Error naming the file.
 void save_png(const std::filesystem::path& path, const Image& image);
-// quality: 1 to 100, as in libjpeg.
 void save_jpeg(const std::filesystem::path& path, const Image& image, int quality = 90);
 // Throws Error naming the file if the image is empty or its pixels do not match its size.
 void check_can_be_saved(const std::filesystem::path& path, const Image& image);

@@ -136,14 +136,19 @@ Image jpeg_decode(std::span<const uint8_t> bytes, const ImageHeader& header,
   return image;
 }
 
-void save_jpeg(const std::filesystem::path& path, const Image& image, int quality) {
-  check_can_be_saved(path, image);
+std::vector<uint8_t> encode_jpeg(const Image& image, const std::string& name, int quality) {
+  check_can_be_saved(name, image);
   Failure failure;
   unsigned long size = 0;
   const std::unique_ptr<uint8_t, decltype(&std::free)> bytes(
       compress(image, quality, failure, size), &std::free);
-  check(bytes != nullptr, "{}: cannot encode the JPEG ({})", path.string(), failure.why);
-  write_unflushed(path, std::as_bytes(std::span(bytes.get(), size)));
+  check(bytes != nullptr, "{}: cannot encode the JPEG ({})", name, failure.why);
+  return {bytes.get(), bytes.get() + size};
+}
+
+void save_jpeg(const std::filesystem::path& path, const Image& image, int quality) {
+  const auto bytes = encode_jpeg(image, path.string(), quality);
+  write_unflushed(path, std::as_bytes(std::span(bytes)));
 }
 
 }  // namespace sextant::data

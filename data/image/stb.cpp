@@ -155,12 +155,17 @@ bool is_bmp(std::span<const uint8_t> bytes) {
   return bytes.size() >= 2 && bytes[0] == 'B' && bytes[1] == 'M';
 }
 
-void save_png(const std::filesystem::path& path, const Image& image) {
-  check_can_be_saved(path, image);
+std::vector<uint8_t> encode_png(const Image& image, const std::string& name) {
+  check_can_be_saved(name, image);
   std::vector<uint8_t> bytes;
   const int ok = stbi_write_png_to_func(append, &bytes, image.width, image.height, 3,
                                         image.pixels.data(), static_cast<int>(image.pitch()));
-  check(ok != 0, "{}: cannot encode the PNG", path.string());
+  check(ok != 0, "{}: cannot encode the PNG", name);
+  return bytes;
+}
+
+void save_png(const std::filesystem::path& path, const Image& image) {
+  const auto bytes = encode_png(image, path.string());
   write_unflushed(path, std::as_bytes(std::span(bytes)));
 }
 

@@ -129,6 +129,7 @@ EvalResult evaluate(const Graph& graph, const data::Dataset& dataset, int image_
   progress.finish();
   if (across) exchange(*across, detections);
   std::vector<data::ImageEval> images;
+  std::vector<int64_t> samples;
   std::vector<data::MatchedDetection> matched;
   std::vector<int> truths;
   data::ConfusionMatrix confusion(classes);
@@ -145,13 +146,19 @@ EvalResult evaluate(const Graph& graph, const data::Dataset& dataset, int image_
       if (!t.crowd) truths.push_back(t.class_id);
     confusion.add(image);
     images.push_back(std::move(image));
+    samples.push_back(static_cast<int64_t>(i));
   }
   check(!images.empty(), "{}: none of the images of split '{}' can be decoded", dataset.path,
         dataset.split);
   DetectorTimes times = detectors.times();
   if (detectors.parallel()) times.at_a_time = num_threads();
-  return {data::evaluate_coco(images, classes), times,
-          data::precision_recall(std::move(matched), truths), std::move(confusion)};
+  data::CocoMetrics metrics = data::evaluate_coco(images, classes);
+  return {std::move(metrics),
+          times,
+          data::precision_recall(std::move(matched), truths),
+          std::move(confusion),
+          std::move(images),
+          std::move(samples)};
 }
 
 }  // namespace sextant::deploy

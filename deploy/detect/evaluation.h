@@ -18,6 +18,9 @@ struct EvalResult {
   DetectorTimes times;
   data::PrecisionRecall curves;
   data::ConfusionMatrix confusion;
+  // Boxes and detections of each image that was read, and which sample of the dataset it is.
+  std::vector<data::ImageEval> images;
+  std::vector<int64_t> samples;
   // {"map50", "map50_95", ..., "per_class", "ms_per_image", ..., "best_f1", "confusion"}
   Json json(const std::vector<std::string>& names) const;
 };

@@ -53,7 +53,8 @@ std::unique_ptr<Step> make_scatter_step(const Backend& on, const Place& source,
                        .destination_pitch = pitch_bytes(destination),
                        .scale = attributes.scale,
                        .crop_bottom = attributes.crop_bottom,
-                       .crop_right = attributes.crop_right});
+                       .crop_right = attributes.crop_right,
+                       .scale_width = attributes.scale_width});
   });
 }
 

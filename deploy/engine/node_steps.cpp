@@ -78,8 +78,10 @@ void emit_activation(ProgramBuilder& b, const Node& node) {
 
 void emit_slice(ProgramBuilder& b, const Node& node) {
   const int in = node.inputs[0], out = node.output;
-  const int64_t begin = node.as<SliceAttributes>().begin;
-  b.move(in, ProgramBuilder::part(b.place(in), begin, b.shape(out)[3]), out, b.place(out));
+  const Place from =
+      ProgramBuilder::part(b.place(in), node.as<SliceAttributes>().begin, b.shape(out)[3]);
+  const Place& to = b.place(out);
+  if (to.storage != from.storage || to.byte_offset != from.byte_offset) b.move(in, from, out, to);
 }
 
 void emit_gather(ProgramBuilder& b, const Node& node) {

@@ -35,7 +35,7 @@ TensorView view_of(const Graph& graph, const Program& program, const Bases& base
 // For those who run the steps themselves (quant/layers/incremental_runner.h,
 // quant/ptq/layer_samples.h).
 struct BuildOptions {
-  bool keep_activations = false;  // no two tensors share memory but a concat and its inputs
+  bool keep_activations = false;  // no two tensors share memory but parts and their whole
   std::vector<bool> nodes;        // steps of these only; empty: of all
 };
 

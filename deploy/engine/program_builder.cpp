@@ -123,6 +123,15 @@ void ProgramBuilder::assign_places() {
       channel += shape(t)[3];
     }
   }
+  // A slice that lies in no concat is read where its input lies. First node to last, as that may be a
+  // slice itself.
+  for (const Node& node : graph_.nodes) {
+    if (!node.is<SliceAttributes>() || node.output == graph_.output) continue;
+    const int in = node.inputs[0];
+    Place& out = program_.tensors[static_cast<size_t>(node.output)];
+    if (!out.dense() || place(in).storage == kImages || !same_meaning(in, node.output)) continue;
+    out = part(place(in), node.as<SliceAttributes>().begin, out.channels);
+  }
 }
 
 // ---- steps

@@ -13,14 +13,6 @@ bool is_linear_conv(const Node& node) {
          !node.has_residual();
 }
 
-// A conv that is just a factor per channel.
-bool is_channel_scale(const Node& node) {
-  if (!is_linear_conv(node)) return false;
-  const auto& a = node.as<ConvAttributes>();
-  const Shape& w = node.weight.shape();
-  return w[1] == 1 && w[2] == 1 && w[3] == 1 && a.groups == w[0] && a.stride == 1 && a.padding == 0;
-}
-
 // One summand: scale * tensor + shift, per channel.
 struct Term {
   int tensor = -1;
@@ -234,6 +226,13 @@ Node fold_add(const Graph& g, const std::vector<int>& producers,
 }
 
 }  // namespace
+
+bool is_channel_scale(const Node& node) {
+  if (!is_linear_conv(node)) return false;
+  const auto& a = node.as<ConvAttributes>();
+  const Shape& w = node.weight.shape();
+  return w[1] == 1 && w[2] == 1 && w[3] == 1 && a.groups == w[0] && a.stride == 1 && a.padding == 0;
+}
 
 Graph fold_linear(const Graph& graph) {
   Graph g = graph;

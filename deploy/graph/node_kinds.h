@@ -21,7 +21,7 @@ enum class NodeKind {
   kMaxPool,        // kernel, stride, padding
   kAveragePool,    // windows over the image; what lies outside does not count
   kUpsample,       // nearest, by a whole factor
-  kDepthToSpace,   // [N,H,W,s,s,C] to [N,sH,sW,C], cropped: ends other transposed convolutions
+  kDepthToSpace,   // [N,H,W,s,t,C] to [N,sH,tW,C], cropped: ends other transposed convolutions
   kConcat,         // channels
   kAdd,            // two inputs of equal shape
   kMultiply,       // two inputs of equal shape, or the second of one pixel per image
@@ -119,6 +119,9 @@ struct UpsampleAttributes {
 struct DepthToSpaceAttributes {
   int64_t scale = 2;
   int64_t crop_bottom = 0, crop_right = 0;  // rows and columns left out at the end
+  int64_t scale_width = 0;                  // 0: scale
+  int64_t columns() const { return scale_width > 0 ? scale_width : scale; }
+  int64_t taps() const { return scale * columns(); }
   bool operator==(const DepthToSpaceAttributes&) const = default;
 };
 

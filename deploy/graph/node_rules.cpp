@@ -69,9 +69,12 @@ void visit(AveragePoolAttributes& a, AttributeVisitor& v) {
 
 void visit(DepthToSpaceAttributes& a, AttributeVisitor& v) {
   v.attribute({"scale", " x{}", true}, &a.scale, {1, 64});
-  const double most = static_cast<double>(a.scale - 1);
-  v.attribute({.name = "crop_bottom", .stored = Stored::kUnlessDefault}, &a.crop_bottom, {0, most});
-  v.attribute({.name = "crop_right", .stored = Stored::kUnlessDefault}, &a.crop_right, {0, most});
+  v.attribute({"scale_width", ",{}", false, Stored::kUnlessDefault}, &a.scale_width, {0, 64});
+  const auto below = [](int64_t scale) { return static_cast<double>(scale - 1); };
+  v.attribute({.name = "crop_bottom", .stored = Stored::kUnlessDefault}, &a.crop_bottom,
+              {0, below(a.scale)});
+  v.attribute({.name = "crop_right", .stored = Stored::kUnlessDefault}, &a.crop_right,
+              {0, below(a.columns())});
 }
 
 void visit(UpsampleAttributes& a, AttributeVisitor& v) {
@@ -210,10 +213,9 @@ Shape average_pool_shape(const ShapeQuery& q) {
 Shape depth_to_space_shape(const ShapeQuery& q) {
   const auto& a = q.node.as<DepthToSpaceAttributes>();
   const Shape& x = q.inputs[0];
-  const int64_t taps = a.scale * a.scale;
-  check(x[3] % taps == 0, "input {} does not have {} channels for each of its output", x.str(),
-        taps);
-  return {x[0], a.scale * x[1] - a.crop_bottom, a.scale * x[2] - a.crop_right, x[3] / taps};
+  check(x[3] % a.taps() == 0, "input {} does not have {} channels for each of its output", x.str(),
+        a.taps());
+  return {x[0], a.scale * x[1] - a.crop_bottom, a.columns() * x[2] - a.crop_right, x[3] / a.taps()};
 }
 
 Shape upsample_shape(const ShapeQuery& q) {
@@ -328,10 +330,10 @@ ChannelLinks one_after_the_other(const Node&, const std::vector<int64_t>& channe
   return links;
 }
 ChannelLinks of_taps(const Node& node, const std::vector<int64_t>& channels) {
-  const int64_t scale = node.as<DepthToSpaceAttributes>().scale;
+  const int64_t taps = node.as<DepthToSpaceAttributes>().taps();
   ChannelLinks links;
-  for (int64_t tap = 0; tap < scale * scale; ++tap) {
-    const int64_t count = channels[0] / (scale * scale);
+  for (int64_t tap = 0; tap < taps; ++tap) {
+    const int64_t count = channels[0] / taps;
     links.push_back({.begin = tap * count, .count = count});
   }
   return links;

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <set>
 
+#include "deploy/graph/conv_layers.h"
+
 namespace sextant::deploy {
 namespace {
 
@@ -57,6 +59,35 @@ bool fold_one_residual(Graph& g) {
       g = merge(std::move(g), made, i, std::move(conv));
       return true;
     }
+  }
+  return false;
+}
+
+// Whether the node multiplies each channel by a positive number, and does nothing else.
+bool is_positive_factor(const Node& node) {
+  if (!is_channel_scale(node) || node.gain.defined()) return false;
+  const auto zero = [](float b) { return b == 0.0f; };
+  const auto positive = [](float w) { return w > 0.0f; };
+  return std::ranges::all_of(node.weight.span<float>(), positive) &&
+         (!node.bias.defined() || std::ranges::all_of(node.bias.span<float>(), zero));
+}
+
+bool fold_one_gain(Graph& g) {
+  const std::vector<int> producers = g.producers();
+  const auto consumers = g.consumers();
+  for (size_t i = 0; i < g.nodes.size(); ++i) {
+    const Node& factor = g.nodes[i];
+    if (!is_positive_factor(factor)) continue;
+    const size_t before = static_cast<size_t>(factor.inputs[0]);
+    const size_t made = static_cast<size_t>(producers[before]);
+    Node conv = g.nodes[made];
+    if (!conv.has_weight() || conv.gain.defined() || consumers[before].size() != 1 ||
+        conv.activation() == Activation::kIdentity || g.tensors[before].has_range() ||
+        conv_attributes(conv).residual_place() == ResidualPlace::kAfterActivation)
+      continue;
+    conv.gain = factor.weight.reshape({factor.weight.numel()}).clone();
+    g = merge(std::move(g), made, i, std::move(conv));
+    return true;
   }
   return false;
 }
@@ -119,9 +150,17 @@ Graph fold_residual(const Graph& graph) {
   return g;
 }
 
+Graph fold_gain(const Graph& graph) {
+  Graph g = graph;
+  while (fold_one_gain(g)) {
+  }
+  return g;
+}
+
 Graph fuse(const Graph& graph) {
-  // conv -> activation -> add and conv -> add -> activation each become one node
-  Graph g = fold_activation(fold_residual(fold_activation(fold_linear(graph))));
+  // conv -> activation -> gain -> add and conv -> add -> activation -> gain each become one node
+  Graph g = fold_gain(fold_activation(fold_linear(graph)));
+  g = fold_gain(fold_activation(fold_residual(g)));
   for (Node& node : g.nodes) {
     if (node.weight.defined()) node.weight = node.weight.clone();
     if (node.bias.defined()) node.bias = node.bias.clone();

@@ -30,8 +30,15 @@ Graph fold_linear(const Graph& graph);
 // convolution's result.
 Graph fold_activation(const Graph& graph);
 
+// A positive factor per channel (is_channel_scale()) behind a convolution's activation -> its gain,
+// when nothing else reads the activation and it has no range of its own.
+Graph fold_gain(const Graph& graph);
+
 // conv + r -> convolution with a residual, when nothing else reads the convolution's result.
 Graph fold_residual(const Graph& graph);
+
+// Whether the node is a convolution that is just a factor per channel, and a shift if it has a bias.
+bool is_channel_scale(const Node& node);
 
 // Removes nodes that do not lead to the output, renumbers tensors, keeps the order.
 Graph remove_dead(const Graph& graph);

@@ -55,6 +55,16 @@ void unify_ranges(Graph& graph) {
     info.is_unsigned = group_positive[static_cast<size_t>(info.group)];
 }
 
+bool holds_image(const Graph& graph, int tensor) {
+  const auto group = [&](int t) { return graph.tensors[static_cast<size_t>(t)].group; };
+  return group(tensor) == group(graph.input);
+}
+
+void make_signed(Graph& graph) {
+  for (int t = 0; t < std::ssize(graph.tensors); ++t)
+    if (!holds_image(graph, t)) graph.tensors[static_cast<size_t>(t)].is_unsigned = false;
+}
+
 void separate_ranges(Graph& graph) {
   const std::vector<bool> positive = positive_tensors(graph);
   for (size_t t = 0; t < graph.tensors.size(); ++t) {

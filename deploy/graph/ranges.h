@@ -19,6 +19,13 @@ inline constexpr float kTinyAmax = 0x1p-24f;
 // calibration: simulation and engine then agree by construction.
 void unify_ranges(Graph& graph);
 
+// Makes all groups signed but that of the image, for a runtime without unsigned integers. Run after
+// unify_ranges(), before calibration.
+void make_signed(Graph& graph);
+
+// Whether the tensor has the image's range: the image or values copied from it.
+bool holds_image(const Graph& graph, int tensor);
+
 // Gives every tensor a group of its own, as without unify_ranges(): an engine then requantizes
 // wherever tensors of different ranges meet. Used to measure what that pass gains.
 void separate_ranges(Graph& graph);

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "deploy/graph/passes.h"
 #include "deploy/onnx/exporter.h"
 #include "deploy/onnx/importer.h"
 #include "deploy/onnx/nodes.h"
@@ -49,6 +50,8 @@ class Arithmetic : public OnnxOperator {
     y.flat = x.flat;
     return y;
   }
+  OnnxValue times(const OnnxValue& x, float factor);
+  int three_less(int tensor) const;
   int with_slopes(int x, const std::vector<float>& slopes);
   int product(int x, int factor);
 };
@@ -66,6 +69,26 @@ std::vector<float> Arithmetic::per_channel(const OnnxConstant& c, const OnnxValu
   check(!other.flat || (shape(other.tensor)[1] == 1 && shape(other.tensor)[2] == 1),
         "a constant per value of a flattened image is not supported");
   return c.floats();
+}
+
+// Factors that cancel each other, as those of a hardswish written as x relu6(x + 3) / 6, leave no
+// operation.
+OnnxValue Arithmetic::times(const OnnxValue& x, float factor) {
+  const float both = x.factor * factor;
+  const bool cancels = x.factor != 1.0f && std::abs(both - 1.0f) <= 1e-6f;
+  OnnxValue y = cancels || x.pending == Pending::kHardSigmoid ? x : settled(x);
+  y.factor = cancels ? 1.0f : y.factor * factor;
+  return y;
+}
+
+// The tensor to which a node adds 3 to make this one; -1 if none does.
+int Arithmetic::three_less(int tensor) const {
+  const Node& made = *std::ranges::find(importer_.graph.nodes, tensor, &Node::output);
+  if (!is_channel_scale(made) || !made.bias.defined()) return -1;
+  const auto all = [](const Tensor& t, float value) {
+    return std::ranges::all_of(t.span<float>(), [&](float v) { return v == value; });
+  };
+  return all(made.weight, 1.0f) && all(made.bias, 3.0f) ? made.inputs[0] : -1;
 }
 
 // slope x + (1 - slope) relu(x), per channel.
@@ -99,6 +122,14 @@ void Arithmetic::clip() {
   if (low <= least) low = -std::numeric_limits<float>::infinity();
   if (high >= -least) high = std::numeric_limits<float>::infinity();
   const int x = plain(0);
+  if (const int before = low == 0.0f && high == 6.0f ? three_less(x) : -1; before >= 0) {
+    OnnxValue v;  // may be a part of a HardSwish
+    v.tensor = before;
+    v.flat = input(0).flat;
+    v.pending = Pending::kHardSigmoid;
+    v.factor = 6.0f;
+    return result(std::move(v));
+  }
   result(
       low == 0.0f && high == 6.0f ? activate(x, Activation::kReLU6) : importer_.clip(x, low, high),
       input(0).flat);
@@ -168,18 +199,23 @@ void Arithmetic::multiply() {
   const OnnxValue a = input(0);
   const OnnxValue b = input(1);
   if (a.is_constant() || b.is_constant()) {
-    OnnxValue x = settled(a.is_constant() ? b : a);
-    const std::vector<float> factor = per_channel(constant_input(a.is_constant() ? 0 : 1), x);
-    if (constant_input(a.is_constant() ? 0 : 1).numel() > 1)
-      return result(affine(x.tensor, factor, {}), x.flat);
-    x.factor = factor[0];
-    return result(std::move(x));
+    const OnnxValue& x = a.is_constant() ? b : a;
+    const OnnxConstant& constant = constant_input(a.is_constant() ? 0 : 1);
+    const std::vector<float> factor = per_channel(constant, x);
+    if (constant.numel() > 1) return result(affine(plain(x), factor, {}), x.flat);
+    return result(times(x, factor[0]));
   }
   check(a.flat == b.flat, "multiplies an image and a matrix");
   for (const auto& [x, gate] : {std::pair(a, b), std::pair(b, a)}) {
-    if (x.pending != Pending::kNone || x.factor != 1.0f || gate.factor != 1.0f) continue;
-    if (gate.tensor == x.tensor && gate.pending == Pending::kHardSigmoid)
-      return result(activate(plain(x), Activation::kHardswish), x.flat);
+    if (x.pending != Pending::kNone || x.factor != 1.0f) continue;
+    if (gate.tensor == x.tensor && gate.pending == Pending::kHardSigmoid) {
+      OnnxValue product;
+      product.tensor = activate(plain(x), Activation::kHardswish);
+      product.flat = x.flat;
+      product.factor = gate.factor;
+      return result(std::move(product));
+    }
+    if (gate.factor != 1.0f) continue;
     if (gate.tensor == x.tensor && gate.pending == Pending::kTanhOfSoftplus)
       return result(activate(plain(x), Activation::kMish), x.flat);
     const auto made = std::ranges::find(importer_.graph.nodes, gate.tensor, &Node::output);
@@ -193,7 +229,7 @@ void Arithmetic::multiply() {
 
 void Arithmetic::divide() {
   check(!input(0).is_constant(), "divides a constant by a tensor");
-  OnnxValue x = settled(input(0));
+  const OnnxValue x = input(0);
   const OnnxConstant& c = constant_input(1);
   std::vector<float> factor = per_channel(c, x);
   for (float& v : factor) {
@@ -201,9 +237,8 @@ void Arithmetic::divide() {
     v = 1.0f / v;
     check(std::isfinite(v), "divides by a number close to zero");
   }
-  if (c.numel() > 1) return result(affine(x.tensor, factor, {}), x.flat);
-  x.factor = factor[0];
-  result(std::move(x));
+  if (c.numel() > 1) return result(affine(plain(x), factor, {}), x.flat);
+  result(times(x, factor[0]));
 }
 
 // From one float to another.

@@ -2,8 +2,11 @@
 // Layers with weights: convolutions, and operators imported as convolutions.
 #include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <optional>
 #include <utility>
 
+#include "core/text.h"
 #include "deploy/graph/conv_layers.h"
 #include "deploy/graph/ranges.h"
 #include "deploy/onnx/exporter.h"
@@ -74,16 +77,21 @@ class Convolutions : public OnnxOperator {
   std::vector<float> bias_values(int i, int64_t channels, bool broadcasts = false) const;
   void check_kernel(const Weights& w) const;
   std::array<TransposedSide, 2> transposed_sides(const Weights& w, const Shape& x) const;
+  std::optional<DepthToSpaceAttributes> moves_alone(
+      const Weights& w, const std::array<TransposedSide, 2>& sides) const;
   // Input 0 with only its padding pending.
   OnnxValue padded_image();
   void convolution(const OnnxValue& source, Weights w, const OnnxWindow& g, int64_t groups,
                    std::vector<float> bias);
+  void phases(const OnnxValue& source, const Weights& w, const OnnxWindow& g, int64_t groups,
+              const std::vector<float>& bias);
+  void spread(int64_t groups, const DepthToSpaceAttributes& attributes);
   void fully_connected(Weights w, bool transposed, float alpha, std::vector<float> bias);
 };
 
 Convolutions::Weights Convolutions::weights(int i, size_t out_axis) const {
   const OnnxValue& v = input(i);
-  check(v.is_constant(), "its weight '{}' is not a constant", one_line(current().input(i)));
+  check(v.is_constant(), "its weight '{}' is not a constant", excerpt(current().input(i)));
   Weights w;
   w.name = v.constant_name;
   if (v.constant) {
@@ -110,7 +118,7 @@ Convolutions::Weights Convolutions::weights(int i, size_t out_axis) const {
 std::vector<float> Convolutions::bias_values(int i, int64_t channels, bool broadcasts) const {
   if (!has_input(i)) return {};
   const OnnxValue& v = input(i);
-  check(v.is_constant(), "its bias '{}' is not a constant", one_line(current().input(i)));
+  check(v.is_constant(), "its bias '{}' is not a constant", excerpt(current().input(i)));
   bool steps = false;
   std::vector<float> b = v.constant ? v.constant->floats() : dequantized(*v.weight, steps);
   const std::vector<int64_t>& dims = v.constant ? v.constant->dims() : v.weight->values.dims();
@@ -138,10 +146,85 @@ void Convolutions::check_kernel(const Weights& w) const {
         w.dims[3]);
 }
 
+// Puts the channels of the current result, in the order (group, tap, channel), where they belong.
+void Convolutions::spread(int64_t groups, const DepthToSpaceAttributes& attributes) {
+  const int64_t taps = attributes.taps();
+  if (taps == 1) return;
+  const int64_t out = shape(output().tensor)[3] / (groups * taps);
+  if (groups > 1) {  // to (tap, group, channel)
+    GatherAttributes order;
+    for (int64_t tap = 0; tap < taps; ++tap)
+      for (int64_t c = 0; c < groups * out; ++c)
+        order.channels.push_back((c / out * taps + tap) * out + c % out);
+    Node sorted;
+    sorted.inputs = {output().tensor};
+    sorted.attributes = std::move(order);
+    output().tensor = add(std::move(sorted));
+  }
+  Node places;
+  places.inputs = {output().tensor};
+  places.attributes = attributes;
+  output().tensor = add(std::move(places));
+}
+
+// Of strides that differ: a convolution of the smallest stride that both divide, with the channels of
+// all pixels of the result that lie within it, and a DepthToSpace.
+void Convolutions::phases(const OnnxValue& source, const Weights& w, const OnnxWindow& g,
+                          int64_t groups, const std::vector<float>& bias) {
+  const int64_t stride = std::lcm(g.stride[0], g.stride[1]);
+  const std::array<int64_t, 2> count{stride / g.stride[0], stride / g.stride[1]};
+  DepthToSpaceAttributes places{.scale = count[0], .scale_width = count[1]};
+  OnnxWindow all;
+  all.stride = {stride, stride};
+  std::array<int64_t, 2> kernel{};
+  for (size_t d = 0; d < 2; ++d) {
+    const int64_t reach = (w.dims[d + 2] - 1) * g.dilation[d] + 1;
+    const int64_t before = g.pads[d] + source.zeros[d];
+    const int64_t behind = g.pads[d + 2] + source.zeros[d + 2];
+    const int64_t size = shape(source.tensor)[static_cast<int>(d) + 1];
+    check(size + before + behind >= reach, "its input of {} is smaller than the kernel", size);
+    const int64_t results = (size + before + behind - reach) / g.stride[d] + 1;
+    const int64_t windows = (results + count[d] - 1) / count[d];
+    kernel[d] = g.stride[d] * (count[d] - 1) + reach;
+    (d == 0 ? places.crop_bottom : places.crop_right) = windows * count[d] - results;
+    all.pads[d] = before;
+    all.pads[d + 2] = std::max<int64_t>(stride * (windows - 1) + kernel[d] - size - before, 0);
+  }
+  const int64_t taps = places.taps(), inner = w.dims[1], out = w.dims[0] / groups;
+  check(w.dims[0] % groups == 0 && taps * w.dims[0] <= 1 << 16 && kernel[0] <= 64 &&
+            kernel[1] <= 64 && taps * w.dims[0] * inner <= kMostWeights / (kernel[0] * kernel[1]),
+        "its weight [{},{},{},{}] with strides {} and {} is too large", w.dims[0], inner, w.dims[2],
+        w.dims[3], g.stride[0], g.stride[1]);
+  Weights wide;
+  wide.dims = {taps * w.dims[0], inner, kernel[0], kernel[1]};
+  wide.values.assign(static_cast<size_t>(taps * w.dims[0] * inner * kernel[0] * kernel[1]), 0.0f);
+  wide.quantized = w.quantized;
+  wide.name = w.name;
+  std::vector<float> biases;
+  for (int64_t row = 0; row < taps * w.dims[0]; ++row) {
+    const int64_t tap = row / out % taps, o = row / (taps * out) * out + row % out;
+    if (!w.scale.empty()) wide.scale.push_back(w.scale[static_cast<size_t>(o)]);
+    if (!bias.empty()) biases.push_back(bias[static_cast<size_t>(o)]);
+    const float* from = w.values.data() + o * inner * w.dims[2] * w.dims[3];
+    float* to = wide.values.data() + row * inner * kernel[0] * kernel[1];
+    const int64_t down = tap / count[1] * g.stride[0], across = tap % count[1] * g.stride[1];
+    for (int64_t i = 0; i < inner; ++i)
+      for (int64_t y = 0; y < w.dims[2]; ++y)
+        for (int64_t x = 0; x < w.dims[3]; ++x)
+          to[(i * kernel[0] + down + y * g.dilation[0]) * kernel[1] + across + x * g.dilation[1]] =
+              *from++;
+  }
+  OnnxValue plain_source;
+  plain_source.tensor = source.tensor;
+  convolution(plain_source, std::move(wide), all, groups, std::move(biases));
+  spread(groups, places);
+}
+
 // Adds a convolution with weights [O, I, kh, kw]. What our node cannot express goes into the
 // kernel: dilation as zeros between its values, unequal padding as zeros around them.
 void Convolutions::convolution(const OnnxValue& source, Weights w, const OnnxWindow& g,
                                int64_t groups, std::vector<float> bias) {
+  if (g.stride[0] != g.stride[1]) return phases(source, w, g, groups, bias);
   std::array<int64_t, 4> pads = g.pads;
   for (size_t d = 0; d < 4; ++d) pads[d] += source.zeros[d];
   const int64_t padding = *std::max_element(pads.begin(), pads.end());
@@ -155,7 +238,7 @@ void Convolutions::convolution(const OnnxValue& source, Weights w, const OnnxWin
   check(o * i <= kMostWeights / (kh * kw), "its weight is too large");
   Node node;
   node.inputs = {source.tensor};
-  node.attributes = ConvAttributes{.stride = g.stride, .padding = padding, .groups = groups};
+  node.attributes = ConvAttributes{.stride = g.stride[0], .padding = padding, .groups = groups};
   node.precision = w.quantized ? Precision::kInt8 : Precision::kFloat32;
   node.weight_scale = w.scale;
   node.weight = Tensor::zeros({o, kh, kw, i});
@@ -186,23 +269,48 @@ std::array<TransposedSide, 2> Convolutions::transposed_sides(const Weights& w,
   const OnnxWindow g = window(x, 1, 1);
   const auto more = integers("output_padding", {0, 0}, 0, 64);
   const std::string automatic = text("auto_pad", "NOTSET");
+  const bool given = attribute("output_shape") != nullptr;
+  const auto sizes = integers("output_shape", {0, 0}, 1, 1 << 16);
   std::array<TransposedSide, 2> sides;
   for (size_t d = 0; d < 2; ++d) {
     TransposedSide& s = sides[d];
-    s = {g.stride, g.dilation[d], w.dims[d + 2], g.pads[d], g.pads[d + 2], more[d]};
-    if (automatic.starts_with("SAME")) {
-      const int64_t all = s.excess();  // the result has `stride` pixels for each
-      check(all >= 0, "auto_pad {} is not supported for a kernel smaller than the stride",
-            automatic);
-      s.before = automatic == "SAME_UPPER" ? all / 2 : all - all / 2;
-      s.behind = all - s.before;
-    }
+    s = {g.stride[d], g.dilation[d], w.dims[d + 2], g.pads[d], g.pads[d + 2], more[d]};
+    if (!given && !automatic.starts_with("SAME")) continue;
+    // the padding follows from the size, which for SAME is `stride` pixels for each
+    s.before = s.behind = 0;
+    const int64_t size = s.stride * x[static_cast<int>(d) + 1];
+    int64_t all = size + s.excess() - (given ? sizes[d] : size);
+    check(given || all >= 0, "auto_pad {} is not supported for a kernel smaller than the stride",
+          automatic);
+    check(all > -s.stride, "output_shape {} is larger than its windows reach", sizes[d]);
+    s.more += std::max<int64_t>(-all, 0);
+    all = std::max<int64_t>(all, 0);
+    s.before = automatic == "SAME_UPPER" ? all / 2 : all - all / 2;
+    s.behind = all - s.before;
   }
   return sides;
 }
 
+// As export_unequal() writes it (shapes.cpp).
+std::optional<DepthToSpaceAttributes> Convolutions::moves_alone(
+    const Weights& w, const std::array<TransposedSide, 2>& sides) const {
+  const auto& [down, across] = sides;
+  for (const TransposedSide& s : sides)
+    if (s.kernel != s.stride || s.dilation != 1 || s.before != 0 || s.more != 0 ||
+        s.behind >= s.stride)
+      return {};
+  const int64_t taps = down.stride * across.stride;
+  if (down.stride == across.stride || w.quantized || w.dims[0] != taps * w.dims[1]) return {};
+  for (int64_t i = 0; i < std::ssize(w.values); ++i) {
+    const int64_t from = i / (w.dims[1] * taps),
+                  place = i % taps * w.dims[1] + i / taps % w.dims[1];
+    if (w.values[static_cast<size_t>(i)] != (from == place ? 1.0f : 0.0f)) return {};
+  }
+  return DepthToSpaceAttributes{down.stride, down.behind, across.behind, across.stride};
+}
+
 // A kernel of 2x2 with stride 2 is a node of its own. Another is a convolution with the channels of
-// all stride x stride pixels that come from one, in the kernel that reaches all of their taps, and a
+// all pixels that come from one, in the kernel that reaches all of their taps, and a
 // DepthToSpace.
 void Convolutions::conv_transpose() {
   OnnxValue source;
@@ -228,12 +336,18 @@ void Convolutions::conv_transpose() {
     return result(add(std::move(node), w.module_name()));
   }
   const auto& [down, across] = sides;
-  const int64_t scale = down.stride, taps = scale * scale, inner = in / groups;
+  if (const auto places = moves_alone(w, sides); places && groups == 1 && bias.empty()) {
+    Node node;
+    node.inputs = {source.tensor};
+    node.attributes = *places;
+    return result(add(std::move(node)));
+  }
+  const int64_t columns = across.stride, taps = down.stride * columns, inner = in / groups;
   const int64_t kh = down.last() - down.first() + 1, kw = across.last() - across.first() + 1;
   check(in % groups == 0 && taps * out * groups <= 1 << 16 && kh <= 64 && kw <= 64 &&
             taps * out * in <= kMostWeights / (kh * kw),
-        "its weight [{},{},{},{}] with stride {} and {} groups is too large", in, out, w.dims[2],
-        w.dims[3], scale, groups);
+        "its weight [{},{},{},{}] with strides {} and {} and {} groups is too large", in, out,
+        w.dims[2], w.dims[3], down.stride, columns, groups);
   Weights conv;
   conv.dims = {groups * taps * out, inner, kh, kw};
   conv.values.assign(static_cast<size_t>(groups * taps * out * inner * kh * kw), 0.0f);
@@ -249,8 +363,8 @@ void Convolutions::conv_transpose() {
         for (int64_t i = 0; i < inner; ++i)
           for (int64_t y = 0; y < kh; ++y)
             for (int64_t x = 0; x < kw; ++x, ++to) {
-              const int64_t row = down.tap(tap / scale, y + down.first());
-              const int64_t column = across.tap(tap % scale, x + across.first());
+              const int64_t row = down.tap(tap / columns, y + down.first());
+              const int64_t column = across.tap(tap % columns, x + across.first());
               if (row < 0 || column < 0) continue;
               const int64_t from = (g * inner + i) * out + o;
               *to = w.values[static_cast<size_t>((from * w.dims[2] + row) * w.dims[3] + column)];
@@ -260,21 +374,7 @@ void Convolutions::conv_transpose() {
   g.pads = {-down.first(), -across.first(), down.rows_more() + down.last(),
             across.rows_more() + across.last()};
   convolution(source, std::move(conv), g, groups, std::move(biases));
-  if (scale == 1) return;
-  if (groups > 1) {  // from (group, tap, o) to (tap, group, o)
-    GatherAttributes order;
-    for (int64_t tap = 0; tap < taps; ++tap)
-      for (int64_t c = 0; c < groups * out; ++c)
-        order.channels.push_back((c / out * taps + tap) * out + c % out);
-    Node sorted;
-    sorted.inputs = {output().tensor};
-    sorted.attributes = std::move(order);
-    output().tensor = add(std::move(sorted));
-  }
-  Node spread;
-  spread.inputs = {output().tensor};
-  spread.attributes = DepthToSpaceAttributes{scale, down.crop(), across.crop()};
-  output().tensor = add(std::move(spread));
+  spread(groups, {down.stride, down.crop(), across.crop(), columns == down.stride ? 0 : columns});
 }
 
 // A fully connected layer is a convolution with a kernel as large as its input. `w` is [O, C * H *
@@ -353,7 +453,7 @@ void Convolutions::average_pool() {
   const auto rest = [&](size_t d) {
     return (shape(x.tensor)[static_cast<int>(d) + 1] + g.pads[d] + g.pads[d + 2] + x.zeros[d] +
             x.zeros[d + 2] - (kernel[d] - 1) * g.dilation[d] - 1) %
-           g.stride;
+           g.stride[d];
   };
   const bool padded = g.pads != std::array<int64_t, 4>{};
   const bool up = integer("ceil_mode", 0, 0, 1) == 1 && (rest(0) != 0 || rest(1) != 0);
@@ -365,8 +465,8 @@ void Convolutions::average_pool() {
           up ? "ceil_mode" : "padding that does not count");
     Node node;
     node.inputs = {x.tensor};
-    node.attributes = AveragePoolAttributes{kernel[0], kernel[1], g.stride,  g.pads[0],
-                                            g.pads[1], g.pads[2], g.pads[3], up};
+    node.attributes = AveragePoolAttributes{kernel[0], kernel[1], g.one_stride(), g.pads[0],
+                                            g.pads[1], g.pads[2], g.pads[3],      up};
     return result(add(std::move(node)));
   }
   const int64_t channels = shape(x.tensor)[3];

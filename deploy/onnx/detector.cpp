@@ -8,8 +8,8 @@
 #include <set>
 
 #include "core/rng.h"
+#include "core/text.h"
 #include "deploy/onnx/evaluate.h"
-#include "deploy/onnx/weights.h"
 #include "kernels/backend.h"
 
 namespace sextant::deploy {
@@ -320,7 +320,7 @@ OnnxDetector detector_of_maps(const OnnxModelEnd& end, int64_t classes) {
   std::string list;
   for (const auto& o : end.graph.output()) {
     const Shape* s = end.maps(o.name());
-    check(s != nullptr, "output '{}' is not a map", one_line(o.name()));
+    check(s != nullptr, "output '{}' is not a map", excerpt(o.name()));
     names.push_back(o.name());
     list += fmt::format("{}[{},{},{},{}]", list.empty() ? "" : ", ", (*s)[0], (*s)[3], (*s)[1],
                         (*s)[2]);

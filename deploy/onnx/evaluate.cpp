@@ -8,7 +8,7 @@
 
 #include "core/error.h"
 #include "core/half.h"
-#include "deploy/onnx/weights.h"
+#include "core/text.h"
 
 namespace sextant::deploy {
 namespace {
@@ -148,7 +148,7 @@ void OnnxEvaluator::set(const std::string& name, OnnxArray array) {
   check(std::ssize(array.dims) <= kMaxIntegers, "{} dimensions", array.dims.size());
   elements_ += std::ssize(array.values);
   check(elements_ <= kMaxAllElements, "has more values than the end of a detector needs");
-  check(values_.emplace(name, std::move(array)).second, "'{}' is made twice", one_line(name));
+  check(values_.emplace(name, std::move(array)).second, "'{}' is made twice", excerpt(name));
 }
 
 void OnnxEvaluator::set(const onnx::TensorProto& constant) {
@@ -166,7 +166,7 @@ const OnnxArray& OnnxEvaluator::in(int i) const {
   reads_.inputs.insert(i);
   check(has(i), "input {} is missing", i);
   const OnnxArray* found = find(now_->input(i));
-  check(found != nullptr, "reads '{}', whose value is unknown", one_line(now_->input(i)));
+  check(found != nullptr, "reads '{}', whose value is unknown", excerpt(now_->input(i)));
   return *found;
 }
 
@@ -251,6 +251,12 @@ void OnnxEvaluator::minimum() {
 void OnnxEvaluator::maximum() {
   check(now_->input_size() == 2, "is only supported with two inputs");
   binary([](double a, double b) { return std::max(a, b); });
+}
+void OnnxEvaluator::clip() {
+  check(now_->input_size() == 3 && in(1).values.size() == 1 && in(2).values.size() == 1,
+        "is only supported with both limits as inputs");
+  const double low = in(1).values[0], high = in(2).values[0];
+  unary([&](double v) { return std::min(std::max(v, low), high); });
 }
 void OnnxEvaluator::negate() {
   unary([](double v) { return -v; });
@@ -623,6 +629,7 @@ const std::map<std::string, OnnxEvaluator::Handler>& OnnxEvaluator::handlers() {
       {"Add", &E::add},
       {"Cast", &E::cast},
       {"Ceil", &E::round_up},
+      {"Clip", &E::clip},
       {"Concat", &E::concat},
       {"Constant", &E::constant},
       {"ConstantOfShape", &E::constant_of_shape},
@@ -679,7 +686,7 @@ void OnnxEvaluator::run(const onnx::NodeProto& node) {
   reads_ = {};
   const auto handler = handlers().find(node.op_type());
   check((node.domain().empty() || node.domain() == "ai.onnx") && handler != handlers().end(),
-        "operator '{}' is not supported here", one_line(node.op_type()));
+        "operator '{}' is not supported here", excerpt(node.op_type()));
   check(node.output_size() >= 1, "has no output");
   (this->*handler->second)();
   reads_.check_all_of(node);

@@ -74,6 +74,7 @@ class OnnxEvaluator {
   void round_up();
   void minimum();
   void maximum();
+  void clip();
   void add();
   void subtract();
   void multiply();

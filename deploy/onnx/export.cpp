@@ -7,11 +7,10 @@
 #include <cmath>
 
 #include "core/file.h"
-#include "deploy/graph/ranges.h"
+#include "core/text.h"
 #include "deploy/onnx/exporter.h"
 #include "deploy/onnx/nodes.h"
 #include "deploy/onnx/tail.h"
-#include "deploy/onnx/weights.h"
 
 namespace sextant::deploy {
 
@@ -29,6 +28,8 @@ onnx::ModelProto OnnxExporter::build() {
   shapes_ = infer_shapes(graph_, options_.batch, options_.height, options_.width);
   if (options_.dynamic_size)
     larger_ = infer_shapes(graph_, options_.batch, 2 * options_.height, 2 * options_.width);
+  // a pair of TensorRT's would take a bit off the image
+  image_in_float_ = meant_for(OnnxTarget::kTensorRt) && no_int8_layer_reads_image();
   values_.resize(graph_.tensors.size());
   describe();
   writer_.value(true, "images", TensorProto::FLOAT,
@@ -41,6 +42,12 @@ onnx::ModelProto OnnxExporter::build() {
   }
   if (!graph_.decode()) plain_output();
   return std::move(model_);
+}
+
+bool OnnxExporter::no_int8_layer_reads_image() const {
+  return std::ranges::none_of(graph_.nodes, [&](const Node& n) {
+    return runs_in_int8(graph_, n) && holds_image(graph_, n.inputs[0]);
+  });
 }
 
 void OnnxExporter::describe() {
@@ -165,7 +172,7 @@ std::string to_onnx(const Graph& graph, const OnnxOptions& options) {
         inferred, onnx::OpSchemaRegistry::Instance(),
         onnx::ShapeInferenceOptions(/*check_type=*/true, /*strict_mode=*/1, /*data_prop=*/true));
   } catch (const std::exception& e) {
-    fail("onnx: the ONNX checker rejects the model: {}", one_line(e.what()));
+    fail("onnx: the ONNX checker rejects the model: {}", excerpt(e.what()));
   }
   return model.SerializeAsString();
 }

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "deploy/graph/ranges.h"
 #include "deploy/onnx/export.h"
 #include "deploy/onnx/writer.h"
 
@@ -38,7 +39,9 @@ class OnnxExporter {
   }
   const TensorInfo& info(int t) const { return graph_.tensors[static_cast<size_t>(t)]; }
   const Shape& shape(int t) const { return shapes_[static_cast<size_t>(t)]; }
-  bool quantized(int t) const { return int8() && info(t).has_range(); }
+  bool quantized(int t) const {
+    return int8() && info(t).has_range() && !(image_in_float_ && holds_image(graph_, t));
+  }
 
   // The name of the value that readers of a tensor use.
   const std::string& value(int t) const { return values_[static_cast<size_t>(t)]; }
@@ -61,6 +64,7 @@ class OnnxExporter {
   void metadata(const OnnxTail* tail);
 
  private:
+  bool no_int8_layer_reads_image() const;
   void describe();
   void plain_output();
 
@@ -68,6 +72,7 @@ class OnnxExporter {
   const OnnxOptions& options_;
   onnx::ModelProto model_;
   OnnxWriter writer_;
+  bool image_in_float_ = false;  // without a pair
   std::vector<Shape> shapes_;
   std::vector<Shape> larger_;        // with dynamic_size: of images of twice the size
   std::vector<std::string> values_;  // the name that readers of each tensor use

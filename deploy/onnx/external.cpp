@@ -7,7 +7,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
-#include "deploy/onnx/weights.h"
+#include "core/text.h"
 
 namespace sextant::deploy {
 namespace {
@@ -21,7 +21,7 @@ int64_t number(const std::string& text, const char* key) {
   int64_t value = -1;
   const auto end = std::from_chars(text.data(), text.data() + text.size(), value);
   check(end.ec == std::errc() && end.ptr == text.data() + text.size() && value >= 0,
-        "its {} must be a number of bytes, not '{}'", key, one_line(text));
+        "its {} must be a number of bytes, not '{}'", key, excerpt(text));
   return value;
 }
 
@@ -40,7 +40,7 @@ class Reader {
     }
     const fs::path inside = fs::path(location).lexically_normal();
     check(!location.empty() && inside.is_relative() && *inside.begin() != "..",
-          "its data is in '{}', which is not in the model's folder", one_line(location));
+          "its data is in '{}', which is not in the model's folder", excerpt(location));
     const fs::path path = folder_ / inside;
     check(is_plain_file(path), "its data is in {}, which is not a file", path.string());
     // Links must not lead out of the folder: the model, not its user, chooses the file that is
@@ -85,7 +85,7 @@ int64_t read_external_data(onnx::GraphProto& graph, const fs::path& folder) {
     try {
       reader.read(t);
     } catch (const Error& e) {
-      fail("tensor '{}': {}", one_line(name), e.what());
+      fail("tensor '{}': {}", excerpt(name), e.what());
     }
   };
   for (TensorProto& t : *graph.mutable_initializer()) read(t, t.name());

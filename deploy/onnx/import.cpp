@@ -10,6 +10,7 @@
 #include "core/allocator.h"
 #include "core/class_names.h"
 #include "core/file.h"
+#include "core/text.h"
 #include "deploy/graph/passes.h"
 #include "deploy/graph/ranges.h"
 #include "deploy/onnx/detector.h"
@@ -17,7 +18,6 @@
 #include "deploy/onnx/importer.h"
 #include "deploy/onnx/order.h"
 #include "deploy/onnx/tail.h"
-#include "deploy/onnx/weights.h"
 
 namespace sextant::deploy {
 namespace {
@@ -84,7 +84,7 @@ class ModelReader {
     OnnxImporter importer = start(image);
     for (const TensorProto& t : model_.graph().initializer())
       if (!in_tail(t.name()))
-        named(fmt::format("initializer '{}'", one_line(t.name())), [&] { importer.constant(t); });
+        named(fmt::format("initializer '{}'", excerpt(t.name())), [&] { importer.constant(t); });
     if (tail_) check_operators();
     const std::optional<Error> first = import_nodes(importer);
     if (tail_ || (!first && !options_.head_maps && model_.graph().output_size() == 1)) {
@@ -184,7 +184,7 @@ class ModelReader {
 
   OnnxImporter start(const onnx::ValueInfoProto& image) const {
     const onnx::TypeProto::Tensor& type = image.type().tensor_type();
-    const std::string name = one_line(image.name());
+    const std::string name = excerpt(image.name());
     check(type.elem_type() == TensorProto::FLOAT || type.elem_type() == TensorProto::FLOAT16,
           "{}: its input '{}' must hold floats", source_, name);
     check(type.shape().dim_size() == 4 &&
@@ -217,7 +217,7 @@ class ModelReader {
           n.input(), [&](const std::string& name) { return constants.contains(name); });
       if (folds) constants.insert(n.output().begin(), n.output().end());
       if (in_tail(n.name()) || OnnxImporter::knows(n, folds)) continue;
-      const std::string type = one_line((n.domain().empty() ? "" : n.domain() + ".") + n.op_type());
+      const std::string type = excerpt((n.domain().empty() ? "" : n.domain() + ".") + n.op_type());
       if (std::ranges::find(seen, type) != seen.end()) continue;
       seen.push_back(type);
       if (seen.size() <= 20)
@@ -240,7 +240,7 @@ class ModelReader {
           });
       if (!left_out) {
         try {
-          named(fmt::format("operator '{}' (node '{}')", one_line(n.op_type()), label_of(n)),
+          named(fmt::format("operator '{}' (node '{}')", excerpt(n.op_type()), label_of(n)),
                 [&] { importer.import_node(n); });
         } catch (const Error& e) {
           if (!first) first = e;
@@ -383,15 +383,21 @@ class ModelReader {
   }
 
   static void share_ranges(Graph& g) {
+    const std::vector<TensorInfo> pairs = g.tensors;
     unify_ranges(g);
     const std::vector<bool> wanted = groups_to_quantize(g);
     std::vector<float> amax(g.tensors.size(), 0.0f);
-    for (const TensorInfo& t : g.tensors)
-      amax[static_cast<size_t>(t.group)] = std::max(amax[static_cast<size_t>(t.group)], t.amax);
+    std::vector<bool> is_signed(g.tensors.size(), false);  // by a pair around zero
+    for (size_t t = 0; t < pairs.size(); ++t) {
+      const size_t group = static_cast<size_t>(g.tensors[t].group);
+      amax[group] = std::max(amax[group], pairs[t].amax);
+      if (pairs[t].has_range() && !pairs[t].is_unsigned) is_signed[group] = true;
+    }
     const int image = g.tensors[static_cast<size_t>(g.input)].group;
     for (TensorInfo& t : g.tensors) {
       const size_t group = static_cast<size_t>(t.group);
       t.amax = t.group == image ? 1.0f : (wanted[group] ? amax[group] : 0.0f);
+      if (t.group != image && is_signed[group]) t.is_unsigned = false;
     }
     for (Node& n : g.nodes)
       if (n.has_weight() && n.weight_scale.empty() && n.precision == Precision::kInt8)

@@ -5,9 +5,9 @@
 #include <cmath>
 #include <limits>
 
+#include "core/text.h"
 #include "deploy/graph/node_rules.h"
 #include "deploy/onnx/evaluate.h"
-#include "deploy/onnx/weights.h"
 
 namespace sextant::deploy {
 
@@ -112,7 +112,7 @@ bool OnnxImporter::fold(const onnx::NodeProto& node) {
   for (const std::string& output : node.output()) {
     if (output.empty()) continue;
     const OnnxArray* made = evaluator.find(output);
-    check(made != nullptr, "output '{}' is not supported", one_line(output));
+    check(made != nullptr, "output '{}' is not supported", excerpt(output));
     values_to_fold_ -= std::ssize(made->values);
     check(values_to_fold_ >= 0, "computes too many constants");
     OnnxValue v;
@@ -129,20 +129,20 @@ OnnxValue* OnnxImporter::find(const std::string& name) {
 }
 
 void OnnxImporter::define(const std::string& name, OnnxValue value) {
-  check(values_.emplace(name, std::move(value)).second, "'{}' is made twice", one_line(name));
+  check(values_.emplace(name, std::move(value)).second, "'{}' is made twice", excerpt(name));
 }
 
 void OnnxImporter::constant(const onnx::TensorProto& tensor) {
   OnnxValue v;
   v.constant = std::make_shared<OnnxConstant>(tensor);
-  v.constant_name = one_line(tensor.name());
+  v.constant_name = excerpt(tensor.name());
   values_to_fold_ += 4 * v.constant->numel();
   check(values_.emplace(tensor.name(), std::move(v)).second, "appears twice");
 }
 
 int OnnxImporter::tensor_of(const std::string& name) {
   const auto found = values_.find(name);
-  check(found != values_.end(), "'{}' is not made by any node", one_line(name));
+  check(found != values_.end(), "'{}' is not made by any node", excerpt(name));
   return plain(OnnxValue(found->second));
 }
 
@@ -153,15 +153,18 @@ int OnnxImporter::plain(const OnnxValue& v) {
         "reads channels in two dimensions; only a Transpose that exchanges them and "
         "a Reshape back to [N,C,H,W] may");
   check(v.zeros == std::array<int64_t, 4>{}, "padding is only supported before a convolution");
+  int tensor = v.tensor;
   if (v.pending == OnnxValue::Pending::kHardSigmoid) {
-    const auto made = hard_sigmoids_.find(v.tensor);
-    if (made != hard_sigmoids_.end()) return made->second;
-    return hard_sigmoids_[v.tensor] = activate(v.tensor, Activation::kHardSigmoid);
+    const auto [made, fresh] = hard_sigmoids_.try_emplace(v.tensor, -1);
+    if (fresh) made->second = activate(v.tensor, Activation::kHardSigmoid);
+    tensor = made->second;
+  } else {
+    check(v.pending == OnnxValue::Pending::kNone,
+          "reads a Softplus or Tanh, supported only in Mish");
   }
-  check(v.pending == OnnxValue::Pending::kNone, "reads a Softplus or Tanh, supported only in Mish");
-  if (v.factor == 1.0f) return v.tensor;
-  const size_t channels = static_cast<size_t>(shapes[static_cast<size_t>(v.tensor)][3]);
-  return affine(v.tensor, std::vector<float>(channels, v.factor), {});
+  if (v.factor == 1.0f) return tensor;
+  const size_t channels = static_cast<size_t>(shapes[static_cast<size_t>(tensor)][3]);
+  return affine(tensor, std::vector<float>(channels, v.factor), {});
 }
 
 const Shape* OnnxImporter::map_shape(const std::string& name) const {
@@ -202,7 +205,7 @@ int OnnxImporter::activate(int tensor, Activation activation) {
   Node node;
   node.inputs = {tensor};
   node.attributes = ActivationAttributes{activation};
-  return add(std::move(node), one_line(now_->name()));
+  return add(std::move(node), excerpt(now_->name()));
 }
 
 // min(relu(x), high), as (high / 6) relu6((6 / high) x): exact near zero.
@@ -231,7 +234,7 @@ int OnnxImporter::clip(int tensor, float low, float high) {
   Node sum;
   sum.attributes = AddAttributes{.residual_scale = -1.0f};
   sum.inputs = {cut(tensor, high), cut(moved(tensor, -1.0f, 0.0f), -low)};
-  return add(std::move(sum), one_line(now_->name()));
+  return add(std::move(sum), excerpt(now_->name()));
 }
 
 int OnnxImporter::affine(int tensor, const std::vector<float>& factor,
@@ -242,7 +245,7 @@ int OnnxImporter::affine(int tensor, const std::vector<float>& factor,
   node.attributes = ConvAttributes{.groups = std::ssize(factor)};
   node.weight = Tensor::from({std::ssize(factor), 1, 1, 1}, factor);
   if (!shift.empty()) node.bias = Tensor::from({std::ssize(shift)}, shift);
-  return add(std::move(node), one_line(now_->name()));
+  return add(std::move(node), excerpt(now_->name()));
 }
 
 // ---- attributes and inputs of the current node
@@ -258,9 +261,9 @@ namespace {
 
 void check_type(const AttributeProto* a, AttributeProto::AttributeType type) {
   check(!a || a->type() == type || a->type() == AttributeProto::UNDEFINED,
-        "attribute '{}' has the wrong type", a ? one_line(a->name()) : "");
+        "attribute '{}' has the wrong type", a ? excerpt(a->name()) : "");
   check(!a || a->ref_attr_name().empty(), "attribute '{}' refers to that of a function",
-        a ? one_line(a->name()) : "");
+        a ? excerpt(a->name()) : "");
 }
 
 }  // namespace
@@ -284,7 +287,7 @@ float OnnxOperator::number(const char* name, float standard) const {
 std::string OnnxOperator::text(const char* name, const std::string& standard) const {
   const AttributeProto* a = attribute(name);
   check_type(a, AttributeProto::STRING);
-  return a ? one_line(a->s()) : standard;
+  return a ? excerpt(a->s()) : standard;
 }
 
 std::vector<int64_t> OnnxOperator::integers(const char* name, std::vector<int64_t> standard,
@@ -310,7 +313,7 @@ const OnnxValue& OnnxOperator::input(int i) const {
   check(has_input(i), "input {} is missing", i);
   importer_.note_input(i);
   const OnnxValue* v = importer_.find(current().input(i));
-  check(v != nullptr, "reads '{}', which no node before it makes", one_line(current().input(i)));
+  check(v != nullptr, "reads '{}', which no node before it makes", excerpt(current().input(i)));
   return *v;
 }
 
@@ -321,7 +324,7 @@ int OnnxOperator::image(int i) {
 
 const OnnxConstant& OnnxOperator::constant_input(int i) const {
   const OnnxValue& v = input(i);
-  check(v.constant != nullptr, "input '{}' must be a constant", one_line(current().input(i)));
+  check(v.constant != nullptr, "input '{}' must be a constant", excerpt(current().input(i)));
   return *v.constant;
 }
 
@@ -347,8 +350,7 @@ OnnxWindow OnnxOperator::window(const Shape& x, int64_t kernel_h, int64_t kernel
   const std::vector<int64_t> strides = integers("strides", {1, 1}, 1, 64);
   const std::vector<int64_t> dilations = integers("dilations", {1, 1}, 1, 64);
   const std::vector<int64_t> pads = integers("pads", {0, 0, 0, 0}, 0, 64);
-  check(strides[0] == strides[1], "strides {} and {} differ", strides[0], strides[1]);
-  g.stride = strides[0];
+  g.stride = {strides[0], strides[1]};
   g.dilation = {dilations[0], dilations[1]};
   std::copy(pads.begin(), pads.end(), g.pads.begin());
   const std::string automatic = text("auto_pad", "NOTSET");
@@ -360,8 +362,8 @@ OnnxWindow OnnxOperator::window(const Shape& x, int64_t kernel_h, int64_t kernel
   for (size_t d = 0; d < 2; ++d) {
     const int64_t size = x[static_cast<int>(d) + 1] + padded[d] + padded[d + 2];
     const int64_t reach = ((d == 0 ? kernel_h : kernel_w) - 1) * g.dilation[d] + 1;
-    const int64_t all =
-        std::max<int64_t>(((size + g.stride - 1) / g.stride - 1) * g.stride + reach - size, 0);
+    const int64_t all = std::max<int64_t>(
+        ((size + g.stride[d] - 1) / g.stride[d] - 1) * g.stride[d] + reach - size, 0);
     const int64_t less = all / 2;
     g.pads[d] = automatic == "SAME_UPPER" ? less : all - less;
     g.pads[d + 2] = all - g.pads[d];
@@ -376,6 +378,6 @@ void OnnxOperator::result(int tensor, bool flat) {
   result(0, std::move(v));
 }
 
-std::string OnnxOperator::name_of_node() const { return one_line(current().name()); }
+std::string OnnxOperator::name_of_node() const { return excerpt(current().name()); }
 
 }  // namespace sextant::deploy

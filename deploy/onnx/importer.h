@@ -39,7 +39,7 @@ struct OnnxValue {
 
   int tensor = -1;
   bool flat = false;               // read as [N, C * H * W]
-  float factor = 1.0f;             // times this
+  float factor = 1.0f;             // times this, behind what is pending
   std::array<int64_t, 4> zeros{};  // zero padding: top, left, bottom, right
   Pending pending = Pending::kNone;
   std::optional<Steps> steps;
@@ -80,9 +80,10 @@ class OnnxImporter {
   // What the current node's import has read; import_node() refuses a node with more than that.
   void note_attribute(const std::string& name) { reads_.attributes.insert(name); }
   void note_input(int i) { reads_.inputs.insert(i); }
-  // The batch dimension where shapes are computed: a number that occurs nowhere else if it is
-  // symbolic.
-  int64_t batch_dimension() const { return symbolic_batch ? 7919 : batch; }
+  // The batch dimension where shapes are computed. The evaluator of constants knows numbers alone, so
+  // that a symbolic one is a number too: a prime, which is no product of other dimensions.
+  static constexpr int64_t kSymbolicBatch = 7919;
+  int64_t batch_dimension() const { return symbolic_batch ? kSymbolicBatch : batch; }
   // Whether the tensor cannot hold a negative number.
   bool never_negative(int tensor) const { return never_negative_[static_cast<size_t>(tensor)]; }
   // Null if no earlier node makes it.
@@ -115,9 +116,15 @@ class OnnxImporter {
 
 // The window of a convolution or pooling layer.
 struct OnnxWindow {
-  int64_t stride = 1;
+  std::array<int64_t, 2> stride{1, 1};
   std::array<int64_t, 2> dilation{1, 1};
   std::array<int64_t, 4> pads{};  // top, left, bottom, right
+
+  // Throws Error unless both sides have it.
+  int64_t one_stride() const {
+    check(stride[0] == stride[1], "strides {} and {} differ", stride[0], stride[1]);
+    return stride[0];
+  }
 };
 
 // Access to the importer's current node, and ways to add nodes to the graph. Each family of

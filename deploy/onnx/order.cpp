@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "core/error.h"
-#include "deploy/onnx/weights.h"
+#include "core/text.h"
 
 namespace sextant::deploy {
 namespace {
@@ -95,7 +95,7 @@ void order_nodes(onnx::GraphProto& graph, const std::string& source) {
 
 std::string label_of(const onnx::NodeProto& node) {
   const std::string& name = node.name();
-  return one_line(!name.empty() || node.output_size() == 0 ? name : node.output(0));
+  return excerpt(!name.empty() || node.output_size() == 0 ? name : node.output(0));
 }
 
 }  // namespace sextant::deploy

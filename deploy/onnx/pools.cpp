@@ -29,7 +29,7 @@ void Pools::max_pool() {
         "only square kernels without dilation are supported");
   Node node;
   node.inputs = {x};
-  MaxPoolAttributes a{.kernel = kernel[0], .stride = g.stride, .padding = g.pads[0]};
+  MaxPoolAttributes a{.kernel = kernel[0], .stride = g.one_stride(), .padding = g.pads[0]};
   check(g.pads[0] == g.pads[1] && g.pads[2] >= g.pads[0] && g.pads[3] >= g.pads[0] &&
             2 * a.padding <= a.kernel,
         "padding {}, {}, {}, {} is not supported", g.pads[0], g.pads[1], g.pads[2], g.pads[3]);

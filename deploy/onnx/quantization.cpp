@@ -132,8 +132,9 @@ void Quantization::quantize() {
   else if (zero == low + 128.0f)  // -128 saturates and is not part of the range
     amax = amax_of(q.scale[0], 127.0f);
   check(std::isfinite(amax) && amax < 1e30f, "a scale is {}", q.scale[0]);
-  float& range = importer_.graph.tensors[static_cast<size_t>(held.tensor)].amax;
-  range = std::max(range, amax);
+  TensorInfo& info = importer_.graph.tensors[static_cast<size_t>(held.tensor)];
+  info.is_unsigned = zero == low && (info.is_unsigned || !info.has_range());
+  info.amax = std::max(info.amax, amax);
   result(std::move(held));
 }
 

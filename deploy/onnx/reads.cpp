@@ -2,16 +2,16 @@
 #include "deploy/onnx/reads.h"
 
 #include "core/error.h"
-#include "deploy/onnx/weights.h"
+#include "core/text.h"
 
 namespace sextant::deploy {
 
 void OnnxReads::check_all_of(const onnx::NodeProto& node) const {
   for (const onnx::AttributeProto& a : node.attribute())
-    check(attributes.contains(a.name()), "attribute '{}' is not supported", one_line(a.name()));
+    check(attributes.contains(a.name()), "attribute '{}' is not supported", excerpt(a.name()));
   for (int i = 0; i < node.input_size(); ++i)
     check(node.input(i).empty() || inputs.contains(i), "input {} ('{}') is not supported", i,
-          one_line(node.input(i)));
+          excerpt(node.input(i)));
 }
 
 }  // namespace sextant::deploy

@@ -131,9 +131,9 @@ void Shapes::crop(const std::vector<int64_t>& starts, const std::vector<int64_t>
     const int64_t end = std::min(ends[i] < 0 ? ends[i] + size : ends[i], size);
     int64_t& cut = rows ? a.crop_bottom : a.crop_right;
     cut += size - end;
-    check((starts[i] == 0 || starts[i] == -size) && cut < a.scale,
+    check((starts[i] == 0 || starts[i] == -size) && cut < (rows ? a.scale : a.columns()),
           "takes [{},{}) of {}; only fewer than {} can be cut, at the end", starts[i], ends[i],
-          size, a.scale);
+          size, rows ? a.scale : a.columns());
   }
   node.attributes = a;
   result(add(std::move(node)));
@@ -405,8 +405,26 @@ void export_upsample(OnnxExporter& e, const Node& node) {
            {"nearest_mode", std::string("floor")}});
 }
 
+// ONNX has it for equal scales only. This is a transposed convolution whose windows do not overlap
+// and that moves each value to its place.
+void export_unequal(OnnxExporter& e, const Node& node) {
+  const auto& a = node.as<DepthToSpaceAttributes>();
+  const int64_t inputs = e.shape(node.inputs[0])[3], outputs = inputs / a.taps();
+  Tensor one = Tensor::zeros({inputs, outputs, a.scale, a.columns()});
+  for (int64_t i = 0; i < inputs; ++i)
+    one.f32()[(i * outputs + i % outputs) * a.taps() + i / outputs] = 1.0f;
+  const std::vector<int64_t> kernel{a.scale, a.columns()};
+  e.write(
+      "ConvTranspose", node,
+      {e.in(node), e.constant(node.name + ".places", one, {inputs, outputs, a.scale, a.columns()})},
+      {{"kernel_shape", kernel},
+       {"pads", std::vector<int64_t>{0, 0, a.crop_bottom, a.crop_right}},
+       {"strides", kernel}});
+}
+
 void export_depth_to_space(OnnxExporter& e, const Node& node) {
   const auto& a = node.as<DepthToSpaceAttributes>();
+  if (a.scale != a.columns()) return export_unequal(e, node);
   const std::vector<OnnxAttribute> attributes{{"blocksize", a.scale}};
   if (a.crop_bottom == 0 && a.crop_right == 0)
     return e.write("DepthToSpace", node, {e.in(node)}, attributes);
@@ -440,8 +458,36 @@ void export_slice(OnnxExporter& e, const Node& node) {
   e.write("Slice", node, {e.in(node), begin, end, ints("axis", 1)});
 }
 
+// Into how many groups channels are cut where they are taken from each by turns; else 0.
+int64_t shuffled_groups(const std::vector<int64_t>& channels, int64_t inputs) {
+  const int64_t count = std::ssize(channels);
+  if (count != inputs || count < 2 || channels[0] != 0 || channels[1] < 2) return 0;
+  const int64_t size = channels[1], groups = count / size;
+  if (groups * size != count) return 0;
+  for (int64_t c = 0; c < count; ++c)
+    if (channels[static_cast<size_t>(c)] != c % groups * size + c / groups) return 0;
+  return groups;
+}
+
+// A shuffle is written as one, which needs the image's size: pnnx makes a ShuffleChannel of it, where
+// it takes a Gather for something else. In int8 a Gather stays, as runtimes gather integers.
 void export_gather(OnnxExporter& e, const Node& node) {
   const auto& channels = node.as<GatherAttributes>().channels;
+  const Shape& s = e.shape(node.inputs[0]);
+  const int64_t groups = shuffled_groups(channels, s[3]);
+  if (groups > 0 && !e.options().dynamic_size && !e.int8()) {
+    OnnxWriter& w = e.writer();
+    const int64_t n = e.options().dynamic_batch ? 0 : s[0];
+    const auto shape = [&](const char* name, const std::vector<int64_t>& to) {
+      return w.int64s(node.name + "/" + name, to);
+    };
+    const std::string cut =
+        w.node("Reshape", node.name + "/groups",
+               {e.in(node), shape("groups_shape", {n, groups, s[3] / groups, s[1], s[2]})});
+    const std::string turned = w.node("Transpose", node.name + "/by_turns", {cut},
+                                      {{"perm", std::vector<int64_t>{0, 2, 1, 3, 4}}});
+    return e.write("Reshape", node, {turned, shape("shape", {n, s[3], s[1], s[2]})});
+  }
   e.write("Gather", node, {e.in(node), e.writer().int64s(node.name + "/channels", channels)},
           {{"axis", int64_t{1}}});
 }

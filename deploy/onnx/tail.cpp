@@ -193,9 +193,9 @@ class TailWriter {
       op("Concat", "rows", {boxes, object, by_anchor}, {{"axis", int64_t{2}}}, "outputs");
       return;
     }
-    // An objectness of 1: anything to the power of 0, which every converter takes, and any batch.
-    const std::string one =
-        op("Pow", "one", {part(boxes, "column_of_boxes", 0, 1), w_.scalar(at("power"), 0.0f)});
+    // An objectness of 1: anything between 1 and 1, which every converter takes, and any batch.
+    const std::string limit = w_.scalar(at("limit"), 1.0f);
+    const std::string one = op("Clip", "one", {part(boxes, "column_of_boxes", 0, 1), limit, limit});
     op("Concat", "rows", {boxes, one, by_anchor}, {{"axis", int64_t{2}}}, "outputs");
   }
 

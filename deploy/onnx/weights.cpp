@@ -53,11 +53,4 @@ IntegerWeight integer_weight(const Node& node, float input_scale) {
   return r;
 }
 
-std::string one_line(const std::string& text) {
-  std::string line = text.substr(0, 200);
-  for (char& c : line)
-    if (c < ' ' || c > '~') c = c == '\n' ? ' ' : '_';
-  return line;
-}
-
 }  // namespace sextant::deploy

@@ -28,8 +28,4 @@ struct IntegerWeight {
 };
 IntegerWeight integer_weight(const Node& node, float input_scale);
 
-// The text with line breaks and characters outside printable ASCII replaced, cut to 200 characters,
-// for names and messages from files that appear in one-line errors and JSON.
-std::string one_line(const std::string& text);
-
 }  // namespace sextant::deploy

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <limits>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "core/half.h"
@@ -197,20 +198,43 @@ void multiply_row(int64_t channels, float factor, const A& a, const B& b, const 
   for (int64_t c = 0; c < channels; ++c) store(c, a(c) * b(c) * factor);
 }
 
-// Rows [begin, end) of all images. A store of bytes might change what a reference refers to, so loops
-// over bytes have what they read in variables of their own, here and below.
-void multiply_bytes(const MultiplyStrided p, int64_t begin, int64_t end) {
-  const Bytes a0(p.a, p.a_type), b0(p.b, p.b_type);
-  auto* y0 = static_cast<uint8_t*>(p.y);
-  for (int64_t r = begin; r < end; ++r) {
-    Bytes a = a0, b = b0;
+// n values. A store of bytes might change what a reference refers to, so loops over bytes have what
+// they read in variables of their own, here and below.
+template <class B>
+void multiply_run(const MultiplyStrided& p, int64_t n, const Bytes& a, const B& b, uint8_t* y) {
+  const float low = p.low, high = p.high;
+  multiply_row(n, p.factor, a, b, [=](int64_t c, float v) {
+    y[c] = static_cast<uint8_t>(static_cast<int>(rounded(v, low, high)));
+  });
+}
+
+// Rows [begin, end) of all images. Where each pixel has the same factors and pixels are dense, the
+// factors are repeated so that a run is long, however few channels there are.
+void multiply_bytes(const MultiplyStrided& p, int64_t begin, int64_t end) {
+  constexpr int64_t kRun = 512;
+  const bool dense = p.a_pitch == p.channels && p.y_pitch == p.channels;
+  const int64_t repeats = p.b_per_image && dense ? (kRun + p.channels - 1) / p.channels : 1;
+  std::vector<float> factors(static_cast<size_t>(p.b_per_image ? repeats * p.channels : 0));
+  int64_t image = -1;
+  for (int64_t r = begin; r < end;) {
+    Bytes a(p.a, p.a_type), b(p.b, p.b_type);
     a.x += r * p.a_pitch;
-    b.x += (p.b_per_image ? r / p.pixels : r) * p.b_pitch;
-    uint8_t* y = y0 + r * p.y_pitch;
-    const float low = p.low, high = p.high;
-    multiply_row(p.channels, p.factor, a, b, [=](int64_t c, float v) {
-      y[c] = static_cast<uint8_t>(static_cast<int>(rounded(v, low, high)));
-    });
+    uint8_t* y = static_cast<uint8_t*>(p.y) + r * p.y_pitch;
+    if (!p.b_per_image) {
+      b.x += r * p.b_pitch;
+      multiply_run(p, p.channels, a, b, y);
+      ++r;
+      continue;
+    }
+    if (r / p.pixels != image) {
+      image = r / p.pixels;
+      b.x += image * p.b_pitch;
+      for (int64_t i = 0; i < repeats * p.channels; ++i)
+        factors[static_cast<size_t>(i)] = b(i % p.channels);
+    }
+    const int64_t rows = std::min({repeats, end - r, (image + 1) * p.pixels - r});
+    multiply_run(p, rows * p.channels, a, Floats<float>{factors.data()}, y);
+    r += rows;
   }
 }
 template <class T>
@@ -265,22 +289,24 @@ void copy_strided(const CopyStrided& p) {
 
 void depth_to_space(const DepthToSpace& p) {
   const bool dense = p.destination_pitch == p.bytes;
-  const int64_t s = p.scale, out_height = p.out_height(), out_width = p.out_width();
+  const int64_t rows = p.scale, columns = p.columns();
+  const int64_t out_height = p.out_height(), out_width = p.out_width();
   parallel_for(p.batch * out_height, grain(p.bytes * out_width), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const int64_t oh = r % out_height;
       const std::byte* row =
           static_cast<const std::byte*>(p.source) +
-          (((r / out_height * p.height + oh / s) * p.width * s) + oh % s) * s * p.bytes;
+          (((r / out_height * p.height + oh / rows) * p.width * rows) + oh % rows) * columns *
+              p.bytes;
       std::byte* out = static_cast<std::byte*>(p.destination) + r * out_width * p.destination_pitch;
-      for (int64_t w = 0; w < p.width; ++w, row += s * s * p.bytes) {
-        const int64_t count = std::min(s, out_width - w * s);  // taps that are pixels
+      for (int64_t w = 0; w < p.width; ++w, row += rows * columns * p.bytes) {
+        const int64_t count = std::min(columns, out_width - w * columns);  // taps that are pixels
         if (dense) {
-          std::memcpy(out + w * s * p.bytes, row, static_cast<size_t>(count * p.bytes));
+          std::memcpy(out + w * columns * p.bytes, row, static_cast<size_t>(count * p.bytes));
           continue;
         }
         for (int64_t tap = 0; tap < count; ++tap)
-          std::memcpy(out + (w * s + tap) * p.destination_pitch, row + tap * p.bytes,
+          std::memcpy(out + (w * columns + tap) * p.destination_pitch, row + tap * p.bytes,
                       static_cast<size_t>(p.bytes));
       }
     }
@@ -302,9 +328,55 @@ void upsample_strided(const UpsampleStrided& p) {
       });
 }
 
+namespace {
+
+// Whether channels of two runs follow each other by turns, as a shuffle of two groups has them.
+bool by_turns(const GatherChannels& p) {
+  if (p.count % 2 != 0) return false;
+  for (int64_t c = 2; c < p.count; ++c)
+    if (p.channels[c] != p.channels[c - 2] + 1) return false;
+  return true;
+}
+
+// Elements of a and b by turns, from `first` on.
+template <size_t first, class V, size_t... I>
+V turns(V a, V b, std::index_sequence<I...>) {
+  return __builtin_shufflevector(a, b, (first + I / 2 + I % 2 * sizeof...(I))...);
+}
+// As many elements of each as kBytes hold.
+template <int64_t kBytes, class T>
+void take_turns_in_vectors(const T* a, const T* b, T* y) {
+  typedef T Vector __attribute__((vector_size(kBytes)));
+  constexpr size_t kCount = kBytes / sizeof(T);
+  constexpr std::make_index_sequence<kCount> kElements;
+  Vector from_a, from_b;
+  std::memcpy(&from_a, a, kBytes);
+  std::memcpy(&from_b, b, kBytes);
+  const Vector low = turns<0>(from_a, from_b, kElements);
+  const Vector high = turns<kCount / 2>(from_a, from_b, kElements);
+  std::memcpy(y, &low, kBytes);
+  std::memcpy(y + kCount, &high, kBytes);
+}
+// n elements of each.
+template <class T>
+void take_turns(const T* a, const T* b, int64_t n, T* y) {
+  int64_t i = 0;
+  for (constexpr int64_t kCount = 16 / sizeof(T); i + kCount <= n; i += kCount)
+    take_turns_in_vectors<16>(a + i, b + i, y + 2 * i);
+  for (constexpr int64_t kCount = 8 / sizeof(T); i + kCount <= n; i += kCount)
+    take_turns_in_vectors<8>(a + i, b + i, y + 2 * i);
+  for (; i < n; ++i) {
+    y[2 * i] = a[i];
+    y[2 * i + 1] = b[i];
+  }
+}
+
+}  // namespace
+
 void gather_channels(const GatherChannels& p) {
   check(p.bytes == 1 || p.bytes == 2 || p.bytes == 4,
         "gather_channels: elements of {} bytes, must be 1, 2 or 4", p.bytes);
+  const bool turns = by_turns(p);
   const auto run = [&](auto zero) {
     using T = decltype(zero);
     const int64_t count = p.count;
@@ -314,7 +386,10 @@ void gather_channels(const GatherChannels& p) {
                    for (int64_t r = begin; r < end; ++r) {
                      const T* x = static_cast<const T*>(p.source) + r * p.source_pitch;
                      T* y = static_cast<T*>(p.destination) + r * p.destination_pitch;
-                     for (int64_t c = 0; c < count; ++c) y[c] = x[channels[c]];
+                     if (turns)
+                       take_turns(x + channels[0], x + channels[1], count / 2, y);
+                     else
+                       for (int64_t c = 0; c < count; ++c) y[c] = x[channels[c]];
                    }
                  });
   };

@@ -97,15 +97,16 @@ struct ScatterRowsOp {
   P* destination;
   int64_t pieces, destination_pitch;
   int height, width;  // of the source
-  Divider<uint32_t> scale;
+  Divider<uint32_t> rows, columns;
   PixelItems items;
   __device__ __forceinline__ void operator()(uint32_t i) const {
     const auto [image, y, x, k] = items.place(i);
-    const auto s = static_cast<int>(scale.divisor);
-    const auto h = static_cast<int>(scale.quotient(static_cast<uint32_t>(y)));
-    const auto w = static_cast<int>(scale.quotient(static_cast<uint32_t>(x)));
+    const auto sh = static_cast<int>(rows.divisor);
+    const auto sw = static_cast<int>(columns.divisor);
+    const auto h = static_cast<int>(rows.quotient(static_cast<uint32_t>(y)));
+    const auto w = static_cast<int>(columns.quotient(static_cast<uint32_t>(x)));
     const int64_t pixel = (static_cast<int64_t>(image) * height + h) * width + w;
-    const int64_t from = (pixel * s + y - h * s) * s + x - w * s;
+    const int64_t from = (pixel * sh + y - h * sh) * sw + x - w * sw;
     const int64_t to = items.pieces.quotient(i);
     destination[to * destination_pitch + k] = source[from * pieces + k];
   }
@@ -508,8 +509,9 @@ void copy_strided(const CopyStrided& p, void*, Stream stream) {
 
 void depth_to_space(const DepthToSpace& p, void*, Stream stream) {
   check(p.scale >= 1 && p.crop_bottom >= 0 && p.crop_bottom < p.scale && p.crop_right >= 0 &&
-            p.crop_right < p.scale,
-        "depth_to_space: scale {}, crop {}, {}", p.scale, p.crop_bottom, p.crop_right);
+            p.crop_right < p.columns(),
+        "depth_to_space: scale {}, {}, crop {}, {}", p.scale, p.columns(), p.crop_bottom,
+        p.crop_right);
   const int64_t pixels = p.batch * p.out_height() * p.out_width();
   if (pixels * p.bytes <= 0) return;
   dispatch_piece({p.bytes, p.destination_pitch}, {p.source, p.destination}, [&](auto piece) {
@@ -522,6 +524,7 @@ void depth_to_space(const DepthToSpace& p, void*, Stream stream) {
                               static_cast<int>(p.height),
                               static_cast<int>(p.width),
                               Divider<uint32_t>(p.scale),
+                              Divider<uint32_t>(p.columns()),
                               PixelItems(p.out_height(), p.out_width(), p.bytes / kSize, 1)};
     for_each_item("depth_to_space", op, pixels * p.bytes / kSize, stream);
   });

@@ -10,7 +10,6 @@
 #include <string_view>
 
 #include "core/error.h"
-#include "core/text.h"
 
 namespace sextant {
 
@@ -45,11 +44,5 @@ class ByteReader {
   std::string_view what_;
   size_t position_ = 0;
 };
-
-// Text from such a file for a message: as printable(), and cut after 80 bytes.
-inline std::string excerpt(std::string_view text) {
-  constexpr size_t kMost = 80;
-  return printable(text.substr(0, kMost)) + (text.size() > kMost ? "..." : "");
-}
 
 }  // namespace sextant

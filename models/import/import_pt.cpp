@@ -7,6 +7,7 @@
 #include "core/convert.h"
 #include "core/file.h"
 #include "core/json.h"
+#include "core/text.h"
 #include "models/import/torch_file.h"
 
 namespace sextant {

@@ -5,6 +5,7 @@
 #include <bit>
 #include <unordered_map>
 
+#include "core/text.h"
 #include "models/import/byte_reader.h"
 
 namespace sextant {

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "core/file.h"
+#include "core/text.h"
 
 namespace sextant {
 namespace {

@@ -3,6 +3,8 @@
 
 #include <array>
 
+#include "core/text.h"
+
 namespace sextant {
 namespace {
 

@@ -118,6 +118,14 @@ std::vector<int> find_among(const Graph& graph, const std::vector<int>& layers,
   return result;
 }
 
+std::vector<int> layers_in_float(const Graph& graph) {
+  std::vector<int> layers;
+  for (size_t n = 0; n < graph.nodes.size(); ++n)
+    if (graph.nodes[n].has_weight() && graph.nodes[n].precision == Precision::kFloat32)
+      layers.push_back(static_cast<int>(n));
+  return layers;
+}
+
 }  // namespace
 
 std::vector<int> find_layers(const Graph& graph, const std::vector<std::string>& names) {
@@ -126,8 +134,14 @@ std::vector<int> find_layers(const Graph& graph, const std::vector<std::string>&
 
 Graph with_named_in_float(const Graph& graph, const std::vector<std::string>& names) {
   std::vector<int> layers = find_layers(graph, names);
+  for (const int l : layers_in_float(graph)) layers.push_back(l);
+  return with_float_layers(graph, layers);
+}
+
+Graph with_image_in_float(const Graph& graph) {
+  std::vector<int> layers = layers_in_float(graph);
   for (size_t n = 0; n < graph.nodes.size(); ++n)
-    if (graph.nodes[n].has_weight() && graph.nodes[n].precision == Precision::kFloat32)
+    if (graph.nodes[n].has_weight() && deploy::holds_image(graph, graph.nodes[n].inputs[0]))
       layers.push_back(static_cast<int>(n));
   return with_float_layers(graph, layers);
 }

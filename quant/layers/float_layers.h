@@ -34,6 +34,9 @@ deploy::Graph with_float_layers(const deploy::Graph& graph, const std::vector<in
 deploy::Graph with_named_in_float(const deploy::Graph& graph,
                                   const std::vector<std::string>& names);
 
+// The same with the layers that read the image and those that are already in float.
+deploy::Graph with_image_in_float(const deploy::Graph& graph);
+
 // The quantizable layers not in `layers`.
 std::vector<int> other_layers(const deploy::Graph& graph, const std::vector<int>& layers);
 

@@ -135,10 +135,11 @@ class Chooser {
     for (PartialPoint& p : known_)
       if (!p.speedup) p.speedup = measures_.speedup(with_float(p.layers));
     std::ranges::stable_sort(known_, std::less{}, &PartialPoint::predicted_ms);
-    result.graph = with_float(chosen);
     result.curve = known_;
     const auto found = std::ranges::find(known_, chosen, &PartialPoint::layers);
     result.chosen = static_cast<size_t>(found - known_.begin());
+    if (config_.max_drop || config_.min_speedup) result.chosen = undominated(result.chosen);
+    result.graph = with_float(known_[result.chosen].layers);
     result.float_accuracy = float_accuracy_;
     result.float_ms = model_.float_ms();
     result.evaluations = evaluations_;
@@ -148,6 +149,17 @@ class Chooser {
  private:
   Graph with_float(const std::vector<int>& layers) const {
     return with_float_layers(graph_, layers, config_.exact);
+  }
+  // A measured set that is at least as accurate and as fast and better in one of them, where there
+  // is one: it meets the target too, and the models that led past it are only models.
+  size_t undominated(size_t chosen) const {
+    for (size_t i = 0; i < known_.size(); ++i) {
+      const PartialPoint &p = known_[i], &best = known_[chosen];
+      if (*p.accuracy >= *best.accuracy && *p.speedup >= *best.speedup &&
+          (*p.accuracy > *best.accuracy || *p.speedup > *best.speedup))
+        chosen = i;
+    }
+    return chosen;
   }
   PartialPoint& known(const std::vector<int>& layers) {
     const auto found = std::ranges::find(known_, layers, &PartialPoint::layers);

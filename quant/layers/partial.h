@@ -69,6 +69,7 @@ struct PartialResult {
 // min_speedup: bisects along the path by measured speed for the last set that is fast enough, then
 // adds later layers that fit into the remaining time. Throws Error when int8 everywhere is too
 // slow.
+// In the end, a measured set that is at least as accurate and as fast takes the chosen one's place.
 PartialResult choose_float_layers(const deploy::Graph& graph, const Sensitivity& sensitivity,
                                   const PartialMeasures& measures, const PartialConfig& config);
 

@@ -177,11 +177,13 @@ deploy::Graph quantize(const deploy::Graph& graph, const ImageSource& source,
 
   deploy::Graph result = exact;
   deploy::unify_ranges(result);
+  if (config.signed_ranges) deploy::make_signed(result);
   const std::vector<bool> watched = tensors_to_watch(result);
   const Calibration seen = calibrate(result, kept.replay(), config, watched);
   choose_ranges(result, seen, method, config, watched, report);
   set_weight_scales(result, weights);
   if (!config.float_layers.empty()) result = with_named_in_float(result, config.float_layers);
+  if (config.signed_ranges) result = with_image_in_float(result);
   report.calibrate_seconds = seconds_since(clock);
 
   if (report_out) report.sqnr = report.sqnr_before = output_sqnr(exact, result, kept.images());

@@ -46,6 +46,9 @@ struct PtqConfig {
   // One scale per weight tensor, activations by max: the usual meaning of naive PTQ. `method` is
   // ignored then.
   bool naive = false;
+  // No unsigned activations, for runtimes without them (TensorRT). Layers that read the image stay in
+  // float: signed, its bytes would lose a bit.
+  bool signed_ranges = false;
   bool split_identity = true;  // quant/ptq/split_identity.h; not when naive
   Equalization equalize = Equalization::kNone;
   bool bias_correction = false;

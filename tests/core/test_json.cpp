@@ -133,4 +133,7 @@ TEST_CASE("text: UTF-8 as in RFC 3629, and one line for messages") {
     CHECK_FALSE(is_utf8(text));
   }
   CHECK(printable("a\nb\tc\x1b\xf6 é") == "a\\nb\\tc\\x1b\\xf6 é");
+  CHECK(excerpt("a\n") == "a\\n");
+  CHECK(excerpt(std::string(200, 'x')) == std::string(200, 'x'));
+  CHECK(excerpt(std::string(201, 'x')) == std::string(200, 'x') + "...");
 }

@@ -212,6 +212,13 @@ void write_seeds(const std::string& folder) {
   onnx.precision = deploy::OnnxPrecision::kInt8;
   deploy::save_onnx(made / "int8.onnx", quantized(small_graph()), onnx);
   copy("onnx", made / "int8.onnx");
+  const SafeTensors operators =
+      load_safetensors(fs::path(SEXTANT_SOURCE_DIR) / "tests/fixtures/onnx/operators.safetensors");
+  for (const auto& [name, model] : operators.tensors)
+    if (name.ends_with(".model"))
+      write("onnx", (name + ".onnx").c_str(),
+            {reinterpret_cast<const char*>(model.data<uint8_t>()),
+             static_cast<size_t>(model.numel())});
   write("train_config", "tiny.json", json_text(tiny_config()));
   write("train_config", "whole.json", json_text(sample_run_config(), 1));
   write("qat_config", "qat.json", kQatConfig);

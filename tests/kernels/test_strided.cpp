@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Kernels on rows against plain loops, with pitches on both sides.
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "kernels/backend.h"
@@ -113,15 +114,18 @@ TEST_CASE("scatter puts the four taps of a transposed convolution in their place
 }
 
 TEST_CASE("scatter of any scale leaves out what is cropped") {
-  const int64_t n = 2, h = 2, w = 3, c = 4, s = 3, oh = s * h - 2, ow = s * w - 1;
-  const auto x = random_values<uint8_t>(n * h * w * s * s * c, 7);
+  const int64_t t = GENERATE(3, 2, 1);  // columns
+  const int64_t n = 2, h = 2, w = 3, c = 4, s = 3, cut = std::min<int64_t>(t - 1, 1);
+  const int64_t oh = s * h - 2, ow = t * w - cut;
+  const auto x = random_values<uint8_t>(n * h * w * s * t * c, 7);
   std::vector<uint8_t> y(static_cast<size_t>(n * oh * ow * c));
-  backend(Device::kCpu).depth_to_space({x.data(), y.data(), n, h, w, c, c, s, 2, 1});
+  backend(Device::kCpu)
+      .depth_to_space({x.data(), y.data(), n, h, w, c, c, s, 2, cut, t == s ? 0 : t});
   int wrong = 0;
   for (int64_t i = 0; i < std::ssize(y); ++i) {
     const int64_t k = i % c, px = i / c % ow, py = i / c / ow % oh, image = i / c / ow / oh;
-    const int64_t pixel = (image * h + py / s) * w + px / s, tap = py % s * s + px % s;
-    wrong += y[static_cast<size_t>(i)] != x[static_cast<size_t>((pixel * s * s + tap) * c + k)];
+    const int64_t pixel = (image * h + py / s) * w + px / t, tap = py % s * t + px % t;
+    wrong += y[static_cast<size_t>(i)] != x[static_cast<size_t>((pixel * s * t + tap) * c + k)];
   }
   CHECK(wrong == 0);
 }
@@ -175,4 +179,79 @@ TEST_CASE("upsample repeats pixels, copy moves rows") {
   backend(Device::kCpu).copy_strided({x.data(), y.data(), n * h * w, c, 6, 5});
   for (int64_t r = 0; r < n * h * w; ++r)
     CHECK(std::equal(y.begin() + r * 5, y.begin() + r * 5 + c, x.begin() + r * 6));
+}
+
+namespace {
+
+template <class T>
+void check_shuffle(int64_t channels) {
+  const int64_t rows = 7, x_pitch = channels + 1, y_pitch = channels + 3;
+  std::vector<T> x(static_cast<size_t>(rows * x_pitch)), y(static_cast<size_t>(rows * y_pitch), 9);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<T>(i);
+  std::vector<int32_t> from;
+  for (int64_t c = 0; c < channels; ++c)
+    from.push_back(static_cast<int32_t>(c % 2 * (channels / 2) + c / 2));
+  backend(Device::kCpu)
+      .gather_channels(
+          {x.data(), y.data(), from.data(), rows, channels, sizeof(T), x_pitch, y_pitch});
+  int wrong = 0;
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = 0; c < y_pitch; ++c)
+      wrong +=
+          y[static_cast<size_t>(r * y_pitch + c)] !=
+          (c < channels ? x[static_cast<size_t>(r * x_pitch + from[static_cast<size_t>(c)])] : 9);
+  CHECK(wrong == 0);
+}
+
+}  // namespace
+
+TEST_CASE("channels of two groups are shuffled") {
+  for (const int64_t channels : {2, 4, 30, 48, 88, 94}) {
+    CAPTURE(channels);
+    check_shuffle<uint8_t>(channels);
+    check_shuffle<uint16_t>(channels);
+    check_shuffle<uint32_t>(channels);
+  }
+}
+
+TEST_CASE("bytes are multiplied by the factors of their image") {
+  const int64_t images = 2, pixels = 301;
+  for (const int64_t c : {1, 8, 48, 700})
+    for (const int64_t gap : {0, 3}) {
+      CAPTURE(c, gap);
+      const int64_t pitch = c + gap;
+      const auto a = random_values<int8_t>(images * pixels * pitch, 8);
+      const auto b = random_values<uint8_t>(images * c, 9);
+      std::vector<int8_t> y(static_cast<size_t>(images * pixels * pitch), 77);
+      MultiplyStrided p{.a = a.data(),
+                        .b = b.data(),
+                        .y = y.data(),
+                        .a_type = DType::kI8,
+                        .b_type = DType::kU8,
+                        .y_type = DType::kI8,
+                        .batch = images,
+                        .pixels = pixels,
+                        .channels = c,
+                        .b_per_image = true,
+                        .a_pitch = pitch,
+                        .b_pitch = c,
+                        .y_pitch = pitch,
+                        .factor = 0.017f,
+                        .round = true,
+                        .low = -128,
+                        .high = 127};
+      backend(Device::kCpu).multiply_strided(p);
+      int wrong = 0;
+      for (int64_t i = 0; i < std::ssize(y); ++i) {
+        const int64_t row = i / pitch, k = i % pitch;
+        float v = 77;
+        if (k < c) {
+          v = static_cast<float>(a[static_cast<size_t>(i)]) *
+              static_cast<float>(b[static_cast<size_t>(row / pixels * c + k)]) * 0.017f;
+          v = std::clamp(std::nearbyint(v), -128.0f, 127.0f);
+        }
+        wrong += static_cast<float>(y[static_cast<size_t>(i)]) != v;
+      }
+      CHECK(wrong == 0);
+    }
 }

@@ -54,14 +54,17 @@ struct PointwiseCut {
 
 // Any other: bands of output rows, whose input lines are copied.
 struct BandCut {
-  // line_bytes: of one input line.
-  BandCut(const Window& w, int64_t line_bytes, int64_t channel_blocks) : blocks(channel_blocks) {
+  // line_bytes: of one input line. apart: each block of channels is a job of its own, and bands are
+  // cut only as far as there would be too few of them.
+  BandCut(const Window& w, int64_t line_bytes, int64_t channel_blocks, bool apart = false)
+      : blocks(channel_blocks) {
     constexpr int64_t kLineBytes = 96 * 1024;  // of a band, beside weights in the second cache
     int64_t rows = std::max<int64_t>(1, (kLineBytes / line_bytes - w.kh) / w.stride + 1);
-    rows = std::clamp<int64_t>(std::min(rows, w.n * w.oh / wanted_jobs()), 1, w.oh);
+    rows = std::min(rows, w.n * w.oh * (apart ? blocks : 1) / wanted_jobs());
+    rows = std::clamp<int64_t>(rows, 1, w.oh);
     height = w.oh;
     bands = (w.oh + rows - 1) / rows;
-    parts = parts_for(w.n * bands, blocks);
+    parts = apart ? blocks : parts_for(w.n * bands, blocks);
     jobs = w.n * bands * parts;
   }
   int64_t image(int64_t job) const { return job / parts / bands; }

@@ -44,7 +44,7 @@ std::unique_ptr<Int8Conv> make_direct_int8(const Window& window, const int8_t* w
 }
 
 std::unique_ptr<Int8Conv> make_depthwise_int8(const Window& window, const int8_t* w) {
-  SEXTANT_CALL_F32_ISA(make_depthwise_int8, window, w);
+  SEXTANT_CALL(make_depthwise_int8, window, w);
 }
 
 std::unique_ptr<Int8Conv> make_winograd_int8(const Window& window, const int8_t* w, int m) {

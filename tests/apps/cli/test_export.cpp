@@ -46,4 +46,23 @@ TEST_CASE("export: options without effect are refused") {
           "--img has no effect with --dynamic-size: the model takes images of any size");
   CHECK(run_export({model, "--onnx", onnx, "--dynamic-size", "--dynamic-batch"}).code == 0);
   CHECK(run_export({model, "--onnx", onnx, "--nms", "--max-det", "30000"}).code == 0);
+  CHECK(run_export({model, "--onnx", onnx, "--nms", "--multi-label"}).code == 0);
+  std::filesystem::remove(onnx);
+  deploy::Node& last = g.nodes.back();
+  auto& decode = last.as<deploy::DecodeAttributes>();
+  decode.num_classes = 1;
+  const std::vector<int> producers = g.producers();
+  for (size_t l = 0; l < decode.strides.size(); ++l) {
+    const int map = last.inputs[decode.maps_per_level() * l];
+    deploy::Node& prediction = g.nodes[static_cast<size_t>(producers[static_cast<size_t>(map)])];
+    const Shape& w = prediction.weight.shape();
+    const auto first = prediction.weight.span<float>().first(static_cast<size_t>(w[3]));
+    prediction.weight = Tensor::from({1, 1, 1, w[3]}, std::vector(first.begin(), first.end()));
+    prediction.bias = Tensor::from({1}, std::vector{prediction.bias.f32()[0]});
+    g.tensors[static_cast<size_t>(map)].shape[3] = 1;
+  }
+  g.tensors[static_cast<size_t>(g.output)].shape[2] = 6;
+  deploy::save_deploy(model, g);
+  refused({"--nms", "--multi-label"},
+          "--multi-label has no effect on " + model + ": the model has one class");
 }

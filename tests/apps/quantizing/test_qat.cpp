@@ -7,6 +7,7 @@
 #include "apps/quantizing/ladder.h"
 #include "apps/quantizing/qat.h"
 #include "apps/quantizing/qat_source.h"
+#include "apps/reporting/run_report.h"
 #include "apps/training/tiny_run.h"
 #include "core/file.h"
 #include "data/synthetic/shapes_dataset.h"
@@ -63,15 +64,12 @@ void check_same_quantized(const std::filesystem::path& a, const std::filesystem:
   test::check_same_tensors(x, y);
 }
 
-// Columns of the last row of results.csv.
-std::vector<double> last_row(const std::filesystem::path& out) {
-  std::istringstream lines(read_text(out / "results.csv"));
-  std::string line, last, cell;
-  while (std::getline(lines, line)) last = line;
-  std::istringstream cells(last);
-  std::vector<double> values;
-  while (std::getline(cells, cell, ',')) values.push_back(cell.empty() ? -1 : std::stod(cell));
-  return values;
+// The last row of results.csv, without its empty cells.
+std::map<std::string, double> last_row(const std::filesystem::path& out) {
+  std::map<std::string, double> last;
+  for (const auto& [name, values] : read_results(out / "results.csv"))
+    if (std::isfinite(values.back())) last[name] = values.back();
+  return last;
 }
 
 }  // namespace
@@ -165,16 +163,16 @@ TEST_CASE("qat: SiLU, RepOptimizer and DFL models, float layers, a given start")
     json.update(more, true);
     train_qat(parse_qat_config(json, "test", ""), folder / name, false, 0, start);
     const auto row = last_row(folder / name);
-    for (const double v : row) CHECK(std::isfinite(v));
+    CHECK(row.contains("train/loss"));  // finite
     return row;
   };
   const auto silu = run({{"training_mode", "conv_silu"}, {"activation", "silu"}}, Json::object());
-  CHECK(silu[6] > 0);  // channel-wise distillation
+  CHECK(silu.at("train/cwd_loss") > 0);
   run({{"training_mode", "repopt"}}, {{"weight_ranges", "follow"}});
-  CHECK(run({{"use_dfl", true}, {"reg_max", 16}}, Json::object())[4] > 0);
+  CHECK(run({{"use_dfl", true}, {"reg_max", 16}}, Json::object()).at("train/dfl_loss") > 0);
   const auto alone = run(Json::object(), {{"distill", {{"cwd_weight", 0}, {"logits_weight", 0}}}});
-  CHECK(alone[6] == 0);
-  CHECK(alone[7] == 0);
+  CHECK(alone.at("train/cwd_loss") == 0);
+  CHECK(alone.at("train/obj_loss") == 0);
 
   run(Json::object(), {{"float_layers", {"detect.*_preds.*", "backbone.stem*"}}});
   deploy::Graph partial = deploy::load_deploy(folder / "m4" / "last.safetensors");
@@ -195,8 +193,10 @@ TEST_CASE("qat: SiLU, RepOptimizer and DFL models, float layers, a given start")
 
   // objectness is trained and distilled like the rest
   const Json objectness = {{"objectness", true}};
-  CHECK(run(objectness, {{"distill", {{"cwd_weight", 0}, {"logits_weight", 0}}}})[7] > 0);
-  CHECK(run(objectness, {{"loss_weight", 0}, {"distill", {{"logits_weight", 1}}}})[7] > 0);
+  CHECK(run(objectness, {{"distill", {{"cwd_weight", 0}, {"logits_weight", 0}}}})
+            .at("train/obj_loss") > 0);
+  CHECK(run(objectness, {{"loss_weight", 0}, {"distill", {{"logits_weight", 1}}}})
+            .at("train/obj_loss") > 0);
   run(Json::object(), {{"solver", {{"optimizer", "adamw"}, {"lr0", 1e-4}}}});
   CHECK(error_of([&] {
           run(Json::object(), {{"float_layers", {"backbone.stm"}}});
@@ -217,7 +217,7 @@ TEST_CASE("qat: features of an equalized start are compared at the teacher's sca
     Json j = json;
     j.update(more, true);
     train_qat(parse_qat_config(j, "test", ""), folder / name, false);
-    return last_row(folder / name)[6];
+    return last_row(folder / name).at("train/cwd_loss");
   };
   const double plain = divergence("plain", Json::object());
   const Json equalize = {{"calibration", {{"equalize", "activations"}}}};
@@ -263,8 +263,8 @@ TEST_CASE("qat: one class, images without boxes, batches without any") {
   const RunResult r = train_qat(parse_qat_config(json, "test", ""), folder / "out", false);
   CHECK(r.complete);
   const auto row = last_row(folder / "out");
-  for (const double v : row) CHECK(std::isfinite(v));
-  CHECK(row[5] > 0);  // classification, distillation of one class included
+  CHECK(row.contains("train/loss"));    // finite
+  CHECK(row.at("train/cls_loss") > 0);  // distillation of one class included
   for (const auto& [name, t] : load_safetensors(folder / "out" / "resume.safetensors").tensors)
     if (t.dtype() == DType::kF32)
       for (const float v : t.span<float>())

@@ -221,3 +221,66 @@ TEST_CASE("a line plot with dots, and a ring around a point") {
   spec.marks = {{7, 5, "outside"}, {1, std::nan(""), "nowhere"}};
   CHECK(draw_line_plot(spec).pixels == dotted.pixels);
 }
+
+TEST_CASE("points at the edge are whole, and what is counted has whole ticks") {
+  PlotSpec spec;
+  spec.width = 400;
+  spec.height = 300;
+  spec.series = {{"", {1, 2, 3}, {0, 0.5, 1}, false, true}};
+  spec.y_min = 0;
+  spec.y_max = 1;
+  const Image image = draw_line_plot(spec);
+  // The pixels of each dot: left, middle and right third.
+  int pixels[3] = {0, 0, 0};
+  for (int y = 0; y < image.height; ++y)
+    for (int x = 0; x < image.width; ++x) {
+      const uint8_t* p = image.row(y) + x * 3;
+      if (std::abs(p[0] - kFirst.r) + std::abs(p[1] - kFirst.g) + std::abs(p[2] - kFirst.b) < 60)
+        ++pixels[x * 3 / image.width];
+    }
+  CHECK(pixels[1] > 8);
+  CHECK(3 * pixels[0] > 2 * pixels[1]);  // half of it would be cut
+  CHECK(3 * pixels[2] > 2 * pixels[1]);
+
+  // Epochs 1 to 3: fewer labels below the axis than with ticks at fractions.
+  const auto ink_below = [](const PlotSpec& s) {
+    const Image picture = draw_line_plot(s);
+    int ink = 0;
+    for (int y = picture.height - 22; y < picture.height; ++y)
+      for (int x = 0; x < picture.width; ++x) ink += picture.row(y)[x * 3] < 200;
+    return ink;
+  };
+  PlotSpec whole = spec;
+  whole.whole_x = true;
+  CHECK(ink_below(whole) > 0);
+  CHECK(3 * ink_below(whole) < 2 * ink_below(spec));
+}
+
+TEST_CASE("a heat plot darkens with its values, names its cells, and refuses what does not fit") {
+  HeatSpec spec;
+  spec.width = 400;
+  spec.height = 300;
+  spec.columns = spec.rows = 2;
+  spec.values = {0, 1, 4, std::nan("")};
+  spec.digits = 0;
+  const Image image = draw_heat_plot(spec);
+  // A quarter into each cell, beside its number.
+  const auto at = [&](const Image& picture, double x, double y) {
+    return static_cast<int>(picture.row(static_cast<int>(y))[static_cast<int>(x) * 3]);
+  };
+  CHECK(at(image, 90, 90) == 255);
+  CHECK(at(image, 330, 220) == 255);
+  CHECK(at(image, 330, 90) < 255);
+  CHECK(at(image, 90, 220) < at(image, 330, 90));
+  spec.upwards = true;
+  const Image turned = draw_heat_plot(spec);
+  CHECK(at(turned, 90, 90) == at(image, 90, 220));
+  spec.upwards = false;
+  spec.column_names = {"cat", std::string(80, 'x')};
+  spec.row_names = {"cat", "dog"};
+  CHECK(draw_heat_plot(spec).width == 400);
+  spec.row_names = {"cat"};
+  CHECK(test::error_of([&] { draw_heat_plot(spec); }) == "plot: 1 names for 2 cells");
+  spec.values = {1};
+  CHECK(test::error_of([&] { draw_heat_plot(spec); }) == "plot: 1 values for 2 x 2 cells");
+}

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Exports that take images of any size: anchors are computed in the ONNX graph.
+#include <algorithm>
+
 #include "deploy/networks.h"
 #include "deploy/onnx/evaluate.h"
 #include "deploy/onnx/export.h"
 #include "deploy/onnx/import.h"
 #include "deploy/run_engine.h"
 #include "kernels/backend.h"
+#include "layers/lite_blocks.h"
 
 using namespace sextant;
 using namespace sextant::deploy;
@@ -179,4 +182,51 @@ TEST_CASE("a layer as large as its map has no dynamic size") {
   ends_in(MaxPoolAttributes{.kernel = 2, .stride = 2});
   const std::vector<std::string> map{"", "", "output_height", "output_width"};
   CHECK(symbols(parsed(to_onnx(g, dynamic())).graph().output(0)) == map);
+}
+
+namespace {
+
+class ShuffledNet : public Module {
+ public:
+  ShuffledNet() {
+    Rng rng(3);
+    first_ = register_module("first", std::make_shared<Conv2d>(3, 8, 1, ConvParams{}, true, rng));
+    last_ = register_module("last", std::make_shared<Conv2d>(8, 5, 1, ConvParams{}, true, rng));
+  }
+  Variable predict(const Variable& x) const {
+    return last_->forward(shuffle_halves(first_->forward(x)));
+  }
+
+ private:
+  std::shared_ptr<Conv2d> first_, last_;
+};
+
+int64_t operators(const onnx::ModelProto& model, const std::string& type) {
+  return std::ranges::count_if(model.graph().node(),
+                               [&](const onnx::NodeProto& n) { return n.op_type() == type; });
+}
+
+}  // namespace
+
+TEST_CASE("a channel shuffle is exported as one where the image's size is known") {
+  const Graph g = fuse(test::traced(ShuffledNet(), {1, 4, 6, 3}));
+  const Tensor exact = test::run_on_noise(g, Precision::kFloat32);
+  for (const bool batch : {false, true})
+    for (const bool size : {false, true}) {
+      CAPTURE(batch, size);
+      OnnxOptions o;
+      o.height = 4;
+      o.width = 6;
+      o.dynamic_batch = batch;
+      o.dynamic_size = size;
+      const std::string bytes = to_onnx(g, o);
+      CHECK(operators(parsed(bytes), "Gather") == (size ? 1 : 0));
+      CHECK(operators(parsed(bytes), "Transpose") == (size ? 0 : 1));
+      if (size) continue;  // such a model is only imported with a size
+      const Graph back = from_onnx(bytes, "m.onnx");
+      REQUIRE(back.nodes.size() == g.nodes.size());
+      for (size_t i = 0; i < g.nodes.size(); ++i)
+        CHECK(back.nodes[i].attributes == g.nodes[i].attributes);
+      CHECK(test::max_difference(test::run_on_noise(back, Precision::kFloat32), exact) == 0);
+    }
 }

@@ -100,11 +100,30 @@ TEST_CASE("float ONNX models are imported as the same graph") {
   }
 }
 
-TEST_CASE("gains behind activations become multiplications in ONNX") {
+TEST_CASE("gains behind activations become multiplications in ONNX, and gains again") {
+  for (const OnnxPrecision precision : {OnnxPrecision::kFloat32, OnnxPrecision::kInt8}) {
+    const bool int8 = precision == OnnxPrecision::kInt8;
+    const Graph g = test::with_gains(mixed_graph(Activation::kHardswish, int8), 5);
+    const Graph back = there_and_back(g, options(precision));
+    check_same_structure(g, back);
+    int gains = 0;
+    for (size_t i = 0; i < g.nodes.size(); ++i) {
+      const Node &a = g.nodes[i], &b = back.nodes[i];
+      CAPTURE(a.name);
+      REQUIRE(a.gain.defined() == b.gain.defined());
+      CHECK(a.weight_scale == b.weight_scale);
+      if (!a.gain.defined()) continue;
+      ++gains;
+      CHECK(test::max_difference(a.gain, b.gain) == 0);
+    }
+    CHECK(gains > 0);
+    const Precision p = int8 ? Precision::kInt8 : Precision::kFloat32;
+    const Graph rounded = int8 ? with_biases_of(g, back) : g;
+    CHECK(test::relative_difference(run_on_noise(back, p), run_on_noise(rounded, p)) <=
+          (int8 ? 0 : 1e-6));
+  }
   const Graph g = test::with_gains(mixed_graph(Activation::kHardswish, false), 5);
   const Tensor exact = run_on_noise(g, Precision::kFloat32);
-  const Graph back = there_and_back(g, options(OnnxPrecision::kFloat32));
-  CHECK(test::relative_difference(run_on_noise(back, Precision::kFloat32), exact) <= 1e-6);
   const Graph plain = mixed_graph(Activation::kHardswish, false);
   CHECK(test::relative_difference(run_on_noise(plain, Precision::kFloat32), exact) > 1e-2);
 }

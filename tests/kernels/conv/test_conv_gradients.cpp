@@ -71,7 +71,8 @@ TEST_CASE("f32 convolution: gradients, by every algorithm") {
       ConvShape{1, 6, 6, 16, 16, 3, 3, 1, 0}, ConvShape{1, 11, 4, 40, 7, 3, 3, 1, 2},
       ConvShape{1, 12, 12, 4, 8, 1, 3, 1, 1}, ConvShape{1, 12, 10, 9, 31, 5, 5, 3, 2},
       ConvShape{1, 4, 4, 20, 64, 1, 1, 1, 1}, ConvShape{1, 8, 8, 6, 5, 2, 2, 3, 0},
-      ConvShape{4, 20, 20, 64, 64, 3, 3, 1, 1});
+      ConvShape{4, 20, 20, 64, 64, 3, 3, 1, 1}, ConvShape{6, 27, 27, 200, 16, 3, 3, 1, 1},
+      ConvShape{3, 9, 15, 32, 40, 1, 1, 1, 0}, ConvShape{2, 8, 10, 32, 24, 1, 1, 2, 0});
   const auto x = test::random_floats(s.x_numel(), 1), w = test::random_floats(s.w_numel(), 2),
              dy = test::random_floats(s.y_numel(), 3);
   const Gradients expected = gradients_of(s, x.data(), w.data(), dy.data());
@@ -102,7 +103,8 @@ TEST_CASE("f32 convolution: gradients, by every algorithm") {
 
 TEST_CASE("f32 convolution: gradients do not depend on the number of threads") {
   const ConvShape s =
-      GENERATE(ConvShape{4, 20, 20, 64, 48, 3, 3, 1, 1}, ConvShape{2, 21, 20, 16, 32, 3, 3, 2, 1},
+      GENERATE(ConvShape{4, 20, 20, 64, 48, 3, 3, 1, 1}, ConvShape{2, 20, 20, 24, 32, 3, 3, 1, 1},
+               ConvShape{8, 10, 10, 64, 48, 1, 1, 1, 0}, ConvShape{2, 21, 20, 16, 32, 3, 3, 2, 1},
                ConvShape{8, 10, 10, 24, 24, 3, 3, 1, 1, 24});
   const auto x = test::random_floats(s.x_numel(), 1), w = test::random_floats(s.w_numel(), 2),
              dy = test::random_floats(s.y_numel(), 3);

@@ -53,7 +53,9 @@ constexpr ConvShape kShapes[] = {
     {1, 9, 20, 40, 40, 5, 5, 2, 2, 40}, {1, 9, 7, 4, 8, 3, 3, 1, 1, 4},
     {1, 6, 6, 16, 16, 3, 3, 1, 0},      {1, 11, 4, 40, 7, 3, 3, 1, 2},
     {1, 12, 12, 4, 8, 1, 3, 1, 1},      {1, 12, 10, 9, 31, 5, 5, 3, 2},
-    {1, 5, 5, 256, 16, 3, 3, 1, 1},     {1, 4, 4, 20, 64, 1, 1, 1, 1}};
+    {1, 5, 5, 256, 16, 3, 3, 1, 1},     {1, 4, 4, 20, 64, 1, 1, 1, 1},
+    {1, 9, 71, 24, 24, 3, 3, 1, 1, 24}, {2, 7, 6, 72, 72, 5, 5, 2, 2, 72},
+    {1, 8, 50, 8, 8, 3, 3, 2, 1, 8},    {1, 30, 70, 100, 100, 3, 3, 3, 1, 100}};
 
 }  // namespace
 
@@ -113,11 +115,11 @@ TEST_CASE("int8 convolution: F(m x m) is taken only where its sums fit 32 bits")
 
 namespace {
 
-// Everything around the sums, in slices of wider tensors.
+// Everything around the sums; with a margin, in slices of wider tensors.
 template <class Y>
-void check_epilogue(const ConvShape& s, const Epilogue& epilogue, bool with_residual, bool gained) {
-  constexpr int64_t kMargin = 5;
-  const int64_t x_pitch = s.ic + kMargin, y_pitch = s.oc + kMargin;
+void check_epilogue(const ConvShape& s, const Epilogue& epilogue, bool with_residual, bool gained,
+                    int64_t margin) {
+  const int64_t x_pitch = s.ic + margin, y_pitch = s.oc + margin;
   const int64_t pixels = s.n * s.oh() * s.ow();
   const auto dense = integers(s.x_numel(), 0, 255, 1), w = integers(s.w_numel(), -128, 127, 2);
   std::vector<uint8_t> x(static_cast<size_t>(s.n * s.h * s.w * x_pitch), 99);
@@ -195,10 +197,11 @@ TEST_CASE("int8 convolution: every epilogue and type of result") {
                           .residual_scale = residual ? 0.7f : 1.0f,
                           .residual_before_activation = residual == 1};
   CAPTURE(name_of(activation), residual, s.oc, s.kh);
+  const int64_t margin = s.groups > 1 ? GENERATE(0, 5) : 5;
   for (const bool gained : {false, true}) {
-    check_epilogue<int8_t>(s, epilogue, residual > 0, gained);
-    check_epilogue<uint8_t>(s, epilogue, residual > 0, gained);
-    check_epilogue<float>(s, epilogue, residual > 0, gained);
+    check_epilogue<int8_t>(s, epilogue, residual > 0, gained, margin);
+    check_epilogue<uint8_t>(s, epilogue, residual > 0, gained, margin);
+    check_epilogue<float>(s, epilogue, residual > 0, gained, margin);
   }
 }
 

@@ -344,6 +344,27 @@ TEST_CASE("for a speed, all layers that fit are in float and the measured speed 
   CHECK(toy.choose(config).curve[0].layers.empty());
 }
 
+TEST_CASE("a measured set that is better in everything takes the chosen one's place") {
+  Toy toy({0.3, 0.02, 0.1, 0.2, 0.05, 0.07}, {3, 0.1, 1, 1, 0.5, 2});
+  PartialConfig config;
+  config.max_drop = 0.11;
+  config.extra_points = 3;
+  const PartialResult plain = toy.choose(config);
+  // Another set on the path is both the most accurate and the fastest after all.
+  const auto winner = float_path(toy.graph, toy.sensitivity, toy.measures, {})[1].layers;
+  REQUIRE(plain.curve[plain.chosen].layers != winner);
+  const auto accuracy = toy.measures.accuracy;
+  const auto speedup = toy.measures.speedup;
+  const auto is_winner = [&](const deploy::Graph& g) {
+    return toy.ms(g) == toy.ms(with_float_layers(toy.graph, winner));
+  };
+  toy.measures.accuracy = [&](const deploy::Graph& g) { return is_winner(g) ? 2 : accuracy(g); };
+  toy.measures.speedup = [&](const deploy::Graph& g) { return is_winner(g) ? 9 : speedup(g); };
+  const PartialResult r = toy.choose(config);
+  CHECK(r.curve[r.chosen].layers == winner);
+  CHECK(toy.ms(r.graph) == toy.ms(with_float_layers(toy.graph, winner)));
+}
+
 TEST_CASE("named layers are in float for any target") {
   const Toy toy({0.3, 0.02, 0.1, 0.2, 0.05, 0.07}, {3, 0.1, 1, 1, 0.5, 2});
   PartialConfig config;

@@ -48,6 +48,30 @@ TEST_CASE("max ranges are the largest values of each group") {
     }
 }
 
+TEST_CASE("signed ranges: no unsigned activation but the image, which only float layers read") {
+  const test::QuantNet net;
+  const auto quantized = [&](bool signed_ranges) {
+    return quantize(net.graph(), test::source_of({test::random_images(2, 1)}),
+                    {.signed_ranges = signed_ranges});
+  };
+  const deploy::Graph plain = quantized(false), g = quantized(true);
+  int unsigned_before = 0, in_float = 0;
+  for (size_t t = 0; t < g.tensors.size(); ++t) {
+    CAPTURE(g.tensors[t].name);
+    const bool image = deploy::holds_image(g, static_cast<int>(t));
+    unsigned_before += !image && plain.tensors[t].is_unsigned;
+    CHECK(g.tensors[t].is_unsigned == image);
+  }
+  CHECK(unsigned_before > 0);
+  for (const deploy::Node& node : g.nodes) {
+    if (!node.has_weight()) continue;
+    CAPTURE(node.name);
+    CHECK(deploy::runs_in_int8(g, node) != deploy::holds_image(g, node.inputs[0]));
+    in_float += !deploy::runs_in_int8(g, node);
+  }
+  CHECK(in_float > 0);
+}
+
 TEST_CASE("every method gives ranges within the observed ones, and an int8 engine near fp32") {
   const Method method = GENERATE(Method::kMax, Method::kPercentile, Method::kMse, Method::kEntropy);
   const test::QuantNet net;

@@ -114,8 +114,12 @@ void check_moves(TestGpu& gpu, const Move& m) {
       check_move(gpu, m, pixels, pixels * scale * scale, p, &kernels::Backend::upsample_strided,
                  cuda::upsample_strided);
     }
-    for (const auto [scale, bottom, right] :
-         {std::array<int64_t, 3>{2, 0, 0}, {2, 1, 0}, {3, 1, 2}, {1, 0, 0}}) {
+    for (const auto [scale, bottom, right, columns] : {std::array<int64_t, 4>{2, 0, 0, 0},
+                                                       {2, 1, 0, 0},
+                                                       {3, 1, 2, 0},
+                                                       {1, 0, 0, 0},
+                                                       {1, 0, 1, 2},
+                                                       {3, 2, 0, 1}}) {
       DepthToSpace p;
       p.batch = map.n;
       p.height = map.h;
@@ -125,7 +129,8 @@ void check_moves(TestGpu& gpu, const Move& m) {
       p.scale = scale;
       p.crop_bottom = bottom;
       p.crop_right = right;
-      const int64_t taps = scale * scale;
+      p.scale_width = columns;
+      const int64_t taps = scale * p.columns();
       check_move(gpu, {m.bytes, 0, m.destination_gap, m.offset}, taps * pixels, taps * pixels, p,
                  &kernels::Backend::depth_to_space, cuda::depth_to_space);
     }

@@ -3,8 +3,8 @@
 // activation, and blocks that end within a vector.
 #pragma once
 
-#include "kernels/cpu/conv/simd/choose.h"
 #include "kernels/cpu/conv/simd/tile.h"
+#include "kernels/cpu/simd/choose.h"
 
 SEXTANT_SIMD_BEGIN();
 namespace sextant::kernels::cpu::SEXTANT_SIMD {

@@ -3,6 +3,7 @@
 // takes one pixel: values of up to kTile output channels are broadcast, times a block of inputs.
 #pragma once
 
+#include "kernels/cpu/conv/f32.h"
 #include "kernels/cpu/conv/simd/block.h"
 
 SEXTANT_SIMD_BEGIN();
@@ -61,6 +62,14 @@ SEXTANT_SIMD_INLINE void add_outers(OuterSource s, int64_t outputs, int vecs, fl
     s.left += p;
     sums += p * sum_row;
   }
+}
+
+// The gradients of the weights (o, ky, kx, i) of `count` inputs from i on, or of a vector of them.
+SEXTANT_SIMD_INLINE void put(const WeightTarget& dw, int64_t o, int64_t ky, int64_t kx, int64_t i,
+                             Vec v, int64_t count) {
+  float* const to = dw.data + o * dw.o + ky * dw.ky + kx * dw.kx + i * dw.i;
+  if (dw.i == 1) return store_part(to, v, count);
+  for (int64_t l = 0; l < kLanes && l < count; ++l) to[l * dw.i] = v[l];
 }
 
 }  // namespace sextant::kernels::cpu::SEXTANT_SIMD

@@ -2,6 +2,7 @@
 // 3x3 convolutions of stride 1 in f32 by F(m x m, 3x3), m 2 or 4 (points.h, winograd_jobs.h).
 #include <algorithm>
 
+#include "kernels/cpu/conv/cuts.h"
 #include "kernels/cpu/conv/simd/finish.h"
 #include "kernels/cpu/conv/simd/per_isa.h"
 #include "kernels/cpu/conv/simd/tile_transform.h"
@@ -11,34 +12,69 @@ SEXTANT_SIMD_BEGIN();
 namespace sextant::kernels::cpu::SEXTANT_SIMD {
 namespace {
 
-// [blocks, positions, ic, lanes of the block]
+// Weights of some input channels of a block, transformed: [blocks, positions, ic, lanes of the block].
 template <class F>
-Aligned<float> pack(const Window& win, const WeightView& w) {
-  const int64_t blocks = block_count(win.oc);
-  Aligned<float> packed(F::kIn * F::kIn * win.ic * width_before(win.oc, blocks));
-  for (int64_t b = 0; b < blocks; ++b) {
-    const Block block = block_at(win.oc, b);
-    const int64_t width = block.width();
-    float* const to = packed.data() + b * F::kIn * F::kIn * win.ic * kBlock;
-    for (int64_t i = 0; i < win.ic; ++i)
-      for (int64_t o = 0; o < width; o += kLanes) {
-        Vec half[3][F::kIn];  // of each kernel row
-        for (int64_t ky = 0; ky < 3; ++ky) {
-          Vec g[3] = {};
-          for (int64_t kx = 0; kx < 3; ++kx)
-            for (int64_t l = 0; l < kLanes && o + l < block.channels; ++l)
-              g[kx][l] = w.at(block.first + o + l, ky, kx, i);
-          F::weight(g, half[ky]);
-        }
-        for (int64_t x = 0; x < F::kIn; ++x) {
-          const Vec g[3] = {half[0][x], half[1][x], half[2][x]};
-          Vec u[F::kIn];
-          F::weight(g, u);
-          for (int64_t y = 0; y < F::kIn; ++y)
-            store(to + ((y * F::kIn + x) * win.ic + i) * width + o, u[y]);
-        }
+struct PackJobs {
+  static constexpr int64_t kInputs = 8;  // gathered at once
+
+  PackJobs(const Window& window, const WeightView& weights, float* to)
+      : win(window), w(weights), packed(to) {
+    const int64_t blocks = block_count(win.oc);
+    shares = parts_for(blocks, std::max<int64_t>(1, win.ic / 32));
+    jobs = blocks * shares;
+  }
+
+  void operator()(int64_t job) const {
+    const Block block = block_at(win.oc, job / shares);
+    const Share inputs(win.ic, job % shares, shares);
+    float* const to = packed + job / shares * F::kIn * F::kIn * win.ic * kBlock;
+    for (int64_t o = 0; o < block.width(); o += kLanes)
+      for (int64_t i = inputs.begin; i < inputs.end; i += kInputs) {
+        alignas(64) float taps[kInputs][3][3][kLanes];
+        const int64_t count = std::min<int64_t>(kInputs, inputs.end - i);
+        gather(block, o, i, count, taps);
+        for (int64_t k = 0; k < count; ++k)
+          transform(taps[k], to + (i + k) * block.width() + o, win.ic * block.width());
       }
   }
+
+  void gather(Block block, int64_t o, int64_t i, int64_t count,
+              float (&taps)[kInputs][3][3][kLanes]) const {
+    for (int64_t l = 0; l < kLanes; ++l)
+      for (int64_t ky = 0; ky < 3; ++ky)
+        for (int64_t kx = 0; kx < 3; ++kx) {
+          const bool there = o + l < block.channels;
+          const WeightView from = there ? w.from(block.first + o + l) : w;
+          for (int64_t k = 0; k < count; ++k)
+            taps[k][ky][kx][l] = there ? from.at(0, ky, kx, i + k) : 0.0f;
+        }
+  }
+
+  static void transform(const float (&taps)[3][3][kLanes], float* to, int64_t position) {
+    Vec half[3][F::kIn];  // of each kernel row
+    for (int64_t ky = 0; ky < 3; ++ky) {
+      const Vec g[3] = {load(taps[ky][0]), load(taps[ky][1]), load(taps[ky][2])};
+      F::weight(g, half[ky]);
+    }
+    for (int64_t x = 0; x < F::kIn; ++x) {
+      const Vec g[3] = {half[0][x], half[1][x], half[2][x]};
+      Vec u[F::kIn];
+      F::weight(g, u);
+      for (int64_t y = 0; y < F::kIn; ++y) store(to + (y * F::kIn + x) * position, u[y]);
+    }
+  }
+
+  const Window& win;
+  const WeightView& w;
+  float* packed;
+  int64_t shares, jobs;
+};
+
+template <class F>
+Aligned<float> pack(const Window& win, const WeightView& w) {
+  Aligned<float> packed(F::kIn * F::kIn * win.ic * width_before(win.oc, block_count(win.oc)));
+  const PackJobs<F> work(win, w, packed.data());
+  parallel_jobs(work.jobs, work);
   return packed;
 }
 

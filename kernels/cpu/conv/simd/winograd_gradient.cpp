@@ -2,6 +2,10 @@
 // Weight gradients of 3x3 convolutions of stride 1 in f32 by F(4x4, 3x3): at each of the 36 positions
 // of transformed tiles, a sum of outer products of dy's and x's channels; the sums are transformed
 // back to 3x3.
+//
+// With few channels a job transforms and adds a piece of the tiles after the other, beside its sums
+// in its second cache. With many the sums are the larger part: many tiles are transformed, then each
+// position's products are added, so that a sum is read and written once for them all.
 #include <algorithm>
 
 #include "kernels/cpu/conv/gradient_cut.h"
@@ -15,8 +19,7 @@ namespace {
 
 using F = F4;
 constexpr int64_t kPositions = F::kIn * F::kIn;
-constexpr int64_t kPieceBytes = 256 * 1024;  // transformed tiles of x and dy
-constexpr int64_t kGap = 16;                 // between positions: see TileBuffers
+constexpr int64_t kGap = 16;  // between positions: see TileBuffers
 
 struct Layer {
   explicit Layer(const Window& w)
@@ -24,17 +27,16 @@ struct Layer {
         grid(w, F::kOut),
         ic(whole_vectors(w.ic)),
         oc(whole_vectors(w.oc)),
-        tiles(std::clamp<int64_t>(kPieceBytes / 4 / kPositions / (ic + oc), 4, 64)) {}
-  int64_t pieces() const { return (grid.count + tiles - 1) / tiles; }
-  int64_t x_position() const { return tiles * ic + kGap; }
-  int64_t dy_position() const { return tiles * oc + kGap; }
+        sum_position(w.oc * ic + kGap) {}
   // Values of a buffer of sums, [positions, oc, ic].
-  int64_t sum_count() const { return kPositions * win.oc * ic; }
+  int64_t sum_count() const { return kPositions * sum_position; }
+  // Tiles that take `bytes` when transformed, x and dy.
+  int64_t tiles_in(int64_t bytes) const { return bytes / 4 / kPositions / (ic + oc); }
 
   const Window& win;
   TileGrid grid;
   int64_t ic, oc;  // in whole vectors
-  int64_t tiles;   // of a piece
+  int64_t sum_position;
 };
 
 // Pixels [rows, columns] of a tile of dy at `from`, zeros beyond them -> [positions], `channels` each.
@@ -63,58 +65,113 @@ void transform_output_gradient(const float* from, int64_t row, int64_t pixel, in
   }
 }
 
+// `room` transformed tiles.
+struct TransformedTiles {
+  TransformedTiles(const Layer& layer, int64_t room, float* memory)
+      : x(memory),
+        dy(memory + kPositions * (room * layer.ic + kGap)),
+        x_position(room * layer.ic + kGap),
+        dy_position(room * layer.oc + kGap) {}
+  static int64_t values(const Layer& layer, int64_t room) {
+    return kPositions * (room * (layer.ic + layer.oc) + 2 * kGap);
+  }
+
+  // Tile `index` of the layer, of dy the channels `outputs`, to number t. `patch`: room for a tile.
+  void transform(const Layer& layer, const F32Gradient& p, int64_t index, int64_t t,
+                 const Share& outputs, float* patch) const {
+    const Window& w = layer.win;
+    transform_tile<F>(w, p.x, layer.grid, index, patch, x + t * layer.ic, x_position);
+    const int64_t row = layer.grid.row(index), column = layer.grid.column(index);
+    transform_output_gradient(p.dy.at(layer.grid.image(index), row, column) + outputs.begin,
+                              p.dy.row, p.dy.pixel, w.oh - row, w.ow - column, outputs.size(),
+                              dy + t * layer.oc, dy_position);
+  }
+
+  // sums [outputs, ic] += the products of the first `tiles`; left: dy's first channel at the position.
+  void add(const Layer& layer, int64_t position, const float* left, int64_t tiles, int64_t outputs,
+           float* sums) const {
+    for (int64_t b = 0; b < block_count(layer.ic); ++b) {
+      const OuterSource s{left, x + position * x_position + b * kBlock, layer.oc, 0, layer.ic, 0, 1,
+                          tiles};
+      add_outers(s, outputs, block_at(layer.ic, b).vecs(), sums + b * kBlock, layer.ic);
+    }
+  }
+
+  float* x;   // [positions, tiles, ic]
+  float* dy;  // [positions, tiles, oc]
+  int64_t x_position, dy_position;
+};
+
+// With few channels: a group of pieces of `room` tiles, of a share of the outputs.
 struct SumJobs {
   const Layer& layer;
   const GradientCut& cut;
   const F32Gradient& p;
   float* sums;  // [groups, positions, oc, ic]
+  int64_t room;
 
   void operator()(int64_t job) const {
-    const Window& w = layer.win;
+    const Share outputs(layer.win.oc, job % cut.shares, cut.shares);
     const int64_t group = job / cut.shares;
-    const Share outputs(w.oc, job % cut.shares, cut.shares);
     float* const to = sums + group * layer.sum_count() + outputs.begin * layer.ic;
     for (int64_t position = 0; position < kPositions; ++position)
-      std::fill_n(to + position * w.oc * layer.ic, outputs.size() * layer.ic, 0.0f);
+      std::fill_n(to + position * layer.sum_position, outputs.size() * layer.ic, 0.0f);
     const Share pieces = cut.pieces_of(group);
     for (int64_t piece = pieces.begin; piece < pieces.end; ++piece)
-      add_piece(Share(layer.grid.count, piece, layer.pieces()), outputs, to);
+      add_piece(Share(layer.grid.count, piece, cut.pieces), outputs, to);
   }
 
   void add_piece(const Share& tiles, const Share& outputs, float* to) const {
-    const Window& w = layer.win;
-    float* const x =
-        job_scratch_of<float>(kPositions * (layer.x_position() + layer.dy_position() + layer.ic));
-    float* const dy = x + kPositions * layer.x_position();
-    float* const patch = dy + kPositions * layer.dy_position();
-    for (int64_t t = 0; t < tiles.size(); ++t) {
-      const int64_t index = tiles.begin + t;
-      transform_tile<F>(w, p.x, layer.grid, index, patch, x + t * layer.ic, layer.x_position());
-      const int64_t row = layer.grid.row(index), column = layer.grid.column(index);
-      transform_output_gradient(p.dy.at(layer.grid.image(index), row, column) + outputs.begin,
-                                p.dy.row, p.dy.pixel, w.oh - row, w.ow - column, outputs.size(),
-                                dy + t * layer.oc, layer.dy_position());
-    }
+    const int64_t values = TransformedTiles::values(layer, room);
+    float* const memory = job_scratch_of<float>(values + kPositions * layer.ic);
+    const TransformedTiles b(layer, room, memory);
+    for (int64_t t = 0; t < tiles.size(); ++t)
+      b.transform(layer, p, tiles.begin + t, t, outputs, memory + values);
     for (int64_t position = 0; position < kPositions; ++position)
-      for (int64_t b = 0; b < block_count(layer.ic); ++b) {
-        const OuterSource s{dy + position * layer.dy_position(),
-                            x + position * layer.x_position() + b * kBlock,
-                            layer.oc,
-                            0,
-                            layer.ic,
-                            0,
-                            1,
-                            tiles.size()};
-        add_outers(s, outputs.size(), block_at(layer.ic, b).vecs(),
-                   to + position * w.oc * layer.ic + b * kBlock, layer.ic);
-      }
+      b.add(layer, position, b.dy + position * b.dy_position, tiles.size(), outputs.size(),
+            to + position * layer.sum_position);
+  }
+};
+
+// With many: `tiles` of the layer at once.
+struct TilePass {
+  const Layer& layer;
+  const F32Gradient& p;
+  TransformedTiles b;
+  Share tiles;
+  float* sums;  // [positions, oc, ic]
+};
+struct TransformJobs {
+  const TilePass& pass;
+  int64_t count;
+
+  void operator()(int64_t job) const {
+    const Layer& layer = pass.layer;
+    float* const patch = job_scratch_of<float>(kPositions * layer.ic);
+    const Share share(pass.tiles.size(), job, count), outputs(layer.win.oc, 0, 1);
+    for (int64_t t = share.begin; t < share.end; ++t)
+      pass.b.transform(layer, pass.p, pass.tiles.begin + t, t, outputs, patch);
+  }
+};
+struct PositionJobs {
+  const TilePass& pass;
+  int64_t shares;  // of the outputs
+
+  void operator()(int64_t job) const {
+    const Layer& layer = pass.layer;
+    const int64_t position = job / shares;
+    const Share outputs(layer.win.oc, job % shares, shares);
+    float* const to = pass.sums + position * layer.sum_position + outputs.begin * layer.ic;
+    if (pass.tiles.begin == 0) std::fill_n(to, outputs.size() * layer.ic, 0.0f);
+    pass.b.add(layer, position, pass.b.dy + position * pass.b.dy_position + outputs.begin,
+               pass.tiles.size(), outputs.size(), to);
   }
 };
 
 // Adds the groups, in order, and transforms them back: output channel o of dw.
 struct AddJobs {
   const Layer& layer;
-  const GradientCut& cut;
+  int64_t groups;
   const F32Gradient& p;
   const float* sums;
 
@@ -130,32 +187,60 @@ struct AddJobs {
         Vec u[F::kIn], dg[3];
         for (int64_t y = 0; y < F::kIn; ++y) u[y] = half[y][kx];
         F::weight_gradient(u, dg);
-        for (int64_t ky = 0; ky < 3; ++ky) put(o, ky, kx, i, dg[ky]);
+        for (int64_t ky = 0; ky < 3; ++ky) put(p.dw, o, ky, kx, i, dg[ky], layer.win.ic - i);
       }
     }
   }
 
   Vec group_sum(int64_t position, int64_t o, int64_t i) const {
-    const float* const from = sums + (position * layer.win.oc + o) * layer.ic + i;
+    const float* const from = sums + position * layer.sum_position + o * layer.ic + i;
     Vec sum = {};
-    for (int64_t g = 0; g < cut.groups; ++g) sum += load(from + g * layer.sum_count());
+    for (int64_t g = 0; g < groups; ++g) sum += load(from + g * layer.sum_count());
     return sum;
   }
-  void put(int64_t o, int64_t ky, int64_t kx, int64_t i, Vec v) const {
-    float* const to = p.dw.data + o * p.dw.o + ky * p.dw.ky + kx * p.dw.kx + i * p.dw.i;
-    if (p.dw.i == 1) return store_part(to, v, layer.win.ic - i);
-    for (int64_t l = 0; l < kLanes && i + l < layer.win.ic; ++l) to[l * p.dw.i] = v[l];
-  }
 };
+
+// Each adds up all tiles into the memory it returns: [groups, positions, oc, ic].
+struct Sums {
+  float* data;
+  int64_t groups;
+};
+Sums sum_in_pieces(const Layer& layer, const F32Gradient& p) {
+  constexpr int64_t kPieceBytes = 256 * 1024;  // transformed tiles
+  const int64_t room = std::clamp<int64_t>(layer.tiles_in(kPieceBytes), 4, 64);
+  const GradientCut cut((layer.grid.count + room - 1) / room, layer.sum_count() * 4, layer.win.oc,
+                        kTile);
+  float* const sums = shared_scratch_of<float>(cut.groups * layer.sum_count());
+  parallel_jobs(cut.jobs, SumJobs{layer, cut, p, sums, room});
+  return {sums, cut.groups};
+}
+Sums sum_in_passes(const Layer& layer, const F32Gradient& p) {
+  constexpr int64_t kPassBytes = 8 * 1024 * 1024;  // transformed tiles, within a third cache
+  const int64_t most = std::max<int64_t>(layer.tiles_in(kPassBytes), 128);
+  const int64_t passes = (layer.grid.count + most - 1) / most;
+  const int64_t room = (layer.grid.count + passes - 1) / passes;
+  float* const sums =
+      shared_scratch_of<float>(layer.sum_count() + TransformedTiles::values(layer, room));
+  const int64_t shares = parts_for(kPositions, (layer.win.oc + kTile - 1) / kTile);
+  for (int64_t i = 0; i < passes; ++i) {
+    const Share tiles(layer.grid.count, i, passes);
+    const TilePass pass{layer, p, TransformedTiles(layer, room, sums + layer.sum_count()), tiles,
+                        sums};
+    const int64_t jobs = std::min(tiles.size(), wanted_jobs());
+    parallel_jobs(jobs, TransformJobs{pass, jobs});
+    parallel_jobs(kPositions * shares, PositionJobs{pass, shares});
+  }
+  return {sums, 1};
+}
 
 }  // namespace
 
 void winograd_weight_gradient(const Window& window, const F32Gradient& p) {
   const Layer layer(window);
-  const GradientCut cut(layer.pieces(), layer.sum_count() * 4, window.oc, kTile);
-  float* const sums = shared_scratch_of<float>(cut.groups * layer.sum_count());
-  parallel_jobs(cut.jobs, SumJobs{layer, cut, p, sums});
-  parallel_jobs(window.oc, AddJobs{layer, cut, p, sums});
+  constexpr int64_t kSumBytes = 384 * 1024;  // beside a piece in a second cache
+  const Sums sums =
+      layer.sum_count() * 4 <= kSumBytes ? sum_in_pieces(layer, p) : sum_in_passes(layer, p);
+  parallel_jobs(window.oc, AddJobs{layer, sums.groups, p, sums.data});
 }
 
 }  // namespace sextant::kernels::cpu::SEXTANT_SIMD

@@ -16,12 +16,7 @@ SEXTANT_SIMD_BEGIN();
 namespace sextant::kernels::cpu::SEXTANT_SIMD {
 namespace {
 
-// What the lines are copied to, and how many of it make a step.
-using Value = std::conditional_t<kVnni, uint8_t, int16_t>;
-constexpr int64_t kPerStep = kVnni ? 4 : 2;
-// VNNI multiplies unsigned by signed bytes: signed inputs are raised by this, and their sums begin as
-// much times the sum of the weights lower.
-constexpr int32_t kRaise = 128;
+using Value = std::conditional_t<kVnni, uint8_t, int16_t>;  // what the lines are copied to
 
 int64_t steps_of(int64_t values) { return (values + kPerStep - 1) / kPerStep; }
 // Values of memory for `values`, and what the last step of the last run may read beyond.

@@ -16,6 +16,11 @@ inline constexpr bool kVnni = true;
 inline constexpr bool kVnni = false;
 #endif
 
+// A step: as many values as a 32-bit lane takes. VNNI multiplies unsigned by signed bytes: signed
+// inputs are raised by kRaise, and their sums begin as much times the sum of the weights lower.
+inline constexpr int64_t kPerStep = kVnni ? 4 : 2;
+inline constexpr int32_t kRaise = 128;
+
 // Lanes of `acc` plus the products of two 16-bit integers each; wraps.
 SEXTANT_SIMD_INLINE VecI add_pairs(VecI acc, VecI x, VecI w) {
 #if defined(SEXTANT_SIMD_AVX512_VNNI)
@@ -53,6 +58,9 @@ SEXTANT_SIMD_INLINE VecI add_quads(VecI acc, VecI x, VecI w) {
 #else
 SEXTANT_SIMD_INLINE VecI add_quads(VecI acc, VecI, VecI) { return acc; }
 #endif
+SEXTANT_SIMD_INLINE VecI add_steps(VecI acc, VecI x, VecI w) {
+  return kVnni ? add_quads(acc, x, w) : add_pairs(acc, x, w);
+}
 
 SEXTANT_SIMD_INLINE VecI load_ints(const int32_t* p) {
   VecI v;

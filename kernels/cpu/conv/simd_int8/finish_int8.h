@@ -3,8 +3,8 @@
 #pragma once
 
 #include "kernels/cpu/conv/int8.h"
-#include "kernels/cpu/conv/simd/choose.h"
 #include "kernels/cpu/conv/simd_int8/dot.h"
+#include "kernels/cpu/simd/choose.h"
 
 SEXTANT_SIMD_BEGIN();
 namespace sextant::kernels::cpu::SEXTANT_SIMD {
@@ -129,9 +129,9 @@ struct ChannelScales {
 // The result of sums of one pixel and vector of channels.
 template <Activation A, class Y>
 struct Requantizer {
-  SEXTANT_SIMD_INLINE explicit Requantizer(const Int8Operands& p)
-      : before(p.residual && p.epilogue.residual_before_activation),
-        after(p.residual && !p.epilogue.residual_before_activation),
+  SEXTANT_SIMD_INLINE Requantizer(const Int8Operands& p, bool has_residual)
+      : before(has_residual && p.epilogue.residual_before_activation),
+        after(has_residual && !p.epilogue.residual_before_activation),
         residual_scale(p.epilogue.residual_scale) {}
 
   SEXTANT_SIMD_INLINE void operator()(VecI sum, const ChannelScales& s, const Y* residual, Y* y,
@@ -153,7 +153,7 @@ struct Requantizer {
 };
 // Sums as they are.
 struct SumKeeper {
-  SEXTANT_SIMD_INLINE explicit SumKeeper(const Int8Operands&) {}
+  SEXTANT_SIMD_INLINE SumKeeper(const Int8Operands&, bool) {}
   SEXTANT_SIMD_INLINE void operator()(VecI sum, const ChannelScales&, const int32_t*, int32_t* y,
                                       int64_t count) const {
     if (count >= kLanes) return store_ints(y, sum);
@@ -204,26 +204,34 @@ struct BlockSums {
 using Finish = void (*)(const Int8Operands& p, const BlockSums& sums, const Int8Target& t,
                         Block block);
 template <class F, class Y>
-void finish_sums(const Int8Operands& p, const BlockSums& sums, const Int8Target& t, Block block) {
-  const F finish(p);
+SEXTANT_SIMD_INLINE void finish_vector(const F& finish, const Int8Operands& p,
+                                       const BlockSums& sums, const Int8Target& t,
+                                       const ChannelScales& scales, int64_t c, int64_t count) {
   // In registers: a store of bytes might change what the references refer to.
   const int64_t columns = sums.columns, pixel = sums.pixel;
   const int64_t y_pixel = p.y_at.pixel, residual_pixel = p.residual_at.pixel;
+  for (int64_t i = 0; i < sums.rows; ++i) {
+    const int32_t* from = sums.data + i * sums.row + c;
+    Y* y = static_cast<Y*>(p.y) + t.y + i * p.y_at.row + c;
+    const Y* residual = static_cast<const Y*>(p.residual ? p.residual : p.y) + t.residual +
+                        i * p.residual_at.row + c;
+    for (int64_t j = 0; j < columns; ++j) {
+      finish(load_ints(from), scales, residual, y, count);
+      from += pixel;
+      y += y_pixel;
+      residual += residual_pixel;
+    }
+  }
+}
+template <class F, class Y>
+void finish_sums(const Int8Operands& p, const BlockSums& sums, const Int8Target& t, Block block) {
   for (int64_t c = 0; c < block.channels; c += kLanes) {
     const int64_t count = block.channels - c;
     const ChannelScales scales(p, block.first + c, count);
-    for (int64_t i = 0; i < sums.rows; ++i) {
-      const int32_t* from = sums.data + i * sums.row + c;
-      Y* y = static_cast<Y*>(p.y) + t.y + i * p.y_at.row + c;
-      const Y* residual = static_cast<const Y*>(p.residual ? p.residual : p.y) + t.residual +
-                          i * p.residual_at.row + c;
-      for (int64_t j = 0; j < columns; ++j) {
-        finish(load_ints(from), scales, residual, y, count);
-        from += pixel;
-        y += y_pixel;
-        residual += residual_pixel;
-      }
-    }
+    if (count >= kLanes && !p.residual)  // what most are, without a condition for each pixel
+      finish_vector<F, Y>(F(p, false), p, sums, t, scales, c, kLanes);
+    else
+      finish_vector<F, Y>(F(p, p.residual != nullptr), p, sums, t, scales, c, count);
   }
 }
 template <class F, class Y>

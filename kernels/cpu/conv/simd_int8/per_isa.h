@@ -15,6 +15,7 @@ namespace sextant::kernels::cpu {
 #define SEXTANT_DECLARE(isa)                                                                  \
   namespace isa {                                                                             \
   std::unique_ptr<Int8Conv> make_direct_int8(const Window& window, const int8_t* w);          \
+  std::unique_ptr<Int8Conv> make_depthwise_int8(const Window& window, const int8_t* w);       \
   std::unique_ptr<Int8Conv> make_winograd_int8(const Window& window, const int8_t* w, int m); \
   }
 SEXTANT_EACH_INT8_ISA(SEXTANT_DECLARE)
