@@ -156,17 +156,18 @@ bool Run::finished() const {
 void Run::one_epoch() {
   task_.begin_epoch(state_.epoch);
   optimizer_->zero_grad();  // an accumulation that the last epoch left unfinished; officially so
-  EpochRow row =
-      run_epoch({config_, state_.epoch, loader_, data_.train.names, folder_.batch_picture(), clock_,
-                 state_.best_map50_95},
-                [&](const data::Batch& batch, int64_t iteration) {
-                  const optim::StepValues values = schedule_.at(iteration);
-                  // Images that do not count leave gradients that are taken back.
-                  if (gradient_sum_ && values.step && batch.counts) gradient_sum_->overlap();
-                  auto items = summed(task_.iterate(batch, iteration), batch.counts, across_);
-                  if (values.step) step(values);
-                  return Iteration{std::move(items), values.lr};
-                });
+  EpochRow row = run_epoch({config_, state_.epoch, loader_, data_.train.names,
+                            folder_.batch_picture(), clock_, state_.best_map50_95},
+                           [&](const data::Batch& batch, int64_t iteration) {
+                             const optim::StepValues values = schedule_.at(iteration);
+                             // Images that do not count leave gradients that are taken back.
+                             if (gradient_sum_ && values.step && batch.counts)
+                               gradient_sum_->overlap();
+                             auto items =
+                                 summed(task_.iterate(batch, iteration), batch.counts, across_);
+                             if (values.step) step(values);
+                             return Iteration{std::move(items), values.lr};
+                           });
   ++state_.epoch;
   state_.rows.push_back(row);
   if (across_ && traits_.local_statistics) spread_statistics();

@@ -90,7 +90,7 @@ EpochRow run_epoch(const EpochContext& context,
     if (epoch == 0 && i == 0 && is_first_process())
       write_batch_picture(context.picture, batch, context.names);
     Iteration it = iterate(batch, epoch * total + i);
-    row.images += batch.size();
+    row.images += batch.whole > 0 ? batch.whole : batch.size();
     if (last.items) count(last);
     last = std::move(it);
   }

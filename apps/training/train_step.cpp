@@ -114,8 +114,7 @@ LossValues TrainStep::pass(const Tensor& images, const PlacedTargets& targets,
                            const LossStep& step) const {
   const Variable x(image_to_float(images));
   const bool distills_features = teacher_ && loss_.config().distill_feat_weight > 0;
-  const LossInput input =
-      forward(x, distills_features, config_.sync_bn ? step.across : nullptr);
+  const LossInput input = forward(x, distills_features, config_.sync_bn ? step.across : nullptr);
   const TeacherOutput taught = teacher_ ? teach(x) : TeacherOutput{};
   const LossResult r = loss_(input, targets, step, teacher_ ? &taught : nullptr);
   if (scaler_)

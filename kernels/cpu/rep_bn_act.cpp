@@ -166,9 +166,9 @@ void rep_bn_act_backward(const RepBnActBackward& p) {
       [](const auto& br, size_t c) { return double{br.inv_std[c]}; });
   const FoldedNorms norms = folded.pointers();
   const Chunks chunks(p.rows, channels);
-  std::vector<double> sums =
-      chunks.sum((p.branches + 1) * channels,
-                 [&](Rows rows, double* to) { gradient_sums(p, norms, rows, to); });
+  std::vector<double> sums = chunks.sum((p.branches + 1) * channels, [&](Rows rows, double* to) {
+    gradient_sums(p, norms, rows, to);
+  });
   bool wanted = false;
   for (size_t b = 0; b < static_cast<size_t>(p.branches); ++b) {
     const auto& br = p.branch[b];
