@@ -134,6 +134,12 @@ Files files_of(const CLI::App& app) {
   return files;
 }
 
+// An option that comes later may lie at the same address.
+void forget_roles(const CLI::App& app) {
+  for (const CLI::Option* option : app.get_options()) roles().erase(option);
+  for (const CLI::App* command : app.get_subcommands(nullptr)) forget_roles(*command);
+}
+
 const CLI::Validator kNotEmpty(
     [](std::string& text) { return std::string(text.empty() ? "must not be empty" : ""); }, "");
 const CLI::Validator kFinite(
@@ -287,7 +293,7 @@ Program::Program(const std::string& help, const std::string& name)
   app_->set_version_flag(
       "--version", [name] { return version_text(name); }, "show the version");
 }
-Program::~Program() = default;
+Program::~Program() { forget_roles(*own_); }
 
 void Program::require_command() {
   app_->require_subcommand(1);

@@ -4,7 +4,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -61,6 +63,8 @@ struct Job {
     ::setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
     ::setenv("ASAN_OPTIONS", "detect_leaks=0", 1);  // MPI's own
     ::setenv("OMP_NUM_THREADS", "1", 1);
+    if (run(launcher(2) + "true").code != 0)
+      return test::skip("mpirun does not start processes here"), false;
     const Outcome made = run(sextant + " shapes --out " + path("set") +
                              " --train 14 --val 5 --width 96 --height 64");
     REQUIRE(made.code == 0);
@@ -76,15 +80,24 @@ struct Job {
   }
   std::string path(const std::string& name) const { return (folder / name).string(); }
   std::string command() const { return sextant + " train " + path("config.json") + " "; }
-  std::string mpi(int processes) const {
-    return "mpirun --oversubscribe --bind-to none -np " + std::to_string(processes) + " " +
-           command();
+  static std::string launcher(int processes) {
+    return "timeout -k 5 300 mpirun --oversubscribe --bind-to none -np " +
+           std::to_string(processes) + " ";
   }
-  // The numbers of the processes that train into a folder, by their parent's order.
+  std::string mpi(int processes) const { return launcher(processes) + command(); }
+  // The numbers of the processes that train into a folder, in the order in which they were started.
   std::vector<pid_t> processes_of(const std::string& out) const {
     std::vector<pid_t> pids;
-    std::istringstream lines(run("pgrep -f '^" + sextant + " train.*" + out + "$'").text);
-    for (pid_t pid; lines >> pid;) pids.push_back(pid);
+    for (const auto& process : fs::directory_iterator("/proc")) {
+      const std::string number = process.path().filename().string();
+      if (number.find_first_not_of("0123456789") != std::string::npos) continue;
+      std::ifstream in(process.path() / "cmdline", std::ios::binary);
+      const std::string words{std::istreambuf_iterator<char>(in), {}};
+      if (words.starts_with(sextant + std::string(1, '\0') + "train") &&
+          words.ends_with(out + std::string(1, '\0')))
+        pids.push_back(std::stoi(number));
+    }
+    std::ranges::sort(pids);
     return pids;
   }
 };
@@ -117,6 +130,24 @@ std::string rows_of(const fs::path& folder) {
   return out;
 }
 
+// The largest difference of two numbers in the same place, relative where they are above 1; infinite
+// where the texts differ in anything else.
+double row_difference(const std::string& a, const std::string& b) {
+  std::istringstream x(a), y(b);
+  double most = 0;
+  for (std::string p, q; std::getline(x, p, ',');) {
+    if (!std::getline(y, q, ',')) return INFINITY;
+    char *p_end = nullptr, *q_end = nullptr;
+    const double v = std::strtod(p.c_str(), &p_end), w = std::strtod(q.c_str(), &q_end);
+    if (*p_end != 0 || *q_end != 0) {
+      if (p != q) return INFINITY;
+    } else {
+      most = std::max(most, std::abs(v - w) / std::max(1.0, std::abs(v)));
+    }
+  }
+  return y.peek() == EOF ? most : INFINITY;
+}
+
 }  // namespace
 
 TEST_CASE("mpirun: 1 to 4 processes") {
@@ -133,7 +164,7 @@ TEST_CASE("mpirun: 1 to 4 processes") {
     CHECK(count(whole.text, "train and") == 1);
     CHECK(difference(job.path("one") + "/last.safetensors", job.path(name) + "/last.safetensors") <
           1e-5);
-    CHECK(rows_of(job.path("one")).substr(0, 200) == rows_of(job.path(name)).substr(0, 200));
+    CHECK(row_difference(rows_of(job.path("one")), rows_of(job.path(name))) < 1e-3);
   }
   // Again on as many processes, to the bit.
   REQUIRE(run(job.mpi(3) + "--out " + job.path("again")).code == 0);
@@ -141,7 +172,7 @@ TEST_CASE("mpirun: 1 to 4 processes") {
                            job.path("again") + "/last.safetensors");
 }
 
-TEST_CASE("mpirun: a shared evaluation has the figures of one process") {
+TEST_CASE("mpirun: a shared evaluation has the figures of one process", "[numbers]") {
   Job job;
   if (!job.ready(80)) return;
   const std::string wide =
