@@ -10,31 +10,44 @@
 #include "apps/reporting/pictures.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "core/progress.h"
 #include "data/dataset/description.h"
+#include "data/dataset/write.h"
 #include "data/image/image.h"
 
 namespace sextant::apps {
 namespace {
 
-enum class Action { kCheck, kStats };
+enum class Action { kCheck, kStats, kConvert, kSplit };
 constexpr auto enum_names(Action) {
-  return make_enum_names<Action>("action", {{Action::kCheck, "check"}, {Action::kStats, "stats"}});
+  return make_enum_names<Action>("action", {{Action::kCheck, "check"},
+                                            {Action::kStats, "stats"},
+                                            {Action::kConvert, "convert"},
+                                            {Action::kSplit, "split"}});
 }
 
 struct Options {
   Action action = Action::kCheck;
   std::string data, out;
   std::vector<std::string> splits;
+  data::DatasetForm form = data::DatasetForm::kYolo;
+  double val = 0.2, test = 0;
+  uint64_t seed = 0;
 };
 
-std::vector<data::Dataset> open_splits(const Options& o) {
+// `alike`: the classes of all are numbered as those of the first.
+std::vector<data::Dataset> open_splits(const Options& o, bool alike = false) {
   std::vector<std::string> names = o.splits;
   if (names.empty())
     for (const auto& [split, images] : data::describe_dataset(o.data).images)
       names.push_back(split);
   check(!names.empty(), "{}: has no splits", o.data);
   std::vector<data::Dataset> out;
-  for (const auto& name : names) out.push_back(data::open_dataset(o.data, name));
+  for (const auto& name : names) {
+    data::DatasetOptions options;
+    if (alike && !out.empty()) options.classes = data::class_list(out.front());
+    out.push_back(data::open_dataset(o.data, name, options));
+  }
   return out;
 }
 
@@ -107,22 +120,78 @@ void show_statistics(const Options& o) {
   if (!o.out.empty()) write_atomically(o.out, html_page(o.data, body));
 }
 
+void write(const Options& o, const std::vector<std::string>& names,
+           const std::vector<data::SplitToWrite>& splits) {
+  const data::WrittenDataset w = data::write_dataset(o.out, o.form, names, splits);
+  for (const auto& split : splits) fmt::print("{}: {} images\n", split.name, split.samples.size());
+  fmt::print("{} written: {} images, {} boxes, {}{}\n", o.out, w.images, w.boxes, name_of(o.form),
+             w.crowds > 0
+                 ? fmt::format("; {} crowd boxes left out, which it has no form for", w.crowds)
+                 : "");
+}
+
+std::vector<const data::Sample*> samples_of(const data::Dataset& dataset) {
+  std::vector<const data::Sample*> samples;
+  for (const auto& s : dataset.samples) samples.push_back(&s);
+  return samples;
+}
+
+// The images of all splits, dealt anew, or in their splits.
+void rewrite(const Options& o) {
+  const std::vector<data::Dataset> old = open_splits(o, true);
+  for (const auto& split : old)
+    if (!split.report.empty())
+      print_notice(fmt::format("{} ({}): {}", o.data, split.split, split.report.summary()));
+  if (o.action == Action::kConvert) {
+    std::vector<data::SplitToWrite> splits;
+    for (const auto& split : old) splits.push_back({split.split, samples_of(split)});
+    return write(o, old.front().names, splits);
+  }
+  check(o.val + o.test < 1, "--val and --test: add up to {}, must leave images to train on",
+        o.val + o.test);
+  std::vector<const data::Sample*> all;
+  for (const auto& split : old)
+    for (const auto* sample : samples_of(split)) all.push_back(sample);
+  write(o, old.front().names,
+        data::deal(std::move(all),
+                   {{"train", 1 - o.val - o.test}, {"val", o.val}, {"test", o.test}}, o.seed));
+}
+
 }  // namespace
 
 void add_data_command(Command app) {
   auto o = std::make_shared<Options>();
-  Command c = app.add_command("data", "Check a data set, or show what its labels are like");
+  Command c = app.add_command(
+      "data", "Check a data set, show what its labels are like, or write it in another form");
   c.add_option("ACTION", o->action,
-               "check: every mistake in labels and images; stats: classes, sizes, places");
+               "check: every mistake in labels and images; stats: classes, sizes, places; convert: "
+               "write another form; split: deal all images into new splits");
   c.add_option("DATA", o->data, "data set: a folder, a JSON file or a data.yaml")
       .reads_data()
       .required();
   c.add_option("--split NAME", o->splits, "only these splits").one_value_each();
-  c.add_option("--out FILE", o->out, "of stats: also write a page with charts").writes();
-  c.examples({"sextant data check /data/bccd", "sextant data stats /data/bccd --out labels.html"});
+  c.add_option("--out PATH", o->out,
+               "of stats: also write a page with charts; of convert and split: the new folder")
+      .writes();
+  c.add_option("--to NAME", o->form, "of convert and split: yolo, coco or voc").show_default();
+  c.add_option("--val X", o->val, "of split: part of the images to validate on")
+      .range(0, 1)
+      .show_default();
+  c.add_option("--test X", o->test, "of split: part of the images to test on")
+      .range(0, 1)
+      .show_default();
+  c.add_option("--seed N", o->seed, "of split: another seed, another choice").show_default();
+  c.examples({"sextant data check /data/bccd", "sextant data stats /data/bccd --out labels.html",
+              "sextant data convert /data/voc --to coco --out /data/coco",
+              "sextant data split /data/all --val 0.1 --test 0.1 --out /data/split"});
   c.callback([o] {
-    check(o->action == Action::kStats || o->out.empty(), "--out: goes with stats");
-    o->action == Action::kCheck ? check_data(*o) : show_statistics(*o);
+    if (o->action == Action::kCheck) {
+      check(o->out.empty(), "--out: has no effect with check");
+      return check_data(*o);
+    }
+    if (o->action == Action::kStats) return show_statistics(*o);
+    check(!o->out.empty(), "--out: is required, the folder to write");
+    rewrite(*o);
   });
 }
 
