@@ -192,4 +192,12 @@ void remove_leftovers(const std::filesystem::path& folder) {
   }
 }
 
+bool lies_in(const std::filesystem::path& file, const std::filesystem::path& folder) {
+  std::error_code ec;
+  const auto real = [&](const std::filesystem::path& path) {
+    return std::filesystem::weakly_canonical(std::filesystem::absolute(path, ec), ec);
+  };
+  return real(file).parent_path() == real(folder);
+}
+
 }  // namespace sextant

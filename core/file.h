@@ -35,6 +35,9 @@ void write_atomically(const std::filesystem::path& path, std::string_view text);
 
 // The same without waiting for the disk, which takes milliseconds: for files of which there are many
 // and which can be made again. After a power failure, such a file may be there without its contents.
+// Whether a file would be in this very folder, by whatever names.
+bool lies_in(const std::filesystem::path& file, const std::filesystem::path& folder);
+
 void write_unflushed(const std::filesystem::path& path, std::span<const std::byte> bytes);
 
 // Removes files in the folder that write_atomically() began in a process that is no longer alive.

@@ -24,10 +24,10 @@ std::string identity(const std::string& path) {
   return fs::weakly_canonical(target, ec).string();
 }
 
-// Whether a file is one of those that the data set in a folder consists of.
+// Whether a path is, or would be, among what the data set in a folder consists of.
 bool is_part_of(const fs::path& dataset, const std::string& file) {
   std::error_code ec;
-  if (!fs::is_directory(dataset, ec) || !fs::exists(file, ec)) return false;
+  if (!fs::is_directory(dataset, ec)) return false;
   const fs::path inside = fs::weakly_canonical(fs::absolute(file, ec), ec)
                               .lexically_relative(fs::weakly_canonical(dataset, ec));
   if (inside.empty()) return false;
@@ -56,10 +56,25 @@ void check_outputs(const Files& files) {
     if (const auto [same, fresh] = outputs.emplace(id, name); !fresh)
       fail("{}: would be written twice, as {} too", name, same->second);
     for (const std::string& dataset : files.datasets)
-      check(!is_part_of(dataset, name),
+      check(!file_exists(name) || !is_part_of(dataset, name),
             "{}: is part of the data set {}, and would be overwritten; write to another file", name,
             dataset);
   }
+  for (const std::string& folder : files.folders)
+    for (const std::string& dataset : files.datasets)
+      check(!is_part_of(dataset, folder),
+            "{}: is inside the data set {}, which would change; write to another folder", folder,
+            dataset);
+}
+
+void check_fillable(const std::string& folder, const std::string& ours,
+                    const std::string& not_ours) {
+  const fs::path path = folder;
+  std::error_code ec;
+  if (!fs::exists(path, ec)) return;
+  check(fs::is_directory(path, ec), "{}: exists and is not a folder", folder);
+  check(fs::is_empty(path, ec) || (file_exists(path / ours) && !file_exists(path / not_ours)),
+        "{}: exists and holds other files; write to a new folder", folder);
 }
 
 }  // namespace sextant

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <sstream>
 
 #include "core/communicator.h"
 #include "core/interrupt.h"
@@ -32,7 +33,9 @@ void set_notice_sink(std::function<void(const std::string& text)> sink) {
 void print_notice(const std::string& text) {
   if (notice_sink) return notice_sink(text);
   // The bar is drawn anew below the line.
-  fmt::print(stderr, "{}{}\n", ::isatty(STDERR_FILENO) != 0 ? "\r\x1b[K" : "", printable(text));
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);)
+    fmt::print(stderr, "{}{}\n", ::isatty(STDERR_FILENO) != 0 ? "\r\x1b[K" : "", printable(line));
   std::fflush(stderr);
 }
 

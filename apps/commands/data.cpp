@@ -10,6 +10,7 @@
 #include "apps/reporting/pictures.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "core/outputs.h"
 #include "core/progress.h"
 #include "data/dataset/description.h"
 #include "data/dataset/write.h"
@@ -113,6 +114,8 @@ void add_statistics(HtmlBody& body, const data::Dataset& split, const LabelStati
 void show_statistics(const Options& o) {
   HtmlBody body;
   for (const data::Dataset& split : open_splits(o)) {
+    if (!split.report.empty())
+      print_notice(fmt::format("{} ({}): {}", o.data, split.split, split.report.summary()));
     const LabelStatistics s = label_statistics(split);
     print_statistics(split, s);
     if (!o.out.empty()) add_statistics(body, split, s);
@@ -138,6 +141,7 @@ std::vector<const data::Sample*> samples_of(const data::Dataset& dataset) {
 
 // The images of all splits, dealt anew, or in their splits.
 void rewrite(const Options& o) {
+  check_outputs({.inputs = {}, .datasets = {o.data}, .outputs = {}, .folders = {o.out}});
   const std::vector<data::Dataset> old = open_splits(o, true);
   for (const auto& split : old)
     if (!split.report.empty())

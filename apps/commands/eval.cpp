@@ -8,6 +8,7 @@
 #include "apps/model_files/checkpoint.h"
 #include "apps/reporting/evaluation_report.h"
 #include "core/file.h"
+#include "core/outputs.h"
 #include "deploy/detect/evaluation.h"
 
 namespace sextant::apps {
@@ -68,6 +69,13 @@ void add_eval_command(Command app) {
   c.callback([o] {
     deploy::Graph graph = load_model_graph(o->model);
     deploy::check_detects(graph);
+    if (!o->report.empty()) {
+      check_fillable(o->report, "evaluation.json", "results.csv");
+      check_outputs({.inputs = {}, .datasets = {o->data}, .outputs = {}, .folders = {o->report}});
+      check(o->json.empty() || !lies_in(o->json, o->report),
+            "--json: {} is in the folder of --report, which gets an evaluation.json anyway",
+            o->json);
+    }
     const data::Dataset dataset =
         deploy::open_dataset_for(graph, o->data, o->split, {.on_error = o->on_error});
     const auto precision = deploy::choose_precision(o->precision, graph);

@@ -38,6 +38,8 @@ void compare_runs(const std::vector<std::string>& folders, const std::string& ou
   std::vector<RunFiles> runs;
   for (const auto& folder : folders) {
     check(is_folder(folder), "{}: is not the folder of a run", folder);
+    check(out.empty() || !lies_in(out, folder),
+          "--out: {} is in the folder of a run, which has a report.html of its own", out);
     runs.push_back(read_run(folder));
   }
   // Two runs of one name are told apart by their paths.

@@ -166,6 +166,8 @@ class QatTask final : public TrainingTask {
 
 RunResult train_qat(const QatConfig& given, const fs::path& out, bool resume, int64_t stop_after,
                     const deploy::Graph* start) {
+  check_outputs(
+      {.inputs = {}, .datasets = {given.data.path}, .outputs = {}, .folders = {out.string()}});
   const RunFolder folder(out, resume);
   folder.check_inputs({given.model, given.start});
   const SourceModel source = load_source_model(given.model);

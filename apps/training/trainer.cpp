@@ -10,6 +10,7 @@
 #include "apps/training/solver.h"
 #include "apps/training/train_step.h"
 #include "core/class_names.h"
+#include "core/outputs.h"
 #include "data/image/resize.h"
 #include "data/loading/device_painter.h"
 #include "deploy/graph/file.h"
@@ -228,6 +229,8 @@ RunResult train(const TrainConfig& config, const fs::path& out, bool resume, int
   check((config.training.mode == TrainingScheme::kRepOpt) == (scales != nullptr),
         "{}: 'training.mode' \"{}\" {} scales", config.where, name_of(config.training.mode),
         scales != nullptr ? "takes no" : "needs");
+  check_outputs(
+      {.inputs = {}, .datasets = {config.data.path}, .outputs = {}, .folders = {out.string()}});
   const RunFolder folder(out, resume);
   folder.check_inputs({config.init, config.teacher});
   const RunData data(config.data);

@@ -40,6 +40,11 @@ bool names_fit(const std::vector<std::string>& names, double cell) {
   return !names.empty() && cell >= 8;
 }
 
+// Of names `name` pixels high in cells of `cell` pixels: one in how many is drawn.
+int64_t every_name(double name, double cell) {
+  return std::max<int64_t>(1, static_cast<int64_t>(std::ceil(name / cell)));
+}
+
 }  // namespace
 
 Image draw_heat_plot(const HeatSpec& spec) {
@@ -99,13 +104,13 @@ Image draw_heat_plot(const HeatSpec& spec) {
   draw_text(c.image, cap * 1.2, cap + big, spec.title, {big, 1.25, kInk, 1});
   draw_text(c.image, cap * 1.2, a.y0 - cap, spec.y_label, {cap, 1, kFaint, 1});
   if (named_y && names_fit(spec.row_names, ch))
-    for (int64_t r = 0; r < spec.rows; ++r) {
+    for (int64_t r = 0; r < spec.rows; r += every_name(1.3 * cap, ch)) {
       const std::string name = shortened(spec.row_names[static_cast<size_t>(r)], cap, left);
       draw_text(c.image, a.x0 - cap - text_width(name, cap),
                 a.y0 + (static_cast<double>(r) + 0.5) * ch + cap / 2, name, {cap, 1, kInk, 1});
     }
   if (named_x && names_fit(spec.column_names, cw))
-    for (int64_t k = 0; k < spec.columns; ++k) {
+    for (int64_t k = 0; k < spec.columns; k += every_name(1.3 * cap, cw)) {
       const std::string name = shortened(spec.column_names[static_cast<size_t>(k)], cap, below);
       const double centre = a.x0 + (static_cast<double>(k) + 0.5) * cw;
       if (upright)

@@ -66,6 +66,40 @@ TEST_CASE("outputs: the parts of a data set are not overwritten") {
   CHECK(f.error({{}, {set}, {f.name_of("elsewhere/labels.json")}}) == "no error");
 }
 
+TEST_CASE("outputs: a folder to fill is not among the images or labels of a data set") {
+  const test::TemporaryFolder folder;
+  std::filesystem::create_directories(folder / "set/images/val");
+  const std::string set = (folder / "set").string();
+  const auto fills = [&](const std::string& name) {
+    return test::error_of([&] {
+      check_outputs({.inputs = {}, .datasets = {set}, .outputs = {}, .folders = {name}});
+    });
+  };
+  for (const char* name :
+       {"/images/val", "/images", "/images/val/new", "/labels", "/x/../labels/y"})
+    CHECK_THAT(fills(set + name), test::Contains("is inside the data set"));
+  for (const char* name : {"/runs/a", "", "2/images"}) CHECK(fills(set + name) == "no error");
+}
+
+TEST_CASE("outputs: a folder is filled when it is new, empty, or ours") {
+  const test::TemporaryFolder folder;
+  const auto fill = [&](const std::string& name) {
+    return test::error_of([&] { check_fillable((folder / name).string(), "ours", "run"); });
+  };
+  CHECK(fill("new") == "no error");
+  std::filesystem::create_directories(folder / "there");
+  CHECK(fill("there") == "no error");
+  write_atomically(folder / "there/mine", "x");
+  CHECK_THAT(fill("there"), test::Contains("there: exists and holds other files"));
+  CHECK_THAT(fill("there/mine"), test::Contains("mine: exists and is not a folder"));
+  write_atomically(folder / "there/ours", "x");
+  CHECK(fill("there") == "no error");
+  write_atomically(folder / "there/run", "x");
+  CHECK_THAT(fill("there"), test::Contains("holds other files"));
+  CHECK(lies_in(folder / "there/../there/a", folder / "there"));
+  CHECK_FALSE(lies_in(folder / "a", folder / "there"));
+}
+
 TEST_CASE("files: a link stays and its target is written") {
   const Folder f;
   f.file("real/m");

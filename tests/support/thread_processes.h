@@ -12,6 +12,7 @@
 
 #include "core/communicator.h"
 #include "core/error.h"
+#include "core/parallel.h"
 
 namespace sextant::test {
 
@@ -80,6 +81,7 @@ inline void on_processes(int n, const std::function<void(ThreadCommunicator&)>& 
     threads.emplace_back([&, rank] {
       ThreadCommunicator all(group, rank, &second);
       const ProcessesScope scope(&all);
+      const ThreadLimit alone(1);  // a process has a pool of its own, these threads would share one
       try {
         work(all);
       } catch (...) {
