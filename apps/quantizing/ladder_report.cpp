@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "apps/reporting/html.h"
+
 namespace sextant::apps {
 namespace {
 
@@ -21,29 +23,6 @@ std::string agreement(const Rung& r) {
   if (r.differing == 0) return "equal";
   return fmt::format("{} step{}, {:.1e}", r.max_steps, r.max_steps == 1 ? "" : "s",
                      static_cast<double>(r.differing) / static_cast<double>(r.values));
-}
-
-std::string escaped(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      default:
-        out += c;
-    }
-  }
-  return out;
 }
 
 constexpr const char* kStyle = R"(
