@@ -96,8 +96,8 @@ constexpr auto enum_names(ConvAlgorithm) {
                                                       {ConvAlgorithm::kWinograd4, "winograd 4x4"}});
 }
 
-// Forces direct sums while it lives: for the integers of quantization-aware training, and for tests.
-// Not thread-safe.
+// Forces direct sums on its thread while it lives: for the integers of quantization-aware training,
+// and for tests.
 class ExactSums {
  public:
   ExactSums();

@@ -11,18 +11,21 @@
 namespace sextant::kernels::cpu {
 namespace {
 
-bool& exact() {
-  static bool value = [] {
+bool always_exact() {
+  static const bool value = [] {
     const char* text = std::getenv("SEXTANT_EXACT");
     return text && std::string_view(text) == "1";
   }();
   return value;
 }
 
+// A thread's own: another one's convolutions are chosen as if it were not there.
+thread_local bool exact = false;
+
 }  // namespace
 
-ExactSums::ExactSums() : before_(exact()) { exact() = true; }
-ExactSums::~ExactSums() { exact() = before_; }
+ExactSums::ExactSums() : before_(exact) { exact = true; }
+ExactSums::~ExactSums() { exact = before_; }
 
 std::unique_ptr<F32Conv> make_direct(const Window& window, const WeightView& w) {
   SEXTANT_CALL_F32_ISA(make_direct, window, w);
@@ -41,7 +44,7 @@ std::unique_ptr<F32Conv> make_depthwise(const Window& window, const WeightView& 
 }
 
 ConvAlgorithm fastest(const Window& w) {
-  if (exact() || !can_winograd(w)) return ConvAlgorithm::kDirect;
+  if (exact || always_exact() || !can_winograd(w)) return ConvAlgorithm::kDirect;
   const double direct = direct_cost(w), by2 = winograd_cost(w, 2), by4 = winograd_cost(w, 4);
   if (direct < by2 && direct < by4) return ConvAlgorithm::kDirect;
   return by4 < by2 ? ConvAlgorithm::kWinograd4 : ConvAlgorithm::kWinograd2;

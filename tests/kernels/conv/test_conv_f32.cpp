@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <future>
 
 #include "core/parallel.h"
 #include "kernels/conv/conv_algorithms.h"
@@ -179,8 +180,12 @@ TEST_CASE("f32 convolution: exact sums are used on request") {
   const bool everywhere = std::getenv("SEXTANT_EXACT") != nullptr;
   CHECK(cpu::ConvF32(s, w.data()).algorithm() ==
         (everywhere ? ConvAlgorithm::kDirect : ConvAlgorithm::kWinograd4));
+  const auto chosen = [&] { return cpu::ConvF32(s, w.data()).algorithm(); };
   const cpu::ExactSums exact;
-  CHECK(cpu::ConvF32(s, w.data()).algorithm() == ConvAlgorithm::kDirect);
+  CHECK(chosen() == ConvAlgorithm::kDirect);
+  // Another thread's convolutions stay as they were: a result must not depend on who else computes.
+  CHECK(std::async(std::launch::async, chosen).get() ==
+        (everywhere ? ConvAlgorithm::kDirect : ConvAlgorithm::kWinograd4));
 }
 
 TEST_CASE("f32 convolution: refuses unsupported parameters") {
