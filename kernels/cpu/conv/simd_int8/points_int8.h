@@ -33,7 +33,7 @@ struct IntF2 {
     y[0] = m[0] + (m[1] + m[2]);
     y[1] = (m[1] - m[2]) + m[3];
   }
-  static void weight(const int* g, int* u) {
+  SEXTANT_SIMD_INLINE static void weight(const VecS* g, VecS* u) {
     u[0] = 2 * g[0];
     u[1] = g[0] + g[1] + g[2];
     u[2] = g[0] - g[1] + g[2];
@@ -65,7 +65,7 @@ struct IntF4 {
     y[2] = sum2 - sum1;
     y[3] = m[5] + 2 * difference2 - difference1;
   }
-  static void weight(const int* g, int* u) {
+  SEXTANT_SIMD_INLINE static void weight(const VecS* g, VecS* u) {
     u[0] = 6 * g[0];
     u[1] = g[0] + g[1] + g[2];
     u[2] = g[0] - g[1] + g[2];

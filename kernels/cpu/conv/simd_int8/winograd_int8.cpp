@@ -3,6 +3,7 @@
 // winograd_jobs.h).
 #include <algorithm>
 
+#include "kernels/cpu/conv/cuts.h"
 #include "kernels/cpu/conv/simd/winograd_jobs.h"
 #include "kernels/cpu/conv/simd_int8/finish_int8.h"
 #include "kernels/cpu/conv/simd_int8/per_isa.h"
@@ -16,34 +17,75 @@ constexpr int64_t kWide = 2 * kLanes;  // 16-bit integers of a register
 
 int64_t pairs_of(int64_t channels) { return (channels + 1) / 2; }
 
-// [blocks, positions, pairs of ic, lanes of the block, 2]
+// Weights of some pairs of input channels of a block, transformed: [blocks, positions, pairs of ic,
+// lanes of the block, 2].
 template <class F>
-Aligned<int32_t> pack(const Window& win, const int8_t* w) {
-  constexpr int64_t kPositions = F::kIn * F::kIn;
-  const int64_t pairs = pairs_of(win.ic);
-  Aligned<int32_t> packed(kPositions * pairs * width_before(win.oc, block_count(win.oc)));
-  std::fill_n(packed.data(), packed.count(), 0);
-  for (int64_t o = 0; o < win.oc; ++o) {
-    const Block block = block_at(win.oc, o / kBlock);
-    auto* const to =
-        reinterpret_cast<int16_t*>(packed.data() + o / kBlock * kPositions * pairs * kBlock);
-    for (int64_t c = 0; c < win.ic; ++c) {
-      int half[3][F::kIn];
-      for (int64_t ky = 0; ky < 3; ++ky) {
-        int g[3];
-        for (int64_t kx = 0; kx < 3; ++kx) g[kx] = w[((o * 3 + ky) * 3 + kx) * win.ic + c];
-        F::weight(g, half[ky]);
+struct PackPairJobs {
+  static constexpr int64_t kPositions = F::kIn * F::kIn;
+  static constexpr int64_t kPairs = 8;  // gathered at once
+
+  PackPairJobs(const Window& window, const int8_t* weights, int32_t* to)
+      : win(window), w(weights), packed(to), pairs(pairs_of(win.ic)) {
+    const int64_t blocks = block_count(win.oc);
+    shares = parts_for(blocks, std::max<int64_t>(1, pairs / 16));
+    jobs = blocks * shares;
+  }
+
+  void operator()(int64_t job) const {
+    const Block block = block_at(win.oc, job / shares);
+    const Share share(pairs, job % shares, shares);
+    int32_t* const to = packed + job / shares * kPositions * pairs * kBlock;
+    for (int64_t o = 0; o < block.width(); o += kLanes)
+      for (int64_t i = share.begin; i < share.end; i += kPairs) {
+        alignas(64) int16_t taps[kPairs][9][kWide];
+        const int64_t count = std::min<int64_t>(kPairs, share.end - i);
+        gather(block, o, i, count, taps);
+        for (int64_t k = 0; k < count; ++k)
+          transform(taps[k], to + (i + k) * block.width() + o, pairs * block.width());
       }
-      for (int64_t x = 0; x < F::kIn; ++x) {
-        const int g[3] = {half[0][x], half[1][x], half[2][x]};
-        int u[F::kIn];
-        F::weight(g, u);
-        for (int64_t y = 0; y < F::kIn; ++y)
-          to[(((y * F::kIn + x) * pairs + c / 2) * block.width() + o % kBlock) * 2 + c % 2] =
-              static_cast<int16_t>(u[y]);
+  }
+
+  void gather(Block block, int64_t o, int64_t i, int64_t count,
+              int16_t (&taps)[kPairs][9][kWide]) const {
+    const int64_t there = std::min<int64_t>(kLanes, block.channels - o);
+    const int64_t channels = std::min<int64_t>(2 * count, win.ic - 2 * i);
+    // What is not there counts as 0: lanes past the channels, the second of an odd channel.
+    if (there < kLanes || channels < 2 * count) std::memset(taps, 0, sizeof(taps));
+    for (int64_t l = 0; l < there; ++l)
+      for (int64_t tap = 0; tap < 9; ++tap) {
+        const int8_t* const from = w + ((block.first + o + l) * 9 + tap) * win.ic + 2 * i;
+        for (int64_t c = 0; c < channels; ++c) taps[c / 2][tap][2 * l + c % 2] = from[c];
       }
+  }
+
+  static void transform(const int16_t (&taps)[9][kWide], int32_t* to, int64_t position) {
+    VecS half[3][F::kIn];  // of each kernel row
+    for (int64_t ky = 0; ky < 3; ++ky) {
+      VecS g[3];
+      std::memcpy(g, taps[3 * ky], sizeof(g));
+      F::weight(g, half[ky]);
+    }
+    for (int64_t x = 0; x < F::kIn; ++x) {
+      const VecS g[3] = {half[0][x], half[1][x], half[2][x]};
+      VecS u[F::kIn];
+      F::weight(g, u);
+      for (int64_t y = 0; y < F::kIn; ++y)
+        std::memcpy(to + (y * F::kIn + x) * position, &u[y], sizeof(VecS));
     }
   }
+
+  const Window& win;
+  const int8_t* w;
+  int32_t* packed;
+  int64_t pairs, shares, jobs;
+};
+
+template <class F>
+Aligned<int32_t> pack(const Window& win, const int8_t* w) {
+  Aligned<int32_t> packed(F::kIn * F::kIn * pairs_of(win.ic) *
+                          width_before(win.oc, block_count(win.oc)));
+  const PackPairJobs<F> work(win, w, packed.data());
+  parallel_jobs(work.jobs, work);
   return packed;
 }
 
