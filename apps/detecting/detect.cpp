@@ -98,46 +98,52 @@ class Detection {
  public:
   Detection(const deploy::Graph& graph, const deploy::DetectorConfig& config,
             const DetectOutputs& outputs, const std::vector<ResultFormat>& formats)
-      : graph_(graph), outputs_(outputs), detectors_(graph, config), writers_(outputs, formats) {}
+      : graph_(graph), config_(config), outputs_(outputs), writers_(outputs, formats) {}
 
   // Reads ahead of the engine and writes behind it; returns when everything except the results is
-  // written. Of many pictures each is one thread's from reading to writing.
+  // written. Of many pictures a few are one thread's from reading to writing.
   void run(FrameSource& source, const std::string& stem, Progress& progress) {
+    deploy::DetectorPool& detectors = detectors_for(source.size());
+    const bool one_thread_each = detectors.parallel() && source.size() >= 2 * num_threads();
+    if (one_thread_each) at_a_time_ = num_threads();
     std::unique_ptr<VideoWriter> video;
     if (outputs_.pictures && !source.video_rate().empty())
       video = std::make_unique<VideoWriter>(fs::path(outputs_.folder) / (stem + ".mp4"),
                                             source.video_rate());
     const bool of_video = video != nullptr;
-    const bool one_thread_each = detectors_.parallel() && source.size() >= 2 * num_threads();
-    if (one_thread_each) at_a_time_ = num_threads();
-    std::deque<std::future<Picture>> coming;
+    std::deque<std::future<std::vector<Picture>>> coming;
+    int64_t read_ahead = 0;  // pictures in `coming`
     std::deque<std::future<std::optional<data::Image>>> leaving;
     TaskPool pool(num_threads());
-    // The number of pictures in memory before the engine, and behind it.
-    const auto most = static_cast<size_t>(num_threads() + 2);
+    // A task reads and detects a batch, or reads one picture for the batch of all threads.
+    const int64_t of_task = one_thread_each ? detectors.batch() : 1;
+    const int64_t at_once = one_thread_each ? 1 : detectors.batch();  // tasks
+    // The number of tasks before the engine, and of pictures behind it.
+    const auto most = static_cast<size_t>(num_threads() + 1 + at_once);
     const auto write_first = [&] {
       const auto frame = leaving.front().get();
       leaving.pop_front();
       if (frame) video->write(*frame);
     };
-    const auto submit = [&](Frame frame) {
-      const int64_t id = done_ + std::ssize(coming);
-      coming.push_back(pool.submit([this, frame = std::move(frame), id, of_video, one_thread_each] {
-        Picture picture = read(frame, id);
-        if (one_thread_each && picture.broken.empty()) finish_here(picture, of_video);
-        return picture;
-      }));
+    const auto submit = [&](std::vector<Frame> frames) {
+      const int64_t id = done_ + read_ahead;
+      read_ahead += std::ssize(frames);
+      coming.push_back(pool.submit(
+          [this, &detectors, frames = std::move(frames), id, of_video, one_thread_each] {
+            std::vector<Picture> pictures;
+            for (const Frame& frame : frames)
+              pictures.push_back(read(frame, id + std::ssize(pictures)));
+            if (one_thread_each) finish_here(detectors, pictures, of_video);
+            return pictures;
+          }));
     };
-    const auto take_first = [&] {
-      Picture picture = coming.front().get();
-      coming.pop_front();
+    const auto take = [&](Picture picture) {
       ++done_;
       if (!picture.broken.empty()) {
         print_notice(picture.broken);
         ++summary_.broken;
         return;
       }
-      if (!picture.finished) add_boxes(picture, detectors_.first().run(picture.image));
       writers_.add(picture.found);
       ++summary_.pictures;
       summary_.boxes += std::ssize(picture.found.boxes);
@@ -150,20 +156,34 @@ class Detection {
             }));
       }
     };
+    const auto take_first = [&] {
+      std::vector<Picture> pictures;
+      for (int64_t i = 0; i < at_once && !coming.empty(); ++i) {
+        std::ranges::move(coming.front().get(), std::back_inserter(pictures));
+        coming.pop_front();
+      }
+      read_ahead -= std::ssize(pictures);
+      if (!one_thread_each) add_boxes(detectors.first(), pictures);
+      for (Picture& picture : pictures) take(std::move(picture));
+    };
     const auto finish = [&] {
       while (!leaving.empty()) write_first();
       if (video) video->finish();
     };
-    int64_t of_source = 0;
+    const int64_t before = done_;
     try {
       for (bool more = true; more || !coming.empty();) {
         while (more && coming.size() < most) {
-          auto frame = source.next();
-          more = frame.has_value();
-          if (more) submit(std::move(*frame));
+          std::vector<Frame> frames;
+          while (more && std::ssize(frames) < of_task) {
+            auto frame = source.next();
+            more = frame.has_value();
+            if (more) frames.push_back(std::move(*frame));
+          }
+          if (!frames.empty()) submit(std::move(frames));
         }
         if (coming.empty()) break;
-        progress.update(of_source++);
+        progress.update(done_ - before);
         take_first();
         while (leaving.size() > most) write_first();
       }
@@ -180,7 +200,8 @@ class Detection {
 
   DetectSummary summary() const {
     DetectSummary s = summary_;
-    s.times = detectors_.times();
+    s.times = times_;
+    if (detectors_) s.times += detectors_->times();
     s.times.at_a_time = at_a_time_;
     return s;
   }
@@ -204,24 +225,58 @@ class Detection {
     return picture;
   }
 
-  void add_boxes(Picture& picture, const std::vector<kernels::Detection>& boxes) const {
-    for (const auto& d : boxes)
-      picture.found.boxes.push_back(
-          {{d.x1, d.y1, d.x2, d.y2}, d.class_id, deploy::class_name(graph_, d.class_id), d.score});
+  // Made for so many pictures; 0 if their number is unknown: each is to have its boxes at once.
+  deploy::DetectorPool& detectors_for(int64_t pictures) {
+    deploy::DetectorConfig config = config_;
+    const bool cpu = config.device == Device::kCpu;
+    const int64_t many = cpu ? 4 * num_threads() : 2;
+    if (pictures >= many)
+      config.batch = static_cast<int>(std::min<int64_t>(deploy::batch_for_many(config), pictures));
+    if (!detectors_ || detectors_->batch() != config.batch) {
+      if (detectors_) times_ += detectors_->times();
+      detectors_ = std::make_unique<deploy::DetectorPool>(graph_, config);
+    }
+    return *detectors_;
   }
 
-  // The rest of a picture's way, on this thread.
-  void finish_here(Picture& picture, bool of_video) {
-    add_boxes(picture, detectors_.run(picture.image));
-    if (writers_.wants_pixels())
-      picture.video_frame = writers_.write(picture.found, std::move(picture.image), of_video);
-    picture.image = {};
-    picture.finished = true;
+  // To those that could be decoded.
+  template <class Detectors>
+  void add_boxes(Detectors& detectors, std::vector<Picture>& pictures) const {
+    std::vector<const data::Image*> images;
+    std::vector<FrameBoxes*> found;
+    for (Picture& picture : pictures) {
+      if (!picture.broken.empty()) continue;
+      images.push_back(&picture.image);
+      found.push_back(&picture.found);
+    }
+    if (images.empty()) return;
+    const auto boxes = detectors.run(images);
+    for (size_t i = 0; i < boxes.size(); ++i)
+      for (const auto& d : boxes[i])
+        found[i]->boxes.push_back({{d.x1, d.y1, d.x2, d.y2},
+                                   d.class_id,
+                                   deploy::class_name(graph_, d.class_id),
+                                   d.score});
+  }
+
+  // The rest of the pictures' way, on this thread.
+  void finish_here(deploy::DetectorPool& detectors, std::vector<Picture>& pictures,
+                   bool of_video) const {
+    add_boxes(detectors, pictures);
+    for (Picture& picture : pictures) {
+      if (!picture.broken.empty()) continue;
+      if (writers_.wants_pixels())
+        picture.video_frame = writers_.write(picture.found, std::move(picture.image), of_video);
+      picture.image = {};
+      picture.finished = true;
+    }
   }
 
   const deploy::Graph& graph_;
+  const deploy::DetectorConfig& config_;
   const DetectOutputs& outputs_;
-  deploy::DetectorPool detectors_;
+  std::unique_ptr<deploy::DetectorPool> detectors_;
+  deploy::DetectorTimes times_;  // of those that were made for another number of pictures
   Writers writers_;
   DetectSummary summary_;
   int at_a_time_ = 1;

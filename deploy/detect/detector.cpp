@@ -44,7 +44,7 @@ double DetectorTimes::per_image(double seconds) const {
 
 Detector::Detector(const Graph& graph, const DetectorConfig& config)
     : Detector((check_detects(graph), config), canvas_for(graph, config.image_size),
-               Engine(graph, {.batch = 1,
+               Engine(graph, {.batch = config.batch,
                               .height = config.image_size,
                               .width = canvas_for(graph, config.image_size).width,
                               .precision = config.precision,
@@ -57,14 +57,24 @@ Detector::Detector(const DetectorConfig& config, const data::LetterboxOptions& c
     : config_(config),
       canvas_(canvas),
       engine_(std::move(engine)),
-      input_(Shape{1, canvas_.height, canvas_.width, 3}, DType::kU8, config.device) {}
+      input_(Shape{config.batch, canvas_.height, canvas_.width, 3}, DType::kU8, config.device) {}
 
 Detector Detector::sibling() const { return Detector(config_, canvas_, engine_.sibling()); }
 
 std::vector<kernels::Detection> Detector::run(const data::Image& image) {
+  const data::Image* const one = &image;
+  return std::move(run(std::span(&one, 1)).front());
+}
+
+std::vector<std::vector<kernels::Detection>> Detector::run(
+    std::span<const data::Image* const> images) {
+  check(std::ssize(images) <= config_.batch, "Detector: {} images at a time, made for {}",
+        images.size(), config_.batch);
   auto clock = std::chrono::steady_clock::now();
-  const auto geometry = data::letterbox_geometry(image.width, image.height, canvas_);
-  letterbox(image, geometry);
+  std::vector<data::LetterboxGeometry> geometries;
+  for (const data::Image* image : images)
+    geometries.push_back(data::letterbox_geometry(image->width, image->height, canvas_));
+  letterbox(images, geometries);
   finish();
   times_.preprocess += seconds_since(clock);
 
@@ -72,61 +82,79 @@ std::vector<kernels::Detection> Detector::run(const data::Image& image) {
   finish();
   times_.inference += seconds_since(clock);
 
-  auto found = suppress(predictions);
-  for (auto& d : found) {
-    const data::Box box =
-        data::clip_box(geometry.to_image({d.x1, d.y1, d.x2, d.y2}), image.width, image.height);
-    d.x1 = box[0];
-    d.y1 = box[1];
-    d.x2 = box[2];
-    d.y2 = box[3];
+  auto found = suppress(predictions, std::ssize(images));
+  for (size_t i = 0; i < images.size(); ++i) {
+    for (auto& d : found[i]) {
+      const data::Box box = data::clip_box(geometries[i].to_image({d.x1, d.y1, d.x2, d.y2}),
+                                           images[i]->width, images[i]->height);
+      d.x1 = box[0];
+      d.y1 = box[1];
+      d.x2 = box[2];
+      d.y2 = box[3];
+    }
+    // A network whose outputs overflow reports no detections instead of arbitrary ones.
+    std::erase_if(found[i], [](const kernels::Detection& d) {
+      return !std::isfinite(d.x1 + d.y1 + d.x2 + d.y2) || !std::isfinite(d.score);
+    });
   }
-  // A network whose outputs overflow reports no detections instead of arbitrary ones.
-  std::erase_if(found, [](const kernels::Detection& d) {
-    return !std::isfinite(d.x1 + d.y1 + d.x2 + d.y2) || !std::isfinite(d.score);
-  });
   times_.postprocess += seconds_since(clock);
-  ++times_.images;
+  times_.images += std::ssize(images);
   return found;
 }
 
-void Detector::letterbox(const data::Image& image, const data::LetterboxGeometry& geometry) {
-  if (config_.device == Device::kCpu)
-    return data::letterbox_into(image, geometry, canvas_.pad, input_.data<uint8_t>());
-  const Tensor pixels = device_bytes(std::span<const uint8_t>(image.pixels));
-  const kernels::LetterboxImage placed{.pixels = pixels.data<uint8_t>(),
-                                       .width = image.width,
-                                       .height = image.height,
-                                       .resized_width = geometry.resized_width,
-                                       .resized_height = geometry.resized_height,
-                                       .left = geometry.left,
-                                       .top = geometry.top};
-  const Tensor list = device_bytes(std::span(&placed, 1));
+void Detector::letterbox(std::span<const data::Image* const> images,
+                         std::span<const data::LetterboxGeometry> geometries) {
+  if (config_.device == Device::kCpu) {
+    const int64_t bytes = input_.numel() / input_.dim(0);
+    for (size_t i = 0; i < images.size(); ++i)
+      data::letterbox_into(*images[i], geometries[i], canvas_.pad,
+                           input_.data<uint8_t>() + static_cast<int64_t>(i) * bytes);
+    return;
+  }
+  std::vector<Tensor> pixels;  // alive until the kernel is queued
+  std::vector<kernels::LetterboxImage> placed;
+  for (size_t i = 0; i < images.size(); ++i) {
+    pixels.push_back(device_bytes(std::span<const uint8_t>(images[i]->pixels)));
+    placed.push_back({.pixels = pixels.back().data<uint8_t>(),
+                      .width = images[i]->width,
+                      .height = images[i]->height,
+                      .resized_width = geometries[i].resized_width,
+                      .resized_height = geometries[i].resized_height,
+                      .left = geometries[i].left,
+                      .top = geometries[i].top});
+  }
+  const Tensor list = device_bytes(std::span<const kernels::LetterboxImage>(placed));
   kernels::backend(config_.device)
       .letterbox({.images = static_cast<const kernels::LetterboxImage*>(list.raw()),
-                  .batch = 1,
-                  .width = geometry.canvas_width,
-                  .height = geometry.canvas_height,
+                  .batch = std::ssize(images),
+                  .width = canvas_.width,
+                  .height = canvas_.height,
                   .pad = canvas_.pad,
                   .bytes = input_.data<uint8_t>()});
 }
 
-std::vector<kernels::Detection> Detector::suppress(const Tensor& predictions) const {
+std::vector<std::vector<kernels::Detection>> Detector::suppress(const Tensor& predictions,
+                                                                int64_t images) const {
   constexpr auto kSize = static_cast<int64_t>(sizeof(kernels::Detection));
-  const Tensor places(Shape{std::max<int64_t>(config_.nms.max_det, 1) * kSize}, DType::kU8,
-                      config_.device);
-  const Tensor count(Shape{1}, DType::kI32, config_.device);
+  const int64_t most = std::max<int64_t>(config_.nms.max_det, 1);
+  const Tensor places(Shape{images * most * kSize}, DType::kU8, config_.device);
+  const Tensor count(Shape{images}, DType::kI32, config_.device);
   kernels::backend(config_.device)
       .non_max_suppression({.predictions = predictions.f32(),
-                            .batch = 1,
+                            .batch = images,
                             .anchors = predictions.dim(1),
                             .classes = predictions.dim(2) - 5,
                             .options = config_.nms,
                             .out = static_cast<kernels::Detection*>(places.raw()),
                             .count = count.data<int32_t>()});
-  const Tensor found = places.to(Device::kCpu);
-  const auto* first = static_cast<const kernels::Detection*>(found.raw());
-  return {first, first + count.to(Device::kCpu).data<int32_t>()[0]};
+  const Tensor found = places.to(Device::kCpu), counts = count.to(Device::kCpu);
+  std::vector<std::vector<kernels::Detection>> out;
+  for (int64_t i = 0; i < images; ++i) {
+    const auto* first =
+        static_cast<const kernels::Detection*>(found.raw()) + i * config_.nms.max_det;
+    out.emplace_back(first, first + counts.data<int32_t>()[i]);
+  }
+  return out;
 }
 
 void Detector::finish() const {

@@ -2,6 +2,7 @@
 // From an image to boxes: the one path that evaluation, `detect` and the int8 binary take.
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,7 @@ namespace sextant::deploy {
 
 struct DetectorConfig {
   int image_size = 640;
+  int batch = 1;  // images that the engine takes at a time; a box does not depend on it
   Precision precision = Precision::kFloat32;
   bool simulate = false;  // int8: the fake-quant simulation in place of the engine
   // kCuda: letterbox, engine and NMS run on the device; only the image and the boxes are copied.
@@ -48,6 +50,8 @@ class Detector {
   Detector sibling() const;
   // Boxes in pixels of `image`, clipped to it, best first.
   std::vector<kernels::Detection> run(const data::Image& image);
+  // The same of each image. Throws Error for more than config.batch; fewer cost as much.
+  std::vector<std::vector<kernels::Detection>> run(std::span<const data::Image* const> images);
   const DetectorTimes& times() const { return times_; }
   // Runs once on an empty image, so that the cost of the first call is not measured.
   void warm_up();
@@ -55,9 +59,12 @@ class Detector {
 
  private:
   Detector(const DetectorConfig& config, const data::LetterboxOptions& canvas, Engine engine);
-  // The canvas in input_.
-  void letterbox(const data::Image& image, const data::LetterboxGeometry& geometry);
-  std::vector<kernels::Detection> suppress(const Tensor& predictions) const;
+  // The canvases in input_.
+  void letterbox(std::span<const data::Image* const> images,
+                 std::span<const data::LetterboxGeometry> geometries);
+  // Of the first `images` of a batch.
+  std::vector<std::vector<kernels::Detection>> suppress(const Tensor& predictions,
+                                                        int64_t images) const;
   // Waits for the device, so that times measure finished work.
   void finish() const;
 

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <mutex>
+#include <span>
 #include <vector>
 
 #include "deploy/detect/detector.h"
@@ -21,17 +22,23 @@ class DetectorPool {
   // is detected after the other.
   bool parallel() const { return parallel_; }
   // As Detector::run(); thread-safe.
-  std::vector<kernels::Detection> run(const data::Image& image);
+  std::vector<std::vector<kernels::Detection>> run(std::span<const data::Image* const> images);
   // For one image at a time on all threads, and for a device.
   Detector& first() { return first_; }
+  int batch() const { return batch_; }
   // Of all detectors; while none runs.
   DetectorTimes times() const;
 
  private:
   Detector first_;
+  const int batch_;
   const bool parallel_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<Detector>> idle_;
 };
+
+// A batch that makes the most of many images: in int8 a thread's weights serve two, a device wants
+// more. In f32 a second image takes from the cache what it saves.
+int batch_for_many(const DetectorConfig& config);
 
 }  // namespace sextant::deploy

@@ -101,31 +101,52 @@ EvalResult evaluate(const Graph& graph, const data::Dataset& dataset, int image_
   config.nms.conf = static_cast<float>(options.conf);
   config.nms.iou = options.iou;
   config.nms.multi_label = true;
-  DetectorPool detectors(graph, config);
   const int classes = static_cast<int>(classes_of_model);
   Communicator* const across = options.across;
   const int64_t first = across ? across->rank() : 0, step = across ? across->size() : 1;
   const int64_t mine = (dataset.size() - first + step - 1) / step;
+  config.batch = static_cast<int>(std::clamp<int64_t>(mine, 1, batch_for_many(config)));
+  DetectorPool detectors(graph, config);
   Detections detections(static_cast<size_t>(dataset.size()));
   Progress progress("evaluate", mine);
   struct Seen {
-    std::optional<data::Image> pixels;  // nothing if they cannot be decoded
-    std::vector<kernels::Detection> found;
+    std::vector<data::Image> pixels;  // of those that can be decoded
+    std::vector<int64_t> which;       // of this process's
   };
-  const auto look = [&](int64_t i) {
-    Seen seen{data::load_sample(dataset, first + i * step), {}};
-    if (!seen.pixels || !detectors.parallel()) return seen;
-    seen.found = detectors.run(*seen.pixels);
-    seen.pixels->pixels = {};
+  const auto detect = [&](auto& by, Seen& seen) {
+    std::vector<const data::Image*> images;
+    for (const data::Image& image : seen.pixels) images.push_back(&image);
+    if (images.empty()) return;
+    auto found = by.run(images);
+    for (size_t k = 0; k < found.size(); ++k)
+      detections[static_cast<size_t>(first + seen.which[k] * step)] = std::move(found[k]);
+    seen = {};
+  };
+  // A thread loads what it detects, or one image for the batch of all.
+  const bool parallel = detectors.parallel();
+  const int64_t batch = detectors.batch(), of_thread = parallel ? batch : 1;
+  const auto look = [&](int64_t part) {
+    Seen seen;
+    for (int64_t i = part * of_thread; i < std::min(mine, (part + 1) * of_thread); ++i) {
+      auto pixels = data::load_sample(dataset, first + i * step);
+      if (!pixels) continue;
+      seen.pixels.push_back(std::move(*pixels));
+      seen.which.push_back(i);
+    }
+    if (parallel) detect(detectors, seen);
     return seen;
   };
-  const auto keep = [&](int64_t i, Seen seen) {
-    progress.update(i);
-    if (!seen.pixels) return;
-    if (!detectors.parallel()) seen.found = detectors.first().run(*seen.pixels);
-    detections[static_cast<size_t>(first + i * step)] = std::move(seen.found);
+  Seen waiting;
+  const auto keep = [&](int64_t part, Seen seen) {
+    progress.update(part * of_thread);
+    for (size_t k = 0; k < seen.which.size(); ++k) {
+      waiting.pixels.push_back(std::move(seen.pixels[k]));
+      waiting.which.push_back(seen.which[k]);
+      if (std::ssize(waiting.which) == batch) detect(detectors.first(), waiting);
+    }
   };
-  run_in_order(mine, num_threads(), look, keep);
+  run_in_order((mine + of_thread - 1) / of_thread, num_threads(), look, keep);
+  detect(detectors.first(), waiting);
   progress.finish();
   if (across) exchange(*across, detections);
   std::vector<data::ImageEval> images;

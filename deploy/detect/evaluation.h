@@ -43,9 +43,9 @@ std::optional<data::ClassList> classes_of(const Graph& graph);
 data::Dataset open_dataset_for(const Graph& graph, const std::string& path,
                                const std::string& split, data::DatasetOptions options = {});
 
-// Each image once, batch 1, through the same Detector as `detect`, on a CPU several images at a time
-// (deploy/detect/detector_pool.h); multi-label NMS with conf and
-// iou, 300 boxes, as in the official evaluator. Images that cannot be decoded are left out
+// Each image once, through the same Detector as `detect`, several at a time
+// (deploy/detect/detector_pool.h); multi-label NMS with conf and iou, 300 boxes, as in the official
+// evaluator. Images that cannot be decoded are left out
 // (data::load_sample()). Throws Error when the model is not a detector, has fewer classes than the
 // dataset, or when the split has no boxes or no readable images.
 EvalResult evaluate(const Graph& graph, const data::Dataset& dataset, int image_size,

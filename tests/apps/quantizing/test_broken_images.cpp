@@ -6,6 +6,7 @@
 #include "apps/model_files/checkpoint.h"
 #include "apps/quantizing/calibrate.h"
 #include "core/file.h"
+#include "deploy/detect/detector_pool.h"
 #include "deploy/detect/evaluation.h"
 #include "deploy/graph/file.h"
 #include "support/support.h"
@@ -74,6 +75,36 @@ TEST_CASE("evaluation: images that cannot be decoded are left out") {
   for (const int i : {0, 2, 3}) s.ruin(i);
   CHECK_THAT(error_of([&] { evaluate(s.open()); }),
              Contains("none of the images of split 'val' can be decoded"));
+}
+
+TEST_CASE("evaluation: of several images at a time each has the boxes that it has alone") {
+  const Set s;
+  s.ruin(1);
+  const data::Dataset d = s.open();
+  const deploy::Graph graph =
+      quant::quantize(s.graph, spread_images(d, 3, 64, s.graph), {.images = 3});
+  deploy::DetectorConfig config;
+  config.image_size = 64;
+  config.precision = deploy::Precision::kInt8;
+  config.nms.conf = 0.0001f;
+  config.nms.iou = 0.65;
+  config.nms.multi_label = true;
+  REQUIRE(deploy::batch_for_many(config) > 1);
+  const deploy::EvalResult r =
+      deploy::evaluate(graph, d, 64, config.precision, {.conf = 0.0001, .iou = 0.65});
+  REQUIRE(r.samples == std::vector<int64_t>{0, 2, 3});
+  deploy::Detector alone(graph, config);
+  for (size_t i = 0; i < r.images.size(); ++i) {
+    const auto image = data::load_sample(d, r.samples[i]);
+    const auto expected = alone.run(*image);
+    REQUIRE(!expected.empty());
+    REQUIRE(r.images[i].detections.size() == expected.size());
+    for (size_t k = 0; k < expected.size(); ++k)
+      CHECK(r.images[i].detections[k].score == expected[k].score);
+  }
+  const auto one = data::load_sample(d, 0);
+  const std::vector<const data::Image*> two(2, &*one);
+  CHECK(error_of([&] { alone.run(two); }) == "Detector: 2 images at a time, made for 1");
 }
 
 TEST_CASE("calibration: images that cannot be decoded are replaced or left out") {
