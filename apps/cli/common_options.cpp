@@ -40,8 +40,44 @@ Option add_image_size_option(Command command, ImageSize& size) {
       .default_text("as trained");
 }
 
+Confidence::Chosen Confidence::choose(const deploy::Graph& graph) const {
+  if (text != "best" && text != "best-per-class") {
+    float value = 0;
+    const char* end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(text.data(), end, value);
+    check(error == std::errc() && stop == end && value >= 0 && value <= 1,
+          "--conf {}: must be a number between 0 and 1, best or best-per-class", text);
+    return {value, {}};
+  }
+  const auto& measured = graph.proof.measured;
+  check(measured.has_value(),
+        "--conf {}: {} has no thresholds{}; `sextant eval --record` measures them", text,
+        graph.label(), graph.proof.stale ? " since it was changed" : "");
+  const auto as_float = [](double v) { return static_cast<float>(v); };
+  if (text == "best") return {as_float(measured->confidence), {}};
+  Chosen chosen{1, {}};
+  for (const double c : measured->class_confidence) chosen.by_class.push_back(as_float(c));
+  check(!chosen.by_class.empty(), "--conf {}: {} has no thresholds by class", text, graph.label());
+  chosen.all = std::ranges::min(chosen.by_class);
+  return chosen;
+}
+
+Option add_confidence_option(Command command, Confidence& conf) {
+  return command
+      .add_option("--conf X", conf.text,
+                  "minimum confidence: a number, or best or best-per-class as measured by `sextant "
+                  "eval --record`")
+      .show_default();
+}
+
 Option add_model_argument(Command command, std::string& path) {
   return command.add_option("MODEL", path, "checkpoint or deploy file").reads().required();
+}
+
+std::string data_title(const data::Dataset& dataset) {
+  std::filesystem::path path(dataset.path);
+  if (!path.has_filename()) path = path.parent_path();
+  return fmt::format("{} ({}, {} images)", path.filename().string(), dataset.split, dataset.size());
 }
 
 Option add_data_option(Command command, std::string& path) {

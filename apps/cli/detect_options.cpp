@@ -7,6 +7,7 @@
 #include <charconv>
 
 #include "deploy/detect/choices.h"
+#include "deploy/engine/selftest.h"
 
 namespace sextant::apps {
 namespace {
@@ -39,7 +40,9 @@ deploy::DetectorConfig detector_config(const DetectOptions& o, const deploy::Gra
   config.image_size = o.image_size.choose_side(graph);
   config.precision = deploy::choose_precision(o.precision, graph);
   config.device = deploy::choose_device(o.device, config.precision, false);
-  config.nms.conf = o.conf;
+  Confidence::Chosen conf = o.conf.choose(graph);
+  config.nms.conf = conf.all;
+  config.class_conf = std::move(conf.by_class);
   config.nms.iou = o.iou;
   config.nms.max_det = o.max_det;
   config.nms.multi_label = o.multi_label;
@@ -67,11 +70,10 @@ void add_detect_options(Command app, DetectOptions& o, const std::string& name) 
   add_model_argument(app, o.model);
   app.add_option("INPUTS", o.inputs,
                  "images, folders, quoted globs, lists of images (.txt), videos, cameras "
-                 "(/dev/video0), streams (rtsp://...), or - for standard input")
-      .required();
-  app.add_option("--out DIR", o.outputs.folder, "folder for the annotated pictures and the results")
-      .required();
-  app.add_option("--conf X", o.conf, "minimum confidence").range(0.0, 1.0).show_default();
+                 "(/dev/video0), streams (rtsp://...), or - for standard input");
+  app.add_option("--out DIR", o.outputs.folder,
+                 "folder for the annotated pictures and the results (required)");
+  add_confidence_option(app, o.conf);
   app.add_option("--iou X", o.iou, "IoU threshold of non-maximum suppression")
       .range(0.0, 1.0)
       .show_default();
@@ -102,13 +104,31 @@ void add_detect_options(Command app, DetectOptions& o, const std::string& name) 
       .range(0.0, 100.0)
       .default_text("by the size of the picture");
   app.add_flag("--hide-labels", o.hide_labels, "draw boxes without class and confidence");
+  app.add_flag("--selftest", o.selftest,
+               "in place of INPUTS: prove that a quantized model gives the same integers here as "
+               "where its file was written");
   app.examples({name + " model.safetensors street.jpg --out found",
                 name + " int8.safetensors photos/ --out found --conf 0.5 --format coco,csv",
                 name + " int8.safetensors street.mp4 --out found --classes car,bus",
-                "cat *.jpg | " + name + " int8.safetensors - --out found"});
+                "cat *.jpg | " + name + " int8.safetensors - --out found",
+                name + " int8.safetensors --selftest"});
+}
+
+void run_selftest(const DetectOptions& o, const LoadGraph& load) {
+  check(o.inputs.empty() && o.outputs.folder.empty(),
+        "--selftest takes no INPUTS and no --out: its images are its own");
+  const deploy::Graph graph = load(o.model);
+  const Device device = deploy::choose_device(o.device, deploy::Precision::kInt8, false);
+  const deploy::SelfTest t = deploy::selftest(graph, device);
+  fmt::print("{}: the integers of {} tensors are equal, 2 golden images of {} x {} px on {}{}\n",
+             o.model, t.tensors, t.width, t.height, deploy::device_title(device),
+             t.others > 0 ? fmt::format("; {} tensors in float are not compared", t.others) : "");
 }
 
 void run_detect(const DetectOptions& o, const LoadGraph& load) {
+  if (o.selftest) return run_selftest(o, load);
+  check(!o.inputs.empty(), "INPUTS is required (see --help)");
+  check(!o.outputs.folder.empty(), "--out is required (see --help)");
   std::optional<RawFrames> raw;
   if (!o.raw.empty()) raw = parse_raw_frames(o.raw, "--raw");
   const auto inputs = expand_inputs(o.inputs, o.recursive);

@@ -19,11 +19,12 @@ struct DetectOptions {
   ImageSize image_size;
   std::optional<deploy::Precision> precision;
   deploy::DeviceChoice device = deploy::DeviceChoice::kAuto;
-  float conf = 0.4f;
+  Confidence conf{"0.4"};
   double iou = 0.45;
   int64_t max_det = 300;
   bool multi_label = false;
   bool agnostic = false;
+  bool selftest = false;
   bool no_pictures = false, hide_labels = false, save_txt = false;
   DetectOutputs outputs;
 };

@@ -10,6 +10,8 @@
 #include "core/file.h"
 #include "core/outputs.h"
 #include "deploy/detect/evaluation.h"
+#include "deploy/engine/selftest.h"
+#include "deploy/graph/file.h"
 
 namespace sextant::apps {
 namespace {
@@ -34,6 +36,31 @@ void print_table(const deploy::EvalResult& r, const std::vector<std::string>& na
              r.curves.confidence, r.curves.precision, r.curves.recall);
 }
 
+deploy::Proof::Measured measured(const deploy::EvalResult& r, const data::Dataset& dataset,
+                                 deploy::Precision precision, int size) {
+  deploy::Proof::Measured m;
+  m.data = data_title(dataset);
+  m.data_hash = data::fingerprint(dataset);
+  m.precision = name_of(precision);
+  m.image_size = size;
+  m.map50 = std::max(0.0, r.metrics.ap50);
+  m.map50_95 = std::max(0.0, r.metrics.ap);
+  m.confidence = r.curves.confidence;
+  m.f1 = r.curves.f1;
+  m.class_confidence.assign(r.metrics.per_class.size(), m.confidence);
+  for (const auto& c : r.curves.classes)
+    if (const auto best = data::best_confidence(c))
+      m.class_confidence[static_cast<size_t>(c.class_id)] = *best;
+  return m;
+}
+
+void record(const std::string& model, deploy::Graph& graph, deploy::Proof::Measured measured) {
+  if (graph.proof.golden.empty()) deploy::add_golden_integers(graph);
+  graph.proof.measured = std::move(measured);
+  deploy::replace_proof(model, graph.proof);
+  fmt::print("{}: mAP and best thresholds recorded\n", model);
+}
+
 }  // namespace
 
 void add_eval_command(Command app) {
@@ -44,7 +71,7 @@ void add_eval_command(Command app) {
     data::OnError on_error = data::OnError::kSkip;
     deploy::DeviceChoice device = deploy::DeviceChoice::kAuto;
     double conf = 0.03, iou = 0.65;
-    bool simulate = false;
+    bool simulate = false, record = false;
   };
   auto o = std::make_shared<Options>();
   Command c = app.add_command("eval", "Measure COCO mAP and milliseconds per image of a model");
@@ -63,12 +90,18 @@ void add_eval_command(Command app) {
   c.add_option("--json FILE", o->json, "write the results to this file").writes();
   c.add_option("--report DIR", o->report,
                "write report.html and its pictures into this folder: curves, confusion, images");
+  c.add_flag("--record", o->record,
+             "write mAP and the best thresholds into MODEL, for `sextant info` and --conf best");
   c.examples(
-      {"sextant eval int8.safetensors --data /data/bccd --split test",
+      {"sextant eval int8.safetensors --data /data/bccd --split test --record",
        "sextant eval model.safetensors --data /data/bccd --json eval_fp32.json --report found"});
   c.callback([o] {
-    deploy::Graph graph = load_model_graph(o->model);
+    auto [graph, checkpoint] = load_model_file(o->model);
     deploy::check_detects(graph);
+    check(!o->record || !checkpoint,
+          "--record: {} is a checkpoint; `sextant export --out` makes a deploy file of it",
+          o->model);
+    check(!o->record || !o->simulate, "--record: takes no figures of the simulation");
     if (!o->report.empty()) {
       check_fillable(o->report, "evaluation.json", "results.csv");
       check_outputs({.inputs = {}, .datasets = {o->data}, .outputs = {}, .folders = {o->report}});
@@ -99,6 +132,7 @@ void add_eval_command(Command app) {
     j["device"] = deploy::device_title(device);
     j["image_size"] = size;
     j["split"] = o->split;
+    if (o->record) record(o->model, graph, measured(r, dataset, precision, size));
     if (!o->json.empty()) write_atomically(o->json, json_text(j, 2) + "\n");
     if (!o->report.empty()) {
       const std::filesystem::path folder = o->report;

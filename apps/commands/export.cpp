@@ -8,7 +8,7 @@
 #include "apps/cli/common_options.h"
 #include "apps/commands/commands.h"
 #include "apps/model_files/checkpoint.h"
-#include "deploy/graph/file.h"
+#include "deploy/engine/selftest.h"
 #include "models/import/torch_file.h"
 
 namespace sextant::apps {
@@ -100,7 +100,7 @@ void add_export_command(Command app) {
     check(o->image_size.text.empty() || !o->model_options.dynamic_size,
           "export: --img has no effect with --dynamic-size: the model takes images of any size");
     if (out.given()) {
-      deploy::save_deploy(o->out, load_model_graph(o->model));
+      deploy::save_with_proof(o->out, load_model_graph(o->model));
       fmt::print("{} written\n", o->out);
     }
     if (pt.given()) {

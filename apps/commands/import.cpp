@@ -8,7 +8,7 @@
 
 #include "apps/cli/common_options.h"
 #include "apps/commands/commands.h"
-#include "deploy/graph/file.h"
+#include "deploy/engine/selftest.h"
 #include "deploy/onnx/import.h"
 
 namespace sextant::apps {
@@ -35,7 +35,7 @@ void read_onnx(const Options& o) {
   const auto sides = height_and_width(o.size, "--img");
   const deploy::Graph graph =
       deploy::load_onnx(o.file, {sides[0], o.import.class_names, o.maps, sides[1]});
-  deploy::save_deploy(o.out, graph);
+  deploy::save_with_proof(o.out, graph);
   const auto layers = std::ranges::count_if(graph.nodes, &deploy::Node::has_weight);
   fmt::print("{} written: {} nodes, {} of them with weights, {}\n", o.out, graph.nodes.size(),
              layers, graph.quantized() ? "int8" : "fp32");

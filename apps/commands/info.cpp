@@ -32,6 +32,21 @@ void print_packed_weights(const deploy::Graph& graph, int size) {
   }
 }
 
+void print_proof(const deploy::Proof& proof) {
+  if (proof.stale) fmt::print("what the file said of itself belongs to another version of it\n");
+  if (const auto& c = proof.calibration)
+    fmt::print("calibrated on {} images of {}, {}; data {}\n", c->images, c->data, c->method,
+               c->data_hash);
+  if (const auto& m = proof.measured)
+    fmt::print(
+        "mAP50-95 {:.4f}, mAP50 {:.4f} in {} at {} px on {}; best confidence {:.3f} (F1 "
+        "{:.4f}); data {}\n",
+        m->map50_95, m->map50, m->precision, m->image_size, m->data, m->confidence, m->f1,
+        m->data_hash);
+  if (!proof.golden.empty())
+    fmt::print("golden integers of {} tensors: `--selftest` compares them\n", proof.golden.size());
+}
+
 }  // namespace
 
 void add_info_command(Command app) {
@@ -71,6 +86,7 @@ void add_info_command(Command app) {
     const auto summary = deploy::summarize(graph, size, width);
     fmt::print("{}", deploy::format_summary(summary));
     print_packed_weights(graph, size);
+    print_proof(graph.proof);
     if (model)
       fmt::print("the official deploy form, which fuses less: {:.3f} M parameters\n",
                  static_cast<double>(official_deploy_parameters(*model)) / 1e6);

@@ -16,7 +16,7 @@
 #include "core/file.h"
 #include "data/drawing/plot.h"
 #include "deploy/detect/evaluation.h"
-#include "deploy/graph/file.h"
+#include "deploy/engine/selftest.h"
 #include "quant/layers/float_layers.h"
 
 namespace sextant::apps {
@@ -143,7 +143,7 @@ void run(const Options& o) {
   const quant::PartialMeasures measures = partial_measures(graph, dataset, size, o.runs);
   const quant::PartialResult result =
       quant::choose_float_layers(graph, sensitivity, measures, config);
-  deploy::save_deploy(o.out, result.graph);
+  deploy::save_with_proof(o.out, result.graph);
 
   const Report report{graph, sensitivity, measures.times, result};
   print_curve(report);

@@ -10,7 +10,7 @@
 #include "core/progress.h"
 #include "data/dataset/dataset.h"
 #include "deploy/detect/evaluation.h"
-#include "deploy/graph/file.h"
+#include "deploy/engine/selftest.h"
 #include "quant/ptq/ptq.h"
 
 namespace sextant::apps {
@@ -140,9 +140,12 @@ void add_quantize_command(Command app) {
     o->ptq.device = deploy::choose_device(o->device);
     o->ptq.split_identity = !o->keep_identity;
     quant::PtqReport report;
-    const deploy::Graph quantized = quant::quantize(
+    deploy::Graph quantized = quant::quantize(
         graph, spread_images(dataset, o->ptq.images, size, graph, o->batch), o->ptq, &report);
-    deploy::save_deploy(o->out, quantized);
+    quantized.proof.calibration = {
+        {data_title(dataset), data::fingerprint(dataset),
+         o->ptq.naive ? "naive: max" : std::string(name_of(o->ptq.method)), report.images}};
+    deploy::save_with_proof(o->out, quantized);
     print_report(*o, report);
   });
 }

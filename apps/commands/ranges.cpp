@@ -8,7 +8,7 @@
 #include "apps/commands/commands.h"
 #include "apps/model_files/checkpoint.h"
 #include "core/file.h"
-#include "deploy/graph/file.h"
+#include "deploy/engine/selftest.h"
 #include "quant/ranges/range_file.h"
 
 namespace sextant::apps {
@@ -60,7 +60,7 @@ void add_ranges_command(Command app) {
     int64_t changed = 0;
     if (!o->set.empty()) {
       changed = quant::apply_ranges(graph, load_json(o->set), o->set);
-      deploy::save_deploy(o->out, graph);
+      deploy::save_with_proof(o->out, graph);
     }
     if (!o->json.empty())
       write_atomically(o->json, json_text(quant::ranges_to_json(graph), 2) + "\n");

@@ -21,6 +21,7 @@
 #include "data/dataset/dataset.h"
 #include "deploy/detect/choices.h"
 #include "deploy/detect/evaluation.h"
+#include "deploy/engine/selftest.h"
 #include "deploy/graph/file.h"
 #include "deploy/graph/ranges.h"
 #include "quant/layers/float_layers.h"
@@ -159,7 +160,7 @@ class Climber {
     r.name = name_of(kind);
     r.title = title_of(kind);
     r.seconds = seconds_since(start);
-    deploy::save_deploy(file_of(kind), graph);
+    deploy::save_with_proof(file_of(kind), graph);
     r.file = file_of(kind).filename().string();
     r.bytes = static_cast<int64_t>(fs::file_size(file_of(kind)));
     const deploy::EvalResult e =

@@ -10,6 +10,7 @@
 #include "apps/quantizing/qat_source.h"
 #include "apps/training/train_epoch.h"
 #include "deploy/detect/evaluation.h"
+#include "deploy/engine/selftest.h"
 #include "deploy/graph/file.h"
 
 namespace sextant::apps {
@@ -121,7 +122,9 @@ class QatTask final : public TrainingTask {
   void stepped() override { student_->update_scales(); }
 
   deploy::Graph graph() override { return start_ ? *start_ : student_->graph(); }
-  void save(const fs::path& path, const EpochRow&) override { deploy::save_deploy(path, graph()); }
+  void save(const fs::path& path, const EpochRow&) override {
+    deploy::save_with_proof(path, graph());
+  }
   void finish(const RunFolder&, const RunResult& r) override {
     fmt::print("int8 mAP50-95 {:.4f} at the start, {:.4f} at best (epoch {}): {}\n",
                r.start_map50_95, r.best_map50_95, r.best_epoch, r.best_file.string());

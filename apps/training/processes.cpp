@@ -6,22 +6,9 @@
 #include <array>
 
 #include "core/config.h"
+#include "core/hash.h"
 
 namespace sextant::apps {
-namespace {
-
-// FNV-1a
-struct Fingerprint {
-  uint64_t value = 0xcbf29ce484222325;
-  void add(const void* bytes, size_t n) {
-    const auto* p = static_cast<const unsigned char*>(bytes);
-    for (size_t i = 0; i < n; ++i) value = (value ^ p[i]) * 0x100000001b3;
-  }
-  std::string text() const { return fmt::format("{:016x}", value); }
-};
-
-}  // namespace
-
 std::function<LossItems()> summed(std::function<LossItems()> items, bool counts,
                                   Communicator* across) {
   if (!across) return items;
@@ -41,22 +28,6 @@ Json comparable(Json config) {
     if (config.contains(key) && !config[key].is_object()) config.erase(key);
   config["data"].erase("path");
   return config;
-}
-
-std::string fingerprint(const data::Dataset& dataset) {
-  Fingerprint f;
-  for (const data::Sample& s : dataset.samples) {
-    const std::string name = s.image.filename().string();
-    f.add(name.data(), name.size());
-    f.add(&s.width, sizeof(s.width));
-    f.add(&s.height, sizeof(s.height));
-    for (const data::Label& l : s.labels) {
-      const std::array<double, 6> numbers = {double(l.category), double(l.cx), double(l.cy),
-                                             double(l.w),        double(l.h),  double(l.crowd)};
-      f.add(numbers.data(), sizeof(numbers));
-    }
-  }
-  return f.text();
 }
 
 void check_agreement(Communicator& across, const Json& mine) {
@@ -82,10 +53,10 @@ void spread(Communicator& across, const optim::NamedTensors& tensors) {
 }
 
 void check_same_state(Communicator& across, const Module& module, int64_t epoch) {
-  Fingerprint f;
+  Hash64 f;
   for (const auto& s : module.state()) {
     const Tensor t = s.tensor.to(Device::kCpu);
-    f.add(t.raw(), static_cast<size_t>(t.numel() * size_of(t.dtype())));
+    f.add(t.raw(), t.bytes());
   }
   const std::vector<std::string> all = across.gather(f.text());
   for (size_t rank = 1; rank < all.size(); ++rank)

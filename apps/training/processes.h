@@ -20,8 +20,6 @@ std::function<LossItems()> summed(std::function<LossItems()> items, bool counts,
 
 // A config without what may differ from host to host, or does not change the result.
 Json comparable(Json config);
-// Of names, sizes and labels of the images.
-std::string fingerprint(const data::Dataset& dataset);
 // Every process calls it with what has to be the same on all. Throws the same Error on all, which
 // names a process that differs from process 0, and the key.
 void check_agreement(Communicator& across, const Json& mine);

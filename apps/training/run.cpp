@@ -119,11 +119,14 @@ void Run::begin() {
 }
 
 Json Run::identity() const {
-  return {
-      {"config", comparable(task_.resume_key())}, {"train images", data_.train.size()},
-      {"val images", data_.val.size()},           {"train labels", fingerprint(data_.train)},
-      {"val labels", fingerprint(data_.val)},     {"parameters", parameter_count(task_.module())},
-      {"device", name_of(traits_.device)},        {"resume", folder_.resuming()}};
+  return {{"config", comparable(task_.resume_key())},
+          {"train images", data_.train.size()},
+          {"val images", data_.val.size()},
+          {"train labels", data::fingerprint(data_.train)},
+          {"val labels", data::fingerprint(data_.val)},
+          {"parameters", parameter_count(task_.module())},
+          {"device", name_of(traits_.device)},
+          {"resume", folder_.resuming()}};
 }
 
 // Process 0's start, or what it has resumed, on every process.

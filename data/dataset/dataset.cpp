@@ -7,6 +7,7 @@
 #include "core/config.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "core/hash.h"
 #include "core/progress.h"
 #include "data/dataset/description.h"
 
@@ -109,6 +110,19 @@ Dataset open_dataset(const std::filesystem::path& path, const std::string& split
         report.empty() ? "" : "; the first mistake: ",
         report.empty() ? "" : report.issues()[0].str());
   return dataset;
+}
+
+std::string fingerprint(const Dataset& dataset) {
+  Hash64 hash;
+  for (const std::string& name : dataset.names) hash.add(name);
+  for (const Sample& sample : dataset.samples) {
+    hash.add(sample.image.filename().string()).add(sample.width).add(sample.height);
+    for (const Label& l : sample.labels) {
+      const float box[] = {l.cx, l.cy, l.w, l.h};
+      hash.add(l.category).add(l.crowd).add(box, sizeof(box));
+    }
+  }
+  return hash.text();
 }
 
 void check_has_boxes(const Dataset& dataset) {

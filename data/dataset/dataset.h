@@ -123,6 +123,9 @@ struct DatasetOptions {
 Dataset open_dataset(const std::filesystem::path& path, const std::string& split,
                      const DatasetOptions& options = {});
 
+// A hash of the images' names and sizes, the labels and the classes: whether two runs saw the same data.
+std::string fingerprint(const Dataset& dataset);
+
 // Throws Error, naming the place of the labels, when no image has a box.
 void check_has_boxes(const Dataset& dataset);
 

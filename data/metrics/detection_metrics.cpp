@@ -101,6 +101,14 @@ std::vector<MatchedDetection> match_detections(const ImageEval& image,
   return out;
 }
 
+std::optional<double> best_confidence(const PrecisionRecall::Class& c) {
+  size_t best = 0;
+  for (size_t i = 0; i < c.f1.size(); ++i)
+    if (c.f1[i] >= c.f1[best]) best = i;
+  if (c.f1.empty() || c.f1[best] <= 0) return std::nullopt;
+  return static_cast<double>(best) / static_cast<double>(PrecisionRecall::kPoints - 1);
+}
+
 PrecisionRecall precision_recall(std::vector<MatchedDetection> detections,
                                  std::span<const int> truth_classes) {
   std::ranges::stable_sort(detections, std::greater{}, &MatchedDetection::score);

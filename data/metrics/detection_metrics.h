@@ -42,6 +42,8 @@ struct PrecisionRecall {
   // Means over the classes at the best point; zero without classes.
   double confidence = 0, precision = 0, recall = 0, f1 = 0;
 };
+// Where the F1 of a class is best, the last of several points; empty if it has no detections.
+std::optional<double> best_confidence(const PrecisionRecall::Class& c);
 // `truth_classes` holds the class of each box. Detections in any order, which ties keep.
 PrecisionRecall precision_recall(std::vector<MatchedDetection> detections,
                                  std::span<const int> truth_classes);

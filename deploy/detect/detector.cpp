@@ -93,7 +93,9 @@ std::vector<std::vector<kernels::Detection>> Detector::run(
       d.y2 = box[3];
     }
     // A network whose outputs overflow reports no detections instead of arbitrary ones.
-    std::erase_if(found[i], [](const kernels::Detection& d) {
+    std::erase_if(found[i], [&](const kernels::Detection& d) {
+      const auto c = static_cast<size_t>(d.class_id);
+      if (c < config_.class_conf.size() && d.score < config_.class_conf[c]) return true;
       return !std::isfinite(d.x1 + d.y1 + d.x2 + d.y2) || !std::isfinite(d.score);
     });
   }

@@ -21,6 +21,8 @@ struct DetectorConfig {
   // kCuda: letterbox, engine and NMS run on the device; only the image and the boxes are copied.
   Device device = Device::kCpu;
   kernels::NmsOptions nms;
+  // By class: boxes with less are left out of what nms gives. Empty: nms.conf alone.
+  std::vector<float> class_conf{};
 };
 
 // Throws Error naming the model unless it ends in a decode node.

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "core/class_names.h"
+#include "core/hash.h"
 #include "core/values.h"
 #include "deploy/graph/attribute_json.h"
 #include "deploy/graph/ranges.h"
@@ -16,6 +17,8 @@ namespace {
 // behind activations. A graph is written as the oldest version that has what it needs, which older
 // programs read.
 constexpr int kVersion = 3;
+
+constexpr char kProof[] = "sextant_proof";
 
 int version_of(const Graph& graph) {
   for (const Node& node : graph.nodes)
@@ -298,15 +301,9 @@ class Loader {
   std::string now_ = "the file";
 };
 
-}  // namespace
-
-void save_deploy(const std::filesystem::path& path, const Graph& graph,
-                 const std::map<std::string, std::string>& extra) {
-  check_fused(graph);
-  validate(graph);
+// Without its proof.
+SafeTensors to_safetensors(const Graph& graph) {
   SafeTensors file;
-  file.path = path.string();
-  file.metadata = extra;
   file.metadata["sextant"] = json_text(graph_to_json(graph));
   for (const Node& node : graph.nodes) {
     if (!node.has_weight()) continue;
@@ -320,6 +317,49 @@ void save_deploy(const std::filesystem::path& path, const Graph& graph,
       file.add(node.name + ".weight_scale", Tensor::from({node.weight.dim(0)}, node.weight_scale));
     if (node.bias.defined()) file.add(node.name + ".bias", node.bias);
     if (node.gain.defined()) file.add(node.name + ".gain", node.gain);
+  }
+  return file;
+}
+
+// Of all that the file holds besides its proof.
+std::string content_hash(const SafeTensors& file) {
+  Hash64 hash;
+  hash.add(file.meta("sextant"));
+  for (const auto& [name, tensor] : file.tensors) {
+    hash.add(name).add(name_of(tensor.dtype()));
+    for (const int64_t d : tensor.shape().dims()) hash.add(d);
+    hash.add(tensor.raw(), tensor.bytes());
+  }
+  return hash.text();
+}
+
+Proof read_proof(const SafeTensors& file) {
+  const auto found = file.metadata.find(kProof);
+  if (found == file.metadata.end()) return {};
+  Proof proof = parse_proof(found->second, file.path + ": '" + kProof + "' in __metadata__");
+  if (proof.empty() || proof.of == content_hash(file)) return proof;
+  Proof none;
+  none.stale = true;
+  return none;
+}
+
+}  // namespace
+
+std::string content_hash(const Graph& graph) { return content_hash(to_safetensors(graph)); }
+
+void save_deploy(const std::filesystem::path& path, const Graph& graph,
+                 const std::map<std::string, std::string>& extra) {
+  check_fused(graph);
+  validate(graph);
+  SafeTensors file = to_safetensors(graph);
+  file.path = path.string();
+  file.metadata.insert(extra.begin(), extra.end());
+  // A proof of what the graph once was is left out.
+  Proof proof = graph.proof;
+  const std::string hash = content_hash(file);
+  if (!proof.empty() && (proof.of.empty() || proof.of == hash)) {
+    proof.of = hash;
+    file.metadata[kProof] = proof_text(proof);
   }
   load_deploy(file);  // refuses to write what could not be read back
   save_safetensors(path, file);
@@ -335,7 +375,18 @@ bool is_deploy_file(const SafeTensors& file) {
 Graph load_deploy(const SafeTensors& file) {
   check(is_deploy_file(file),
         "{}: is not a deploy file; `sextant export` or `sextant quantize` makes one", file.path);
-  return Loader(file).load();
+  Graph graph = Loader(file).load();
+  graph.proof = read_proof(file);
+  return graph;
+}
+
+void replace_proof(const std::filesystem::path& path, Proof proof) {
+  SafeTensors file = load_safetensors(path);
+  load_deploy(file);
+  proof.of = content_hash(file);
+  file.metadata[kProof] = proof_text(proof);
+  load_deploy(file);
+  save_safetensors(path, file);
 }
 
 Graph load_deploy(const std::filesystem::path& path) { return load_deploy(load_safetensors(path)); }

@@ -8,7 +8,8 @@
 //    "input": "images", "output": "decode",
 //    "nodes": [{"name", "kind", "inputs": [tensor names], attributes ...}, ...],
 //    "tensors": [{"name", "shape", "group", "unsigned", "amax"}, ...]}
-// A quantized file loads for either precision; f32 then runs on the dequantized weights.
+// A quantized file loads for either precision; f32 then runs on the dequantized weights. What a file
+// says of itself lies beside it (deploy/graph/proof.h).
 #pragma once
 
 #include <filesystem>
@@ -28,6 +29,12 @@ void save_deploy(const std::filesystem::path& path, const Graph& graph,
 // later version, unknown kinds, cycles, missing or misshapen tensors, numbers out of bounds.
 Graph load_deploy(const std::filesystem::path& path);
 Graph load_deploy(const SafeTensors& file);
+
+// What Proof::of is compared with: the hash of the file that the graph would make.
+std::string content_hash(const Graph& graph);
+
+// Gives a deploy file another proof, of the file as it is. Throws as load_deploy().
+void replace_proof(const std::filesystem::path& path, Proof proof);
 
 // Whether the metadata declares a deploy file (otherwise it may be a checkpoint).
 bool is_deploy_file(const SafeTensors& file);

@@ -20,6 +20,7 @@
 
 #include "core/tensor.h"
 #include "deploy/graph/node_kinds.h"
+#include "deploy/graph/proof.h"
 
 namespace sextant::deploy {
 
@@ -103,6 +104,7 @@ struct Graph {
   int64_t image_width = 0;  // where it differs from the height; 0: images are square
   int64_t gray_border = 0;  // grey pixels on each side of its images (data/image/letterbox.h)
   std::string source;       // the file it was read from, for messages; may be empty
+  Proof proof;              // what that file says of itself
 
   // The source for messages, or "the model" if unknown.
   std::string label() const;

@@ -5,6 +5,7 @@
 
 #include "deploy/detect/detector.h"
 #include "deploy/engine/engine.h"
+#include "deploy/engine/selftest.h"
 #include "deploy/engine/simulate.h"
 #include "deploy/networks.h"
 #include "simt/accelerator.h"
@@ -265,6 +266,23 @@ TEST_CASE("without a device there is no engine on it") {
         "no CUDA device has been started");
 }
 #endif
+
+TEST_CASE("self-test on the device: the CPU's integers, but behind exponentials") {
+  const TestDevice device;
+  if (!device.usable()) return;
+  for (const Activation a : {Activation::kReLU, Activation::kSiLU}) {
+    Graph g = with_ranges(mixed_graph(a, 19), random_images({1, kMixedHeight, kMixedWidth, 3}, 20));
+    deploy::add_golden_integers(g);
+    const deploy::SelfTest t = deploy::selftest(g, Device::kCuda);
+    CHECK(t.tensors > 0);
+    CHECK(t.tensors < std::ssize(g.proof.golden));  // every network here has exponentials
+    CHECK(t.tensors + t.others == std::ssize(g.nodes));
+    g.proof.golden[1].hashes[1] = g.proof.golden[1].hashes[0];
+    if (a == Activation::kReLU)
+      CHECK_THAT(error_of([&] { deploy::selftest(g, Device::kCuda); }),
+                 Contains(g.proof.golden[1].tensor) && Contains("image 1"));
+  }
+}
 
 TEST_CASE("detector on the device: the CPU's boxes") {
   const TestDevice device;
