@@ -32,6 +32,7 @@ class Hash64 {
     state_ = splitmix64(state_ ^ static_cast<uint64_t>(number));
     return *this;
   }
+  uint64_t value() const { return state_; }
   // 16 hexadecimal digits.
   std::string text() const {
     std::string digits(16, '0');

@@ -20,8 +20,9 @@ struct RunOptions {
   Json json() const;
   // The config's folder, to which its paths are relative.
   std::string config_folder() const;
-  // --out; without, runs/<config name>, or for a run's own config.json that is to be resumed its
-  // folder.
+  // --out; without, runs/<config name>, numbered where that is taken: runs/<config name>-2. To be
+  // resumed: the last of them, or the folder of a run's own config.json. The first of several
+  // processes decides.
   std::filesystem::path folder() const;
 };
 

@@ -24,14 +24,14 @@ void add_counters(SafeTensors& state) {
 
 }  // namespace
 
-ImportResult import_checkpoint(const std::filesystem::path& from, const std::filesystem::path& to,
-                               const ImportOptions& options) {
+ImportedCheckpoint import_weights_file(const std::filesystem::path& from,
+                                       const ImportOptions& options) {
   ImportedWeights weights = import_weights(from);
   std::vector<std::pair<std::string, Shape>> shapes;
   for (const auto& [name, t] : weights.state.tensors) shapes.emplace_back(name, t.shape());
   const RecognisedModel model = recognise_yolov6(shapes, from.string(), weights.block);
 
-  ImportResult r;
+  ImportedCheckpoint r;
   r.info.model = model.model;
   r.info.epoch = weights.epoch;
   r.info.image_size = options.image_size != 0 ? options.image_size : model.image_size;
@@ -50,12 +50,25 @@ ImportResult import_checkpoint(const std::filesystem::path& from, const std::fil
   check_class_names(r.info.class_names, options.class_names.empty() ? from.string() : "--names");
   if (config.lite()) add_absorbed_norms(Yolov6(config, 0), weights.state);
   add_counters(weights.state);
-  r.tensors = weights.state.tensors.size();
   weights.state.path = from.string();
+  r.state = std::move(weights.state);
   // Refuses a result that could not be read back, naming the source file.
-  load_checkpoint(with_metadata(weights.state, r.info));
-  save_checkpoint(to, std::move(weights.state), r.info);
+  load_checkpoint(with_metadata(r.state, r.info));
   return r;
+}
+
+SafeTensors load_weights(const std::filesystem::path& path) {
+  if (path.extension() != ".pt" && path.extension() != ".pth") return load_safetensors(path);
+  ImportedCheckpoint r = import_weights_file(path, {});
+  return with_metadata(std::move(r.state), r.info);
+}
+
+ImportResult import_checkpoint(const std::filesystem::path& from, const std::filesystem::path& to,
+                               const ImportOptions& options) {
+  ImportedCheckpoint r = import_weights_file(from, options);
+  const ImportResult result{r.info, r.state.tensors.size()};
+  save_checkpoint(to, std::move(r.state), r.info);
+  return result;
 }
 
 }  // namespace sextant::apps

@@ -32,7 +32,7 @@ int64_t parameter_count(const Module& module) {
 }  // namespace
 
 RunData::RunData(const DataConfig& config, const std::optional<data::ClassList>& classes)
-    : train(config.open(config.train, classes)),
+    : train(config.open_train(classes)),
       val(config.open(config.val, classes ? *classes : data::class_list(train))) {
   print_report(train);
   print_report(val);
@@ -93,6 +93,7 @@ void Run::begin() {
   if (folder_.resuming()) task_.restored();
   if (is_first_process())
     write_atomically(folder_.config(), json_text(task_.resolved_config(), 2) + "\n");
+  fmt::print("run folder {}\n", folder_.path().string());
   fmt::print("{}; {} parameters; {} iterations per epoch{}\n",
              describe_data(data_.train, data_.val), parameter_count(task_.module()),
              loader_.batches_per_epoch(),
@@ -189,6 +190,8 @@ void Run::end_epoch() {
     if (averages_) scope.emplace(*averages_);
     if (evaluation_due()) evaluate(row);
     if (is_first_process()) task_.save(folder_.last(), row);
+    const bool kept = config_.save_period > 0 && state_.epoch % config_.save_period == 0;
+    if (is_first_process() && kept) task_.save(folder_.of_epoch(state_.epoch), row);
   }
   if (is_first_process()) record_.write(state_.rows);
   save_state();

@@ -16,8 +16,13 @@ namespace {
 // The config without what does not change the result, and with all its keys (an older run may have
 // been written with fewer).
 Json decisive(Json config, const std::string& where) {
-  for (const char* key : {"workers", "device", "cache_mb", "patience", "bucket_mb"})
+  for (const char* key : {"workers", "device", "cache_mb", "patience", "bucket_mb", "save_period"})
     config.erase(key);
+  if (config["data"].is_object()) {
+    if (!config["data"].contains("fraction")) config["data"]["fraction"] = DataConfig{}.fraction;
+    if (!config["data"].contains("single_cls"))
+      config["data"]["single_cls"] = DataConfig{}.single_cls;
+  }
   if (!config.contains("precision"))
     config["precision"] = std::string(name_of(TrainConfig{}.precision));
   if (!config.contains("sync_bn")) config["sync_bn"] = TrainConfig{}.sync_bn;
@@ -79,6 +84,10 @@ RunFolder::RunFolder(std::filesystem::path path, bool resume) : path_(std::move(
     if (!resume && file_exists(config())) fail_run_exists(path_);
     return resume && file_exists(state());
   });
+}
+
+std::filesystem::path RunFolder::of_epoch(int64_t epoch) const {
+  return path_ / fmt::format("epoch_{}.safetensors", epoch);
 }
 
 void RunFolder::check_inputs(const std::vector<std::string>& inputs) const {

@@ -4,6 +4,7 @@
 //   config.json         the config as resolved
 //   train_batch.png     what the network saw first
 //   last.safetensors, best.safetensors   the model, as the task writes it (apps/training/run.h)
+//   epoch_10.safetensors ...   the same after each 'save_period' epochs
 //   resume.safetensors  everything that the next epoch starts from: weights, averages, momenta
 //
 // and what a run writes about itself (apps/training/run_record.h).
@@ -54,6 +55,7 @@ class RunFolder {
   std::filesystem::path batch_picture() const { return path_ / "train_batch.png"; }
   std::filesystem::path last() const { return path_ / "last.safetensors"; }
   std::filesystem::path best() const { return path_ / "best.safetensors"; }
+  std::filesystem::path of_epoch(int64_t epoch) const;
   std::filesystem::path state() const { return path_ / "resume.safetensors"; }
 
  private:

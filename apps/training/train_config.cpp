@@ -4,6 +4,9 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
+
+#include "core/hash.h"
 
 namespace sextant::apps {
 namespace {
@@ -33,6 +36,37 @@ void DataConfig::fields(ConfigFields& f) {
   f("train", train);
   f("val", val);
   f("on_error", on_error);
+  f("fraction", fraction, 0.0001, 1);
+  f("single_cls", single_cls);
+}
+
+data::Dataset DataConfig::open(const std::string& split,
+                               const std::optional<data::ClassList>& classes) const {
+  data::DatasetOptions options{on_error, classes};
+  if (single_cls) {
+    check(!classes || classes->is_any(), "'data.single_cls' is set, but {} tells classes apart",
+          classes ? classes->where : "");
+    options.classes = data::ClassList::any("'data.single_cls'");
+  }
+  return data::open_dataset(path, split, options);
+}
+
+data::Dataset DataConfig::open_train(const std::optional<data::ClassList>& classes) const {
+  data::Dataset dataset = open(train, classes);
+  if (fraction >= 1) return dataset;
+  // By the hashes of the names: images that are added or left out do not change the others' part.
+  std::vector<std::pair<uint64_t, size_t>> order;
+  for (size_t i = 0; i < dataset.samples.size(); ++i)
+    order.emplace_back(Hash64().add(dataset.samples[i].image.filename().string()).value(), i);
+  std::ranges::sort(order);
+  const auto kept =
+      static_cast<size_t>(std::max(1.0, std::round(fraction * static_cast<double>(order.size()))));
+  order.resize(kept);
+  std::ranges::sort(order, {}, &std::pair<uint64_t, size_t>::second);
+  std::vector<data::Sample> samples;
+  for (const auto& [hash, i] : order) samples.push_back(std::move(dataset.samples[i]));
+  dataset.samples = std::move(samples);
+  return dataset;
 }
 
 void SolverConfig::fields(ConfigFields& f) {
@@ -77,6 +111,7 @@ void RunConfig::fields(ConfigFields& f) {
   f("eval_conf", eval_conf, 0, 1);
   f("eval_iou", eval_iou, 0, 1);
   f("cache_mb", cache_mb, -1, 1 << 20);
+  f("save_period", save_period, 0, 100000);
   f("patience", patience, 0, 100000);
   f("bucket_mb", bucket_mb, 1, 4096);
   f.object("data", [&](ConfigFields& d) { data.fields(d); });

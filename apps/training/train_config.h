@@ -20,11 +20,13 @@ struct DataConfig {
   std::string train = "train";
   std::string val = "val";
   data::OnError on_error = data::OnError::kSkip;
+  double fraction = 1;      // of the training images, drawn by their names
+  bool single_cls = false;  // all classes count as one
 
   data::Dataset open(const std::string& split,
-                     const std::optional<data::ClassList>& classes = std::nullopt) const {
-    return data::open_dataset(path, split, {on_error, classes});
-  }
+                     const std::optional<data::ClassList>& classes = std::nullopt) const;
+  // The part of `train` that is trained on.
+  data::Dataset open_train(const std::optional<data::ClassList>& classes = std::nullopt) const;
   void fields(ConfigFields& f);
 };
 
@@ -93,9 +95,10 @@ struct RunConfig {
   int64_t eval_interval = 5;  // epochs between evaluations; the last epoch is always evaluated
   double eval_conf = 0.03;
   double eval_iou = 0.65;
-  int64_t cache_mb = -1;   // -1: half of the memory that is free
-  int64_t patience = 0;    // epochs without a better mAP50-95 that end the run; 0: never
-  int64_t bucket_mb = 25;  // with several processes, gradients are summed in pieces of this size
+  int64_t cache_mb = -1;    // -1: half of the memory that is free
+  int64_t save_period = 0;  // epochs between checkpoints that are kept; 0: none are
+  int64_t patience = 0;     // epochs without a better mAP50-95 that end the run; 0: never
+  int64_t bucket_mb = 25;   // with several processes, gradients are summed in pieces of this size
   DataConfig data;
   SolverConfig solver;
   data::AugmentConfig augment;

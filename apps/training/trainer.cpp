@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "apps/model_files/checkpoint.h"
+#include "apps/model_files/import.h"
 #include "apps/training/solver.h"
 #include "apps/training/train_step.h"
 #include "core/class_names.h"
@@ -124,7 +125,7 @@ class DetectorTask final : public TrainingTask {
   }
 
   void read_weights() {
-    const SafeTensors file = load_safetensors(config_.init);
+    const SafeTensors file = load_weights(config_.init);
     const int64_t fresh = initialise_from(file, *model_, names_);
     const std::string difference = class_difference(class_names_of(file), names_);
     fmt::print("weights from {}{}{}\n", config_.init,
@@ -173,7 +174,7 @@ class DetectorTask final : public TrainingTask {
   // The trained model that a student is drawn to. It stays in evaluation mode, as it is deployed
   // (the official teacher normalises by the statistics of the batch).
   void load_teacher() {
-    LoadedCheckpoint teacher = load_checkpoint(load_safetensors(config_.teacher));
+    LoadedCheckpoint teacher = load_checkpoint(load_weights(config_.teacher));
     reorder_classes(*teacher.model, match_classes(teacher.info.class_names, config_.teacher, names_,
                                                   config_.data.path));
     teacher_ = std::move(teacher.model);

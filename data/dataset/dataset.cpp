@@ -39,7 +39,9 @@ void read_split(const DatasetDescription& description, const std::string& split,
 // they are those that occur in its annotations.
 void take_classes(const ClassList& wanted, bool named, const std::string& where, Dataset& dataset) {
   std::vector<int64_t> numbers;
-  if (named || are_numbers(wanted.names) || are_numbers(dataset.names)) {
+  if (wanted.is_any()) {
+    numbers.assign(dataset.names.size(), 0);
+  } else if (named || are_numbers(wanted.names) || are_numbers(dataset.names)) {
     numbers = match_classes(dataset.names, where, wanted.names, wanted.where);
   } else {
     for (const std::string& name : dataset.names) {

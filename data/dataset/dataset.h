@@ -94,6 +94,10 @@ struct Dataset {
 struct ClassList {
   std::vector<std::string> names;
   std::string where;
+
+  // One class, named "object", that those of any dataset count as.
+  static ClassList any(const std::string& where) { return {{"object"}, where}; }
+  bool is_any() const { return names == any("").names; }
 };
 
 // How to handle mistakes in the labels and broken images.

@@ -163,6 +163,26 @@ TEST_CASE("run: its config.json starts it again, from any folder") {
   CHECK(o.folder() == "there");
 }
 
+TEST_CASE("run: folders are numbered where none is named") {
+  const test::TemporaryFolder folder;
+  const fs::path before = fs::current_path();
+  fs::current_path(folder.path());
+  RunOptions o, again;
+  o.config = again.config = "bccd.json";
+  again.resume = true;
+  CHECK(o.folder() == "runs/bccd");
+  CHECK(again.folder() == "runs/bccd");
+  write_atomically("runs/bccd/config.json", std::string_view("{}"));
+  CHECK(o.folder() == "runs/bccd-2");
+  CHECK(again.folder() == "runs/bccd");
+  fs::create_directories("runs/bccd-2");  // empty: free
+  CHECK(o.folder() == "runs/bccd-2");
+  write_atomically("runs/bccd-2/config.json", std::string_view("{}"));
+  CHECK(o.folder() == "runs/bccd-3");
+  CHECK(again.folder() == "runs/bccd-2");
+  fs::current_path(before);
+}
+
 TEST_CASE("run: leftovers of a killed one are removed") {
   const Setup s;
   s.run("run", false, 1);

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The whole training path on a handful of drawn shapes.
+#include <cstring>
 #include <fstream>
 
 #include "apps/model_files/checkpoint.h"
+#include "apps/model_files/import.h"
 #include "apps/reporting/run_report.h"
 #include "apps/training/tiny_run.h"
 #include "apps/training/trainer.h"
@@ -16,6 +18,7 @@ namespace {
 
 using namespace sextant;
 using namespace sextant::apps;
+using sextant::test::Contains;
 using test::check_same_tensors;
 using test::error_of;
 using test::make_shapes;
@@ -56,6 +59,70 @@ TEST_CASE("a run can be stopped after any epoch and goes on bit for bit") {
         std::string::npos);
   CHECK(error_of([&] { train(config, folder / "whole", false); }).find("already holds a run") !=
         std::string::npos);
+}
+
+TEST_CASE("a part of the images, all classes as one, checkpoints that are kept") {
+  const test::TemporaryFolder folder;
+  make_shapes(folder / "data");
+  Json json = test::tiny_json(folder / "data");
+  json["save_period"] = 2;
+  json["data"]["fraction"] = 0.5;
+  json["data"]["single_cls"] = true;
+  TrainConfig config = parse_train_config(json, "test", "");
+  const data::Dataset whole = config.data.open("train"), half = config.data.open_train();
+  REQUIRE(half.size() == whole.size() / 2);
+  std::vector<std::string> kept, again;
+  for (const auto& s : half.samples) kept.push_back(s.image.filename().string());
+  CHECK(std::ranges::is_sorted(kept));
+  // Without one of the others the part is the same.
+  for (const auto& s : whole.samples)
+    if (std::ranges::find(kept, s.image.filename().string()) == kept.end()) {
+      std::filesystem::remove(s.image);
+      break;
+    }
+  config.data.fraction = 5.0 / 9;
+  for (const auto& s : config.data.open_train().samples)
+    again.push_back(s.image.filename().string());
+  CHECK(again == kept);
+  config.data.fraction = 0.5;
+
+  CHECK(whole.names == std::vector<std::string>{"object"});
+  for (const auto& s : whole.samples)
+    for (const auto& l : s.labels) CHECK(l.category == 0);
+  config.epochs = 4;
+  train(config, folder / "run", false, 3);
+  CHECK(std::filesystem::exists(folder / "run" / "epoch_2.safetensors"));
+  CHECK(!std::filesystem::exists(folder / "run" / "epoch_3.safetensors"));
+  train(config, folder / "run", true);
+  check_same_tensors(folder / "run" / "epoch_4.safetensors", folder / "run" / "last.safetensors");
+  // Such a model takes the data with all its classes, another does not.
+  const deploy::Graph graph = load_model_graph((folder / "run" / "last.safetensors").string());
+  CHECK(deploy::open_dataset_for(graph, (folder / "data").string(), "val").num_classes() == 1);
+  deploy::Graph other = graph;
+  other.class_names = {"thing"};
+  CHECK_THROWS(deploy::open_dataset_for(other, (folder / "data").string(), "val"));
+  // An older run has neither key.
+  Json resolved = load_json(folder / "run" / "config.json");
+  CHECK(resolved["data"]["fraction"] == 0.5);
+  config.data.fraction = 1;
+  CHECK(error_of([&] { train(config, folder / "run", true); }).find("data.fraction") !=
+        std::string::npos);
+}
+
+TEST_CASE("weights to start from: an official .pt file is what import makes of it") {
+  const test::TemporaryFolder folder;
+  const auto shared = test::shared_folder();
+  if (!shared) return test::skip("the checkpoints are absent; set SEXTANT_SHARED");
+  const auto file = *shared / "checkpoints" / "yolov6n_repvgg_bccd.pt";
+  import_checkpoint(file, folder / "imported.safetensors", {});
+  const SafeTensors imported = load_safetensors(folder / "imported.safetensors"),
+                    direct = load_weights(file);
+  REQUIRE(direct.tensors.size() == imported.tensors.size());
+  for (const auto& [name, t] : imported.tensors)
+    CHECK(std::memcmp(direct.at(name).raw(), t.raw(), static_cast<size_t>(t.bytes())) == 0);
+  CHECK(direct.metadata == imported.metadata);
+  CHECK(direct.path == file.string());
+  CHECK_THAT(error_of([&] { load_weights(folder / "none.pt"); }), Contains("none.pt"));
 }
 
 TEST_CASE("fine-tuning: another class count, frozen modules, a grey border, scales, patience") {
