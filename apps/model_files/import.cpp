@@ -57,8 +57,12 @@ ImportedCheckpoint import_weights_file(const std::filesystem::path& from,
   return r;
 }
 
+bool is_torch_name(const std::filesystem::path& path) {
+  return path.extension() == ".pt" || path.extension() == ".pth";
+}
+
 SafeTensors load_weights(const std::filesystem::path& path) {
-  if (path.extension() != ".pt" && path.extension() != ".pth") return load_safetensors(path);
+  if (!is_torch_name(path)) return load_safetensors(path);
   ImportedCheckpoint r = import_weights_file(path, {});
   return with_metadata(std::move(r.state), r.info);
 }

@@ -21,6 +21,8 @@ struct ImportedCheckpoint {
 // Reads `from` (models/import/import_pt.h) and recognises the model. Throws Error naming the file.
 ImportedCheckpoint import_weights_file(const std::filesystem::path& from,
                                        const ImportOptions& options);
+// Whether a file's name is that of a PyTorch file: .pt or .pth.
+bool is_torch_name(const std::filesystem::path& path);
 // A checkpoint or deploy file, or an official .pt file as the checkpoint that it becomes.
 SafeTensors load_weights(const std::filesystem::path& path);
 

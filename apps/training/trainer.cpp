@@ -126,7 +126,13 @@ class DetectorTask final : public TrainingTask {
 
   void read_weights() {
     const SafeTensors file = load_weights(config_.init);
-    const int64_t fresh = initialise_from(file, *model_, names_);
+    int64_t fresh = 0;
+    try {
+      fresh = initialise_from(file, *model_, names_);
+    } catch (const Error& e) {
+      fail("{}; `sextant {} {}` says which model it is", e.what(),
+           is_torch_name(config_.init) ? "import" : "info", config_.init);
+    }
     const std::string difference = class_difference(class_names_of(file), names_);
     fmt::print("weights from {}{}{}\n", config_.init,
                fresh > 0 ? fmt::format("; {} tensors of the predictions start anew", fresh) : "",

@@ -123,6 +123,12 @@ TEST_CASE("weights to start from: an official .pt file is what import makes of i
   CHECK(direct.metadata == imported.metadata);
   CHECK(direct.path == file.string());
   CHECK_THAT(error_of([&] { load_weights(folder / "none.pt"); }), Contains("none.pt"));
+  // Of another model: what the file holds is a command away.
+  make_shapes(folder / "data");
+  TrainConfig config = tiny_config(folder / "data");
+  config.init = file.string();
+  CHECK_THAT(error_of([&] { train(config, folder / "run", false); }),
+             Contains("the model needs") && Contains("`sextant import " + file.string()));
 }
 
 TEST_CASE("fine-tuning: another class count, frozen modules, a grey border, scales, patience") {
