@@ -12,6 +12,7 @@ void add_commands(Command app);
 
 void add_train_command(Command app);
 void add_eval_command(Command app);
+void add_diff_command(Command app);
 void add_audit_command(Command app);
 void add_data_command(Command app);
 void add_quantize_command(Command app);

@@ -59,6 +59,12 @@ Detector::Detector(const DetectorConfig& config, const data::LetterboxOptions& c
       engine_(std::move(engine)),
       input_(Shape{config.batch, canvas_.height, canvas_.width, 3}, DType::kU8, config.device) {}
 
+Detector Detector::sibling(const kernels::NmsOptions& nms) const {
+  Detector other = sibling();
+  other.config_.nms = nms;
+  return other;
+}
+
 Detector Detector::sibling() const { return Detector(config_, canvas_, engine_.sibling()); }
 
 std::vector<kernels::Detection> Detector::run(const data::Image& image) {

@@ -50,6 +50,8 @@ class Detector {
   Detector(const Graph& graph, const DetectorConfig& config);
   // Another detector over the same weights, for another thread; its times start at zero.
   Detector sibling() const;
+  // The same with another way to choose boxes.
+  Detector sibling(const kernels::NmsOptions& nms) const;
   // Boxes in pixels of `image`, clipped to it, best first.
   std::vector<kernels::Detection> run(const data::Image& image);
   // The same of each image. Throws Error for more than config.batch; fewer cost as much.
