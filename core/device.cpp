@@ -73,6 +73,10 @@ void device_free(void* p, int64_t bytes) noexcept {
   else
     state().memory->free(p, bytes);
 }
+int64_t device_free_bytes() {
+  const int64_t free = accelerator().free_bytes();
+  return free > 0 ? free + device_stats().cached_bytes : 0;
+}
 AllocatorStats device_stats() { return allocator(state().memory).stats(); }
 void device_reset_peak() { allocator(state().memory).reset_peak(); }
 void* pinned_allocate(int64_t bytes) { return allocator(state().pinned).allocate(bytes); }

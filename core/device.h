@@ -31,6 +31,8 @@ class Accelerator {
   virtual ~Accelerator() = default;
   // "NVIDIA H200"
   virtual std::string name() const = 0;
+  // Bytes that can still be allocated; 0 if unknown.
+  virtual int64_t free_bytes() { return 0; }
   virtual void* allocate(int64_t bytes) = 0;  // aligned to 256
   virtual void release(void* p) noexcept = 0;
   // Host memory that the device can read and write directly.
@@ -86,6 +88,8 @@ class StreamScope {
 void* device_allocate(int64_t bytes);
 void device_free(void* p, int64_t bytes) noexcept;
 AllocatorStats device_stats();
+// Of the device's memory, what no tensor holds; 0 if unknown.
+int64_t device_free_bytes();
 void device_reset_peak();
 void* pinned_allocate(int64_t bytes);
 void pinned_free(void* p, int64_t bytes) noexcept;

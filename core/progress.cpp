@@ -5,10 +5,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
+#include <cmath>
 #include <cstdio>
 #include <sstream>
 
 #include "core/communicator.h"
+#include "core/error.h"
 #include "core/interrupt.h"
 #include "core/text.h"
 
@@ -24,6 +27,25 @@ std::string format_duration(double seconds) {
   if (s >= 3600) return fmt::format("{}h{:02}m", s / 3600, s % 3600 / 60);
   if (s >= 60) return fmt::format("{}m{:02}s", s / 60, s % 60);
   return fmt::format("{}s", s);
+}
+
+double parse_duration(const std::string& text) {
+  double seconds = 0;
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  bool right = !text.empty();
+  for (double unit = 0, last = 1e9; right && at != end; last = unit) {
+    double value = 0;
+    const auto [rest, error] = std::from_chars(at, end, value);
+    const char letter = rest == end ? 's' : *rest;
+    unit = letter == 'h' ? 3600 : letter == 'm' ? 60 : letter == 's' ? 1 : 0;
+    right = error == std::errc() && std::isfinite(value) && value >= 0 && unit > 0 && unit < last;
+    seconds += value * unit;
+    at = rest == end ? end : rest + 1;
+  }
+  check(right && seconds > 0, "'{}' is not a duration; write it as in 90s, 30m or 1h30m",
+        printable(text));
+  return seconds;
 }
 
 void set_notice_sink(std::function<void(const std::string& text)> sink) {

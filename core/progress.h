@@ -38,5 +38,7 @@ void set_notice_sink(std::function<void(const std::string& text)> sink);
 
 // "1h02m", "3m07s", "12s".
 std::string format_duration(double seconds);
+// Seconds of "90s", "30m", "1h30m"; also of a plain number. Throws Error for anything else and for 0.
+double parse_duration(const std::string& text);
 
 }  // namespace sextant

@@ -135,6 +135,7 @@ class QatTask final : public TrainingTask {
     LossConfig c =
         read_loss_config(ConfigReader(config_.loss, config_.where, "loss."), source_.loss);
     c.max_epoch = config_.epochs;
+    c.name_classes(source_.graph.class_names, config_.where);
     return c;
   }
 

@@ -28,6 +28,8 @@ Json decisive(Json config, const std::string& where) {
   if (!config.contains("sync_bn")) config["sync_bn"] = TrainConfig{}.sync_bn;
   if (config["solver"].is_object() && !config["solver"].contains("optimizer"))
     config["solver"]["optimizer"] = std::string(name_of(SolverConfig{}.optimizer));
+  if (config["loss"].is_object() && !config["loss"].contains("class_weights"))
+    config["loss"]["class_weights"] = Json::object();
   if (config["model"].is_object())
     config["model"] =
         read_yolov6_config(ConfigReader(config["model"], where, "config.model."), 1).json();

@@ -121,6 +121,7 @@ class DetectorTask final : public TrainingTask {
         read_loss_config(ConfigReader(config_.loss, config_.where, "loss."), model_config_.loss());
     check_objectness(c, model_config_.objectness, config_.where);
     c.max_epoch = config_.epochs;
+    c.name_classes(names_, config_.where);
     return c;
   }
 
@@ -230,6 +231,11 @@ class DetectorTask final : public TrainingTask {
 };
 
 }  // namespace
+
+std::unique_ptr<TrainingTask> make_detector_task(const TrainConfig& config, const RunData& data,
+                                                 bool resuming, const optim::RepScales* scales) {
+  return std::make_unique<DetectorTask>(config, data, resuming, scales);
+}
 
 RunResult train(const TrainConfig& config, const fs::path& out, bool resume, int64_t stop_after,
                 const optim::RepScales* scales) {

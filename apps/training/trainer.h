@@ -7,11 +7,18 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 
 #include "apps/training/run.h"
 #include "optim/rep_scales.h"
 
 namespace sextant::apps {
+
+// The task of this run, with `scales` as below. Both have to outlive it. `resuming`: its weights come from
+// the run's folder.
+std::unique_ptr<TrainingTask> make_detector_task(const TrainConfig& config, const RunData& data,
+                                                 bool resuming = false,
+                                                 const optim::RepScales* scales = nullptr);
 
 // Trains into `out`. With `resume` it continues the run there (from the start when no epoch was
 // finished); without, throws Error when `out` already holds a run. Throws Error for a resumed run

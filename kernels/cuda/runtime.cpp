@@ -56,6 +56,10 @@ class CudaAccelerator final : public Accelerator {
   explicit CudaAccelerator(std::string name) : name_(std::move(name)) {}
 
   std::string name() const override { return name_; }
+  int64_t free_bytes() override {
+    size_t free = 0, all = 0;
+    return cudaMemGetInfo(&free, &all) == cudaSuccess ? static_cast<int64_t>(free) : 0;
+  }
 
   void* allocate(int64_t bytes) override {
     void* p = nullptr;

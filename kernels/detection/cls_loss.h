@@ -14,7 +14,8 @@
 //                  (PolyLoss, Leng et al. 2022, Poly-1 over binary cross-entropy; plain
 //                  cross-entropy with epsilon 0)
 //
-// The weights are part of what is differentiated; q is not.
+// Each class's terms are multiplied by its weight, where there are any. The powers of p are part of
+// what is differentiated; q is not.
 #pragma once
 
 #include <cstdint>
@@ -41,10 +42,11 @@ constexpr auto enum_names(ClassLossType) {
 //
 // The order of summation is fixed. CUDA: pred has fewer than 2^31 elements.
 struct ClassLoss {
-  const float* pred = nullptr;     // [rows, classes]
-  const int32_t* label = nullptr;  // [rows]; negative: background
-  const double* target = nullptr;  // [rows]; read where label >= 0; null: 1 everywhere
-  float* grad = nullptr;           // [rows, classes]: grad_scale * d sum / d pred; may be null
+  const float* pred = nullptr;           // [rows, classes]
+  const int32_t* label = nullptr;        // [rows]; negative: background
+  const double* target = nullptr;        // [rows]; read where label >= 0; null: 1 everywhere
+  const float* class_weights = nullptr;  // [classes]; null: 1 each
+  float* grad = nullptr;  // [rows, classes]: grad_scale * d sum / d pred; may be null
   int64_t rows = 0;
   int64_t classes = 0;
   ClassLossType type = ClassLossType::kVarifocal;

@@ -56,6 +56,10 @@ SEXTANT_HD double gradient_scale(const ClassLoss& p) {
   return p.divisor == nullptr ? p.grad_scale : p.grad_scale / *p.divisor;
 }
 
+SEXTANT_HD double weight_of(const ClassLoss& p, int64_t c) {
+  return p.class_weights == nullptr ? 1.0 : static_cast<double>(p.class_weights[c]);
+}
+
 // The loss of one class whose target is t; `own` where the class is the row's label.
 SEXTANT_HD Term class_term(const ClassLoss& p, const Bce& b, double t, bool own) {
   const double g = p.gamma;

@@ -65,6 +65,7 @@ class Evaluation {
       c.pred = m.cls;
       c.label = label_.data<int32_t>() + first;
       c.target = target_.data<double>() + first;
+      c.class_weights = truth_.class_weights;
       c.grad = m.cls_grad;
       c.rows = rows;
       c.classes = config_.num_classes;

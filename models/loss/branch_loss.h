@@ -75,7 +75,8 @@ struct TruthView {
   const double* boxes = nullptr;
   const int32_t* classes = nullptr;
   const int64_t* begin = nullptr;
-  int64_t count = 0;  // begin[N], or the capacity if larger
+  int64_t count = 0;                     // begin[N], or the capacity if larger
+  const float* class_weights = nullptr;  // [num_classes]; null: 1 each
 };
 
 // Memory on `device` for a GroundTruth of up to `room` boxes.
@@ -83,11 +84,14 @@ struct PlacedBoxes {
   PlacedBoxes(Device device, int64_t batch, int64_t room);
   // Copies at most view.count boxes, in one transfer taken from `transfers`.
   void upload(const GroundTruth& truth, AsyncTransfers& transfers);
+  // Puts weights of the classes beside them; none: 1 each.
+  void weigh(const std::vector<float>& class_weights);
 
   Device device;
   int64_t batch;
   TruthView view;
-  Tensor memory;  // U8
+  Tensor memory;   // U8
+  Tensor weights;  // F32 [num_classes], or undefined
   // The transfer of the last upload(), also used to copy the values back; null on the host.
   std::shared_ptr<AsyncTransfer> transfer;
 };

@@ -295,6 +295,8 @@ DetectionLoss::DetectionLoss(LossConfig config)
         c.quality_focal_beta);
   check(c.iou_alpha >= 1.0, "detection loss: IoU alpha {} is below 1", c.iou_alpha);
   check(c.temperature > 0.0, "detection loss: temperature {} is not positive", c.temperature);
+  check(c.class_weights.empty() || std::ssize(c.weight_of_class) == c.num_classes,
+        "detection loss: class weights without the names of {} classes", c.num_classes);
   if (c.anchors.empty()) return;
   check(c.anchors.size() == c.strides.size(), "detection loss: anchors of {} levels for {} strides",
         c.anchors.size(), c.strides.size());
@@ -315,6 +317,7 @@ PlacedTargets DetectionLoss::place(const Tensor& targets, int64_t batch, const L
   PlacedTargets placed;
   placed.boxes_ =
       std::make_shared<loss_detail::PlacedBoxes>(device, batch, std::max(room, truth.count()));
+  placed.boxes_->weigh(config_.weight_of_class);
   placed.boxes_->upload(truth, *transfers_);
   return placed;
 }

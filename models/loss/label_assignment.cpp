@@ -223,6 +223,14 @@ void PlacedBoxes::upload(const GroundTruth& truth, AsyncTransfers& transfers) {
   if (transfer) transfer->upload(memory);
 }
 
+void PlacedBoxes::weigh(const std::vector<float>& class_weights) {
+  if (class_weights.empty()) return;
+  Tensor host(Shape{std::ssize(class_weights)});
+  std::ranges::copy(class_weights, host.f32());
+  weights = host.to(device);
+  view.class_weights = weights.f32();
+}
+
 Assignment assign_boxes(const LossConfig& config, const Branch& branch, const TruthView& truth) {
   const Shape shape{branch.batch, branch.anchors};
   Assignment result{Tensor(shape, DType::kI32, branch.device),

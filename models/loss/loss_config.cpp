@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "models/loss/loss_config.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+
 namespace sextant {
 
 void LossConfig::fields(ConfigFields& f) {
@@ -11,6 +15,12 @@ void LossConfig::fields(ConfigFields& f) {
   f("iou_alpha", iou_alpha, 1.0, 10.0);
   f("atss_warmup_epochs", atss_warmup_epochs, 0, kMost);
   f("class_weight", class_weight, 0, kMost);
+  f.verbatim("class_weights", class_weights);
+  for (const auto& [name, weight] : class_weights.items())
+    f.check(
+        weight.is_number() && weight.get<double>() >= 0 && weight.get<double>() <= kMost,
+        "class_weights",
+        fmt::format("gives '{}' {}, must be a number in [0, {}]", name, short_json(weight), kMost));
   f("iou_weight", iou_weight, 0, kMost);
   f("dfl_weight", dfl_weight, 0, kMost);
   f("objectness_weight", objectness_weight, 0, kMost);
@@ -32,6 +42,18 @@ void LossConfig::fields(ConfigFields& f) {
   f("distill_dfl_weight", distill_dfl_weight, 0, kMost);
   f("distill_feat_weight", distill_feat_weight, 0, kMost);
   f("temperature", temperature, 0.01, 1000);
+}
+
+void LossConfig::name_classes(const std::vector<std::string>& names, const std::string& where) {
+  weight_of_class.clear();
+  if (class_weights.empty()) return;
+  weight_of_class.assign(names.size(), 1.0f);
+  for (const auto& [name, weight] : class_weights.items()) {
+    const auto at = std::ranges::find(names, name);
+    check(at != names.end(), "{}: 'loss.class_weights' names '{}', which is no class{}", where,
+          name, names.empty() ? "" : fmt::format("; nearest is '{}'", nearest_name(name, names)));
+    weight_of_class[at - names.begin()] = weight.get<float>();
+  }
 }
 
 LossConfig read_loss_config(ConfigReader r, LossConfig c) {

@@ -31,6 +31,8 @@ struct LossConfig {
   std::vector<std::vector<double>> anchors;
   // From the training run: the epoch at which the distillation weight has decayed to 0.01.
   int64_t max_epoch = 0;
+  // From `class_weights` and the data, by name_classes(): [num_classes], or empty for 1 each.
+  std::vector<float> weight_of_class;
 
   // The rest is in the JSON, under the names of fields().
   kernels::ClassLossType cls_loss = kernels::ClassLossType::kVarifocal;
@@ -39,6 +41,9 @@ struct LossConfig {
   Assigner assigner = Assigner::kTaskAligned;
   int64_t atss_warmup_epochs = 0;  // ATSS in the first epochs, whatever `assigner` says
   double class_weight = 1.0;
+  // By the names of classes: what the terms of a class in the classification loss are multiplied by; 1
+  // where it is not named. Distillation does not read it.
+  Json class_weights = Json::object();
   double iou_weight = 2.5;
   double dfl_weight = 0.5;
   double objectness_weight = 0.0;  // above 0: the head gives objectness maps
@@ -70,6 +75,8 @@ struct LossConfig {
   // Channels of the distance maps: 4, or 4 * (reg_max + 1) with DFL.
   int64_t reg_channels() const { return use_dfl ? 4 * (reg_max + 1) : 4; }
   void fields(ConfigFields& f);
+  // Fills weight_of_class. Throws Error, starting with `where`, for a class that `names` lacks.
+  void name_classes(const std::vector<std::string>& names, const std::string& where);
   // The JSON keys with their values; read_loss_config() restores the same config from it.
   Json json() const { return fields_to_json(*this); }
 };

@@ -32,7 +32,7 @@ double sum_blocks(const ClassLoss& p, const Block& block) {
   return sum;
 }
 
-template <Negative kKind>
+template <Negative kKind, bool kWeighted>
 double logits_block(const ClassLoss& p, int64_t begin, int64_t end) {
   const NegativeParams params = negative_params(p);
   const double wide_scale = gradient_scale(p);
@@ -42,7 +42,16 @@ double logits_block(const ClassLoss& p, int64_t begin, int64_t end) {
   const int64_t n = (end - begin) * p.classes;
   double sum = 0.0;
   // First treats all as negatives, then corrects the few positives.
-  if (grad) {
+  if constexpr (kWeighted) {
+    for (int64_t first = 0; first < n; first += p.classes) {
+#pragma omp simd reduction(+ : sum)
+      for (int64_t c = 0; c < p.classes; ++c) {
+        const NegativeTerm t = negative<kKind>(z[first + c], params);
+        if (grad) grad[first + c] = scale * p.class_weights[c] * t.grad;
+        sum += static_cast<double>(p.class_weights[c]) * static_cast<double>(t.loss);
+      }
+    }
+  } else if (grad) {
 #pragma omp simd reduction(+ : sum)
     for (int64_t i = 0; i < n; ++i) {
       const NegativeTerm t = negative<kKind>(z[i], params);
@@ -57,11 +66,18 @@ double logits_block(const ClassLoss& p, int64_t begin, int64_t end) {
     if (p.label[r] < 0) continue;
     const int64_t i = (r - begin) * p.classes + p.label[r];
     const double target = own_target(p, r);
+    const double weight = weight_of(p, p.label[r]);
     const Term t = class_term(p, bce_of_logit(z[i], target), target, true);
-    sum += t.loss - static_cast<double>(negative<kKind>(z[i], params).loss);
-    if (grad) grad[i] = static_cast<float>(wide_scale * t.grad);
+    sum += weight * (t.loss - static_cast<double>(negative<kKind>(z[i], params).loss));
+    if (grad) grad[i] = static_cast<float>(wide_scale * weight * t.grad);
   }
   return sum;
+}
+
+template <Negative kKind>
+double block_of(const ClassLoss& p, int64_t begin, int64_t end) {
+  return p.class_weights ? logits_block<kKind, true>(p, begin, end)
+                         : logits_block<kKind, false>(p, begin, end);
 }
 
 }  // namespace
@@ -76,8 +92,9 @@ void class_loss(const ClassLoss& p) {
         const bool own = c == p.label[r];
         const double target = own ? own_target(p, r) : 0.0;
         const Term t = class_term(p, bce_of_probability(p.pred[i], target), target, own);
-        sum += t.loss;
-        if (p.grad) p.grad[i] = static_cast<float>(scale * t.grad);
+        const double weight = weight_of(p, c);
+        sum += weight * t.loss;
+        if (p.grad) p.grad[i] = static_cast<float>(scale * weight * t.grad);
       }
     return sum;
   });
@@ -85,9 +102,9 @@ void class_loss(const ClassLoss& p) {
 
 void class_loss_logits(const ClassLoss& p) {
   *p.sum = sum_blocks(p, [&](int64_t begin, int64_t end) {
-    if (p.type == ClassLossType::kPoly) return logits_block<Negative::kPoly>(p, begin, end);
-    return p.gamma == 2.0 ? logits_block<Negative::kSquare>(p, begin, end)
-                          : logits_block<Negative::kPower>(p, begin, end);
+    if (p.type == ClassLossType::kPoly) return block_of<Negative::kPoly>(p, begin, end);
+    return p.gamma == 2.0 ? block_of<Negative::kSquare>(p, begin, end)
+                          : block_of<Negative::kPower>(p, begin, end);
   });
 }
 

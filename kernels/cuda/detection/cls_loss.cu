@@ -46,7 +46,8 @@ __device__ __forceinline__ double elements_at(const ClassLoss& p, NegativeParams
   for (int v = 0; v < kWidth; ++v) {
     const uint32_t at = i + static_cast<uint32_t>(v);
     const uint32_t row = classes.quotient(at);
-    const auto own = static_cast<int32_t>(at - row * classes.divisor) == p.label[row];
+    const auto column = static_cast<int32_t>(at - row * classes.divisor);
+    const bool own = column == p.label[row];
     Term t{};
     if (own) {
       const double target = own_target(p, row);
@@ -54,8 +55,9 @@ __device__ __forceinline__ double elements_at(const ClassLoss& p, NegativeParams
     } else {
       t = Kind::negative_term(p, params, value.v[v]);
     }
-    sum += t.loss;
-    grad.v[v] = static_cast<float>(p.grad_scale * t.grad);
+    const double weight = weight_of(p, column);
+    sum += weight * t.loss;
+    grad.v[v] = static_cast<float>(p.grad_scale * weight * t.grad);
   }
   if (p.grad != nullptr) store<kWidth>(p.grad + i, grad);
   return sum;

@@ -166,6 +166,38 @@ TEST_CASE("class loss gradients are those of the losses") {
     }
 }
 
+TEST_CASE("class weights multiply the terms of their class and their gradients") {
+  const std::vector<float> weights = {2.5f, 1.0f, 0.0f, 0.25f};
+  for (const ClassLossType type : kClassLossTypes)
+    for (const bool logits : {false, true}) {
+      CAPTURE(name_of(type), logits);
+      const auto loss = [&](const ClassLoss& p) {
+        return logits ? class_loss_logits(p) : class_loss(p);
+      };
+      // A weight of one class alone is what it adds to the loss.
+      ClassLossCase k(120, 4, 9, logits ? -6 : 0.05, logits ? 6 : 0.95);
+      k.p.type = type;
+      const double plain = loss(k.p);
+      const std::vector<float> grad = k.grad;
+      double want = 0;
+      for (size_t c = 0; c < weights.size(); ++c) {
+        std::vector<float> one(4, 0.0f);
+        one[c] = 1;
+        k.p.class_weights = one.data();
+        const double part = loss(k.p);
+        REQUIRE(part > 0);
+        want += static_cast<double>(weights[c]) * part;
+      }
+      k.p.class_weights = weights.data();
+      REQUIRE(loss(k.p) == Approx(want).epsilon(1e-6));
+      REQUIRE(std::abs(want - plain) > 0.01 * plain);
+      for (size_t i = 0; i < grad.size(); ++i)
+        REQUIRE(k.grad[i] == Approx(weights[i % 4] * grad[i]).epsilon(1e-5).margin(1e-12));
+      k.p.grad = nullptr;
+      REQUIRE(loss(k.p) == Approx(want).epsilon(1e-6));
+    }
+}
+
 TEST_CASE("class losses on logits equal their definition in double") {
   for (const ClassLossType type : kClassLossTypes)
     for (const double gamma : {2.0, 1.5})

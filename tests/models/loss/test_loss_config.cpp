@@ -46,6 +46,8 @@ TEST_CASE("loss config writes what it reads") {
       value = "diou";
     else if (key == "assigner")
       value = "atss";
+    else if (key == "class_weights")
+      value = {{"b", 2.5}};
     else if (key == "focal_alpha")
       value = 0.75;
     else if (value.is_number_integer())
@@ -53,8 +55,11 @@ TEST_CASE("loss config writes what it reads") {
     else
       value = value.get<double>() + 0.5;
   }
-  const LossConfig c = read_loss(j.dump().c_str());
+  LossConfig c = read_loss(j.dump().c_str());
   REQUIRE(c.json() == j);
+  c.num_classes = 2;
+  c.name_classes({"a", "b"}, "run.json");
+  REQUIRE(c.weight_of_class == std::vector<float>{1, 2.5f});
   REQUIRE(DetectionLoss(c).config().json() == j);
 }
 
@@ -74,4 +79,18 @@ TEST_CASE("loss config refuses unknown keys and values out of range by name") {
   REQUIRE_THAT(error_of([] { read_loss(R"({"topk": "x"})"); }), Contains("wrong type"));
   REQUIRE_THAT(error_of([] { from_name<Assigner>("max"); }),
                Contains("unknown assigner 'max'; use tal, atss or simota"));
+}
+
+TEST_CASE("class weights of classes that are not there, or without their names, are refused") {
+  LossConfig c = read_loss(R"({"class_weights": {"plateletts": 2}})");
+  REQUIRE(error_of([&] {
+            c.name_classes({"platelets", "cells"}, "run.json");
+          }) ==
+          "run.json: 'loss.class_weights' names 'plateletts', which is no class; nearest is "
+          "'platelets'");
+  REQUIRE(error_of([&] { DetectionLoss{c}; }).find("class weights") != std::string::npos);
+  REQUIRE(error_of([] { read_loss(R"({"class_weights": {"a": -1}})"); }).find("'a' -1") !=
+          std::string::npos);
+  REQUIRE(error_of([] { read_loss(R"({"class_weights": {"a": "2"}})"); }).find("'a' \"2\"") !=
+          std::string::npos);
 }

@@ -62,6 +62,8 @@ void check_class_loss(TestGpu& gpu, ClassLoss o, bool logits, bool with_grad, in
     label.push_back(r % 3 == 1 ? -1 : static_cast<int32_t>(r * 7 % o.classes));
     target.push_back(0.1 + 0.08 * static_cast<double>(r % 11));
   }
+  const std::vector<float> weight = random_values(o.classes, 103, 0.25, 3);
+  const bool weighted = offset == 1;
   // Gradients by central differences: independent of the formulas of the kernels.
   double sum_ref = 0;
   std::vector<double> grad_ref;
@@ -69,7 +71,8 @@ void check_class_loss(TestGpu& gpu, ClassLoss o, bool logits, bool with_grad, in
     const auto r = static_cast<size_t>(i / o.classes);
     const bool own = i % o.classes == label[r];
     const auto loss = [&](double x) {
-      return class_formula(o, logits ? 1 / (1 + std::exp(-x)) : x, own, target[r]);
+      const double scale = weighted ? static_cast<double>(weight[i % o.classes]) : 1.0;
+      return scale * class_formula(o, logits ? 1 / (1 + std::exp(-x)) : x, own, target[r]);
     };
     const double x = pred[static_cast<size_t>(i)], h = 1e-5;
     sum_ref += loss(x);
@@ -79,15 +82,17 @@ void check_class_loss(TestGpu& gpu, ClassLoss o, bool logits, bool with_grad, in
   o.pred = pred.data();
   o.label = label.data();
   o.target = target.data();
+  if (weighted) o.class_weights = weight.data();
   o.grad = with_grad ? grad_cpu.data() : nullptr;
   const double sum_cpu = class_loss_on_cpu(o, logits);
 
-  const DeviceArray pd(gpu, pred, offset), grad(gpu, undefined(n));
+  const DeviceArray pd(gpu, pred, offset), grad(gpu, undefined(n)), wd(gpu, weight);
   const DeviceArrayOf<int32_t> ld(gpu, label);
   const DeviceArrayOf<double> td(gpu, target), sum(gpu, {-1.0});
   o.pred = pd.data();
   o.label = ld.data();
   o.target = td.data();
+  if (weighted) o.class_weights = wd.data();
   o.grad = with_grad ? grad.data() : nullptr;
   o.sum = sum.data();
   start(gpu, logits ? cuda::class_loss_logits : cuda::class_loss, o);
