@@ -60,6 +60,8 @@ class ConfigFields {
     else
       (*json_)[key] = value;
   }
+  // Height and width: a number, then of both and `width` is 0, or a list of the two; each in [low, high].
+  void sides(const std::string& key, int& height, int& width, double low, double high);
   template <class T>
   void required(const std::string& key, T& value) {
     require(key);

@@ -29,14 +29,15 @@ void save_checkpoint(const std::filesystem::path& path, SafeTensors state,
 }
 
 SafeTensors with_metadata(SafeTensors state, const CheckpointInfo& info) {
-  const Json meta = {{"format", kFormat},
-                     {"version", 1},
-                     {"model", info.model},
-                     {"class_names", info.class_names},
-                     {"image_size", info.image_size},
-                     {"gray_border", info.gray_border},
-                     {"epoch", info.epoch},
-                     {"metrics", info.metrics}};
+  Json meta = {{"format", kFormat},
+               {"version", 1},
+               {"model", info.model},
+               {"class_names", info.class_names},
+               {"image_size", info.image_size},
+               {"gray_border", info.gray_border},
+               {"epoch", info.epoch},
+               {"metrics", info.metrics}};
+  if (info.image_width > 0) meta["image_width"] = info.image_width;
   state.metadata["sextant"] = json_text(meta);
   return state;
 }
@@ -114,6 +115,7 @@ LoadedCheckpoint load_checkpoint(const SafeTensors& file) {
   check_class_names(out.info.class_names, file.path);
   r.require("image_size", out.info.image_size);
   r.number("image_size", out.info.image_size, 0, 8192);
+  r.number("image_width", out.info.image_width, 0, 8192);
   r.number("gray_border", out.info.gray_border, 0, 1024);
   r.get("epoch", out.info.epoch);
   r.get("metrics", out.info.metrics);
@@ -182,6 +184,7 @@ deploy::Graph to_graph(Yolov6& model, const CheckpointInfo& info) {
   deploy::Graph graph = deploy::fuse(trace_graph(model));
   graph.class_names = info.class_names;
   graph.image_size = info.image_size;
+  graph.image_width = info.image_width;
   graph.gray_border = info.gray_border;
   return graph;
 }

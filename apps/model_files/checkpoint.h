@@ -21,6 +21,7 @@ struct CheckpointInfo {
   int64_t gray_border = 0;
   int64_t epoch = -1;
   Json metrics = Json::object();  // of the evaluation at that epoch, if any
+  int64_t image_width = 0;        // where it differs from image_size, then the height
 };
 
 void save_checkpoint(const std::filesystem::path& path, const Yolov6& model,

@@ -97,11 +97,11 @@ class QatTask final : public TrainingTask {
     input.cls_logits = out.cls_logits;
     input.reg = out.reg;
     input.objectness = out.objectness;
-    const int64_t side = config_.image_size;
+    const int64_t height = config_.image_size, width = config_.width();
     std::optional<WithoutImages> without;
     if (!batch.counts) without.emplace(*processes());
     Communicator* const across = without ? &*without : processes();
-    const LossResult r = loss_(input, batch.targets, {side, side, epoch_, across, batch.whole});
+    const LossResult r = loss_(input, batch.targets, {height, width, epoch_, across, batch.whole});
     Variable total = scale(r.loss, static_cast<float>(config_.loss_weight));
     LossParts parts;
     if (distillation_) distillation_->add_parts(batch.images, out, batch.share(), parts);
@@ -142,6 +142,7 @@ class QatTask final : public TrainingTask {
   void write_start(const deploy::Graph* given) {
     start_ = make_start(config_, source_.graph, given);
     start_->image_size = config_.image_size;
+    start_->image_width = config_.image_width;
     fs::create_directories(start_file_.parent_path());
     deploy::save_deploy(start_file_, *start_);
   }

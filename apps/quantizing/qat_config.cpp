@@ -65,7 +65,13 @@ void QatConfig::resolve(const SourceModel& source) {
     solver.lr0 = 0.01 * rate * static_cast<double>(batch) / images;
   }
   if (solver.nominal_batch == 0) solver.nominal_batch = batch;
+  const int given = image_width;
   image_size = deploy::choose_image_size(image_size, source.graph, where + ": 'image_size'");
+  const auto width = static_cast<int>(source.graph.width_for(image_size));
+  image_width = width == image_size ? 0 : width;
+  check(given == 0 || given == image_width,
+        "{}: 'image_size' is [{}, {}]; the model's shape is kept: leave it out, or give the height",
+        where, image_size, given);
   check_objectness(read_loss_config(ConfigReader(loss, where, "loss."), source.loss),
                    source.decode().objectness, where);
 }

@@ -143,25 +143,27 @@ std::vector<EpochRow> rows_from_json(const Json& json, const std::string& where)
 void write_batch_picture(const std::filesystem::path& path, const data::Batch& batch,
                          const std::vector<std::string>& names) {
   const int64_t side = batch.size() >= 9 ? 3 : (batch.size() >= 4 ? 2 : 1);
-  const auto size = static_cast<int>(batch.images.dim(1));
+  const auto height = static_cast<int>(batch.images.dim(1));
+  const auto width = static_cast<int>(batch.images.dim(2));
   const Tensor images = batch.images.to(Device::kCpu);
   data::Image sheet;
-  sheet.width = sheet.height = size * static_cast<int>(side);
+  sheet.width = width * static_cast<int>(side);
+  sheet.height = height * static_cast<int>(side);
   sheet.pixels.resize(static_cast<size_t>(sheet.width) * static_cast<size_t>(sheet.height) * 3);
   std::vector<data::LabelledBox> boxes;
-  const int64_t row = int64_t{size} * 3;
+  const int64_t row = int64_t{width} * 3;
   for (int64_t k = 0; k < side * side; ++k)
-    for (int64_t y = 0; y < size; ++y)
-      std::copy_n(images.data<uint8_t>() + (k * size + y) * row, row,
-                  sheet.pixels.data() + ((k / side * size + y) * side + k % side) * row);
+    for (int64_t y = 0; y < height; ++y)
+      std::copy_n(images.data<uint8_t>() + (k * height + y) * row, row,
+                  sheet.pixels.data() + ((k / side * height + y) * side + k % side) * row);
   for (int64_t i = 0; i < batch.targets.dim(0); ++i) {
     const float* t = batch.targets.f32() + i * 6;
     const auto k = static_cast<int64_t>(t[0]);
     if (k >= side * side) continue;
     const double x = static_cast<double>(k % side) + t[2], y = static_cast<double>(k / side) + t[3];
     const auto c = static_cast<size_t>(t[1]);
-    boxes.push_back({{(x - t[4] / 2.0) * size, (y - t[5] / 2.0) * size, (x + t[4] / 2.0) * size,
-                      (y + t[5] / 2.0) * size},
+    boxes.push_back({{(x - t[4] / 2.0) * width, (y - t[5] / 2.0) * height, (x + t[4] / 2.0) * width,
+                      (y + t[5] / 2.0) * height},
                      static_cast<int>(c),
                      c < names.size() ? names[c] : std::to_string(c)});
   }

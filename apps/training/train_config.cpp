@@ -104,7 +104,7 @@ void RunConfig::fields(ConfigFields& f) {
   f("device", device);
   f("epochs", epochs, 1, 100000);
   f("batch", batch, 1, 4096);
-  f("image_size", image_size, 64, 4096);
+  f.sides("image_size", image_size, image_width, 64, 4096);
   f("workers", workers, 0, 256);
   f("close_mosaic", close_mosaic, 0, 100000);
   f("eval_interval", eval_interval, 1, 100000);
@@ -155,15 +155,16 @@ TrainConfig parse_train_config(const Json& json, const std::string& where,
   c.where = where;
   ConfigReader r(json, where, "", folder);
   read_fields(r, c);
-  if (2 * c.gray_border >= c.image_size)
-    r.fail_key("gray_border",
-               fmt::format("is {}, leaves nothing of {} pixels", c.gray_border, c.image_size));
+  if (2 * c.gray_border >= std::min(c.image_size, c.width()))
+    r.fail_key("gray_border", fmt::format("is {}, leaves nothing of {} pixels", c.gray_border,
+                                          std::min(c.image_size, c.width())));
   set_training_mode(c);
   // Mistakes are reported now, not after the data has been read.
   const Yolov6Config model = read_yolov6_config(ConfigReader(c.model, where, "model."), 1);
-  if (c.image_size % model.size_multiple() != 0)
-    r.fail_key("image_size",
-               fmt::format("is {}, must be a multiple of {}", c.image_size, model.size_multiple()));
+  for (const int side : {c.image_size, c.width()})
+    if (side % model.size_multiple() != 0)
+      r.fail_key("image_size",
+                 fmt::format("is {}, must be a multiple of {}", side, model.size_multiple()));
   if (model.lite() && !c.teacher.empty())
     r.fail_key("teacher", "is given, but YOLOv6Lite is trained without distillation");
   check_objectness(read_loss_config(ConfigReader(c.loss, where, "loss."), model.loss()),

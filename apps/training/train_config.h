@@ -89,7 +89,8 @@ struct RunConfig {
   deploy::DeviceChoice device = deploy::DeviceChoice::kAuto;
   int64_t epochs = 60;
   int64_t batch = 16;
-  int image_size = 320;
+  int image_size = 320;  // height, and width where that is 0
+  int image_width = 0;
   int workers = 0;            // loader threads; 0: one per processor
   int64_t close_mosaic = 10;  // the last epochs are without mosaic and mixup
   int64_t eval_interval = 5;  // epochs between evaluations; the last epoch is always evaluated
@@ -104,10 +105,11 @@ struct RunConfig {
   data::AugmentConfig augment;
 
   void fields(ConfigFields& f);
+  int width() const { return image_width > 0 ? image_width : image_size; }
 };
 
 struct TrainConfig : RunConfig {
-  // Each batch is resized to a side drawn from image_size * [1 - multi_scale, 1 + multi_scale].
+  // Each batch is resized to image_size times a number drawn from [1 - multi_scale, 1 + multi_scale].
   double multi_scale = 0;
   int64_t gray_border = 0;          // pixels of each side of every image that stay grey
   std::string init;                 // checkpoint to start from; relative to the config file

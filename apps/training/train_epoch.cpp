@@ -30,6 +30,7 @@ data::LoaderConfig loader_config(const RunConfig& config, Device device, int64_t
   data::LoaderConfig c;
   c.batch = config.batch;
   c.size = config.image_size;
+  c.width = config.image_width;
   c.border = static_cast<int>(gray_border);
   c.shuffle = true;
   c.augment = config.augment;

@@ -81,9 +81,9 @@ class DetectorTask final : public TrainingTask {
   }
 
   std::function<LossItems()> iterate(const data::Batch& batch, int64_t iteration) override {
-    const int side = side_of(iteration);
+    const data::ImageSize size = size_of(iteration);
     const LossValues values =
-        step_->run(resized(batch.images, side), batch.targets, epoch_, batch.whole, batch.counts);
+        step_->run(resized(batch.images, size), batch.targets, epoch_, batch.whole, batch.counts);
     return [values] { return values.items(); };
   }
 
@@ -188,10 +188,11 @@ class DetectorTask final : public TrainingTask {
     teacher_->to(device_);
   }
 
-  // The side of an iteration's images.
-  int side_of(int64_t iteration) const {
+  // The size of an iteration's images, of the same shape but for rounding.
+  data::ImageSize size_of(int64_t iteration) const {
     constexpr uint64_t kStream = 0x7363616C65;  // of its own ("scale")
-    if (config_.multi_scale == 0) return config_.image_size;
+    const data::ImageSize whole{config_.width(), config_.image_size};
+    if (config_.multi_scale == 0) return whole;
     const int64_t step = model_config_.size_multiple();
     const double size = config_.image_size / static_cast<double>(step);
     const int64_t low =
@@ -199,18 +200,22 @@ class DetectorTask final : public TrainingTask {
     const int64_t high =
         std::max<int64_t>(low, static_cast<int64_t>(size * (1 + config_.multi_scale)));
     Rng rng(config_.seed ^ kStream, static_cast<uint64_t>(iteration));
-    return static_cast<int>(step * (low + rng.below(high - low + 1)));
+    const int64_t height = step * (low + rng.below(high - low + 1));
+    const double width = static_cast<double>(whole.width * height) / whole.height;
+    const auto steps = static_cast<int64_t>(std::round(width / static_cast<double>(step)));
+    return {static_cast<int>(step * std::max<int64_t>(1, steps)), static_cast<int>(height)};
   }
 
-  Tensor resized(const Tensor& images, int side) const {
-    if (side == config_.image_size) return images;
-    return device_ == Device::kCpu ? data::resize_batch(images, side, side)
-                                   : data::resize_device_batch(images, side, side);
+  Tensor resized(const Tensor& images, data::ImageSize size) const {
+    if (size == data::ImageSize{config_.width(), config_.image_size}) return images;
+    return device_ == Device::kCpu ? data::resize_batch(images, size.height, size.width)
+                                   : data::resize_device_batch(images, size.height, size.width);
   }
 
   CheckpointInfo checkpoint_info(const EpochRow& row) const {
     CheckpointInfo info{model_config_.json(), names_, config_.image_size, config_.gray_border,
                         row.epoch};
+    info.image_width = config_.image_width;
     if (row.map50_95 >= 0) info.metrics = {{"map50", row.map50}, {"map50_95", row.map50_95}};
     return info;
   }

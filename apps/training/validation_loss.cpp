@@ -16,7 +16,9 @@ std::optional<LossItems> validation_losses(TrainingTask& task, const data::Datas
   for (int64_t i = 0; i < val.size(); i += config.batch) {
     progress.update(i);
     data::Batch batch = data::load_batch(val, i, std::min(val.size(), i + config.batch),
-                                         config.image_size, static_cast<int>(traits.gray_border));
+                                         {.width = config.width(),
+                                          .height = config.image_size,
+                                          .border = static_cast<int>(traits.gray_border)});
     if (batch.size() == 0) continue;
     batch.images = batch.images.to(traits.device);
     const LossItems items = task.losses(batch);

@@ -20,7 +20,7 @@ AffineRanges ranges_of(const AugmentConfig& c) {
 // Draws the pictures of one sample.
 struct Planner {
   const SampleSource& source;
-  int size;
+  ImageSize size;
   const AugmentConfig& config;
   Rng& rng;
   AugmentPlan& plan;
@@ -32,8 +32,9 @@ struct Planner {
 
 void Planner::warp(AugmentPlan::Picture picture, const std::vector<PixelLabel>& labels) const {
   const AffineDraws draws = draw_affine(ranges_of(config), rng);
-  picture.matrix = affine_matrix(draws, picture.canvas_width, picture.canvas_height, size, size);
-  const auto kept = transform_labels(labels, picture.matrix, draws.scale, size, size);
+  picture.matrix =
+      affine_matrix(draws, picture.canvas_width, picture.canvas_height, size.width, size.height);
+  const auto kept = transform_labels(labels, picture.matrix, draws.scale, size.width, size.height);
   plan.labels.insert(plan.labels.end(), kept.begin(), kept.end());
   plan.pictures.push_back(std::move(picture));
 }
@@ -43,8 +44,8 @@ void Planner::mosaic(int64_t index) const {
   for (size_t k = 1; k < 4; ++k) indices[k] = rng.below(source.count);
   for (size_t k = 3; k > 0; --k)
     std::swap(indices[k], indices[static_cast<size_t>(rng.below(static_cast<int64_t>(k) + 1))]);
-  const int yc = static_cast<int>(rng.uniform(size / 2, 3 * size / 2));
-  const int xc = static_cast<int>(rng.uniform(size / 2, 3 * size / 2));
+  const int yc = static_cast<int>(rng.uniform(size.height / 2, 3 * size.height / 2));
+  const int xc = static_cast<int>(rng.uniform(size.width / 2, 3 * size.width / 2));
   std::array<LoadedSample, 4> samples;
   MosaicTiles tiles;
   for (size_t k = 0; k < 4; ++k) {
@@ -52,32 +53,34 @@ void Planner::mosaic(int64_t index) const {
     tiles[k] = {samples[k].image.get(), samples[k].labels};
   }
   const auto places = mosaic_places(tiles, xc, yc);
-  AugmentPlan::Picture picture{{}, 2 * size, 2 * size, {}};
+  AugmentPlan::Picture picture{{}, 2 * size.width, 2 * size.height, {}};
   for (size_t k = 0; k < 4; ++k)
     picture.tiles.push_back({samples[k].image, samples[k].index, places[k].left, places[k].top});
-  warp(std::move(picture), mosaic_labels(tiles, places, size, size));
+  warp(std::move(picture), mosaic_labels(tiles, places, size.width, size.height));
 }
 
 void Planner::single(int64_t index) const {
   LoadedSample sample = source.load(index);
-  const LetterboxGeometry g = letterbox_geometry(sample.image->width, sample.image->height,
-                                                 {size, size, true, kPadValue, source.border});
+  const LetterboxGeometry g =
+      letterbox_geometry(sample.image->width, sample.image->height,
+                         {size.width, size.height, true, kPadValue, source.border});
   if (g.resized_width != g.image_width || g.resized_height != g.image_height) {
     sample.image = std::make_shared<const Image>(
         resize_bilinear(*sample.image, g.resized_width, g.resized_height));
     sample.index = -1;
   }
-  warp({{{sample.image, sample.index, g.left, g.top}}, size, size, {}},
+  warp({{{sample.image, sample.index, g.left, g.top}}, size.width, size.height, {}},
        canvas_labels(*sample.labels, g));
 }
 
-void paint_picture(const AugmentPlan::Picture& picture, int size, Image& canvas, uint8_t* out) {
+void paint_picture(const AugmentPlan::Picture& picture, ImageSize size, Image& canvas,
+                   uint8_t* out) {
   std::vector<CanvasTile> tiles;
   for (const auto& t : picture.tiles) tiles.push_back({t.image.get(), t.left, t.top});
   const int width = picture.canvas_width, height = picture.canvas_height;
-  paint_canvas(tiles, width, height, seen_through(picture.matrix, size, size, width, height),
-               canvas);
-  warp_affine_into(canvas, picture.matrix, size, size, kPadValue, out);
+  paint_canvas(tiles, width, height,
+               seen_through(picture.matrix, size.width, size.height, width, height), canvas);
+  warp_affine_into(canvas, picture.matrix, size.width, size.height, kPadValue, out);
 }
 
 }  // namespace
@@ -136,7 +139,7 @@ double draw_mixup_ratio(Rng& rng) {
   return x / (x + y);
 }
 
-AugmentPlan plan_augmentation(const SampleSource& source, int64_t index, int size,
+AugmentPlan plan_augmentation(const SampleSource& source, int64_t index, ImageSize size,
                               const AugmentConfig& config, bool mosaic_on, Rng& rng) {
   check(index >= 0 && index < source.count, "augment: sample {} is out of range, there are {}",
         index, source.count);
@@ -158,14 +161,14 @@ AugmentPlan plan_augmentation(const SampleSource& source, int64_t index, int siz
     plan.colors = hsv_tables(h, s, v);
   }
   plan.flip_up_down = rng.uniform() < config.flipud;
-  if (plan.flip_up_down) flip_up_down(plan.labels, size);
+  if (plan.flip_up_down) flip_up_down(plan.labels, size.height);
   plan.flip_left_right = rng.uniform() < config.fliplr;
-  if (plan.flip_left_right) flip_left_right(plan.labels, size);
+  if (plan.flip_left_right) flip_left_right(plan.labels, size.width);
   return plan;
 }
 
-void paint(const AugmentPlan& plan, int size, Image& canvas, uint8_t* out) {
-  const int64_t pixels = int64_t{size} * size;
+void paint(const AugmentPlan& plan, ImageSize size, Image& canvas, uint8_t* out) {
+  const int64_t pixels = int64_t{size.width} * size.height;
   paint_picture(plan.pictures[0], size, canvas, out);
   if (plan.pictures.size() > 1) {
     std::vector<uint8_t> other(static_cast<size_t>(3 * pixels));
@@ -173,8 +176,8 @@ void paint(const AugmentPlan& plan, int size, Image& canvas, uint8_t* out) {
     mixup(out, other.data(), 3 * pixels, plan.mix_ratio);
   }
   if (plan.colors) apply_hsv(*plan.colors, out, pixels);
-  if (plan.flip_up_down) flip_up_down(out, size, size);
-  if (plan.flip_left_right) flip_left_right(out, size, size);
+  if (plan.flip_up_down) flip_up_down(out, size.width, size.height);
+  if (plan.flip_left_right) flip_left_right(out, size.width, size.height);
 }
 
 }  // namespace sextant::data

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The official training augmentation, one sample at a time.
 //
-//   with probability mosaic:  4 tiles -> canvas of twice the size -> random affine to size x size,
+//   with probability mosaic:  4 tiles -> canvas of twice the size -> random affine to the result's size,
 //                             then with probability mixup: blend with a second such picture
 //   else:                     letterbox -> random affine
 //   then HSV jitter, flip up-down, flip left-right
@@ -51,7 +51,7 @@ std::vector<PixelLabel> canvas_labels(const std::vector<Label>& labels,
 // The official mixup ratio: Beta(32, 32).
 double draw_mixup_ratio(Rng& rng);
 
-// A sample from the dataset: the image resized to fit size x size (see letterbox_geometry), and its
+// A sample from the dataset: the image resized to fit the result (see letterbox_geometry), and its
 // labels.
 struct LoadedSample {
   std::shared_ptr<const Image> image;
@@ -90,13 +90,13 @@ struct AugmentPlan {
   std::vector<PixelLabel> labels;  // in pixels of the result
 };
 
-// Draws the augmentation of sample `index` for size x size pixels. Depends on its arguments only.
+// Draws the augmentation of sample `index` for a result of this size. Depends on its arguments only.
 // `mosaic_on` false: no mosaic and no mixup. Throws Error for an index out of range.
-AugmentPlan plan_augmentation(const SampleSource& source, int64_t index, int size,
+AugmentPlan plan_augmentation(const SampleSource& source, int64_t index, ImageSize size,
                               const AugmentConfig& config, bool mosaic_on, Rng& rng);
 
-// Writes the result, size x size x 3 bytes. `canvas` is scratch memory to reuse from sample to
+// Writes the result, height x width x 3 bytes. `canvas` is scratch memory to reuse from sample to
 // sample.
-void paint(const AugmentPlan& plan, int size, Image& canvas, uint8_t* out);
+void paint(const AugmentPlan& plan, ImageSize size, Image& canvas, uint8_t* out);
 
 }  // namespace sextant::data

@@ -22,7 +22,7 @@ Tensor DevicePainter::upload(const AugmentPlan::Tile& tile) {
   return there;
 }
 
-Tensor DevicePainter::paint(std::span<const AugmentPlan* const> plans, int size) {
+Tensor DevicePainter::paint(std::span<const AugmentPlan* const> plans, ImageSize size) {
   std::vector<kernels::AugmentSample> samples(plans.size());
   std::vector<Tensor> in_use;
   for (size_t n = 0; n < plans.size(); ++n) {
@@ -55,10 +55,10 @@ Tensor DevicePainter::paint(std::span<const AugmentPlan* const> plans, int size)
   }
   const auto batch = static_cast<int64_t>(plans.size());
   const Tensor list = device_bytes(std::span<const kernels::AugmentSample>(samples));
-  Tensor out(Shape{batch, size, size, 3}, DType::kU8, Device::kCuda);
+  Tensor out(Shape{batch, size.height, size.width, 3}, DType::kU8, Device::kCuda);
   kernels::backend(Device::kCuda)
-      .augment({static_cast<const kernels::AugmentSample*>(list.raw()), batch, size, size,
-                kPadValue, out.data<uint8_t>()});
+      .augment({static_cast<const kernels::AugmentSample*>(list.raw()), batch, size.width,
+                size.height, kPadValue, out.data<uint8_t>()});
   return out;
 }
 

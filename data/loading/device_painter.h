@@ -17,9 +17,9 @@ class DevicePainter {
   // with each batch that uses them.
   explicit DevicePainter(int64_t budget_bytes) : left_bytes_(budget_bytes) {}
 
-  // Returns u8 [N,size,size,3] on the device, rendered in one kernel (kernels/augment.h): as
+  // Returns u8 [N,height,width,3] on the device, rendered in one kernel (kernels/augment.h): as
   // paint() renders each plan, except where coordinates are within rounding of a step.
-  Tensor paint(std::span<const AugmentPlan* const> plans, int size);
+  Tensor paint(std::span<const AugmentPlan* const> plans, ImageSize size);
 
  private:
   Tensor upload(const AugmentPlan::Tile& tile);

@@ -86,9 +86,9 @@ Batch assemble(Tensor images, std::vector<Slot>& slots, bool with_geometry) {
 void check_config(const Dataset& dataset, const LoaderConfig& c) {
   check(!dataset.samples.empty(), "loader: the dataset {} has no sample", dataset.path);
   check(c.batch > 0, "loader: batch is {}, must be positive", c.batch);
-  check(c.size > 0, "loader: size is {}, must be positive", c.size);
-  check(c.border >= 0 && 2 * c.border < c.size, "loader: a border of {} with size {}", c.border,
-        c.size);
+  check(c.size > 0 && c.width >= 0, "loader: size is {} x {}, must be positive", c.size, c.width);
+  check(c.border >= 0 && 2 * c.border < std::min(c.size, c.canvas().width),
+        "loader: a border of {} with size {} x {}", c.border, c.size, c.canvas().width);
   check(c.threads > 0 && c.threads <= 256, "loader: threads is {}, must be in [1, 256]", c.threads);
   check(c.process >= 0 && c.process < c.processes, "loader: process {} of {}", c.process,
         c.processes);
@@ -103,7 +103,8 @@ struct Loader::State {
   State(const Dataset& d, LoaderConfig c)
       : dataset(d),
         config(std::move(c)),
-        store(d, {config.size, config.size, true, kPadValue, config.border}, config.cache_bytes,
+        size(config.canvas()),
+        store(d, {size.width, size.height, true, kPadValue, config.border}, config.cache_bytes,
               config.augment.has_value()),
         source{d.size(), [this](int64_t index) { return store.load_good(index); }, config.border},
         painter(config.device_cache_bytes) {
@@ -144,6 +145,7 @@ struct Loader::State {
 
   const Dataset& dataset;
   const LoaderConfig config;
+  const ImageSize size;  // of the canvas
   SampleStore store;
   const SampleSource source;
   DevicePainter painter;
@@ -161,7 +163,7 @@ std::shared_ptr<Pending> Loader::State::new_batch(const Epoch& e) const {
   pending->slots.resize(static_cast<size_t>(pending->left));
   if (paints()) return pending;
   try {
-    pending->images = Tensor(Shape{pending->left, config.size, config.size, 3}, DType::kU8);
+    pending->images = Tensor(Shape{pending->left, size.height, size.width, 3}, DType::kU8);
   } catch (...) {
     pending->error = std::current_exception();
   }
@@ -174,12 +176,12 @@ void Loader::State::make_sample(const Epoch& e, int64_t position, Slot& slot, Im
   if (config.augment) {
     Rng rng(config.seed, static_cast<uint64_t>(e.number) << 32 | static_cast<uint64_t>(position));
     AugmentPlan plan =
-        plan_augmentation(source, slot.index, config.size, *config.augment, e.mosaic_on, rng);
+        plan_augmentation(source, slot.index, size, *config.augment, e.mosaic_on, rng);
     slot.labels = std::move(plan.labels);
     if (paints())
       slot.plan = std::move(plan);
     else
-      paint(plan, config.size, canvas, out);  // also releases the images
+      paint(plan, size, canvas, out);  // also releases the images
     return;
   }
   const auto image = store.load(slot.index);
@@ -211,7 +213,7 @@ void Loader::State::work() {
     lock.unlock();
     if (!error) {
       try {
-        const int64_t bytes = int64_t{3} * config.size * config.size;
+        const int64_t bytes = int64_t{3} * size.width * size.height;
         uint8_t* out = paints() ? nullptr : pending->images.data<uint8_t>() + at * bytes;
         const int64_t position = batch * config.batch + share(*e, batch).begin + at;
         make_sample(*e, position, pending->slots[static_cast<size_t>(at)], canvas, out);
@@ -290,7 +292,7 @@ bool Loader::next(Batch& batch) {
     if (s.paints()) {
       std::vector<const AugmentPlan*> plans;
       for (const Slot& slot : pending->slots) plans.push_back(&slot.plan);
-      images = s.painter.paint(plans, s.config.size);
+      images = s.painter.paint(plans, s.size);
     }
     batch = assemble(images, pending->slots, !s.config.augment);
     batch.images = batch.images.to(s.config.device);

@@ -26,8 +26,8 @@
 namespace sextant::data {
 
 struct Batch {
-  Tensor images;   // u8 [N,S,S,3], RGB, on the loader's device
-  Tensor targets;  // f32 [M,6]: image in the batch, class, cx, cy, w, h relative to S; sorted by
+  Tensor images;   // u8 [N,H,W,3], RGB, on the loader's device
+  Tensor targets;  // f32 [M,6]: image in the batch, class, cx, cy, w, h relative to W, H; sorted by
                    // image. Crowd boxes are not in it.
   std::vector<int64_t> indices;             // the samples, N of them
   std::vector<LetterboxGeometry> geometry;  // N, without augmentation; else empty
@@ -45,7 +45,8 @@ struct Batch {
 
 struct LoaderConfig {
   int64_t batch = 16;
-  int size = 320;  // side of the square canvas
+  int size = 320;  // side of the square canvas, or its height
+  int width = 0;   // of the canvas, where it differs from the height; 0: square
   int border = 0;  // grey pixels on every side of it, see LetterboxOptions
   bool shuffle = false;
   std::optional<AugmentConfig> augment;  // nothing: letterboxed only
@@ -64,6 +65,8 @@ struct LoaderConfig {
   // get the first image, which does not count (Batch::counts).
   int process = 0;
   int processes = 1;
+
+  ImageSize canvas() const { return {width > 0 ? width : size, size}; }
 };
 
 class Loader {

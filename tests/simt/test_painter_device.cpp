@@ -43,19 +43,20 @@ TEST_CASE("device painter: equals the host's painting, from images uploaded once
   DevicePainter painter(3 * kSize * kSize);
   int64_t different = 0, values = 0;
   for (uint64_t round = 0; round < 2; ++round) {
+    const ImageSize size{round == 0 ? kSize : kSize + 17, kSize};
     std::vector<AugmentPlan> plans;
     std::vector<const AugmentPlan*> list;
     for (uint64_t n = 0; n < 4; ++n) {
       Rng rng(17 * round + n);
-      plans.push_back(plan_augmentation(pictures.source(), static_cast<int64_t>(n), kSize, config,
-                                        n != 3, rng));
+      plans.push_back(
+          plan_augmentation(pictures.source(), static_cast<int64_t>(n), size, config, n != 3, rng));
     }
     for (const AugmentPlan& plan : plans) list.push_back(&plan);
-    const Tensor batch = painter.paint(list, kSize).to(Device::kCpu);
-    REQUIRE(batch.shape() == Shape{4, kSize, kSize, 3});
-    Image canvas, expected = make_image(kSize, kSize);
+    const Tensor batch = painter.paint(list, size).to(Device::kCpu);
+    REQUIRE(batch.shape() == Shape{4, size.height, size.width, 3});
+    Image canvas, expected = make_image(size.width, size.height);
     for (size_t n = 0; n < plans.size(); ++n) {
-      paint(plans[n], kSize, canvas, expected.pixels.data());
+      paint(plans[n], size, canvas, expected.pixels.data());
       const uint8_t* got = batch.data<uint8_t>() + n * expected.pixels.size();
       for (size_t i = 0; i < expected.pixels.size(); ++i) {
         REQUIRE(std::abs(int{got[i]} - int{expected.pixels[i]}) <= 1);

@@ -24,7 +24,8 @@ using namespace sextant::apps;
 using test::error_of;
 
 // A model of a few thousand parameters as a checkpoint of its 20th epoch.
-std::string make_model(const std::filesystem::path& path, Json model, int classes = 6) {
+std::string make_model(const std::filesystem::path& path, Json model, int classes = 6,
+                       int64_t width = 0) {
   model["width_multiple"] = 0.05;
   model["depth_multiple"] = 0.1;
   const Yolov6Config config = read_yolov6_config(ConfigReader(model, "test", "model."), classes);
@@ -42,6 +43,7 @@ std::string make_model(const std::filesystem::path& path, Json model, int classe
   info.model = config.json();
   for (int c = 0; c < classes; ++c) info.class_names.push_back(data::shape_names()[c]);
   info.image_size = 64;
+  info.image_width = width;
   info.epoch = 20;
   save_checkpoint(path, net, info);
   return path.string();
@@ -119,6 +121,27 @@ TEST_CASE("qat: a run resumes bit for bit, keeps its ranges, and writes int8 mod
         std::string::npos);
   CHECK(error_of([&] { train_qat(config, folder / "whole", false); }).find("already holds a run") !=
         std::string::npos);
+}
+
+TEST_CASE("qat: a model of images that are not square keeps their shape") {
+  const test::TemporaryFolder folder;
+  test::make_shapes(folder / "data", 6, 2);
+  const std::string model = make_model(folder / "model.safetensors", Json::object(), 6, 96);
+  Json json = qat_json(folder, model);
+  train_qat(parse_qat_config(json, "test", ""), folder / "run", false);
+  const Json resolved = load_json(folder / "run/config.json");
+  CHECK(resolved.at("image_size") == Json({64, 96}));
+  for (const char* name : {"start.safetensors", "best.safetensors"}) {
+    const deploy::Graph graph = deploy::load_deploy(folder / "run" / name);
+    CHECK(graph.image_size == 64);
+    CHECK(graph.image_width == 96);
+  }
+  // What was written is read again.
+  train_qat(parse_qat_config(resolved, "config.json", ""), folder / "run", true);
+  json["image_size"] = {96, 64};
+  CHECK(error_of([&] { train_qat(parse_qat_config(json, "test", ""), folder / "other", false); }) ==
+        "test: 'image_size' is [96, 64]; the model's shape is kept: leave it out, or give the "
+        "height");
 }
 
 TEST_CASE("qat: blocks with an identity train with it as a residual") {

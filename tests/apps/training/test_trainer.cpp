@@ -131,6 +131,35 @@ TEST_CASE("weights to start from: an official .pt file is what import makes of i
              Contains("the model needs") && Contains("`sextant import " + file.string()));
 }
 
+TEST_CASE("images that are not square: a run, resumed, and what it leaves") {
+  const test::TemporaryFolder folder;
+  make_shapes(folder / "data");
+  Json json = test::tiny_json(folder / "data");
+  json["image_size"] = {64, 96};
+  json["multi_scale"] = GENERATE(0.0, 0.5);
+  const TrainConfig config = parse_train_config(json, "test", "");
+  train(config, folder / "whole", false);
+  train(config, folder / "parts", false, 1);
+  train(config, folder / "parts", true);
+  check_same_tensors(folder / "whole/last.safetensors", folder / "parts/last.safetensors");
+  CHECK(load_json(folder / "whole/config.json").at("image_size") == Json({64, 96}));
+  CHECK(data::image_size(folder / "whole/train_batch.png") == data::ImageSize{2 * 96, 2 * 64});
+  const deploy::Graph graph = deploy::load_deploy(folder / "whole/model.safetensors");
+  CHECK(graph.image_size == 64);
+  CHECK(graph.image_width == 96);
+  CHECK(load_checkpoint(load_safetensors(folder / "whole/best.safetensors")).info.image_width ==
+        96);
+
+  json["image_size"] = {64, 100};
+  CHECK_THAT(error_of([&] { parse_train_config(json, "test", ""); }),
+             Contains("'image_size' is 100, must be a multiple of 32"));
+  for (const Json& wrong : {Json({64}), Json({64, 96, 3}), Json({64, 5000}), Json::array()}) {
+    json["image_size"] = wrong;
+    CHECK_THAT(error_of([&] { parse_train_config(json, "test", ""); }),
+               Contains("must be a height and a width in [64, 4096]"));
+  }
+}
+
 TEST_CASE("fine-tuning: another class count, frozen modules, a grey border, scales, patience") {
   const test::TemporaryFolder folder;
   make_shapes(folder / "data");

@@ -301,13 +301,14 @@ struct Source {
   }
 };
 
-// The augmented sample at `out`, and its labels.
-std::vector<PixelLabel> augment_sample(const SampleSource& source, int64_t index, int size,
+// The augmented sample in `out`, of its size, and its labels.
+std::vector<PixelLabel> augment_sample(const SampleSource& source, int64_t index,
                                        const AugmentConfig& config, bool mosaic_on, Rng& rng,
-                                       uint8_t* out) {
+                                       Image& out) {
+  const ImageSize size{out.width, out.height};
   const AugmentPlan plan = plan_augmentation(source, index, size, config, mosaic_on, rng);
   Image canvas;
-  paint(plan, size, canvas, out);
+  paint(plan, size, canvas, out.pixels.data());
   return plan.labels;
 }
 
@@ -340,10 +341,13 @@ TEST_CASE("augment: a sample without any augmentation is the letterboxed one") {
   config.mosaic = 0;
   Rng rng(1);
   Image out = make_image(64, 64);
-  const auto labels = augment_sample(s.source(), 2, 64, config, true, rng, out.pixels.data());
+  const auto labels = augment_sample(s.source(), 2, config, true, rng, out);
   CHECK(largest_difference(out, letterbox(*s.images[2], {64, 64}).canvas) == 0);
   REQUIRE(labels.size() == 1);
   CHECK(difference(labels, {{2, 24, 16, 45, 32}}) < 1e-4);
+  Image wide = make_image(96, 64);
+  augment_sample(s.source(), 2, config, true, rng, wide);
+  CHECK(largest_difference(wide, letterbox(*s.images[2], {96, 64}).canvas) == 0);
 }
 
 TEST_CASE("augment: boxes stay on what they mark") {
@@ -351,15 +355,20 @@ TEST_CASE("augment: boxes stay on what they mark") {
   AugmentConfig config;
   config.flipud = 0.5;
   config.hsv_h = config.hsv_s = config.hsv_v = 0;
-  Image out = make_image(64, 64);
   int boxes = 0;
-  for (uint64_t seed = 0; seed < 40; ++seed) {
+  for (uint64_t seed = 0; seed < 120; ++seed) {
+    const ImageSize size =
+        seed < 40 ? ImageSize{64, 64} : (seed < 80 ? ImageSize{96, 64} : ImageSize{64, 96});
+    CAPTURE(seed, size.width, size.height);
+    Image out = make_image(size.width, size.height);
     Rng rng(seed);
-    const auto labels = augment_sample(s.source(), static_cast<int64_t>(seed % 6), 64, config,
-                                       seed % 2 == 0, rng, out.pixels.data());
+    const auto labels =
+        augment_sample(s.source(), static_cast<int64_t>(seed % 6), config, seed % 2 == 0, rng, out);
     for (const PixelLabel& l : labels) {
       REQUIRE(l.x1 >= 0);
-      REQUIRE(l.x2 <= 64);
+      REQUIRE(l.x2 <= size.width);
+      REQUIRE(l.y1 >= 0);
+      REQUIRE(l.y2 <= size.height);
       // Inside the box, a pixel away from its sides, all is bright; around it, it is not.
       const int x1 = static_cast<int>(std::ceil(l.x1)) + 2;
       const int x2 = static_cast<int>(std::floor(l.x2)) - 3;
@@ -373,7 +382,7 @@ TEST_CASE("augment: boxes stay on what they mark") {
       if (left >= 0) CHECK(int{out.row((y1 + y2) / 2)[3 * left]} < 240);
     }
   }
-  CHECK(boxes > 40);
+  CHECK(boxes > 120);
 }
 
 TEST_CASE("augment: the sample depends on the draws alone") {
@@ -383,7 +392,7 @@ TEST_CASE("augment: the sample depends on the draws alone") {
   auto make = [&](uint64_t seed, bool mosaic_on) {
     Rng rng(seed);
     Image out = make_image(64, 64);
-    augment_sample(s.source(), 1, 64, config, mosaic_on, rng, out.pixels.data());
+    augment_sample(s.source(), 1, config, mosaic_on, rng, out);
     return out;
   };
   CHECK(largest_difference(make(4, true), make(4, true)) == 0);
@@ -391,7 +400,6 @@ TEST_CASE("augment: the sample depends on the draws alone") {
   CHECK(largest_difference(make(4, false), make(4, true)) > 0);
   Rng rng(1);
   Image out = make_image(64, 64);
-  CHECK_THAT(test::error_of(
-                 [&] { augment_sample(s.source(), 6, 64, config, true, rng, out.pixels.data()); }),
+  CHECK_THAT(test::error_of([&] { augment_sample(s.source(), 6, config, true, rng, out); }),
              Contains("sample 6 is out of range, there are 6"));
 }
