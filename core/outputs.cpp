@@ -2,6 +2,7 @@
 #include "core/outputs.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <map>
@@ -40,9 +41,22 @@ bool is_part_of(const fs::path& dataset, const std::string& file) {
   return false;
 }
 
+// The folders above a file are made where they are missing.
+void check_place(const std::string& name) {
+  std::error_code ec;
+  fs::path above = fs::absolute(link_target(name), ec).parent_path();
+  while (!fs::exists(above, ec) && above.has_relative_path()) above = above.parent_path();
+  check(fs::is_directory(above, ec), "{}: cannot be written: {} is not a folder", name,
+        above.string());
+  check(::access(above.c_str(), W_OK | X_OK) == 0, "{}: cannot be written: {} is write-protected",
+        name, above.string());
+}
+
 }  // namespace
 
 void check_outputs(const Files& files) {
+  for (const auto* list : {&files.outputs, &files.folders})
+    for (const std::string& name : *list) check_place(name);
   std::map<std::string, std::string> inputs, outputs;  // identity -> name
   for (const auto* list : {&files.inputs, &files.datasets})
     for (const std::string& name : *list)

@@ -17,7 +17,8 @@ struct Files {
 // Throws Error naming an output that is an input, by whatever name or link, or part of a data set
 // (its description, images, labels or annotations), or another output; or naming a folder to write
 // into that is among a data set's images, labels or annotations, where pictures would become part of
-// it. Devices and pipes may be anything.
+// it. Devices and pipes may be anything. Throws too where the folder that an output would be in, or be
+// made in, is none or may not be written: before the work, not after it.
 void check_outputs(const Files& files);
 
 // Throws Error unless files can be written into the folder without replacing anything of the user's:

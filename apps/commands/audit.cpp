@@ -193,12 +193,16 @@ void add_audit_command(Command app) {
   c.add_option("--out FILE", o->out, "write a page with crops of the first of the ranking")
       .writes();
   c.add_option("--json FILE", o->json, "write the whole ranking to this file").writes();
-  c.add_option("--top N", o->top, "crops on the page").range(1, 5000).show_default();
+  const Option top =
+      c.add_option("--top N", o->top, "crops on the page").range(1, 5000).show_default();
   add_image_size_option(c, o->image_size);
   add_precision_option(c, o->precision);
   add_device_option(c, o->device);
   c.examples({"sextant audit runs/bccd/best.safetensors --data /data/bccd --out labels.html"});
-  c.callback([o] { run(*o); });
+  c.callback([o, top] {
+    check(!top.given() || !o->out.empty(), "--top: is of the page, which needs --out");
+    run(*o);
+  });
 }
 
 }  // namespace sextant::apps

@@ -8,11 +8,15 @@
 #include "apps/cli/common_options.h"
 #include "apps/commands/commands.h"
 #include "apps/model_files/checkpoint.h"
+#include "apps/model_files/preset_graph.h"
 #include "core/file.h"
 #include "core/median.h"
 #include "core/parallel.h"
+#include "core/progress.h"
 #include "data/image/image.h"
 #include "deploy/engine/engine.h"
+#include "deploy/graph/info.h"
+#include "models/yolov6_config.h"
 
 namespace sextant::apps {
 namespace {
@@ -25,6 +29,7 @@ struct Options {
   int64_t batch = 1;
   int runs = 20;
   bool layers = false;
+  std::vector<std::string> presets;
 };
 
 void print_layers(const std::vector<deploy::StepTime>& steps, int runs, Json& out) {
@@ -147,12 +152,58 @@ void run(const Options& o) {
   if (!o.json.empty()) write_atomically(o.json, json_text(j, 2) + "\n");
 }
 
+// A row for each preset with random weights: what a model costs before it is trained.
+void run_presets(const Options& o) {
+  check(o.model.empty(), "--presets: times models of its own, '{}' is one too many", o.model);
+  check(o.precisions.empty() && !o.layers, "--presets: takes no --precision and no --layers");
+  std::vector<std::string> names = o.presets;
+  if (names == std::vector<std::string>{"all"}) names = yolov6_preset_names();
+  for (const std::string& name : names) yolov6_preset(name);
+  Json rows = Json::array();
+  fmt::print("batch {}, {} threads, {} runs, random weights\n", o.batch, num_threads(), o.runs);
+  fmt::print("{:<20} {:>9} {:>10} {:>7}  {:>16}  {:>16}\n", "model", "px", "parameters", "GFLOPs",
+             "fp32 ms, MB", "int8 ms, MB");
+  Progress progress("presets", std::ssize(names));
+  for (const std::string& name : names) {
+    progress.update(static_cast<int64_t>(rows.size()), name);
+    deploy::Graph graph = quantized_preset_graph(name);
+    graph.image_size = 640;
+    const int size = o.image_size.choose(graph);
+    const int64_t width = graph.width_for(size);
+    const deploy::GraphSummary summary = deploy::summarize(graph, size, width);
+    std::vector<Candidate> candidates = build_engines(graph, size, o);
+    const Tensor images(Shape{o.batch, size, width, 3}, DType::kU8);
+    std::fill_n(images.data<uint8_t>(), images.numel(), data::kPadValue);
+    time_runs(candidates, images, o.runs);
+    Json row = {{"preset", name},
+                {"height", size},
+                {"width", width},
+                {"parameters", summary.parameters},
+                {"gflops", summary.flops * 1e-9}};
+    std::string times;
+    for (const Candidate& c : candidates) {
+      const double ms = median(c.times);
+      const double weights = static_cast<double>(c.engine.stats().weight_bytes) / 1e6;
+      row[std::string(name_of(c.precision))] = {{"ms_median", ms}, {"weights_mb", weights}};
+      times += fmt::format("  {:>8.2f}, {:>6.1f}", ms, weights);
+    }
+    progress.finish();
+    fmt::print("{:<20} {:>9} {:>8.2f} M {:>7.2f}{}\n", name, fmt::format("{}x{}", size, width),
+               static_cast<double>(summary.parameters) / 1e6, summary.flops * 1e-9, times);
+    std::fflush(stdout);
+    rows.push_back(std::move(row));
+  }
+  const Json j = {
+      {"batch", o.batch}, {"runs", o.runs}, {"threads", num_threads()}, {"presets", rows}};
+  if (!o.json.empty()) write_atomically(o.json, json_text(j, 2) + "\n");
+}
+
 }  // namespace
 
 void add_bench_command(Command app) {
   auto o = std::make_shared<Options>();
   Command c = app.add_command("bench", "Time the engine in several precisions, runs interleaved");
-  add_model_argument(c, o->model);
+  c.add_option("MODEL", o->model, "checkpoint or deploy file").reads();
   add_image_size_option(c, o->image_size);
   c.add_option("--batch N", o->batch, "images per run").range(1, 1024).show_default();
   c.add_option("--precision NAMES", o->precisions, "one or more, separated by commas")
@@ -161,9 +212,19 @@ void add_bench_command(Command app) {
   c.add_option("--runs N", o->runs, "timed runs").range(1, 100000).show_default();
   c.add_flag("--layers", o->layers, "also time each layer");
   c.add_option("--json FILE", o->json, "write the results to this file").writes();
-  c.examples({"sextant bench int8.safetensors --precision fp32,int8 --layers",
+  c.add_option("--presets NAMES", o->presets,
+               "in place of a MODEL: these kinds of model, separated by commas, or all, with "
+               "random weights: "
+               "to choose one before training")
+      .delimiter(',');
+  c.examples({"sextant bench --presets yolov6n_opt,yolov6s_opt --img 640",
+              "sextant bench int8.safetensors --precision fp32,int8 --layers",
               "sextant bench model.safetensors --img 640 --batch 8"});
-  c.callback([o] { run(*o); });
+  c.callback([o] {
+    if (!o->presets.empty()) return run_presets(*o);
+    check(!o->model.empty(), "bench: needs a MODEL, or --presets");
+    run(*o);
+  });
 }
 
 }  // namespace sextant::apps

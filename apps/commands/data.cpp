@@ -10,8 +10,10 @@
 #include "apps/reporting/pictures.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "core/interrupt.h"
 #include "core/outputs.h"
 #include "core/progress.h"
+#include "core/text.h"
 #include "data/dataset/description.h"
 #include "data/dataset/write.h"
 #include "data/image/image.h"
@@ -36,15 +38,19 @@ struct Options {
   uint64_t seed = 0;
 };
 
-// `alike`: the classes of all are numbered as those of the first.
-std::vector<data::Dataset> open_splits(const Options& o, bool alike = false) {
+std::vector<std::string> split_names(const Options& o) {
   std::vector<std::string> names = o.splits;
   if (names.empty())
     for (const auto& [split, images] : data::describe_dataset(o.data).images)
       names.push_back(split);
   check(!names.empty(), "{}: has no splits", o.data);
+  return names;
+}
+
+// `alike`: the classes of all are numbered as those of the first.
+std::vector<data::Dataset> open_splits(const Options& o, bool alike = false) {
   std::vector<data::Dataset> out;
-  for (const auto& name : names) {
+  for (const auto& name : split_names(o)) {
     data::DatasetOptions options;
     if (alike && !out.empty()) options.classes = data::class_list(out.front());
     out.push_back(data::open_dataset(o.data, name, options));
@@ -55,18 +61,32 @@ std::vector<data::Dataset> open_splits(const Options& o, bool alike = false) {
 // Every mistake in labels and images, which are all decoded. Throws Error when there is one.
 void check_data(const Options& o) {
   int64_t mistakes = 0;
-  for (const data::Dataset& split : open_splits(o)) {
+  for (const std::string& name : split_names(o)) {
+    std::optional<data::Dataset> opened;
+    try {
+      opened = data::open_dataset(o.data, name);
+    } catch (const Interrupted&) {
+      throw;
+    } catch (const Error& e) {
+      fmt::print("{}: cannot be used: {}\n", name, e.what());
+      ++mistakes;
+      continue;
+    }
+    const data::Dataset& split = *opened;
+    // Broken images are in the report below.
+    set_notice_sink([](const std::string&) {});
     for (int64_t i = 0; i < split.size(); ++i) data::load_sample(split, i);
+    set_notice_sink({});
     data::LabelReport report = split.report;
     report.add(split.broken->report());
     for (const auto& issue : report.issues()) fmt::print("{}\n", issue.str());
     mistakes += std::ssize(report.issues());
-    fmt::print("{}: {} images, {} boxes, {} classes, {} mistake{}\n", split.split, split.size(),
-               split.boxes(), split.num_classes(), report.issues().size(),
-               report.issues().size() == 1 ? "" : "s");
+    fmt::print("{}: {}, {}, {}, {}\n", split.split, counted(split.size(), "image"),
+               counted(split.boxes(), "box", "boxes"),
+               counted(split.num_classes(), "class", "classes"),
+               counted(std::ssize(report.issues()), "mistake"));
   }
-  check(mistakes == 0, "{}: {} mistake{} in labels and images", o.data, mistakes,
-        mistakes == 1 ? "" : "s");
+  check(mistakes == 0, "{}: {} in labels and images", o.data, counted(mistakes, "mistake"));
 }
 
 std::string share(int64_t part, int64_t all) {
@@ -177,18 +197,27 @@ void add_data_command(Command app) {
   c.add_option("--out PATH", o->out,
                "of stats: also write a page with charts; of convert and split: the new folder")
       .writes();
-  c.add_option("--to NAME", o->form, "of convert and split: yolo, coco or voc").show_default();
-  c.add_option("--val X", o->val, "of split: part of the images to validate on")
-      .range(0, 1)
-      .show_default();
-  c.add_option("--test X", o->test, "of split: part of the images to test on")
-      .range(0, 1)
-      .show_default();
-  c.add_option("--seed N", o->seed, "of split: another seed, another choice").show_default();
+  const Option only_written =
+      c.add_option("--to NAME", o->form, "of convert and split: yolo, coco or voc").show_default();
+  const Option val = c.add_option("--val X", o->val, "of split: part of the images to validate on")
+                         .range(0, 1)
+                         .show_default();
+  const Option test = c.add_option("--test X", o->test, "of split: part of the images to test on")
+                          .range(0, 1)
+                          .show_default();
+  const Option seed =
+      c.add_option("--seed N", o->seed, "of split: another seed, another choice").show_default();
+  const std::vector<std::pair<Option, const char*>> only_split = {
+      {val, "--val"}, {test, "--test"}, {seed, "--seed"}};
   c.examples({"sextant data check /data/bccd", "sextant data stats /data/bccd --out labels.html",
               "sextant data convert /data/voc --to coco --out /data/coco",
               "sextant data split /data/all --val 0.1 --test 0.1 --out /data/split"});
-  c.callback([o] {
+  c.callback([o, only_written, only_split] {
+    const bool writes = o->action == Action::kConvert || o->action == Action::kSplit;
+    check(writes || !only_written.given(), "--to: has no effect with {}", name_of(o->action));
+    for (const auto& [option, name] : only_split)
+      check(o->action == Action::kSplit || !option.given(), "{}: has no effect with {}", name,
+            name_of(o->action));
     if (o->action == Action::kCheck) {
       check(o->out.empty(), "--out: has no effect with check");
       return check_data(*o);

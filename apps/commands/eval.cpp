@@ -132,6 +132,8 @@ void add_eval_command(Command app) {
     j["device"] = deploy::device_title(device);
     j["image_size"] = size;
     j["split"] = o->split;
+    check(!o->record || r.curves.f1 > 0,
+          "--record: the best F1 is 0, there is no threshold to record in {}", o->model);
     if (o->record) record(o->model, graph, measured(r, dataset, precision, size));
     if (!o->json.empty()) write_atomically(o->json, json_text(j, 2) + "\n");
     if (!o->report.empty()) {

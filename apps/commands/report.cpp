@@ -27,9 +27,13 @@ void compare_evaluations(const std::vector<std::string>& files) {
             path, key);
       return j.at(key).get<double>();
     };
+    // A run's own evaluation.json has neither a file nor times worth comparing.
+    const auto get_if = [&](const char* key, double unit) {
+      return j.contains(key) ? fmt::format("{:.2f}", get(key) / unit) : "-";
+    };
     table +=
-        fmt::format("{:<{}}{:>8.4f}{:>10.4f}{:>12.2f}{:>12.2f}\n", f.substr(0, eq), width,
-                    get("map50"), get("map50_95"), get("ms_per_image"), get("file_bytes") / 1e6);
+        fmt::format("{:<{}}{:>8.4f}{:>10.4f}{:>12}{:>12}\n", f.substr(0, eq), width, get("map50"),
+                    get("map50_95"), get_if("ms_per_image", 1), get_if("file_bytes", 1e6));
   }
   fmt::print("{}", table);
 }

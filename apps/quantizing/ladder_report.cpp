@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "apps/reporting/html.h"
+#include "core/text.h"
 
 namespace sextant::apps {
 namespace {
@@ -56,8 +57,8 @@ std::string bars(const Ladder& l) {
         R"(<text x="{:.0f}" y="{:.0f}" text-anchor="end">{}</text>)"
         R"(<rect class="bar" x="{:.0f}" y="{:.0f}" width="{:.1f}" height="{:.0f}" rx="2"/>)"
         R"(<text x="{:.1f}" y="{:.0f}">{:.4f}</text>)",
-        kLeft - 10, y + 19, escaped(r.title), kLeft, y + 4, width, kRow - 8, kLeft + width + 8,
-        y + 19, r.map50_95);
+        kLeft - 10, y + 19, escaped_markup(r.title), kLeft, y + 4, width, kRow - 8,
+        kLeft + width + 8, y + 19, r.map50_95);
     y += kRow;
   }
   return svg + "</svg>";
@@ -97,8 +98,8 @@ std::string scatter(const Ladder& l) {
   for (const Rung& r : l.rungs)
     svg += fmt::format(
         R"(<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="5"><title>{}: {:.4f}, {:.2f} ms</title></circle>)",
-        x.at(r.milliseconds, kLeft, kRight), y.at(r.map50_95, kBottom, kTop), escaped(r.title),
-        r.map50_95, r.milliseconds);
+        x.at(r.milliseconds, kLeft, kRight), y.at(r.map50_95, kBottom, kTop),
+        escaped_markup(r.title), r.map50_95, r.milliseconds);
   // Names of close dots are placed below one another, from the top down.
   std::vector<const Rung*> order;
   for (const Rung& r : l.rungs) order.push_back(&r);
@@ -112,7 +113,7 @@ std::string scatter(const Ladder& l) {
     taken.emplace_back(px, py);
     const bool late = px > kRight - 120;
     svg += fmt::format(R"(<text x="{:.1f}" y="{:.1f}"{}>{}</text>)", late ? px - 18 : px, py,
-                       late ? R"( text-anchor="end")" : "", escaped(r->title));
+                       late ? R"( text-anchor="end")" : "", escaped_markup(r->title));
   }
   svg += fmt::format(
       R"(<text class="faint" x="{}" y="382" text-anchor="middle">milliseconds per image</text>)",
@@ -130,8 +131,9 @@ std::string html_table(const Ladder& l) {
         "<tr><td><a href=\"{}\">{}</a></td><td>{:.4f}</td><td>{:.4f}</td><td>{:.2f}</td>"
         "<td>{:.2f}</td><td>{:.2f}</td><td>{:.2f}</td><td>{} of {}</td><td>{}</td><td>{}</td>"
         "</tr>\n",
-        escaped(r.file), escaped(r.title), r.map50, r.map50_95, drop(l, r), r.milliseconds,
-        r.speedup, megabytes(r), r.float_layers, r.layers, r.requantizations, agreement(r));
+        escaped_markup(r.file), escaped_markup(r.title), r.map50, r.map50_95, drop(l, r),
+        r.milliseconds, r.speedup, megabytes(r), r.float_layers, r.layers, r.requantizations,
+        agreement(r));
   return t + "</tbody></table></div>\n";
 }
 
@@ -216,7 +218,8 @@ std::string ladder_html(const Ladder& l) {
       "<title>Quantization ladder: {0}</title><style>{1}</style></head><body>\n"
       "<h1>Quantization ladder: {0}</h1>\n<p>{2} A drop is in points of mAP50-95.</p>\n{3}"
       "<h2>mAP50-95</h2>\n{4}\n<h2>Accuracy and speed</h2>\n{5}\n</body></html>\n",
-      escaped(l.model), kStyle, escaped(conditions(l)), html_table(l), bars(l), scatter(l));
+      escaped_markup(l.model), kStyle, escaped_markup(conditions(l)), html_table(l), bars(l),
+      scatter(l));
 }
 
 }  // namespace sextant::apps

@@ -37,30 +37,6 @@ pre { background: var(--card); padding: 1rem; border-radius: 8px; overflow-x: au
 
 }  // namespace
 
-std::string escaped(std::string_view text) {
-  std::string out;
-  for (const char c : text) switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      case '\'':
-        out += "&#39;";
-        break;
-      default:
-        out += c;
-    }
-  return out;
-}
-
 std::string base64(std::span<const uint8_t> bytes) {
   constexpr char kDigits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   std::string out;
@@ -75,28 +51,29 @@ std::string base64(std::span<const uint8_t> bytes) {
 }
 
 void HtmlBody::heading(const std::string& text) {
-  text_ += fmt::format("<h2>{}</h2>\n", escaped(text));
+  text_ += fmt::format("<h2>{}</h2>\n", escaped_markup(text));
 }
 
 void HtmlBody::paragraph(const std::string& text) {
-  text_ += fmt::format("<p>{}</p>\n", escaped(text));
+  text_ += fmt::format("<p>{}</p>\n", escaped_markup(text));
 }
 
 void HtmlBody::facts(const std::vector<Fact>& facts) {
   text_ += "<div class=\"facts\">";
   for (const Fact& f : facts)
-    text_ += fmt::format("<div><b>{}</b><span>{}</span></div>", escaped(f.value), escaped(f.name));
+    text_ += fmt::format("<div><b>{}</b><span>{}</span></div>", escaped_markup(f.value),
+                         escaped_markup(f.name));
   text_ += "</div>\n";
 }
 
 void HtmlBody::table(const std::vector<std::string>& header,
                      const std::vector<std::vector<std::string>>& rows) {
   text_ += "<div class=\"wide\"><table><thead><tr>";
-  for (const auto& cell : header) text_ += fmt::format("<th>{}</th>", escaped(cell));
+  for (const auto& cell : header) text_ += fmt::format("<th>{}</th>", escaped_markup(cell));
   text_ += "</tr></thead><tbody>\n";
   for (const auto& row : rows) {
     text_ += "<tr>";
-    for (const auto& cell : row) text_ += fmt::format("<td>{}</td>", escaped(cell));
+    for (const auto& cell : row) text_ += fmt::format("<td>{}</td>", escaped_markup(cell));
     text_ += "</tr>\n";
   }
   text_ += "</tbody></table></div>\n";
@@ -108,18 +85,18 @@ void HtmlBody::figures(const std::vector<Figure>& figures, bool small) {
     text_ += fmt::format(
         "<figure{0}><img alt=\"{1}\" src=\"data:{2};base64,{3}\">"
         "<figcaption>{1}</figcaption></figure>\n",
-        f.wide ? " class=\"own\"" : "", escaped(f.caption), f.mime, base64(f.bytes));
+        f.wide ? " class=\"own\"" : "", escaped_markup(f.caption), f.mime, base64(f.bytes));
   text_ += "</div>\n";
 }
 
 void HtmlBody::folded(const std::string& title, const std::string& text) {
-  text_ += fmt::format("<details><summary>{}</summary><pre>{}</pre></details>\n", escaped(title),
-                       escaped(text));
+  text_ += fmt::format("<details><summary>{}</summary><pre>{}</pre></details>\n",
+                       escaped_markup(title), escaped_markup(text));
 }
 
 void HtmlBody::folded(const std::string& title, const HtmlBody& inside) {
-  text_ +=
-      fmt::format("<details><summary>{}</summary>{}</details>\n", escaped(title), inside.text());
+  text_ += fmt::format("<details><summary>{}</summary>{}</details>\n", escaped_markup(title),
+                       inside.text());
 }
 
 std::string html_page(const std::string& title, const HtmlBody& body) {
@@ -127,7 +104,7 @@ std::string html_page(const std::string& title, const HtmlBody& body) {
       "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">"
       "<title>{0}</title><style>{1}</style></head>\n<body><h1>{0}</h1>\n{2}</body></html>\n",
-      escaped(title), kPageStyle, body.text());
+      escaped_markup(title), kPageStyle, body.text());
 }
 
 }  // namespace sextant::apps

@@ -10,9 +10,6 @@
 
 namespace sextant::apps {
 
-// Text for between tags and in attributes.
-std::string escaped(std::string_view text);
-
 // RFC 4648, with padding.
 std::string base64(std::span<const uint8_t> bytes);
 

@@ -11,14 +11,15 @@
 #include "core/memory.h"
 #include "core/parallel.h"
 #include "core/progress.h"
+#include "core/text.h"
 
 namespace sextant::apps {
 
 std::string describe_data(const data::Dataset& train, const data::Dataset& val) {
-  return fmt::format(
-      "{} train and {} val images, {} classes, {} and {} boxes ({} and {} images without)",
-      train.size(), val.size(), train.num_classes(), train.boxes(), val.boxes(),
-      train.images_without_boxes(), val.images_without_boxes());
+  return fmt::format("{} train and {} val images, {}, {} and {} boxes ({} and {} images without)",
+                     train.size(), val.size(), counted(train.num_classes(), "class", "classes"),
+                     train.boxes(), val.boxes(), train.images_without_boxes(),
+                     val.images_without_boxes());
 }
 
 void print_report(const data::Dataset& dataset) {

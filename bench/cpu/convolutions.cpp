@@ -9,7 +9,7 @@
 #include <limits>
 #include <thread>
 
-#include "../models.h"
+#include "apps/model_files/preset_graph.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "core/rng.h"
@@ -148,7 +148,7 @@ Json convolutions(const ConvOptions& o) {
   Rng rng(1);
   std::vector<Layer> layers;
   for (const auto& form :
-       deploy::conv_layers(preset_graph(o.preset), o.batch, o.image_size, o.image_size)) {
+       deploy::conv_layers(apps::preset_graph(o.preset), o.batch, o.image_size, o.image_size)) {
     Layer& layer = layers.emplace_back();
     layer.form = form;
     layer.bias = random_floats(form.shape.oc, rng, 1.0);

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "../models.h"
+#include "apps/model_files/preset_graph.h"
 #include "core/error.h"
 #include "deploy/graph/conv_layers.h"
 #include "kernels/conv_choice.h"
@@ -46,7 +46,8 @@ Json row_of(const ConvLayer& layer, const P& p) {
 
 Json measure_convolutions(const std::string& preset, int64_t batch, int64_t size) {
   Json rows = Json::array();
-  for (const ConvLayer& layer : deploy::conv_layers(preset_graph(preset), batch, size, size)) {
+  for (const ConvLayer& layer :
+       deploy::conv_layers(apps::preset_graph(preset), batch, size, size)) {
     kernels::ConvForward forward;
     forward.shape = layer.shape;
     forward.dtype = DType::kF16;

@@ -3,7 +3,7 @@
 
 #include <chrono>
 
-#include "../models.h"
+#include "apps/model_files/preset_graph.h"
 #include "core/device.h"
 #include "core/median.h"
 #include "deploy/engine/engine.h"
@@ -29,7 +29,7 @@ double milliseconds(const F& run) {
 }  // namespace
 
 Json measure_inference(const std::string& preset, int64_t size) {
-  const deploy::Graph graph = quantized_preset_graph(preset);
+  const deploy::Graph graph = apps::quantized_preset_graph(preset);
   Json rows = Json::array();
   for (const char* precision : {"fp32", "fp16", "int8"})
     for (const int64_t batch : {1, 32}) {

@@ -27,6 +27,7 @@ std::vector<std::string> read_class_names(const fs::path& file) {
   std::vector<std::string> names;
   ConfigReader reader(load_json(file), file.string());
   reader.require("names", names);
+  check_class_names(names, file.string());
   return names;
 }
 

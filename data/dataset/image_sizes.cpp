@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/hash.h"
 #include "core/parallel.h"
 #include "core/progress.h"
 
@@ -20,7 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 
 // To be changed with the meaning of a size or the layout of the file.
-constexpr std::string_view kTitle = "sextant image sizes 1\n";
+constexpr std::string_view kTitle = "sextant image sizes 2\n";
 constexpr size_t kFewest = 256;
 
 // The identity of a file.
@@ -44,12 +45,6 @@ std::optional<Stamp> stamp_of(const std::string& path) {
   return Stamp{s.st_ino, s.st_size, nanoseconds(s.st_mtim), nanoseconds(s.st_ctim)};
 }
 
-uint64_t hash_of(std::string_view text) {  // FNV-1a
-  uint64_t h = 0xcbf29ce484222325u;
-  for (const char c : text) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
-  return h;
-}
-
 std::optional<fs::path> cache_file(const std::string& key) {
   const auto folder = [](const char* variable, const char* below) -> std::optional<fs::path> {
     const char* value = std::getenv(variable);
@@ -62,7 +57,7 @@ std::optional<fs::path> cache_file(const std::string& key) {
   if (!at) return std::nullopt;
   std::error_code ec;
   const std::string absolute = fs::absolute(key, ec).string();
-  return *at / fmt::format("image-sizes-{:016x}", hash_of(absolute));
+  return *at / ("image-sizes-" + Hash64().add(absolute).text());
 }
 
 using Cache = std::unordered_map<std::string, Known>;
@@ -75,7 +70,7 @@ Cache parse_cache(std::string_view text) {
   text.remove_prefix(kTitle.size());
   std::memcpy(&checksum, text.data(), sizeof(checksum));
   text.remove_prefix(sizeof(checksum));
-  if (hash_of(text) != checksum) return cache;
+  if (Hash64().add(text).value() != checksum) return cache;
   while (text.size() >= sizeof(Known) + sizeof(uint32_t)) {
     Known known;
     uint32_t length = 0;
@@ -110,7 +105,7 @@ void save_cache(const fs::path& file, const std::vector<std::string>& images,
     body.append(reinterpret_cast<const char*>(&length), sizeof(length));
     body += images[i];
   }
-  const uint64_t checksum = hash_of(body);
+  const uint64_t checksum = Hash64().add(body).value();
   std::string text(kTitle);
   text.append(reinterpret_cast<const char*>(&checksum), sizeof(checksum));
   try {

@@ -33,7 +33,7 @@ std::string LabelReport::summary(int64_t limit) const {
     if (at == kinds.end()) at = kinds.insert(kinds.end(), {issue.kind, 0});
     ++at->second;
   }
-  std::string text = fmt::format("{} mistake{}: ", issues_.size(), issues_.size() == 1 ? "" : "s");
+  std::string text = counted(std::ssize(issues_), "mistake") + ": ";
   for (size_t k = 0; k < kinds.size(); ++k)
     text += fmt::format("{}{} {}", k ? ", " : "", kinds[k].second, kinds[k].first);
   const auto shown = std::min<int64_t>(limit, static_cast<int64_t>(issues_.size()));

@@ -41,6 +41,7 @@ int64_t side(const XmlElement* size, std::string_view name) {
 
 VocObject read_object(const XmlElement& element) {
   VocObject object;
+  object.line = element.line;
   if (const XmlElement* name = element.find("name")) object.name = name->text;
   if (object.name.empty()) object.problem = "the object has no name";
   object.difficult = number_in(&element, "difficult").value_or(0) != 0;
@@ -106,6 +107,31 @@ std::vector<Entry> gather(const DatasetDescription& d, const std::string& split,
   return entries;
 }
 
+// Annotations that no image has. In a folder for all splits they are reported with the first of them.
+void report_unused(const DatasetDescription& d, const std::string& split, LabelReport& report) {
+  const fs::path& folder = d.annotations.at(split);
+  const bool own = is_folder(folder / split);
+  if (!own && split != d.annotations.begin()->first) return;
+  std::set<fs::path> images;  // without extensions, as annotations are named
+  const auto add_all = [&](const fs::path& root) {
+    for (const std::string& image : files_under(root, is_image_name))
+      images.insert(fs::path(image).lexically_relative(root).replace_extension());
+  };
+  for (const auto& [name, roots] : d.images)
+    for (const fs::path& root : roots)
+      if ((!own || name == split) && is_folder(root)) add_all(root);
+  if (!d.listed_in.empty()) add_all(d.listed_in);
+  const fs::path annotations = own ? folder / split : folder;
+  const auto is_annotation = [](const fs::path& file) { return file.extension() == ".xml"; };
+  for (const std::string& file : files_under(annotations, is_annotation)) {
+    fs::path name = fs::path(file).lexically_relative(annotations).replace_extension();
+    // annotations/train/a.xml beside one folder of annotations/val for all: of its own split.
+    if (!own && d.annotations.contains(name.begin()->string())) continue;
+    if (!images.contains(name))
+      report.add({file, 0, false, "annotation", "there is no image of this name"});
+  }
+}
+
 void read_annotations(std::vector<Entry>& entries) {
   parallel_for(std::ssize(entries), 32, [&](int64_t begin, int64_t end) {
     for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
@@ -139,14 +165,14 @@ void read_sample(const Entry& e, ImageSize size, Dataset& dataset) {
   sample.height = size.height;
   SampleBoxes boxes(std::move(sample), dataset.num_classes());
   for (const VocObject& object : a.objects) {
-    const LabelIssue at{e.file.string(), 0, false, "", ""};
+    const LabelIssue at{e.file.string(), object.line, false, "", ""};
     if (!object.problem.empty()) {
       boxes.refuse(at, "columns", object.problem, report);
       continue;
     }
     const auto name = std::ranges::find(dataset.names, object.name);
     if (name == dataset.names.end()) {
-      report.add({e.file.string(), 0, false, "class",
+      report.add({e.file.string(), object.line, false, "class",
                   fmt::format("the class '{}' is not among the classes", object.name)});
       continue;
     }
@@ -181,6 +207,7 @@ void read_voc_split(const DatasetDescription& description, const std::string& sp
         folder.string());
   dataset.labels_at = folder.string();
   std::vector<Entry> entries = gather(description, split, dataset.report);
+  report_unused(description, split, dataset.report);
   read_annotations(entries);
   if (dataset.names.empty()) {
     std::set<std::string> names;

@@ -13,6 +13,7 @@ struct VocObject {
   double x_min = 0, y_min = 0, x_max = 0, y_max = 0;  // as in the file: pixels, counted from 1
   bool difficult = false;
   std::string problem;  // if not empty, the box is invalid for this reason
+  int64_t line = 0;     // of the object in the file
 };
 struct VocAnnotation {
   int64_t width = 0, height = 0;  // 0: not given

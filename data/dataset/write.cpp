@@ -12,6 +12,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/json.h"
+#include "core/text.h"
 
 namespace sextant::data {
 namespace {
@@ -61,28 +62,13 @@ std::string yolo_text(const Sample& sample) {
   return text;
 }
 
-std::string xml_text(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == '<')
-      out += "&lt;";
-    else if (c == '&')
-      out += "&amp;";
-    else if (c == '>')
-      out += "&gt;";
-    else
-      out += c;
-  }
-  return out;
-}
-
 // Pixels are counted from 1, and the last belongs to the box.
 std::string voc_text(const Sample& sample, const std::string& file,
                      const std::vector<std::string>& names) {
   std::string text = fmt::format(
       "<annotation>\n  <filename>{}</filename>\n  <size><width>{}</width><height>{}</height>"
       "<depth>3</depth></size>\n",
-      xml_text(file), sample.width, sample.height);
+      escaped_markup(file), sample.width, sample.height);
   for (const Label& l : sample.labels) {
     const auto box = corners(sample, l);
     const auto first = [](double v) { return std::lround(v) + 1; };
@@ -92,7 +78,7 @@ std::string voc_text(const Sample& sample, const std::string& file,
     text += fmt::format(
         "  <object><name>{}</name><difficult>{}</difficult><bndbox><xmin>{}</xmin><ymin>{}</ymin>"
         "<xmax>{}</xmax><ymax>{}</ymax></bndbox></object>\n",
-        xml_text(names[static_cast<size_t>(l.category)]), l.crowd ? 1 : 0, first(box[0]),
+        escaped_markup(names[static_cast<size_t>(l.category)]), l.crowd ? 1 : 0, first(box[0]),
         first(box[1]), last(box[2], box[0]), last(box[3], box[1]));
   }
   return text + "</annotation>\n";

@@ -31,7 +31,7 @@ void append_utf8(uint32_t c, std::string& out) {
 class Parser {
  public:
   Parser(std::string_view text, const std::string& where)
-      : all_(text), left_(text), where_(where) {}
+      : all_(text), left_(text), where_(where), counted_(text.data()) {}
 
   XmlElement parse() {
     require(all_.size() <= kMaxXml, "is longer than 16 MiB");
@@ -90,7 +90,10 @@ class Parser {
     const auto name = tag.substr(0, tag.find_first_of(" \t\r\n/"));
     require(!name.empty(), "an element has no name");
     require(open.size() <= kMaxXmlDepth, fmt::format("is nested more than {} deep", kMaxXmlDepth));
-    open.back()->children.push_back({std::string(name), {}, {}});
+    // Counted on from the last start: counting from the first line each time would take the square.
+    line_ += std::count(counted_, tag.data(), '\n');
+    counted_ = tag.data();
+    open.back()->children.push_back({std::string(name), {}, {}, line_});
     if (!empty) open.push_back(&open.back()->children.back());
   }
 
@@ -135,6 +138,8 @@ class Parser {
 
   std::string_view all_, left_;
   const std::string& where_;
+  const char* counted_;  // the start of the last element, on line_
+  int64_t line_ = 1;
 };
 
 }  // namespace

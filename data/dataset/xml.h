@@ -2,6 +2,7 @@
 // The subset of XML that annotations need: elements and their text.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,6 +17,7 @@ struct XmlElement {
   std::string name;
   std::string text;  // its own text, trimmed, with entities resolved
   std::vector<XmlElement> children;
+  int64_t line = 0;  // of its start, from 1
 
   // The first child of that name, or nullptr.
   const XmlElement* find(std::string_view child) const;

@@ -89,3 +89,43 @@ TEST_CASE("audit writes a page and a ranking with the lines of the labels") {
   CHECK(html.find("data:image/jpeg;base64,") != std::string::npos);
   CHECK(html.find(".txt:") != std::string::npos);
 }
+
+TEST_CASE("data check goes on behind a split that cannot be used, and names a broken image once") {
+  const test::TemporaryFolder folder;
+  test::make_shapes(folder / "data");
+  const std::string data = (folder / "data").string();
+  const data::Dataset train = data::open_dataset(data, "train");
+  // Long enough to have a header, too short to have all pixels.
+  const std::filesystem::path image = train.samples[1].image;
+  std::filesystem::resize_file(image, std::filesystem::file_size(image) / 2);
+  std::filesystem::rename(folder / "data/images/val", folder / "elsewhere");
+  std::filesystem::create_directory(folder / "data/images/val");
+  const test::Outcome checked = run_data_command({"data", "check", data});
+  CHECK(checked.code == 2);
+  const std::string text = checked.out + checked.error;
+  const size_t at = text.find(image.filename().string());
+  REQUIRE(at != std::string::npos);
+  CHECK(text.find(image.filename().string(), at + 1) == std::string::npos);
+  CHECK(text.find("val: cannot be used") != std::string::npos);
+  CHECK(text.find("train: 10 images") != std::string::npos);
+  CHECK(text.find("2 mistakes in labels and images") != std::string::npos);
+}
+
+TEST_CASE("data and audit refuse options that have no effect, and outputs that cannot be written") {
+  const test::TemporaryFolder folder;
+  test::make_shapes(folder / "data");
+  const std::string data = (folder / "data").string();
+  const auto refusal = [&](std::vector<std::string> words) {
+    const test::Outcome o = run_data_command(std::move(words));
+    CHECK(o.code == 2);
+    return o.error;
+  };
+  CHECK(refusal({"data", "check", data, "--to", "voc"}).find("--to: has no effect with check") !=
+        std::string::npos);
+  CHECK(refusal({"data", "stats", data, "--val", "0.3"}).find("--val: has no effect with stats") !=
+        std::string::npos);
+  CHECK(refusal({"audit", "m", "--data", data, "--top", "5"}).find("--top") != std::string::npos);
+  write_atomically(folder / "file", "x");
+  CHECK(refusal({"data", "stats", data, "--out", (folder / "file/page.html").string()})
+            .find("file is not a folder") != std::string::npos);
+}

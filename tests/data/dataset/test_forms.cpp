@@ -182,6 +182,23 @@ TEST_CASE("forms: mistakes in Pascal VOC") {
   CHECK_THAT(error(other), Contains("says 30x10"));
 }
 
+TEST_CASE("forms: VOC objects have their lines, and annotations without an image are told once") {
+  const Set s;
+  s.image("images/train/a.png");
+  s.image("images/val/b.png");
+  s.text("annotations/a.xml", voc(std::string("\n\n") + kObject));
+  s.text("annotations/b.xml", voc(kObject));
+  CHECK(s.open().report.empty());
+  const auto line = [](const Dataset& d) { return d.samples[0].labels[0].line; };
+  const Dataset before = s.open();
+  s.text("annotations/a.xml", voc(kObject));
+  CHECK(line(before) == line(s.open()) + 2);
+  s.text("annotations/c.xml", voc(kObject));
+  CHECK_THAT(error_of([&] { s.open(); }),
+             Contains("c.xml") && Contains("there is no image of this name"));
+  CHECK(s.open("val").report.empty());
+}
+
 TEST_CASE("forms: XML") {
   const auto root = [](const std::string& text) { return parse_xml(text, "a.xml"); };
   CHECK(root("<!DOCTYPE a [<!ENTITY b \"c\">]><a> x &#65;&#x2764; <![CDATA[<b>&]]> </a>").text ==

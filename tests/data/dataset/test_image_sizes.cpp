@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "core/file.h"
+#include "core/hash.h"
 #include "data/dataset/dataset.h"
 #include "data/dataset/image_sizes.h"
 #include "data/images.h"
@@ -58,9 +59,7 @@ void rewrite_widths(const fs::path& file, int32_t from, int32_t to) {
     if (width == from) std::memcpy(&text[at + 32], &to, 4);
     at += 44 + length;
   }
-  uint64_t h = 0xcbf29ce484222325u;
-  for (size_t i = body; i < text.size(); ++i)
-    h = (h ^ static_cast<unsigned char>(text[i])) * 0x100000001b3u;
+  const uint64_t h = Hash64().add(std::string_view(text).substr(body)).value();
   std::memcpy(&text[body - 8], &h, 8);
   write_atomically(file, text);
 }

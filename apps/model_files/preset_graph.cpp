@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "models.h"
+#include "apps/model_files/preset_graph.h"
 
 #include <algorithm>
 #include <cmath>
@@ -11,7 +11,7 @@
 #include "deploy/graph/trace.h"
 #include "models/yolov6.h"
 
-namespace sextant::bench {
+namespace sextant::apps {
 
 deploy::Graph preset_graph(const std::string& preset) {
   Yolov6 model(yolov6_preset(preset), 1);
@@ -40,4 +40,4 @@ deploy::Graph quantized_preset_graph(const std::string& preset) {
   return graph;
 }
 
-}  // namespace sextant::bench
+}  // namespace sextant::apps
