@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What commands write into a deploy file of itself, and what they take from it.
 #include <set>
+#include <sstream>
 
 #include "api/small_detector.h"
 #include "apps/cli/detect_options.h"
@@ -59,6 +60,25 @@ TEST_CASE("a file carries its mAP, thresholds and integers from command to comma
   CHECK_THAT(o.error, Contains(model + ": has no golden integers"));
   CHECK(run_proof_command({"detect", model}).error.find("INPUTS is required") != std::string::npos);
 
+  o = run_proof_command({"eval", model, "--data", data, "--conf", "0.001", "--record"});
+  CHECK(o.code == 2);
+  CHECK_THAT(o.error, Contains("--record: the best F1 is 0, there is no threshold to record"));
+  CHECK_FALSE(deploy::load_deploy(model).proof.measured);
+  // Labels that the model finds: the first box that it sees and that is one in each image.
+  const std::string found = (folder / "boxes").string();
+  REQUIRE(run_proof_command({"detect", model, images, "--out", found, "--no-pictures", "--save-txt",
+                             "--conf", "0.001"})
+              .code == 0);
+  for (const auto& file : std::filesystem::directory_iterator(folder / "boxes" / "labels")) {
+    std::istringstream boxes(read_text(file.path()));
+    std::string box;
+    double category = 0, x = 0, y = 0, w = 0, h = 0;
+    while (std::getline(boxes, box) && (w <= 0 || h <= 0))
+      std::istringstream(box) >> category >> x >> y >> w >> h;
+    REQUIRE((w > 0 && h > 0));
+    write_atomically(folder / "data" / "labels" / "val" / file.path().filename(),
+                     fmt::format("{:.0f} {} {} {} {}\n", category, x, y, w, h));
+  }
   o = run_proof_command({"eval", model, "--data", data, "--conf", "0.001", "--record"});
   CHECK(o.error.empty());
   REQUIRE(o.code == 0);
