@@ -210,9 +210,8 @@ int64_t fitting_batch(const TrainConfig& given) {
   const int64_t n = std::stoll(fitting);
   constexpr double kMega = 1e6;
   check(n >= processes_here,
-        "--batch auto: a step takes {:.0f} MB and {:.0f} more for each image, of {:.0f} that are "
-        "free; "
-        "a smaller 'image_size' or model may fit",
+        "--batch auto: a step takes {:.0f} MB and {:.0f} for each image, only {:.0f} are free; a "
+        "smaller 'image_size' or model may fit",
         fixed / kMega, image / kMega, free / kMega);
   fmt::print(
       "batch {}: a step takes {:.0f} MB and {:.1f} for each image, of {:.0f} that are free\n", n,
@@ -221,6 +220,7 @@ int64_t fitting_batch(const TrainConfig& given) {
 }
 
 void find_rate(const TrainConfig& config, const fs::path& out) {
+  check(processes() == nullptr, "--find-lr: tries rates in one process, start it without others");
   const InterruptScope scope;
   constexpr int kSteps = 100;
   constexpr double kSmoothing = 0.9;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What of a config depends on the machine or on the weights, found out before a run by steps of a model
 // that is thrown away: how many epochs fit into a time, what batch into memory, and which rate to
-// take. Of several processes all call these; process 0's measurement decides.
+// take. Of several processes all call the first two; process 0's measurement decides.
 #pragma once
 
 #include <filesystem>
@@ -23,7 +23,7 @@ int64_t fitting_batch(const TrainConfig& config);
 // Steps at rates from 1e-5 to 1 (Adam: 1e-7 to 0.1), each a constant factor above the last, until the
 // loss is four times its lowest (Smith 2017, "Cyclical Learning Rates for Training Neural Networks").
 // Writes find_lr.csv and find_lr.png into the folder and prints the rate at which the averaged loss
-// falls fastest.
+// falls fastest. Throws Error with several processes.
 void find_rate(const TrainConfig& config, const std::filesystem::path& out);
 
 }  // namespace sextant::apps
