@@ -26,7 +26,7 @@ train() { sextant train "$root/configs/bccd_yolov6n.json" --set data.path="$data
 row 'train' train --out "$out/a"
 row 'train --resume' train --out "$out/a" --resume --set epochs=2
 row 'image_size=[H,W]' train --set 'image_size=[64,96]' --out "$out/rect"
-row 'train --budget --batch auto' train --budget 20s --batch auto --out "$out/budget"
+row 'train --budget --batch auto' train --budget 60s --batch auto --out "$out/budget"
 row 'train --find-lr' train --find-lr --out "$out/rates"
 row 'class_weights, single_cls' train --set 'loss.class_weights={"Platelets":3}' --out "$out/weights"
 row 'data.single_cls' train --set data.single_cls=true --out "$out/single"
@@ -46,7 +46,7 @@ row 'audit' sextant audit "$out/a/best.safetensors" --data "$data" --split val -
 row 'report A B' sextant report "$out/a" "$out/weights" --out "$out/runs.html"
 row 'quantize' sextant quantize "$out/a/best.safetensors" --data "$data" --out "$out/int8.safetensors"
 row 'diff A B' sextant diff "$out/a/model.safetensors" "$out/int8.safetensors" --data "$data" --out "$out/diff"
-row 'sensitivity' sextant sensitivity "$out/a/best.safetensors" --data "$data" --out "$out/sensitivity"
+row 'sensitivity' sextant sensitivity "$out/a/best.safetensors" --data "$data" --json "$out/sensitivity.json"
 row 'partial' sextant partial "$out/a/best.safetensors" --data "$data" --max-drop 1 --out "$out/partial.safetensors"
 row 'qat' sextant qat "$root/configs/bccd_qat.json" --set model="$out/a/best.safetensors" --set data.path="$data" \
   --set data.fraction=0.1 --set epochs=1 --out "$out/qat"
